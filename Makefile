@@ -1,0 +1,42 @@
+# What each target does: make help
+
+PYTHON = python3
+BIN = .venv/bin
+
+.SUFFIXES:
+.PHONY: help setup repro test lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.installed ## make .venv and install the project in it, at the pinned versions
+	@:
+
+repro: .venv/.installed ## run the pipeline: every stage whose inputs changed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+
+test: lint ## run lint, then all tests
+	@$(BIN)/pytest
+
+lint: .venv/.installed ## check style, types and spelling
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/codespell
+
+format: .venv/.installed ## rewrite the code in the project's style
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format --quiet
+
+# What LLMs answered (.cache/) and what DVC stores (.dvc/cache/) cost time or money, so they stay.
+clean: ## remove .venv and what tools left behind
+	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@find bench src stages tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo "Python 3.11 or newer is needed and $(PYTHON) is not: name one, as in make setup PYTHON=python3.12" >&2; exit 1; }
+	@echo "Installing into .venv: once, a few minutes"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

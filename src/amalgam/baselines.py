@@ -1,0 +1,92 @@
+"""Cheap classifiers on the human rows alone: what the teacher has to beat."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse regularisation; the validation rows choose
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A fitted baseline: its probabilities for the rows that were asked for, and the strength chosen."""
+
+    probabilities: np.ndarray
+    strength: float
+
+
+def fit_tfidf(train: pd.DataFrame, validation: pd.DataFrame, rows: pd.DataFrame, labels: list[str]) -> Fitted:
+    """Fit logistic regression on TF-IDF of words and pairs of words; probabilities [rows, classes]."""
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    vectors = vectorizer.fit_transform(join_question(train))
+    return _fit(
+        (vectors, train["label"]),
+        (vectorizer.transform(join_question(validation)), validation["label"]),
+        vectorizer.transform(join_question(rows)),
+        labels,
+    )
+
+
+def fit_embedding(
+    encoder: Path,
+    train: pd.DataFrame,
+    validation: pd.DataFrame,
+    rows: pd.DataFrame,
+    labels: list[str],
+    *,
+    max_length: int,
+) -> Fitted:
+    """Fit logistic regression on frozen sentence embeddings; probabilities [rows, classes]."""
+    tables = [embed_rows(encoder, table, max_length=max_length) for table in (train, validation, rows)]
+    return _fit((tables[0], train["label"]), (tables[1], validation["label"]), tables[2], labels)
+
+
+def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndarray:
+    """Return the mean of the encoder's last hidden states over the tokens of each row, at length 1 [rows, width]."""
+    import torch
+    from transformers import AutoModel
+
+    from amalgam.training.device import choose_device
+    from amalgam.training.encoding import encode_rows, load_tokenizer, pad_batch, sort_batches
+
+    device = choose_device()
+    tokenizer = load_tokenizer(encoder)
+    model = AutoModel.from_pretrained(encoder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    model = model.to(device).eval()
+    encoded = encode_rows(tokenizer, rows, max_length)
+    vectors = np.zeros((len(rows), model.config.hidden_size), dtype=np.float32)
+    for batch_rows in sort_batches(encoded.lengths, 64):
+        batch = {name: tensor.to(device) for name, tensor in pad_batch(tokenizer, encoded, batch_rows).items()}
+        with torch.inference_mode():
+            states = model(**batch).last_hidden_state
+        mask = batch["attention_mask"].unsqueeze(-1)
+        vectors[batch_rows] = ((states * mask).sum(1) / mask.sum(1)).float().cpu().numpy()
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def join_question(rows: pd.DataFrame) -> list[str]:
+    """Join each question with its response, for methods that read one text."""
+    return (rows["question"] + " " + rows["text"]).str.strip().tolist()
+
+
+def _fit(
+    train: tuple[np.ndarray, pd.Series], validation: tuple[np.ndarray, pd.Series], rows: np.ndarray, labels: list[str]
+) -> Fitted:
+    fits = [LogisticRegression(C=strength, max_iter=2000).fit(*train) for strength in _STRENGTHS]
+    # log_loss wants the columns in alphabetical order.
+    ordered = sorted(labels)
+    losses = [log_loss(validation[1], _align(fit, validation[0], ordered), labels=ordered) for fit in fits]
+    best = int(np.argmin(losses))
+    return Fitted(_align(fits[best], rows, labels), _STRENGTHS[best])
+
+
+def _align(fit: LogisticRegression, vectors: np.ndarray, labels: list[str]) -> np.ndarray:
+    """Put the columns into the order of `labels`; a class that was not in train has probability 0."""
+    probabilities = np.zeros((vectors.shape[0], len(labels)))
+    probabilities[:, [labels.index(label) for label in fit.classes_]] = fit.predict_proba(vectors)
+    return probabilities

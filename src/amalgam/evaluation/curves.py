@@ -1,0 +1,81 @@
+"""Tables behind the plots: ROC, calibration, confusion and training curves."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_curve
+
+from amalgam.evaluation.metrics import Floats, Ints, assign_bins
+
+_GRID = np.linspace(0, 1, 101)  # false positive rates at which curves of several seeds are averaged
+_LOSSES = {"train_loss": "loss", "validation_loss": "validation_loss"}  # dvclive's name: the table's
+
+
+def trace_roc(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -> pd.DataFrame:
+    """Return ROC curves (model, fpr, tpr, label), the mean over seeds at fixed fpr (Fawcett, 2006, section 8.2).
+
+    For two labels the curve of the last one, for more one curve a label against the rest. A label that no row or
+    every row has gets none.
+    """
+    positives = [1] if len(labels) == 2 else range(len(labels))
+    tables = []
+    for model, stack in predictions.items():
+        for index in positives:
+            positive = actual == index
+            if positive.all() or not positive.any():
+                continue
+            rates = np.mean([_interpolate_roc(positive, seed[:, index]) for seed in stack], axis=0)
+            # The first point: nothing is called positive yet.
+            curve = pd.DataFrame({"fpr": np.r_[0, _GRID], "tpr": np.r_[0, rates].round(4)})
+            tables.append(curve.assign(model=model, label=labels[index]))
+    columns = ["model", "fpr", "tpr", "label"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def bin_calibration(actual: Ints, predictions: dict[str, Floats]) -> pd.DataFrame:
+    """Return, for each model and bin of the top probability, all seeds together (model, confidence, share, rows).
+
+    `confidence` is the mean top probability of the bin, `share` the share of right predictions, `rows` their count.
+    """
+    tables = []
+    for model, stack in predictions.items():
+        top = stack.max(axis=2).ravel()
+        right = (stack.argmax(axis=2) == actual).ravel()
+        table = pd.DataFrame({"bin": assign_bins(top), "confidence": top, "share": right.astype(float)})
+        means = table.groupby("bin")[["confidence", "share"]].mean().round(4)
+        tables.append(means.assign(model=model, rows=table.groupby("bin").size()))
+    return pd.concat(tables, ignore_index=True)[["model", "confidence", "share", "rows"]]
+
+
+def list_confusions(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -> pd.DataFrame:
+    """Return one line a model, seed and row (model, actual, predicted), the form of DVC's confusion template."""
+    names = np.array(labels, dtype=object)
+    tables = [
+        pd.DataFrame({"model": model, "actual": names[actual], "predicted": names[seed.argmax(axis=1)]})
+        for model, stack in predictions.items()
+        for seed in stack
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def read_training(curves: dict[tuple[str, int], Path]) -> pd.DataFrame:
+    """Read dvclive's curves of each (model, seed) into one table (model, seed, step, loss, validation_loss)."""
+    tables = [_read_run(folder).assign(model=model, seed=seed) for (model, seed), folder in curves.items()]
+    columns = ["model", "seed", "step", *_LOSSES.values()]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def _interpolate_roc(positive: np.ndarray, scores: Floats) -> Floats:
+    fpr, tpr, _ = roc_curve(positive, scores)
+    return np.asarray(np.interp(_GRID, fpr, tpr))  # where the curve rises straight up, its upper end counts
+
+
+def _read_run(folder: Path) -> pd.DataFrame:
+    run = pd.DataFrame({"step": pd.Series(dtype="int64")})
+    for recorded, name in _LOSSES.items():
+        path = folder / "plots" / "metrics" / f"{recorded}.tsv"
+        curve = pd.read_csv(path, sep="\t") if path.is_file() else pd.DataFrame({"step": [], recorded: []})
+        curve = curve[["step", recorded]].rename(columns={recorded: name}).astype({"step": "int64"})
+        run = run.merge(curve, on="step", how="outer")
+    return run.sort_values("step", ignore_index=True)

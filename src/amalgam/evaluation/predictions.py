@@ -1,0 +1,72 @@
+"""The table of predictions: what every model says of every test row, in one format for all of them.
+
+Columns: `set` (test or transfer_test), `model`, `seed` (0 where the method has none), `id`, then `p_<label>` for
+each label in the task's order.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from amalgam.errors import DataError
+from amalgam.evaluation.metrics import Floats
+from amalgam.files import write_text
+
+# Models in the order in which they are shown.
+MODELS = ("teacher", "student", "human_only", "embedding_lr", "tfidf_lr", "llm_grader")
+_KEYS = ["set", "model", "seed", "id"]
+_DECIMALS = 6
+
+
+def build_predictions(
+    set_name: str, model: str, seed: int, ids: Iterable[str], probabilities: Floats, labels: list[str]
+) -> pd.DataFrame:
+    """Put probabilities [n rows, k labels] of one model and seed into the table's form."""
+    keys = pd.DataFrame({"set": set_name, "model": model, "seed": seed, "id": list(ids)})
+    values = pd.DataFrame(np.round(probabilities, _DECIMALS), columns=[f"p_{label}" for label in labels])
+    return pd.concat([keys, values], axis=1)
+
+
+def write_predictions(path: Path, table: pd.DataFrame) -> None:
+    """Write the table as CSV with 6 decimals."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format=f"%.{_DECIMALS}f"))
+
+
+def read_predictions(path: Path, labels: list[str]) -> pd.DataFrame:
+    """Read the table.
+
+    Raises:
+        DataError: the file is missing, or its columns are not those of the task.
+    """
+    texts: dict[str, type] = {"set": str, "model": str, "id": str}
+    try:
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
+    wanted = [*_KEYS, *(f"p_{label}" for label in labels)]
+    if list(table.columns) != wanted:
+        raise DataError(f"{path} has the columns {list(table.columns)}, not {wanted}: run `dvc repro` to make it again")
+    return table
+
+
+def stack_predictions(table: pd.DataFrame, set_name: str, ids: list[str], labels: list[str]) -> dict[str, Floats]:
+    """Return probabilities [s seeds, n rows, k labels] by model, in the order of `MODELS`.
+
+    Seeds ascend, and rows are in the order of `ids`.
+
+    Raises:
+        DataError: a model has not exactly one prediction for each row and seed.
+    """
+    stacks: dict[str, list[Floats]] = {}
+    chosen = table[table["set"] == set_name]
+    for (model, seed), part in chosen.groupby(["model", "seed"], sort=True):
+        if sorted(part["id"]) != sorted(ids):
+            raise DataError(
+                f"the predictions of {model}, seed {seed}, are not for the rows of data/prepared/{set_name}.csv: "
+                "run `dvc repro` to make them again"
+            )
+        ordered = part.set_index("id").loc[ids, [f"p_{label}" for label in labels]]
+        stacks.setdefault(str(model), []).append(ordered.to_numpy(dtype=np.float64))
+    return {model: np.stack(stacks[model]) for model in MODELS if model in stacks}

@@ -1,0 +1,1 @@
+"""Asking a language model: what is asked, who answers, and the journal that keeps every answer."""

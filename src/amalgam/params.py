@@ -1,0 +1,187 @@
+"""params.yaml as typed, frozen values: one model a section, unknown keys refused.
+
+A field marked `untracked` changes only how fast a result comes, never the result: no stage depends on it
+and no cache key holds it. Every other field must stand in the `params:` list of each stage that reads it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from amalgam.errors import ParamsError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+_UNTRACKED = {"untracked": True}
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, strict, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Split(Section):
+    """How the human-coded rows are divided."""
+
+    seed: Seed
+    test: int = Field(ge=10)
+    validation: float = Field(gt=0, lt=1)
+    unlabelled: int = Field(ge=0)
+
+
+class Llm(Section):
+    """The language model that writes and judges, and how hard it may be driven."""
+
+    endpoint: str = Field(pattern=r"^(embedded|https?://\S+)$")
+    model: str = Field(min_length=1)
+    concurrency: int = Field(ge=1, le=1024, json_schema_extra=_UNTRACKED)
+    timeout: float = Field(gt=0, json_schema_extra=_UNTRACKED)
+    retries: int = Field(ge=0, le=100, json_schema_extra=_UNTRACKED)
+
+
+class Prompts(Section):
+    """What a request for synthetic responses holds."""
+
+    seed: Seed
+    shots: int = Field(ge=0)
+    shot_pool: int = Field(ge=1)
+    samples_per_shots: int = Field(ge=1)
+
+
+class Synthesis(Section):
+    """How many responses are written, and how freely."""
+
+    rows: int = Field(ge=1)
+    temperature: float = Field(ge=0, le=2)
+    top_p: float = Field(gt=0, le=1)
+    max_tokens: int = Field(ge=1)
+
+
+class Judge(Section):
+    """How the LLM grades a response against the rubric."""
+
+    shots: int = Field(ge=0)
+    rationale: bool
+
+
+class Curation(Section):
+    """Which synthetic rows are kept."""
+
+    near_duplicate: float = Field(gt=0, le=1)
+    consistency: Literal["none", "judge", "human_model"]
+
+
+class Training(Section):
+    """What the fine-tuning of teacher and student has in common."""
+
+    learning_rate: float = Field(gt=0, lt=1)
+    batch_size: int = Field(ge=1)
+    steps: int = Field(ge=1)
+    warmup: Share
+    weight_decay: float = Field(ge=0)
+    evaluate_every: int = Field(ge=1)
+    patience: int = Field(ge=1)
+
+
+class Teacher(Training):
+    """Fine-tuning of the teacher."""
+
+    model: str = Field(min_length=1)
+    max_length: int = Field(ge=8, le=8192)
+
+
+class Distillation(Training):
+    """Training of the student on the teacher's outputs."""
+
+    layers: int = Field(ge=1)
+    temperature: float = Field(gt=0)
+    alpha: Share
+
+
+class Baselines(Section):
+    """The models that the teacher has to beat."""
+
+    llm_grader: bool
+
+
+class Evaluation(Section):
+    """How results are measured."""
+
+    seed: Seed
+    resamples: int = Field(ge=100)
+    confidence: float = Field(gt=0.5, lt=1)
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    task: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")
+    ratio: Share
+    human_rows: int = Field(ge=4)
+    seeds: list[Seed] = Field(min_length=1)
+    split: Split
+    llm: Llm
+    prompts: Prompts
+    synthesis: Synthesis
+    judge: Judge
+    curation: Curation
+    teacher: Teacher
+    distillation: Distillation
+    baselines: Baselines
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def check_seeds(self) -> "Params":
+        """Refuse a seed given twice: it would count as evidence twice."""
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds must differ from each other")
+        return self
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ParamsError: one sentence with the key, the value and what is allowed.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path} is missing: run from the top folder of the project") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f", line {place.line + 1}" if place else ""
+        raise ParamsError(f"{path}{where} is not valid YAML: compare it with `git diff {path}`") from error
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {describe_errors(error)}") from error
+
+
+def describe_errors(error: ValidationError) -> str:
+    """Say in one line, for each fault, its key, its value and what is allowed."""
+    return "; ".join(_describe(fault) for fault in error.errors())
+
+
+def list_tracked_keys(model: type[BaseModel] = Params, prefix: str = "") -> list[str]:
+    """List the dotted leaf keys that stages must track, in the order of the models."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += list_tracked_keys(field.annotation, f"{prefix}{name}.")
+        elif field.json_schema_extra != _UNTRACKED:
+            keys.append(prefix + name)
+    return keys
+
+
+def _describe(fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"]) or "the file"
+    if fault["type"] == "missing":
+        return f"`{key}` is missing"
+    if fault["type"] == "extra_forbidden":
+        return f"`{key}` is not a known key: check its spelling"
+    allowed = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("should ")
+    return f"`{key}` is {fault['input']!r}, but must {allowed}" if fault["loc"] else allowed

@@ -1,0 +1,1 @@
+"""Tasks: what is coded, with which rubric, and where its human-coded rows come from."""

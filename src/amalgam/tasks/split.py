@@ -1,0 +1,201 @@
+"""Dividing a task's rows into train, validation, test and unlabelled.
+
+Rows are drawn in the order of a hash of their ids, so the split depends on the ids, never on the order of a file.
+The test set is drawn first and depends on `test` and `seed` alone. Human rows are drawn one after the other by
+rules that look back but never ahead: a larger `human_rows` only adds rows to the same train and validation sets.
+"""
+
+import hashlib
+import math
+from collections import Counter, deque
+from collections.abc import Iterator
+from itertools import islice
+
+import pandas as pd
+
+from amalgam.errors import DataError
+from amalgam.tasks.texts import fold_text
+
+MIN_TRAIN, MIN_VALIDATION = 2, 1  # rows of each label, without which nothing can be learnt or chosen
+TRAIN, VALIDATION = "train", "validation"
+_KEYS = ["_text", "_unit"]
+
+
+def split_rows(
+    rows: pd.DataFrame,
+    *,
+    human_rows: int,
+    test: int,
+    validation: float,
+    unlabelled: int,
+    seed: int,
+    texts: pd.DataFrame | None = None,
+) -> dict[str, pd.DataFrame]:
+    """Divide coded rows, stratified by label; equal texts and rows of one group stay on one side.
+
+    Args:
+        rows: id, text, question, label, and group where the task has one; ids differ.
+        human_rows: rows of train and validation together.
+        test: rows of the test set, but never more than half of all.
+        validation: share of `human_rows` that becomes the validation set.
+        unlabelled: most rows of the unlabelled set, which takes what remains.
+        seed: draws the order.
+        texts: more texts for the unlabelled set: id, text, question, and group where known.
+
+    Returns:
+        `train`, `validation` and `test` with the columns of `rows`, `unlabelled` with id, text and question; each
+        in the order drawn. What remains of a group is unlabelled if the group is in train, else it is not used.
+
+    Raises:
+        DataError: if the rows do not suffice; it names the key to change.
+    """
+    keyed = _add_keys(rows)
+    tested = _draw_test(keyed, min(test, len(rows) // 2), seed)
+    pool = _sort(_take_apart(keyed, tested), keys="id", salt=f"{seed}/human")
+    trained, validated = _draw_human(pool, sorted(set(rows["label"])), human_rows, validation)
+    rest = pool.drop([*trained.index, *validated.index])
+    if texts is not None and len(texts):
+        rest = pd.concat([rest, _take_apart(_add_keys(texts), tested)], ignore_index=True)
+        rest = _sort(rest, keys="id", salt=f"{seed}/human")
+    free = _take_apart(rest, validated)
+    free = free[~free["_text"].isin(trained["_text"]) & ~free["_text"].duplicated()].head(unlabelled)
+    tables = {TRAIN: trained, VALIDATION: validated, "test": tested}
+    cut = {name: table[list(rows)].reset_index(drop=True) for name, table in tables.items()}
+    return {**cut, "unlabelled": free[["id", "text", "question"]].reset_index(drop=True)}
+
+
+def drop_contradictions(rows: pd.DataFrame) -> pd.DataFrame:
+    """Drop every row whose text, to the same question, also stands with another label."""
+    keys = [rows["question"], rows["text"].map(fold_text)]
+    return rows[rows.groupby(keys)["label"].transform("nunique") == 1].reset_index(drop=True)
+
+
+def keep_apart(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows that share neither text nor group with any of the others."""
+    return _take_apart(_add_keys(rows), _add_keys(others)).drop(columns=_KEYS)
+
+
+def allot(counts: dict[str, int], least: int) -> Iterator[str]:
+    """Yield labels without end, so that every prefix has them in the proportion of `counts`.
+
+    Each first comes `least` times; then the divisor method of Webster and Sainte-Laguë decides, in which
+    a longer prefix never takes a place away from a label.
+    """
+    given = dict.fromkeys(counts, 0)
+    while True:
+        label = min(given, key=lambda name: (given[name] >= least, (2 * given[name] + 1) / counts[name]))
+        given[label] += 1
+        yield label
+
+
+def _add_keys(rows: pd.DataFrame) -> pd.DataFrame:
+    texts = rows["text"].map(fold_text)
+    groups = rows["group"] if "group" in rows else pd.Series("", index=rows.index)
+    # A row without a group makes one with the rows of the same text.
+    units = ("group:" + groups).where(groups != "", "text:" + texts)
+    return rows.assign(_text=texts, _unit=units).reset_index(drop=True)
+
+
+def _take_apart(keyed: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    return keyed[~keyed["_text"].isin(others["_text"]) & ~keyed["_unit"].isin(others["_unit"])]
+
+
+def _sort(rows: pd.DataFrame, keys: str, salt: str) -> pd.DataFrame:
+    hashes = rows[keys].map(lambda key: hashlib.sha256(f"{salt}/{key}".encode()).hexdigest())
+    return rows.loc[hashes.sort_values(kind="stable").index]
+
+
+def _draw_test(keyed: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
+    salt = f"{seed}/test"
+    counts = dict(sorted(Counter(keyed["label"]).items()))
+    wanted = Counter(islice(allot(counts, 1), size))
+    grouped = keyed["_unit"].str.startswith("group:")
+    by_id = _sort(keyed.assign(_draw=keyed["_unit"].where(grouped, keyed["id"])), keys="id", salt=salt)
+    places: list[int] = []
+    # Whole groups one after the other, so that as few as possible are lost to the other sets.
+    for _, unit in _sort(by_id, keys="_draw", salt=salt).groupby("_unit", sort=False):
+        for place, label in zip(unit.index.tolist(), unit["label"], strict=True):
+            if wanted[label]:
+                wanted[label] -= 1
+                places.append(place)
+        if not wanted.total():
+            break
+    return keyed.loc[places]
+
+
+def _draw_human(
+    pool: pd.DataFrame, labels: list[str], size: int, validation: float
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    counts = {label: int((pool["label"] == label).sum()) for label in labels}
+    _check_budget(counts, size)
+    draw = _Draw(pool, labels)
+    for label in allot(counts, MIN_TRAIN + MIN_VALIDATION):
+        if len(draw.sides) == size:
+            break
+        if not draw.open_labels:
+            raise DataError(
+                f"`human_rows` is {size}, but only {len(draw.sides)} rows can be had beside the test set: "
+                f"lower it to at most {len(draw.sides)}, or lower `split.test`"
+            )
+        total = draw.taken[label, TRAIN] + draw.taken[label, VALIDATION] + 1
+        wanted = VALIDATION if draw.taken[label, VALIDATION] < _count_validation(total, validation) else TRAIN
+        if not (draw.take(label, wanted) or draw.take(label, TRAIN if wanted == VALIDATION else VALIDATION)):
+            draw.open_labels.discard(label)
+    for label in labels:
+        trained, validated = draw.taken[label, TRAIN], draw.taken[label, VALIDATION]
+        if trained < MIN_TRAIN or validated < MIN_VALIDATION:
+            raise DataError(
+                f"`human_rows` gives the label '{label}' {trained} train and {validated} validation rows, but it needs "
+                f"{MIN_TRAIN} and {MIN_VALIDATION}, of different groups and texts: add such rows, or lower `split.test`"
+            )
+    return pool.loc[draw.list_places(TRAIN)], pool.loc[draw.list_places(VALIDATION)]
+
+
+class _Draw:
+    """Rows drawn so far, and the side that each text and group is bound to by them."""
+
+    def __init__(self, pool: pd.DataFrame, labels: list[str]) -> None:
+        self.sides: dict[int, str] = {}  # by place, in the order drawn
+        self.taken: Counter[tuple[str, str]] = Counter()
+        self.open_labels = set(labels)
+        self._bound: dict[tuple[int, str], str] = {}
+        self._keys = {place: tuple(enumerate(keys)) for place, *keys in pool[_KEYS].itertuples(name=None)}
+        places = {label: pool.index[pool["label"] == label] for label in labels}
+        self._queues = {(label, side): deque(places[label]) for label in labels for side in (TRAIN, VALIDATION)}
+
+    def take(self, label: str, side: str) -> bool:
+        """Draw the next row of a label whose text and group are not bound to the other side; False if none is left."""
+        queue = self._queues[label, side]
+        while queue:
+            place = queue.popleft()  # for good: a row that is taken or bound elsewhere stays so
+            keys = self._keys[place]
+            if place not in self.sides and all(self._bound.get(key, side) == side for key in keys):
+                self.sides[place] = side
+                self._bound |= dict.fromkeys(keys, side)
+                self.taken[label, side] += 1
+                return True
+        return False
+
+    def list_places(self, side: str) -> list[int]:
+        return [place for place, drawn in self.sides.items() if drawn == side]
+
+
+def _count_validation(rows: int, share: float) -> int:
+    """Return how many of the first rows of a label validate; never falls, nor rises by more than one a row."""
+    return max(MIN_VALIDATION, min(math.floor(share * rows + 0.5), rows - MIN_TRAIN))
+
+
+def _check_budget(counts: dict[str, int], size: int) -> None:
+    least = MIN_TRAIN + MIN_VALIDATION
+    need = f"{MIN_TRAIN} train rows and {MIN_VALIDATION} validation row"
+    if size < least * len(counts):
+        raise DataError(
+            f"`human_rows` is {size}, but must be at least {least * len(counts)}: "
+            f"each of the {len(counts)} labels needs {need}"
+        )
+    for label, count in counts.items():
+        if count < least:
+            raise DataError(
+                f"`human_rows` cannot be met: outside the test set the label '{label}' has {count} rows, but needs "
+                f"{need}; code more rows so, or lower `split.test`"
+            )

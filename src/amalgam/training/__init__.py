@@ -1,0 +1,1 @@
+"""Fine-tuning a teacher, distilling a student, and scoring texts with either."""

@@ -1,0 +1,48 @@
+"""Scoring: class probabilities from a trained model."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from amalgam.training.checkpoint import read_note
+from amalgam.training.device import choose_device, open_autocast
+from amalgam.training.encoding import encode_rows, load_tokenizer, pad_batch, sort_batches
+from amalgam.training.teacher import load_classifier
+
+
+class Scorer:
+    """A trained model, loaded once."""
+
+    def __init__(self, folder: Path, *, batch_size: int = 64) -> None:
+        """Load the model in `folder`; batches of `batch_size` rows hold rows of similar length."""
+        self._note = read_note(folder)
+        self._tokenizer = load_tokenizer(folder)
+        self._device = choose_device()
+        self._model = load_classifier(folder, self._note.labels).to(self._device).eval()
+        self._batch_size = batch_size
+
+    def score(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return probabilities [rows, classes], in the order of the rows (with `text` and `question`)."""
+        return torch.softmax(torch.from_numpy(self.compute_logits(rows)).double(), dim=1).numpy()
+
+    @torch.inference_mode()
+    def compute_logits(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return logits [rows, classes], in the order of the rows."""
+        logits = np.zeros((len(rows), len(self._note.labels)), dtype=np.float32)
+        if rows.empty:
+            return logits
+        read = rows if self._note.uses_question else rows.assign(question="")
+        encoded = encode_rows(self._tokenizer, read, self._note.max_length)
+        for numbers in sort_batches(encoded.lengths, self._batch_size):
+            batch = pad_batch(self._tokenizer, encoded, numbers)
+            with open_autocast(self._device):
+                output = self._model(**{name: tensor.to(self._device) for name, tensor in batch.items()})
+            logits[numbers] = output.logits.float().cpu().numpy()
+        return logits
+
+
+def score_rows(folder: Path, rows: pd.DataFrame, *, batch_size: int = 64) -> np.ndarray:
+    """Return the probabilities [rows, classes] that the model in `folder` gives, in the order of the rows."""
+    return Scorer(folder, batch_size=batch_size).score(rows)

@@ -1,0 +1,23 @@
+"""Fetch the base models: the encoder that is fine-tuned and, if it is served here, the language model."""
+
+from pathlib import Path
+
+from runtime import run_stage
+
+from amalgam.base_models import describe_remote_llm, fetch_encoder, fetch_llm
+from amalgam.params import Params
+
+BASE = Path("models/base")
+
+
+def main(params: Params, root: Path) -> None:
+    downloads = root / ".cache" / "downloads"
+    fetch_encoder(params.teacher.model, BASE / "encoder", downloads)
+    if params.llm.endpoint == "embedded":
+        fetch_llm(params.llm.model, BASE / "llm", downloads)
+    else:
+        describe_remote_llm(params.llm.model, BASE / "llm")
+
+
+if __name__ == "__main__":
+    run_stage("models", main)

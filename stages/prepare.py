@@ -1,0 +1,73 @@
+"""Stage prepare: load the task's human-coded rows and divide them into train, validation, test and unlabelled."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+from runtime import run_stage
+
+from amalgam.files import write_json
+from amalgam.params import Params
+from amalgam.rows import write_rows
+from amalgam.tasks.rows import TRANSFER, TaskRows, load_task_rows, measure_agreement
+from amalgam.tasks.schema import load_task
+from amalgam.tasks.split import drop_contradictions, keep_apart, split_rows
+
+OUT = Path("data/prepared")
+
+
+def main(params: Params, root: Path) -> None:
+    folder = Path("data/tasks") / params.task
+    task = load_task(folder)
+    loaded = load_task_rows(task, folder, root / ".cache" / "downloads")
+    rows, transfer = drop_contradictions(loaded.main), drop_contradictions(loaded.transfer)
+    tables = split_rows(
+        rows,
+        human_rows=params.human_rows,
+        test=params.split.test,
+        validation=params.split.validation,
+        unlabelled=params.split.unlabelled,
+        seed=params.split.seed,
+        texts=keep_apart(loaded.unlabelled, transfer),
+    )
+    if len(transfer):
+        # A transfer row must be as unseen as a test row, whatever `human_rows` is.
+        tables[TRANSFER] = keep_apart(transfer, keep_apart(rows, tables["test"]))
+    summary = {
+        "rows": {name: len(table) for name, table in tables.items()},
+        "labels": {name: count_labels(table, task.label_names) for name, table in tables.items() if "label" in table},
+        **measure_agreement(loaded.ratings, task),
+        "left_out": loaded.left_out | count_left_out(loaded, rows, transfer, tables),
+    }
+    if len(tables["test"]) < params.split.test:
+        summary["test_wanted"] = params.split.test
+    write_tables(tables, summary)
+
+
+def count_labels(table: pd.DataFrame, names: list[str]) -> dict[str, int]:
+    return {name: int((table["label"] == name).sum()) for name in names}
+
+
+def count_left_out(
+    loaded: TaskRows, rows: pd.DataFrame, transfer: pd.DataFrame, tables: dict[str, pd.DataFrame]
+) -> dict[str, int]:
+    used = pd.concat([table["id"] for table in tables.values()])
+    return {
+        "equal_text_other_label": len(loaded.main) - len(rows) + len(loaded.transfer) - len(transfer),
+        "over_budget": int((~rows["id"].isin(used)).sum()),
+        **({"transfer_known_text_or_group": len(transfer) - len(tables[TRANSFER])} if TRANSFER in tables else {}),
+    }
+
+
+def write_tables(tables: dict[str, pd.DataFrame], summary: dict[str, object]) -> None:
+    made = OUT.with_name(f".{OUT.name}.tmp")
+    shutil.rmtree(made, ignore_errors=True)
+    for name, table in tables.items():
+        write_rows(made / f"{name}.csv", table)
+    write_json(made / "summary.json", summary)
+    shutil.rmtree(OUT, ignore_errors=True)
+    made.replace(OUT)
+
+
+if __name__ == "__main__":
+    run_stage("prepare", main)

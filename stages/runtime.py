@@ -1,0 +1,55 @@
+"""What every stage script needs around its `main`: params, the DVC root, and errors said in one sentence."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from amalgam.errors import AmalgamError
+from amalgam.llm.answering import Answering
+from amalgam.params import Llm, Params, load_params
+
+Main = Callable[[Params, Path], None]
+
+
+def run_stage(name: str, main: Main) -> None:
+    """Run a stage's `main(params, root)`; a failure that the user can mend ends with one sentence and code 2.
+
+    `root` is the project's DVC root, also where the stage runs in a temporary workspace of an experiment:
+    `root/.cache` holds what all experiments share (downloads, the journal of LLM answers).
+    """
+    # Model hubs are asked by the stage `models` alone; everywhere else a look-up would only cost time.
+    if name != "models":
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    root = Path(os.environ.get("DVC_ROOT", "."))
+    try:
+        main(load_params(Path("params.yaml")), root)
+    except AmalgamError as error:
+        restore_outputs(name)
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def restore_outputs(stage: str) -> None:
+    """Put back from DVC's cache the outputs that DVC removed before it ran the stage which now failed."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            for output in repo.stage.load_one(name=stage).outs:
+                if output.hash_info and not output.exists:
+                    output.checkout(force=True)
+    except DvcException as error:
+        print(f"{stage}: earlier outputs are left to `dvc checkout` ({error})", file=sys.stderr)
+
+
+def read_answering(llm: Llm, root: Path) -> Answering:
+    """Say who answers requests, where answers are kept, and the key: the environment is the only place for it."""
+    return Answering(
+        llm=llm,
+        folder=Path("models/base/llm"),
+        journal=root / ".cache" / "journal.sqlite",
+        api_key=os.environ.get("OPENAI_API_KEY"),
+    )

