@@ -59,7 +59,9 @@ def grade_rows(
     counts = summary.setdefault("llm_grader", {"requests": 0, "unparsed": 0})
     counts["requests"] += len(requests)
     counts["unparsed"] += grades.count("")
-    hard = np.array([[float(grade == label) if grade else 1 / len(task.labels) for label in task.label_names] for grade in grades])
+    hard = np.array(
+        [[float(grade == label) if grade else 1 / len(task.labels) for label in task.label_names] for grade in grades]
+    )
     return build_predictions(name, "llm_grader", 0, rows["id"], hard, task.label_names)
 
 
@@ -77,11 +79,19 @@ def train_human_only(
         for seed in params.seeds:
             with TemporaryDirectory() as folder:
                 outcome = train_teacher(
-                    ENCODER, train, validation, task.label_names, params.teacher,
-                    seed=seed, target=Path(folder), advance=advance,
+                    ENCODER,
+                    train,
+                    validation,
+                    task.label_names,
+                    params.teacher,
+                    seed=seed,
+                    target=Path(folder),
+                    advance=advance,
                 )
                 tables += [
-                    build_predictions(name, "human_only", seed, rows["id"], score_rows(Path(folder), rows), task.label_names)
+                    build_predictions(
+                        name, "human_only", seed, rows["id"], score_rows(Path(folder), rows), task.label_names
+                    )
                     for name, rows in sets.items()
                 ]
             outcomes[str(seed)] = outcome.to_dict()

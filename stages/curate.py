@@ -10,7 +10,7 @@ from amalgam.files import write_json
 from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.completions import read_completions
-from amalgam.synthesis.curate import clean_text, curate_completions, summarise_curation
+from amalgam.synthesis.curate import extract_response, curate_completions, summarise_curation
 from amalgam.tasks.schema import load_task
 
 PREPARED = Path("data/prepared")
@@ -55,7 +55,7 @@ def check_labels(rows: pd.DataFrame, params: Params, labels: list[str]) -> dict[
             Path("models/base/encoder"),
             read_rows(PREPARED / "train.csv"),
             read_rows(PREPARED / "validation.csv"),
-            rows.assign(text=rows["text"].map(clean_text)),
+            rows.assign(text=rows["text"].map(extract_response)),
             labels,
             max_length=params.teacher.max_length,
         )

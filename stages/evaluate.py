@@ -1,6 +1,7 @@
 """Measure every model on the human-coded test rows, and write the metrics that Git tracks."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from runtime import run_stage
@@ -11,7 +12,6 @@ from amalgam.evaluation.curves import bin_calibration, list_confusions, read_tra
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.predictions import build_predictions, read_predictions, stack_predictions, write_predictions
 from amalgam.evaluation.speed import measure_speed
-from amalgam.evaluation.summaries import summarise_data, summarise_synthesis, summarise_training
 from amalgam.files import read_json, write_json, write_text
 from amalgam.params import Params
 from amalgam.rows import read_rows
@@ -83,14 +83,25 @@ def write_plots(actual: Ints, stacks: dict[str, Floats], seeds: list[int], label
 
 def write_counts() -> None:
     """Write what earlier stages counted; they keep it in cached outputs, where Git does not see it."""
-    baselines = read_json(BASELINES / "summary.json")
-    mixed = read_rows(Path("data/mixed.csv"))["origin"].value_counts()
-    write_json(METRICS / "data.json", summarise_data(read_json(PREPARED / "summary.json"), mixed.to_dict()))
-    curated, judged = (read_json(Path(f"data/{stage}/summary.json")) for stage in ("curated", "judgements"))
-    write_json(METRICS / "synthetic.json", summarise_synthesis(curated, judged, baselines))
+    prepared, baselines = read_json(PREPARED / "summary.json"), read_json(BASELINES / "summary.json")
+    mixed = read_rows(Path("data/mixed.csv"))["origin"].value_counts().sort_index()
+    synthesis = {"synthesis": "data/curated", "judge": "data/judgements"}
+    counts = {name: read_json(Path(folder) / "summary.json") for name, folder in synthesis.items()}
     runs = {model: read_json(folder / "summary.json") for model, folder in TRAINED.items()}
     runs["human_only"] = baselines["human_only"]
-    write_json(METRICS / "training.json", summarise_training(runs))
+    training = {
+        model: {f"seed_{seed}": run for seed, run in summary["seeds"].items()} for model, summary in runs.items()
+    }
+    write_json(METRICS / "data.json", drop_nulls(prepared | {"mixed": mixed.to_dict()}))
+    write_json(METRICS / "synthetic.json", drop_nulls(counts | {"grader": baselines.get("llm_grader")}))
+    write_json(METRICS / "training.json", drop_nulls({"training": training}))
+
+
+def drop_nulls(value: Any) -> Any:
+    """Leave out keys without a value, at every depth: DVC compares numbers only."""
+    if isinstance(value, dict):
+        return {name: drop_nulls(part) for name, part in value.items() if part is not None}
+    return value
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def main(params: Params, root: Path) -> None:
         "prompt_tokens": sum(answer.prompt_tokens for answer in answers),
         "completion_tokens": sum(answer.completion_tokens for answer in answers),
     }
-    write_json(TARGET / "summary.json", summarise_agreement(judged["label"], judged["judged"], task.label_names) | tokens)
+    write_json(
+        TARGET / "summary.json", summarise_agreement(judged["label"], judged["judged"], task.label_names) | tokens
+    )
 
 
 if __name__ == "__main__":

@@ -18,10 +18,12 @@ def run_stage(name: str, main: Main) -> None:
     `root` is the project's DVC root, also where the stage runs in a temporary workspace of an experiment:
     `root/.cache` holds what all experiments share (downloads, the journal of LLM answers).
     """
-    # Model hubs are asked by the stage `models` alone; everywhere else a look-up would only cost time.
-    if name != "models":
+    # A hub is asked for models by `models`, for data by `prepare`; elsewhere a look-up would only cost time.
+    if name not in ("models", "prepare"):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     root = Path(os.environ.get("DVC_ROOT", "."))
     try:
         main(load_params(Path("params.yaml")), root)

@@ -4,6 +4,7 @@ A field marked `untracked` changes only how fast a result comes, never the resul
 and no cache key holds it. Every other field must stand in the `params:` list of each stage that reads it.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from amalgam.errors import ParamsError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-_UNTRACKED = {"untracked": True}
+_UNTRACKED: dict[str, Any] = {"untracked": True}
 
 
 class Section(BaseModel):
@@ -137,7 +138,7 @@ class Params(Section):
     def check_seeds(self) -> "Params":
         """Refuse a seed given twice: it would count as evidence twice."""
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds must differ from each other")
+            raise ValueError("`seeds` must differ from each other")
         return self
 
 
@@ -183,5 +184,9 @@ def _describe(fault: Any) -> str:
         return f"`{key}` is missing"
     if fault["type"] == "extra_forbidden":
         return f"`{key}` is not a known key: check its spelling"
-    allowed = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("should ")
-    return f"`{key}` is {fault['input']!r}, but must {allowed}" if fault["loc"] else allowed
+    allowed = re.sub(r"^(Value error, )?((Input|String|List|Dictionary|Value) should )?", "", fault["msg"])
+    if not fault["loc"]:
+        return allowed
+    value = fault["input"]
+    shown = f"is {value!r}, but " if not isinstance(value, (dict, list)) else ""
+    return f"`{key}` {shown}must {allowed}"

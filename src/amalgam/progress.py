@@ -28,7 +28,14 @@ def show_progress(title: str, *, total: int, done_before: int = 0) -> Iterator[C
 @contextmanager
 def _show_bar(title: str, total: int) -> Iterator[Callable[[object], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -64,5 +71,7 @@ class _Log:
         rate = self._done / max(self._written - self._start, 1e-9)
         left = (self._total - self._done) / rate
         print(
-            f"{self._title}: {self._done} of {self._total}, {rate:.1f}/s, {left:.0f} s left", file=sys.stderr, flush=True
+            f"{self._title}: {self._done} of {self._total}, {rate:.1f}/s, {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
         )

@@ -77,7 +77,7 @@ def test_columns_come_in_order_with_numbered_raters_and_an_empty_question() -> N
 
 
 def test_a_missing_column_is_named_with_those_that_there_are() -> None:
-    with pytest.raises(DataError, match="a.csv has no column `text`, only `id`, `label`"):
+    with pytest.raises(DataError, match=r"a\.csv has no column `text`, only `id`, `label`"):
         read_columns(make_table(id=["1"], label=["no"]), Columns())
 
 
@@ -100,7 +100,7 @@ def test_where_selects_rows_and_names_a_value_that_none_has() -> None:
         ("  two\n\nlines\tand\u00a0more ", "two lines and more"),
         ("AT&amp;T &#38; S&amp;amp;P &lt;3", "AT&T & S&P <3"),
         ("a=1&copy=2", "a=1&copy=2"),
-        ("cafe\u0301", "caf\u00e9"),
+        ("Andre\u0301", "Andr\u00e9"),
         ("a\u0000b\u200bc\u0007", "abc"),
         ("M\u00c3\u00ad\u00c5\u00a1a", "M\u00c3\u00ad\u00c5\u00a1a"),
     ],

@@ -82,7 +82,7 @@ def test_a_path_and_a_column_may_stand_alone() -> None:
     ("keys", "value", "parts"),
     [
         (("title",), DROP, ["`title` is missing"]),
-        (("titel",), "x", ["`titel` is not a known key"]),
+        (("headline",), "x", ["`headline` is not a known key"]),
         (("response",), " ", ["`response`", "hold some text"]),
         (("name",), "other", ["`name` is 'other'", "'small'"]),
         (("labels", 1, "name"), "no", ["two labels have the same name"]),
@@ -126,5 +126,5 @@ def test_broken_yaml_is_named_with_its_line(tmp_path: Path) -> None:
 
 def test_an_unknown_task_names_those_that_there_are(tmp_path: Path) -> None:
     write_task(tmp_path / "small", yaml.safe_dump(SMALL))
-    with pytest.raises(DataError, match="set `task` in params.yaml to one of small"):
-        load_task(tmp_path / "smal")
+    with pytest.raises(DataError, match=r"set `task` in params\.yaml to one of small"):
+        load_task(tmp_path / "other")

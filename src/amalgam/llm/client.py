@@ -53,9 +53,7 @@ async def _send_all(
         base_url=endpoint.url, api_key=endpoint.api_key, timeout=timeout, max_retries=retries
     ) as client:
         lanes = min(concurrency, len(groups))
-        await asyncio.gather(
-            *(_run_lane(client, endpoint, waiting, failures, journal, advance) for _ in range(lanes))
-        )
+        await asyncio.gather(*(_run_lane(client, endpoint, waiting, failures, journal, advance) for _ in range(lanes)))
     if failures:
         raise failures[0]
 

@@ -49,7 +49,9 @@ def serve_model(path: Path, *, slots: int, context: int) -> Iterator[Endpoint]:
     try:
         server = xllamacpp.Server(settings)
     except RuntimeError as error:
-        raise ModelError(f"the LLM file {path} cannot be served ({error}): delete it and run `dvc repro models`") from error
+        raise ModelError(
+            f"the LLM file {path} cannot be served ({error}): delete it and run `dvc repro models`"
+        ) from error
     try:
         yield Endpoint(f"{server.listening_address}/v1", path.stem, api_key)
     finally:

@@ -12,7 +12,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from amalgam.report import charts, tables
-from amalgam.report.phrases import REASON_NAMES, Numbers, format_count, format_number, format_share, phrase_verdict
+from amalgam.report.phrases import (
+    MODEL_NAMES,
+    MODEL_NOTES,
+    REASON_NAMES,
+    Numbers,
+    format_count,
+    format_number,
+    format_share,
+    phrase_verdict,
+)
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -45,6 +54,15 @@ class Content:
     base_models: Mapping[str, Mapping[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """A chart, what it shows, and the file with its numbers."""
+
+    caption: str
+    spec: charts.Spec
+    source: str
+
+
 def build_page(content: Content, library: str) -> str:
     """Build the report.
 
@@ -71,16 +89,18 @@ def build_page(content: Content, library: str) -> str:
         verdict=phrase_verdict(content.params, content.models, content.comparisons, content.speed),
         reasons=REASON_NAMES,
         results=_tabulate_results(content),
+        models={MODEL_NAMES[name]: note for name, note in MODEL_NOTES.items() if name in content.models},
         confusions=[
             tables.tabulate_confusion(content.plots["confusion"], model, labels) for model in ("teacher", "student")
         ],
         human_rows=tables.tabulate_human_rows(content.data, labels),
-        curation=tables.tabulate_curation(content.synthetic["curation"]),
-        kept_by_label=tables.tabulate_kept(content.synthetic["curation"]),
+        curation=tables.tabulate_curation(content.synthetic["synthesis"]),
+        kept_by_label=tables.tabulate_kept(content.synthetic["synthesis"]),
         costs=tables.tabulate_cost(content.synthetic, content.training, content.speed),
-        params=tables.tabulate_values("Parameters", "Key", content.params),
-        base_models=[tables.tabulate_values(name, "Key", values) for name, values in content.base_models.items()],
-        charts=_draw_charts(content, labels),
+        params=tables.tabulate_params(content.params),
+        base_models={name: tables.flatten_values(values) for name, values in content.base_models.items()},
+        gains=_draw_gains(content),
+        curves=_draw_curves(content),
         policy=_write_policy(scripts, style),
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
@@ -112,16 +132,38 @@ def _tabulate_results(content: Content) -> list[tables.Table]:
     return results
 
 
-def _draw_charts(content: Content, labels: list[str]) -> dict[str, list[charts.Spec]]:
-    roc = [dict(row) for row in content.plots["roc"]]
-    curves = {label: [row for row in roc if row["label"] == label] for label in labels}
-    training = [dict(row) for row in content.plots["training"]]
-    return {
-        "gains": [charts.draw_gains(content.comparisons)],
-        "roc": [charts.draw_roc(rows, label) for label, rows in curves.items() if rows],
-        "calibration": [charts.draw_calibration([dict(row) for row in content.plots["calibration"]])],
-        "training": [charts.draw_training(training, model) for model in ("teacher", "student")],
-    }
+def _draw_gains(content: Content) -> _Figure:
+    confidence = format_share(content.params["evaluation"]["confidence"])
+    caption = (
+        f"Paired differences on the same test rows and seeds, with {confidence} intervals. "
+        "Right of zero, the model named first is better."
+    )
+    return _Figure(caption, charts.draw_gains(content.comparisons), "metrics/comparisons.json")
+
+
+def _draw_curves(content: Content) -> list[_Figure]:
+    roc, calibration, training = (
+        [dict(row) for row in content.plots[name]] for name in ("roc", "calibration", "training")
+    )
+    curves = {label: [row for row in roc if row["label"] == label] for label in content.labels}
+    figures = [
+        _Figure(f"ROC for “{label}”, mean over seeds.", charts.draw_roc(rows, label), "metrics/plots/roc.csv")
+        for label, rows in curves.items()
+        if rows
+    ]
+    caption = (
+        "Calibration: how often a prediction of that confidence is right. "
+        "On the dotted line, confidence is what it claims to be."
+    )
+    figures.append(_Figure(caption, charts.draw_calibration(calibration), "metrics/plots/calibration.csv"))
+    return figures + [
+        _Figure(
+            f"Training of the {model}: loss on training and validation rows, a line a seed.",
+            charts.draw_training(training, model),
+            "metrics/plots/training.csv",
+        )
+        for model in ("teacher", "student")
+    ]
 
 
 def _escape_json(value: Any) -> Markup:
@@ -135,7 +177,8 @@ def _close_script(script: str) -> str:
 
 def _write_policy(scripts: list[str], style: str) -> str:
     allowed = " ".join(_hash_source(script) for script in scripts)
-    return f"default-src 'none'; script-src {allowed}; style-src {_hash_source(style)}; base-uri 'none'; form-action 'none'"
+    rules = ["default-src 'none'", f"script-src {allowed}", f"style-src {_hash_source(style)}"]
+    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 
 
 def _hash_source(text: str) -> str:

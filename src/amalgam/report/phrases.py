@@ -58,25 +58,39 @@ def format_count(value: float) -> str:
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def format_share(value: float) -> str:
-    """Write a share as a percentage."""
-    return f"{value * 100:.3g}\N{NO-BREAK SPACE}%"
+def format_share(value: float, digits: int | None = None) -> str:
+    """Write a share as a percentage, with as many decimals as told or as few as it needs."""
+    percent = f"{value * 100:.3g}" if digits is None else f"{value * 100:.{digits}f}"
+    return f"{percent}\N{NO-BREAK SPACE}%"
 
 
 def format_interval(values: Numbers, metric: str, *, signed: bool = False) -> str:
-    """Write the interval of a metric as `low to high`, or nothing where it has none."""
+    """Write the interval of a metric as `low to high` without a line break, or nothing where it has none."""
     if f"{metric}_low" not in values:
         return ""
     write = format_difference if signed else format_number
-    return f"{write(values[f'{metric}_low'])} to {write(values[f'{metric}_high'])}"
+    return "\N{NO-BREAK SPACE}".join((write(values[f"{metric}_low"]), "to", write(values[f"{metric}_high"])))
 
 
-def phrase_verdict(params: Numbers, models: Numbers, comparisons: Numbers, speed: Numbers) -> list[str]:
-    """Say what the run shows: did the synthetic rows help, is any baseline as good, what does the student keep."""
+def phrase_verdict(params: Numbers, models: Numbers, comparisons: Numbers, speed: Numbers) -> list[tuple[str, str]]:
+    """Say what the run shows, as claims and the numbers behind them.
+
+    Did the synthetic rows help, is a baseline as good, and what does the student keep? A claim is made only where
+    the whole interval of the AUC difference lies on one side of zero.
+    """
+    gain, lead, loss = (
+        comparisons[name] for name in ("gain_over_human_only", "gain_over_best_baseline", "student_minus_teacher")
+    )
+    best = lead["baseline"]
+    claims = [
+        (_claim_gain(params["ratio"], weigh_difference(gain)), "teacher", "human_only", gain),
+        (_claim_lead(best, weigh_difference(lead)), "teacher", best, lead),
+        (_claim_student(speed, weigh_difference(loss)), "student", "teacher", loss),
+    ]
+    confidence = format_share(params["evaluation"]["confidence"])
     return [
-        _phrase_gain(params, models, comparisons["gain_over_human_only"]),
-        _phrase_baseline(params, models, comparisons["gain_over_best_baseline"]),
-        _phrase_student(params, models, comparisons["student_minus_teacher"], speed),
+        (claim, _phrase_numbers(models[first]["auc"], models[second]["auc"], difference, confidence))
+        for claim, first, second, difference in claims
     ]
 
 
@@ -87,49 +101,40 @@ def weigh_difference(values: Numbers) -> str:
     return "worse" if values["auc_high"] < 0 else "unclear"
 
 
-def _phrase_gain(params: Numbers, models: Numbers, gain: Numbers) -> str:
-    ratio = params["ratio"]
-    numbers = f"AUC {_auc(models, 'teacher')} against {_auc(models, 'human_only')}, {_difference(params, gain)}"
+def _claim_gain(ratio: float, outcome: str) -> str:
     if ratio == 0:
-        return f"No synthetic rows were added, so the teacher is the human-only teacher trained again: {numbers}."
+        return "No synthetic rows were added: the teacher is the human-only teacher, trained again."
     subject = (
         "training on synthetic rows alone"
         if ratio == 1
         else f"adding synthetic rows ({format_share(ratio)} of the training rows)"
     )
     twin = "the same model trained for as many steps on the human rows alone"
-    outcome = weigh_difference(gain)
     if outcome == "unclear":
-        return f"It is not clear whether {subject} helps or harms, compared with {twin}: {numbers}."
-    return f"{subject.capitalize()} makes the teacher {outcome} than {twin}: {numbers}."
+        return f"It is not clear whether {subject} helps or harms, compared with {twin}."
+    return f"{subject.capitalize()} makes the teacher {outcome} than {twin}."
 
 
-def _phrase_baseline(params: Numbers, models: Numbers, gain: Numbers) -> str:
-    best = gain["baseline"]
+def _claim_lead(best: str, outcome: str) -> str:
     if best == "human_only":
-        return "No other baseline does better than that human-only teacher."
-    name = f"the best baseline, {MODEL_NAMES[best]} (AUC {_auc(models, best)})"
-    opening = {
-        "better": f"The teacher beats {name}",
-        "worse": f"The teacher is worse than {name}",
-        "unclear": f"It is not clear whether the teacher is better or worse than {name}",
-    }
-    return f"{opening[weigh_difference(gain)]}: {_difference(params, gain)}."
+        return "None of the other baselines does better than that human-only teacher."
+    name = f"the best baseline, {MODEL_NAMES[best]}"
+    return {
+        "better": f"The teacher beats {name}.",
+        "worse": f"The teacher is worse than {name}.",
+        "unclear": f"It is not clear whether the teacher is better or worse than {name}.",
+    }[outcome]
 
 
-def _phrase_student(params: Numbers, models: Numbers, loss: Numbers, speed: Numbers) -> str:
-    outcome = {"better": "is better still", "worse": "is less accurate", "unclear": "shows no clear loss"}
+def _claim_student(speed: Numbers, outcome: str) -> str:
+    verb = {"better": "is better still", "worse": "is less accurate", "unclear": "shows no clear loss"}[outcome]
+    size = format_share(round(speed["size_ratio"], 2))
+    return f"The student, {size} of the teacher's size and {speed['speedup']:g} times as fast, {verb}."
+
+
+def _phrase_numbers(first: float, second: float, difference: Numbers, confidence: str) -> str:
+    interval = format_interval(difference, "auc", signed=True)
     return (
-        f"The student, {format_share(speed['size_ratio'])} of the teacher's size and {speed['speedup']:g} times as fast, "
-        f"{outcome[weigh_difference(loss)]}: AUC {_auc(models, 'student')}, {_difference(params, loss)}."
+        f"AUC\N{NO-BREAK SPACE}{format_number(first)} against {format_number(second)}: a paired difference of "
+        f"{format_difference(difference['auc'])} ({confidence} interval {interval})."
     )
-
-
-def _auc(models: Numbers, model: str) -> str:
-    return format_number(models[model]["auc"])
-
-
-def _difference(params: Numbers, values: Numbers) -> str:
-    confidence = format_share(params["evaluation"]["confidence"])
-    interval = format_interval(values, "auc", signed=True)
-    return f"a paired difference of {format_difference(values['auc'])} ({confidence} interval {interval})"

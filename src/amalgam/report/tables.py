@@ -8,7 +8,6 @@ from typing import Any
 from amalgam.report.phrases import (
     METRIC_NAMES,
     MODEL_NAMES,
-    MODEL_NOTES,
     REASON_NAMES,
     Numbers,
     format_count,
@@ -52,7 +51,7 @@ def tabulate_models(models: Numbers, caption: str) -> Table:
     metrics = [metric for metric in METRIC_NAMES if any(metric in values for values in shown.values())]
     rows = [
         (
-            Cell(MODEL_NAMES[name], MODEL_NOTES[name]),
+            Cell(MODEL_NAMES[name]),
             [
                 Cell(format_number(values[metric]), format_interval(values, metric)) if metric in values else Cell("")
                 for metric in metrics
@@ -74,7 +73,7 @@ def tabulate_confusion(lines: Sequence[Mapping[str, str]], model: str, labels: l
             (
                 Cell(actual),
                 [
-                    Cell(format_share(round(share, 3)), format_count(counts[actual, predicted]), round(share * _SHADES))
+                    Cell(format_share(share, 1), format_count(counts[actual, predicted]), round(share * _SHADES))
                     for predicted, share in zip(labels, shares, strict=True)
                 ],
             )
@@ -92,7 +91,7 @@ def tabulate_human_rows(data: Numbers, labels: list[str]) -> Table:
                 *(Cell(format_count(data["labels"].get(name, {}).get(label, 0))) for label in labels),
             ]
             if name in data["labels"]
-            else [Cell(format_count(count)), *(Cell("not used") for _ in labels)],
+            else [Cell(format_count(count)), *(Cell("no labels") for _ in labels)],
         )
         for name, count in data["rows"].items()
     ]
@@ -117,32 +116,27 @@ def tabulate_kept(curation: Numbers) -> Table:
 
 def tabulate_cost(synthetic: Numbers, training: Numbers, speed: Numbers) -> list[Table]:
     """Put requests and tokens, training steps, and scoring rates and sizes into a table each."""
-    tokens = synthetic["tokens"]
-    work = [
-        ("Writing responses", synthetic["curation"]["completions"], "synthesis"),
-        ("Judging them", synthetic["judge"]["rows"], "judge"),
-        ("Grading human rows, a baseline", synthetic.get("grader", {}).get("requests"), "grader"),
-    ]
+    purposes = {
+        "synthesis": ("Writing responses", "completions"),
+        "judge": ("Judging them", "rows"),
+        "grader": ("Grading human rows, a baseline", "requests"),
+    }
     requests = [
         (
-            Cell(name),
+            Cell(purpose),
             [
-                Cell(format_count(count)),
-                *(
-                    Cell(format_count(tokens[key]))
-                    if (key := f"{stage}_{kind}_tokens") in tokens
-                    else Cell("not counted")
-                    for kind in ("prompt", "completion")
-                ),
+                Cell(format_count(synthetic[stage][name])) if name in synthetic[stage] else Cell("not counted")
+                for name in (count, "prompt_tokens", "completion_tokens")
             ],
         )
-        for name, count, stage in work
-        if count is not None
+        for stage, (purpose, count) in purposes.items()
+        if stage in synthetic
     ]
     steps = [
         (
-            Cell(MODEL_NAMES[model], seed.replace("_", " ")),
+            Cell(MODEL_NAMES[model]),
             [
+                Cell(seed.removeprefix("seed_")),
                 Cell(format_count(run["train_rows"])),
                 Cell(format_count(run["steps"])),
                 Cell(format_count(run["best_step"])),
@@ -162,14 +156,14 @@ def tabulate_cost(synthetic: Numbers, training: Numbers, speed: Numbers) -> list
     return [
         Table("Requests to the LLM", "For", ["Requests", "Prompt tokens", "Written tokens"], requests),
         Table("Scoring", "Model", ["Rows a second", "Megabytes"], scoring),
-        Table("Training runs", "Model", ["Rows", "Steps", "Kept step", "Validation loss"], steps),
+        Table("Training runs", "Model", ["Seed", "Rows", "Steps", "Kept step", "Validation loss"], steps),
     ]
 
 
-def tabulate_values(caption: str, corner: str, values: Mapping[str, Any]) -> Table:
-    """Put nested values into two columns, keys joined by dots."""
-    rows = [(Cell(name), [Cell(value)]) for name, value in flatten_values(values)]
-    return Table(caption, corner, ["Value"], rows)
+def tabulate_params(params: Numbers) -> Table:
+    """Put all params into two columns, keys joined by dots as `dvc exp run -S` takes them."""
+    rows = [(Cell(name), [Cell(value)]) for name, value in flatten_values(params)]
+    return Table("Params that the results depend on", "Key", ["Value"], rows)
 
 
 def flatten_values(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -187,7 +181,6 @@ def flatten_values(values: Mapping[str, Any], prefix: str = "") -> list[tuple[st
 
 def _tabulate_shares(caption: str, corner: str, found: list[tuple[str, int]], total: int) -> Table:
     rows = [
-        (Cell(name), [Cell(format_count(count)), Cell(format_share(round(count / max(1, total), 3)))])
-        for name, count in found
+        (Cell(name), [Cell(format_count(count)), Cell(format_share(count / max(1, total), 1))]) for name, count in found
     ]
     return Table(caption, corner, ["Rows", "Share"], rows)

@@ -52,7 +52,9 @@ def read_completions(folder: Path, expected: int) -> list[dict[str, Any]]:
     """
     lines = list(_iterate_shards(folder))
     if len(lines) != expected:
-        raise DataError(f"{folder} holds {len(lines)} of {expected} answers: run `dvc checkout` or `dvc repro synthesize`")
+        raise DataError(
+            f"{folder} holds {len(lines)} of {expected} answers: run `dvc checkout` or `dvc repro synthesize`"
+        )
     return lines
 
 

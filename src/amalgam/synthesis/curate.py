@@ -1,7 +1,6 @@
 """Curation: which answers of the LLM become synthetic rows, and for what reason the others do not."""
 
 import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from amalgam.synthesis.neighbours import NearIndex
+from amalgam.tasks.texts import clean_text, fold_text
 
 REASONS = (
     "error",
@@ -22,11 +22,12 @@ REASONS = (
     "inconsistent",
 )
 _REFUSAL = re.compile(
-    r"(i['’]m sorry\b|i am sorry, but|sorry, (but )?i (can|am)|i (cannot|can['’]t|am unable|am not able) (\w+ )?"
+    r"(i.?m sorry\b|i am sorry, but|sorry, (but )?i (can|am)|i (cannot|can.?t|am unable|am not able) (to )?"
     r"(write|help|assist|provide|create|generate|fulfil)|as an ai\b|as a language model)",
     re.IGNORECASE,
 )
-_QUOTES = "\"“”'‘’`*"
+_PARAGRAPHS = re.compile(r"\n\s*\n")
+_QUOTES = "\"'`*\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def curate_completions(
     seen: dict[str, str] = {}
     verdicts = []
     for line in completions:
-        text = clean_text(line["text"])
+        text = extract_response(line["text"])
         reason = find_fault(text, line["finish_reason"])
         detail = ""
         if not reason:
@@ -69,25 +70,17 @@ def curate_completions(
         if not reason and confirmed is not None and not confirmed[line["id"]]:
             reason = "inconsistent"
         if not reason:
-            seen[normalise_text(text)] = line["id"]
+            seen[fold_text(text)] = line["id"]
             kept.add(line["id"], text)
         verdicts.append(Verdict(text, reason, detail))
     return verdicts
 
 
-def clean_text(raw: str) -> str:
-    """Take the response out of an answer: first paragraph, without quotation marks around it, blanks collapsed."""
-    paragraphs = [part for part in re.split(r"\n\s*\n", raw.strip()) if part.strip()]
-    text = " ".join(paragraphs[0].split()) if paragraphs else ""
-    text = "".join(character for character in text if unicodedata.category(character) != "Cc")
-    if len(text) > 1 and text[0] in _QUOTES and text[-1] in _QUOTES:
-        text = text.strip(_QUOTES).strip()
-    return unicodedata.normalize("NFC", text)
-
-
-def normalise_text(text: str) -> str:
-    """Fold what does not make two responses different: case, punctuation, blanks."""
-    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+def extract_response(raw: str) -> str:
+    """Take the response out of an answer: its first paragraph, cleaned, without quotation marks around it."""
+    text = clean_text(next((part for part in _PARAGRAPHS.split(raw) if part.strip()), ""))
+    quoted = len(text) > 1 and text[0] in _QUOTES and text[-1] in _QUOTES
+    return text.strip(_QUOTES).strip() if quoted else text
 
 
 def find_fault(text: str, finish_reason: str) -> str:
@@ -98,12 +91,12 @@ def find_fault(text: str, finish_reason: str) -> str:
         return "refusal"
     if finish_reason == "length":
         return "cut_off"
-    return "" if normalise_text(text) else "empty"
+    return "" if fold_text(text) else "empty"
 
 
 def select_gradable(completions: list[dict[str, Any]]) -> pd.DataFrame:
     """Keep the answers that hold a response at all (id, text, question, label); to grade others would cost in vain."""
-    texts = [clean_text(line["text"]) for line in completions]
+    texts = [extract_response(line["text"]) for line in completions]
     rows = [
         {"id": line["id"], "text": text, "question": line["question"], "label": line["label"]}
         for line, text in zip(completions, texts, strict=True)
@@ -115,9 +108,7 @@ def select_gradable(completions: list[dict[str, Any]]) -> pd.DataFrame:
 def summarise_curation(completions: list[dict[str, Any]], verdicts: list[Verdict]) -> dict[str, Any]:
     """Count what was kept and what was not, by reason and by label, and the tokens that all of it took."""
     reasons = Counter(verdict.reason for verdict in verdicts)
-    by_label = Counter(
-        line["label"] for line, verdict in zip(completions, verdicts, strict=True) if not verdict.reason
-    )
+    by_label = Counter(line["label"] for line, verdict in zip(completions, verdicts, strict=True) if not verdict.reason)
     return {
         "completions": len(completions),
         "kept": reasons[""],
@@ -131,7 +122,7 @@ def summarise_curation(completions: list[dict[str, Any]], verdicts: list[Verdict
 def _find_neighbour(
     text: str, seen: dict[str, str], near_shots: NearIndex, near_held_out: NearIndex, kept: NearIndex
 ) -> tuple[str, str]:
-    if twin := seen.get(normalise_text(text)):
+    if twin := seen.get(fold_text(text)):
         return "exact_duplicate", twin
     for reason, index in (
         ("copies_shot", near_shots),

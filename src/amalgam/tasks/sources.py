@@ -88,12 +88,16 @@ def _download(source: GitSource, path: str, target: Path) -> None:
     import dvc.api
     from dvc.exceptions import DvcException
     from dvc.repo.open_repo import clean_repos
+    from dvc.scm import CloneError
 
     try:
         data = dvc.api.read(path, repo=source.url, rev=source.revision, mode="rb")
     except (DvcException, OSError) as error:
+        reason: BaseException = error
+        while isinstance(error, CloneError) and reason.__cause__:
+            reason = reason.__cause__  # the outer ones say only that a clone failed, and to which temporary folder
         raise DataError(
-            f"{path} of {source.url} at {source.revision} cannot be had ({error}): check the network, "
+            f"{path} of {source.url} at {source.revision} cannot be had ({reason}): check the network, "
             "and `url`, `revision` and `files` in task.yaml"
         ) from error
     finally:

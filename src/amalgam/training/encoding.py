@@ -72,9 +72,7 @@ def encode_rows(
 
 def pad_batch(tokenizer: "PreTrainedTokenizerBase", encoded: Encoded, rows: np.ndarray) -> dict[str, torch.Tensor]:
     """Collect rows into tensors, padded to the longest of them and no further."""
-    batch: dict[str, Any] = dict(
-        tokenizer.pad([encoded.features[row] for row in rows], return_tensors="pt")  # type: ignore[arg-type]
-    )
+    batch: dict[str, Any] = dict(tokenizer.pad([encoded.features[row] for row in rows], return_tensors="pt"))
     return batch
 
 

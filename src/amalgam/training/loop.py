@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,27 +23,30 @@ if TYPE_CHECKING:
 
 # Loss of a batch, from the model's logits and the row numbers.
 Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
+# How good a model is by its logits for all validation rows; more is better.
+Merit = Callable[[np.ndarray], float]
 _MAX_NORM = 1.0  # of the gradients; the usual bound for encoders
-_EVALUATION_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a training run came to; `best_step` is the step whose weights were kept."""
+    """What a training run came to; `best_step` is the step whose weights were kept, and the rest is of that step."""
 
     steps: int
     best_step: int
+    validation_merit: float
     validation_loss: float
     train_rows: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
-        return asdict(self) | {"validation_loss": round(self.validation_loss, 6)}
+        rounded = {name: round(getattr(self, name), 6) for name in ("validation_merit", "validation_loss")}
+        return asdict(self) | rounded
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Rows to learn from or to validate on, with the loss that says how well a model does on them."""
+    """Rows to learn from or to validate on, with their loss."""
 
     encoded: Encoded
     loss: Loss
@@ -54,6 +57,7 @@ def train_model(
     tokenizer: "PreTrainedTokenizerBase",
     train: Examples,
     validation: Examples,
+    merit: Merit,
     params: Training,
     *,
     seed: int,
@@ -63,13 +67,15 @@ def train_model(
     """Train for at most `params.steps` optimizer steps and leave the best checkpoint's weights in the model.
 
     AdamW with warm-up and linear decay (Mosbach et al. 2021, arXiv 2006.04884), clipped gradients, batches of
-    similar length, bfloat16 where the hardware has it. The validation rows alone choose the checkpoint.
+    similar length, bfloat16 where the hardware has it. The validation rows alone choose the checkpoint; of
+    equally good ones the later is kept, since with few validation rows many are equal.
 
     Args:
         model: a sequence classifier; changed in place.
         tokenizer: pads the batches.
         train: what to learn from.
         validation: what chooses the checkpoint and stops the training early.
+        merit: by what measure it does.
         params: steps, rates and patience.
         seed: draws the batches; the caller seeds torch before it makes the model.
         curves: folder for dvclive's training curves.
@@ -83,26 +89,29 @@ def train_model(
     optimizer = build_optimizer(model, params)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: scale_rate(step, params))
     batches = draw_batches(train.encoded.lengths, params.batch_size, np.random.default_rng(seed))
-    best_loss, best_step, best_weights = math.inf, 0, copy.deepcopy(model.state_dict())
+    best = Outcome(0, 0, -math.inf, math.inf, len(train.encoded))
+    weights = copy.deepcopy(model.state_dict())
     waited = step = 0
-    total = 0.0
+    losses: list[float] = []
     with _open_curves(curves) as live:
         while step < params.steps and waited < params.patience:
             step += 1
-            total += _take_step(model, tokenizer, train, next(batches), optimizer, device)
+            losses.append(_take_step(model, tokenizer, train, next(batches), optimizer, device))
             schedule.step()
             advance(None)
             if step % params.evaluate_every and step < params.steps:
                 continue
-            loss = measure_loss(model, tokenizer, validation, device)
-            _log(live, step, train_loss=total / ((step - 1) % params.evaluate_every + 1), validation_loss=loss)
-            total = 0.0
+            logits = compute_logits(model, tokenizer, validation.encoded, device)
+            loss = float(validation.loss(torch.tensor(logits), np.arange(len(logits))))
+            _log(live, step, train_loss=float(np.mean(losses)), validation_loss=loss)
+            losses.clear()
             waited += 1
-            if loss < best_loss:
-                best_loss, best_step, best_weights, waited = loss, step, copy.deepcopy(model.state_dict()), 0
-    model.load_state_dict(best_weights)
+            if (found := merit(logits)) >= best.validation_merit:
+                best = Outcome(step, step, found, loss, len(train.encoded))
+                weights, waited = copy.deepcopy(model.state_dict()), 0
+    model.load_state_dict(weights)
     model.eval()
-    return Outcome(step, best_step, best_loss, len(train.encoded))
+    return replace(best, steps=step)
 
 
 def build_optimizer(model: nn.Module, params: Training) -> torch.optim.Optimizer:
@@ -121,19 +130,23 @@ def scale_rate(step: int, params: Training) -> float:
     return max((params.steps - step) / max(params.steps - warmup, 1), 0.0)
 
 
-@torch.no_grad()
-def measure_loss(
-    model: nn.Module, tokenizer: "PreTrainedTokenizerBase", examples: Examples, device: torch.device
-) -> float:
-    """Return the mean loss over all rows, dropout off."""
+@torch.inference_mode()
+def compute_logits(
+    model: nn.Module,
+    tokenizer: "PreTrainedTokenizerBase",
+    encoded: Encoded,
+    device: torch.device,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Return the logits [rows, classes] of all rows in their order, dropout off."""
     model.eval()
-    total = 0.0
-    for rows in sort_batches(examples.encoded.lengths, _EVALUATION_BATCH):
-        batch = {name: tensor.to(device) for name, tensor in pad_batch(tokenizer, examples.encoded, rows).items()}
+    logits: dict[int, np.ndarray] = {}
+    for rows in sort_batches(encoded.lengths, batch_size):
+        batch = {name: tensor.to(device) for name, tensor in pad_batch(tokenizer, encoded, rows).items()}
         with open_autocast(device):
-            logits = model(**batch).logits
-        total += float(examples.loss(logits.float(), rows)) * len(rows)
-    return total / len(examples.encoded)
+            output = model(**batch).logits.float().cpu().numpy()
+        logits |= dict(zip(rows.tolist(), output, strict=True))
+    return np.stack([logits[row] for row in range(len(encoded))])
 
 
 def _take_step(

@@ -7,8 +7,9 @@ import pandas as pd
 import torch
 
 from amalgam.training.checkpoint import read_note
-from amalgam.training.device import choose_device, open_autocast
-from amalgam.training.encoding import encode_rows, load_tokenizer, pad_batch, sort_batches
+from amalgam.training.device import choose_device
+from amalgam.training.encoding import encode_rows, load_tokenizer
+from amalgam.training.loop import compute_logits
 from amalgam.training.teacher import load_classifier
 
 
@@ -27,20 +28,13 @@ class Scorer:
         """Return probabilities [rows, classes], in the order of the rows (with `text` and `question`)."""
         return torch.softmax(torch.from_numpy(self.compute_logits(rows)).double(), dim=1).numpy()
 
-    @torch.inference_mode()
     def compute_logits(self, rows: pd.DataFrame) -> np.ndarray:
         """Return logits [rows, classes], in the order of the rows."""
-        logits = np.zeros((len(rows), len(self._note.labels)), dtype=np.float32)
         if rows.empty:
-            return logits
+            return np.zeros((0, len(self._note.labels)), dtype=np.float32)
         read = rows if self._note.uses_question else rows.assign(question="")
         encoded = encode_rows(self._tokenizer, read, self._note.max_length)
-        for numbers in sort_batches(encoded.lengths, self._batch_size):
-            batch = pad_batch(self._tokenizer, encoded, numbers)
-            with open_autocast(self._device):
-                output = self._model(**{name: tensor.to(self._device) for name, tensor in batch.items()})
-            logits[numbers] = output.logits.float().cpu().numpy()
-        return logits
+        return compute_logits(self._model, self._tokenizer, encoded, self._device, self._batch_size)
 
 
 def score_rows(folder: Path, rows: pd.DataFrame, *, batch_size: int = 64) -> np.ndarray:

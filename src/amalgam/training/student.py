@@ -16,7 +16,7 @@ from amalgam.params import Distillation
 from amalgam.training.checkpoint import read_note, save_checkpoint
 from amalgam.training.device import set_seed
 from amalgam.training.encoding import encode_rows, load_tokenizer
-from amalgam.training.loop import Examples, Outcome, train_model
+from amalgam.training.loop import Examples, Loss, Outcome, train_model
 from amalgam.training.scoring import Scorer
 from amalgam.training.teacher import load_classifier
 
@@ -50,16 +50,19 @@ def distil_student(
     tokenizer = load_tokenizer(teacher)
     scorer = Scorer(teacher)
     student = keep_layers(load_classifier(teacher, note.labels), params.layers)
+    learn, held_out = (
+        Examples(
+            encode_rows(tokenizer, rows, note.max_length),
+            DistillationLoss(scorer.compute_logits(rows), index_labels(rows, note.labels), params),
+        )
+        for rows in (transfer, validation)
+    )
     outcome = train_model(
         student,
         tokenizer,
-        *(
-            Examples(
-                encode_rows(tokenizer, rows, note.max_length),
-                DistillationLoss(scorer.compute_logits(rows), index_labels(rows, note.labels), params),
-            )
-            for rows in (transfer, validation)
-        ),
+        learn,
+        held_out,
+        Closeness(held_out.loss),
         params,
         seed=seed,
         curves=target / "curves",
@@ -78,8 +81,8 @@ class DistillationLoss:
 
     def __init__(self, teacher_logits: np.ndarray, labels: np.ndarray, params: Distillation) -> None:
         """Take the teacher's logits [rows, classes] and the class index of each row, -1 for none."""
-        self._logits = torch.from_numpy(teacher_logits)
-        self._labels = torch.from_numpy(labels)
+        self._logits = torch.tensor(teacher_logits)
+        self._labels = torch.tensor(labels)
         self._temperature = params.temperature
         self._alpha = params.alpha
 
@@ -92,6 +95,18 @@ class DistillationLoss:
         hard = functional.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
         alpha = torch.where(labels < 0, 1.0, self._alpha)
         return (alpha * self._temperature**2 * soft + (1 - alpha) * hard).mean()
+
+
+class Closeness:
+    """The negative of a loss: for a student that is to see as its teacher does, the loss is the measure."""
+
+    def __init__(self, loss: Loss) -> None:
+        """Take the loss over the validation rows."""
+        self._loss = loss
+
+    def __call__(self, logits: np.ndarray) -> float:
+        """Return the negative of the mean loss over all rows."""
+        return -float(self._loss(torch.tensor(logits), np.arange(len(logits))))
 
 
 def index_labels(rows: pd.DataFrame, labels: list[str]) -> np.ndarray:
