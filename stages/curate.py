@@ -10,7 +10,7 @@ from amalgam.files import write_json
 from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.completions import read_completions
-from amalgam.synthesis.curate import extract_response, curate_completions, summarise_curation
+from amalgam.synthesis.curate import curate_completions, extract_response, summarise_curation
 from amalgam.tasks.schema import load_task
 
 PREPARED = Path("data/prepared")

@@ -66,8 +66,8 @@ def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndar
             states = model(**batch).last_hidden_state
         mask = batch["attention_mask"].unsqueeze(-1)
         vectors[batch_rows] = ((states * mask).sum(1) / mask.sum(1)).float().cpu().numpy()
-    lengths: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / lengths
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def join_question(rows: pd.DataFrame) -> list[str]:

@@ -21,9 +21,11 @@ REASONS = (
     "near_duplicate",
     "inconsistent",
 )
+# Narrow on purpose: a response may well begin with "I'm sorry it broke" or "I can't help but wonder".
+_CANNOT = r"i (can.?t|cannot|can not|am unable to|am not able to|won.?t)"
 _REFUSAL = re.compile(
-    r"(i.?m sorry\b|i am sorry, but|sorry, (but )?i (can|am)|i (cannot|can.?t|am unable|am not able) (to )?"
-    r"(write|help|assist|provide|create|generate|fulfil)|as an ai\b|as a language model)",
+    rf"((i.?m |i am )?sorry,? (but )?{_CANNOT}\b|{_CANNOT} (write|assist|provide|create|generate|fulfil|comply|help you)"
+    r"|as an? (ai|artificial intelligence|language model)\b)",
     re.IGNORECASE,
 )
 _PARAGRAPHS = re.compile(r"\n\s*\n")
