@@ -1,5 +1,6 @@
 """Score the test rows with what the teacher has to beat; all of it sees the human rows alone."""
 
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -55,10 +56,16 @@ def grade_rows(
     answering = read_answering(params.llm, root)
     model = read_json(answering.folder / "identity.json")["model"]
     requests = build_grading_requests(task, rows, train, model, params.judge)
-    grades = [parse_grade(a, task.label_names) for a in answer_requests(requests, answering, f"grade {name} rows")]
-    counts = summary.setdefault("llm_grader", {"requests": 0, "unparsed": 0})
-    counts["requests"] += len(requests)
-    counts["unparsed"] += grades.count("")
+    answers = answer_requests(requests, answering, f"grade {name} rows")
+    grades = [parse_grade(answer, task.label_names) for answer in answers]
+    counts = Counter(summary.get("llm_grader", {}))
+    counts.update(
+        requests=len(requests),
+        unparsed=grades.count(""),
+        prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+        completion_tokens=sum(answer.completion_tokens for answer in answers),
+    )
+    summary["llm_grader"] = dict(counts)
     hard = np.array(
         [[float(grade == label) if grade else 1 / len(task.labels) for label in task.label_names] for grade in grades]
     )

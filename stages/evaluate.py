@@ -27,8 +27,7 @@ TRAINED = {"teacher": Path("models/teacher"), "student": Path("models/students")
 
 def main(params: Params, root: Path) -> None:
     task = load_task(Path("data/tasks") / params.task)
-    names = ["test"] + ["transfer_test"] * (PREPARED / "transfer_test.csv").is_file()
-    sets = {name: read_rows(PREPARED / f"{name}.csv") for name in names}
+    sets = {path.stem: read_rows(path) for path in sorted(PREPARED.glob("*test.csv"))}  # test, perhaps transfer_test
     scored = score_sets(sets, params.seeds, task.label_names)
     baselines = read_predictions(BASELINES / "predictions.csv", task.label_names)
     write_predictions(PREDICTIONS, pd.concat([scored, baselines]))

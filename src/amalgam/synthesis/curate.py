@@ -24,7 +24,8 @@ REASONS = (
 # Narrow on purpose: a response may well begin with "I'm sorry it broke" or "I can't help but wonder".
 _CANNOT = r"i (can.?t|cannot|can not|am unable to|am not able to|won.?t)"
 _REFUSAL = re.compile(
-    rf"((i.?m |i am )?sorry,? (but )?{_CANNOT}\b|{_CANNOT} (write|assist|provide|create|generate|fulfil|comply|help you)"
+    rf"((i.?m |i am )?sorry,? (but )?{_CANNOT}\b"
+    rf"|{_CANNOT} (write|assist|provide|create|generate|fulfil|comply|help you)"
     r"|as an? (ai|artificial intelligence|language model)\b)",
     re.IGNORECASE,
 )
