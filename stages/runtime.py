@@ -9,6 +9,10 @@ from amalgam.errors import AmalgamError
 from amalgam.llm.answering import Answering
 from amalgam.params import Llm, Params, load_params
 
+# Threads that wait sleep instead of spinning: beside any other busy program, spinning ones are ten times slower.
+# Set here, since torch reads it when it is loaded, which is after this module.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 Main = Callable[[Params, Path], None]
 
 
@@ -34,14 +38,19 @@ def run_stage(name: str, main: Main) -> None:
 
 
 def restore_outputs(stage: str) -> None:
-    """Put back from DVC's cache the outputs that DVC removed before it ran the stage which now failed."""
+    """Put back the outputs as DVC last saved them: it removed them before it ran the stage, which now failed."""
+    if "DVC_STAGE" not in os.environ:  # run by hand, so nothing was removed
+        return
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo() as repo:
             for output in repo.stage.load_one(name=stage).outs:
-                if output.hash_info and not output.exists:
+                # DVC's run cache holds outputs without `cache` too; Git tracks those, so they must not be links.
+                output.use_cache = True
+                output.cache.cache_types = ["copy"]
+                if not output.changed_cache():
                     output.checkout(force=True)
     except DvcException as error:
         print(f"{stage}: earlier outputs are left to `dvc checkout` ({error})", file=sys.stderr)

@@ -59,7 +59,7 @@ def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndar
     model = AutoModel.from_pretrained(encoder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     model = model.to(device).eval()
     encoded = encode_rows(tokenizer, rows, max_length)
-    vectors = np.zeros((len(rows), model.config.hidden_size), dtype=np.float32)
+    vectors = np.zeros((len(rows), model.config.hidden_size))
     for batch_rows in sort_batches(encoded.lengths, 64):
         batch = {name: tensor.to(device) for name, tensor in pad_batch(tokenizer, encoded, batch_rows).items()}
         with torch.inference_mode():

@@ -9,19 +9,48 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from amalgam.errors import ParamsError
+
+
+def _check_endpoint(value: str) -> str:
+    if not re.fullmatch(r"embedded|https?://\S+", value):
+        raise ValueError("be `embedded` or a URL that begins with http:// or https://")
+    return value
+
+
+def _check_task(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", value):
+        raise ValueError("be the name of a folder of data/tasks: letters, digits, `_` and `-`")
+    return value
+
+
+def _check_seeds(value: list[int]) -> list[int]:
+    if twice := sorted({seed for seed in value if value.count(seed) > 1}):
+        raise ValueError(f"hold each seed once, and {twice[0]} is there twice")
+    return value
+
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 _UNTRACKED: dict[str, Any] = {"untracked": True}
+_ALLOWED = {  # by the type of pydantic's error, where its own words are those of a programmer
+    "bool_type": "be true or false",
+    "float_type": "be a number",
+    "int_from_float": "be a whole number",
+    "int_type": "be a whole number",
+    "list_type": "be a list",
+    "model_type": "be a section with keys of its own",
+    "string_type": "be text",
+}
+_SHORTER = {"greater than or equal to": "at least", "less than or equal to": "at most", " after validation": ""}
 
 
 class Section(BaseModel):
     """Base of all sections: frozen, strict, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Split(Section):
@@ -36,7 +65,7 @@ class Split(Section):
 class Llm(Section):
     """The language model that writes and judges, and how hard it may be driven."""
 
-    endpoint: str = Field(pattern=r"^(embedded|https?://\S+)$")
+    endpoint: Annotated[str, AfterValidator(_check_endpoint)]
     model: str = Field(min_length=1)
     concurrency: int = Field(ge=1, le=1024, json_schema_extra=_UNTRACKED)
     timeout: float = Field(gt=0, json_schema_extra=_UNTRACKED)
@@ -119,10 +148,10 @@ class Evaluation(Section):
 class Params(Section):
     """All of params.yaml."""
 
-    task: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")
+    task: Annotated[str, AfterValidator(_check_task)]
     ratio: Share
     human_rows: int = Field(ge=4)
-    seeds: list[Seed] = Field(min_length=1)
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_check_seeds)]
     split: Split
     llm: Llm
     prompts: Prompts
@@ -134,12 +163,14 @@ class Params(Section):
     baselines: Baselines
     evaluation: Evaluation
 
-    @model_validator(mode="after")
-    def check_seeds(self) -> "Params":
-        """Refuse a seed given twice: it would count as evidence twice."""
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("`seeds` must differ from each other")
-        return self
+
+class _Loader(yaml.SafeLoader):
+    """Reads numbers as DVC writes them: `dvc exp run -S` puts 2e-05 where YAML 1.1 wants 2.0e-05."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def load_params(path: Path) -> Params:
@@ -149,7 +180,7 @@ def load_params(path: Path) -> Params:
         ParamsError: one sentence with the key, the value and what is allowed.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError as error:
         raise ParamsError(f"{path} is missing: run from the top folder of the project") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -179,14 +210,17 @@ def list_tracked_keys(model: type[BaseModel] = Params, prefix: str = "") -> list
 
 
 def _describe(fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"]) or "the file"
+    key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "missing":
         return f"`{key}` is missing"
     if fault["type"] == "extra_forbidden":
         return f"`{key}` is not a known key: check its spelling"
-    allowed = re.sub(r"^(Value error, )?((Input|String|List|Dictionary|Value) should )?", "", fault["msg"])
-    if not fault["loc"]:
-        return allowed
+    words = re.sub(r"^(Value error, )?((Input|String|List|Dictionary|Value) should )?", "", fault["msg"])
+    for long, short in _SHORTER.items():
+        words = words.replace(long, short)
+    allowed = _ALLOWED.get(fault["type"], words)
+    if not key:
+        return "the file must hold keys with values" if fault["type"] == "model_type" else allowed
     value = fault["input"]
     shown = f"is {value!r}, but " if not isinstance(value, (dict, list)) else ""
     return f"`{key}` {shown}must {allowed}"

@@ -4,6 +4,7 @@ Columns: `id`, `text`, `question` (empty where the task has none), `label` (abse
 then whatever the table adds. All cells are strings; a cell is never read as "missing".
 """
 
+import csv
 import re
 from pathlib import Path
 
@@ -31,7 +32,10 @@ def unguard_cell(cell: str) -> str:
 def write_rows(path: Path, rows: pd.DataFrame) -> None:
     """Write rows as UTF-8 CSV, formula-like texts made harmless."""
     guarded = rows.assign(**{name: rows[name].map(guard_cell) for name in _FREE_TEXT if name in rows})
-    write_text(path, guarded.to_csv(index=False, lineterminator="\n"))
+    table = guarded.to_csv(index=False, lineterminator="\n")
+    if "\r" in table:  # which is left unquoted otherwise, and then read as the end of a row
+        table = guarded.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    write_text(path, table)
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -40,4 +44,6 @@ def read_rows(path: Path) -> pd.DataFrame:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not a table in UTF-8: delete it and run `dvc repro`") from error
     return rows.assign(**{name: rows[name].map(unguard_cell) for name in _FREE_TEXT if name in rows})

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from amalgam.llm.client import send_requests
+from amalgam.llm.client import NO_KEY, send_requests
 from amalgam.llm.embedded import Endpoint, serve_model
 from amalgam.llm.journal import open_journal
 from amalgam.llm.request import Answer, Request, group_by_prompt
@@ -76,5 +76,5 @@ def _open_endpoint(requests: list[Request], answering: Answering) -> Iterator[En
         with serve_model(gguf, slots=slots, context=estimate_context(requests)) as endpoint:
             yield endpoint
     else:
-        # Servers that need no key still want the header.
-        yield Endpoint(answering.llm.endpoint, answering.llm.model, answering.api_key or "none")
+        key = (answering.api_key or "").strip() or NO_KEY
+        yield Endpoint(answering.llm.endpoint, answering.llm.model, key)

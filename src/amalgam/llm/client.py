@@ -1,9 +1,12 @@
 """Sending requests: as many in flight as wanted, each answer kept the moment it arrives."""
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
 
 from amalgam.errors import EndpointError
 from amalgam.llm.embedded import Endpoint
@@ -14,6 +17,31 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 Advance = Callable[[Answer], None]
+
+NO_KEY = "none"  # stands for the key where there is none: servers that need no key still want the header
+_SHOWN = 300  # characters of an endpoint's message that an error shows
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Reply(BaseModel):
+    """What is read of a reply; endpoints differ in all the rest."""
+
+    choices: list[_Choice]
+    usage: _Usage | None = None
 
 
 def send_requests(
@@ -47,6 +75,8 @@ async def _send_all(
 ) -> None:
     from openai import AsyncOpenAI
 
+    if not (endpoint.api_key.isascii() and endpoint.api_key.isprintable()):
+        raise EndpointError("the key in OPENAI_API_KEY holds a character that no key has: set it again")
     waiting = deque(groups)
     failures: list[EndpointError] = []
     async with AsyncOpenAI(
@@ -80,29 +110,40 @@ async def _run_lane(
 
 
 async def _send(client: "AsyncOpenAI", endpoint: Endpoint, request: Request) -> Answer:
-    from openai import APIConnectionError, APIStatusError, OpenAIError
+    from openai import APIConnectionError, APIStatusError
 
     try:
-        completion = await client.chat.completions.create(model=endpoint.model, **request.body)
+        response = await client.chat.completions.with_raw_response.create(model=endpoint.model, **request.body)
     except APIStatusError as error:
-        raise EndpointError(_describe_refusal(error.status_code, _hide_key(error.message, endpoint))) from error
+        message = _read_message(error.body) or error.response.text
+        raise EndpointError(_describe_refusal(error.status_code, _shorten(message, endpoint))) from error
     except APIConnectionError as error:
+        reason = _shorten(str(error.__cause__ or "") or error.message, endpoint)
         raise EndpointError(
-            f"the LLM endpoint {endpoint.url} does not answer ({error.__cause__ or error}): check `llm.endpoint` and "
-            "that the server runs; the answers that came are kept"
+            f"the LLM endpoint {endpoint.url} does not answer ({reason}): check `llm.endpoint` and that the server "
+            "runs; the answers that came are kept"
         ) from error
-    except (OpenAIError, ValueError) as error:
-        raise EndpointError(f"the LLM endpoint's answer cannot be read: {_hide_key(str(error), endpoint)}") from error
-    if not completion.choices:
-        return Answer("", "error", 0, 0)
-    choice, usage = completion.choices[0], completion.usage
+    try:
+        return _read_answer(response.content)
+    except ValueError as error:
+        raise EndpointError(
+            f"the LLM endpoint {endpoint.url} answers with something other than a chat completion "
+            f"({_shorten(response.text, endpoint)}): check `llm.endpoint`"
+        ) from error
+
+
+def _read_answer(content: bytes) -> Answer:
+    # A text that ends inside an emoji may hold half a surrogate pair, which is no Unicode and cannot be kept.
+    valid = json.dumps(json.loads(content), ensure_ascii=False).encode("utf-8", "replace")
+    reply = _Reply.model_validate_json(valid)
+    usage = reply.usage or _Usage()
+    tokens = {"prompt_tokens": usage.prompt_tokens or 0, "completion_tokens": usage.completion_tokens or 0}
+    if not reply.choices:
+        return Answer("", "error", **tokens)
+    choice = reply.choices[0]
     refusal = choice.message.refusal
-    return Answer(
-        text=refusal or choice.message.content or "",
-        finish_reason="refusal" if refusal else choice.finish_reason,
-        prompt_tokens=usage.prompt_tokens if usage else 0,
-        completion_tokens=usage.completion_tokens if usage else 0,
-    )
+    text = refusal or choice.message.content or ""
+    return Answer(text, "refusal" if refusal else choice.finish_reason or "", **tokens)
 
 
 def _describe_refusal(status: int, message: str) -> str:
@@ -115,5 +156,12 @@ def _describe_refusal(status: int, message: str) -> str:
     return f"the LLM endpoint answered with status {status} ({message}): {advice}"
 
 
-def _hide_key(message: str, endpoint: Endpoint) -> str:
-    return " ".join(message.replace(endpoint.api_key, "***").split())
+def _read_message(body: object) -> str:
+    message = body.get("message") if isinstance(body, dict) else None
+    return message if isinstance(message, str) else ""
+
+
+def _shorten(message: str, endpoint: Endpoint) -> str:
+    """Put a message on one line of bounded length, without the key."""
+    shown = message if endpoint.api_key == NO_KEY else message.replace(endpoint.api_key, "***")
+    return " ".join(shown.split())[:_SHOWN] or "no message"

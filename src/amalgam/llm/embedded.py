@@ -45,6 +45,8 @@ def serve_model(path: Path, *, slots: int, context: int) -> Iterator[Endpoint]:
     # Equal shares: one long request cannot take the cache of the others.
     settings.kv_unified = False
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
+    # Waiting threads sleep: beside any other busy program, spinning ones are several times slower.
+    settings.cpuparams.poll = settings.cpuparams_batch.poll = 0
     settings.verbosity = -1
     try:
         server = xllamacpp.Server(settings)

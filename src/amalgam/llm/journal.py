@@ -6,6 +6,7 @@ request, never an API key. Deleting it is safe and costs whatever the endpoint a
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -55,7 +56,7 @@ def open_journal(path: Path) -> Iterator[Journal]:
     connection = None
     try:
         connection = sqlite3.connect(path, timeout=_WAIT)
-        connection.execute("PRAGMA journal_mode=WAL")
+        _turn_on_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
         with connection:
             connection.execute(
@@ -70,3 +71,17 @@ def open_journal(path: Path) -> Iterator[Journal]:
     finally:
         if connection is not None:
             connection.close()
+
+
+def _turn_on_wal(connection: sqlite3.Connection) -> None:
+    # For this lock SQLite does not always wait, so two processes that open a new journal at once would collide.
+    deadline = time.monotonic() + _WAIT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return

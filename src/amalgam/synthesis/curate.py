@@ -21,12 +21,12 @@ REASONS = (
     "near_duplicate",
     "inconsistent",
 )
-# Narrow on purpose: a response may well begin with "I'm sorry it broke" or "I can't help but wonder".
-_CANNOT = r"i (can.?t|cannot|can not|am unable to|am not able to|won.?t)"
+# Narrow on purpose: a response may well begin with "I'm sorry, but I can't recommend it" or "I can't help but wonder".
+_SORRY = r"((i.?m |i am )?(very |so )?sorry|i apologi[sz]e|my apologies)[,.;:]?( but)? "
+_CANNOT = r"i( am|.?m)? (can.?t|cannot|can not|unable to|not able to|won.?t) "
+_WORK = r"(write|provide|create|generate|produce) (that|this|(\w+ ){0,4}(comment|content|response|review|text)s?)\b"
 _REFUSAL = re.compile(
-    rf"((i.?m |i am )?sorry,? (but )?{_CANNOT}\b"
-    rf"|{_CANNOT} (write|assist|provide|create|generate|fulfil|comply|help you)"
-    r"|as an? (ai|artificial intelligence|language model)\b)",
+    rf"({_SORRY})?{_CANNOT}(assist|comply|fulfil|help (you )?with|{_WORK})|as an? (ai|artificial|language model)\b",
     re.IGNORECASE,
 )
 _PARAGRAPHS = re.compile(r"\n\s*\n")

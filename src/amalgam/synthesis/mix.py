@@ -32,22 +32,21 @@ def mix_rows(human: pd.DataFrame, synthetic: pd.DataFrame, ratio: float, labels:
     """
     columns = ["id", "text", "question", "label"]
     pool = synthetic[columns].assign(origin="synthetic")
-    if ratio == 1:
-        if pool.empty:
-            raise DataError("no synthetic row was kept, but `ratio` is 1: raise `synthesis.rows`")
-        return pool.reset_index(drop=True)
-    wanted = count_synthetic(ratio, len(human))
+    # Ratio 1 takes what there is, but no model learns a label without a row.
+    wanted = len(labels) if ratio == 1 else count_synthetic(ratio, len(human))
     chosen = _take_in_turn(pool, wanted, ratio, labels)
+    if ratio == 1:
+        return pool.reset_index(drop=True)
     return pd.concat([human[columns].assign(origin="human"), chosen], ignore_index=True)
 
 
 def _take_in_turn(pool: pd.DataFrame, wanted: int, ratio: float, labels: list[str]) -> pd.DataFrame:
     queues = [list(pool.index[pool["label"] == label]) for label in labels]
-    share = -(-wanted // len(labels))
-    for label, queue in zip(labels, queues, strict=True):
-        if len(queue) < share:
+    for place, (label, queue) in enumerate(zip(labels, queues, strict=True)):
+        needed = -(-(wanted - place) // len(labels))
+        if len(queue) < needed:
             raise DataError(
-                f"`ratio: {ratio:g}` needs {share} synthetic rows of label {label!r}, but curation kept {len(queue)}: "
+                f"`ratio: {ratio:g}` needs {needed} synthetic rows of label {label!r}, but curation kept {len(queue)}: "
                 "raise `synthesis.rows`, or lower `ratio`"
             )
     turns = chain.from_iterable(zip_longest(*queues))

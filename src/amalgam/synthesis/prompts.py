@@ -9,7 +9,8 @@ from amalgam.errors import DataError
 from amalgam.params import Prompts
 from amalgam.tasks.schema import Label, Task
 
-_AGAIN = "Write another {response} of the same kind, about something else."
+# The label is said again each time: a small model forgets it over a few examples.
+_AGAIN = "Write another {response} that is {label}."
 
 
 def build_prompts(task: Task, train: pd.DataFrame, params: Prompts, rows: int) -> list[dict[str, Any]]:
@@ -68,12 +69,12 @@ def _draw_set(task: Task, label: Label, pool: list[dict[str, str]], params: Prom
     # An example that answers another question would teach the wrong content.
     candidates = [row for row in pool if row["question"] == question]
     shots = draw.sample(candidates, min(params.shots, len(candidates)))
-    request = _phrase_request(task, label, scenario, question)
+    again = _AGAIN.format(response=task.response, label=_phrase_label(label))
     messages = [{"role": "system", "content": f"You are {persona}."}] if persona else []
-    messages.append({"role": "user", "content": request})
+    messages.append({"role": "user", "content": _phrase_request(task, label, scenario, question)})
     for shot in shots:
         messages.append({"role": "assistant", "content": shot["text"]})
-        messages.append({"role": "user", "content": _AGAIN.format(response=task.response)})
+        messages.append({"role": "user", "content": again})
     return {"question": question, "shots": [shot["id"] for shot in shots], "messages": messages}
 
 
@@ -81,7 +82,11 @@ def _phrase_request(task: Task, label: Label, scenario: str, question: str) -> s
     parts = [
         scenario,
         f"Question: {question}" if question else "",
-        f"Write one {task.response} that is {label.name.replace('_', ' ')}: {label.definition}",
+        f"Write one {task.response} that is {_phrase_label(label)}: {label.definition}",
         f"Answer with the {task.response} alone.",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _phrase_label(label: Label) -> str:
+    return label.name.replace("_", " ")

@@ -48,7 +48,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 def encode_rows(
     tokenizer: "PreTrainedTokenizerBase", rows: pd.DataFrame, max_length: int, labels: list[str] | None = None
 ) -> Encoded:
-    """Tokenise the responses; where rows have a question it follows as second segment, and it alone is cut.
+    """Tokenise the responses; a question follows as second segment, and of both the longer one is cut first.
 
     Args:
         tokenizer: of the model that will read the rows.

@@ -26,6 +26,7 @@ Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
 # How good a model is by its logits for all validation rows; more is better.
 Merit = Callable[[np.ndarray], float]
 _MAX_NORM = 1.0  # of the gradients; the usual bound for encoders
+_DIVERGED = "the loss is no longer a number: lower the learning rate of this stage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ def train_model(
                 continue
             logits = compute_logits(model, tokenizer, validation.encoded, device)
             loss = float(validation.loss(torch.tensor(logits), np.arange(len(logits))))
+            if not math.isfinite(loss):
+                raise ModelError(_DIVERGED)
             _log(live, step, train_loss=float(np.mean(losses)), validation_loss=loss)
             losses.clear()
             waited += 1
@@ -163,7 +166,7 @@ def _take_step(
         logits = model(**batch).logits
     loss = train.loss(logits.float(), rows)
     if not torch.isfinite(loss):
-        raise ModelError("the training loss is no longer a number: lower the learning rate of this stage")
+        raise ModelError(_DIVERGED)
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), _MAX_NORM)
     optimizer.step()
