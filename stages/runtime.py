@@ -9,9 +9,9 @@ from amalgam.errors import AmalgamError
 from amalgam.llm.answering import Answering
 from amalgam.params import Llm, Params, load_params
 
-# Threads that wait sleep instead of spinning: beside any other busy program, spinning ones are ten times slower.
-# Set here, since torch reads it when it is loaded, which is after this module.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A thread that waits spins for some microseconds, then sleeps. Without a bound it spins on, and beside any other busy
+# program all work is ten times slower. Set here, since torch and llama.cpp read it when they are loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 Main = Callable[[Params, Path], None]
 

@@ -5,6 +5,7 @@ import json
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Advance = Callable[[Answer], None]
 
 NO_KEY = "none"  # stands for the key where there is none: servers that need no key still want the header
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SHOWN = 300  # characters of an endpoint's message that an error shows
 
 
@@ -73,14 +75,16 @@ async def _send_all(
     timeout: float,
     retries: int,
 ) -> None:
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
     if not (endpoint.api_key.isascii() and endpoint.api_key.isprintable()):
         raise EndpointError("the key in OPENAI_API_KEY holds a character that no key has: set it again")
     waiting = deque(groups)
     failures: list[EndpointError] = []
+    # A proxy of the environment leads to the world outside, not to this machine.
+    http_client = DefaultAsyncHttpxClient(trust_env=urlsplit(endpoint.url).hostname not in _LOOPBACK)
     async with AsyncOpenAI(
-        base_url=endpoint.url, api_key=endpoint.api_key, timeout=timeout, max_retries=retries
+        base_url=endpoint.url, api_key=endpoint.api_key, timeout=timeout, max_retries=retries, http_client=http_client
     ) as client:
         lanes = min(concurrency, len(groups))
         await asyncio.gather(*(_run_lane(client, endpoint, waiting, failures, journal, advance) for _ in range(lanes)))

@@ -44,9 +44,7 @@ def serve_model(path: Path, *, slots: int, context: int) -> Iterator[Endpoint]:
     settings.n_ctx = slots * (-(-context // _CONTEXT_STEP) * _CONTEXT_STEP)
     # Equal shares: one long request cannot take the cache of the others.
     settings.kv_unified = False
-    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
-    # Waiting threads sleep: beside any other busy program, spinning ones are several times slower.
-    settings.cpuparams.poll = settings.cpuparams_batch.poll = 0
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = _count_cores()
     settings.verbosity = -1
     try:
         server = xllamacpp.Server(settings)
@@ -59,3 +57,8 @@ def serve_model(path: Path, *, slots: int, context: int) -> Iterator[Endpoint]:
     finally:
         # The server has no stop method: it ends with its last reference.
         del server
+
+
+def _count_cores() -> int:
+    # Only Linux says which cores a process may use.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

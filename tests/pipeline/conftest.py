@@ -1,0 +1,45 @@
+"""One server and one finished project a session; tests work on copies of it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.project import Project, Run, make_project
+from tests.pipeline.server import Log, StubServer
+
+# As stages/runtime.py has it, for what runs in this process.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+
+@pytest.fixture(scope="session")
+def running_server() -> Iterator[StubServer]:
+    """Serve at one address for the whole session, since a project's endpoint is one of its params."""
+    server = StubServer()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def first_run(running_server: StubServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Run, Log]:
+    """Make the project and run all of it once: the project, what ran, and what was sent. Never change it."""
+    running_server.reset()
+    project = make_project(tmp_path_factory.mktemp("base") / "project", running_server.url)
+    run = project.repro()
+    project.commit("Run")
+    return project, run, running_server.log
+
+
+@pytest.fixture
+def server(running_server: StubServer) -> StubServer:
+    """The server, with nothing logged and no faults."""
+    running_server.reset()
+    return running_server
+
+
+@pytest.fixture
+def project(first_run: tuple[Project, Run, Log], server: StubServer, tmp_path: Path) -> Project:
+    """A finished project of the test's own."""
+    return first_run[0].copy(tmp_path / "project")

@@ -1,0 +1,174 @@
+"""A copy of this project in a temporary folder, with the toy task, and what `dvc` did in it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvc.utils.serialize import modify_yaml
+
+from tests.pipeline.toy import write_encoder, write_task
+
+REPOSITORY = Path(__file__).parents[2]
+KEY = "sk-test-secret"
+ROWS, HUMAN_ROWS, TEST = 44, 24, 40  # 20 train rows, so that the ratio 0.8 takes 40 of the 44 a label
+STAGES = ["models", "prepare", "prompts", "synthesize", "judge", "curate", "mix", "baselines"]
+STAGES += ["teacher", "distill", "evaluate", "report"]
+_SETTINGS: dict[str, Any] = {
+    "task": "toy",
+    "human_rows": HUMAN_ROWS,
+    "seeds": [1, 2],
+    "split.test": TEST,
+    "split.unlabelled": 30,
+    "llm.model": "stub",
+    "llm.timeout": 20.0,
+    "llm.retries": 0,
+    "prompts.shots": 2,
+    "prompts.shot_pool": 6,
+    "synthesis.rows": ROWS,
+    "judge.shots": 1,
+    "teacher.model": "tiny-bert",
+    "teacher.steps": 8,
+    "teacher.evaluate_every": 4,
+    "distillation.layers": 1,
+    "distillation.steps": 8,
+    "distillation.evaluate_every": 4,
+    "evaluation.resamples": 100,
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command did: its exit code, all that it printed, and which stages ran or came from the run cache."""
+
+    code: int
+    output: str
+
+    @property
+    def ran(self) -> list[str]:
+        return re.findall(r"Running stage '(\w+)'", self.output)
+
+    @property
+    def restored(self) -> list[str]:
+        return re.findall(r"Stage '(\w+)' is cached - skipping run", self.output)
+
+    @property
+    def messages(self) -> list[str]:
+        """What stages said of their failure."""
+        return re.findall(rf"^(?:{'|'.join(STAGES)}): (?!\d+ (?:to do|of)).+", self.output, re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A clone of the project."""
+
+    folder: Path
+
+    def run(self, *command: str, env: dict[str, str] | None = None) -> Run:
+        """Run a command in the clone, with the clone's library and a key for the endpoint."""
+        result = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self._make_environment() | (env or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        return Run(result.returncode, result.stdout)
+
+    def repro(self, *args: str, fails: bool = False, env: dict[str, str] | None = None) -> Run:
+        """Run `dvc repro`; it must succeed, or fail if it is said to."""
+        run = self.run("dvc", "repro", *args, env=env)
+        assert (run.code != 0) == fails, run.output
+        return run
+
+    def set_params(self, **values: Any) -> None:
+        """Change params.yaml; dots in keys are written as `__`."""
+        with modify_yaml(self.folder / "params.yaml") as params:
+            for key, value in values.items():
+                *sections, name = key.split("__")
+                place = params
+                for section in sections:
+                    place = place[section]
+                place[name] = value
+
+    @contextmanager
+    def keep(self, *paths: str) -> Iterator[None]:
+        """Check that files are there after the block as they were before it, byte for byte."""
+        before = {path: self.read_bytes(path) for path in paths}
+        assert all(before.values())
+        yield
+        for path in paths:
+            assert self.read_bytes(path) == before[path], path
+
+    def read_bytes(self, path: str) -> dict[str, bytes]:
+        """Read a file, or all files below a folder."""
+        top = self.folder / path
+        files = [top] if top.is_file() else sorted(file for file in top.rglob("*") if file.is_file())
+        return {str(file.relative_to(self.folder)): file.read_bytes() for file in files}
+
+    def copy(self, target: Path) -> "Project":
+        """Copy all of it, DVC's cache included."""
+        shutil.copytree(self.folder, target, symlinks=True)
+        return Project(target)
+
+    def commit(self, message: str) -> None:
+        """Commit everything to Git."""
+        for command in (["add", "--all"], ["commit", "--quiet", "--message", message]):
+            run = self.run("git", *command)
+            assert run.code == 0, run.output
+
+    def _make_environment(self) -> dict[str, str]:
+        outside = self.folder.parent / "outside"
+        return os.environ | {
+            "PATH": f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder / "src"),
+            "OPENAI_API_KEY": KEY,
+            # Nothing of this machine's user or its other DVC projects.
+            "DVC_GLOBAL_CONFIG_DIR": str(outside),
+            "DVC_SYSTEM_CONFIG_DIR": str(outside),
+            "DVC_SITE_CACHE_DIR": str(outside),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "COLUMNS": "200",
+        }
+
+
+def make_project(folder: Path, endpoint: str) -> Project:
+    """Copy the project's files, uncommitted ones too, into a Git repository of its own, set to the toy task.
+
+    The tests stay away: they hold the key for which other tests search.
+    """
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.split("\0"):
+        if (REPOSITORY / name).is_file() and not name.startswith("tests/"):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, target)
+    # What the repository knows of its own runs is not known here.
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    shutil.rmtree(folder / "metrics", ignore_errors=True)
+    write_task(folder / "data/tasks/toy")
+    write_encoder(folder / "tiny-bert")
+    project = Project(folder)
+    project.set_params(**{key.replace(".", "__"): value for key, value in _SETTINGS.items()}, llm__endpoint=endpoint)
+    run = project.run("git", "init", "--quiet")
+    assert run.code == 0, run.output
+    for name in ("user.name", "user.email"):
+        assert project.run("git", "config", name, "tester@example.org").code == 0
+    project.commit("Start")
+    return project

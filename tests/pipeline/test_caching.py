@@ -1,0 +1,89 @@
+"""Nothing runs twice, and nothing is paid twice."""
+
+import shutil
+
+from tests.pipeline.project import HUMAN_ROWS, KEY, ROWS, STAGES, TEST, Project, Run
+from tests.pipeline.server import Log, StubServer
+
+AFTER_RATIO = ["mix", "teacher", "distill", "evaluate", "report"]
+
+
+def list_changes(project: Project) -> str:
+    """Say what Git sees as changed: params.yaml, dvc.lock and the metrics among it."""
+    return project.run("git", "status", "--porcelain").output
+
+
+def test_the_first_run_runs_every_stage_and_asks_each_question_once(first_run: tuple[Project, Run, Log]) -> None:
+    _, run, log = first_run
+    assert sorted(run.ran) == sorted(STAGES)
+    assert log.synthesis == 2 * ROWS
+    assert log.grading == 2 * ROWS + TEST
+    assert not log.failed
+    assert {request.authorization for request in log.answered} == {f"Bearer {KEY}"}
+
+
+def test_the_second_run_runs_nothing(project: Project, server: StubServer) -> None:
+    run = project.repro()
+    assert not run.ran + run.restored
+    assert not server.log.answered
+    assert not list_changes(project)
+
+
+def test_a_ratio_runs_what_follows_the_mix_and_is_restored_later(project: Project, server: StubServer) -> None:
+    run = project.run("dvc", "exp", "run", "--set-param", "ratio=0.2")
+    assert (run.code, sorted(run.ran), run.restored) == (0, sorted(AFTER_RATIO), []), run.output
+    assert "ratio: 0.2              # synthetic share" in (project.folder / "params.yaml").read_text()
+    differences = project.run("dvc", "metrics", "diff", "--md").output
+    assert "| metrics/models.json | teacher.auc |" in " ".join(differences.split()), differences
+    project.set_params(ratio=0.8)
+    run = project.repro()
+    assert (run.ran, sorted(run.restored)) == ([], sorted(AFTER_RATIO))
+    assert not list_changes(project)
+    project.set_params(ratio=0.2)
+    run = project.repro()
+    assert (run.ran, sorted(run.restored)) == ([], sorted(AFTER_RATIO))
+    assert not server.log.answered
+
+
+def test_a_temperature_asks_anew_and_is_restored_later(project: Project, server: StubServer) -> None:
+    project.set_params(synthesis__temperature=0.3)
+    run = project.repro("mix")
+    assert (run.ran, run.restored) == (["synthesize", "judge", "curate", "mix"], [])
+    assert (server.log.synthesis, server.log.grading) == (2 * ROWS, 2 * ROWS)
+    server.reset()
+    project.set_params(synthesis__temperature=0.7)
+    run = project.repro()
+    assert (run.ran, run.restored) == ([], ["synthesize", "judge", "curate", "mix"])
+    assert not server.log.answered
+    assert not list_changes(project)
+
+
+def test_more_rows_ask_only_for_what_is_missing(project: Project, server: StubServer) -> None:
+    project.set_params(synthesis__rows=ROWS + 3)
+    run = project.repro("judge")
+    assert run.ran == ["prompts", "synthesize", "judge"]
+    assert (server.log.synthesis, server.log.grading) == (2 * 3, 2 * 3)
+
+
+def test_more_human_rows_change_neither_test_rows_nor_requests(project: Project, server: StubServer) -> None:
+    project.set_params(human_rows=HUMAN_ROWS + 10)
+    with project.keep("data/prepared/test.csv", "data/prompts.jsonl", "data/completions", "data/judgements"):
+        run = project.repro("judge")
+    assert run.ran == ["prepare", "prompts", "judge"]
+    assert not server.log.answered
+
+
+def test_the_speed_of_asking_is_no_reason_to_run(project: Project) -> None:
+    project.set_params(llm__concurrency=3, llm__timeout=5.0, llm__retries=1)
+    run = project.repro()
+    assert not run.ran + run.restored
+
+
+def test_the_journal_alone_answers_everything(project: Project, server: StubServer) -> None:
+    shutil.rmtree(project.folder / ".dvc/cache")
+    outputs = [path for path in (project.folder / "data").iterdir() if path.name not in ("tasks", ".gitignore")]
+    for path in outputs:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    run = project.repro("judge")
+    assert sorted(run.ran) == ["judge", "models", "prepare", "prompts", "synthesize"]
+    assert not server.log.answered

@@ -1,0 +1,158 @@
+"""What can go wrong: one sentence says it, and what was made before is as it was."""
+
+import json
+import re
+import shutil
+import zipfile
+
+import pytest
+import yaml
+
+from amalgam.files import hash_file
+from tests.pipeline.project import KEY, ROWS, Project, Run
+from tests.pipeline.server import Fault, StubServer
+
+OUTPUTS = (
+    "data/prepared",
+    "data/prompts.jsonl",
+    "data/completions",
+    "data/judgements",
+    "data/curated",
+    "data/mixed.csv",
+    "data/baselines",
+    "data/predictions",
+    "models",
+    "metrics",
+    "report.html",
+)
+NO_ONE = "http://127.0.0.1:9"  # the discard port, where nothing listens
+TOY = "data/tasks/toy"
+
+# What is wrong: the file, what in it becomes what, and what the sentence must hold.
+BAD_FILES = {
+    "a missing column": ("responses.csv", rb"^id,guest,text", b"id,guest,comment", ["responses.csv", "`text`"]),
+    "an empty text": ("responses.csv", rb'(c002,\w+),"[^"]+"', rb'\1,""', ["responses.csv, row 4 has no text"]),
+    "one class only": ("responses.csv", rb"complaint", b"praise", ["no row that is coded 'complaint'"]),
+    "bytes that are no UTF-8": ("responses.csv", rb"Monday", b"M\xf6nday", ["responses.csv, line", "is not UTF-8"]),
+    "an id twice": ("responses.csv", rb"c003,", b"c001,", ["the id 'c001'", "row 3", "row 5"]),
+    "an unknown label": ("responses.csv", rb'(c001,.+",)praise', rb"\1meh", ["row 3", "the label 'meh'"]),
+    "broken YAML": ("task.yaml", rb"^title:", b"title: [", ["task.yaml, line", "is not valid YAML"]),
+    "an unknown key in task.yaml": ("task.yaml", rb"^licence:", b"license:", ["task.yaml", "`license`"]),
+}
+# What is wrong: the key, its value, and what the sentence of the first stage that reads it must hold.
+BAD_PARAMS = {
+    "an unknown key": ("synthesis__tempreture", 0.5, ["report: params.yaml", "`synthesis.tempreture`"]),
+    "a wrong type": ("human_rows", "many", ["prepare: params.yaml", "`human_rows` is 'many'", "a whole number"]),
+    "a value out of range": ("evaluation__resamples", 5, ["evaluate: params.yaml", "`evaluation.resamples` is 5"]),
+    "a ratio that is no number": ("ratio", "abc", ["mix: params.yaml", "`ratio` is 'abc'", "number"]),
+    "a ratio that the pool cannot fill": ("ratio", 0.95, ["mix:", "`ratio: 0.95`", "raise `synthesis.rows`"]),
+    "an unknown model": ("teacher__model", "no-such-model", ["models:", "`no-such-model`", "all-minilm-l6-v2"]),
+    "a pickle": ("teacher__model", "pickled", ["models:", "`pickled` has no model.safetensors", "pickle"]),
+    "no network": ("teacher__model", "all-minilm-l6-v2", ["models:", "`all-minilm-l6-v2` could not be had"]),
+}
+
+
+def check_failure(project: Project, *parts: str, env: dict[str, str] | None = None) -> Run:
+    """Run `dvc repro`: it must fail with one sentence that has these parts, and leave all outputs as they were."""
+    with project.keep(*OUTPUTS):
+        run = project.repro(fails=True, env=env)
+    assert "exited with 2" in run.output, run.output
+    assert "Traceback" not in run.output, run.output
+    assert len(run.messages) == 1, run.output
+    for part in parts:
+        assert part in run.messages[0]
+    assert str(project.folder) not in run.messages[0]
+    return run
+
+
+@pytest.mark.parametrize(("file", "pattern", "replacement", "parts"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file(project: Project, file: str, pattern: bytes, replacement: bytes, parts: list[str]) -> None:
+    path = project.folder / TOY / file
+    changed, count = re.subn(pattern, replacement, path.read_bytes(), flags=re.MULTILINE)
+    assert count
+    path.write_bytes(changed)
+    run = check_failure(project, *parts)
+    assert run.messages[0].startswith("prepare: ")
+
+
+@pytest.mark.parametrize(("key", "value", "parts"), BAD_PARAMS.values(), ids=BAD_PARAMS)
+def test_a_bad_param(project: Project, key: str, value: object, parts: list[str]) -> None:
+    pickled = project.folder / "pickled"
+    pickled.mkdir()
+    for name in ("config.json", "pytorch_model.bin", "tokenizer.json"):
+        pickled.joinpath(name).write_text("{}")
+    project.set_params(**{key: value})
+    check_failure(project, *parts, env={"PIP_INDEX_URL": NO_ONE, "PIP_RETRIES": "0", "PIP_CONFIG_FILE": "/dev/null"})
+
+
+def test_an_unknown_key_that_no_stage_tracks(project: Project) -> None:
+    project.set_params(ratoi=0.5)
+    with project.keep(*OUTPUTS):
+        run = project.run("python", "stages/mix.py")
+    assert run.code == 2
+    assert run.output == "mix: params.yaml: `ratoi` is not a known key: check its spelling\n"
+
+
+def test_a_model_whose_bytes_are_not_the_pinned_ones(project: Project) -> None:
+    wheel = project.folder / ".cache/downloads/wheels/toy-encoder-1.0.whl"
+    wheel.parent.mkdir(parents=True)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.write(project.folder / "tiny-bert/config.json", "model/config.json")
+    entry = {
+        "kind": "encoder",
+        "licence": "CC0-1.0",
+        "hub": {"repo": "nobody/toy", "revision": "0" * 40},
+        "files": {"config.json": "0" * 64},
+        "mirror": {
+            "version": "1.0",
+            "layout": "files",
+            "folder": "model",
+            "wheels": [{"package": "toy-encoder", "sha256": hash_file(wheel)}],
+        },
+    }
+    with (project.folder / "src/amalgam/catalogue.yaml").open("a", encoding="utf-8") as stream:
+        stream.write(yaml.safe_dump({"toy-encoder": entry}))
+    project.set_params(teacher__model="toy-encoder")
+    check_failure(project, "models:", "config.json was refused", f"should be {'0' * 64}, but is")
+
+
+def test_an_endpoint_that_does_not_answer(project: Project) -> None:
+    project.set_params(llm__endpoint=f"{NO_ONE}/v1", synthesis__temperature=0.3)
+    check_failure(project, "synthesize:", f"{NO_ONE}/v1 does not answer", "`llm.endpoint`")
+
+
+def test_an_endpoint_that_refuses_the_key(project: Project, server: StubServer) -> None:
+    server.fault = Fault(401, f"Incorrect API key provided: {KEY}. You can find yours in your account.")
+    project.set_params(synthesis__temperature=0.3)
+    run = check_failure(project, "status 401", "Incorrect API key provided: ***", "OPENAI_API_KEY")
+    assert KEY not in run.output
+
+
+def test_an_endpoint_that_fails_midway_keeps_what_was_paid(project: Project, server: StubServer) -> None:
+    server.fault = Fault(500, after=20)
+    project.set_params(synthesis__temperature=0.3)
+    check_failure(project, "status 500", "the server has a bad day", "are kept")
+    paid = server.log.synthesis
+    assert 20 <= paid < 2 * ROWS
+    server.reset()
+    project.repro("synthesize")
+    assert server.log.synthesis == 2 * ROWS - paid
+
+
+def test_faults_that_pass_are_sent_again_and_useless_answers_are_counted(project: Project, server: StubServer) -> None:
+    server.spoilt = {1: "length", 2: "empty", 3: "refusal"}
+    server.fault = Fault(429, times=3)
+    project.set_params(synthesis__temperature=0.3, llm__retries=3)
+    project.repro("synthesize")
+    assert (len(server.log.failed), server.log.synthesis) == (3, 2 * ROWS)
+    server.fault = Fault(0, times=3)
+    project.repro("curate")
+    assert (len(server.log.failed), server.log.grading) == (6, 2 * (ROWS - 3))
+    rejected = json.loads((project.folder / "data/curated/summary.json").read_text())["rejected"]
+    assert (rejected["cut_off"], rejected["empty"], rejected["refusal"]) == (2, 2, 2)
+
+
+def test_a_stage_that_fails_halfway(project: Project) -> None:
+    shutil.copytree(project.folder / "tiny-bert", project.folder / "other-bert")
+    project.set_params(teacher__model="other-bert", llm__endpoint="embedded", llm__model="no-such-llm")
+    check_failure(project, "models: `no-such-llm` is no LLM", "smollm2-135m-instruct")

@@ -1,0 +1,84 @@
+import json
+
+import pandas as pd
+import pytest
+
+from amalgam.llm.request import Answer, Request
+from amalgam.params import Judge
+from amalgam.synthesis.grading import build_grading_requests, parse_grade
+from amalgam.tasks.schema import Task
+
+ROWS = pd.DataFrame({"id": ["r1", "r2"], "text": ["first text", "second text"], "question": ["", "Why?"]})
+EXAMPLES = pd.DataFrame(
+    {
+        "id": ["e3", "e1", "e2", "e4", "e5"],
+        "text": ["three", "one", "two", "four", "five"],
+        "question": ["", "", "How?", "", ""],
+        "label": ["good", "bad", "good", "good", "mixed_view"],
+    }
+)
+
+
+def build(task: Task, *, shots: int = 2, rationale: bool = False) -> list[Request]:
+    return build_grading_requests(task, ROWS, EXAMPLES, "m", Judge(shots=shots, rationale=rationale))
+
+
+@pytest.mark.parametrize("rationale", [False, True])
+@pytest.mark.parametrize("shots", [0, 2])
+def test_all_requests_begin_alike_and_differ_in_the_last_turn(task: Task, shots: int, rationale: bool) -> None:
+    first, second = build(task, shots=shots, rationale=rationale)
+    assert first.body | {"messages": []} == second.body | {"messages": []}
+    assert first.body["messages"][:-1] == second.body["messages"][:-1]
+    assert [request.id for request in (first, second)] == ["r1", "r2"]
+    assert first.body["messages"][-1]["content"] == "The comment: first text\n\nWhich label?"
+    assert second.body["messages"][-1]["content"].startswith("Question: Why?\n\nThe comment: second text")
+
+
+def test_the_rubric_and_some_examples_of_each_label_come_first(task: Task) -> None:
+    system, *turns = build(task)[0].body["messages"][:-1]
+    assert all(f"- {label.name}: {label.definition}" in system["content"] for label in task.labels)
+    shown = [json.loads(turn["content"])["label"] for turn in turns if turn["role"] == "assistant"]
+    assert shown == ["bad", "good", "good", "mixed_view"]  # e1, e2, e3, e5: at most two of each, by id
+    assert "Question: How?" in turns[2]["content"]
+
+
+def test_no_coder_gave_a_rationale_to_show(task: Task) -> None:
+    assert len(build(task, rationale=True)[0].body["messages"]) == len(build(task, shots=0)[0].body["messages"]) == 2
+
+
+@pytest.mark.parametrize("rationale", [False, True])
+def test_the_schema_holds_the_labels_and_asks_for_the_reason_first(task: Task, rationale: bool) -> None:
+    form = build(task, rationale=rationale)[0].body["response_format"]
+    schema = form["json_schema"]["schema"]
+    assert form["json_schema"]["strict"]
+    assert schema["properties"]["label"]["enum"] == task.label_names
+    assert list(schema["properties"]) == schema["required"] == ["rationale"] * rationale + ["label"]
+    assert schema["additionalProperties"] is False
+
+
+def test_a_grade_is_the_same_each_time(task: Task) -> None:
+    request = build(task)[0]
+    assert (request.body["temperature"], request.body["seed"], request.sample) == (0.0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ('{"label": "good"}', "good"),
+        ('\n {"rationale": "It says so.", "label": "mixed_view"} ', "mixed_view"),
+        ('{"label": "Good"}', ""),
+        ('{"label": "awful"}', ""),
+        ('{"label": null}', ""),
+        ('{"label": ["good"]}', ""),
+        ('{"label": {}}', ""),
+        ('{"grade": "good"}', ""),
+        ('["good"]', ""),
+        ('"label"', ""),
+        ("null", ""),
+        ("good", ""),
+        ('{"label": "go', ""),
+        ("", ""),
+    ],
+)
+def test_a_grade_is_one_of_the_labels_or_nothing(task: Task, text: str, label: str) -> None:
+    assert parse_grade(Answer(text, "stop", 0, 0), task.label_names) == label

@@ -1,0 +1,232 @@
+"""params.yaml, its models, the `params:` lists of dvc.yaml and what each stage reads: four lists that must agree."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from amalgam.errors import ParamsError
+from amalgam.params import list_tracked_keys, load_params
+
+ROOT = Path(__file__).parents[2]
+VALUES: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+TRACKED = set(list_tracked_keys())
+UNTRACKED = {"llm.concurrency", "llm.timeout", "llm.retries"}
+# Of the section `llm`, which `read_answering` takes whole, these decide what is answered; the rest is speed.
+ANSWERING = {"llm.endpoint", "llm.model"}
+# In a section that a stage passes on whole, but nobody reads it there: the number of prompts says it.
+PASSED_UNREAD = {"synthesize": {"synthesis.rows"}}
+# Shared code of which a change alters how results are reached or written down, not what they are.
+PLUMBING = {
+    "amalgam.errors",
+    "amalgam.files",
+    "amalgam.params",
+    "amalgam.progress",
+    "amalgam.rows",
+    "amalgam.tasks.schema",
+}
+
+
+def list_leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from list_leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def expand_key(key: str) -> set[str]:
+    """Return the leaf keys of a section, or the key itself."""
+    return {leaf for leaf in list_leaves(VALUES) if leaf == key or leaf.startswith(f"{key}.")}
+
+
+def parse_stage(stage: str) -> ast.Module:
+    return ast.parse((ROOT / f"stages/{stage}.py").read_text(encoding="utf-8"))
+
+
+def find_read_keys(stage: str) -> set[str]:
+    """Find the leaf keys that a stage reads: chains of attributes that begin with the name `params`."""
+    tree = parse_stage(stage)
+    parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
+    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    keys: set[str] = set()
+    for name in ast.walk(tree):
+        if not (isinstance(name, ast.Name) and name.id == "params"):
+            continue
+        chain, node = [], parents[name]
+        while isinstance(node, ast.Attribute):
+            chain.append(node.attr)
+            node = parents[node]
+        if chain == ["llm"] and isinstance(node, ast.Call) and ast.unparse(node.func) == "read_answering":
+            keys |= ANSWERING
+        elif chain == ["model_dump"]:
+            keys |= TRACKED
+        elif chain:
+            depth = 2 if isinstance(VALUES[chain[0]], dict) else 1
+            found = expand_key(".".join(chain[:depth]))
+            assert found, f"stages/{stage}.py reads params.{'.'.join(chain)}, which params.yaml lacks"
+            keys |= found
+        else:
+            # All params may go to a function of the same script, where they have the same name; nowhere else.
+            assert isinstance(node, ast.Call), ast.unparse(node)
+            assert ast.unparse(node.func) in functions, ast.unparse(node)
+    return keys
+
+
+def find_imports(stage: str) -> set[str]:
+    """Find the modules of the library that a stage's script imports."""
+    imports = [node for node in ast.walk(parse_stage(stage)) if isinstance(node, ast.ImportFrom)]
+    return {node.module for node in imports if node.module and node.module.startswith("amalgam.")} - PLUMBING
+
+
+def test_the_keys_of_the_file_are_the_fields_of_the_models() -> None:
+    load_params(ROOT / "params.yaml")  # neither unknown keys nor missing ones
+    assert set(list_leaves(VALUES)) == TRACKED | UNTRACKED
+    assert not TRACKED & UNTRACKED
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_the_params_that_it_reads(stage: str) -> None:
+    listed = STAGES[stage]["params"]
+    assert all(expand_key(key) for key in listed), f"dvc.yaml, {stage}: a key of `params` is not in params.yaml"
+    assert set().union(*map(expand_key, listed)) == find_read_keys(stage) - PASSED_UNREAD.get(stage, set())
+    assert listed == sorted(listed)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_stage_depends_on_speed(stage: str) -> None:
+    assert not set().union(*map(expand_key, STAGES[stage]["params"])) & UNTRACKED
+    assert not find_read_keys(stage) & UNTRACKED
+
+
+def test_every_param_decides_something_before_the_report() -> None:
+    read = [find_read_keys(stage) for stage in STAGES if stage != "report"]
+    assert set().union(*read) == TRACKED
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_code_that_it_imports(stage: str) -> None:
+    deps = [dep.replace("${task}", VALUES["task"]) for dep in STAGES[stage]["deps"]]
+    code = [dep for dep in deps if dep.startswith(("src/", "stages/", "data/tasks/"))]
+    assert all((ROOT / dep).exists() for dep in code)
+    assert f"stages/{stage}.py" in code
+    modules = {dep.removeprefix("src/").removesuffix(".py").replace("/", ".") for dep in code if dep.startswith("src/")}
+    covered = {name for name in find_imports(stage) if any(f"{name}.".startswith(f"{module}.") for module in modules)}
+    assert find_imports(stage) == covered
+
+
+def test_every_input_of_a_stage_is_an_output_of_another_or_a_file_in_git() -> None:
+    kinds = ("outs", "metrics", "plots")
+    outs = {
+        next(iter(out)) if isinstance(out, dict) else out
+        for s in STAGES.values()
+        for k in kinds
+        for out in s.get(k, [])
+    }
+    deps = {dep for stage in STAGES.values() for dep in stage["deps"]}
+    made = {
+        dep for dep in deps if dep.startswith(("data/", "metrics/", "models/")) and not dep.startswith("data/tasks/")
+    }
+    assert {dep for dep in made if not any(Path(dep).is_relative_to(out) for out in outs)} == set()
+
+
+def write_params(path: Path, key: str, value: Any) -> Path:
+    """Write params.yaml with one key set to a value, or without it for `...`."""
+    values = yaml.safe_load(yaml.safe_dump(VALUES))
+    *sections, leaf = key.split(".")
+    place = values
+    for section in sections:
+        place = place[section]
+    if value is ...:
+        del place[leaf]
+    else:
+        place[leaf] = value
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("ration", 0.5, "`ration` is not a known key: check its spelling"),
+        ("teacher.lr", 0.1, "`teacher.lr` is not a known key: check its spelling"),
+        ("teacher.steps", ..., "`teacher.steps` is missing"),
+        ("split", ..., "`split` is missing"),
+        ("ratio", "abc", "`ratio` is 'abc', but must be a number"),
+        ("ratio", True, "`ratio` is True, but must be a number"),
+        ("ratio", 1.5, "`ratio` is 1.5, but must be at most 1"),
+        ("ratio", float("nan"), "`ratio` is nan, but must be a finite number"),
+        ("human_rows", 51.5, "`human_rows` is 51.5, but must be a whole number"),
+        ("human_rows", "51", "`human_rows` is '51', but must be a whole number"),
+        ("human_rows", 3, "`human_rows` is 3, but must be at least 4"),
+        ("seeds", 3, "`seeds` is 3, but must be a list"),
+        ("seeds", [], "`seeds` must have at least 1 item, not 0"),
+        ("seeds", [1, "x"], "`seeds.1` is 'x', but must be a whole number"),
+        ("seeds", [2, 1, 2], "`seeds` must hold each seed once, and 2 is there twice"),
+        (
+            "task",
+            "../x",
+            "`task` is '../x', but must be the name of a folder of data/tasks: letters, digits, `_` and `-`",
+        ),
+        ("task", 5, "`task` is 5, but must be text"),
+        (
+            "llm.endpoint",
+            "localhost:8000",
+            "`llm.endpoint` is 'localhost:8000', but must be `embedded` or a URL that begins with http:// or https://",
+        ),
+        ("llm.model", "", "`llm.model` is '', but must have at least 1 character"),
+        ("judge.rationale", "no", "`judge.rationale` is 'no', but must be true or false"),
+        (
+            "curation.consistency",
+            "both",
+            "`curation.consistency` is 'both', but must be 'none', 'judge' or 'human_model'",
+        ),
+        ("distillation.temperature", float("inf"), "`distillation.temperature` is inf, but must be a finite number"),
+        ("baselines", None, "`baselines` is None, but must be a section with keys of its own"),
+    ],
+)
+def test_a_wrong_value_gives_one_sentence(key: str, value: Any, sentence: str, tmp_path: Path) -> None:
+    path = write_params(tmp_path / "params.yaml", key, value)
+    with pytest.raises(ParamsError) as caught:
+        load_params(path)
+    assert str(caught.value) == f"{path}: {sentence}"
+
+
+def test_several_faults_are_told_at_once(tmp_path: Path) -> None:
+    path = write_params(tmp_path / "params.yaml", "ratio", -1)
+    path.write_text(path.read_text().replace("alpha:", "alpa:"))
+    with pytest.raises(ParamsError, match=r"`ratio` is -1.*`distillation.alpha` is missing.*`distillation.alpa`"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"task: x\nratio: [1\n", "line 3 is not valid YAML"),
+        (b"task: !!python/name:os.system\n", "line 1 is not valid YAML"),
+        (b"\xff\xfe", "is not valid YAML"),
+        (b"", "the file must hold keys with values"),
+        (b"- 1\n", "the file must hold keys with values"),
+    ],
+)
+def test_a_file_that_holds_no_params_gives_one_sentence(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(ParamsError, match=words) as caught:
+        load_params(tmp_path / "params.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_gives_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="is missing: run from the top folder of the project"):
+        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("number", ["2e-05", "2.0e-5", "0.00002", "2E-5", "+.2e-4"])
+def test_numbers_are_read_as_dvc_writes_them(number: str, tmp_path: Path) -> None:
+    path = write_params(tmp_path / "params.yaml", "teacher.learning_rate", "HERE")
+    path.write_text(path.read_text().replace("HERE", number))
+    assert load_params(path).teacher.learning_rate == 2e-5

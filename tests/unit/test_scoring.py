@@ -1,0 +1,91 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from amalgam.errors import ModelError
+from amalgam.params import Teacher
+from amalgam.training.scoring import Scorer, score_rows
+from amalgam.training.teacher import train_teacher
+from tests.pipeline.toy import LABELS
+
+ODD_TEXTS = ["", "👍🏽", "שלום עולם", "cold " * 500, "x" * 2000, "rude"]
+
+
+def make_rows(texts: list[str], question: str = "") -> pd.DataFrame:
+    return pd.DataFrame({"text": texts, "question": question}, dtype=str)
+
+
+def test_probabilities_are_in_the_order_of_the_rows(teacher: Path, comments: pd.DataFrame) -> None:
+    rows = comments.sample(frac=1, random_state=1)
+    whole = score_rows(teacher, rows)
+    assert whole.shape == (len(rows), 2)
+    np.testing.assert_allclose(whole.sum(axis=1), 1)
+    single = np.concatenate([score_rows(teacher, rows.iloc[[number]]) for number in range(0, 60, 10)])
+    np.testing.assert_allclose(whole[::10], single, atol=2e-3)  # of bfloat16, whose sums depend on the padding
+    assert whole[:, 0].std() > 0.01  # else any order would do
+
+
+def test_the_size_of_batches_changes_little(teacher: Path, comments: pd.DataFrame) -> None:
+    one, other = (Scorer(teacher, batch_size=size).score(comments) for size in (1, 64))
+    np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+def test_no_rows_have_no_scores(teacher: Path, comments: pd.DataFrame) -> None:
+    assert score_rows(teacher, comments.head(0)).shape == (0, 2)
+
+
+def test_any_text_has_a_score(teacher: Path) -> None:
+    scores = score_rows(teacher, make_rows(ODD_TEXTS))
+    assert np.isfinite(scores).all()
+    np.testing.assert_allclose(scores.sum(axis=1), 1)
+
+
+def test_a_model_that_learned_without_questions_does_not_see_them(teacher: Path) -> None:
+    bare, asked = (score_rows(teacher, make_rows(["rude", "cold"], question)) for question in ("", "Why?"))
+    np.testing.assert_array_equal(bare, asked)
+
+
+def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1) -> bytes:
+    """Train for a few steps; return the weights as saved."""
+    steps = {"learning_rate": 1e-3, "batch_size": 8, "steps": 4, "evaluate_every": 4, "patience": 9}
+    params = Teacher(model="toy", max_length=24, warmup=0.1, weight_decay=0.01, **steps)
+    train_teacher(encoder, rows, rows, list(LABELS), params, seed=seed, target=target, advance=lambda _item: None)
+    return (target / "model.safetensors").read_bytes()
+
+
+def test_one_seed_gives_one_teacher(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
+    one, again, other = (train(encoder, comments, tmp_path / str(n), seed) for n, seed in enumerate((1, 1, 2)))
+    assert one == again != other
+
+
+def test_a_model_that_learned_with_questions_sees_them(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
+    train(encoder, comments.assign(question="Why?"), tmp_path)
+    assert json.loads((tmp_path / "amalgam.json").read_text())["uses_question"] is True
+    bare, asked = (score_rows(tmp_path, make_rows(["rude"], question)) for question in ("", "the coffee was cold"))
+    assert not np.array_equal(bare, asked)
+
+
+def test_a_trained_model_names_its_labels_and_no_folder(teacher: Path, encoder: Path) -> None:
+    config = json.loads((teacher / "config.json").read_text())
+    assert config["id2label"] == {"0": "complaint", "1": "praise"}
+    note = json.loads((teacher / "amalgam.json").read_text())
+    assert note == {"labels": list(LABELS), "max_length": 24, "uses_question": False}
+    assert {"model.safetensors", "tokenizer.json"} <= {path.name for path in teacher.iterdir()}
+    for path in teacher.rglob("*.json"):
+        for folder in (teacher.parents[1], encoder.parents[1], Path.cwd()):
+            assert str(folder) not in path.read_text(), path
+
+
+def test_a_folder_that_holds_no_trained_model_gives_one_sentence(teacher: Path, encoder: Path, tmp_path: Path) -> None:
+    for folder in (encoder, tmp_path):
+        with pytest.raises(ModelError, match="is not a trained model: run `dvc repro`, or `dvc pull` to fetch one"):
+            score_rows(folder, make_rows(["rude"]))
+    broken = shutil.copytree(teacher, tmp_path / "broken")
+    (broken / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be loaded as a classifier") as caught:
+        score_rows(broken, make_rows(["rude"]))
+    assert "\n" not in str(caught.value)

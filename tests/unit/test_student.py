@@ -1,0 +1,217 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    MPNetConfig,
+    MPNetForSequenceClassification,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from amalgam.errors import ModelError
+from amalgam.params import Distillation
+from amalgam.training.scoring import score_rows
+from amalgam.training.student import (
+    Closeness,
+    DistillationLoss,
+    choose_layers,
+    distil_student,
+    index_labels,
+    keep_layers,
+)
+from tests.pipeline.toy import LABELS
+
+PARAMS = Distillation(
+    layers=1,
+    temperature=2.0,
+    alpha=0.75,
+    learning_rate=3e-3,
+    batch_size=8,
+    steps=30,
+    warmup=0.1,
+    weight_decay=0.0,
+    evaluate_every=10,
+    patience=9,
+)
+SIZE = {"vocab_size": 30, "num_labels": 3, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
+BUILDERS = {
+    "bert": lambda: BertForSequenceClassification(BertConfig(num_hidden_layers=6, **SIZE)),
+    "roberta": lambda: RobertaForSequenceClassification(RobertaConfig(num_hidden_layers=6, **SIZE)),
+    "mpnet": lambda: MPNetForSequenceClassification(MPNetConfig(num_hidden_layers=6, **SIZE)),
+    "distilbert": lambda: DistilBertForSequenceClassification(
+        DistilBertConfig(vocab_size=30, num_labels=3, dim=8, n_heads=2, hidden_dim=16, n_layers=6)
+    ),
+}
+
+
+def compute_loss(
+    student: list[list[float]], teacher: list[list[float]], labels: list[int], **changes: float
+) -> torch.Tensor:
+    loss = DistillationLoss(np.array(teacher), np.array(labels), PARAMS.model_copy(update=changes))
+    return loss(torch.tensor(student, dtype=torch.float64), np.arange(len(labels)))
+
+
+def test_the_loss_by_hand() -> None:
+    # At temperature 2 the teacher says 3/4 and 1/4, the student 1/2 and 1/2; without it the student says 1/2 too.
+    divergence = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    teacher, student = [[2 * math.log(3), 0.0]], [[0.0, 0.0]]
+    labelled = 0.75 * 2**2 * divergence + 0.25 * math.log(2)
+    unlabelled = 2**2 * divergence
+    assert float(compute_loss(student, teacher, [1])) == pytest.approx(labelled)
+    assert float(compute_loss(student, teacher, [-1])) == pytest.approx(unlabelled)
+    both = compute_loss(student * 2, teacher * 2, [1, -1])
+    assert float(both) == pytest.approx((labelled + unlabelled) / 2)
+
+
+def test_alpha_weighs_the_teacher_against_the_labels() -> None:
+    student, teacher = [[1.0, -1.0, 0.5]], [[-3.0, 2.0, 0.1]]
+    hard = float(compute_loss(student, teacher, [2], alpha=0.0))
+    assert hard == pytest.approx(-math.log(math.exp(0.5) / (math.e + 1 / math.e + math.exp(0.5))))
+    soft = float(compute_loss(student, teacher, [2], alpha=1.0))
+    assert soft == pytest.approx(float(compute_loss(student, teacher, [-1], alpha=0.3)))
+    assert float(compute_loss(student, teacher, [2], alpha=0.25)) == pytest.approx(0.25 * soft + 0.75 * hard)
+
+
+@pytest.mark.parametrize("label", [0, -1])
+def test_a_student_that_equals_its_teacher_has_nothing_to_learn(label: int) -> None:
+    logits = [[1.5, -0.5, 0.25]]
+    student = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    loss = DistillationLoss(np.array(logits), np.array([label]), PARAMS.model_copy(update={"alpha": 1.0}))
+    value = loss(student, np.array([0]))
+    value.backward()
+    assert value.item() == pytest.approx(0.0, abs=1e-12)
+    assert student.grad is not None
+    assert student.grad.abs().max() < 1e-12
+
+
+def test_the_loss_looks_up_the_rows_of_the_batch() -> None:
+    loss = DistillationLoss(np.array([[9.0, 0.0], [0.0, 9.0], [0.0, 0.0]]), np.array([0, 1, -1]), PARAMS)
+    student = torch.tensor([[0.0, 9.0], [9.0, 0.0]], dtype=torch.float64)
+    assert float(loss(student, np.array([1, 0]))) < 0.01 < float(loss(student, np.array([0, 1])))
+
+
+def test_closeness_is_the_loss_turned_around() -> None:
+    loss = DistillationLoss(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, -1]), PARAMS)
+    assert Closeness(loss)(np.zeros((2, 2))) == -float(loss(torch.zeros(2, 2, dtype=torch.float64), np.array([0, 1])))
+
+
+def test_rows_without_a_label_have_no_class() -> None:
+    rows = pd.DataFrame({"label": ["good", "", "bad"]})
+    assert index_labels(rows, ["bad", "good"]).tolist() == [1, -1, 0]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "layers"),
+    [
+        (6, 3, [1, 3, 5]),
+        (12, 3, [3, 7, 11]),
+        (12, 4, [2, 5, 8, 11]),
+        (6, 6, [0, 1, 2, 3, 4, 5]),
+        (12, 1, [11]),
+        (6, 4, [1, 2, 3, 5]),
+    ],
+)
+def test_layers_are_evenly_spaced(teacher: int, student: int, layers: list[int]) -> None:
+    assert choose_layers(teacher, student) == layers
+
+
+@given(st.integers(1, 48), st.integers(1, 48))
+def test_layers_are_distinct_and_end_with_the_last(one: int, other: int) -> None:
+    student, teacher = sorted((one, other))
+    layers = choose_layers(teacher, student)
+    assert len(set(layers)) == student
+    assert layers == sorted(layers)
+    assert layers[0] >= 0
+    assert layers[-1] == teacher - 1
+
+
+def test_more_layers_than_the_teacher_has_give_one_sentence() -> None:
+    with pytest.raises(ModelError, match=r"`distillation\.layers` is 7, but the teacher has 6: lower it"):
+        choose_layers(6, 7)
+
+
+def compute_logits(model: PreTrainedModel) -> torch.Tensor:
+    ids = torch.arange(5, 25).reshape(2, 10)
+    with torch.inference_mode():
+        return model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_the_student_is_the_teacher_without_some_layers(kind: str, tmp_path: Path) -> None:
+    teacher = BUILDERS[kind]()
+    before = compute_logits(teacher)
+    student = keep_layers(teacher, 3)
+    stack = ".layer."
+    kept = {name: weight for name, weight in student.state_dict().items() if stack in name}
+    assert {int(name.split(stack)[1].split(".")[0]) for name in kept} == {0, 1, 2}
+    theirs = teacher.state_dict()
+    for name, weight in student.state_dict().items():
+        head, _, rest = name.partition(stack)
+        number, _, leaf = rest.partition(".")
+        source = f"{head}{stack}{[1, 3, 5][int(number)]}.{leaf}" if rest else name
+        assert torch.equal(weight, theirs[source]), name
+    torch.testing.assert_close(compute_logits(teacher), before)  # a copy was cut, not the teacher
+    student.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert loaded.config.num_hidden_layers == 3
+    torch.testing.assert_close(compute_logits(loaded), compute_logits(student))
+
+
+def test_a_student_of_all_layers_equals_the_teacher() -> None:
+    teacher = BUILDERS["bert"]()
+    torch.testing.assert_close(compute_logits(keep_layers(teacher, 6)), compute_logits(teacher))
+
+
+def test_an_encoder_that_shares_its_layers_gives_one_sentence() -> None:
+    config = AlbertConfig(embedding_size=8, num_hidden_groups=1, num_hidden_layers=2, **SIZE)
+    with pytest.raises(ModelError, match="an encoder of type 'albert' cannot be shortened: choose one like BERT"):
+        keep_layers(AlbertForSequenceClassification(config), 1)
+
+
+def distil(teacher: Path, rows: pd.DataFrame, target: Path, **changes: float) -> np.ndarray:
+    """Distil the toy teacher; return the student's probabilities of praise for the rows."""
+    params = PARAMS.model_copy(update=changes)
+    distil_student(teacher, rows, rows.iloc[40:], params, seed=1, target=target, advance=lambda _item: None)
+    return score_rows(target, rows)[:, 1]
+
+
+def turn_labels(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(label=rows["label"].map(dict(zip(LABELS, LABELS[::-1], strict=True))))
+
+
+def test_with_alpha_1_the_student_hears_its_teacher_alone(
+    teacher: Path, comments: pd.DataFrame, tmp_path: Path
+) -> None:
+    misled = distil(teacher, turn_labels(comments), tmp_path / "misled", alpha=1.0)
+    np.testing.assert_array_equal(misled, distil(teacher, comments.assign(label=""), tmp_path / "untold"))
+    assert np.abs(misled - score_rows(teacher, comments)[:, 1]).max() < 0.1
+
+
+def test_with_alpha_0_the_student_hears_the_labels_alone(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
+    told = distil(teacher, comments, tmp_path / "told", alpha=0.0)
+    misled = distil(teacher, turn_labels(comments), tmp_path / "misled", alpha=0.0)
+    praise = comments["label"] == "praise"
+    assert told[praise].mean() > misled[praise].mean() + 0.1
+    assert told[~praise].mean() < misled[~praise].mean() - 0.1
+
+
+def test_one_seed_gives_one_student(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        distil(teacher, comments, tmp_path / name, steps=10)
+    for name in ("model.safetensors", "config.json", "amalgam.json", "tokenizer.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert (tmp_path / "one/amalgam.json").read_bytes() == (teacher / "amalgam.json").read_bytes()
