@@ -76,12 +76,14 @@ class StubServer(ThreadingHTTPServer):
 
     def reset(self) -> None:
         """Forget what came, and answer everything from now on."""
-        self.log, self.fault, self.spoilt = Log(), None, dict[int, str]()
+        self.log = Log()
+        self.fault: Fault | None = None
+        self.spoilt: dict[int, str] = {}
 
     def take(self, request: Received) -> Fault | None:
         """Count a request; return the fault that it meets, or None if it is to be answered."""
         with self._lock:
-            fault: Fault | None = self.fault
+            fault = self.fault
             if fault and fault.times and len(self.log.answered) >= fault.after:
                 fault.times -= 1
                 self.log.failed.append(request)

@@ -30,7 +30,13 @@ def serve_model(path: Path, *, slots: int, context: int) -> Iterator[Endpoint]:
         slots: requests that are answered at once.
         context: tokens that the longest request and its answer may need together.
     """
-    import xllamacpp
+    try:
+        import xllamacpp
+    except ImportError as error:  # its one need from the system is OpenMP's runtime
+        raise ModelError(
+            f"the embedded LLM server cannot be loaded ({error}): on Debian and Ubuntu `apt-get install libgomp1` "
+            "mends that, or name an `llm.endpoint`"
+        ) from error
 
     settings = xllamacpp.CommonParams()
     settings.model.path = str(path)
@@ -44,6 +50,8 @@ def serve_model(path: Path, *, slots: int, context: int) -> Iterator[Endpoint]:
     settings.n_ctx = slots * (-(-context // _CONTEXT_STEP) * _CONTEXT_STEP)
     # Equal shares: one long request cannot take the cache of the others.
     settings.kv_unified = False
+    # A slot keeps its last prompt, which is all the reuse there is here; copies of others' would fill the memory.
+    settings.cache_ram_mib = 0
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = _count_cores()
     settings.verbosity = -1
     try:
