@@ -9,8 +9,8 @@ import pytest
 from tests.pipeline.project import Project, Run, make_project
 from tests.pipeline.server import Log, StubServer
 
-# As stages/runtime.py has it, for what runs in this process.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+# Waiting threads sleep at once: tests may share the cores with anything. Read when torch or llama.cpp is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ def test_the_first_run_runs_every_stage_and_asks_each_question_once(first_run: t
     assert log.synthesis == 2 * ROWS
     assert log.grading == 2 * ROWS + TEST
     assert not log.failed
+    assert "warn" not in run.output.lower()
     assert {request.authorization for request in log.answered} == {f"Bearer {KEY}"}
 
 

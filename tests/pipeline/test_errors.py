@@ -1,6 +1,7 @@
 """What can go wrong: one sentence says it, and what was made before is as it was."""
 
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -26,6 +27,13 @@ OUTPUTS = (
     "report.html",
 )
 NO_ONE = "http://127.0.0.1:9"  # the discard port, where nothing listens
+NO_NETWORK = {
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_INDEX_URL": NO_ONE,
+    "PIP_EXTRA_INDEX_URL": NO_ONE,
+    "PIP_FIND_LINKS": "nowhere",
+    "PIP_RETRIES": "0",
+}
 TOY = "data/tasks/toy"
 
 # What is wrong: the file, what in it becomes what, and what the sentence must hold.
@@ -82,7 +90,7 @@ def test_a_bad_param(project: Project, key: str, value: object, parts: list[str]
     for name in ("config.json", "pytorch_model.bin", "tokenizer.json"):
         pickled.joinpath(name).write_text("{}")
     project.set_params(**{key: value})
-    check_failure(project, *parts, env={"PIP_INDEX_URL": NO_ONE, "PIP_RETRIES": "0", "PIP_CONFIG_FILE": "/dev/null"})
+    check_failure(project, *parts, env=NO_NETWORK)
 
 
 def test_an_unknown_key_that_no_stage_tracks(project: Project) -> None:

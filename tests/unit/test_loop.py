@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from transformers import PreTrainedModel
 
 from amalgam.errors import ModelError
@@ -23,7 +24,7 @@ from amalgam.training.loop import (
     scale_rate,
     train_model,
 )
-from amalgam.training.teacher import RankingMerit, build_examples, load_classifier
+from amalgam.training.teacher import RankingMerit, build_examples, estimate_area_error, load_classifier
 from tests.pipeline.toy import LABELS
 
 PARAMS = Training(
@@ -78,15 +79,15 @@ def run(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> Run:
 
 
 class Script:
-    """A merit whose values are given beforehand; it keeps the logits that it was shown."""
+    """A merit whose values, and their error, are given beforehand; it keeps the logits that it was shown."""
 
-    def __init__(self, *values: float) -> None:
-        self.values = list(values)
+    def __init__(self, *values: float, error: float = 0.0) -> None:
+        self.values, self.error = list(values), error
         self.seen: list[np.ndarray] = []
 
-    def __call__(self, logits: np.ndarray) -> float:
+    def __call__(self, logits: np.ndarray) -> tuple[float, float]:
         self.seen.append(logits)
-        return self.values[len(self.seen) - 1]
+        return self.values[len(self.seen) - 1], self.error
 
 
 def is_equal(one: Weights, other: Weights) -> bool:
@@ -110,10 +111,19 @@ def test_training_learns(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("merits", "best"), [((1.0, 3.0, 2.0, 0.0), 2), ((1.0, 1.0, 1.0, 0.0), 3), ((4.0, 3.0, 2.0, 1.0), 1)]
+    ("merits", "error", "best"),
+    [
+        ((1.0, 3.0, 2.0, 0.0), 0.0, 2),
+        ((1.0, 1.0, 1.0, 0.0), 0.0, 3),
+        ((4.0, 3.0, 2.0, 1.0), 0.0, 1),
+        ((4.0, 3.0, 2.0, 1.0), 2.0, 3),  # the last within one error of the best
+        ((1.0, 4.0, 1.0, 3.5), 1.0, 4),
+    ],
 )
-def test_the_best_look_decides_which_weights_are_kept(run: Run, merits: tuple[float, ...], best: int) -> None:
-    merit = Script(*merits)
+def test_the_best_look_decides_which_weights_are_kept(
+    run: Run, merits: tuple[float, ...], error: float, best: int
+) -> None:
+    merit = Script(*merits, error=error)
     outcome = run(merit)
     assert (outcome.steps, outcome.best_step, outcome.validation_merit) == (12, 3 * best, merits[best - 1])
     np.testing.assert_array_equal(run.look(), merit.seen[best - 1])
@@ -198,8 +208,16 @@ def test_biases_and_norms_do_not_decay(run: Run) -> None:
 
 def test_ranking_merit_by_hand() -> None:
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 2.0], [1.0, 0.0]])
-    assert RankingMerit(np.array([0, 1, 1, 0]))(logits) == 1.0
-    assert RankingMerit(np.array([1, 1, 0, 0]))(logits) == 0.25
-    assert RankingMerit(np.array([1, 1, 1, 1]))(logits) == 0.5  # nothing to rank
+    assert RankingMerit(np.array([0, 1, 1, 0]))(logits)[0] == 1.0
+    assert RankingMerit(np.array([1, 1, 0, 0]))(logits)[0] == 0.25
+    assert RankingMerit(np.array([1, 1, 1, 1]))(logits)[0] == 0.5  # nothing to rank
     three = np.array([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0], [2.0, 0.0, 0.0]])
-    assert RankingMerit(np.array([0, 1, 0]))(three) == 1.0  # a class that is not there does not count
+    assert RankingMerit(np.array([0, 1, 0]))(three)[0] == 1.0  # a class that is not there does not count
+
+
+def test_the_error_of_an_area_is_the_spread_over_samples() -> None:
+    draw = np.random.default_rng(1)
+    actual = np.repeat([1, 0], [12, 18])
+    areas = [roc_auc_score(actual, draw.normal(actual * 1.2, 1)) for _ in range(800)]
+    assert estimate_area_error(float(np.mean(areas)), 12, 18) == pytest.approx(np.std(areas), rel=0.1)
+    assert 0 < estimate_area_error(1.0, 4, 6) < estimate_area_error(0.8, 4, 6)

@@ -21,6 +21,9 @@ def run_predict(source: Path, target: Path, model: Path, *, text_column: str, qu
         DataError: the file cannot be read, or lacks a column.
         ModelError: the folder holds no trained model.
     """
+    if not source.is_file():
+        raise DataError(f"{source} does not exist")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from amalgam.training.checkpoint import read_note
     from amalgam.training.scoring import Scorer

@@ -77,7 +77,7 @@ def _phrase_rubric(task: Task) -> str:
 
 def _phrase_response(task: Task, question: str, text: str) -> str:
     asked = f"Question: {question}\n\n" if question else ""
-    return f"{asked}The {task.response}: {text}\n\nWhich label?"
+    return f"{asked}{task.response.capitalize()}: {text}"
 
 
 def _build_format(task: Task, rationale: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ def open_autocast(device: torch.device) -> AbstractContextManager[object]:
 
 
 def set_seed(seed: int) -> None:
-    """Seed torch on all devices, and ask for the deterministic form of every operation."""
+    """Seed torch on all devices; on a GPU, ask for the deterministic form of every operation as well."""
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)

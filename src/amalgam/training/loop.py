@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # Loss of a batch, from the model's logits and the row numbers.
 Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
-# How good a model is by its logits for all validation rows; more is better.
-Merit = Callable[[np.ndarray], float]
+# How good a model is by its logits for all validation rows, more is better; and the standard error of that.
+Merit = Callable[[np.ndarray], tuple[float, float]]
 _MAX_NORM = 1.0  # of the gradients; the usual bound for encoders
 _DIVERGED = "the loss is no longer a number: lower the learning rate of this stage"
 
@@ -68,8 +68,9 @@ def train_model(
     """Train for at most `params.steps` optimizer steps and leave the best checkpoint's weights in the model.
 
     AdamW with warm-up and linear decay (Mosbach et al. 2021, arXiv 2006.04884), clipped gradients, batches of
-    similar length, bfloat16 where the hardware has it. The validation rows alone choose the checkpoint; of
-    equally good ones the later is kept, since with few validation rows many are equal.
+    similar length, bfloat16 where the hardware has it. The validation rows alone choose the checkpoint: the last
+    one that is within one standard error of the best (the rule of Breiman et al. 1984, Classification and
+    Regression Trees, towards longer training). With few validation rows the best one is so by chance.
 
     Args:
         model: a sequence classifier; changed in place.
@@ -92,6 +93,7 @@ def train_model(
     batches = draw_batches(train.encoded.lengths, params.batch_size, np.random.default_rng(seed))
     best = Outcome(0, 0, -math.inf, math.inf, len(train.encoded))
     weights = copy.deepcopy(model.state_dict())
+    highest, good_enough = -math.inf, -math.inf
     waited = step = 0
     losses: list[float] = []
     with _open_curves(curves) as live:
@@ -109,7 +111,10 @@ def train_model(
             _log(live, step, train_loss=float(np.mean(losses)), validation_loss=loss)
             losses.clear()
             waited += 1
-            if (found := merit(logits)) >= best.validation_merit:
+            found, error = merit(logits)
+            if found > highest:
+                highest, good_enough = found, found - error
+            if found >= good_enough:
                 best = Outcome(step, step, found, loss, len(train.encoded))
                 weights, waited = copy.deepcopy(model.state_dict()), 0
     model.load_state_dict(weights)
