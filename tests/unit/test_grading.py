@@ -30,8 +30,8 @@ def test_all_requests_begin_alike_and_differ_in_the_last_turn(task: Task, shots:
     assert first.body | {"messages": []} == second.body | {"messages": []}
     assert first.body["messages"][:-1] == second.body["messages"][:-1]
     assert [request.id for request in (first, second)] == ["r1", "r2"]
-    assert first.body["messages"][-1]["content"] == "The comment: first text\n\nWhich label?"
-    assert second.body["messages"][-1]["content"].startswith("Question: Why?\n\nThe comment: second text")
+    assert first.body["messages"][-1]["content"] == "Comment: first text"
+    assert second.body["messages"][-1]["content"].startswith("Question: Why?\n\nComment: second text")
 
 
 def test_the_rubric_and_some_examples_of_each_label_come_first(task: Task) -> None:
