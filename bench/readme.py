@@ -23,6 +23,14 @@ def format_results(metrics: Path) -> str:
         read_json(metrics / f"{name}.json") for name in ("models", "comparisons", "data", "speed")
     )
     rows = data["rows"]
+    gain = gains["gain_over_human_only"]
+    verdict = (
+        "better than the human-only teacher"
+        if gain["auc_low"] > 0
+        else "worse than the human-only teacher"
+        if gain["auc_high"] < 0
+        else "not clearly better or worse than the human-only teacher: the interval of the difference includes 0"
+    )
     lines = [
         f"The default run: {rows['train']} human-coded train rows, {rows['validation']} validation rows, mixed 20:80 "
         f"with rows that a 135 M LLM wrote on the same machine; {rows['test']} human-coded test rows, three seeds. "
@@ -43,6 +51,8 @@ def format_results(metrics: Path) -> str:
         f"| teacher \N{MINUS SIGN} best baseline ({gains['gain_over_best_baseline']['baseline']}) "
         f"| {cell(gains['gain_over_best_baseline'], 'auc', '+')} |",
         f"| student \N{MINUS SIGN} teacher | {cell(gains['student_minus_teacher'], 'auc', '+')} |",
+        "",
+        f"So the mix is {verdict}. A run from nothing writes other rows; its numbers differ within intervals.",
         "",
         f"The student has {speed['size_ratio']:.0%} of the teacher's bytes and scored {speed['speedup']:.1f} times as "
         f"many rows a second. Two coders of the same reviews agree with a kappa of {data['rater_kappa']:.3f}.",
