@@ -87,6 +87,7 @@ def test_a_new_journal_waits_for_another_process(tmp_path: Path) -> None:
     timer.start()
     with open_journal(tmp_path / "journal.sqlite") as journal:
         journal.record(make_request(0), ANSWER)
+        assert journal.find([make_request(0).key])
     timer.join()
     other.close()
 
