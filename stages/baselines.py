@@ -1,6 +1,9 @@
 """Score the test rows with what the teacher has to beat; all of it sees the human rows alone."""
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +15,9 @@ from runtime import read_answering, run_stage
 from amalgam.baselines import fit_embedding, fit_tfidf
 from amalgam.evaluation.predictions import build_predictions, write_predictions
 from amalgam.files import read_json, write_json
-from amalgam.llm.answering import answer_requests
+from amalgam.llm.answering import answer_requests, iterate_answers
+from amalgam.llm.request import Request, override_bodies
+from amalgam.llm.shards import Totals, write_answers
 from amalgam.params import Params
 from amalgam.progress import show_progress
 from amalgam.rows import read_rows
@@ -32,10 +37,10 @@ def main(params: Params, root: Path) -> None:
     train, validation = (read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation"))
     sets = {path.stem: read_rows(path) for path in sorted(PREPARED.glob("*test.csv"))}
     summary: dict[str, Any] = {}
-    tables = []
+    tables: list[pd.DataFrame] = []
     # First what needs the LLM: its threads and those of torch must not run at the same time.
     if params.baselines.llm_grader:
-        tables += [grade_rows(task, name, rows, train, params, root, summary) for name, rows in sets.items()]
+        tables += grade_sets(task, sets, train, params, root, summary)
     for name, rows in sets.items():
         tfidf = fit_tfidf(train, validation, rows, task.label_names)
         embedding = fit_embedding(
@@ -49,27 +54,35 @@ def main(params: Params, root: Path) -> None:
     write_json(TARGET / "summary.json", summary)
 
 
-def grade_rows(
-    task: Task, name: str, rows: pd.DataFrame, train: pd.DataFrame, params: Params, root: Path, summary: dict[str, Any]
-) -> pd.DataFrame:
+def grade_sets(
+    task: Task, sets: dict[str, pd.DataFrame], train: pd.DataFrame, params: Params, root: Path, summary: dict[str, Any]
+) -> Iterator[pd.DataFrame]:
     """Let the LLM grade the rows; where it gives no label, every class is as likely."""
     answering = read_answering(params.llm, root)
     model = read_json(answering.folder / "identity.json")["model"]
-    requests = build_grading_requests(task, rows, train, model, params.judge)
-    answers = answer_requests(requests, answering, f"grade {name} rows")
-    grades = [parse_grade(answer, task.label_names) for answer in answers]
-    counts = Counter(summary.get("llm_grader", {}))
-    counts.update(
-        requests=len(requests),
-        unparsed=grades.count(""),
-        prompt_tokens=sum(answer.prompt_tokens for answer in answers),
-        completion_tokens=sum(answer.completion_tokens for answer in answers),
-    )
-    summary["llm_grader"] = dict(counts)
-    hard = np.array(
-        [[float(grade == label) if grade else 1 / len(task.labels) for label in task.label_names] for grade in grades]
-    )
-    return build_predictions(name, "llm_grader", 0, rows["id"], hard, task.label_names)
+    counts, totals = Counter({"requests": 0, "unparsed": 0}), Totals()
+    for name, rows in sets.items():
+        make = partial(make_requests, task, rows, train, model, params)
+        answering = answering.deduct(answer_requests(make, answering, f"grade {name} rows"))
+        lines = [
+            {"key": request.key, "id": request.id, "sample": number, **asdict(answer)}
+            for number, (request, answer) in enumerate(iterate_answers(make(), answering))
+        ]
+        write_answers(TARGET / "answers" / name, lines)
+        grades = [parse_grade(line["text"], task.label_names) for line in lines]
+        counts.update(requests=len(lines), unparsed=grades.count(""))
+        for line in lines:
+            totals.add(line)
+        even = 1 / len(task.labels)
+        hard = [[float(grade == label) if grade else even for label in task.label_names] for grade in grades]
+        yield build_predictions(name, "llm_grader", 0, rows["id"], np.array(hard), task.label_names)
+    summary["llm_grader"] = dict(counts) | totals.to_dict()
+
+
+def make_requests(task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, params: Params) -> Iterator[Request]:
+    """Ask for a grade on each row."""
+    requests = build_grading_requests(task, rows.to_dict("records"), train, model, params.judge)
+    return override_bodies(requests, params.llm.body)
 
 
 def train_human_only(

@@ -1,66 +1,77 @@
-"""Decide which answers become synthetic rows; every other one is kept with the reason against it."""
+"""Decide which responses become synthetic rows; every other one is kept with the reason against it."""
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from runtime import run_stage
 
-from amalgam.baselines import fit_embedding
-from amalgam.files import write_json
+from amalgam.baselines import EmbeddingClassifier
+from amalgam.files import read_json, write_json
 from amalgam.params import Params
-from amalgam.rows import read_rows, write_rows
-from amalgam.synthesis.completions import read_completions
-from amalgam.synthesis.curate import curate_completions, extract_response, summarise_curation
+from amalgam.rows import iterate_rows, open_rows, read_rows
+from amalgam.synthesis.completions import iterate_responses, read_completions
+from amalgam.synthesis.curate import (
+    confirm_labels,
+    curate_responses,
+    join_judgements,
+    summarise_curation,
+    survey_responses,
+)
 from amalgam.tasks.schema import load_task
 
+COMPLETIONS = Path("data/completions")
 PREPARED = Path("data/prepared")
 HELD_OUT = ("validation", "test", "transfer_test")
 TARGET = Path("data/curated")
+COLUMNS = ["id", "text", "question", "label", "sample", "judged"]
 
 
 def main(params: Params, root: Path) -> None:
     """Read completions and judgements, write data/curated/."""
     task = load_task(Path("data/tasks") / params.task)
-    completions = read_completions(Path("data/completions"), params.synthesis.rows * len(task.labels))
-    judgements = read_rows(Path("data/judgements/judgements.csv"))
-    rows = pd.DataFrame(completions)[["id", "label", "sample", "question", "text"]]
-    rows["judged"] = rows["id"].map(judgements.set_index("id")["judged"]).fillna("")
+    threshold = params.curation.near_duplicate
     held_out = [read_rows(path) for path in sorted(PREPARED.glob("*.csv")) if path.stem in HELD_OUT]
-    verdicts = curate_completions(
-        completions,
-        confirmed=check_labels(rows, params, task.label_names),
+    curated = curate_responses(
+        check_labels(read_judged(), params, task.label_names),
+        survey_responses(iterate_responses(read_completions(COMPLETIONS)), threshold),
         shots=read_rows(PREPARED / "train.csv"),
         held_out=pd.concat(held_out, ignore_index=True),
-        threshold=params.curation.near_duplicate,
+        threshold=threshold,
     )
-    rows = rows.assign(
-        text=[verdict.text for verdict in verdicts],
-        reason=[verdict.reason for verdict in verdicts],
-        detail=[verdict.detail for verdict in verdicts],
-    )
-    columns = ["id", "text", "question", "label", "sample", "judged"]
-    write_rows(TARGET / "synthetic.csv", rows.loc[rows["reason"] == "", columns])
-    write_rows(TARGET / "rejects.csv", rows.loc[rows["reason"] != "", [*columns, "reason", "detail"]])
-    write_json(TARGET / "summary.json", summarise_curation(completions, verdicts))
+    counts: Counter[tuple[str, str]] = Counter()
+    with (
+        open_rows(TARGET / "synthetic.csv", COLUMNS) as keep,
+        open_rows(TARGET / "rejects.csv", [*COLUMNS, "reason", "detail"]) as reject,
+    ):
+        for row in curated:
+            counts[row["label"], row["reason"]] += 1
+            (reject if row["reason"] else keep)(row)
+    write_json(TARGET / "summary.json", summarise_curation(counts, read_json(COMPLETIONS / "summary.json")))
 
 
-def check_labels(rows: pd.DataFrame, params: Params, labels: list[str]) -> dict[str, bool] | None:
-    """Ask the judge, or a classifier of the human rows, whether each row has the label that was intended."""
+def read_judged() -> Iterator[dict[str, Any]]:
+    """Read the responses with the grader's labels."""
+    responses = iterate_responses(read_completions(COMPLETIONS))
+    return join_judgements(responses, iterate_rows(Path("data/judgements/judgements.csv")))
+
+
+def check_labels(responses: Iterable[dict[str, Any]], params: Params, labels: list[str]) -> Iterator[dict[str, Any]]:
+    """Ask the judge, or a classifier of the human rows, whether each response has the label that was intended."""
     if params.curation.consistency == "none":
-        return None
+        return (response | {"confirmed": True} for response in responses)
     if params.curation.consistency == "judge":
-        found = rows["judged"]
-    else:
-        fitted = fit_embedding(
-            Path("models/base/encoder"),
-            read_rows(PREPARED / "train.csv"),
-            read_rows(PREPARED / "validation.csv"),
-            rows.assign(text=rows["text"].map(extract_response)),
-            labels,
-            max_length=params.teacher.max_length,
-        )
-        found = pd.Series([labels[number] for number in fitted.probabilities.argmax(axis=1)], index=rows.index)
-    return dict(zip(rows["id"], found == rows["label"], strict=True))
+        return (response | {"confirmed": response["judged"] == response["label"]} for response in responses)
+    classifier = EmbeddingClassifier(
+        Path("models/base/encoder"),
+        read_rows(PREPARED / "train.csv"),
+        read_rows(PREPARED / "validation.csv"),
+        labels,
+        max_length=params.teacher.max_length,
+    )
+    return confirm_labels(responses, classifier.predict, labels)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,19 @@ from pathlib import Path
 from runtime import run_stage
 
 from amalgam.params import Params
-from amalgam.rows import read_rows, write_rows
-from amalgam.synthesis.mix import mix_rows
+from amalgam.rows import iterate_rows, open_rows
+from amalgam.synthesis.mix import COLUMNS, mix_rows
 from amalgam.tasks.schema import load_task
 
 
 def main(params: Params, root: Path) -> None:
     """Read train rows and pool, write data/mixed.csv."""
     task = load_task(Path("data/tasks") / params.task)
-    human = read_rows(Path("data/prepared/train.csv"))
-    synthetic = read_rows(Path("data/curated/synthetic.csv"))
-    write_rows(Path("data/mixed.csv"), mix_rows(human, synthetic, params.ratio, task.label_names))
+    human = list(iterate_rows(Path("data/prepared/train.csv")))
+    synthetic = iterate_rows(Path("data/curated/synthetic.csv"))
+    with open_rows(Path("data/mixed.csv"), COLUMNS) as write:
+        for row in mix_rows(human, synthetic, params.ratio, task.label_names):
+            write(row)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Build the requests for synthetic responses: rubric, few-shot examples from train rows, one line a request."""
+"""Build the requests for synthetic responses: a template, filled in by rubric and train rows."""
 
 from pathlib import Path
 
@@ -8,14 +8,18 @@ from amalgam.files import write_jsonl
 from amalgam.params import Params
 from amalgam.rows import read_rows
 from amalgam.synthesis.prompts import build_prompts
+from amalgam.synthesis.templates import load_template
 from amalgam.tasks.schema import load_task
 
 
 def main(params: Params, root: Path) -> None:
-    """Read the rubric and the train rows, write data/prompts.jsonl."""
-    task = load_task(Path("data/tasks") / params.task)
+    """Read the rubric, the template and the train rows, write data/prompts.jsonl."""
+    folder = Path("data/tasks") / params.task
+    task = load_task(folder)
+    template = load_template(params.prompts.template, [folder / "templates", Path("data/templates")])
     train = read_rows(Path("data/prepared/train.csv"))
-    write_jsonl(Path("data/prompts.jsonl"), build_prompts(task, train, params.prompts, params.synthesis.rows))
+    prompts = build_prompts(task, train, template, params.prompts, params.synthesis.rows)
+    write_jsonl(Path("data/prompts.jsonl"), prompts)
 
 
 if __name__ == "__main__":

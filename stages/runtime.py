@@ -3,11 +3,13 @@
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from amalgam.errors import AmalgamError
-from amalgam.llm.answering import Answering
+from amalgam.llm.answering import Answering, notify
 from amalgam.params import Llm, Params, load_params
+from amalgam.seeding import iterate_seeds
 
 # A thread that waits spins for some microseconds, then sleeps. Without a bound it spins on, and beside any other busy
 # program all work is ten times slower. Set here, since torch and llama.cpp read it when they are loaded.
@@ -17,7 +19,7 @@ Main = Callable[[Params, Path], None]
 
 
 def run_stage(name: str, main: Main) -> None:
-    """Run a stage's `main(params, root)`; a failure that the user can mend ends with one sentence and code 2.
+    """Run a stage's `main(params, root)`; a failure that the user can mend ends with one sentence and its exit code.
 
     `root` is the project's DVC root, also where the stage runs in a temporary workspace of an experiment:
     `root/.cache` holds what all experiments share (downloads, the journal of LLM answers).
@@ -34,7 +36,7 @@ def run_stage(name: str, main: Main) -> None:
     except AmalgamError as error:
         restore_outputs(name)
         print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
 
 
 def restore_outputs(stage: str) -> None:
@@ -58,9 +60,12 @@ def restore_outputs(stage: str) -> None:
 
 def read_answering(llm: Llm, root: Path) -> Answering:
     """Say who answers requests, where answers are kept, and the key: the environment is the only place for it."""
+    names = ("AZURE_OPENAI_API_KEY", "OPENAI_API_KEY") if llm.api_version else ("OPENAI_API_KEY",)
     return Answering(
         llm=llm,
         folder=Path("models/base/llm"),
         journal=root / ".cache" / "journal.sqlite",
-        api_key=os.environ.get("OPENAI_API_KEY"),
+        prices=Path("data/prices.yaml"),
+        api_key=next((os.environ[name] for name in names if os.environ.get(name)), None),
+        read_seeds=partial(iterate_seeds, root, notify, workspace=Path()),
     )

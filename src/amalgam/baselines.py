@@ -24,12 +24,12 @@ def fit_tfidf(train: pd.DataFrame, validation: pd.DataFrame, rows: pd.DataFrame,
     """Fit logistic regression on TF-IDF of words and pairs of words; probabilities [rows, classes]."""
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     vectors = vectorizer.fit_transform(join_question(train))
-    return _fit(
+    model, strength = _choose_fit(
         (vectors, train["label"]),
         (vectorizer.transform(join_question(validation)), validation["label"]),
-        vectorizer.transform(join_question(rows)),
         labels,
     )
+    return Fitted(_align(model, vectorizer.transform(join_question(rows)), labels), strength)
 
 
 def fit_embedding(
@@ -42,8 +42,28 @@ def fit_embedding(
     max_length: int,
 ) -> Fitted:
     """Fit logistic regression on frozen sentence embeddings; probabilities [rows, classes]."""
-    tables = [embed_rows(encoder, table, max_length=max_length) for table in (train, validation, rows)]
-    return _fit((tables[0], train["label"]), (tables[1], validation["label"]), tables[2], labels)
+    classifier = EmbeddingClassifier(encoder, train, validation, labels, max_length=max_length)
+    return Fitted(classifier.predict(rows), classifier.strength)
+
+
+class EmbeddingClassifier:
+    """Logistic regression on frozen sentence embeddings, which scores rows as they come; `strength` is as fitted."""
+
+    def __init__(
+        self, encoder: Path, train: pd.DataFrame, validation: pd.DataFrame, labels: list[str], *, max_length: int
+    ) -> None:
+        """Fit on the train rows; the validation rows choose the strength."""
+        self._encoder, self._labels, self._max_length = encoder, labels, max_length
+        self._model, self.strength = _choose_fit(
+            (self._embed(train), train["label"]), (self._embed(validation), validation["label"]), labels
+        )
+
+    def predict(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return probabilities [rows, classes]."""
+        return _align(self._model, self._embed(rows), self._labels)
+
+    def _embed(self, rows: pd.DataFrame) -> np.ndarray:
+        return embed_rows(self._encoder, rows, max_length=self._max_length)
 
 
 def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndarray:
@@ -75,15 +95,16 @@ def join_question(rows: pd.DataFrame) -> list[str]:
     return (rows["question"] + " " + rows["text"]).str.strip().tolist()
 
 
-def _fit(
-    train: tuple[np.ndarray, pd.Series], validation: tuple[np.ndarray, pd.Series], rows: np.ndarray, labels: list[str]
-) -> Fitted:
+def _choose_fit(
+    train: tuple[np.ndarray, pd.Series], validation: tuple[np.ndarray, pd.Series], labels: list[str]
+) -> tuple[LogisticRegression, float]:
+    """Fit with each strength, and return the fit with the least validation loss and its strength."""
     fits = [LogisticRegression(C=strength, max_iter=2000).fit(*train) for strength in _STRENGTHS]
     # log_loss wants the columns in alphabetical order.
     ordered = sorted(labels)
     losses = [log_loss(validation[1], _align(fit, validation[0], ordered), labels=ordered) for fit in fits]
     best = int(np.argmin(losses))
-    return Fitted(_align(fits[best], rows, labels), _STRENGTHS[best])
+    return fits[best], _STRENGTHS[best]
 
 
 def _align(fit: LogisticRegression, vectors: np.ndarray, labels: list[str]) -> np.ndarray:

@@ -4,14 +4,22 @@
     ├── ParamsError     params.yaml: an unknown key, a wrong type, a value out of range
     ├── DataError       a task, its rows, or a file between two stages
     ├── ModelError      a base model that cannot be had or is not what was pinned
-    └── EndpointError   an LLM endpoint that refuses, fails or goes away
+    ├── EndpointError   an LLM endpoint that refuses, fails or goes away
+    ├── BudgetError     a limit on what is sent or spent is reached
+    └── Interrupted     the user ended the run
 
 The text of each is one sentence for the person at the terminal: what is wrong, where, what to do.
 """
 
 
 class AmalgamError(Exception):
-    """A failure that its reader can act on; shown without a traceback, exit code 2."""
+    """A failure that its reader can act on; shown without a traceback.
+
+    Attributes:
+        exit_code: what the process ends with.
+    """
+
+    exit_code = 2
 
 
 class ParamsError(AmalgamError):
@@ -28,3 +36,13 @@ class ModelError(AmalgamError):
 
 class EndpointError(AmalgamError):
     """An LLM endpoint gave an error that trying again does not mend."""
+
+
+class BudgetError(AmalgamError):
+    """`llm.budget_usd` or `llm.max_requests` does not allow another request."""
+
+
+class Interrupted(AmalgamError):  # noqa: N818 - it is no error of anyone
+    """The user ended the run before it was done; what had come is kept."""
+
+    exit_code = 130

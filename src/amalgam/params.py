@@ -20,9 +20,23 @@ def _check_endpoint(value: str) -> str:
     return value
 
 
+def _check_body(value: dict[str, Any]) -> dict[str, Any]:
+    if taken := sorted({"messages", "model", "n", "response_format", "seed", "stream"} & value.keys()):
+        raise ValueError(f"leave `{taken[0]}` alone: it is set elsewhere")
+    if "max_tokens" in value and not isinstance(value["max_tokens"] or value.get("max_completion_tokens"), int):
+        raise ValueError("hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out")
+    return value
+
+
 def _check_task(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", value):
         raise ValueError("be the name of a folder of data/tasks: letters, digits, `_` and `-`")
+    return value
+
+
+def _check_template(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", value):
+        raise ValueError("be the name of a template without its ending: letters, digits, `_` and `-`")
     return value
 
 
@@ -67,18 +81,34 @@ class Llm(Section):
 
     endpoint: Annotated[str, AfterValidator(_check_endpoint)]
     model: str = Field(min_length=1)
-    concurrency: int = Field(ge=1, le=1024, json_schema_extra=_UNTRACKED)
+    api_version: str | None = Field(min_length=1)
+    body: Annotated[dict[str, Any], AfterValidator(_check_body)]
+    batch: bool = Field(json_schema_extra=_UNTRACKED)
+    offline: bool = Field(json_schema_extra=_UNTRACKED)
+    budget_usd: float | None = Field(ge=0, json_schema_extra=_UNTRACKED)
+    max_requests: int | None = Field(ge=0, json_schema_extra=_UNTRACKED)
+    concurrency: int = Field(ge=1, le=4096, json_schema_extra=_UNTRACKED)
+    max_concurrency: int = Field(ge=1, le=4096, json_schema_extra=_UNTRACKED)
+    requests_per_minute: int | None = Field(ge=1, json_schema_extra=_UNTRACKED)
+    tokens_per_minute: int | None = Field(ge=1, json_schema_extra=_UNTRACKED)
     timeout: float = Field(gt=0, json_schema_extra=_UNTRACKED)
     retries: int = Field(ge=0, le=100, json_schema_extra=_UNTRACKED)
+    slots: int | None = Field(ge=1, le=256, json_schema_extra=_UNTRACKED)
+    threads: int | None = Field(ge=1, le=1024, json_schema_extra=_UNTRACKED)
+    context: int | None = Field(ge=256, json_schema_extra=_UNTRACKED)
 
 
 class Prompts(Section):
     """What a request for synthetic responses holds."""
 
     seed: Seed
+    template: Annotated[str, AfterValidator(_check_template)]
     shots: int = Field(ge=0)
+    other_shots: int = Field(ge=0)
     shot_pool: int = Field(ge=1)
     samples_per_shots: int = Field(ge=1)
+    responses: int = Field(ge=1, le=100)
+    format: Literal["text", "lines", "json"]
 
 
 class Synthesis(Section):
@@ -88,11 +118,13 @@ class Synthesis(Section):
     temperature: float = Field(ge=0, le=2)
     top_p: float = Field(gt=0, le=1)
     max_tokens: int = Field(ge=1)
+    attempts: int = Field(ge=0, le=100)
 
 
 class Judge(Section):
     """How the LLM grades a response against the rubric."""
 
+    rows: int = Field(ge=0)
     shots: int = Field(ge=0)
     rationale: bool
 

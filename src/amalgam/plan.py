@@ -1,34 +1,44 @@
-"""What the next `dvc repro` would run, and how many requests it would send to the LLM."""
+"""What the next `dvc repro` would run, and what it would send to the LLM."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from amalgam.errors import DataError
-from amalgam.files import read_json, read_jsonl
-from amalgam.llm.journal import open_journal
-from amalgam.llm.request import Request
+from amalgam.errors import AmalgamError, DataError
+from amalgam.llm.journal import Journal
+from amalgam.llm.survey import survey_requests
+from amalgam.llm.tokens import bound_answer, guess_prompt_tokens
 from amalgam.params import Params
-from amalgam.rows import read_rows
-from amalgam.synthesis.completions import build_requests, read_completions
-from amalgam.synthesis.curate import select_gradable
-from amalgam.synthesis.grading import build_grading_requests
-from amalgam.synthesis.prompts import build_prompts
+from amalgam.stage_requests import StageRequests, list_requests, read_mean_tokens
 from amalgam.tasks.schema import Task
+
+_SAMPLE = 500  # requests of which a mean is taken
 
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """Requests of one stage: how many it needs, how many of them have no answer yet, and whether that is certain.
+    """What one stage sends.
 
-    Not `exact` means at most: what the stage reads will change first, so its requests are not known yet.
+    Attributes:
+        stage: its name.
+        needed: requests that it needs.
+        unanswered: how many of them have no answer yet.
+        exact: whether that is certain. If not, it is at most, since what the stage reads will change first.
+        prompt_tokens: of the unanswered ones, about; None where nothing is known that is like them.
+        completion_tokens: of their answers: about if `measured`, else at most; None as above.
+        most_completion_tokens: of their answers, at most; None as above.
+        measured: whether earlier answers say how long an answer is.
     """
 
     stage: str
     needed: int
     unanswered: int
     exact: bool
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    most_completion_tokens: int | None
+    measured: bool
 
 
 def list_stages_to_run(project: Path) -> list[str]:
@@ -53,62 +63,72 @@ def list_stages_to_run(project: Path) -> list[str]:
         raise DataError(f"DVC cannot read the project ({error}): run `dvc status` to see why") from error
 
 
-def plan_requests(project: Path, params: Params, task: Task, stages: list[str]) -> list[Sending]:
-    """Count the requests of the stages that would run.
+def plan_requests(
+    project: Path, params: Params, task: Task, stages: list[str], journal: Journal, seed: Callable[[], object]
+) -> list[Sending]:
+    """Count the requests of the stages that would run, and estimate their tokens. Nothing is sent.
 
     Args:
         project: the top folder.
         params: params.yaml as it is now.
         task: the task that they name.
         stages: what `list_stages_to_run` said.
+        journal: where answers are looked up.
+        seed: makes the journal take in what DVC shares, as a run does before it sends; called where one is missing.
+
+    Raises:
+        DataError: a file of the project is missing or broken.
     """
-    data = project / "data"
-    plans: dict[str, tuple[set[str], int, Callable[[str], list[Request]]]] = {
-        # stage: (stages whose outputs its requests are made of, requests at most, how to make them)
-        "synthesize": (
-            {"models", "prepare"},
-            params.synthesis.rows * len(task.labels),
-            lambda model: build_requests(_read_prompts(data, task, params, stages), model, params.synthesis),
-        ),
-        "judge": (
-            {"models", "prepare", "prompts", "synthesize"},
-            params.synthesis.rows * len(task.labels),
-            lambda model: build_grading_requests(
-                task, _read_gradable(data, task, params), read_rows(data / "prepared/train.csv"), model, params.judge
-            ),
-        ),
-        "baselines": (
-            {"models", "prepare"},
-            params.split.test if params.baselines.llm_grader else 0,
-            lambda model: [
-                request
-                for path in sorted((data / "prepared").glob("*test.csv"))
-                for request in build_grading_requests(
-                    task, read_rows(path), read_rows(data / "prepared/train.csv"), model, params.judge
-                )
-            ],
-        ),
-    }
-    sendings = []
-    for stage, (sources, most, build) in plans.items():
-        if stage not in stages or not most:
-            continue
-        if sources & set(stages):
-            sendings.append(Sending(stage, most, most, exact=False))
-            continue
-        requests = build(read_json(project / "models/base/llm/identity.json")["model"])
-        keys = {request.key for request in requests}
-        with open_journal(project / ".cache/journal.sqlite") as journal:
-            answered = len(journal.find(sorted(keys)))
-        sendings.append(Sending(stage, len(keys), len(keys) - answered, exact=True))
+    listed = list_requests(project, params, task, stages)
+    sendings = [_plan_stage(one, project, journal) for one in listed]
+    if any(sending.exact and sending.unanswered for sending in sendings) and seed():
+        sendings = [_plan_stage(one, project, journal) for one in listed]
     return sendings
 
 
-def _read_prompts(data: Path, task: Task, params: Params, stages: list[str]) -> list[dict[str, Any]]:
-    if "prompts" in stages:
-        return build_prompts(task, read_rows(data / "prepared/train.csv"), params.prompts, params.synthesis.rows)
-    return list(read_jsonl(data / "prompts.jsonl"))
+def _plan_stage(asked: StageRequests, project: Path, journal: Journal) -> Sending:
+    if not asked.is_known:
+        return _plan_unknown(asked, project, journal)
+    survey = survey_requests(asked.make(journal), journal)
+    mean = _measure_answers(asked, journal) or read_mean_tokens(project, asked.stage)
+    most = survey.completion_tokens
+    return Sending(
+        stage=asked.stage,
+        needed=survey.requests,
+        unanswered=survey.missing,
+        exact=True,
+        prompt_tokens=survey.prompt_tokens,
+        completion_tokens=most if mean is None else min(round(mean * survey.missing), most),
+        most_completion_tokens=most,
+        measured=mean is not None,
+    )
 
 
-def _read_gradable(data: Path, task: Task, params: Params) -> Any:
-    return select_gradable(read_completions(data / "completions", params.synthesis.rows * len(task.labels)))
+def _plan_unknown(asked: StageRequests, project: Path, journal: Journal) -> Sending:
+    try:
+        alike = list(islice(asked.make(journal), _SAMPLE))
+    except AmalgamError:  # what they would be made of is not there
+        alike = []
+    if not alike:
+        return Sending(asked.stage, asked.most, asked.most, False, None, None, None, False)
+    mean = read_mean_tokens(project, asked.stage)
+    answers = sum(bound_answer(request) for request in alike)
+    most = round(asked.most * answers / len(alike))
+    prompts = sum(guess_prompt_tokens(request) for request in alike)
+    return Sending(
+        stage=asked.stage,
+        needed=asked.most,
+        unanswered=asked.most,
+        exact=False,
+        prompt_tokens=round(asked.most * prompts / len(alike)),
+        completion_tokens=most if mean is None else min(round(mean * asked.most), most),
+        most_completion_tokens=most,
+        measured=mean is not None,
+    )
+
+
+def _measure_answers(asked: StageRequests, journal: Journal) -> float | None:
+    """Return the mean tokens of the answers to the first requests, None where none is answered."""
+    keys = [request.key for request in islice(asked.make(journal), _SAMPLE)]
+    found = journal.find(keys).values()
+    return sum(answer.completion_tokens for answer in found) / len(found) if found else None

@@ -6,17 +6,21 @@ then whatever the table adds. All cells are strings; a cell is never read as "mi
 
 import csv
 import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.files import write_text
+from amalgam.files import _open_sibling as open_sibling
 
 # Spreadsheets run a cell that begins so; an apostrophe in front makes it text, and is taken off again on reading.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r]")
 _FREE_TEXT = ("text", "question")
+_CHUNK = 5000  # rows read at once
 
 
 def guard_cell(cell: str) -> str:
@@ -31,19 +35,63 @@ def unguard_cell(cell: str) -> str:
 
 def write_rows(path: Path, rows: pd.DataFrame) -> None:
     """Write rows as UTF-8 CSV, formula-like texts made harmless."""
-    guarded = rows.assign(**{name: rows[name].map(guard_cell) for name in _FREE_TEXT if name in rows})
-    table = guarded.to_csv(index=False, lineterminator="\n")
-    if "\r" in table:  # which is left unquoted otherwise, and then read as the end of a row
-        table = guarded.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    write_text(path, table)
+    with open_rows(path, [str(name) for name in rows]) as write:
+        for row in _list_dicts(rows):
+            write(row)
+
+
+@contextmanager
+def open_rows(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yield a function that writes a row as `write_rows` does; the file is put in place when all are written."""
+    with open_sibling(path) as stream:
+        writer = _Writer(stream, columns)
+        writer.write_cells(columns)
+        yield writer.write
 
 
 def read_rows(path: Path) -> pd.DataFrame:
     """Read rows that `write_rows` wrote."""
+    return pd.concat(_read_chunks(path, None), ignore_index=True)
+
+
+def iterate_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Yield rows that `write_rows` wrote, streaming.
+
+    Raises:
+        DataError: as `read_rows`, but when the fault is reached.
+    """
+    for chunk in _read_chunks(path, _CHUNK):
+        yield from _list_dicts(chunk)
+
+
+class _Writer:
+    def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._plain = csv.writer(stream, lineterminator="\n")
+        self._quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        self.write_cells([guard_cell(row[name]) if name in _FREE_TEXT else row[name] for name in self._columns])
+
+    def write_cells(self, cells: Sequence[Any]) -> None:
+        # A carriage return is left unquoted otherwise, and then read as the end of a row.
+        returns = any("\r" in cell for cell in cells if isinstance(cell, str))
+        (self._quoted if returns else self._plain).writerow(cells)
+
+
+def _list_dicts(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    names = [str(name) for name in rows]
+    return (dict(zip(names, cells, strict=True)) for cells in rows.itertuples(index=False, name=None))
+
+
+def _read_chunks(path: Path, size: int | None) -> Iterator[pd.DataFrame]:
     try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        with pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8", iterator=True, chunksize=size
+        ) as chunks:
+            for rows in chunks:
+                yield rows.assign(**{name: rows[name].map(unguard_cell) for name in _FREE_TEXT if name in rows})
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
     except ValueError as error:
         raise DataError(f"{path} is not a table in UTF-8: delete it and run `dvc repro`") from error
-    return rows.assign(**{name: rows[name].map(unguard_cell) for name in _FREE_TEXT if name in rows})

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +66,33 @@ class Run:
 
 @dataclass(frozen=True)
 class Project:
-    """A clone of the project."""
+    """A clone of the project; `machine` is what the environment of its machine has that others do not."""
 
     folder: Path
+    machine: dict[str, str] = field(default_factory=dict)
+
+    def make_environment(self) -> dict[str, str]:
+        """Return what a command in the clone finds in its environment."""
+        outside = self.folder.parent / "outside"
+        return os.environ | {
+            "PATH": f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder / "src"),
+            "OPENAI_API_KEY": KEY,
+            # Nothing of this machine's user or its other DVC projects.
+            "DVC_GLOBAL_CONFIG_DIR": str(outside),
+            "DVC_SYSTEM_CONFIG_DIR": str(outside),
+            "DVC_SITE_CACHE_DIR": str(outside),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "COLUMNS": "200",
+            **self.machine,
+        }
 
     def run(self, *command: str, env: dict[str, str] | None = None) -> Run:
         """Run a command in the clone, with the clone's library and a key for the endpoint."""
         result = subprocess.run(
             command,
             cwd=self.folder,
-            env=self._make_environment() | (env or {}),
+            env=self.make_environment() | (env or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -84,6 +101,12 @@ class Project:
             check=False,
         )
         return Run(result.returncode, result.stdout)
+
+    def do(self, *command: str) -> Run:
+        """Run a command that must succeed."""
+        run = self.run(*command)
+        assert run.code == 0, run.output
+        return run
 
     def repro(self, *args: str, fails: bool = False, env: dict[str, str] | None = None) -> Run:
         """Run `dvc repro`; it must succeed, or fail if it is said to."""
@@ -119,27 +142,12 @@ class Project:
     def copy(self, target: Path) -> "Project":
         """Copy all of it, DVC's cache included."""
         shutil.copytree(self.folder, target, symlinks=True)
-        return Project(target)
+        return replace(self, folder=target)
 
     def commit(self, message: str) -> None:
         """Commit everything to Git."""
-        for command in (["add", "--all"], ["commit", "--quiet", "--message", message]):
-            run = self.run("git", *command)
-            assert run.code == 0, run.output
-
-    def _make_environment(self) -> dict[str, str]:
-        outside = self.folder.parent / "outside"
-        return os.environ | {
-            "PATH": f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(self.folder / "src"),
-            "OPENAI_API_KEY": KEY,
-            # Nothing of this machine's user or its other DVC projects.
-            "DVC_GLOBAL_CONFIG_DIR": str(outside),
-            "DVC_SYSTEM_CONFIG_DIR": str(outside),
-            "DVC_SITE_CACHE_DIR": str(outside),
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "COLUMNS": "200",
-        }
+        self.do("git", "add", "--all")
+        self.do("git", "commit", "--quiet", "--message", message)
 
 
 def make_project(folder: Path, endpoint: str) -> Project:
@@ -166,9 +174,21 @@ def make_project(folder: Path, endpoint: str) -> Project:
     write_encoder(folder / "tiny-bert")
     project = Project(folder)
     project.set_params(**{key.replace(".", "__"): value for key, value in _SETTINGS.items()}, llm__endpoint=endpoint)
-    run = project.run("git", "init", "--quiet")
-    assert run.code == 0, run.output
-    for name in ("user.name", "user.email"):
-        assert project.run("git", "config", name, "tester@example.org").code == 0
+    project.do("git", "init", "--quiet")
+    sign_commits(project)
     project.commit("Start")
     return project
+
+
+def clone_project(origin: Path, project: Project, branch: str) -> Project:
+    """Clone a branch as Git does it: no cache, no journal, nothing but what was pushed."""
+    project.folder.mkdir(parents=True)
+    project.do("git", "clone", "--quiet", "--branch", branch, str(origin), ".")
+    sign_commits(project)
+    return project
+
+
+def sign_commits(project: Project) -> None:
+    """Give commits an author."""
+    for name in ("user.name", "user.email"):
+        project.do("git", "config", name, "tester@example.org")

@@ -5,6 +5,8 @@ import json
 import random
 import re
 import socket
+import time
+from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -12,35 +14,61 @@ from typing import Any
 
 from tests.pipeline.toy import guess_label, write_comment
 
+BROKEN_JSON = b'{"id": "chatcmpl-0", "choices": [{"index": 0, "mess'
+_PATH = re.compile(r"/v1/chat/completions|/openai/deployments/[^/?]+/chat/completions\?api-version=[^&]+")
+
 
 @dataclass(frozen=True)
 class Received:
-    """A request as it came."""
+    """A request as it came; `authorization` is its key, by whichever header, and `time` that of a clock in seconds."""
 
     body: dict[str, Any]
     authorization: str
+    path: str = "/v1/chat/completions"
+    time: float = 0.0
 
     @property
     def is_grading(self) -> bool:
-        return "response_format" in self.body
+        return "label" in _list_properties(self.body)
+
+    @property
+    def text(self) -> str:
+        """All that was asked, as canonical JSON."""
+        return json.dumps(self.body, sort_keys=True)
 
 
 @dataclass
 class Fault:
-    """What the server does instead of answering: a status with a message, or (status 0) it drops the connection."""
+    """What the server does instead of answering.
+
+    Attributes:
+        status: of the reply; 0 drops the connection without one.
+        message: of the error in it.
+        after: requests that are answered first.
+        times: requests that fail then.
+        code: of the error, such as `insufficient_quota` or `content_filter`.
+        retry_after: seconds, in the header `Retry-After`; None leaves a header that wants no wait worth speaking of.
+        body: is sent in place of the error.
+        is_cut: the reply is an answer, whose second half never comes.
+    """
 
     status: int
     message: str = "the server has a bad day"
-    after: int = 0  # requests that are answered first
-    times: int = 10**9  # requests that fail then
+    after: int = 0
+    times: int = 10**9
+    code: str = ""
+    retry_after: float | None = None
+    body: bytes | None = None
+    is_cut: bool = False
 
 
 @dataclass
 class Log:
-    """What happened since the last reset."""
+    """What happened since the last reset; `most_at_once` counts requests that were neither answered nor failed."""
 
     answered: list[Received] = field(default_factory=list)
     failed: list[Received] = field(default_factory=list)
+    most_at_once: int = 0
 
     @property
     def synthesis(self) -> int:
@@ -50,46 +78,101 @@ class Log:
     def grading(self) -> int:
         return sum(request.is_grading for request in self.answered)
 
+    @property
+    def arrived(self) -> list[Received]:
+        return sorted(self.answered + self.failed, key=lambda request: request.time)
+
+    @property
+    def answered_twice(self) -> int:
+        """How many requests were answered again though nothing in them had changed."""
+        return sum(count - 1 for count in Counter(request.text for request in self.answered).values())
+
 
 class StubServer(ThreadingHTTPServer):
-    """Serves `POST /v1/chat/completions` in threads of its own, until it is closed.
+    """Serves chat completions, at OpenAI's paths and at Azure's, in threads of its own, until it is closed.
 
     Attributes:
         log: the requests since the last reset.
         fault: what goes wrong, if anything.
-        spoilt: by sampling seed, how the synthesis requests with this seed end: `length`, `empty` or `refusal`.
+        spoilt: by sampling seed, how the synthesis requests with this seed end: `length`, `empty`, `refusal`,
+            `filter` (a finish_reason), `no_choice`, `duplicate` or `malformed` (JSON that does not fit the schema).
+        delay: seconds that an answer takes.
+        capacity: requests at once; what is above it gets status 429.
+        dies_after: answered requests after which the server is gone, with all connections.
     """
 
-    request_queue_size = 64
+    request_queue_size = 1024
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.connections: set[socket.socket] = set()
         self._lock = Lock()
+        self._at_once = 0
         self.reset()
-        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    @property
+    def azure_url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def reset(self) -> None:
         """Forget what came, and answer everything from now on."""
         self.log = Log()
         self.fault: Fault | None = None
         self.spoilt: dict[int, str] = {}
+        self.delay = 0.0
+        self.capacity = 10**9
+        self.dies_after = 10**9
 
-    def take(self, request: Received) -> Fault | None:
-        """Count a request; return the fault that it meets, or None if it is to be answered."""
+    def enter(self) -> bool:
+        """Count a request in; return whether there is room for it."""
+        with self._lock:
+            self._at_once += 1
+            self.log.most_at_once = max(self.log.most_at_once, self._at_once)
+            return self._at_once <= self.capacity
+
+    def leave(self) -> None:
+        """Count a request out."""
+        with self._lock:
+            self._at_once -= 1
+
+    def take(self, request: Received, *, has_room: bool = True) -> Fault | None:
+        """Log a request; return the fault that it meets, or None if it is to be answered."""
         with self._lock:
             fault = self.fault
-            if fault and fault.times and len(self.log.answered) >= fault.after:
+            if not has_room:
+                fault = Fault(429, "too many requests at once")
+            elif not (fault and fault.times and len(self.log.answered) >= fault.after):
+                fault = Fault(0) if len(self.log.answered) >= self.dies_after else None
+            if fault:
                 fault.times -= 1
                 self.log.failed.append(request)
-                return fault
-            self.log.answered.append(request)
-            return None
+            else:
+                self.log.answered.append(request)
+                if len(self.log.answered) == self.dies_after:
+                    Thread(target=self.die, kwargs={"after": 0.1}, daemon=True).start()
+            return fault
+
+    def die(self, after: float = 0.0) -> None:
+        """Be gone as a killed process is: nothing listens, and every connection is reset."""
+        time.sleep(after)  # what is answered is on its way
+        self.shutdown()
+        self.server_close()
+        for connection in list(self.connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:  # it was closed a moment ago
+                continue
+
+    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer a request; a server that does more may override it."""
+        return complete_chat(body, self.spoilt.get(body.get("seed", -1), ""))
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing where a client goes away in the middle."""
@@ -98,69 +181,115 @@ class StubServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: StubServer
     protocol_version = "HTTP/1.1"
-    # One packet an answer: header and body apart would wait for each other's acknowledgement.
+    # One packet an answer: header and body apart would wait for each other's acknowledgement. It leaves when `do_POST`
+    # has returned, so that a request is counted out before its client can send the next one.
     wbufsize = -1
     disable_nagle_algorithm = True
 
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.connections.discard(self.connection)
+        super().finish()
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        request = Received(body, self.headers.get("Authorization", ""))
-        if self.path != "/v1/chat/completions":
-            self._reply(404, {"error": {"message": f"there is no {self.path}"}})
-        elif fault := self.server.take(request):
-            if fault.status:
-                self._reply(fault.status, {"error": {"message": fault.message}})
+        key = self.headers.get("Authorization") or self.headers.get("api-key") or ""
+        request = Received(body, key, self.path, time.monotonic())
+        has_room = self.server.enter()
+        try:
+            if not _PATH.fullmatch(self.path):
+                self._reply(404, {"error": {"message": f"there is no {self.path}"}})
+                return
+            if has_room:
+                time.sleep(self.server.delay)
+            fault = self.server.take(request, has_room=has_room)
+            if not fault:
+                self._reply(200, self.server.complete(body))
+            elif fault.status:
+                self._fail(fault, body)
             else:
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-        else:
-            self._reply(200, _complete(body, self.server.spoilt))
+                self._drop()
+        finally:
+            self.server.leave()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keep the tests' output clean."""
 
-    def _reply(self, status: int, content: dict[str, Any]) -> None:
-        data = json.dumps(content).encode()
+    def _fail(self, fault: Fault, body: dict[str, Any]) -> None:
+        error = {"message": fault.message} | ({"code": fault.code} if fault.code else {})
+        content = complete_chat(body, "") if fault.is_cut else {"error": error}
+        self._reply(fault.status, fault.body or content, retry_after=fault.retry_after, is_cut=fault.is_cut)
+
+    def _drop(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _reply(self, status: int, content: Any, *, retry_after: float | None = None, is_cut: bool = False) -> None:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
-        self.send_header("Retry-After-Ms", "1")
+        if retry_after is None:
+            self.send_header("Retry-After-Ms", "1")
+        else:
+            self.send_header("Retry-After", str(retry_after))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data[: len(data) // 2] if is_cut else data)
+        if is_cut:
+            self.wfile.flush()
+            self._drop()
 
 
-def _complete(body: dict[str, Any], spoilt: dict[int, str]) -> dict[str, Any]:
+def complete_chat(body: dict[str, Any], fault: str) -> dict[str, Any]:
+    """Build a chat completion whose content depends on the request alone; `fault` is one of a server's `spoilt`."""
     message: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
-    reason = "stop"
-    if "response_format" in body:
-        message["content"] = json.dumps({"label": _grade(body)})
-    else:
-        fault = spoilt.get(body["seed"], "")
-        reason = "length" if fault == "length" else "stop"
-        if fault == "refusal":
-            message |= {"content": None, "refusal": "I will not write this."}
-        elif fault != "empty":
-            message["content"] = _write(body)
-    tokens = [len(turn["content"].split()) for turn in body["messages"]]
+    properties = _list_properties(body)
+    if "label" in properties:
+        message["content"] = json.dumps(dict.fromkeys(properties, "It says so.") | {"label": _grade(body)})
+    elif fault == "refusal":
+        message |= {"content": None, "refusal": "I will not write this."}
+    elif fault == "duplicate":
+        message["content"] = _write(body, random.Random(0))
+    elif fault == "malformed":
+        message["content"] = '{"answer": 3'
+    elif fault != "empty":
+        message["content"] = _write(body, random.Random(json.dumps(body, sort_keys=True)))
+    reason = {"length": "length", "filter": "content_filter"}.get(fault, "stop")
+    choices = [{"index": 0, "message": message, "finish_reason": reason}]
+    tokens = sum(len(turn["content"].split()) for turn in body["messages"])
     return {
         "id": "chatcmpl-0",
         "object": "chat.completion",
         "created": 0,
         "model": body["model"],
-        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
-        "usage": {"prompt_tokens": sum(tokens), "completion_tokens": 9, "total_tokens": sum(tokens) + 9},
+        "choices": [] if fault == "no_choice" else choices,
+        "usage": {"prompt_tokens": tokens, "completion_tokens": 9, "total_tokens": tokens + 9},
     }
 
 
-def _write(body: dict[str, Any]) -> str:
-    asked = next(turn["content"] for turn in body["messages"] if turn["role"] == "user")
-    match = re.search(r"that is (\w+):", asked)
-    assert match, asked
-    return write_comment(match[1], random.Random(json.dumps(body, sort_keys=True)))
+def _list_properties(body: dict[str, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+    properties: dict[str, Any] = schema.get("properties", {})
+    return properties
+
+
+def _write(body: dict[str, Any], draw: random.Random) -> str:
+    """Write comments in the form that is wanted: as many lines as the last turn asks for, or what the schema says."""
+    turns = [turn["content"] for turn in body["messages"] if turn["role"] == "user"]
+    match = re.search(r"that is (\w+)[:.]", turns[0])
+    assert match, turns[0]
+    label = match[1]
+    if properties := _list_properties(body):
+        return json.dumps({name: write_comment(label, draw) for name in properties})
+    wanted = re.search(r"(?:Write|Draft) (\d+)", turns[-1])
+    return "\n".join(write_comment(label, draw) for _ in range(int(wanted[1]) if wanted else 1))
 
 
 def _grade(body: dict[str, Any]) -> str:
-    labels: list[str] = body["response_format"]["json_schema"]["schema"]["properties"]["label"]["enum"]
+    labels: list[str] = _list_properties(body)["label"]["enum"]
     text = body["messages"][-1]["content"]
     # Wrong now and then, as a grader is.
     wrong = hashlib.sha256(text.encode()).digest()[0] % 8 == 0

@@ -75,16 +75,18 @@ def test_more_human_rows_change_neither_test_rows_nor_requests(project: Project,
 
 
 def test_the_speed_of_asking_is_no_reason_to_run(project: Project) -> None:
-    project.set_params(llm__concurrency=3, llm__timeout=5.0, llm__retries=1)
+    project.set_params(llm__concurrency=3, llm__timeout=5.0, llm__retries=1, llm__requests_per_minute=60)
+    project.set_params(llm__budget_usd=1.0, llm__max_requests=1, llm__batch=True, llm__offline=True, llm__slots=2)
     run = project.repro()
     assert not run.ran + run.restored
 
 
 def test_the_journal_alone_answers_everything(project: Project, server: StubServer) -> None:
     shutil.rmtree(project.folder / ".dvc/cache")
-    outputs = [path for path in (project.folder / "data").iterdir() if path.name not in ("tasks", ".gitignore")]
-    for path in outputs:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    ours = ("tasks", "templates", "prices.yaml", ".gitignore")
+    for path in (project.folder / "data").iterdir():
+        if path.name not in ours:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     run = project.repro("judge")
     assert sorted(run.ran) == ["judge", "models", "prepare", "prompts", "synthesize"]
     assert not server.log.answered

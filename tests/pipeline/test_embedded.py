@@ -1,8 +1,13 @@
 """The real language model and the real encoder, on a few rows."""
 
+import json
+import re
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +17,17 @@ import pytest
 from amalgam.base_models import fetch_encoder, fetch_llm
 from amalgam.errors import ModelError
 from amalgam.files import read_json
-from amalgam.llm.answering import Answering, answer_requests
-from amalgam.llm.embedded import serve_model
+from amalgam.llm.answering import Answering, answer_requests, iterate_answers
+from amalgam.llm.embedded import choose_slots, serve_model
+from amalgam.llm.request import Request
 from amalgam.params import Llm, load_params
 from amalgam.progress import show_progress
-from amalgam.synthesis.completions import build_requests
-from amalgam.synthesis.curate import extract_response
+from amalgam.synthesis.asking import collect_completions, iterate_asked
+from amalgam.synthesis.completions import build_lines, iterate_responses
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
 from amalgam.synthesis.prompts import build_prompts
+from amalgam.synthesis.responses import build_response_format
+from amalgam.synthesis.templates import load_template
 from amalgam.tasks.schema import load_task
 from amalgam.training.scoring import score_rows
 from amalgam.training.teacher import train_teacher
@@ -27,6 +35,14 @@ from tests.pipeline.project import REPOSITORY
 from tests.pipeline.toy import make_rows, write_task
 
 ROWS = 4  # a label
+_SERVE = """
+import sys, time
+from pathlib import Path
+from amalgam.llm.embedded import serve_model
+with serve_model(Path(sys.argv[1]), context=256) as endpoint:
+    print(endpoint.url, endpoint.api_key, endpoint.slots, flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -57,28 +73,48 @@ def test_the_server_wants_its_key_and_listens_on_loopback_alone(base: Path) -> N
             assert other.connect_ex(("127.0.0.2", port))
 
 
+def test_the_server_is_gone_when_its_process_is_killed(base: Path) -> None:
+    server = subprocess.Popen([sys.executable, "-c", _SERVE, str(base / "llm/model.gguf")], stdout=subprocess.PIPE)
+    try:
+        assert server.stdout
+        url, key, slots = server.stdout.readline().decode().split()
+        assert int(slots) == choose_slots()
+        assert ask_status(url, key) == 200
+    finally:
+        server.kill()
+        server.communicate()
+    with socket.socket() as late:
+        assert late.connect_ex(("127.0.0.1", int(url.split(":")[2].split("/")[0])))
+
+
 def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A proxy that leads nowhere: the server on this machine is asked without one.
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     params = load_params(REPOSITORY / "params.yaml")
-    llm = params.llm.model_copy(update={"endpoint": "embedded", "concurrency": 4})
+    synthesis = params.synthesis.model_copy(update={"rows": ROWS})
     write_task(tmp_path / "toy")
     task = load_task(tmp_path / "toy")
     human = pd.DataFrame(make_rows(24))[["id", "text", "label"]].assign(question="")
-    prompts = build_prompts(task, human, params.prompts, ROWS)
+    template = load_template(params.prompts.template, [REPOSITORY / "data/templates"])
+    prompts = list(build_prompts(task, human, template, params.prompts, ROWS))
     model = read_json(base / "llm/identity.json")["model"]
+    answering = make_answering(params.llm, base / "llm", tmp_path)
 
-    requests = build_requests(prompts, model, params.synthesis)
-    answers = answer_requests(requests, make_answering(llm, base / "llm", tmp_path), "synthesize")
-    rows = pd.DataFrame(prompts)[["id", "label", "question"]].assign(text=[extract_response(a.text) for a in answers])
-    assert rows["text"].str.len().min() > 0
+    tally = collect_completions(lambda: prompts, model, synthesis, answering)
+    asked = list(iterate_asked(lambda: prompts, tally, model, synthesis, answering))
+    rows = pd.DataFrame(row for row in iterate_responses(build_lines(asked)) if not row["fault"])
+    rows = rows.groupby("label").head(ROWS)
+    assert list(rows["label"].value_counts()) == [ROWS, ROWS]
     assert rows["text"].nunique() > ROWS
     # The journal answers, so there is no need of a model.
-    assert answer_requests(requests, make_answering(llm, tmp_path / "nothing", tmp_path), "synthesize") == answers
+    again = make_answering(params.llm, tmp_path / "nothing", tmp_path)
+    assert list(iterate_asked(lambda: prompts, tally, model, synthesis, again)) == asked
+    collect_completions(lambda: prompts, model, synthesis, again)
 
-    grading = build_grading_requests(task, rows, human, model, params.judge)
-    grades = answer_requests(grading, make_answering(llm, base / "llm", tmp_path), "judge")
+    make_grading = partial(build_grading_requests, task, rows.to_dict("records"), human, model, params.judge)
+    answer_requests(make_grading, answering, "judge")
+    grades = [answer.text for _, answer in iterate_answers(make_grading(), answering)]
     assert all(parse_grade(grade, task.label_names) for grade in grades)
 
     steps = params.teacher.model_copy(update={"steps": 6, "evaluate_every": 3, "batch_size": 8})
@@ -100,8 +136,22 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     np.testing.assert_allclose(scores.sum(axis=1), 1)
 
 
+def test_json_by_a_schema_is_what_the_grammar_lets_through(base: Path, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Write two comments on a bakery, as a poem."}]
+    body = {"messages": turns, "max_tokens": 60, "temperature": 1.0, "response_format": build_response_format(2)}
+    answering = make_answering(load_params(REPOSITORY / "params.yaml").llm, base / "llm", tmp_path)
+    requests = [Request(str(number), "m", body | {"seed": number}, number) for number in range(4)]
+    answer_requests(lambda: requests, answering, "json")
+    for _, answer in iterate_answers(requests, answering):
+        assert re.match(r'\s*\{\s*"response_1"\s*:\s*"', answer.text)
+        assert answer.finish_reason == "length" or list(json.loads(answer.text)) == ["response_1", "response_2"]
+
+
 def make_answering(llm: Llm, folder: Path, top: Path) -> Answering:
-    return Answering(llm, folder, top / "journal.sqlite", None)
+    """Answer with the embedded LLM, with a journal of the test's own and nothing to take over from DVC."""
+    embedded = llm.model_copy(update={"endpoint": "embedded"})
+    prices = REPOSITORY / "data/prices.yaml"
+    return Answering(embedded, folder, top / "journal.sqlite", prices, None, lambda _skip: iter(()))
 
 
 def ask_status(url: str, api_key: str | None) -> int:

@@ -1,20 +1,27 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from amalgam.errors import EndpointError
-from amalgam.llm.answering import Answering, answer_requests, estimate_context
+from amalgam.errors import AmalgamError, EndpointError
+from amalgam.llm.answering import Answering, answer_requests, cut_groups, iterate_answers
 from amalgam.llm.journal import open_journal
 from amalgam.llm.request import Answer, Request
-from amalgam.params import Llm
 from tests.pipeline.server import Fault, StubServer
+from tests.unit.helpers import make_answering
 
 
-def make_request(label: str, sample: int) -> Request:
+def make_request(label: str, sample: int, group: str = "") -> Request:
     content = f"Write one comment that is {label}: it says so."
     body = {"messages": [{"role": "user", "content": content}], "max_tokens": 9, "seed": sample}
-    return Request(f"{label}-{sample}", "m", body, sample)
+    return Request(f"{label}-{sample}", "m", body, sample, group)
+
+
+def answer(requests: list[Request], answering: Answering) -> list[Answer]:
+    answer_requests(lambda: iter(requests), answering, "asking")
+    return [answer for _, answer in iterate_answers(iter(requests), answering)]
 
 
 @pytest.fixture
@@ -27,25 +34,25 @@ def server() -> Iterator[StubServer]:
 
 @pytest.fixture
 def answering(server: StubServer, tmp_path: Path) -> Answering:
-    llm = Llm(endpoint=server.url, model="served", concurrency=3, timeout=5.0, retries=0)
-    return Answering(llm, tmp_path / "llm", tmp_path / "journal.sqlite", api_key=" sk-secret\n")
+    return make_answering(tmp_path, server.url)
 
 
 def test_only_what_has_no_answer_is_sent(server: StubServer, answering: Answering) -> None:
     requests = [make_request(label, sample) for sample in range(3) for label in ("praise", "complaint")]
-    first = answer_requests(requests[:2], answering, "few")
-    everything = answer_requests(requests[::-1], answering, "all")[::-1]
+    first = answer(requests[:2], answering)
+    everything = answer(requests[::-1], answering)[::-1]
     assert server.log.synthesis == len(requests)
     assert everything[:2] == first
-    assert answer_requests(requests, answering, "again") == everything
+    assert answer(requests, answering) == everything
     assert server.log.synthesis == len(requests)
-    assert len({answer.text for answer in everything}) == len(requests)
+    assert len({one.text for one in everything}) == len(requests)
     assert {received.authorization for received in server.log.answered} == {"Bearer sk-secret"}
 
 
 def test_equal_requests_are_sent_once_but_samples_apart(server: StubServer, answering: Answering) -> None:
     request = make_request("praise", 0)
-    answer_requests([request, request, Request("other", "m", request.body, 1)], answering, "twins")
+    requests = [request] * 1200 + [Request("other", "m", request.body, 1)]
+    assert len(answer(requests, answering)) == 1201
     assert server.log.synthesis == 2
 
 
@@ -53,21 +60,67 @@ def test_what_came_before_a_failure_is_not_paid_again(server: StubServer, answer
     requests = [make_request("praise", sample) for sample in range(6)]
     server.fault = Fault(status=500, after=2, times=1)
     with pytest.raises(EndpointError, match="the server has a bad day"):
-        answer_requests(requests, answering, "first")
-    answer_requests(requests, answering, "second")
+        answer(requests, answering)
+    answer(requests, answering)
     assert server.log.synthesis == len(requests)
 
 
 def test_with_all_answers_known_no_endpoint_is_needed(answering: Answering) -> None:
-    answer = Answer("fine", "stop", 1, 1)
+    known = Answer("fine", "stop", 1, 1)
     with open_journal(answering.journal) as journal:
-        journal.record(make_request("praise", 0), answer)
+        journal.record([(make_request("praise", 0), known)])
     embedded = answering.llm.model_copy(update={"endpoint": "embedded"})  # whose model is not there
-    known = Answering(embedded, answering.folder, answering.journal, api_key=None)
-    assert answer_requests([make_request("praise", 0)], known, "known") == [answer]
-    assert answer_requests([], known, "none") == []
+    assert answer([make_request("praise", 0)], replace(answering, llm=embedded)) == [known]
+    assert answer([], replace(answering, llm=embedded)) == []
 
 
-def test_the_context_holds_the_longest_request_and_its_answer() -> None:
-    short, long = make_request("praise", 0), make_request("x" * 500, 0)
-    assert estimate_context([short, long]) == estimate_context([long]) >= 250 + long.body["max_tokens"]
+def test_what_dvc_shares_is_not_sent(server: StubServer, answering: Answering) -> None:
+    requests = [make_request("praise", sample) for sample in range(3)]
+    line = {"key": requests[1].key, "text": "shared", "finish_reason": "stop"}
+    line |= {"prompt_tokens": 2, "completion_tokens": 1, "cost_usd": None}
+    read: list[str] = []
+
+    def read_seeds(is_known: Callable[[str], bool]) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+        if not is_known("source"):
+            read.append("source")
+            yield "source", iter([line])
+
+    shared = replace(answering, read_seeds=read_seeds)
+    assert answer(requests, shared)[1].text == "shared"
+    assert server.log.synthesis == 2
+    answer([*requests, make_request("praise", 3)], shared)
+    assert (server.log.synthesis, read) == (3, ["source"])
+
+
+def test_offline_fails_rather_than_send(server: StubServer, tmp_path: Path, answering: Answering) -> None:
+    answer([make_request("praise", 0)], answering)
+    offline = make_answering(tmp_path, server.url, offline=True)
+    assert len(answer([make_request("praise", 0)], offline)) == 1
+    with pytest.raises(EndpointError, match=r"2 of 3 requests have no answer and `llm\.offline` is true"):
+        answer([make_request("praise", sample) for sample in range(3)], offline)
+    assert server.log.synthesis == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_requests": 2}, "llm.max_requests"),
+        ({"budget_usd": 1.0}, "no price"),
+        ({"budget_usd": 0.0, "model": "gpt-4o-mini"}, "llm.budget_usd"),
+        ({"endpoint": "embedded", "batch": True}, "the embedded LLM has no Batch API"),
+    ],
+)
+def test_a_limit_ends_the_run_before_it_is_passed(
+    server: StubServer, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    requests = [make_request("praise", sample) for sample in range(5)]
+    with pytest.raises(AmalgamError, match=message):
+        answer(requests, make_answering(tmp_path, **{"endpoint": server.url} | settings))
+    assert server.log.synthesis == (settings.get("max_requests") or 0)
+
+
+def test_groups_stay_together_in_order_and_single_requests_alone() -> None:
+    requests = [make_request(label, sample, f"{label}/{sample // 2}") for sample in range(4) for label in ("a", "b")]
+    groups = [[request.id for request in group] for group in cut_groups(iter(requests))]
+    assert groups == [["a-0", "a-1"], ["b-0", "b-1"], ["a-2", "a-3"], ["b-2", "b-3"]]
+    assert [len(group) for group in cut_groups([make_request("a", sample) for sample in range(3)])] == [1, 1, 1]

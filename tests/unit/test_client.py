@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from amalgam.errors import EndpointError
-from amalgam.llm.client import NO_KEY, send_requests
-from amalgam.llm.embedded import Endpoint
+from amalgam.llm.client import send_requests
+from amalgam.llm.endpoint import NO_KEY, Endpoint, Limits
 from amalgam.llm.journal import Journal, open_journal
 from amalgam.llm.request import Answer, Request
 
@@ -102,15 +102,17 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    with open_journal(tmp_path / "journal.sqlite") as journal:
+    with open_journal(tmp_path / "journal.sqlite", print) as journal:
         yield journal
 
 
-def send(groups: list[list[Request]], server: Server, journal: Journal, **settings: Any) -> list[Answer]:
+def send(groups: Iterable[list[Request]], server: Server, journal: Journal, **settings: Any) -> list[Answer]:
     """Send the groups; return the answers in the order in which they came."""
     came: list[Answer] = []
-    endpoint = Endpoint(server.url, "served", settings.pop("key", KEY))
-    send_requests(groups, endpoint, journal, came.append, **{"concurrency": 4, "timeout": 5.0, "retries": 0} | settings)
+    endpoint = Endpoint(server.url, "served", settings.pop("key", KEY), slots=settings.pop("slots", None))
+    total = settings.pop("total", None)
+    limits = Limits(**{"concurrency": 4, "max_concurrency": 4, "timeout": 5.0, "retries": 0} | settings)
+    send_requests(groups, endpoint, journal, came.append, limits=limits, notify=print, total=total)
     return came
 
 
@@ -146,7 +148,7 @@ def test_no_more_requests_are_in_flight_than_wanted(server: Server, journal: Jou
         handler.reply(200, build_reply())
 
     server.behave = answer_slowly
-    send([[make_request(str(number))] for number in range(9)], server, journal, concurrency=3)
+    send([[make_request(str(number))] for number in range(9)], server, journal, concurrency=3, max_concurrency=3)
     assert server.most_busy == 3
     assert sorted(server.sent) == sorted(map(str, range(9)))
 
@@ -157,7 +159,7 @@ def test_the_requests_of_a_group_go_one_after_the_other(server: Server, journal:
         handler.reply(200, build_reply())
 
     server.behave = answer_slowly
-    send([[make_request(name, sample) for sample in range(4)] for name in "abc"], server, journal, concurrency=8)
+    send([[make_request(name, sample) for sample in range(4)] for name in "abc"], server, journal, max_concurrency=8)
     assert server.most_busy == 3
     for name in "abc":
         assert [body["seed"] for body in server.bodies if body["messages"][0]["content"] == name] == [0, 1, 2, 3]
@@ -198,7 +200,7 @@ def test_an_endpoint_that_is_not_there_is_told(journal: Journal) -> None:
 
 def test_an_answer_that_takes_too_long_is_told(server: Server, journal: Journal) -> None:
     server.behave = lambda handler, content: time.sleep(0.5)
-    assert "does not answer (Request timed out.)" in fail_to_send(server, journal, timeout=0.1)
+    assert "does not answer (no answer within 0.1 s)" in fail_to_send(server, journal, timeout=0.1)
 
 
 @pytest.mark.parametrize(
@@ -207,11 +209,11 @@ def test_an_answer_that_takes_too_long_is_told(server: Server, journal: Journal)
         (401, {"error": {"message": f"wrong key\n{KEY}"}}, "status 401 (wrong key ***): set OPENAI_API_KEY"),
         (403, {"error": {"message": "no"}}, "status 403 (no): check what the key in OPENAI_API_KEY may do"),
         (404, {"error": {"message": "no model x"}}, "status 404 (no model x): check `llm.endpoint` and `llm.model`"),
-        (400, {"error": {"message": "too long"}}, "status 400 (too long): the answers that came are kept"),
+        (400, {"error": {"message": "too long"}}, "status 400 (too long): the request a-0 is not to its liking"),
         (400, {"detail": "bad seed"}, 'status 400 ({"detail": "bad seed"})'),
         (400, b"plain text", "status 400 (plain text)"),
-        (429, {"error": {"message": "slow"}}, "status 429 (slow): wait, or lower `llm.concurrency`"),
-        (500, b"", "status 500 (no message)"),
+        (429, {"error": {"message": "slow"}}, "status 429 (slow): wait, or set `llm.requests_per_minute`"),
+        (500, b"", "status 500 (no message): run again later; 0 answers of this run are kept"),
         (502, b"<html>" + b"x" * 9999, f"status 502 (<html>{'x' * 294}):"),
     ],
 )
@@ -289,7 +291,7 @@ def test_after_a_failure_what_is_in_flight_is_kept_and_nothing_more_is_sent(serv
     slow = [make_request("slow"), make_request("slow", 1)]
     later = [[make_request(f"later {number}")] for number in range(5)]
     with pytest.raises(EndpointError, match=r"status 400 \(no\)"):
-        send([slow, [make_request("bad")], *later], server, journal, concurrency=2)
+        send([slow, [make_request("bad")], *later], server, journal, max_concurrency=2)
     assert sorted(server.sent) == ["bad", "slow"]
     assert find_answer(slow[0], journal) == Answer("re slow", "stop", 3, 2)
     assert find_answer(slow[1], journal) is None

@@ -1,108 +1,61 @@
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amalgam.errors import DataError
 from amalgam.synthesis.curate import (
     REASONS,
-    Verdict,
-    curate_completions,
-    extract_response,
-    find_fault,
-    select_gradable,
+    confirm_labels,
+    curate_responses,
+    join_judgements,
     summarise_curation,
+    survey_responses,
 )
 
 SHOTS = pd.DataFrame({"id": ["train-1"], "text": ["The staff were kind and the bread was fresh from the oven."]})
 HELD_OUT = pd.DataFrame({"id": ["test-1"], "text": ["We waited for forty minutes and then the coffee was cold."]})
+NO_ROWS = pd.DataFrame({"id": [], "text": []}, dtype=str)
 GOOD = "I liked the corner seat by the window and the quiet music."
+TOTALS = {"answers": 9, "asked_again": 2, "usable": {}, "prompt_tokens": 90, "completion_tokens": 27, "cost_usd": 0.5}
 
 
-def make_line(number: int, text: str, finish_reason: str = "stop", label: str = "good") -> dict[str, Any]:
-    tokens = {"prompt_tokens": 10, "completion_tokens": 3}
+def make_response(number: int, text: str, fault: str = "", label: str = "good", confirmed: bool = True) -> dict:
     place = {"id": f"c{number}", "label": label, "sample": number, "question": ""}
-    return {**place, "text": text, "finish_reason": finish_reason, **tokens}
+    return {**place, "text": text, "fault": fault, "confirmed": confirmed}
 
 
 def curate(
-    lines: list[dict[str, Any]], confirmed: dict[str, bool] | None = None, threshold: float = 0.8
-) -> list[Verdict]:
-    return curate_completions(lines, confirmed=confirmed, shots=SHOTS, held_out=HELD_OUT, threshold=threshold)
+    responses: list[dict[str, Any]],
+    threshold: float = 0.8,
+    shots: pd.DataFrame = SHOTS,
+    held_out: pd.DataFrame = HELD_OUT,
+) -> list[tuple[str, str]]:
+    survey = survey_responses(iter(responses), threshold)
+    curated = curate_responses(iter(responses), survey, shots=shots, held_out=held_out, threshold=threshold)
+    found = []
+    for response, row in zip(responses, curated, strict=True):
+        assert row == {**response, "reason": row["reason"], "detail": row["detail"]}
+        found.append((row["reason"], row["detail"]))
+    return found
 
 
-def find_reasons(*texts: str) -> list[tuple[str, str]]:
-    verdicts = curate([make_line(number, text) for number, text in enumerate(texts)])
-    return [(verdict.reason, verdict.detail) for verdict in verdicts]
-
-
-@pytest.mark.parametrize(
-    ("text", "finish_reason", "reason"),
-    [
-        (GOOD, "stop", ""),
-        ("", "error", "error"),
-        ("I'm sorry, but I can't assist with that.", "length", "refusal"),
-        ("I won't.", "refusal", "refusal"),
-        ("", "content_filter", "refusal"),
-        (GOOD, "length", "cut_off"),
-        ("", "length", "cut_off"),
-        ("", "stop", "empty"),
-        (' \n\n "" \n', "stop", "empty"),
-        (":)", "stop", ""),
-        ("👍", "stop", ""),
-    ],
-)
-def test_an_answer_that_is_no_row_has_a_reason(text: str, finish_reason: str, reason: str) -> None:
-    assert [verdict.reason for verdict in curate([make_line(0, text, finish_reason)])] == [reason]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I'm sorry, but I can't assist with that request.",
-        "I’m sorry, I can’t help with that.",  # noqa: RUF001
-        "Sorry, but I cannot fulfill this request.",
-        "I apologize, but I am unable to provide a response that criticises a product.",
-        "I cannot create explicit content.",
-        "I can't help you with this.",
-        "I am not able to generate such a harmful text.",
-        "I'm unable to write that.",
-        "As an AI language model, I do not buy products.",
-        "As a language model I have no opinion.",
-    ],
-)
-def test_a_refusal_is_no_row(text: str) -> None:
-    assert find_fault(text, "stop") == "refusal"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I'm sorry it broke after a week.",
-        "I’m sorry, but I can’t recommend this phone.",  # noqa: RUF001
-        "Sorry, I cannot stand the menus.",
-        "i can't help but love it",
-        "I cannot help but wonder why it costs so much.",
-        "I can't believe how crisp the pictures are.",
-        "I can't create playlists on this player.",
-        "I won't buy from them again.",
-        "I am unable to hear anything in the left ear.",
-        "As an airline pilot I need a battery that lasts.",
-        "As a language teacher I like its dictionary.",
-        "He said as an AI he would refuse.",
-    ],
-)
-def test_what_only_begins_like_a_refusal_is_kept(text: str) -> None:
-    assert find_fault(text, "stop") == ""
+def find_reasons(*texts: str, **values: Any) -> list[tuple[str, str]]:
+    return curate([make_response(number, text) for number, text in enumerate(texts)], **values)
 
 
 def test_equal_texts_are_kept_once() -> None:
-    assert find_reasons(GOOD, f' "{GOOD.upper()}"', "ok", "OK!") == [
+    assert find_reasons(GOOD, f' "{GOOD.upper()}"', "ok", "OK!", GOOD) == [
         ("", ""),
         ("exact_duplicate", "c0"),
         ("", ""),
         ("exact_duplicate", "c2"),
+        ("exact_duplicate", "c0"),
     ]
 
 
@@ -122,71 +75,113 @@ def test_copies_of_human_rows_are_told_apart() -> None:
     ]
 
 
+def test_without_human_rows_nothing_copies_them() -> None:
+    assert find_reasons(SHOTS["text"][0], shots=NO_ROWS, held_out=NO_ROWS) == [("", "")]
+
+
+@pytest.mark.parametrize("fault", ["error", "refusal", "cut_off", "empty", "malformed"])
+def test_an_answer_of_no_use_is_rejected_for_its_fault(fault: str) -> None:
+    assert fault in REASONS
+    assert curate([make_response(0, GOOD, fault), make_response(1, GOOD)]) == [(fault, ""), ("", "")]
+
+
 def test_a_rejected_text_is_no_reason_against_another() -> None:
-    lines = [make_line(0, GOOD, "length"), make_line(1, GOOD), make_line(2, GOOD), make_line(3, f"{GOOD} Yes.")]
-    verdicts = curate(lines, confirmed={"c1": False, "c2": True, "c3": True})
-    assert [verdict.reason for verdict in verdicts] == ["cut_off", "inconsistent", "", "near_duplicate"]
+    responses = [
+        make_response(0, GOOD, "cut_off"),
+        make_response(1, GOOD, confirmed=False),
+        make_response(2, GOOD),
+        make_response(3, f"{GOOD} Yes."),
+        make_response(4, GOOD, confirmed=False),
+    ]
+    reasons = [reason for reason, _ in curate(responses)]
+    assert reasons == ["cut_off", "inconsistent", "", "near_duplicate", "exact_duplicate"]
 
 
-def test_only_what_is_new_is_asked_for_its_label() -> None:
-    # Rows of which no text came have no entry in `confirmed`.
-    lines = [make_line(0, "", "error"), make_line(1, GOOD), make_line(2, GOOD)]
-    assert [verdict.reason for verdict in curate(lines, {"c1": True})] == ["error", "", "exact_duplicate"]
+def test_near_texts_of_rejected_ones_are_kept() -> None:
+    # The first is not kept, so the second is the first of its kind.
+    responses = [make_response(0, GOOD, confirmed=False), make_response(1, f"{GOOD} Yes."), make_response(2, GOOD)]
+    assert curate(responses) == [("inconsistent", ""), ("", ""), ("near_duplicate", "c1")]
 
 
 def test_a_threshold_of_1_takes_equal_texts_alone() -> None:
-    lines = [make_line(0, GOOD), make_line(1, f"{GOOD}!"), make_line(2, f"{GOOD} Yes.")]
-    assert [verdict.reason for verdict in curate(lines, threshold=1.0)] == ["", "exact_duplicate", ""]
-
-
-@pytest.mark.parametrize(
-    ("raw", "text"),
-    [
-        ("  One,\ntwo. \n \n Explanation: this is so.", "One, two."),
-        ("\n\n\nFirst.\n\nSecond.", "First."),
-        ('"Quoted."', "Quoted."),
-        ("“Quoted.”", "Quoted."),
-        ("**Bold.**", "Bold."),
-        ('She said "no".', 'She said "no".'),
-        ('"No", she said.', '"No", she said.'),
-        ("Tom &amp; Anna\u200b", "Tom & Anna"),
-        ('"', '"'),
+    assert find_reasons(GOOD, f"{GOOD}!", f"{GOOD} Yes.", threshold=1.0) == [
         ("", ""),
-    ],
-)
-def test_the_response_is_taken_out_of_the_answer(raw: str, text: str) -> None:
-    assert extract_response(raw) == text
+        ("exact_duplicate", "c0"),
+        ("", ""),
+    ]
 
 
-WORDS = st.sampled_from(["the", "bread", "was", "good", "I'm sorry", "cold", ".", "\n\n", '"', "waiting", ""])
-LINES = st.lists(
-    st.tuples(st.lists(WORDS, max_size=8).map(" ".join), st.sampled_from(["stop", "length", "error", "refusal", ""])),
+WORDS = st.sampled_from(["the", "bread", "was", "good", "sorry", "cold", ".", '"', "waiting"])
+RESPONSES = st.lists(
+    st.tuples(
+        st.lists(WORDS, min_size=1, max_size=8).map(" ".join),
+        st.sampled_from(["", "", "", "cut_off", "malformed"]),
+        st.sampled_from(["bad", "good"]),
+        st.booleans(),
+    ),
     max_size=12,
 )
 
 
 @settings(max_examples=40)
-@given(LINES, st.sampled_from([0.3, 0.8, 1.0]), st.booleans())
-def test_every_completion_has_a_verdict_and_is_counted(
-    drawn: list[tuple[str, str]], threshold: float, check: bool
-) -> None:
-    lines = [make_line(number, *line, label=("bad", "good")[number % 2]) for number, line in enumerate(drawn)]
-    confirmed = {line["id"]: number % 3 > 0 for number, line in enumerate(lines)}
-    verdicts = curate(lines, confirmed if check else None, threshold)
-    assert len(verdicts) == len(lines)
-    assert {verdict.reason for verdict in verdicts} <= {"", *REASONS}
-    kept = [verdict.text for verdict in verdicts if not verdict.reason]
+@given(RESPONSES, st.sampled_from([0.3, 0.8, 1.0]))
+def test_every_response_has_a_verdict_and_is_counted(drawn: list[tuple], threshold: float) -> None:
+    responses = [make_response(number, *values) for number, values in enumerate(drawn)]
+    reasons = [reason for reason, _ in curate(responses, threshold)]
+    assert set(reasons) <= {"", *REASONS}
+    for reason, (_, fault, _, confirmed) in zip(reasons, drawn, strict=True):
+        assert not fault or reason == fault
+        assert confirmed or reason
+    kept = [text for (text, *_), reason in zip(drawn, reasons, strict=True) if not reason]
     assert len(set(kept)) == len(kept)
-    assert all(kept)
-    summary = summarise_curation(lines, verdicts)
-    assert summary["kept"] + sum(summary["rejected"].values()) == summary["completions"] == len(lines)
+    counts = Counter((label, reason) for (_, _, label, _), reason in zip(drawn, reasons, strict=True))
+    summary = summarise_curation(counts, TOTALS)
+    assert summary["kept"] + sum(summary["rejected"].values()) == summary["responses"] == len(responses)
     assert sum(summary["kept_by_label"].values()) == summary["kept"] == len(kept)
-    assert list(summary["rejected"]) == list(REASONS)
-    assert (summary["prompt_tokens"], summary["completion_tokens"]) == (10 * len(lines), 3 * len(lines))
-    # What has no text to grade is not sent to a grader; all else is.
-    graded = {line["id"] for line, v in zip(lines, verdicts, strict=True) if v.reason not in REASONS[:4]}
-    assert set(select_gradable(lines)["id"]) == graded
+    assert set(summary["kept_by_label"]) == {response["label"] for response in responses}
 
 
-def test_nothing_to_grade_is_a_table_all_the_same() -> None:
-    assert list(select_gradable([])) == ["id", "text", "question", "label"]
+def test_the_summary_says_what_all_of_it_took() -> None:
+    counts = {("good", ""): 3, ("bad", "empty"): 1, ("good", "malformed"): 2}
+    assert summarise_curation(counts, TOTALS) == {
+        **{"completions": 9, "asked_again": 2, "responses": 6, "kept": 3},
+        "rejected": dict.fromkeys(REASONS, 0) | {"empty": 1, "malformed": 2},
+        "kept_by_label": {"bad": 0, "good": 3},
+        **{"prompt_tokens": 90, "completion_tokens": 27, "cost_usd": 0.5},
+    }
+
+
+def judge(*ids: str) -> Iterable[dict[str, str]]:
+    return ({"id": name, "label": "good", "judged": f"judged {name}"} for name in ids)
+
+
+@pytest.mark.parametrize("graded", [[], ["c0"], ["c2"], ["c0", "c1", "c3"], ["c0", "c1", "c2", "c3"]])
+def test_judgements_are_joined_to_their_responses(graded: list[str]) -> None:
+    responses = [make_response(number, GOOD) for number in range(4)]
+    joined = list(join_judgements(responses, judge(*graded)))
+    assert [row["judged"] for row in joined] == [f"judged c{n}" if f"c{n}" in graded else "" for n in range(4)]
+    assert [row | {"judged": ""} for row in joined] == [response | {"judged": ""} for response in responses]
+
+
+@pytest.mark.parametrize("graded", [["c9"], ["c1", "c0"]])
+def test_judgements_of_other_responses_are_refused(graded: list[str]) -> None:
+    responses = [make_response(number, GOOD) for number in range(4)]
+    with pytest.raises(DataError, match=rf"grades {graded[-1]}, but .* no such response: run `dvc repro judge`"):
+        list(join_judgements(responses, judge(*graded)))
+
+
+def test_labels_that_are_the_most_likely_are_confirmed() -> None:
+    sizes: list[int] = []
+    texts = ["good", "bad"] * 2500
+    responses = [make_response(number, text, label="good") for number, text in enumerate(texts)]
+    found = list(confirm_labels(iter(responses), lambda rows: _predict(rows, sizes), ["bad", "good"]))
+    assert [row["confirmed"] for row in found] == [text == "good" for text in texts]
+    assert [row["id"] for row in found] == [row["id"] for row in responses]
+    assert sum(sizes) == 5000
+    assert max(sizes) <= 2000
+
+
+def _predict(rows: pd.DataFrame, sizes: list[int]) -> np.ndarray:
+    sizes.append(len(rows))
+    good = (rows["text"] == "good").to_numpy(dtype=float)
+    return np.column_stack([1 - good, good])

@@ -1,14 +1,18 @@
 import json
+from collections.abc import Iterator
 
 import pandas as pd
 import pytest
 
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import Request
 from amalgam.params import Judge
-from amalgam.synthesis.grading import build_grading_requests, parse_grade
+from amalgam.synthesis.grading import build_grading_requests, parse_grade, select_gradable
 from amalgam.tasks.schema import Task
 
-ROWS = pd.DataFrame({"id": ["r1", "r2"], "text": ["first text", "second text"], "question": ["", "Why?"]})
+ROWS = [
+    {"id": "r1", "text": "first text", "question": "", "label": "good"},
+    {"id": "r2", "text": "second text", "question": "Why?", "label": "bad"},
+]
 EXAMPLES = pd.DataFrame(
     {
         "id": ["e3", "e1", "e2", "e4", "e5"],
@@ -20,7 +24,7 @@ EXAMPLES = pd.DataFrame(
 
 
 def build(task: Task, *, shots: int = 2, rationale: bool = False) -> list[Request]:
-    return build_grading_requests(task, ROWS, EXAMPLES, "m", Judge(shots=shots, rationale=rationale))
+    return list(build_grading_requests(task, ROWS, EXAMPLES, "m", Judge(rows=9, shots=shots, rationale=rationale)))
 
 
 @pytest.mark.parametrize("rationale", [False, True])
@@ -81,4 +85,48 @@ def test_a_grade_is_the_same_each_time(task: Task) -> None:
     ],
 )
 def test_a_grade_is_one_of_the_labels_or_nothing(task: Task, text: str, label: str) -> None:
-    assert parse_grade(Answer(text, "stop", 0, 0), task.label_names) == label
+    assert parse_grade(text, task.label_names) == label
+
+
+def test_requests_are_made_one_by_one_of_a_head_that_they_share(task: Task) -> None:
+    read: list[str] = []
+    params = Judge(rows=9, shots=2, rationale=False)
+    requests = build_grading_requests(task, _watch(read), EXAMPLES, "m", params)
+    first = next(requests)
+    assert read == ["r1"]
+    second = next(requests)
+    assert first.body["messages"][0] is second.body["messages"][0]
+    assert [request.key for request in (first, second)] == [request.key for request in build(task)]
+
+
+def test_the_key_of_a_request_stays_as_it_was(task: Task) -> None:
+    # Answers are kept under it: a change here pays for all of them again.
+    assert build(task)[1].key == "7cf121b9dbcbda302fa1d149e767bfc34f84e91f638413faa65ad670308b5786"
+
+
+@pytest.mark.parametrize(
+    ("rows", "ids"),
+    [(0, []), (1, ["g1", "b1"]), (2, ["g1", "g2", "b1", "b2"]), (None, ["g1", "g2", "b1", "g3", "b2", "b3"])],
+)
+def test_the_first_usable_responses_of_each_label_are_graded(rows: int | None, ids: list[str]) -> None:
+    responses = [
+        {"id": name, "label": {"g": "good", "b": "bad"}[name[0]], "fault": fault}
+        for name, fault in (("g0", "cut_off"), ("g1", ""), ("g2", ""), ("b1", ""), ("b0", "empty"), ("g3", ""))
+    ]
+    responses += [{"id": name, "label": "bad", "fault": ""} for name in ("b2", "b3")]
+    stream = iter(responses)
+    assert [row["id"] for row in select_gradable(stream, ["bad", "good"], rows)] == ids
+    left = {0: "g0", 1: "b0", 2: "b3", None: None}[rows]
+    assert next((response["id"] for response in stream), None) == left
+
+
+def test_a_label_without_responses_does_not_matter() -> None:
+    assert list(select_gradable([], ["bad"], 3)) == []
+    only = [{"id": "a", "label": "bad", "fault": ""}]
+    assert list(select_gradable(only, ["bad", "good"], 3)) == only
+
+
+def _watch(read: list[str]) -> Iterator[dict[str, str]]:
+    for row in ROWS:
+        read.append(row["id"])
+        yield row

@@ -1,30 +1,52 @@
+import json
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.llm.journal import open_journal
+from amalgam.llm.journal import Batch, Journal, ModelSummary, lock_sending, open_journal
 from amalgam.llm.request import Answer, Request
 
 ANSWER = Answer("Grüße 😀\x00", "stop", 3, 2)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+TOKENS = st.integers(0, 2**63 - 1)
+COST = st.none() | st.floats(0, 1e6)
+ANSWERS = st.builds(Answer, TEXT, TEXT, TOKENS, TOKENS, COST)
 # A process that waits for its start, then records answers to the requests 0, 1, 2, … and says so after each.
 WRITER = """
-import sys, time
+import sys
 from pathlib import Path
 from amalgam.llm.journal import open_journal
 from amalgam.llm.request import Answer, Request
-path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+path, name, count, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 print("ready", flush=True)
 sys.stdin.readline()
 with open_journal(path) as journal:
-    for number in range(count):
-        journal.record(Request("r", "m", {"number": number}, 0), Answer(name, "stop", number, 0))
-        print(number, flush=True)
+    for start in range(0, count, size):
+        numbers = range(start, start + size)
+        journal.record([(Request("r", "m", {"number": n}, 0), Answer(name, "stop", n, 0, 0.25)) for n in numbers])
+        print(start + size - 1, flush=True)
+"""
+# A process that takes the sending lock and keeps it until its end.
+SENDER = """
+import sys
+from pathlib import Path
+from amalgam.llm.journal import lock_sending
+with lock_sending(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.readline()
 """
 
 
@@ -32,102 +54,221 @@ def make_request(number: int) -> Request:
     return Request("r", "m", {"number": number}, 0)
 
 
-def start_writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-c", WRITER, str(path), name, str(count)]
-    writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert writer.stdout
-    assert writer.stdout.readline() == "ready\n"
-    return writer
+def make_keys(count: int) -> list[str]:
+    return [make_request(number).key for number in range(count)]
+
+
+def start_process(script: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() in ("ready\n", "locked\n")
+    return process
+
+
+def let_go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with open_journal(tmp_path / "journal.sqlite", pytest.fail) as journal:
+        yield journal
 
 
 def test_an_answer_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "deep/journal.sqlite"
-    with open_journal(path) as journal:
+    with open_journal(path, pytest.fail) as journal:
         assert journal.find([]) == journal.find([make_request(0).key]) == {}
-        journal.record(make_request(0), ANSWER)
+        journal.record([(make_request(0), ANSWER)])
         assert journal.find([make_request(0).key, make_request(1).key]) == {make_request(0).key: ANSWER}
-    with open_journal(path) as journal:
+    with open_journal(path, pytest.fail) as journal:
         assert journal.find([make_request(0).key]) == {make_request(0).key: ANSWER}
 
 
-def test_the_first_answer_is_never_replaced(tmp_path: Path) -> None:
-    with open_journal(tmp_path / "journal.sqlite") as journal:
-        journal.record(make_request(0), ANSWER)
-        journal.record(make_request(0), Answer("another", "stop", 0, 0))
-        assert journal.find([make_request(0).key]) == {make_request(0).key: ANSWER}
+@settings(max_examples=30)
+@given(entries=st.dictionaries(st.integers(0, 10**6), ANSWERS, max_size=8))
+def test_all_answers_come_back_and_go_through_an_export(
+    entries: dict[int, Answer], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("journals")
+    answers = {make_request(number).key: answer for number, answer in entries.items()}
+    with open_journal(folder / "a.sqlite", pytest.fail) as one, open_journal(folder / "b.sqlite", pytest.fail) as other:
+        one.record([(make_request(number), answer) for number, answer in entries.items()])
+        assert one.find(list(answers)) == answers
+        lines = [json.loads(json.dumps(line)) for line in one.iterate()]
+        assert other.seed(lines) == len(entries)
+        assert other.find(list(answers)) == answers
+        assert list(other.iterate()) == lines
 
 
-def test_many_keys_are_found_at_once(tmp_path: Path) -> None:
-    with open_journal(tmp_path / "journal.sqlite") as journal:
-        kept = [make_request(number) for number in range(0, 1500, 500)]
-        for request in kept:
-            journal.record(request, ANSWER)
-        found = journal.find([make_request(number).key for number in range(1501)])
-    assert found == {request.key: ANSWER for request in kept}
+def test_the_first_answer_is_never_replaced_and_paid_only_once(journal: Journal) -> None:
+    journal.record([(make_request(0), Answer("a", "stop", 0, 0, 1.5))])
+    journal.record([(make_request(0), Answer("b", "stop", 0, 0, 4.0)), (make_request(1), Answer("c", "stop", 0, 0))])
+    assert journal.seed([{"key": make_request(0).key, **asdict(ANSWER)}]) == 0
+    assert [answer.text for answer in journal.find(make_keys(2)).values()] == ["a", "c"]
+    assert journal.read_spending() == 1.5
+
+
+def test_many_keys_are_found_and_counted_at_once(journal: Journal) -> None:
+    kept = [make_request(number) for number in range(0, 1500, 500)]
+    journal.record([(request, ANSWER) for request in kept])
+    keys = make_keys(1501)
+    assert journal.find(keys) == {request.key: ANSWER for request in kept}
+    assert journal.count_missing(keys) == journal.count_missing(keys + keys[:7]) == 1498
+    assert journal.count_missing([]) == 0
+
+
+def test_answers_that_are_read_in_are_no_spending(journal: Journal) -> None:
+    line = {"key": make_request(0).key, **asdict(ANSWER), "cost_usd": 2, "label": "good", "sample": 4}
+    assert journal.seed(iter([line, line])) == 1
+    assert journal.find(make_keys(1)) == {make_request(0).key: Answer("Grüße 😀\x00", "stop", 3, 2, 2.0)}
+    assert journal.read_spending() == 0
+    older = {name: line[name] for name in ("text", "finish_reason", "prompt_tokens", "completion_tokens")}
+    assert journal.seed([{"key": make_request(1).key, **older}]) == 1
+    assert journal.find([make_request(1).key]) == {make_request(1).key: ANSWER}
+
+
+def test_more_answers_than_a_transaction_takes_are_read_in(journal: Journal) -> None:
+    keys = make_keys(5001)
+    assert journal.seed({"key": key, **asdict(ANSWER)} for key in keys) == 5001
+    assert journal.count_missing(keys) == 0
+    assert [line["key"] for line in journal.iterate()] == sorted(keys)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"key": "abc"}, "`key`"),
+        ({"text": None}, "`text`"),
+        ({"text": "\ud800"}, "`text`: .* surrogate"),
+        ({"prompt_tokens": -1}, "`prompt_tokens`"),
+        ({"prompt_tokens": 2**63}, "`prompt_tokens`"),
+        ({"cost_usd": float("nan")}, "`cost_usd`"),
+        ({"cost_usd": -0.1}, "`cost_usd`"),
+        ({"request": {"prompt": "text"}}, "`request"),
+    ],
+)
+def test_a_line_that_is_no_answer_gives_one_sentence(change: dict[str, object], fault: str, journal: Journal) -> None:
+    line = {"key": make_request(0).key, **asdict(ANSWER)}
+    with pytest.raises(DataError, match=f"a stored answer cannot be read \\({fault}") as caught:
+        journal.seed([line | change])
+    assert "\n" not in str(caught.value)
+    assert "Grüße" not in str(caught.value)
+    assert journal.count_missing([line["key"]]) == 1
+
+
+def test_a_request_is_kept_without_its_texts(journal: Journal) -> None:
+    body = {"messages": [{"role": "user", "content": "secret"}], "temperature": 0.7, "seed": 9, "user": "me", "n": 1}
+    journal.record([(Request("r", "m", body, 9), ANSWER)])
+    (line,) = journal.iterate()
+    assert line["model"] == "m"
+    assert line["request"] == {"n": 1, "sample": 9, "temperature": 0.7}
+    journal.seed([{"key": "0" * 64, **asdict(ANSWER)}])
+    assert next(journal.iterate()) == {"key": "0" * 64, "model": "", **asdict(ANSWER)}
+
+
+def test_the_summary_adds_up_by_model(journal: Journal) -> None:
+    priced = [(Request("r", "b", {"t": number}, number), Answer("", "stop", 10, 1, 0.5)) for number in range(3)]
+    journal.record([*priced, (Request("r", "a", {}, 0), Answer("", "stop", 7, 0))])
+    journal.seed([{"key": "0" * 64, **asdict(ANSWER)}])
+    journal.record_keys("b", [("1" * 64, Answer("", "stop", 1, 1, 0.25))])
+    assert journal.summarise() == [
+        ModelSummary("", 1, 1, 3, 2, 0.0, 1),
+        ModelSummary("a", 1, 0, 7, 0, 0.0, 1),
+        ModelSummary("b", 4, 0, 31, 4, 1.75, 0),
+    ]
+    assert journal.read_spending() == 1.75
+
+
+def test_folders_that_were_read_in_are_remembered(journal: Journal) -> None:
+    assert not journal.is_seeded("a")
+    journal.mark_seeded("a")
+    journal.mark_seeded("a")
+    assert journal.is_seeded("a")
+    assert not journal.is_seeded("b")
+
+
+def test_batches_are_remembered_until_they_are_closed(tmp_path: Path) -> None:
+    keys = [make_request(number).key for number in (2, 0, 1)]
+    with open_journal(tmp_path / "journal.sqlite", pytest.fail) as journal:
+        journal.add_batch("one", keys)
+        journal.add_batch("two", keys[:1])
+        journal.set_batch_remote("two", "batch_123")
+        journal.set_batch_remote("three", "batch_456")
+    with open_journal(tmp_path / "journal.sqlite", pytest.fail) as journal:
+        assert journal.list_batches() == [Batch("one", "", 3), Batch("two", "batch_123", 1)]
+        assert journal.read_batch_keys("one") == keys
+        assert journal.read_batch_keys("three") == []
+        journal.close_batch("one")
+        assert journal.list_batches() == [Batch("two", "batch_123", 1)]
+
+
+def test_threads_share_a_journal(journal: Journal) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        requests = [make_request(number) for number in range(200)]
+        list(pool.map(lambda request: journal.record([(request, Answer("", "", 0, 0, 0.25))]), requests))
+        assert all(pool.map(lambda request: journal.find([request.key]), requests))
+    assert journal.read_spending() == 50
 
 
 def test_processes_share_a_new_journal(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
-    writers = [start_writer(path, name, 30) for name in "abc"]
+    writers = [start_process(WRITER, path, name, 30, 1) for name in "abc"]
     for writer in writers:  # all at once: they also race to make the file
-        assert writer.stdin
-        writer.stdin.write("\n")
-        writer.stdin.flush()
+        let_go(writer)
     assert [len(writer.communicate()[0].split()) for writer in writers] == [30, 30, 30]
     assert [writer.returncode for writer in writers] == [0, 0, 0]
-    with open_journal(path) as journal:
-        assert len(journal.find([make_request(number).key for number in range(30)])) == 30
-
-
-def test_a_new_journal_waits_for_another_process(tmp_path: Path) -> None:
-    # For this lock SQLite itself would not wait.
-    other = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None, check_same_thread=False)
-    other.execute("BEGIN IMMEDIATE")
-    timer = threading.Timer(0.1, other.execute, ["COMMIT"])
-    timer.start()
-    with open_journal(tmp_path / "journal.sqlite") as journal:
-        journal.record(make_request(0), ANSWER)
-        assert journal.find([make_request(0).key])
-    timer.join()
-    other.close()
+    with open_journal(path, pytest.fail) as journal:
+        assert len(journal.find(make_keys(30))) == 30
+        assert journal.read_spending() == 7.5
 
 
 def test_a_killed_process_loses_nothing_that_it_recorded(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    writer = start_writer(path, "a", 10**6)
-    assert writer.stdin
-    assert writer.stdout
-    writer.stdin.write("\n")
-    writer.stdin.flush()
-    last = next(number for number in map(int, writer.stdout) if number >= 20)
-    writer.kill()
-    rest = writer.communicate()[0].split()
-    assert writer.returncode == -signal.SIGKILL
-    last = int(rest[-1]) if rest else last
-    requests = [make_request(number) for number in range(last + 1)]
-    with open_journal(path) as journal:
-        found = journal.find([request.key for request in requests])
-        assert [found[request.key].prompt_tokens for request in requests] == list(range(last + 1))
-        journal.record(make_request(10**6), ANSWER)
+    path, rng, last = tmp_path / "journal.sqlite", random.Random(1), 0
+    for size in (1, 7, 1, 100, 1, 7):
+        writer = start_process(WRITER, path, "a", 10**6, size)
+        let_go(writer)
+        assert writer.stdout
+        goal = last + rng.randrange(1, 300)
+        last = next(number for number in map(int, writer.stdout) if number >= goal)
+        time.sleep(rng.random() * 2e-3)
+        writer.kill()
+        rest = writer.communicate()[0].split()
+        assert writer.returncode == -signal.SIGKILL
+        last = int(rest[-1]) if rest else last
+        keys = make_keys(last + 1)
+        with open_journal(path, lambda _notice: None) as journal:
+            found = journal.find(keys)
+            assert [found[key].prompt_tokens for key in keys] == list(range(last + 1))
+            answers = sum(model.answers for model in journal.summarise())
+            assert journal.read_spending() == answers / 4  # also of what was durable and not yet reported
+            connection = sqlite3.connect(path)
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            connection.close()
+    assert not (tmp_path / "journal.sqlite.damaged-1").exists()
 
 
-@pytest.mark.parametrize(
-    "content", [b"no database, but long enough to be taken for one" * 50, b"SQLite format 3\x00 and noise" * 99]
-)
-def test_a_file_that_is_no_journal_gives_one_sentence(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=r"journal\.sqlite, cannot be used \(.*\): free its disk, or move") as caught:  # noqa: SIM117
-        with open_journal(path):
-            pass
-    assert "\n" not in str(caught.value)
-    assert path.read_bytes() == content
+def test_one_process_sends_at_a_time(tmp_path: Path) -> None:
+    path, said = tmp_path / "deep/journal.sqlite", []
+    holder = start_process(SENDER, path)
+    timer = threading.Timer(0.3, holder.kill)
+    timer.start()
+    start = time.monotonic()
+    with lock_sending(path, said.append):  # a killed holder frees it
+        assert time.monotonic() - start >= 0.25
+    timer.join()
+    assert holder.wait() == -signal.SIGKILL
+    holder.communicate()
+    assert len(said) == 1
+    assert said[0].startswith("waiting for another run in this clone that is sending requests")
+    with lock_sending(path, pytest.fail):
+        pass
 
 
-def test_an_older_table_of_another_form_gives_one_sentence(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE answers (key TEXT)")
-    connection.close()
-    with pytest.raises(DataError, match="cannot be used"), open_journal(path) as journal:
-        journal.find(["x"])
+def test_a_lock_that_cannot_be_had_gives_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be locked"), lock_sending(tmp_path / "file/journal.sqlite"):
+        pass

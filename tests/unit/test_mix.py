@@ -1,19 +1,30 @@
-import pandas as pd
+import random
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.synthesis.mix import count_synthetic, mix_rows
+from amalgam.synthesis.mix import COLUMNS, Row, count_synthetic, mix_rows
 
 LABELS = ["bad", "good", "so"]
 
 
-def make_rows(prefix: str, **counts: int) -> pd.DataFrame:
+def make_rows(prefix: str, **counts: int) -> list[Row]:
     labels = [label for label, count in counts.items() for _ in range(count)]
-    ids = [f"{prefix}{number}" for number in range(len(labels))]
-    rows = {"id": ids, "text": [f"text of {name}" for name in ids], "question": "", "label": labels, "extra": "x"}
-    return pd.DataFrame(rows, columns=["id", "text", "question", "label", "extra"], dtype=str)
+    return [
+        {"id": f"{prefix}{number}", "text": f"text {number}", "question": "", "label": label, "extra": "x"}
+        for number, label in enumerate(labels)
+    ]
+
+
+def mix(pool: Iterable[Row], ratio: float) -> list[Row]:
+    return list(mix_rows(HUMAN, pool, ratio, LABELS))
+
+
+def list_ids(rows: Iterable[Row], **wanted: str) -> list[str]:
+    return [row["id"] for row in rows if wanted.items() <= row.items()]
 
 
 HUMAN = make_rows("h", bad=10, good=9, so=1)
@@ -29,35 +40,43 @@ def test_the_share_of_synthetic_rows_is_the_ratio(ratio: float, human: int, coun
 @settings(max_examples=60)
 @given(st.floats(0, 0.85), st.floats(0, 0.85))
 def test_human_rows_stay_and_smaller_mixes_are_within_larger_ones(one: float, other: float) -> None:
-    pool = make_rows("s", so=50, bad=50, good=50).sample(frac=1, random_state=3)
-    small, large = (mix_rows(HUMAN, pool, ratio, LABELS) for ratio in sorted((one, other)))
-    assert small["id"].tolist() == large["id"].tolist()[: len(small)]
+    pool = make_rows("s", so=50, bad=50, good=50)
+    random.Random(3).shuffle(pool)
+    small, large = (mix(pool, ratio) for ratio in sorted((one, other)))
+    assert list_ids(small) == list_ids(large)[: len(small)]
     for mixed, ratio in zip((small, large), sorted((one, other)), strict=True):
-        assert list(mixed) == ["id", "text", "question", "label", "origin"]
-        assert mixed["id"].is_unique
-        human, synthetic = mixed[mixed["origin"] == "human"], mixed[mixed["origin"] == "synthetic"]
-        assert human["id"].tolist() == HUMAN["id"].tolist()
+        assert all(list(row) == COLUMNS for row in mixed)
+        assert len(set(list_ids(mixed))) == len(mixed)
+        assert list_ids(mixed, origin="human") == list_ids(HUMAN) == list_ids(mixed)[: len(HUMAN)]
+        synthetic = [row for row in mixed if row["origin"] == "synthetic"]
         assert len(synthetic) == round(ratio / (1 - ratio) * len(HUMAN))
-        counts = [(synthetic["label"] == label).sum() for label in LABELS]
-        assert counts == sorted(counts, reverse=True)  # the first labels get what is left over
-        assert counts[0] - counts[-1] <= 1
+        assert [row["label"] for row in synthetic] == [LABELS[turn % 3] for turn in range(len(synthetic))]
         for label in LABELS:  # each label in the order of the pool
-            taken = synthetic.loc[synthetic["label"] == label, "id"].tolist()
-            assert taken == pool.loc[pool["label"] == label, "id"].tolist()[: len(taken)]
+            taken = list_ids(synthetic, label=label)
+            assert taken == list_ids(pool, label=label)[: len(taken)]
 
 
 def test_ratio_0_needs_no_pool_and_1_takes_all_of_it() -> None:
     pool = make_rows("s", bad=3, good=1, so=1)
-    none = mix_rows(HUMAN, pool.head(0), 0.0, LABELS)
-    assert none["id"].tolist() == HUMAN["id"].tolist()
-    everything = mix_rows(HUMAN, pool, 1.0, LABELS)
-    assert everything["id"].tolist() == pool["id"].tolist()
-    assert set(everything["origin"]) == {"synthetic"}
+    assert mix([], 0.0) == [{**{name: row[name] for name in COLUMNS[:-1]}, "origin": "human"} for row in HUMAN]
+    everything = mix(pool, 1.0)
+    assert list_ids(everything, origin="synthetic") == list_ids(everything) == list_ids(pool)
 
 
 def test_a_pool_of_just_the_right_size_will_do() -> None:
     # 20 human rows at a half: 20 synthetic rows, 7 of the first two labels and 6 of the last.
-    assert len(mix_rows(HUMAN, make_rows("s", bad=7, good=7, so=6), 0.5, LABELS)) == 40
+    assert len(mix(make_rows("s", bad=7, good=7, so=6), 0.5)) == 40
+
+
+def test_no_more_of_the_pool_is_read_than_is_needed() -> None:
+    pool = iter(make_rows("s", so=1, good=9, bad=1) * 9)
+    assert list_ids(mix(pool, 0.2), origin="synthetic") == ["s10", "s1", "s0", "s10", "s2"]
+    assert next(pool)["id"] == "s0"  # the pool's third turn
+
+
+def test_a_label_that_the_task_does_not_know_is_passed_over() -> None:
+    pool = make_rows("s", other=5, bad=2, good=2, so=1)
+    assert list_ids(mix(pool, 0.2), origin="synthetic") == ["s5", "s7", "s9", "s6", "s8"]
 
 
 @pytest.mark.parametrize("counts", [{"bad": 50, "good": 6, "so": 50}, {"bad": 50, "good": 50, "so": 5}])
@@ -65,11 +84,11 @@ def test_a_pool_that_is_too_small_gives_one_sentence(counts: dict[str, int]) -> 
     label = min(counts, key=counts.__getitem__)
     words = f"needs {counts[label] + 1} synthetic rows of label '{label}', but curation kept {counts[label]}: raise"
     with pytest.raises(DataError, match=rf"^`ratio: 0\.5` {words} `synthesis\.rows`, or lower `ratio`$"):
-        mix_rows(HUMAN, make_rows("s", **counts), 0.5, LABELS)
+        mix(make_rows("s", **counts), 0.5)
 
 
 @pytest.mark.parametrize("counts", [{}, {"bad": 9, "good": 9}])
 def test_ratio_1_needs_every_label(counts: dict[str, int]) -> None:
     label = "so" if counts else "bad"
     with pytest.raises(DataError, match=f"`ratio: 1` needs 1 synthetic rows of label '{label}'.*`synthesis.rows`"):
-        mix_rows(HUMAN, make_rows("s", **counts), 1.0, LABELS)
+        mix(make_rows("s", **counts), 1.0)

@@ -1,10 +1,20 @@
+import random
+from itertools import product
+
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from amalgam.synthesis.neighbours import NearIndex, cut_grams
+from amalgam.synthesis.neighbours import NearIndex, NearStream, Sketcher, cut_grams, number_repeated
 
 TEXT = st.text("ab c", max_size=40)
+THRESHOLD = st.sampled_from([0.3, 0.5, 0.8, 1.0])
+LEXICON = (
+    "bread coffee window queue music table staff oven price corner waiter cake spoon garden street morning sugar "
+    "chair light noise menu plate cup door bill toast honey butter juice lemon"
+)
+WORDS = LEXICON.split()
 
 
 def compare(one: str, other: str) -> float:
@@ -12,17 +22,69 @@ def compare(one: str, other: str) -> float:
     return len(grams & others) / len(grams | others)
 
 
+def make_index(threshold: float, *texts: str) -> NearIndex:
+    return NearIndex(threshold, [str(number) for number in range(len(texts))], texts)
+
+
+def keep_first(texts: list[str], threshold: float, chunk: int = 1000) -> list[str]:
+    """Return for each text the number of the kept one that it is near to, "" where it is kept itself."""
+    sketcher = Sketcher(threshold)
+    bands = [sketcher.hash_bands(texts[start : start + chunk]) for start in range(0, len(texts), chunk)]
+    stream = NearStream(threshold, bands)
+    found = []
+    for row, text in enumerate(texts):
+        found.append(stream.find(row, cut_grams(text)))
+        if not found[-1]:
+            stream.keep(row, str(row), text)
+    return found
+
+
+def change_words(text: str, count: int, seed: int) -> str:
+    draw, words = random.Random(seed), text.split()
+    for place in draw.sample(range(len(words)), count):
+        words[place] = draw.choice(WORDS)
+    return " ".join(words)
+
+
 @settings(max_examples=60)
-@given(st.lists(TEXT, min_size=1, max_size=6), TEXT, st.sampled_from([0.3, 0.5, 0.8, 1.0]))
-def test_what_is_found_is_near_and_what_is_very_near_is_found(texts: list[str], text: str, threshold: float) -> None:
-    index = NearIndex(threshold)
-    index.add_all([str(number) for number in range(len(texts))], texts)
-    similarities = {str(number): compare(text, other) for number, other in enumerate(texts)}
-    if found := index.find(text):
-        assert similarities[found] >= threshold
-    # MinHash may miss a pair near the threshold, hardly one far above it.
-    if max(similarities.values()) >= min(1.0, threshold + 0.2):
-        assert similarities[found] >= threshold
+@given(st.lists(TEXT, min_size=1, max_size=6), TEXT, THRESHOLD)
+def test_the_nearest_of_a_few_is_found_exactly(texts: list[str], text: str, threshold: float) -> None:
+    similarities = [compare(text, other) for other in texts]
+    nearest = str(similarities.index(max(similarities))) if max(similarities) >= threshold else ""
+    assert make_index(threshold, *texts).find(cut_grams(text)) == nearest
+
+
+@pytest.mark.parametrize(("threshold", "found"), [(0.72, True), (0.88, False)])
+def test_the_threshold_is_exact(threshold: float, found: bool) -> None:
+    text = "we came for the bread and stayed for the coffee, which was strong and not dear at all"
+    for number in range(10, 25):
+        near = f"{text} for {number} times now"
+        assert compare(text, near) == pytest.approx(0.824, abs=1e-3)
+        assert make_index(threshold, near).find(cut_grams(text)) == ("0" if found else "")
+        assert (keep_first([near, text], threshold)[1] == "0") <= found
+
+
+def test_a_similarity_that_equals_the_threshold_is_near() -> None:
+    one, other = "abcdefgh", "abcdefghi"  # 4 grams, all of them among 5
+    assert compare(one, other) == 0.8
+    for texts in ((one, other), (other, one)):
+        assert make_index(0.8, texts[0]).find(cut_grams(texts[1])) == "0"
+
+
+@settings(max_examples=30)
+@given(st.lists(TEXT, max_size=12), THRESHOLD, st.integers(1, 5))
+def test_what_a_stream_finds_is_near_and_what_is_very_near_is_found(
+    texts: list[str], threshold: float, chunk: int
+) -> None:
+    found = keep_first(texts, threshold, chunk)
+    assert found == keep_first(texts, threshold)  # however the bands are handed over
+    for row, name in enumerate(found):
+        kept = {str(other): compare(texts[row], texts[other]) for other in range(row) if not found[other]}
+        if name:
+            assert kept[name] >= threshold
+        # MinHash may miss a pair near the threshold, hardly one far above it.
+        if max(kept.values(), default=0.0) >= min(1.0, threshold + 0.2):
+            assert name
 
 
 @settings(max_examples=30)
@@ -34,29 +96,42 @@ def test_what_is_found_is_near_and_what_is_very_near_is_found(texts: list[str], 
 @example("x" * 80, "", 0)
 def test_a_long_text_with_a_changed_word_is_found(text: str, insert: str, place: int) -> None:
     changed = text[:place] + insert + text[place:]
-    index = NearIndex(0.5)
-    index.add("a", text)
     if compare(text, changed) >= 0.7:
-        assert index.find(changed) == "a"
+        assert keep_first([text, changed], 0.5) == ["", "0"]
+        assert make_index(0.5, text).find(cut_grams(changed)) == "0"
 
 
-@pytest.mark.parametrize(("threshold", "found"), [(0.72, True), (0.88, False)])
-def test_the_threshold_is_exact(threshold: float, found: bool) -> None:
-    text = "we came for the bread and stayed for the coffee, which was strong and not dear at all"
-    for number in range(10, 40):
-        near = f"{text} for {number} times now"
-        assert compare(text, near) == pytest.approx(0.824, abs=1e-3)
-        index = NearIndex(threshold)
-        index.add("a", near)
-        assert index.find(text) == ("a" if found else "")
+def test_most_near_pairs_among_many_texts_are_found() -> None:
+    draw = random.Random(5)
+    texts = [" ".join(draw.choices(WORDS, k=20)) for _ in range(300)]
+    near = [change_words(text, 1, seed) for seed, text in enumerate(texts)]
+    similarities = [compare(text, other) for text, other in zip(texts, near, strict=True)]
+    found = keep_first([*texts, *near], 0.8)
+    assert found[:300] == [""] * 300
+    pairs = [(similarity, found[300 + row] == str(row)) for row, similarity in enumerate(similarities)]
+    assert not any(hit for similarity, hit in pairs if similarity < 0.8)
+    wanted = [hit for similarity, hit in pairs if similarity >= 0.8]
+    assert len(wanted) > 100
+    assert sum(wanted) / len(wanted) > 0.85
+
+
+def test_near_texts_are_found_where_all_texts_are_alike() -> None:
+    # Each differs from each other by some words of 24, so all are candidates for all and many are kept. To compare
+    # with every one of them would take much longer, so only some are; the very near ones must be among those.
+    crowd = [change_words(" ".join(WORDS[:24]), 3, seed) for seed in range(700)]
+    kept = [text for text, name in zip(crowd, keep_first(crowd, 0.8), strict=True) if not name]
+    assert len(kept) > 500
+    found = keep_first([*crowd, *(f"{text} x" for text in kept[:100])], 0.8)[len(crowd) :]
+    assert sum(map(bool, found)) > 97
 
 
 def test_the_most_similar_text_is_named() -> None:
-    index = NearIndex(0.5)
-    index.add_all(["a", "b", "c"], ["the bread was good", "the bread was good today", "a cold coffee"])
-    assert index.find("The  bread was GOOD today!") == "b"
-    assert index.find("the bread was good") == "a"
-    assert index.find("something else") == ""
+    texts = ["the bread was good", "the bread was good today", "a cold coffee"]
+    index = make_index(0.5, *texts)
+    for text, name in {"The  bread was GOOD today!": "1", "the bread was good": "0", "something else": ""}.items():
+        assert index.find(cut_grams(text)) == name
+    far = [*texts, "nothing at all"]
+    assert keep_first([*far, "A  cold coffee!"], 0.5)[-1] == "2"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +142,22 @@ def test_grams_are_five_characters_long(text: str, grams: set[str]) -> None:
 
 
 def test_short_texts_are_near_only_if_equal() -> None:
-    index = NearIndex(0.8)
-    index.add("a", "ok")
-    assert index.find(" OK ") == "a"
-    assert index.find("oh") == ""
+    index = make_index(0.8, "ok")
+    assert index.find(cut_grams(" OK ")) == "0"
+    assert index.find(cut_grams("oh")) == ""
+    assert keep_first(["ok", " OK ", "oh"], 0.8) == ["", "0", ""]
+
+
+def test_nothing_is_near_to_nothing() -> None:
+    assert make_index(0.8).find(cut_grams("ok")) == ""
+    assert keep_first([], 0.8) == []
+
+
+@given(st.lists(st.integers(0, 9)))
+def test_values_that_occur_again_are_numbered(values: list[int]) -> None:
+    numbers = number_repeated(np.array(values, dtype=np.uint64)).tolist()
+    repeated = {value for value in values if values.count(value) > 1}
+    assert {number for number in numbers if number >= 0} == set(range(len(repeated)))
+    for (one, number), (other, another) in product(zip(values, numbers, strict=True), repeat=2):
+        assert (number >= 0) == (one in repeated)
+        assert (number == another) == (one == other) or (one not in repeated and other not in repeated)

@@ -15,11 +15,15 @@ ROOT = Path(__file__).parents[2]
 VALUES: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 TRACKED = set(list_tracked_keys())
-UNTRACKED = {"llm.concurrency", "llm.timeout", "llm.retries"}
-# Of the section `llm`, which `read_answering` takes whole, these decide what is answered; the rest is speed.
-ANSWERING = {"llm.endpoint", "llm.model"}
-# In a section that a stage passes on whole, but nobody reads it there: the number of prompts says it.
-PASSED_UNREAD = {"synthesize": {"synthesis.rows"}}
+UNTRACKED = {
+    *("llm.batch", "llm.offline", "llm.budget_usd", "llm.max_requests", "llm.concurrency", "llm.max_concurrency"),
+    *("llm.requests_per_minute", "llm.tokens_per_minute", "llm.timeout", "llm.retries"),
+    *("llm.slots", "llm.threads", "llm.context"),
+}
+# Of the section `llm`, which `read_answering` takes whole, these decide what is answered; the rest is speed and money.
+ANSWERING = {"llm.api_version", "llm.body", "llm.endpoint", "llm.model"}
+# In a section that a stage passes on whole, but nobody reads it there: all test rows are graded.
+PASSED_UNREAD = {"baselines": {"judge.rows"}}
 # Shared code of which a change alters how results are reached or written down, not what they are.
 PLUMBING = {
     "amalgam.errors",
@@ -33,7 +37,7 @@ PLUMBING = {
 
 def list_leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from list_leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name
@@ -73,7 +77,8 @@ def find_read_keys(stage: str) -> set[str]:
         else:
             # All params may go to a function of the same script, where they have the same name; nowhere else.
             assert isinstance(node, ast.Call), ast.unparse(node)
-            assert ast.unparse(node.func) in functions, ast.unparse(node)
+            function = node.args[0] if ast.unparse(node.func) == "partial" else node.func
+            assert ast.unparse(function) in functions, ast.unparse(node)
     return keys
 
 
@@ -129,7 +134,9 @@ def test_every_input_of_a_stage_is_an_output_of_another_or_a_file_in_git() -> No
     }
     deps = {dep for stage in STAGES.values() for dep in stage["deps"]}
     made = {
-        dep for dep in deps if dep.startswith(("data/", "metrics/", "models/")) and not dep.startswith("data/tasks/")
+        dep
+        for dep in deps
+        if dep.startswith(("data/", "metrics/", "models/")) and not dep.startswith(("data/tasks/", "data/templates"))
     }
     assert {dep for dep in made if not any(Path(dep).is_relative_to(out) for out in outs)} == set()
 
@@ -179,6 +186,18 @@ def write_params(path: Path, key: str, value: Any) -> Path:
             "`llm.endpoint` is 'localhost:8000', but must be `embedded` or a URL that begins with http:// or https://",
         ),
         ("llm.model", "", "`llm.model` is '', but must have at least 1 character"),
+        ("llm.body", {"seed": 1}, "`llm.body` must leave `seed` alone: it is set elsewhere"),
+        (
+            "llm.body",
+            {"max_tokens": None},
+            "`llm.body` must hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out",
+        ),
+        (
+            "prompts.template",
+            "../chat",
+            "`prompts.template` is '../chat', but must be the name of a template without its ending: letters, digits, "
+            "`_` and `-`",
+        ),
         ("judge.rationale", "no", "`judge.rationale` is 'no', but must be true or false"),
         (
             "curation.consistency",

@@ -4,7 +4,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amalgam.llm.request import Request, group_by_prompt
+from amalgam.llm.request import Request, override_bodies
+from amalgam.llm.tokens import bound_answer
 
 LEAF = st.text(max_size=5) | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False)
 BODY = st.dictionaries(
@@ -46,13 +47,14 @@ def test_the_key_of_a_request_is_for_ever() -> None:
     assert request.key == "16ef5a5159eafd8e958c6219c4fe9821633260c55b7e1b5ae7cf0969ca3d9149"
 
 
-def test_requests_with_equal_messages_stay_together_in_order() -> None:
-    first, second = [{"role": "user", "content": "1"}], [{"role": "user", "content": "2"}]
-    requests = [
-        make_request(first, 0),
-        make_request(second, 0),
-        make_request(first, 1, seed=1),
-        make_request(second, 1),
-    ]
-    groups = group_by_prompt(requests)
-    assert groups == [[requests[0], requests[2]], [requests[1], requests[3]]]
+def test_the_group_is_not_sent() -> None:
+    assert Request("a", "m", {}, 0, "set 1").key == Request("a", "m", {}, 0).key
+
+
+def test_fields_are_put_in_and_taken_out() -> None:
+    request = Request("a", "m", {"messages": [], "max_tokens": 9, "seed": 1}, 0)
+    (other,) = override_bodies([request], {"max_tokens": None, "max_completion_tokens": 99})
+    assert other.body == {"messages": [], "seed": 1, "max_completion_tokens": 99}
+    assert other.key != request.key
+    assert bound_answer(other) == 99
+    assert list(override_bodies([request], {})) == [request]

@@ -78,6 +78,15 @@ def test_a_path_and_a_column_may_stand_alone() -> None:
     assert (task.columns.text.column, task.columns.id.column) == ("answer", "id")
 
 
+def test_attributes_are_of_the_task_or_of_a_label(tmp_path: Path) -> None:
+    assert Task.model_validate(SMALL).prompts.attributes == {}
+    changed = change(("labels", 1, "attributes"), {"length": ["one word"]})
+    changed["prompts"] = {"attributes": {"length": ["short", "long"], "sub-topic": ["5"]}}
+    task = load_task(write_task(tmp_path / "small", yaml.safe_dump(changed)))
+    assert task.prompts.attributes == {"length": ["short", "long"], "sub-topic": ["5"]}
+    assert [label.attributes for label in task.labels] == [{}, {"length": ["one word"]}]
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "parts"),
     [
@@ -88,6 +97,11 @@ def test_a_path_and_a_column_may_stand_alone() -> None:
         (("labels", 1, "name"), "no", ["two labels have the same name"]),
         (("labels", 1, "name"), "a b", ["`labels.1.name` is 'a b'", "only letters"]),
         (("labels", 1, "name"), "leave_out", ["leave_out"]),
+        (("labels", 1, "attributes"), {"length": []}, ["`labels.1.attributes.length`", "at least 1 item"]),
+        (("prompts",), {"attributes": {"length": ["short", " "]}}, ["`prompts.attributes.length.1`", "hold some text"]),
+        (("prompts",), {"attributes": {"sub topic": ["x"]}}, ["`prompts.attributes.sub topic", "only letters"]),
+        (("prompts",), {"attributes": {"length": "short"}}, ["`prompts.attributes.length`", "be a list"]),
+        (("prompts",), {"length": ["short"]}, ["`prompts.length` is not a known key"]),
         (("source", "kind"), "ftp", ["`source.kind` is 'ftp'", "file, wheel, hub, git"]),
         (("source", "revision"), "main", ["`source.revision` is 'main'", "40 hexadecimal"]),
         (("source", "files", 0, "sha256"), "12", ["`source.files.0.sha256` is '12'", "64 hexadecimal"]),

@@ -16,6 +16,8 @@ app = typer.Typer(
     "The pipeline itself is DVC's: `dvc repro` runs what changed, `dvc exp run -S ratio=0.5` tries a value, "
     "`dvc metrics diff` compares.",
 )
+journal = typer.Typer(pretty_exceptions_enable=False)
+app.add_typer(journal, name="journal")
 
 
 @app.command()
@@ -26,6 +28,22 @@ def doctor(
     from amalgam.cli.doctor import run_doctor
 
     run_doctor(Path(), as_json=json)
+
+
+@app.command()
+def estimate(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text.")] = False,
+) -> None:
+    """Say what the next `dvc repro` would send to the LLM, and what that would cost.
+
+    Nothing is sent. By stage: requests, those that are answered already,
+    tokens and US dollars, live and in batches; then what has been spent, and
+    whether a limit of params.yaml would stop the run. Prices are those of
+    data/prices.yaml.
+    """
+    from amalgam.cli.estimate import run_estimate
+
+    run_estimate(Path(), as_json=json)
 
 
 @app.command()
@@ -47,10 +65,98 @@ def predict(
     run_predict(source, target, model, text_column=text_column, question_column=question_column)
 
 
+@journal.callback(invoke_without_command=True)
+def show_by_default(context: typer.Context) -> None:
+    """Look at the journal, and bring answers in and out of it.
+
+    The journal, .cache/journal.sqlite, keeps every answer of an LLM from the
+    moment it arrives, so that no request of this clone is paid for twice.
+
+    DVC shares answers by itself: `dvc push` and `dvc pull` carry them, and a
+    run takes them in before it sends anything. The commands here are for
+    looking, and for moving answers without a DVC remote. Without a command,
+    this is `amalgam journal show`.
+    """
+    if context.invoked_subcommand is None:
+        show(json=False)
+
+
+@journal.command()
+def show(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text.")] = False,
+) -> None:
+    """Say what the journal holds: by model the answers, tokens and cost.
+
+    "read in" counts answers that came from files, which this clone did not
+    pay for. Batches that wait at an endpoint are listed below.
+    """
+    from amalgam.cli.journal import run_show
+
+    run_show(Path(), as_json=json)
+
+
+@journal.command("export")
+def export_journal(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; a name in .gz is compressed.")],
+) -> None:
+    """Write all answers into one file, for a backup or a colleague.
+
+    The file holds one JSON object a line: key, answer, tokens, cost, model
+    and sampling settings. It holds no prompts, keys of endpoints or paths.
+
+    Example: amalgam journal export answers.jsonl.gz
+    """
+    from amalgam.cli.journal import run_export
+
+    run_export(Path(), target)
+
+
+@journal.command("import")
+def import_journal(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="An export, or a file or folder of raw answers.")],
+) -> None:
+    """Read answers in, so that their requests are never sent.
+
+    What is there already is left as it is. A file with a bad line is left
+    out as a whole, and each such line is named. Imported answers do not count
+    as spending.
+
+    Example: amalgam journal import data/completions
+    """
+    from amalgam.cli.journal import run_import
+
+    run_import(Path(), source)
+
+
+@journal.command()
+def seed() -> None:
+    """Read in the answers that DVC's cache holds, of other branches too.
+
+    A run does that by itself where answers are missing; here it can be done
+    beforehand, without sending anything.
+    """
+    from amalgam.cli.journal import run_seed
+
+    run_seed(Path())
+
+
+@journal.command()
+def forget(
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="Its name, as `amalgam journal show` prints it.")],
+) -> None:
+    """Give up a batch whose endpoint can no longer be asked.
+
+    Its requests will be sent again, and paid for again.
+    """
+    from amalgam.cli.journal import run_forget
+
+    run_forget(Path(), batch)
+
+
 def main() -> None:
     """Run the command; a failure that the user can mend ends with one sentence and code 2."""
     try:
         app()
     except AmalgamError as error:
         print(f"amalgam: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from amalgam.errors import AmalgamError
 from amalgam.params import Params, load_params
 
+_COUNTS = ("stage", "needed", "unanswered", "exact")  # of what a stage sends; `amalgam estimate` says more
 _PACKAGES = ("dvc", "dvclive", "openai", "transformers", "torch", "datasets", "scikit-learn", "pandas", "xllamacpp")
 
 
@@ -49,8 +49,12 @@ def _find_packages() -> dict[str, str]:
 
 
 def _describe_endpoint(params: Params) -> dict[str, str]:
-    key = "set" if os.environ.get("OPENAI_API_KEY") else "not set"
-    return {"url": params.llm.endpoint, "model": params.llm.model, "OPENAI_API_KEY": key}
+    key = "set" if any(os.environ.get(name) for name in _list_key_names(params)) else "not set"
+    return {"url": params.llm.endpoint, "model": params.llm.model, _list_key_names(params)[0]: key}
+
+
+def _list_key_names(params: Params) -> list[str]:
+    return ["AZURE_OPENAI_API_KEY", "OPENAI_API_KEY"] if params.llm.api_version else ["OPENAI_API_KEY"]
 
 
 def _find_models(project: Path, params: Params) -> dict[str, str]:
@@ -64,13 +68,17 @@ def _find_models(project: Path, params: Params) -> dict[str, str]:
 
 
 def _plan(project: Path, params: Params) -> dict[str, Any]:
-    from amalgam.plan import list_stages_to_run, plan_requests
+    from amalgam.cli.estimate import plan_project
+    from amalgam.llm.journal import open_journal
+    from amalgam.plan import list_stages_to_run
     from amalgam.tasks.schema import load_task
 
     task = load_task(project / "data/tasks" / params.task)
     stages = list_stages_to_run(project)
-    sendings = plan_requests(project, params, task, stages)
-    return {"task": task.title, "stages": stages, "requests": [asdict(sending) for sending in sendings]}
+    with open_journal(project / ".cache/journal.sqlite") as journal:
+        sendings = plan_project(project, params, task, stages, journal)
+    counts = [{name: getattr(sending, name) for name in _COUNTS} for sending in sendings]
+    return {"task": task.title, "stages": stages, "requests": counts}
 
 
 def _print_findings(findings: dict[str, Any]) -> None:
@@ -85,7 +93,8 @@ def _print_findings(findings: dict[str, Any]) -> None:
     table.add_row("installed", Text(", ".join(f"{name} {found}" for name, found in findings["packages"].items())))
     if "endpoint" in findings:
         endpoint = findings["endpoint"]
-        key = "" if endpoint["url"] == "embedded" else f", OPENAI_API_KEY {endpoint['OPENAI_API_KEY']}"
+        name, state = list(endpoint.items())[-1]
+        key = "" if endpoint["url"] == "embedded" else f", {name} {state}"
         table.add_row("LLM", Text(f"{endpoint['model']} at {endpoint['url']}{key}"))
         table.add_row("models", Text(", ".join(f"{name}: {state}" for name, state in findings["models"].items())))
     if "stages" in findings:
@@ -104,9 +113,12 @@ def _phrase_stages(stages: list[str]) -> str:
 def _phrase_requests(requests: list[dict[str, Any]]) -> str:
     if not requests:
         return "none"
-    return "\n".join(
+    lines = [
         f"{one['stage']}: {one['unanswered']} to send, {one['needed'] - one['unanswered']} answered already"
         if one["exact"]
         else f"{one['stage']}: at most {one['unanswered']}; what it reads is made first"
         for one in requests
-    )
+    ]
+    if any(one["unanswered"] for one in requests):
+        lines.append("`amalgam estimate` says what that costs")
+    return "\n".join(lines)

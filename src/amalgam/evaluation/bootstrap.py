@@ -1,17 +1,25 @@
-"""Intervals by a hierarchical bootstrap over training seeds and test rows.
+"""Intervals over training seeds and test rows.
 
 Two things could have come out otherwise: which rows are in the test set, and which seeds the models were trained
-with. Each resample draws both anew, with replacement; its value is the mean over the drawn seeds of the metric on
-the drawn rows, and the interval is the middle of all resamples (percentile method, Efron and Tibshirani, 1993).
+with. A metric is the mean over the seeds, and its uncertainty has two parts.
 
-- All models see the same drawn rows and, by position, the same drawn seeds, so differences are paired. A method
-  without seeds counts as having the same predictions for each.
-- Rows of one group (say, sentences of one review) depend on each other: where the set has groups, whole groups are
-  drawn in place of rows (cluster bootstrap, Davison and Hinkley, 1997, section 3.8).
-- One seed fewer is drawn than there are: with as many as there are, the spread that few seeds show would come out
-  too small, by a third for three (McCarthy and Snowden, 1985). With a single seed the interval covers rows only.
-- Three seeds that differ a lot among themselves still give too narrow an interval (about 89 % in place of 95 % where
-  seeds add as much spread as the rows do): train more of them.
+- Rows: a bootstrap (Efron and Tibshirani, 1993) draws the test rows anew, with replacement. Where the set has groups,
+  its rows depend on each other (say, sentences of one review), and whole groups are drawn in their place (Davison
+  and Hinkley, 1997, section 3.8).
+- Seeds: the variance between them, over their number. They are too few to be drawn anew: three have only ten
+  different resamples, whose spread would come out too small.
+- Seeds differ on single rows by chance even where they are equally good. The seeds' part holds that already, so the
+  rows' part is the covariance of two seeds over the resamples, as in studies in which several readers look at the
+  same cases (Obuchowski and Rockette, 1995; Hillis, 2007). Here the seeds are the readers.
+- The interval is so many standard errors wide as Student's t says, for one degree of freedom fewer than there are
+  seeds, or rows that count as independent; the mean of both, weighted by their variances (Cochran and Cox, 1950).
+  Where seeds matter, few of them make a wide interval: up to 4.3 standard errors for three, 2.8 for five.
+- Rows in groups of unequal size count as n^2 / sum(group size^2) independent ones (Kish, 1965).
+- Intervals are formed on the log-odds scale between the lowest and the highest value that can be (delta method), so
+  that they stay within these.
+- All models see the same drawn rows and, by position, the same seeds, so differences are paired. A method without
+  seeds counts as having the same predictions for each.
+- With a single seed the interval covers rows only: one run does not say how much runs differ.
 - A resample that misses a label which the set holds is thrown away and drawn anew, since no AUC exists for it. That
   makes the interval a little narrow where a label has only a handful of rows or groups.
 """
@@ -25,35 +33,52 @@ from numpy.typing import NDArray
 
 from amalgam.evaluation.metrics import Floats, Ints, measure_weighted
 
-# A resample's own calibration error is always larger than that of all rows: its percentiles are no interval.
-_WITHOUT_INTERVAL = frozenset({"ece"})
+# A resample's own calibration error is always larger than that of all rows: its spread makes no interval.
+WITHOUT_INTERVAL = frozenset({"ece"})
+_SMALLEST = 1e-12  # p-value
+
+# Of rows and of seeds: a variance and its degrees of freedom.
+_Variances = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Resamples:
-    """How often each row [r resamples, n rows] and each seed [r resamples, s seeds] was drawn."""
+    """How often each row was drawn [r resamples, n rows], and how many rows count as independent."""
 
     rows: Floats
-    seeds: Floats
+    independent: float
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric on all rows, mean over seeds, and its value on every resample [r]."""
+    """A metric, or a paired difference of two.
 
-    value: float
-    draws: Floats
+    Attributes:
+        points: of each seed on all rows [s].
+        resampled: of each seed on each resample of the rows [r, s].
+        independent: how many rows count as independent.
+        limits: the lowest and the highest value that can be.
+    """
+
+    points: Floats
+    resampled: Floats
+    independent: float
+    limits: tuple[float, float]
+
+    @property
+    def value(self) -> float:
+        """The mean over the seeds."""
+        return float(self.points.mean())
 
 
 def draw_resamples(
-    actual: Ints, groups: NDArray[np.int64] | None, *, seeds: int, resamples: int, rng: np.random.Generator
+    actual: Ints, groups: NDArray[np.int64] | None, *, resamples: int, rng: np.random.Generator
 ) -> Resamples:
-    """Draw rows, or whole groups of them, and seeds.
+    """Draw rows, or whole groups of them.
 
     Args:
         actual: class index of each row [n].
         groups: group index of each row [n], counted from 0; None where rows are independent.
-        seeds: number of training seeds.
         resamples: number of resamples.
         rng: where the randomness comes from.
     """
@@ -62,7 +87,7 @@ def draw_resamples(
     holds_label = np.eye(int(actual.max()) + 1)[:, np.unique(actual)][actual]
     while len(missing := np.flatnonzero((rows @ holds_label == 0).any(axis=1))):
         rows[missing] = _draw_weights(int(units.max()) + 1, len(missing), rng)[:, units]
-    return Resamples(rows, _draw_weights(seeds, resamples, rng, draws=max(1, seeds - 1)))
+    return Resamples(rows, len(units) ** 2 / float((np.bincount(units) ** 2).sum()))
 
 
 def estimate_metrics(
@@ -75,21 +100,16 @@ def estimate_metrics(
         probabilities: [s seeds, n rows, k classes]; one seed stands for all.
         resamples: the draws, the same for all models that are compared.
         ordinal: whether the classes have an order.
-
-    Raises:
-        ValueError: the model has another number of seeds than was drawn, and not one.
     """
-    count = len(probabilities)
-    if count not in (1, resamples.seeds.shape[1]):
-        raise ValueError(f"{count} seeds, but {resamples.seeds.shape[1]} were drawn")
     ones = np.ones((1, len(actual)))
     points = [measure_weighted(actual, seed, ones, ordinal=ordinal) for seed in probabilities]
     drawn = [measure_weighted(actual, seed, resamples.rows, ordinal=ordinal) for seed in probabilities]
-    shares = resamples.seeds / resamples.seeds.sum(axis=1, keepdims=True) if count > 1 else np.ones((1, 1))
     return {
         name: Estimate(
-            float(np.mean([point[name][0] for point in points])),
-            (shares * np.stack([draws[name] for draws in drawn], axis=1)).sum(axis=1),
+            np.array([point[name][0] for point in points]),
+            np.stack([values[name] for values in drawn], axis=1),
+            resamples.independent,
+            _find_limits(name, probabilities.shape[2]),
         )
         for name in points[0]
     }
@@ -98,12 +118,12 @@ def estimate_metrics(
 def subtract_estimates(
     first: dict[str, Estimate], second: dict[str, Estimate], names: Iterable[str]
 ) -> dict[str, Estimate]:
-    """Return the paired differences `first - second` of the named metrics, where both have them."""
-    return {
-        name: Estimate(first[name].value - second[name].value, first[name].draws - second[name].draws)
-        for name in names
-        if name in first and name in second
-    }
+    """Return the paired differences `first - second` of the named metrics, where both have them.
+
+    Raises:
+        ValueError: the numbers of seeds differ, and neither is one.
+    """
+    return {name: _subtract(first[name], second[name]) for name in names if name in first and name in second}
 
 
 def summarise_estimates(estimates: dict[str, Estimate], confidence: float) -> dict[str, float]:
@@ -113,18 +133,88 @@ def summarise_estimates(estimates: dict[str, Estimate], confidence: float) -> di
         if not math.isfinite(estimate.value):
             continue
         summary[name] = round(estimate.value, 4)
-        if name not in _WITHOUT_INTERVAL:
-            low, high = find_interval(estimate.draws, confidence)
+        if name not in WITHOUT_INTERVAL:
+            low, high = find_interval(estimate, confidence)
             summary |= {f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
     return summary
 
 
-def find_interval(draws: Floats, confidence: float) -> tuple[float, float]:
-    """Return the percentile interval of resampled values [r] that holds the share `confidence` of them."""
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+def find_interval(estimate: Estimate, confidence: float) -> tuple[float, float]:
+    """Return the interval that holds the true value with probability `confidence`."""
+    low, high = estimate.limits
+    width, share = high - low, (estimate.value - low) / (high - low)
+    error, variances = _find_errors(estimate)
+    if not error or not 0 < share < 1:
+        return estimate.value, estimate.value
+    step = error * _find_quantile(variances, 1 - confidence) / width / (share * (1 - share))
+    centre = _to_odds(share)
+    return low + width * _to_share(centre - step), low + width * _to_share(centre + step)
 
 
-def _draw_weights(units: int, resamples: int, rng: np.random.Generator, draws: int | None = None) -> Floats:
-    counts = rng.multinomial(units if draws is None else draws, np.full(units, 1 / units), size=resamples)
-    return counts.astype(np.float64)
+def find_p_value(difference: Estimate) -> float:
+    """Return the two-sided p-value of a difference: one minus the largest confidence whose interval leaves out 0."""
+    from scipy.optimize import brentq
+
+    low, high = difference.limits
+    width, share = high - low, (difference.value - low) / (high - low)
+    error, variances = _find_errors(difference)
+    if not error or not 0 < share < 1:
+        return float(difference.value == 0)
+    distance = abs(_to_odds(share) - _to_odds(-low / width)) * share * (1 - share) * width / error
+    if _find_quantile(variances, _SMALLEST) <= distance:
+        return _SMALLEST
+    return float(brentq(_compare_quantile, _SMALLEST, 1, args=(variances, distance), xtol=_SMALLEST))
+
+
+def _draw_weights(units: int, resamples: int, rng: np.random.Generator) -> Floats:
+    return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
+
+
+def _find_limits(name: str, classes: int) -> tuple[float, float]:
+    if "kappa" in name:
+        return -1.0, 1.0
+    return 0.0, 2.0 if name == "brier" and classes > 2 else 1.0
+
+
+def _subtract(first: Estimate, second: Estimate) -> Estimate:
+    width = first.limits[1] - first.limits[0]
+    points, resampled = first.points - second.points, first.resampled - second.resampled
+    return Estimate(points, resampled, first.independent, (-width, width))
+
+
+def _find_errors(estimate: Estimate) -> tuple[float, _Variances]:
+    """Return the standard error, and the variances due to rows and seeds with their degrees of freedom."""
+    seeds, independent = len(estimate.points), max(2.0, estimate.independent)
+    rows = max(0.0, _find_common_variance(estimate.resampled)) * independent / (independent - 1)
+    between = float(estimate.points.var(ddof=1)) / seeds if seeds > 1 else 0.0
+    return math.sqrt(rows + between), ((rows, independent - 1), (between, max(1, seeds - 1)))
+
+
+def _find_common_variance(resampled: Floats) -> float:
+    """Return the mean covariance between two seeds' values over the resamples; with one seed, its variance."""
+    seeds = resampled.shape[1]
+    if seeds == 1:
+        return float(resampled.var())
+    # The variance of a sum is that of its parts and twice each covariance.
+    together = float(resampled.sum(axis=1).var())
+    return (together - float(resampled.var(axis=0).sum())) / (seeds * (seeds - 1))
+
+
+def _find_quantile(variances: _Variances, tails: float) -> float:
+    """Return how many standard errors leave out the share `tails`: Student's t, weighted by the variances."""
+    from scipy.special import stdtrit
+
+    total = sum(variance for variance, _ in variances)
+    return float(sum(variance / total * stdtrit(freedom, 1 - tails / 2) for variance, freedom in variances))
+
+
+def _compare_quantile(tails: float, variances: _Variances, distance: float) -> float:
+    return _find_quantile(variances, tails) - distance
+
+
+def _to_odds(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def _to_share(odds: float) -> float:
+    return (1 + math.tanh(odds / 2)) / 2

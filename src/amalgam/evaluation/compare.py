@@ -60,13 +60,7 @@ def estimate_models(
     counts = {len(stack) for stack in predictions.values()} - {1}
     if len(counts) > 1:
         raise DataError("data/predictions/predictions.csv holds models with different seeds: run `dvc repro`")
-    resamples = draw_resamples(
-        actual,
-        groups,
-        seeds=max(counts, default=1),
-        resamples=params.resamples,
-        rng=np.random.default_rng(params.seed),
-    )
+    resamples = draw_resamples(actual, groups, resamples=params.resamples, rng=np.random.default_rng(params.seed))
     return {model: estimate_metrics(actual, stack, resamples, ordinal=ordinal) for model, stack in predictions.items()}
 
 

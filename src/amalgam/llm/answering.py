@@ -1,19 +1,31 @@
-"""Getting answers: from the journal where they are there, from the model where not."""
+"""Getting answers: from the journal where they are there, from shared outputs, and from the model where not."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from amalgam.llm.client import NO_KEY, send_requests
-from amalgam.llm.embedded import Endpoint, serve_model
-from amalgam.llm.journal import open_journal
-from amalgam.llm.request import Answer, Request, group_by_prompt
+from amalgam.errors import EndpointError
+from amalgam.llm.batch import check_no_batches, send_batches
+from amalgam.llm.client import send_requests
+from amalgam.llm.embedded import choose_slots, serve_model
+from amalgam.llm.endpoint import NO_KEY, Endpoint, Limits
+from amalgam.llm.journal import Journal, lock_sending, open_journal
+from amalgam.llm.prices import FREE, load_prices
+from amalgam.llm.request import Answer, Request
+from amalgam.llm.survey import Survey, iterate_missing, survey_requests
 from amalgam.params import Llm
 from amalgam.progress import show_progress
 
-_CHARACTERS_A_TOKEN = 2.0  # below what any real text has, so that an estimate of tokens errs to the long side
-_TURN_TOKENS = 16  # what a chat template adds to a message
+_CHUNK = 500  # answers read at once
+_WINDOW = 4000  # requests among which those of one group are looked for
+
+Make = Callable[[], Iterable[Request]]  # yields the same requests at each call
+ReadSeeds = Callable[[Callable[[str], bool]], Iterator[tuple[str, Iterator[dict[str, Any]]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,57 +36,179 @@ class Answering:
         llm: the section `llm` of params.yaml.
         folder: base model of the LLM, with `model.gguf` for the embedded endpoint.
         journal: the journal's file.
+        prices: the file of prices.
         api_key: key of the endpoint; None where it needs none.
+        read_seeds: yields the answers that DVC shares, by the hash of their folder; called with a function that says
+            of a hash whether it has been read already.
     """
 
     llm: Llm
     folder: Path
     journal: Path
+    prices: Path
     api_key: str | None
+    read_seeds: ReadSeeds
+
+    def deduct(self, sent: int) -> "Answering":
+        """Leave `sent` requests fewer to what one run of a stage may send."""
+        most = self.llm.max_requests
+        if most is None:
+            return self
+        return replace(self, llm=self.llm.model_copy(update={"max_requests": max(most - sent, 0)}))
 
 
-def answer_requests(requests: list[Request], answering: Answering, title: str) -> list[Answer]:
-    """Return the answers in the order of the requests; only those that the journal lacks are sent.
+def answer_requests(make: Make, answering: Answering, title: str) -> int:
+    """Make sure that the journal holds an answer to every request; only those that it lacks are sent.
+
+    Before anything is sent, the journal takes in what colleagues share through DVC.
+
+    Args:
+        make: yields the requests; called several times, so that no list of them is held.
+        answering: who answers.
+        title: what the work is called in progress and errors.
+
+    Returns:
+        How many requests were sent one by one, tries included.
 
     Raises:
-        EndpointError: the endpoint failed for good; every answer that came is in the journal.
+        EndpointError: the endpoint failed for good, a limit is reached, or `llm.offline` forbids to send; every
+            answer that came is in the journal.
     """
-    keys = [request.key for request in requests]
-    with open_journal(answering.journal) as journal:
-        found = journal.find(keys)
-        missing = list({request.key: request for request in requests if request.key not in found}.values())
-        with show_progress(title, total=len(missing), done_before=len(requests) - len(missing)) as advance:
-            if missing:
-                with _open_endpoint(missing, answering) as endpoint:
-                    send_requests(
-                        group_by_prompt(missing),
-                        endpoint,
-                        journal,
-                        advance,
-                        concurrency=answering.llm.concurrency,
-                        timeout=answering.llm.timeout,
-                        retries=answering.llm.retries,
-                    )
-        found |= journal.find([request.key for request in missing])
-    return [found[key] for key in keys]
+    with open_journal(answering.journal, notify) as journal:
+        survey = survey_requests(make(), journal)
+        if survey.missing and seed_journal(journal, answering.read_seeds):
+            survey = survey_requests(make(), journal)
+        if not survey.missing:
+            _report_nothing_to_do(title, survey)
+            return 0
+        if answering.llm.offline:
+            raise EndpointError(
+                f"{survey.missing} of {survey.requests} requests have no answer and `llm.offline` is true: "
+                "run `dvc pull` if a colleague has the answers, or set it to false"
+            )
+        if answering.llm.batch:
+            _send_batches(make, answering, title, journal, survey)
+            return 0
+        with lock_sending(answering.journal, notify):
+            check_no_batches(make, journal)
+            # Another run may have been sending meanwhile.
+            survey = survey_requests(make(), journal)
+            if survey.missing:
+                return _send(make, answering, title, journal, survey)
+            _report_nothing_to_do(title, survey)
+            return 0
 
 
-def estimate_context(requests: list[Request]) -> int:
-    """Estimate the tokens, prompt and answer together, of the longest request; never too few."""
-    return max(
-        sum(int(len(message["content"]) / _CHARACTERS_A_TOKEN) + _TURN_TOKENS for message in request.body["messages"])
-        + int(request.body["max_tokens"])
-        for request in requests
+def iterate_answers(requests: Iterable[Request], answering: Answering) -> Iterator[tuple[Request, Answer]]:
+    """Yield each request with its answer from the journal, in order, streaming; `answer_requests` comes before."""
+    stream = iter(requests)
+    with open_journal(answering.journal, notify) as journal:
+        while chunk := list(islice(stream, _CHUNK)):
+            found = journal.find([request.key for request in chunk])
+            yield from ((request, found[request.key]) for request in chunk)
+
+
+def seed_journal(journal: Journal, read_seeds: ReadSeeds) -> int:
+    """Take in the answers that DVC shares and the journal has not read yet; return how many were new."""
+    new = 0
+    for source, lines in read_seeds(journal.is_seeded):
+        new += journal.seed(lines)
+        journal.mark_seeded(source)
+    if new:
+        notify(f"{new} answers were taken over from what DVC shares")
+    return new
+
+
+def notify(sentence: str) -> None:
+    """Say something to the person at the terminal."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def cut_groups(requests: Iterable[Request]) -> Iterator[list[Request]]:
+    """Yield requests in groups that share a prefix, in the order of their first one, streaming."""
+    stream = iter(requests)
+    while window := list(islice(stream, _WINDOW)):
+        groups: dict[str, list[Request]] = {}
+        for request in window:
+            groups.setdefault(request.group or request.key, []).append(request)
+        yield from groups.values()
+
+
+def build_limits(answering: Answering) -> Limits:
+    """Put together how hard the endpoint may be driven, and what it costs.
+
+    Raises:
+        EndpointError: the Batch API is wanted of the embedded LLM.
+    """
+    llm = answering.llm
+    embedded = llm.endpoint == "embedded"
+    if embedded and llm.batch:
+        raise EndpointError("`llm.batch` is true, but the embedded LLM has no Batch API: set it to false")
+    return Limits(
+        concurrency=min(llm.concurrency, llm.max_concurrency),
+        max_concurrency=llm.max_concurrency,
+        requests_per_minute=llm.requests_per_minute,
+        tokens_per_minute=llm.tokens_per_minute,
+        timeout=llm.timeout,
+        retries=llm.retries,
+        budget_usd=llm.budget_usd,
+        max_requests=llm.max_requests,
+        price=FREE if embedded else load_prices(answering.prices).find(llm.model),
     )
 
 
+def _send(make: Make, answering: Answering, title: str, journal: Journal, survey: Survey) -> int:
+    limits = build_limits(answering)
+    notify(f"{title}: {_phrase_estimate(survey, limits)}")
+    missing = iterate_missing(make(), journal)
+    with _open_endpoint(answering, survey) as endpoint, _show(title, survey) as advance:
+        # A server of one's own keeps the prefix of a slot's last request; elsewhere requests need not wait for each
+        # other.
+        groups = cut_groups(missing) if endpoint.slots else ([request] for request in missing)
+        return send_requests(groups, endpoint, journal, advance, limits=limits, notify=notify, total=survey.missing)
+
+
+def _send_batches(make: Make, answering: Answering, title: str, journal: Journal, survey: Survey) -> None:
+    limits = build_limits(answering)
+    notify(f"{title}: {_phrase_estimate(survey, limits, batch=True)}")
+    lock = partial(lock_sending, answering.journal, notify)
+    with _open_endpoint(answering, survey) as endpoint, _show(title, survey) as advance:
+        send_batches(make, endpoint, journal, advance, limits=limits, notify=notify, lock=lock)
+
+
 @contextmanager
-def _open_endpoint(requests: list[Request], answering: Answering) -> Iterator[Endpoint]:
-    if answering.llm.endpoint == "embedded":
+def _open_endpoint(answering: Answering, survey: Survey) -> Iterator[Endpoint]:
+    llm = answering.llm
+    if llm.endpoint == "embedded":
+        slots = min(llm.slots or choose_slots(), survey.missing)
+        context = llm.context or survey.longest
         gguf = answering.folder / "model.gguf"
-        slots = min(answering.llm.concurrency, len(requests))
-        with serve_model(gguf, slots=slots, context=estimate_context(requests)) as endpoint:
+        with serve_model(gguf, context=context, slots=slots, threads=llm.threads) as endpoint:
             yield endpoint
     else:
         key = (answering.api_key or "").strip() or NO_KEY
-        yield Endpoint(answering.llm.endpoint, answering.llm.model, key)
+        version = llm.api_version or ""
+        name = "AZURE_OPENAI_API_KEY" if version else "OPENAI_API_KEY"
+        yield Endpoint(llm.endpoint, llm.model, key, api_version=version, key_name=name)
+
+
+def _phrase_estimate(survey: Survey, limits: Limits, *, batch: bool = False) -> str:
+    tokens = (
+        f"{survey.missing} requests to send, about {survey.prompt_tokens} prompt tokens and at most "
+        f"{survey.completion_tokens} completion tokens"
+    )
+    if limits.price is None:
+        return f"{tokens}; no price of the model is known"
+    if limits.price == FREE:
+        return tokens
+    most = limits.price.cost(survey.prompt_tokens, survey.completion_tokens, batch)
+    return f"{tokens}, at most about {most:.4f} USD"
+
+
+def _show(title: str, survey: Survey) -> AbstractContextManager[Callable[[object], None]]:
+    return show_progress(title, total=survey.missing, done_before=survey.requests - survey.missing)
+
+
+def _report_nothing_to_do(title: str, survey: Survey) -> None:
+    with _show(title, survey):
+        pass

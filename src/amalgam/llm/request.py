@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -12,13 +13,15 @@ class Request:
 
     `model` is the model's identity (for a GGUF the hash of its file, for an endpoint the served name), so that
     an answer is never taken for another model's. `body` holds what else is sent: messages and sampling params.
-    `sample` tells apart equal requests, of which several answers are wanted.
+    `sample` tells apart equal requests, of which several answers are wanted. Requests of one `group` begin with
+    the same long prefix, which a server that is asked for them one after the other reads only once.
     """
 
     id: str
     model: str
     body: dict[str, Any]
     sample: int
+    group: str = ""
 
     @property
     def key(self) -> str:
@@ -29,20 +32,26 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer as it came: the text unparsed, why the model stopped, and the tokens that were paid for."""
+    """An answer as it came: the text unparsed, why the model stopped, the tokens, and what it cost.
+
+    `cost_usd` is None where no price is known of the model.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    cost_usd: float | None = None
 
 
-def group_by_prompt(requests: list[Request]) -> list[list[Request]]:
-    """Group requests that share all of their messages, in the order of their first one.
+def override_bodies(requests: Iterable[Request], fields: Mapping[str, Any]) -> Iterator[Request]:
+    """Put fields into the bodies of requests, streaming; None takes a field out.
 
-    A group is sent one after the other, so that a server that caches prefixes reads the prompt only once.
+    Endpoints differ in what they want: newer models of OpenAI take no `max_tokens`, vLLM knows more ways to sample.
     """
-    groups: dict[str, list[Request]] = {}
     for request in requests:
-        groups.setdefault(json.dumps(request.body["messages"]), []).append(request)
-    return list(groups.values())
+        if fields:
+            body = {name: value for name, value in {**request.body, **fields}.items() if value is not None}
+            yield replace(request, body=body)
+        else:
+            yield request

@@ -1,63 +1,94 @@
-"""Raw answers to the prompts: how they are asked for, and the shards in which they are kept."""
+"""`data/completions/`: every answer of the LLM as it came, in shards, and the responses that are in them."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from amalgam.errors import DataError
-from amalgam.files import read_jsonl, write_jsonl
+from amalgam.files import read_json, write_json
 from amalgam.llm.request import Answer, Request
-from amalgam.params import Synthesis
+from amalgam.llm.shards import Totals, read_answers, write_answers
+from amalgam.synthesis.responses import parse_answer
 
-_SHARD = 1000  # samples a shard: when rows grow, full shards keep their hash and are not stored again
-
-
-def build_requests(prompts: list[dict[str, Any]], model: str, params: Synthesis) -> list[Request]:
-    """Turn prompts into requests to `model`; the sample's number is also its sampling seed."""
-    return [
-        Request(
-            id=prompt["id"],
-            model=model,
-            body={
-                "messages": prompt["messages"],
-                "temperature": params.temperature,
-                "top_p": params.top_p,
-                "max_tokens": params.max_tokens,
-                "seed": prompt["sample"],
-            },
-            sample=prompt["sample"],
-        )
-        for prompt in prompts
-    ]
+_SUMMARY = "summary.json"
+_KEPT = ("label", "sample", "question", "attributes", "responses", "format")  # of a prompt, beside its answer
 
 
-def write_completions(
-    folder: Path, prompts: list[dict[str, Any]], requests: list[Request], answers: list[Answer]
-) -> None:
-    """Write one line an answer into shards by sample number."""
-    shards: dict[int, list[dict[str, Any]]] = {}
-    for prompt, request, answer in zip(prompts, requests, answers, strict=True):
-        line = {"key": request.key, **{name: prompt[name] for name in ("id", "label", "sample", "question")}}
-        shards.setdefault(prompt["sample"] // _SHARD, []).append(line | asdict(answer))
-    for number, lines in sorted(shards.items()):
-        write_jsonl(folder / f"{number:05d}.jsonl", lines)
+def build_lines(asked: Iterable[tuple[dict[str, Any], int, Request, Answer]]) -> Iterator[dict[str, Any]]:
+    """Make a line of each answer, from what was asked: prompt, attempt, request and answer."""
+    for prompt, attempt, request, answer in asked:
+        kept = {name: prompt[name] for name in _KEPT}
+        yield {"key": request.key, "id": request.id, "attempt": attempt, **kept, **asdict(answer)}
 
 
-def read_completions(folder: Path, expected: int) -> list[dict[str, Any]]:
-    """Read all shards in order.
+def write_completions(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Write the lines into shards, and beside them what they hold, so that a missing part is noticed."""
+    contents = _Contents()
+    write_answers(folder, contents.watch(lines))
+    write_json(folder / _SUMMARY, contents.to_dict())
+
+
+def read_completions(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of all shards in order.
 
     Raises:
-        DataError: there are not as many lines as were asked for, so a part of the folder is missing.
+        DataError: there are not as many lines as were written, so a part of the folder is missing.
     """
-    lines = list(_iterate_shards(folder))
-    if len(lines) != expected:
-        raise DataError(
-            f"{folder} holds {len(lines)} of {expected} answers: run `dvc checkout` or `dvc repro synthesize`"
-        )
-    return lines
+    expected = read_json(folder / _SUMMARY)["answers"]
+    found = 0
+    for line in read_answers(folder):
+        found += 1
+        yield line
+    if found != expected:
+        raise DataError(f"{folder} holds {found} of {expected} answers: run `dvc checkout` or `dvc repro synthesize`")
 
 
-def _iterate_shards(folder: Path) -> Iterator[dict[str, Any]]:
-    for shard in sorted(folder.glob("*.jsonl")):
-        yield from read_jsonl(shard)
+def iterate_responses(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield one dict a response (id, label, sample, question, text, fault), in the order of the answers.
+
+    An answer without a usable response yields one dict with its raw text and its fault.
+    """
+    for line in lines:
+        texts, fault = parse_answer(line["text"], line["finish_reason"], line["format"], line["responses"])
+        several = line["responses"] > 1 and not fault
+        for number, text in enumerate(texts if not fault else [line["text"]], start=1):
+            yield {
+                "id": f"{line['id']}-{number}" if several else line["id"],
+                **{name: line[name] for name in ("label", "sample", "question")},
+                "text": text,
+                "fault": fault,
+            }
+
+
+class _Contents:
+    """Counts over lines that pass by."""
+
+    def __init__(self) -> None:
+        self._totals = Totals()
+        self._answers = self._asked_again = 0
+        self._usable: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
+
+    def watch(self, lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Pass the lines on, and count them."""
+        for line in lines:
+            texts, fault = parse_answer(line["text"], line["finish_reason"], line["format"], line["responses"])
+            self._usable[line["label"]] += len(texts)
+            if fault:
+                self._faults[fault] += 1
+            self._answers += 1
+            self._asked_again += line["attempt"] > 0
+            self._totals.add(line)
+            yield line
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `summary.json` holds."""
+        return {
+            "answers": self._answers,
+            "asked_again": self._asked_again,
+            "usable": dict(sorted(self._usable.items())),
+            "faults": dict(sorted(self._faults.items())),
+            **self._totals.to_dict(),
+        }

@@ -1,137 +1,182 @@
-"""Curation: which answers of the LLM become synthetic rows, and for what reason the others do not."""
+"""Curation: which responses of the LLM become synthetic rows, and for what reason the others do not.
 
-import re
+It goes over the responses twice, so that it need not hold them: `survey_responses` finds out which of them have
+a text near them, then `curate_responses` decides on each in order.
+"""
+
+import hashlib
+from array import array
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from amalgam.synthesis.neighbours import NearIndex
-from amalgam.tasks.texts import clean_text, fold_text
+from amalgam.errors import DataError
+from amalgam.synthesis.neighbours import Grams, NearIndex, NearStream, Sketcher, cut_grams, number_repeated
+from amalgam.tasks.texts import fold_text
 
 REASONS = (
     "error",
     "refusal",
     "cut_off",
     "empty",
+    "malformed",
     "exact_duplicate",
     "copies_shot",
     "near_validation_or_test",
     "near_duplicate",
     "inconsistent",
 )
-# Narrow on purpose: a response may well begin with "I'm sorry, but I can't recommend it" or "I can't help but wonder".
-_SORRY = r"((i.?m |i am )?(very |so )?sorry|i apologi[sz]e|my apologies)[,.;:]?( but)? "
-_CANNOT = r"i( am|.?m)? (can.?t|cannot|can not|unable to|not able to|won.?t) "
-_WORK = r"(write|provide|create|generate|produce) (that|this|(\w+ ){0,4}(comment|content|response|review|text)s?)\b"
-_REFUSAL = re.compile(
-    rf"({_SORRY})?{_CANNOT}(assist|comply|fulfil|help (you )?with|{_WORK})|as an? (ai|artificial|language model)\b",
-    re.IGNORECASE,
-)
-_PARAGRAPHS = re.compile(r"\n\s*\n")
-_QUOTES = "\"'`*\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
+_CHUNK = 2000  # responses that are surveyed, or scored by a classifier, at once
+
+Response = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What curation says of one answer: the text, and the reason against it ("" where it is kept)."""
+class Survey:
+    """What is known of all usable responses before the first is decided on; a row is the number of one of them.
 
-    text: str
-    reason: str
-    detail: str
+    Attributes:
+        repeated: whether the text of a row, folded, occurs more than once.
+        near: finds what is near among the rows that were kept.
+    """
+
+    repeated: npt.NDArray[np.bool_]
+    near: NearStream
 
 
-def curate_completions(
-    completions: list[dict[str, Any]],
-    *,
-    confirmed: dict[str, bool] | None,
-    shots: pd.DataFrame,
-    held_out: pd.DataFrame,
-    threshold: float,
-) -> list[Verdict]:
-    """Judge every answer, in order; the first of several near-equal ones is kept.
+def survey_responses(responses: Iterable[Response], threshold: float) -> Survey:
+    """Find the responses that may equal another one, or nearly so.
 
     Args:
-        completions: lines of `data/completions/`.
-        confirmed: by completion id, whether the consistency check confirmed the label; None for no check.
+        responses: as `iterate_responses` yields them.
+        threshold: Jaccard similarity of character 5-grams from which two texts count as one.
+    """
+    sketcher = Sketcher(threshold)
+    folded = array("Q")
+    bands = []
+    texts = (response["text"] for response in responses if not response["fault"])
+    while chunk := list(islice(texts, _CHUNK)):
+        folded.extend(map(_hash_folded, chunk))
+        bands.append(sketcher.hash_bands(chunk))
+    return Survey(number_repeated(np.array(folded, dtype=np.uint64)) >= 0, NearStream(threshold, bands))
+
+
+def join_judgements(responses: Iterable[Response], judgements: Iterable[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield responses with the grader's label in `judged`, "" where a response was not graded.
+
+    Args:
+        responses: as `iterate_responses` yields them.
+        judgements: rows of `data/judgements/` (id, judged), in the order of the responses.
+
+    Raises:
+        DataError: there is a judgement of no response, or one in another order.
+    """
+    rows = iter(judgements)
+    judgement = next(rows, None)
+    for response in responses:
+        judged = ""
+        if judgement is not None and judgement["id"] == response["id"]:
+            judged = judgement["judged"]
+            judgement = next(rows, None)
+        yield {**response, "judged": judged}
+    if judgement is not None:
+        raise DataError(
+            f"data/judgements/judgements.csv grades {judgement['id']}, but data/completions/ holds no such response: "
+            "run `dvc repro judge`"
+        )
+
+
+def confirm_labels(
+    responses: Iterable[Response], predict: Callable[[pd.DataFrame], npt.NDArray[np.float64]], labels: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield responses and in `confirmed` whether their label is the most likely one.
+
+    Args:
+        responses: with text, question and label.
+        predict: gives probabilities [rows, labels] of a table of responses; called with some thousand at a time.
+        labels: of the probabilities' columns.
+    """
+    stream = iter(responses)
+    while chunk := list(islice(stream, _CHUNK)):
+        for response, number in zip(chunk, predict(pd.DataFrame(chunk)).argmax(axis=1), strict=True):
+            yield {**response, "confirmed": labels[number] == response["label"]}
+
+
+def curate_responses(
+    responses: Iterable[Response], survey: Survey, *, shots: pd.DataFrame, held_out: pd.DataFrame, threshold: float
+) -> Iterator[dict[str, Any]]:
+    """Decide on every response, in order, and yield it with `reason` and `detail`.
+
+    The reason is "" for what is kept, else one of `REASONS`; the detail is the id of the row that a response
+    equals. The first of several near-equal responses is kept.
+
+    Args:
+        responses: the surveyed ones, and in each `confirmed`: whether the consistency check has nothing against it.
+        survey: what `survey_responses` found at the same threshold.
         shots: human-coded train rows (id, text), of which no copy is wanted.
         held_out: validation and test rows (id, text), from which training rows must keep their distance.
         threshold: Jaccard similarity of character 5-grams from which two texts count as one.
     """
-    kept, near_shots, near_held_out = (NearIndex(threshold) for _ in range(3))
-    near_shots.add_all(shots["id"], shots["text"])
-    near_held_out.add_all(held_out["id"], held_out["text"])
+    human = {
+        "copies_shot": NearIndex(threshold, shots["id"], shots["text"]),
+        "near_validation_or_test": NearIndex(threshold, held_out["id"], held_out["text"]),
+    }
     seen: dict[str, str] = {}
-    verdicts = []
-    for line in completions:
-        text = extract_response(line["text"])
-        reason = find_fault(text, line["finish_reason"])
-        detail = ""
+    row = -1
+    for response in responses:
+        reason, detail = response["fault"], ""
         if not reason:
-            reason, detail = _find_neighbour(text, seen, near_shots, near_held_out, kept)
-        if not reason and confirmed is not None and not confirmed[line["id"]]:
-            reason = "inconsistent"
-        if not reason:
-            seen[fold_text(text)] = line["id"]
-            kept.add(line["id"], text)
-        verdicts.append(Verdict(text, reason, detail))
-    return verdicts
+            row += 1
+            text = response["text"]
+            folded = fold_text(text) if survey.repeated[row] else ""
+            if folded in seen:
+                reason, detail = "exact_duplicate", seen[folded]
+            else:
+                reason, detail = _find_neighbour(cut_grams(text), row, human, survey.near)
+            if not reason and not response["confirmed"]:
+                reason = "inconsistent"
+            if not reason:
+                survey.near.keep(row, response["id"], text)
+                if folded:
+                    seen[folded] = response["id"]
+        yield {**response, "reason": reason, "detail": detail}
 
 
-def extract_response(raw: str) -> str:
-    """Take the response out of an answer: its first paragraph, cleaned, without quotation marks around it."""
-    text = clean_text(next((part for part in _PARAGRAPHS.split(raw) if part.strip()), ""))
-    quoted = len(text) > 1 and text[0] in _QUOTES and text[-1] in _QUOTES
-    return text.strip(_QUOTES).strip() if quoted else text
+def summarise_curation(counts: Mapping[tuple[str, str], int], totals: Mapping[str, Any]) -> dict[str, Any]:
+    """Count what was kept and what was not, by reason and by label, and what all of it took.
 
-
-def find_fault(text: str, finish_reason: str) -> str:
-    """Return the reason for which an answer can be no row whatever the others are, or ""."""
-    if finish_reason == "error":
-        return "error"
-    if finish_reason in ("refusal", "content_filter") or _REFUSAL.match(text):
-        return "refusal"
-    if finish_reason == "length":
-        return "cut_off"
-    return "" if fold_text(text) else "empty"
-
-
-def select_gradable(completions: list[dict[str, Any]]) -> pd.DataFrame:
-    """Keep the answers that hold a response at all (id, text, question, label); to grade others would cost in vain."""
-    texts = [extract_response(line["text"]) for line in completions]
-    rows = [
-        {"id": line["id"], "text": text, "question": line["question"], "label": line["label"]}
-        for line, text in zip(completions, texts, strict=True)
-        if not find_fault(text, line["finish_reason"])
-    ]
-    return pd.DataFrame(rows, columns=["id", "text", "question", "label"])
-
-
-def summarise_curation(completions: list[dict[str, Any]], verdicts: list[Verdict]) -> dict[str, Any]:
-    """Count what was kept and what was not, by reason and by label, and the tokens that all of it took."""
-    reasons = Counter(verdict.reason for verdict in verdicts)
-    by_label = Counter(line["label"] for line, verdict in zip(completions, verdicts, strict=True) if not verdict.reason)
+    Args:
+        counts: responses by label and reason.
+        totals: the summary of `data/completions/`: answers, those asked again, tokens and cost.
+    """
+    reasons, kept = Counter[str](), Counter[str]()
+    for (label, reason), count in counts.items():
+        reasons[reason] += count
+        kept[label] += 0 if reason else count
     return {
-        "completions": len(completions),
+        "completions": totals["answers"],
+        "asked_again": totals["asked_again"],
+        "responses": reasons.total(),
         "kept": reasons[""],
         "rejected": {reason: reasons[reason] for reason in REASONS},
-        "kept_by_label": {label: by_label[label] for label in sorted({line["label"] for line in completions})},
-        "prompt_tokens": sum(line["prompt_tokens"] for line in completions),
-        "completion_tokens": sum(line["completion_tokens"] for line in completions),
+        "kept_by_label": dict(sorted(kept.items())),
+        **{name: totals[name] for name in ("prompt_tokens", "completion_tokens", "cost_usd")},
     }
 
 
-def _find_neighbour(
-    text: str, seen: dict[str, str], near_shots: NearIndex, near_held_out: NearIndex, kept: NearIndex
-) -> tuple[str, str]:
-    if twin := seen.get(fold_text(text)):
-        return "exact_duplicate", twin
-    for reason, index in (
-        ("copies_shot", near_shots),
-        ("near_validation_or_test", near_held_out),
-        ("near_duplicate", kept),
-    ):
-        if neighbour := index.find(text):
-            return reason, neighbour
-    return "", ""
+def _find_neighbour(grams: Grams, row: int, human: Mapping[str, NearIndex], near: NearStream) -> tuple[str, str]:
+    for reason, index in human.items():
+        if name := index.find(grams):
+            return reason, name
+    name = near.find(row, grams)
+    return ("near_duplicate" if name else ""), name
+
+
+def _hash_folded(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(fold_text(text).encode(), digest_size=8).digest())

@@ -1,11 +1,12 @@
 """The LLM as a grader: it puts a label on a response by the rubric, as JSON that a schema constrains."""
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import Request
 from amalgam.params import Judge
 from amalgam.tasks.schema import Task
 
@@ -13,10 +14,22 @@ _LABEL_TOKENS = 40  # enough for {"label": "…"} with blanks
 _RATIONALE_TOKENS = 160
 
 
+def select_gradable(
+    responses: Iterable[Mapping[str, Any]], labels: list[str], rows: int | None
+) -> Iterator[Mapping[str, Any]]:
+    """Yield usable responses, the first `rows` of each label, or all where it is None; reads no more than it needs."""
+    left = dict.fromkeys(labels, float("inf") if rows is None else rows)
+    stream = iter(responses)
+    while any(left.values()) and (response := next(stream, None)) is not None:
+        if not response["fault"] and left.get(response["label"]):
+            left[response["label"]] -= 1
+            yield response
+
+
 def build_grading_requests(
-    task: Task, rows: pd.DataFrame, examples: pd.DataFrame, model: str, params: Judge
-) -> list[Request]:
-    """Ask for a label on each row.
+    task: Task, rows: Iterable[Mapping[str, Any]], examples: pd.DataFrame, model: str, params: Judge
+) -> Iterator[Request]:
+    """Yield a request for a label on each row, streaming.
 
     All requests begin alike (rubric, then human-coded examples), so that a server reads that part once.
 
@@ -37,22 +50,15 @@ def build_grading_requests(
         "seed": 0,
         "response_format": _build_format(task, params.rationale),
     }
-    return [
-        Request(
-            id=row["id"],
-            model=model,
-            body=body
-            | {"messages": [*head, {"role": "user", "content": _phrase_response(task, row["question"], row["text"])}]},
-            sample=0,
-        )
-        for row in rows.to_dict("records")
-    ]
+    for row in rows:
+        asked = {"role": "user", "content": _phrase_response(task, row["question"], row["text"])}
+        yield Request(id=row["id"], model=model, body=body | {"messages": [*head, asked]}, sample=0)
 
 
-def parse_grade(answer: Answer, labels: list[str]) -> str:
-    """Return the label that the grader gave, or "" where its answer holds none."""
+def parse_grade(text: str, labels: list[str]) -> str:
+    """Return the label that the grader gave in its answer, or "" where it holds none."""
     try:
-        label = json.loads(answer.text)["label"]
+        label = json.loads(text)["label"]
     except (ValueError, KeyError, TypeError):
         return ""
     return label if label in labels else ""

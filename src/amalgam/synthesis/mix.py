@@ -1,10 +1,14 @@
 """Mixing human-coded and synthetic rows at a ratio."""
 
-from itertools import chain, zip_longest
-
-import pandas as pd
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from amalgam.errors import DataError
+
+COLUMNS = ["id", "text", "question", "label", "origin"]
+
+Row = Mapping[str, Any]
 
 
 def count_synthetic(ratio: float, human: int) -> int:
@@ -12,11 +16,12 @@ def count_synthetic(ratio: float, human: int) -> int:
     return round(ratio / (1 - ratio) * human)
 
 
-def mix_rows(human: pd.DataFrame, synthetic: pd.DataFrame, ratio: float, labels: list[str]) -> pd.DataFrame:
+def mix_rows(human: Sequence[Row], synthetic: Iterable[Row], ratio: float, labels: list[str]) -> Iterator[Row]:
     """Mix rows at the synthetic share `ratio`, the human rows held fixed (arXiv 2501.09126).
 
     Synthetic rows are taken in turn from each label, in the order of the pool, so that the rows of a smaller
-    ratio are among those of a larger one. Ratio 0 is the human rows alone, ratio 1 the whole pool alone.
+    ratio are among those of a larger one. Ratio 0 is the human rows alone, ratio 1 the whole pool alone. No more
+    of the pool is read than the ratio needs, and no more is held than one label is ahead of another.
 
     Args:
         human: human-coded train rows (id, text, question, label).
@@ -24,30 +29,55 @@ def mix_rows(human: pd.DataFrame, synthetic: pd.DataFrame, ratio: float, labels:
         ratio: synthetic share, 0 to 1.
         labels: all labels of the task.
 
-    Returns:
-        id, text, question, label and origin (`human` or `synthetic`).
+    Yields:
+        Rows with the columns `COLUMNS`; the origin is `human` or `synthetic`.
 
     Raises:
-        DataError: the pool is too small for the ratio.
+        DataError: the pool is too small for the ratio; seen when it has been read to its end.
     """
-    columns = ["id", "text", "question", "label"]
-    pool = synthetic[columns].assign(origin="synthetic")
-    # Ratio 1 takes what there is, but no model learns a label without a row.
-    wanted = len(labels) if ratio == 1 else count_synthetic(ratio, len(human))
-    chosen = _take_in_turn(pool, wanted, ratio, labels)
     if ratio == 1:
-        return pool.reset_index(drop=True)
-    return pd.concat([human[columns].assign(origin="human"), chosen], ignore_index=True)
+        chosen = _take_all(synthetic, labels)
+    else:
+        yield from (_mark_origin(row, "human") for row in human)
+        chosen = _take_in_turn(synthetic, count_synthetic(ratio, len(human)), ratio, labels)
+    yield from (_mark_origin(row, "synthetic") for row in chosen)
 
 
-def _take_in_turn(pool: pd.DataFrame, wanted: int, ratio: float, labels: list[str]) -> pd.DataFrame:
-    queues = [list(pool.index[pool["label"] == label]) for label in labels]
-    for place, (label, queue) in enumerate(zip(labels, queues, strict=True)):
-        needed = -(-(wanted - place) // len(labels))
-        if len(queue) < needed:
+def _mark_origin(row: Row, origin: str) -> Row:
+    return {**{name: row[name] for name in COLUMNS[:-1]}, "origin": origin}
+
+
+def _take_all(pool: Iterable[Row], labels: list[str]) -> Iterator[Row]:
+    found: Counter[str] = Counter()
+    for row in pool:
+        found[row["label"]] += 1
+        yield row
+    # What there is will do, but no model learns a label without a row.
+    _check_enough(dict.fromkeys(labels, 1), found, 1)
+
+
+def _take_in_turn(pool: Iterable[Row], wanted: int, ratio: float, labels: list[str]) -> Iterator[Row]:
+    needed = {label: -(-(wanted - place) // len(labels)) for place, label in enumerate(labels)}
+    found: Counter[str] = Counter()
+    waiting: dict[str, deque[Row]] = {label: deque() for label in labels}
+    rows = iter(pool)
+    for turn in range(wanted):
+        queue = waiting[labels[turn % len(labels)]]
+        while not queue:
+            row = next(rows, None)
+            if row is None:
+                _check_enough(needed, found, ratio)
+            elif row["label"] in needed:
+                found[row["label"]] += 1
+                if found[row["label"]] <= needed[row["label"]]:
+                    waiting[row["label"]].append(row)
+        yield queue.popleft()
+
+
+def _check_enough(needed: Mapping[str, int], found: Mapping[str, int], ratio: float) -> None:
+    for label, count in needed.items():
+        if found.get(label, 0) < count:
             raise DataError(
-                f"`ratio: {ratio:g}` needs {needed} synthetic rows of label {label!r}, but curation kept {len(queue)}: "
-                "raise `synthesis.rows`, or lower `ratio`"
+                f"`ratio: {ratio:g}` needs {count} synthetic rows of label {label!r}, but curation kept "
+                f"{found.get(label, 0)}: raise `synthesis.rows`, or lower `ratio`"
             )
-    turns = chain.from_iterable(zip_longest(*queues))
-    return pool.loc[[row for row in turns if row is not None][:wanted]]

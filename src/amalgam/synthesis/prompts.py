@@ -1,92 +1,155 @@
-"""Requests for synthetic responses of a known label: a rubric's definition, and human-coded examples as chat turns."""
+"""Requests for synthetic responses of a known label: a template, filled in by a rubric and by human-coded examples."""
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
-from amalgam.errors import DataError
+from amalgam.errors import DataError, ParamsError
 from amalgam.params import Prompts
+from amalgam.synthesis.attributes import draw_attributes, phrase_attribute
+from amalgam.synthesis.responses import build_answer, phrase_form
+from amalgam.synthesis.templates import Template
 from amalgam.tasks.schema import Label, Task
 
-# The label is said again each time: a small model forgets it over a few examples.
-_AGAIN = "Write another {response} that is {label}."
+Pools = dict[str, list[dict[str, str]]]
 
 
-def build_prompts(task: Task, train: pd.DataFrame, params: Prompts, rows: int) -> list[dict[str, Any]]:
-    """Build the requests, `rows` for each label; those for fewer rows are the first of those for more.
+def build_prompts(
+    task: Task, train: pd.DataFrame, template: Template, params: Prompts, rows: int
+) -> Iterator[dict[str, Any]]:
+    """Build the requests for `rows` responses of each label; those for fewer rows are the first of those for more.
 
-    Everything that varies is drawn from the seed, the label and the number of the set of shots, never from what
-    was drawn before, so that a request stays the same whatever is asked for beside it. Few-shot examples come
-    from the first `shot_pool` train rows of a label, so that more human rows leave the requests as they are.
+    Everything that varies is drawn from the seed, the label, and the number of the request or of its set of shots,
+    never from what was drawn before, so that a request stays the same whatever is asked for beside it. Few-shot
+    examples come from the first `shot_pool` train rows of a label, so that more human rows leave the requests as they
+    are. Requests of one set are a group: they begin alike, up to the attributes where the task has some.
 
     Args:
         task: the rubric.
         train: human-coded rows (id, text, question, label) in the order of the split.
-        params: how many shots, from which pool, for how many samples.
-        rows: samples for each label.
+        template: writes the turns; it knows the names that `_list_values` gives.
+        params: how many shots, from which pool, for how many requests; how many responses a request, in what form.
+        rows: responses for each label.
 
     Returns:
-        One dict a request, in the order of `data/prompts.jsonl`: by sample, then by label.
+        One dict a request, in the order of `data/prompts.jsonl`: by number, then by label. They are made as they are
+        taken, so that a million need no memory.
 
     Raises:
-        DataError: a label has fewer train rows than shots are wanted.
+        DataError: a label has fewer train rows than examples are wanted, or the template fails.
+        ParamsError: several responses are wanted in a format that holds one.
     """
+    if params.format == "text" and params.responses > 1:
+        raise ParamsError(
+            f"params.yaml: `prompts.format` is 'text', which holds one response, but `prompts.responses` is "
+            f"{params.responses}: set the format to `lines` or `json`"
+        )
     pools = {label.name: _select_pool(train, label.name, params) for label in task.labels}
-    sets = -(-rows // params.samples_per_shots)
-    drawn = {
-        (label.name, number): _draw_set(task, label, pools[label.name], params, number)
-        for label in task.labels
-        for number in range(sets)
-    }
-    return [
-        {
-            "id": f"{label.name}-{sample:05d}",
-            "label": label.name,
-            "sample": sample,
-            **drawn[label.name, sample // params.samples_per_shots],
-        }
-        for sample in range(rows)
-        for label in task.labels
-    ]
+    return _iterate_prompts(task, pools, template, params, -(-rows // params.responses))
+
+
+def _iterate_prompts(
+    task: Task, pools: Pools, template: Template, params: Prompts, slots: int
+) -> Iterator[dict[str, Any]]:
+    drawn: dict[str, dict[str, Any]] = {}  # by label: the set of shots at hand
+    turns: dict[str, list[dict[str, str]]] = {}
+    for slot in range(slots):
+        number, place = divmod(slot, params.samples_per_shots)
+        for label in task.labels:
+            if place == 0:
+                drawn[label.name] = _draw_set(task, label, pools, params, number)
+            attributes = draw_attributes(task, label, params.seed, slot)
+            if place == 0 or attributes:
+                turns[label.name] = template.render(_list_values(task, label, drawn[label.name], attributes, params))
+            shots = [*drawn[label.name]["shots"], *drawn[label.name]["other_shots"]]
+            yield {
+                "id": f"{label.name}-{slot:05d}",
+                "label": label.name,
+                "sample": slot,
+                "question": drawn[label.name]["question"],
+                "shots": [shot["id"] for shot in shots],
+                "attributes": attributes,
+                "group": f"{label.name}/{number}",
+                "responses": params.responses,
+                "format": params.format,
+                "messages": turns[label.name],
+            }
 
 
 def _select_pool(train: pd.DataFrame, label: str, params: Prompts) -> list[dict[str, str]]:
     pool = train[train["label"] == label].head(params.shot_pool)
-    if len(pool) < params.shots:
+    key, wanted = max(("shots", params.shots), ("other_shots", params.other_shots), key=lambda item: item[1])
+    if len(pool) < wanted:
         raise DataError(
-            f"label {label!r} has {len(pool)} train rows to draw `prompts.shots: {params.shots}` examples from: "
-            "lower `prompts.shots`, or raise `human_rows` or `prompts.shot_pool`"
+            f"label {label!r} has {len(pool)} train rows to draw `prompts.{key}: {wanted}` examples from: "
+            f"lower `prompts.{key}`, or raise `human_rows` or `prompts.shot_pool`"
         )
     return pool[["id", "text", "question"]].to_dict("records")  # type: ignore[return-value]
 
 
-def _draw_set(task: Task, label: Label, pool: list[dict[str, str]], params: Prompts, number: int) -> dict[str, Any]:
-    draw = random.Random(f"{params.seed}/{label.name}/{number}")
+def _draw_set(task: Task, label: Label, pools: Pools, params: Prompts, number: int) -> dict[str, Any]:
+    seed = f"{params.seed}/{label.name}/{number}"
+    draw = random.Random(seed)
     scenario = draw.choice(task.scenarios)
-    persona = draw.choice(label.personas) if label.personas else ""
-    question = draw.choice(sorted({row["question"] for row in pool})) if pool else ""
+    persona = draw.choice(label.personas)
+    questions = sorted({row["question"] for row in pools[label.name]})
+    question = draw.choice(questions) if questions else ""
+    shots = _draw_shots(draw, pools[label.name], question, params.shots)
+    # Each other label has its own seed, so that the examples of one do not depend on which others there are.
+    other_shots = [
+        {**shot, "label": _phrase_name(other.name)}
+        for other in task.labels
+        if other != label
+        for shot in _draw_shots(random.Random(f"{seed}/{other.name}"), pools[other.name], question, params.other_shots)
+    ]
+    return {
+        "scenario": scenario,
+        "persona": persona,
+        "question": question,
+        "shots": shots,
+        "other_shots": other_shots,
+    }
+
+
+def _draw_shots(draw: random.Random, pool: list[dict[str, str]], question: str, count: int) -> list[dict[str, str]]:
     # An example that answers another question would teach the wrong content.
     candidates = [row for row in pool if row["question"] == question]
-    shots = draw.sample(candidates, min(params.shots, len(candidates)))
-    again = _AGAIN.format(response=task.response, label=_phrase_label(label))
-    messages = [{"role": "system", "content": f"You are {persona}."}] if persona else []
-    messages.append({"role": "user", "content": _phrase_request(task, label, scenario, question)})
-    for shot in shots:
-        messages.append({"role": "assistant", "content": shot["text"]})
-        messages.append({"role": "user", "content": again})
-    return {"question": question, "shots": [shot["id"] for shot in shots], "messages": messages}
+    return draw.sample(candidates, min(count, len(candidates)))
 
 
-def _phrase_request(task: Task, label: Label, scenario: str, question: str) -> str:
-    parts = [
-        scenario,
-        f"Question: {question}" if question else "",
-        f"Write one {task.response} that is {_phrase_label(label)}: {label.definition}",
-        f"Answer with the {task.response} alone.",
-    ]
-    return "\n\n".join(part for part in parts if part)
+def _list_values(
+    task: Task, label: Label, drawn: dict[str, Any], attributes: dict[str, str], params: Prompts
+) -> dict[str, Any]:
+    """List what a template knows, by name; the README explains each."""
+    texts = [shot["text"] for shot in drawn["shots"]]
+    if params.responses == 1:
+        example_answers = [build_answer([text], params.format) for text in texts]
+    else:
+        example_answers = [build_answer(texts, params.format)] if texts else []
+    return {
+        "title": task.title,
+        "response": task.response,
+        "scenario": drawn["scenario"],
+        "question": drawn["question"],
+        "persona": drawn["persona"],
+        "label": _describe_label(label),
+        "other_labels": [_describe_label(other) for other in task.labels if other != label],
+        "shots": drawn["shots"],
+        "other_shots": drawn["other_shots"],
+        "example_answers": example_answers,
+        "attributes": attributes,
+        "attribute_sentences": [phrase_attribute(name, value) for name, value in attributes.items()],
+        "responses": params.responses,
+        "format": params.format,
+        "answer_form": phrase_form(task.response, params.responses, params.format),
+    }
 
 
-def _phrase_label(label: Label) -> str:
-    return label.name.replace("_", " ")
+def _describe_label(label: Label) -> dict[str, Any]:
+    return {"name": _phrase_name(label.name), "definition": label.definition, "examples": label.examples}
+
+
+def _phrase_name(name: str) -> str:
+    return name.replace("_", " ")

@@ -29,6 +29,8 @@ Name = Annotated[
 ]
 Sha256 = Annotated[str, AfterValidator(partial(_check_form, r"[0-9a-f]{64}", "be a SHA-256 of 64 hexadecimal digits"))]
 Commit = Annotated[str, AfterValidator(partial(_check_form, r"[0-9a-f]{40}", "be a commit of 40 hexadecimal digits"))]
+# By the name of what varies in a response, such as its length, the values to choose from.
+Attributes = dict[Name, Annotated[list[Text], Field(min_length=1)]]
 Format = Literal["csv", "tsv", "plain_tsv", "jsonl", "parquet"]
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -48,12 +50,19 @@ class Part(BaseModel):
 
 
 class Label(Part):
-    """One class of the rubric."""
+    """One class of the rubric. Its `attributes` come on top of the task's, or instead of those of the same name."""
 
     name: Name
     definition: Text
     examples: list[Text] = Field(min_length=1)
     personas: list[Text] = Field(min_length=1)
+    attributes: Attributes = {}
+
+
+class Variety(Part):
+    """What varies in the responses that are asked for, whatever their label; see `amalgam.synthesis.attributes`."""
+
+    attributes: Attributes = {}
 
 
 class File(Part):
@@ -218,6 +227,7 @@ class Task(Part):
     scenarios: list[Text] = Field(min_length=1)
     ordinal: bool
     labels: list[Label] = Field(min_length=2)
+    prompts: Variety = Variety()
     source: Annotated[FileSource | WheelSource | HubSource | GitSource, Field(discriminator="kind")]
     columns: Columns = Columns()
 

@@ -1,0 +1,290 @@
+"""Rows and tokens a second of the embedded LLM on the default task, and what the rows are worth.
+
+Run `python -m bench.embedded` in the project's folder after `dvc repro prepare`, with nothing else on the cores. It
+writes the same number of rows in several ways, from an empty journal each, and prints Markdown tables: requests with
+shots of their own; requests that share them, one after the other in the slot that holds them; several answers of one
+call; and a bare client on the same server. `--rows 4` is a quick try; `--only 0 2 --seeds 3` writes the rows of two
+ways three times, from other prompts each, so that the intervals of the AUC also cover what else the LLM might write.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+from urllib.request import Request as HttpRequest
+from urllib.request import urlopen
+
+import pandas as pd
+
+from amalgam.files import read_json
+from amalgam.llm.answering import cut_groups
+from amalgam.llm.client import send_requests
+from amalgam.llm.embedded import choose_slots, serve_model
+from amalgam.llm.endpoint import Endpoint, Limits
+from amalgam.llm.journal import open_journal
+from amalgam.llm.prices import FREE
+from amalgam.llm.request import Answer, Request
+from amalgam.llm.survey import survey_requests
+from amalgam.params import Params, load_params
+from amalgam.rows import read_rows
+from amalgam.synthesis.asking import build_requests
+from amalgam.synthesis.prompts import build_prompts
+from amalgam.synthesis.responses import parse_answer
+from amalgam.synthesis.templates import load_template
+from amalgam.tasks.schema import load_task
+from bench.quality import measure_auc, measure_distinct, measure_similarity
+
+# As the stages have it; read when llama.cpp is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+PREPARED, LLM, ENCODER = Path("data/prepared"), Path("models/base/llm"), Path("models/base/encoder")
+
+Groups = list[list[Request]]
+Calls = list[tuple[Request, int]]  # each with how many answers are wanted of it
+Answers = list[Answer]
+Send = Callable[[Endpoint, Groups, Path], Answers]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to get the rows: samples that share a set of shots, slots of the server, and who sends."""
+
+    name: str
+    samples: int
+    slots: int
+    send: Send
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a way took and what it brought."""
+
+    way: Way
+    seconds: float
+    tokens: int
+    asked: int
+    rows: list[pd.DataFrame]  # by prompt seed
+
+    @property
+    def usable(self) -> int:
+        """Count the usable rows."""
+        return sum(map(len, self.rows))
+
+
+def list_ways(slots: int) -> list[Way]:
+    """List the ways; `slots` is what the embedded server chooses on this machine."""
+    ours, bare = send_ours, send_bare
+    return [
+        Way("own shots", 1, 16, ours),
+        Way("own shots", 1, slots, ours),
+        # In this order a machine that gets slower or faster meanwhile favours neither.
+        Way("shared by 8", 8, slots, ours),
+        Way("shared by 8, bare client", 8, slots, bare),
+        Way("shared by 8, bare client", 8, slots, bare),
+        Way("shared by 8", 8, slots, ours),
+        Way("shared by 8", 8, 2 * slots, ours),
+        Way("shared by 16", 16, slots, ours),
+        Way("shared by 32", 32, slots, ours),
+        Way(f"shared by 8, {slots} answers a call", 8, slots, partial(send_several, slots)),
+        Way("shared by 8, 8 answers a call", 8, 8, partial(send_several, 8)),
+    ]
+
+
+def send_ours(endpoint: Endpoint, groups: Groups, journal_path: Path) -> Answers:
+    """Send through the pipeline's own client, into an empty journal."""
+    with open_journal(journal_path) as journal:
+        send_requests(iter(groups), endpoint, journal, _ignore, limits=Limits(price=FREE), notify=_write_notice)
+        found = journal.find([request.key for group in groups for request in group])
+    return [found[request.key] for group in groups for request in group]
+
+
+def send_bare(endpoint: Endpoint, groups: Groups, _journal: Path) -> Answers:
+    """Send the same requests in the same lanes through openai's client and nothing else."""
+    return asyncio.run(_run_lanes(endpoint, [[(request, 1) for request in group] for group in groups]))
+
+
+def send_several(number: int, endpoint: Endpoint, groups: Groups, _journal: Path) -> Answers:
+    """Send a call for every `number` requests of a group, which asks for as many answers; call after call."""
+    calls = [
+        [(group[start], len(group[start : start + number])) for start in range(0, len(group), number)]
+        for group in groups
+    ]
+    one_lane = [[call for group in calls for call in group]]
+    return asyncio.run(_run_lanes(endpoint, one_lane))
+
+
+def measure_way(way: Way, params: Params, rows: int, seeds: list[int]) -> Outcome:
+    """Write `rows` responses a label in a way, for each prompt seed; time is that of sending, without loading."""
+    model = read_json(LLM / "identity.json")["model"]
+    seconds, tokens, asked = 0.0, 0, 0
+    tables = []
+    for seed in seeds:
+        prompts = make_prompts(params, way.samples, rows, seed)
+        requests = list(build_requests(((prompt, 0) for prompt in prompts), model, params.synthesis))
+        groups = list(cut_groups(requests))
+        taken, answers, counted = _time_sending(way, groups, params.llm.threads)
+        seconds, tokens, asked = seconds + taken, tokens + counted, asked + len(requests)
+        by_id = {prompt["id"]: prompt for prompt in prompts}
+        order = [by_id[request.id] for group in groups for request in group]
+        found = [
+            {"label": prompt["label"], "question": prompt["question"], "text": text}
+            for prompt, answer in zip(order, answers, strict=True)
+            for text in parse_answer(answer.text, answer.finish_reason, prompt["format"], prompt["responses"])[0]
+        ]
+        tables.append(pd.DataFrame(found))
+    return Outcome(way, seconds, tokens, asked, tables)
+
+
+def make_prompts(params: Params, samples: int, rows: int, seed: int) -> list[dict[str, Any]]:
+    """Build the default task's prompts, of which `samples` share a set of shots."""
+    folder = Path("data/tasks") / params.task
+    template = load_template(params.prompts.template, [folder / "templates", Path("data/templates")])
+    settings = params.prompts.model_copy(update={"samples_per_shots": samples, "seed": seed})
+    return list(build_prompts(load_task(folder), read_rows(PREPARED / "train.csv"), template, settings, rows))
+
+
+def format_speed(outcomes: list[Outcome]) -> Iterator[str]:
+    """Format what each way took, the first one as the measure of the others."""
+    yield "| shots | slots | seconds | usable rows/s | times the first | tokens/s | usable answers |"
+    yield "|---|---|---|---|---|---|---|"
+    first = outcomes[0].usable / outcomes[0].seconds
+    for outcome in outcomes:
+        rate = outcome.usable / outcome.seconds
+        yield (
+            f"| {outcome.way.name} | {outcome.way.slots} | {outcome.seconds:.1f} | {rate:.2f} | {rate / first:.2f} "
+            f"| {outcome.tokens / outcome.seconds:.1f} | {outcome.usable} of {outcome.asked} |"
+        )
+
+
+def format_client(outcomes: list[Outcome]) -> str:
+    """Say how the pipeline's client does beside the bare one, over all runs of both."""
+    totals: dict[Send, list[float]] = {}
+    for outcome in outcomes:
+        if outcome.way.slots == choose_slots() and outcome.way.samples == 8:
+            total = totals.setdefault(outcome.way.send, [0.0, 0.0])
+            total[0] += outcome.tokens
+            total[1] += outcome.seconds
+    ours, bare = (totals[send][0] / totals[send][1] for send in (send_ours, send_bare))
+    return f"Amalgam's client {ours:.1f} tokens/s, a bare client {bare:.1f} tokens/s: {ours / bare:.1%}"
+
+
+def format_quality(outcomes: list[Outcome], params: Params) -> Iterator[str]:
+    """Format how varied the rows of each way are, and the AUC of what is trained on them."""
+    task = load_task(Path("data/tasks") / params.task)
+    human, test = (read_rows(PREPARED / f"{name}.csv") for name in ("train", "test"))
+    tables = {f"{number}": outcome.rows for number, outcome in enumerate(outcomes)}
+    if any(set(rows.get("label", ())) != set(task.label_names) for several in tables.values() for rows in several):
+        yield "Too few rows to say what they are worth: a label has none."
+        return
+    scores = measure_auc(ENCODER, tables, human, test, task.label_names, params.evaluation)
+    yield (
+        "| shots | slots | distinct-1 | distinct-2 | distinct-3 | self-similarity | AUC | difference to the first "
+        "| AUC with human rows | difference to the first |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for outcome, score in zip(outcomes, scores.values(), strict=True):
+        cells = [outcome.way.name, str(outcome.way.slots), *_format_variety(outcome.rows)]
+        for kind in ("auc", "with_human"):
+            interval = f"[{score[f'{kind}_low']:+.3f}, {score[f'{kind}_high']:+.3f}]"
+            cells += [f"{score[kind]:.3f}", f"{score[f'{kind}_change']:+.3f} {interval}"]
+        yield f"| {' | '.join(cells)} |"
+    # As many human-coded rows, for the measure of variety alone.
+    as_many = pd.concat(rows.head(len(outcomes[0].rows[0]) // 2) for _, rows in test.groupby("label"))
+    yield f"| as many human-coded rows | | {' | '.join(_format_variety([as_many]))} | | | | |"
+
+
+def _time_sending(way: Way, groups: Groups, threads: int | None) -> tuple[float, Answers, int]:
+    """Return the seconds, the answers in the order of the groups, and the tokens that were generated."""
+    requests = [request for group in groups for request in group]
+    with tempfile.TemporaryDirectory() as folder:
+        journal_path = Path(folder) / "journal.sqlite"
+        with open_journal(journal_path) as journal:
+            context = survey_requests(requests, journal).longest
+        with serve_model(LLM / "model.gguf", context=context, slots=way.slots, threads=threads) as endpoint:
+            start = time.perf_counter()
+            answers = way.send(endpoint, groups, journal_path)
+            seconds = time.perf_counter() - start
+            tokens = sum(answer.completion_tokens or _count_tokens(endpoint, answer.text) for answer in answers)
+    return seconds, answers, tokens
+
+
+def _format_variety(tables: list[pd.DataFrame]) -> list[str]:
+    distinct = [fmean(measure_distinct(list(rows["text"]), size) for rows in tables) for size in (1, 2, 3)]
+    similarity = fmean(measure_similarity(list(rows["text"]), list(rows["label"])) for rows in tables)
+    return [*(f"{value:.3f}" for value in distinct), f"{similarity:.4f}"]
+
+
+async def _run_lanes(endpoint: Endpoint, groups: list[Calls]) -> Answers:
+    from openai import AsyncOpenAI
+
+    waiting = iter(enumerate(groups))
+    found: dict[int, Answers] = {}
+    async with AsyncOpenAI(base_url=endpoint.url, api_key=endpoint.api_key, max_retries=0, timeout=600) as client:
+        await asyncio.gather(*(_run_lane(client, endpoint, waiting, found) for _ in range(endpoint.slots or 1)))
+    return [answer for number in range(len(groups)) for answer in found[number]]
+
+
+async def _run_lane(
+    client: Any, endpoint: Endpoint, waiting: Iterator[tuple[int, Calls]], found: dict[int, Answers]
+) -> None:
+    for number, group in waiting:
+        found[number] = []
+        for request, count in group:
+            several = {"n": count} if count > 1 else {}
+            reply = await client.chat.completions.create(model=endpoint.model, **request.body, **several)
+            # The server counts the tokens of one of several answers only.
+            tokens = reply.usage.completion_tokens if count == 1 else 0
+            for choice in reply.choices:
+                found[number].append(Answer(choice.message.content, choice.finish_reason, 0, tokens))
+
+
+def _count_tokens(endpoint: Endpoint, text: str) -> int:
+    headers = {"Authorization": f"Bearer {endpoint.api_key}", "Content-Type": "application/json"}
+    url = f"{endpoint.url.removesuffix('/v1')}/tokenize"
+    with urlopen(HttpRequest(url, json.dumps({"content": text}).encode(), headers)) as response:
+        return len(json.load(response)["tokens"]) + 1  # the one that ends the answer
+
+
+def _ignore(_answer: Answer) -> None:
+    pass
+
+
+def _write_notice(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(rows: int, only: list[int], seeds: int) -> None:
+    """Measure the ways, then print the tables."""
+    params = load_params(Path("params.yaml"))
+    ways = list_ways(choose_slots())
+    outcomes = []
+    for number, way in enumerate(ways):
+        if not only or number in only:
+            _write_notice(f"{number}: {way.name}, {way.slots} slots")
+            outcomes.append(
+                measure_way(way, params, rows, list(range(params.prompts.seed, params.prompts.seed + seeds)))
+            )
+            _write_notice(f"   {outcomes[-1].seconds:.1f} s")
+    print("\n".join(format_speed(outcomes)))
+    if not only:
+        print(f"\n{format_client(outcomes)}")
+    print()
+    print("\n".join(format_quality(outcomes, params)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=112, help="rows a label")
+    parser.add_argument("--only", type=int, nargs="*", default=[], help="numbers of the ways to measure")
+    parser.add_argument("--seeds", type=int, default=1, help="how often each way is measured, from other prompts")
+    args = parser.parse_args()
+    main(args.rows, args.only, args.seeds)

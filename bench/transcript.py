@@ -1,0 +1,137 @@
+"""Runs the commands of the README's section "Nothing is paid twice" and writes down what they print.
+
+In a clone in a temporary folder, with the default task and its LLM on this machine; takes some minutes:
+
+    python bench/transcript.py            # writes it into README.md, between the marks
+    python bench/transcript.py --print    # only shows it
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+REPOSITORY = Path(__file__).parents[1]
+BEGIN, END = "<!-- transcript: begin -->", "<!-- transcript: end -->"
+_KILL_AFTER = 60  # answers
+# What the reader wants to see of all that is printed.
+_SHOWN = re.compile(
+    r"Running stage|is cached - skipping|didn't change, skipping|requests to send|known already|were taken over|"
+    r"answers|^\d+ files? (pushed|fetched)"
+)
+
+
+class Shell:
+    """A clone of the project in which commands run, and what they printed."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder of a clone."""
+        self.folder = folder
+        self.lines: list[str] = []
+
+    def run(self, command: str, *, note: str = "", only: str = "") -> None:
+        """Run a command and keep what it prints of interest: all lines with `only`, where that is given."""
+        self._show(command, note)
+        result = subprocess.run(
+            command, shell=True, cwd=self.folder, env=_make_environment(), capture_output=True, text=True, check=True
+        )
+        self._keep(result.stdout + result.stderr, only)
+
+    def run_and_kill(self, command: str, *, note: str) -> None:
+        """Run a command, and kill all of it once the journal holds some answers."""
+        self._show(command, note)
+        process = subprocess.Popen(
+            command,
+            shell=True,
+            cwd=self.folder,
+            env=_make_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        while _count_answers(self.folder) < _KILL_AFTER and process.poll() is None:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        self._keep(process.communicate()[0], "synthesize")
+        self.lines.append("Killed")
+
+    def _show(self, command: str, note: str) -> None:
+        self.lines.append(f"$ {command:<52}# {note}" if note else f"$ {command}")
+
+    def _keep(self, output: str, only: str) -> None:
+        lines = [line.strip() for line in output.splitlines() if _SHOWN.search(line)]
+        self.lines += [line for line in lines if only in line]
+
+
+def main() -> None:
+    """Run the transcript, and print it or put it into the README."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--print", action="store_true", help="show it and leave the README as it is")
+    options = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        text = "```\n" + "\n".join(record(Path(folder))) + "\n```"
+    if options.print:
+        print(text)
+        return
+    readme = REPOSITORY / "README.md"
+    before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
+    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def record(folder: Path) -> list[str]:
+    """Do what the section tells of, and return its lines."""
+    mine = folder / "mine"
+    _clone(REPOSITORY, mine)
+    shell = Shell(mine)
+    shell.run_and_kill("dvc repro synthesize", note="the first run, and kill -9")
+    shell.run("amalgam journal show")
+    shell.run("dvc repro synthesize", note="the rest", only="synthesize")
+    shell.run("dvc exp run -S synthesis.temperature=0.3 synthesize", note="another temperature", only="synthesize")
+    shell.run("dvc exp run -S synthesis.temperature=0.7 synthesize", note="and back", only="synthesize")
+    shell.run("dvc exp run -S synthesis.rows=116 synthesize", note="4 more rows a label", only="synthesize")
+    shell.run(f"dvc remote add --default team {folder / 'remote'}")
+    shell.lines.pop()
+    shell.run("git commit --quiet --all --message 'More rows'")
+    shell.run("dvc push")
+    theirs = folder / "theirs"
+    _clone(mine, theirs)
+    shell.lines += ["", f"$ git clone … theirs && cd theirs{'':<20}# a colleague's clone"]
+    colleague = Shell(theirs)
+    colleague.run("dvc pull")
+    colleague.run("dvc repro synthesize", only="synthesize")
+    colleague.run("dvc exp run -S synthesis.rows=120 synthesize", note="4 more again", only="synthesize")
+    return shell.lines + colleague.lines
+
+
+def _clone(source: Path, target: Path) -> None:
+    subprocess.run(["git", "clone", "--quiet", source, target], check=True)
+    wheels = REPOSITORY / ".cache/downloads"
+    if wheels.is_dir():
+        shutil.copytree(wheels, target / ".cache/downloads")
+
+
+def _make_environment() -> dict[str, str]:
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def _count_answers(folder: Path) -> int:
+    journal = folder / ".cache/journal.sqlite"
+    if not journal.is_file():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{journal}?mode=ro", uri=True) as connection:
+            return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
+    except sqlite3.OperationalError:  # it is being made just now
+        return 0
+
+
+if __name__ == "__main__":
+    main()

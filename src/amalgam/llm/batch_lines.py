@@ -1,0 +1,114 @@
+"""The files of a batch, one JSON object a line: requests on their way out, answers and faults on their way back."""
+
+import json
+from dataclasses import dataclass, field
+from typing import IO
+
+from pydantic import BaseModel
+
+from amalgam.llm.endpoint import Endpoint
+from amalgam.llm.prices import Price
+from amalgam.llm.reply import read_answer
+from amalgam.llm.request import Answer, Request
+from amalgam.llm.tokens import bound_tokens
+
+# The limits of OpenAI's Batch API: https://platform.openai.com/docs/api-reference/batch/create
+MOST_REQUESTS = 50_000
+_MOST_BYTES = 200_000_000
+_PASSING = ("batch_expired", "batch_cancelled")  # codes of requests that were never tried
+_PASSING_STATUS = (408, 409, 425, 429)  # and all from 500 up
+
+
+@dataclass
+class BatchFile:
+    """Requests that go out together.
+
+    Attributes:
+        stream: the file, which is open and empty at first.
+        keys: of its requests, in order.
+        worst_usd: what they cost at most; 0 where no price is known.
+    """
+
+    stream: IO[bytes]
+    keys: list[str] = field(default_factory=list)
+    worst_usd: float = 0.0
+
+    def add(self, request: Request, endpoint: Endpoint, price: Price | None, most: int) -> bool:
+        """Append a request; False where the file has no room for it, but one always fits."""
+        line = _build_line(request, endpoint)
+        if self.keys and (len(self.keys) >= most or self.stream.tell() + len(line) > _MOST_BYTES):
+            return False
+        self.stream.write(line)
+        self.keys.append(request.key)
+        if price is not None:
+            self.worst_usd += price.cost(*bound_tokens(request), batch=True)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a request: its answer, or else what the endpoint says, and whether trying again may help."""
+
+    key: str
+    answer: Answer | None
+    fault: str = ""
+    passing: bool = False
+
+
+class _Fault(BaseModel):
+    code: str | None = None
+    message: str | None = None
+
+
+class _Response(BaseModel):
+    status_code: int
+    body: object = None
+
+
+class _Line(BaseModel):
+    custom_id: str
+    response: _Response | None = None
+    error: _Fault | None = None
+
+
+def name_url(endpoint: Endpoint) -> str:
+    """Name the place of chat completions as lines and batches must both say it."""
+    return "/chat/completions" if endpoint.api_version else "/v1/chat/completions"
+
+
+def can_pass(status: int) -> bool:
+    """Say of the HTTP status of a failure whether trying again may help."""
+    return status in _PASSING_STATUS or status >= 500
+
+
+def read_outcome(line: bytes, price: Price | None) -> Outcome:
+    """Read a line of an output or error file.
+
+    Raises:
+        ValueError: it is no such line.
+    """
+    # Half a surrogate pair is valid JSON, but no valid text: `read_answer` knows what to do with it.
+    read = _Line.model_validate(json.loads(line))
+    if read.response is None:
+        fault = read.error or _Fault()
+        return Outcome(read.custom_id, None, fault.message or fault.code or "no message", fault.code in _PASSING)
+    status, body = read.response.status_code, read.response.body
+    if status == 200:
+        return Outcome(read.custom_id, read_answer(json.dumps(body).encode(), price, batch=True))
+    return Outcome(read.custom_id, None, f"status {status}: {_read_message(body)}", can_pass(status))
+
+
+def _build_line(request: Request, endpoint: Endpoint) -> bytes:
+    line = {
+        "custom_id": request.key,
+        "method": "POST",
+        "url": name_url(endpoint),
+        "body": {"model": endpoint.model, **request.body},
+    }
+    return json.dumps(line, ensure_ascii=False).encode() + b"\n"
+
+
+def _read_message(body: object) -> str:
+    error = body.get("error") if isinstance(body, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return message if isinstance(message, str) else json.dumps(body)

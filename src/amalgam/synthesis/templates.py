@@ -1,0 +1,137 @@
+"""Prompt templates: sandboxed Jinja files that write the turns of a chat.
+
+A turn is a call block, such as `{% call user() %}…{% endcall %}`, of `system`, `user` or `assistant`. What it prints
+is the turn's text, without the blanks around it; a turn without text is left out. Data can therefore never become a
+turn or markup, whatever it looks like.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import Template as JinjaTemplate
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from amalgam.errors import DataError
+
+_ROLES = ("system", "user", "assistant")
+_ENDING = ".j2"
+_OTHER_FILES = (nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)
+_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+Turns = list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template that was read and found to be of the right form."""
+
+    path: Path
+    compiled: JinjaTemplate
+
+    def render(self, values: dict[str, Any]) -> Turns:
+        """Write the turns, as the `messages` of a chat request.
+
+        Args:
+            values: plain data (texts, numbers, lists, dicts) by the names that the template knows them by.
+
+        Raises:
+            DataError: the template uses what is not there, or its last turn is not the user's.
+        """
+        turns: Turns = []
+        try:
+            self.compiled.render({**values, **{role: partial(_add_turn, turns, role) for role in _ROLES}})
+        except _FAILURES as error:
+            known = f"; a template knows {', '.join(values)}" if str(error).endswith("is undefined") else ""
+            raise DataError(f"{self.path}, line {_find_line(error, self.path)}: {error}{known}") from error
+        if not turns or turns[-1]["role"] != "user":
+            raise DataError(f"{self.path}: the last turn must be the user's: end with `{{% call user() %}}` and a text")
+        return turns
+
+
+def load_template(name: str, folders: Sequence[Path]) -> Template:
+    """Read `NAME.j2` from the first folder that has it.
+
+    Raises:
+        DataError: there is no such template, or it is not of the right form; with the file and the line.
+    """
+    path = next((path for folder in folders if (path := folder / (name + _ENDING)).is_file()), None)
+    if path is None:
+        names = sorted({path.stem for folder in folders for path in folder.glob("*" + _ENDING)})
+        raise DataError(
+            f"there is no prompt template '{name}': set `prompts.template` in params.yaml to one of "
+            f"{', '.join(names)}, or write {folders[0] / (name + _ENDING)}"
+        )
+    environment = _make_environment()
+    try:
+        source = path.read_text(encoding="utf-8")
+        tree = environment.parse(source)
+        code = environment.compile(source, name, str(path))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8: save it as that") from error
+    except TemplateSyntaxError as error:
+        raise DataError(f"{path}, line {error.lineno}: {error.message}") from error
+    _check_tree(tree, path)
+    return Template(path, JinjaTemplate.from_code(environment, code, environment.make_globals(None)))
+
+
+def _make_environment() -> ImmutableSandboxedEnvironment:
+    # No loader: a template reads no file. Nothing is escaped: chat turns are no markup.
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # Equal data must give equal prompts.
+    del environment.globals["lipsum"]
+    del environment.filters["random"]
+    return environment
+
+
+def _check_tree(tree: nodes.Template, path: Path) -> None:
+    for other in tree.find_all(_OTHER_FILES):
+        raise DataError(f"{path}, line {other.lineno}: a template cannot use other files: write it as one")
+    _check_outside(tree, path)
+
+
+def _check_outside(node: nodes.Node, path: Path) -> None:
+    for child in node.iter_child_nodes():
+        if _is_turn(child) or isinstance(child, (nodes.AssignBlock, nodes.Macro)):
+            if inner := next((block for block in child.find_all(nodes.CallBlock) if _is_turn(block)), None):
+                raise DataError(f"{path}, line {inner.lineno}: a turn cannot stand within a turn, a macro or a `set`")
+        elif (line := _find_text(child)) is not None:
+            raise DataError(
+                f"{path}, line {line}: text stands outside of the turns: put it into `{{% call user() %}}` … "
+                "`{% endcall %}`"
+            )
+        else:
+            _check_outside(child, path)
+
+
+def _is_turn(node: nodes.Node) -> bool:
+    called = node.call.node if isinstance(node, nodes.CallBlock) else None
+    return isinstance(called, nodes.Name) and called.name in _ROLES
+
+
+def _find_text(node: nodes.Node) -> int | None:
+    if isinstance(node, nodes.CallBlock):  # of a macro: its place is that of the macro's text
+        return node.lineno
+    for part in node.nodes if isinstance(node, nodes.Output) else ():
+        if not isinstance(part, nodes.TemplateData):
+            return part.lineno
+        if text := part.data.lstrip():
+            return part.lineno + part.data[: len(part.data) - len(text)].count("\n")
+    return None
+
+
+def _add_turn(turns: Turns, role: str, caller: Any = None) -> str:
+    if caller is None:
+        raise TypeError(f"a turn is written as `{{% call {role}() %}}` … `{{% endcall %}}`")
+    if text := str(caller()).strip():
+        turns.append({"role": role, "content": text})
+    return ""
+
+
+def _find_line(error: BaseException, path: Path) -> int:
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
+    return lines[-1] if lines else 1

@@ -1,0 +1,276 @@
+"""A small server of OpenAI's Batch API: real HTTP, real files, and a count of what is paid."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.parser import BytesParser
+from email.policy import HTTP
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, RLock, Thread
+from typing import Any
+
+Complete = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
+
+
+def complete_plainly(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Answer a chat request with "re " and its last message; 10 prompt and 2 completion tokens."""
+    message = {"role": "assistant", "content": f"re {body['messages'][-1]['content']}"}
+    return 200, {
+        "id": "chatcmpl-0",
+        "object": "chat.completion",
+        "created": 0,
+        "model": body["model"],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12},
+    }
+
+
+@dataclass
+class Job:
+    """A batch at the server: what clients see of it, its requests, and after how many looks it ends."""
+
+    view: dict[str, Any]
+    lines: list[dict[str, Any]]
+    looks_needed: int
+    looks: int = 0
+
+
+@dataclass
+class Pause:
+    """A point at which the server stops: `reached` says that it did, `release` lets it go on."""
+
+    point: str
+    after: int = 0  # times that the point is passed first
+    reached: Event = field(default_factory=Event)
+    release: Event = field(default_factory=Event)
+
+
+class BatchServer(ThreadingHTTPServer):
+    """Serves files and batches until it is closed.
+
+    Attributes:
+        complete: answers one request; gives the status and the body.
+        looks: times that a batch that is made now is looked at before it ends.
+        ending: how batches end: `completed`, `expired` or `cancelled`; then only every second request is answered.
+        queue: requests that all running batches may hold; a batch above it fails as OpenAI's do.
+        invalid: why batches fail as a whole; "" where they do not.
+        ascii: whether answers are written in ASCII, with escapes.
+        faults: by kind of call (`upload`, `create`, `look`, `list` or `content`), the status of the next replies; after
+            0 and 1 the connection is dropped: before the reply, though the work is done, or in the middle of it.
+        pause: where to stop, for a client that is to be killed there: `before`, `after` (when the work is done) or
+            `within` (the reply), and the kind of call.
+        paid: how often each `custom_id` was answered.
+        calls: how often there was a call, by its kind.
+        uploads: file names and bytes of all uploads.
+        keys: values of the header with the key.
+    """
+
+    request_queue_size = 64
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, complete: Complete = complete_plainly) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.complete = complete
+        self.looks = 1
+        self.ending = "completed"
+        self.queue = 10**9
+        self.invalid = ""
+        self.ascii = False
+        self.faults: dict[str, list[int]] = {}
+        self.pause: Pause | None = None
+        self.paid: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+        self.uploads: dict[str, bytes] = {}
+        self.keys: set[str] = set()
+        self.files: dict[str, bytes] = {}
+        self.jobs: dict[str, Job] = {}
+        self.lock = RLock()
+        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing where a client goes away in the middle."""
+
+    def reach(self, point: str) -> None:
+        """Stop here if this is the point at which to."""
+        pause = self.pause
+        if pause and pause.point == point:
+            if pause.after:
+                pause.after -= 1
+                return
+            pause.reached.set()
+            pause.release.wait(30)
+
+    def take_file(self, name: str, content: bytes) -> dict[str, Any]:
+        with self.lock:
+            file = f"file-{len(self.files)}"
+            self.files[file] = self.uploads[name] = content
+        return {**_FILE, "id": file, "bytes": len(content)}
+
+    def create(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Make a batch of an uploaded file, or one that failed where the file or the queue does not allow it."""
+        with self.lock:
+            lines = [json.loads(line) for line in self.files[asked["input_file_id"]].splitlines()]
+            running = sum(len(job.lines) for job in self.jobs.values() if job.view["status"] == "in_progress")
+            view = {
+                **{name: asked[name] for name in ("input_file_id", "endpoint", "completion_window")},
+                "id": f"batch_{len(self.jobs)}",
+                "object": "batch",
+                "created_at": 1,
+                "status": "in_progress",
+                "metadata": asked.get("metadata"),
+                "request_counts": {"total": len(lines), "completed": 0, "failed": 0},
+            }
+            self.jobs[view["id"]] = Job(view, lines, self.looks)
+            if self.invalid or {line["url"] for line in lines} != {asked["endpoint"]}:
+                self._fail(view, "invalid", self.invalid or "The URL of a line is not that of the batch.")
+            elif running + len(lines) > self.queue:
+                self._fail(view, "token_limit_exceeded", f"Enqueued token limit reached. Limit: {self.queue}.")
+            return view
+
+    def look(self, name: str) -> dict[str, Any]:
+        with self.lock:
+            job = self.jobs[name]
+            job.looks += 1
+            if job.view["status"] == "in_progress":
+                done = min(job.looks - 1, job.looks_needed)
+                job.view["request_counts"]["completed"] = len(job.lines) * done // max(job.looks_needed, 1)
+                if done == job.looks_needed:
+                    self.end(name)
+            return job.view
+
+    def end(self, name: str, ending: str = "") -> None:
+        """Answer a batch's requests, all or every second one, and write its files."""
+        with self.lock:
+            job = self.jobs[name]
+            job.view["status"] = ending = ending or self.ending
+            good, bad = [], []
+            for number, line in enumerate(job.lines):
+                head = {"id": f"batch_req_{number}", "custom_id": line["custom_id"]}
+                if ending != "completed" and number % 2:
+                    code = f"batch_{ending}"
+                    bad.append({**head, "response": None, "error": {"code": code, "message": f"It was {ending}."}})
+                    continue
+                status, body = self.complete(line["body"])
+                response = {"status_code": status, "request_id": f"req_{number}", "body": body}
+                if status == 200:
+                    self.paid[line["custom_id"]] += 1
+                (good if status == 200 else bad).append({**head, "response": response, "error": None})
+            # The order of the answers is not that of the requests.
+            for field_name, part in (("output_file_id", good[::-1]), ("error_file_id", bad)):
+                if part:
+                    file = job.view[field_name] = f"file-{len(self.files)}"
+                    self.files[file] = self._write(part)
+            job.view["request_counts"] |= {"completed": len(good), "failed": len(bad)}
+
+    def list_page(self, after: str, limit: int) -> dict[str, Any]:
+        """Give a page of the batches, the newest first."""
+        with self.lock:
+            names = list(self.jobs)[::-1]
+            start = names.index(after) + 1 if after else 0
+            page = [self.jobs[name].view for name in names[start : start + limit]]
+            return {"object": "list", "data": page, "has_more": start + limit < len(names)}
+
+    def _write(self, lines: list[dict[str, Any]]) -> bytes:
+        return "".join(json.dumps(line, ensure_ascii=self.ascii) + "\n" for line in lines).encode()
+
+    def _fail(self, view: dict[str, Any], code: str, message: str) -> None:
+        fault = {"code": code, "message": message, "line": None, "param": None}
+        view |= {"status": "failed", "errors": {"object": "list", "data": [fault]}}
+
+
+_FILE = {"object": "file", "created_at": 1, "purpose": "batch", "filename": "x.jsonl", "status": "processed"}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers as OpenAI does below /v1, and as Azure does below /openai."""
+
+    server: BatchServer
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        path, query = self._split_path()
+        if path == "/v1/batches":
+            asked = dict(part.split("=") for part in query.split("&") if part)
+            self._answer("list", lambda: self.server.list_page(asked.get("after", ""), int(asked.get("limit", 20))))
+        elif match := re.fullmatch(r"/v1/batches/(\w+)", path):
+            self._answer("look", lambda: self.server.look(match[1]))
+        elif match := re.fullmatch(r"/v1/files/([\w-]+)", path):
+            self._answer("file", lambda: {**_FILE, "id": match[1], "bytes": len(self.server.files[match[1]])})
+        elif match := re.fullmatch(r"/v1/files/([\w-]+)/content", path):
+            self._answer("content", lambda: self.server.files[match[1]])
+        else:
+            self._reply(404, {"error": {"message": f"there is no {path}"}})
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        path, _ = self._split_path()
+        if path == "/v1/files":
+            head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+            parts = {part.get_param("name", header="content-disposition"): part for part in _parse(head + content)}
+            assert parts["purpose"].get_payload(decode=True) == b"batch"
+            file = parts["file"]
+            self._answer("upload", lambda: self.server.take_file(file.get_filename(), file.get_payload(decode=True)))
+        elif path == "/v1/batches":
+            asked = json.loads(content)
+            self._answer("create", lambda: self.server.create(asked))
+        else:
+            self._reply(404, {"error": {"message": f"there is no {path}"}})
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep the tests' output clean."""
+
+    def _split_path(self) -> tuple[str, str]:
+        path, _, query = self.path.partition("?")
+        if path.startswith("/openai/"):
+            assert "api-version=" in query
+            path = path.replace("/openai/", "/v1/")
+        return path, query
+
+    def _answer(self, what: str, work: Callable[[], Any]) -> None:
+        server = self.server
+        server.keys.add(self.headers.get("api-key") or self.headers.get("Authorization", ""))
+        server.calls[what] += 1
+        server.reach(f"before {what}")
+        fault = server.faults[what].pop(0) if server.faults.get(what) else 200
+        if fault >= 400:
+            self._reply(fault, {"error": {"message": f"no {what} today"}})
+            return
+        try:
+            done = work()
+        except KeyError as error:
+            self._reply(404, {"error": {"message": f"there is no {error.args[0]}"}})
+            return
+        server.reach(f"after {what}")
+        if fault:
+            self._reply(200, done, what, whole=fault == 200)
+        else:
+            self.close_connection = True
+
+    def _reply(self, status: int, content: Any, what: str = "", *, whole: bool = True) -> None:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Retry-After-Ms", "1")
+        self.end_headers()
+        half = len(data) // 2
+        self.wfile.write(data[:half])
+        self.wfile.flush()
+        self.server.reach(f"within {what}")
+        if whole:
+            self.wfile.write(data[half:])
+        else:
+            self.close_connection = True
+
+
+def _parse(content: bytes) -> Any:
+    return BytesParser(policy=HTTP).parsebytes(content).iter_parts()  # type: ignore[attr-defined]

@@ -1,0 +1,99 @@
+"""What is paid for is never lost, and never paid for again, whatever happens to the stage."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+from amalgam.llm.journal import open_journal
+from tests.pipeline.project import ROWS, Project
+from tests.pipeline.server import StubServer
+
+KILLS = 20
+MORE = 200  # rows a label, so that no run between two kills comes to an end
+
+
+def count_answers(project: Project) -> int:
+    with open_journal(project.folder / ".cache/journal.sqlite") as journal:
+        return sum(model.answers for model in journal.summarise())
+
+
+def kill_stage(project: Project, server: StubServer, seconds: float) -> None:
+    """Run the stage, and kill it with no warning some time after it began to send."""
+    sent = len(server.log.answered)
+    process = subprocess.Popen(
+        [sys.executable, "stages/synthesize.py"],
+        cwd=project.folder,
+        env=project.make_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while len(server.log.answered) == sent and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_stage_that_is_killed_again_and_again_pays_each_answer_once(project: Project, server: StubServer) -> None:
+    project.set_params(synthesis__rows=MORE, llm__max_concurrency=4)
+    project.repro("prompts")
+    before = count_answers(project)
+    server.delay = 0.2
+    draw = random.Random(3)
+    for _ in range(KILLS):
+        kill_stage(project, server, draw.uniform(0.0, 0.6))
+    known = count_answers(project) - before
+    assert KILLS < known < 2 * (MORE - ROWS)
+    # Only what was on its way may have been lost: at most four requests a kill.
+    assert 0 <= len(server.log.answered) - known <= 4 * KILLS
+    server.reset()
+    project.repro("synthesize")
+    assert server.log.synthesis == 2 * (MORE - ROWS) - known
+    assert server.log.answered_twice == 0
+    assert count_answers(project) - before == 2 * (MORE - ROWS)
+
+
+def test_limits_end_a_stage_and_the_next_run_goes_on(project: Project, server: StubServer) -> None:
+    project.set_params(synthesis__temperature=0.3, llm__max_requests=30)
+    with project.keep("data/completions"):
+        run = project.repro("synthesize", fails=True)
+    assert server.log.synthesis == 30
+    (message,) = run.messages
+    assert "`llm.max_requests: 30` is reached" in message
+    assert f"30 answers of this run are kept, {2 * ROWS - 30} are left" in message
+    project.set_params(llm__max_requests=None, llm__offline=True)
+    run = project.repro("synthesize", fails=True)
+    assert f"{2 * ROWS - 30} of {2 * ROWS} requests have no answer and `llm.offline` is true" in run.output
+    assert server.log.synthesis == 30
+    project.set_params(llm__offline=False)
+    project.repro("synthesize")
+    assert server.log.synthesis == 2 * ROWS
+
+
+def test_a_damaged_journal_costs_no_more_than_what_cannot_be_read(project: Project, server: StubServer) -> None:
+    project.set_params(synthesis__temperature=0.3)
+    project.repro("synthesize")
+    server.reset()
+    # Without DVC's copies, the journal is all there is.
+    assert project.run("rm", "-r", ".dvc/cache").code == 0
+    journal = project.folder / ".cache/journal.sqlite"
+    whole = journal.read_bytes()
+    journal.write_bytes(b"\0" * 4096 + whole[4096:])
+    run = project.run(sys.executable, "stages/synthesize.py")
+    assert run.code == 0, run.output
+    assert "journal.sqlite" in run.output
+    assert server.log.synthesis == 0
+
+
+def test_what_is_of_no_use_is_asked_again(project: Project, server: StubServer) -> None:
+    project.set_params(synthesis__temperature=0.3)
+    server.spoilt = {0: "length", 1: "refusal", 2: "empty", 3: "filter", 4: "no_choice"}
+    project.repro("curate")
+    assert server.log.synthesis == 2 * (ROWS + 5)
+    assert (project.folder / "data/curated/summary.json").is_file()
+    server.reset()
+    project.set_params(synthesis__rows=ROWS + 2)
+    project.repro("synthesize")
+    assert server.log.synthesis == 2 * 2

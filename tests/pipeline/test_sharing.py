@@ -1,0 +1,234 @@
+"""A team shares answers and models through Git and a DVC remote: what one machine paid for, no other pays for.
+
+Ada has run the pipeline at two temperatures and two ratios, and pushed. Every other machine is a fresh clone.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.project import KEY, ROWS, Project, Run, clone_project
+from tests.pipeline.remotes import S3_SECRET, FolderRemote, Remote, S3Remote, read_git_objects, serve_s3
+from tests.pipeline.server import Log, StubServer
+
+COOLER = 0.3
+MORE = 3  # rows a label
+TO_MIX = ["synthesize", "judge", "curate", "mix"]
+# No credentials of this machine's user, and no search for any on its network.
+NOBODY = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere", "AWS_CONFIG_FILE": "/nowhere"}
+
+
+@dataclass(frozen=True)
+class Team:
+    """What Ada's machine shares with others: a Git repository and a remote."""
+
+    ada: Project
+    origin: Path
+    remote: Remote
+
+    def clone(self, folder: Path, branch: str = "main") -> Project:
+        """Clone it on another machine, which may use the remote."""
+        return clone_project(self.origin, describe_machine("bob-tester", folder, self.remote), branch)
+
+
+def describe_machine(user: str, folder: Path, remote: Remote) -> Project:
+    """Say where a user has the project, on a machine that may use the remote."""
+    home = folder / f"home-of-{user}"
+    machine = {"USER": user, "LOGNAME": user, "HOME": str(home), **NOBODY, **remote.credentials}
+    return Project(home / "projects" / "amalgam", machine)
+
+
+def make_team(first: Project, folder: Path, remote: Remote) -> Team:
+    """Take the finished project to Ada's machine, and push it from there."""
+    ada = describe_machine("ada-lovelace", folder, remote)
+    first.copy(ada.folder)
+    origin = folder / "origin.git"
+    ada.do("git", "init", "--quiet", "--bare", str(origin))
+    ada.do("git", "branch", "--move", "main")
+    ada.do("git", "remote", "add", "origin", str(origin))
+    remote.add_to(ada)
+    ada.commit("Add the remote")
+    ada.do("git", "push", "--quiet", "origin", "main")
+    ada.do("dvc", "push")
+    return Team(ada, origin, remote)
+
+
+@pytest.fixture(scope="module")
+def team(first_run: tuple[Project, Run, Log], tmp_path_factory: pytest.TempPathFactory) -> Team:
+    """Ada with a folder as the remote: `main`, the experiment and branch `cooler`, and the branch `half`."""
+    folder = tmp_path_factory.mktemp("team")
+    team = make_team(first_run[0], folder, FolderRemote(folder / "storage"))
+    ada = team.ada
+    ada.do("dvc", "exp", "run", "--name", "cooler", "--set-param", f"synthesis.temperature={COOLER}", "mix")
+    ada.do("dvc", "exp", "push", "origin", "cooler")
+    ada.do("dvc", "exp", "branch", "cooler", "cooler")
+    ada.do("git", "reset", "--quiet", "--hard")
+    ada.do("dvc", "checkout")
+    ada.do("dvc", "push", "--run-cache")
+    ada.do("git", "switch", "--quiet", "--create", "half")
+    ada.do("dvc", "exp", "run", "--set-param", "ratio=0.5", "mix")
+    ada.commit("Half of the rows")
+    ada.do("git", "push", "--quiet", "origin", "half", "cooler")
+    ada.do("dvc", "push")
+    return team
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Remote]:
+    with serve_s3(tmp_path_factory.mktemp("s3")) as remote:
+        yield remote
+
+
+@pytest.fixture(scope="module")
+def s3_team(first_run: tuple[Project, Run, Log], s3: S3Remote, tmp_path_factory: pytest.TempPathFactory) -> Team:
+    """Ada with S3 as the remote, and `main` alone."""
+    return make_team(first_run[0], tmp_path_factory.mktemp("s3-team"), s3)
+
+
+def count_sent(server: StubServer) -> tuple[int, int]:
+    """Return how many requests were answered: to write, and to grade."""
+    assert not server.log.failed
+    return server.log.synthesis, server.log.grading
+
+
+def test_a_pull_leaves_nothing_to_run_and_a_ratio_trains_only(team: Team, server: StubServer, tmp_path: Path) -> None:
+    clone = team.clone(tmp_path)
+    clone.do("dvc", "pull")
+    run = clone.repro()
+    assert not run.ran + run.restored
+    assert not clone.do("git", "status", "--porcelain").output
+    run = clone.do("dvc", "exp", "run", "--set-param", "ratio=0.2", "teacher")
+    assert (run.ran, run.restored) == (["mix", "teacher"], [])
+    assert count_sent(server) == (0, 0)
+
+
+def test_an_experiment_comes_back(team: Team, server: StubServer, tmp_path: Path) -> None:
+    clone = team.clone(tmp_path)
+    clone.do("dvc", "pull")
+    clone.do("dvc", "exp", "pull", "origin", "cooler")
+    clone.do("dvc", "exp", "apply", "cooler")
+    assert f"temperature: {COOLER}" in (clone.folder / "params.yaml").read_text()
+    run = clone.repro("mix")
+    assert not run.ran + run.restored
+    assert count_sent(server) == (0, 0)
+
+
+@pytest.mark.parametrize("pulls", [True, False])
+def test_a_run_comes_back_from_the_run_cache(pulls: bool, team: Team, server: StubServer, tmp_path: Path) -> None:
+    clone = team.clone(tmp_path)
+    clone.do("dvc", "pull", "--run-cache")
+    clone.set_params(synthesis__temperature=COOLER)
+    # Without --pull DVC knows the run but has no files of it: the stages run, on answers that they fetch.
+    run = clone.repro("mix", *["--pull"] * pulls)
+    assert (run.ran, run.restored) == (([], TO_MIX) if pulls else (TO_MIX, []))
+    assert count_sent(server) == (0, 0)
+
+
+def test_two_workers_of_the_queue_pay_once(team: Team, server: StubServer, tmp_path: Path) -> None:
+    clone = team.clone(tmp_path)
+    clone.do("dvc", "pull")
+    for ratio in ("0.2", "0.5"):
+        params = ["--set-param", "synthesis.temperature=0.9", "--set-param", f"ratio={ratio}"]
+        clone.do("dvc", "exp", "run", "--queue", *params, "mix")
+    clone.do("dvc", "queue", "start", "--jobs", "2")
+    deadline = time.monotonic() + 240
+    while any(word in (status := clone.do("dvc", "queue", "status").output) for word in ("Queued", "Running")):
+        assert time.monotonic() < deadline, status
+        time.sleep(0.5)
+    assert status.count("Success") == 2, status
+    assert count_sent(server) == (2 * ROWS, 2 * ROWS)
+    check_secrets(clone.folder, [KEY, "bob-tester"])
+
+
+def test_more_rows_in_a_clone_send_only_the_new_ones(team: Team, server: StubServer, tmp_path: Path) -> None:
+    clone = team.clone(tmp_path)
+    clone.do("dvc", "pull")
+    clone.set_params(synthesis__rows=ROWS + MORE)
+    run = clone.repro("judge")
+    assert run.ran == ["prompts", "synthesize", "judge"]
+    assert count_sent(server) == (2 * MORE, 2 * MORE)
+
+
+def test_more_rows_in_a_temporary_workspace_fetch_what_was_not_pulled(
+    team: Team, server: StubServer, tmp_path: Path
+) -> None:
+    clone = team.clone(tmp_path)
+    params = ["--set-param", f"synthesis.rows={ROWS + MORE}"]
+    run = clone.do("dvc", "exp", "run", "--temp", *params, "judge")
+    assert "`storage`" in run.output
+    assert count_sent(server) == (2 * MORE, 2 * MORE)
+
+
+def test_more_rows_over_s3_fetch_what_was_not_pulled(s3_team: Team, server: StubServer, tmp_path: Path) -> None:
+    clone = s3_team.clone(tmp_path)
+    clone.set_params(synthesis__rows=ROWS + MORE, llm__offline=True)
+    run = clone.repro("judge", fails=True, env=dict.fromkeys(s3_team.remote.credentials, ""))
+    assert "`dvc pull data/baselines data/completions data/judgements` says why" in run.output
+    assert "llm.offline" in run.output
+    assert "Traceback" not in run.output
+    clone.set_params(llm__offline=False)
+    clone.repro("judge")
+    assert count_sent(server) == (2 * MORE, 2 * MORE)
+
+
+def test_a_pull_over_s3_leaves_nothing_to_run(s3_team: Team, server: StubServer, tmp_path: Path) -> None:
+    clone = s3_team.clone(tmp_path)
+    clone.do("dvc", "pull")
+    run = clone.repro()
+    assert not run.ran + run.restored
+    assert count_sent(server) == (0, 0)
+
+
+@pytest.mark.parametrize("side", ["--ours", "--theirs"])
+def test_a_merge_sends_nothing_whichever_side_is_taken(
+    side: str, team: Team, server: StubServer, tmp_path: Path
+) -> None:
+    clone = team.clone(tmp_path, "half")
+    clone.do("dvc", "pull")
+    merge = clone.run("git", "merge", "origin/cooler")
+    assert "CONFLICT (content): Merge conflict in dvc.lock" in merge.output
+    assert "conflict in params.yaml" not in merge.output
+    clone.do("git", "checkout", side, "dvc.lock", "metrics")
+    clone.do("dvc", "pull", "--allow-missing")
+    run = clone.repro("mix")
+    assert run.ran == (TO_MIX if side == "--ours" else ["mix"])
+    assert count_sent(server) == (0, 0)
+    clone.do("git", "commit", "--all", "--message", "Merge")
+    params = (clone.folder / "params.yaml").read_text()
+    assert f"temperature: {COOLER}" in params
+    assert "ratio: 0.5" in params
+
+
+def test_a_merge_where_both_branches_ran_restores_both(team: Team, server: StubServer, tmp_path: Path) -> None:
+    ada = team.ada.copy(tmp_path / "amalgam")
+    assert ada.run("git", "merge", "cooler").code == 1
+    ada.do("git", "checkout", "--ours", "dvc.lock", "metrics")
+    run = ada.repro("mix")
+    assert (run.ran, run.restored) == (["mix"], ["synthesize", "judge", "curate"])
+    assert count_sent(server) == (0, 0)
+
+
+@pytest.mark.parametrize("remote", ["team", "s3_team"])
+def test_nothing_that_is_pushed_tells_a_secret(
+    remote: str, first_run: tuple[Project, Run, Log], request: pytest.FixtureRequest
+) -> None:
+    team: Team = request.getfixturevalue(remote)
+    # Her name is in the paths of her home and of the project.
+    secrets = [KEY, S3_SECRET, "ada-lovelace", str(first_run[0].folder.parent), sys.prefix]
+    stored = team.remote.read_files()
+    assert len(stored) > 50
+    told = [(name, secret) for name, content in stored.items() for secret in secrets if secret.encode() in content]
+    assert not told
+    check_secrets(team.origin, secrets)
+    check_secrets(team.ada.folder, secrets)
+
+
+def check_secrets(repository: Path, secrets: list[str]) -> None:
+    """Check that no object of a Git repository, those of experiments included, holds a secret."""
+    content = read_git_objects(repository)
+    assert b"synthesis:" in content  # params.yaml, so the objects are read as they were written
+    assert [secret for secret in secrets if secret.encode() in content] == []

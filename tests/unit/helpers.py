@@ -1,0 +1,40 @@
+"""What several tests of requests and answers share."""
+
+from pathlib import Path
+from typing import Any
+
+from amalgam.llm.answering import Answering
+from amalgam.params import Llm
+
+PRICES = Path(__file__).parents[2] / "data/prices.yaml"
+_LLM: dict[str, Any] = {
+    "endpoint": "embedded",
+    "model": "served",
+    "api_version": None,
+    "body": {},
+    "batch": False,
+    "offline": False,
+    "budget_usd": None,
+    "max_requests": None,
+    "concurrency": 3,
+    "max_concurrency": 64,
+    "requests_per_minute": None,
+    "tokens_per_minute": None,
+    "timeout": 5.0,
+    "retries": 0,
+    "slots": None,
+    "threads": None,
+    "context": None,
+}
+
+
+def make_answering(folder: Path, endpoint: str, **llm: Any) -> Answering:
+    """Answer from an endpoint, with the journal in `folder` and nothing to take over from DVC."""
+    return Answering(
+        llm=Llm(**_LLM | {"endpoint": endpoint} | llm),
+        folder=folder / "llm",
+        journal=folder / "journal.sqlite",
+        prices=PRICES,
+        api_key=" sk-secret\n",
+        read_seeds=lambda _skip: iter(()),
+    )

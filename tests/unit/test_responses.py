@@ -1,0 +1,255 @@
+import json
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from amalgam.synthesis.responses import build_answer, build_response_format, extract_response, find_fault, parse_answer
+from amalgam.tasks.texts import clean_text, fold_text
+
+GOOD = "I liked the corner seat by the window."
+REFUSED = "I'm sorry, but I can't assist with that."
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ("  One,\ntwo. \n \n Explanation: this is so.", "One, two."),
+        ("\n\n\nFirst.\n\nSecond.", "First."),
+        ('"Quoted."', "Quoted."),
+        ("“Quoted.”", "Quoted."),
+        ("**Bold.**", "Bold."),
+        ('She said "no".', 'She said "no".'),
+        ('"No", she said.', '"No", she said.'),
+        ("Tom &amp; Anna\u200b", "Tom & Anna"),
+        ("half \ud83d a pair", "half a pair"),
+        ('"', '"'),
+        ("", ""),
+    ],
+)
+def test_the_response_is_taken_out_of_the_answer(raw: str, text: str) -> None:
+    assert extract_response(raw) == text
+    assert parse_answer(raw, "stop", "text", 1) == (([text], "") if text else ([], "empty"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't assist with that request.",
+        "I’m sorry, I can’t help with that.",  # noqa: RUF001
+        "Sorry, but I cannot fulfill this request.",
+        "I apologize, but I am unable to provide a response that criticises a product.",
+        "I cannot create explicit content.",
+        "I can't help you with this.",
+        "I am not able to generate such a harmful text.",
+        "I'm unable to write that.",
+        "As an AI language model, I do not buy products.",
+        "As a language model I have no opinion.",
+    ],
+)
+def test_a_refusal_is_no_response(text: str) -> None:
+    assert find_fault(text, "stop") == "refusal"
+    for format in ("text", "lines", "json"):
+        assert parse_answer(text, "stop", format, 3) == ([], "refusal")
+        assert parse_answer(f"{text}\nPlease ask me something else.", "stop", format, 3) == ([], "refusal")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry it broke after a week.",
+        "I’m sorry, but I can’t recommend this phone.",  # noqa: RUF001
+        "Sorry, I cannot stand the menus.",
+        "i can't help but love it",
+        "I cannot help but wonder why it costs so much.",
+        "I can't believe how crisp the pictures are.",
+        "I can't create playlists on this player.",
+        "I won't buy from them again.",
+        "I am unable to hear anything in the left ear.",
+        "As an airline pilot I need a battery that lasts.",
+        "As a language teacher I like its dictionary.",
+        "He said as an AI he would refuse.",
+    ],
+)
+def test_what_only_begins_like_a_refusal_is_a_response(text: str) -> None:
+    assert find_fault(text, "stop") == ""
+    assert parse_answer(text, "stop", "text", 1) == ([text], "")
+    assert parse_answer(f"{text}\n{GOOD}", "stop", "lines", 2) == ([text, GOOD], "")
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "faults"),
+    [
+        # Faults of the formats text, lines and json.
+        (GOOD, "stop", ("", "", "malformed")),
+        (GOOD, "error", ("error", "error", "error")),
+        (f'{{"response": "{GOOD}"}}', "error", ("error", "error", "error")),
+        (GOOD, "refusal", ("refusal", "refusal", "refusal")),
+        (GOOD, "content_filter", ("refusal", "refusal", "refusal")),
+        (REFUSED, "length", ("refusal", "refusal", "refusal")),
+        (GOOD, "length", ("cut_off", "cut_off", "cut_off")),
+        ("", "length", ("cut_off", "cut_off", "cut_off")),
+        ("", "stop", ("empty", "empty", "empty")),
+        (' \n\n "" \n', "stop", ("empty", "empty", "empty")),
+        ("---", "stop", ("", "malformed", "malformed")),
+        ("Here are three comments:", "stop", ("", "malformed", "malformed")),
+        (":)", "stop", ("", "", "malformed")),
+        ("👍", "stop", ("", "", "malformed")),
+        ('{"response": "One."}', "length", ("cut_off", "cut_off", "")),
+        ('{"response": "One.', "length", ("cut_off", "cut_off", "cut_off")),
+        ('{"response": ""}', "stop", ("", "", "empty")),
+        (f'{{"response": "{REFUSED}"}}', "stop", ("", "", "refusal")),
+        ('{"error": {"message": "Rate limit reached"}}', "stop", ("", "", "malformed")),
+        ('{"response": 5}', "stop", ("", "", "malformed")),
+        ('{"response_1": "One.", "response_2": null}', "stop", ("", "", "malformed")),
+        ('{"responses": ["One.", 2]}', "stop", ("", "", "malformed")),
+        ('{"responses": []}', "stop", ("", "", "malformed")),
+        ("[" * 100_000, "stop", ("", "", "malformed")),
+    ],
+)
+def test_an_answer_without_a_response_has_a_fault(text: str, finish_reason: str, faults: tuple[str, str, str]) -> None:
+    for format, fault in zip(("text", "lines", "json"), faults, strict=True):
+        responses, found = parse_answer(text, finish_reason, format, 3)
+        assert (found, bool(responses)) == (fault, not fault), format
+
+
+LISTS = {
+    "plain": "One.\nTwo!\nThree?",
+    "numbered": "1. One.\n2. Two!\n3. Three?",
+    "parentheses": "1) One.\n2) Two!\n(3) Three?",
+    "glued": "1.One.\n2.Two!\n3.Three?",
+    "bold numbers": "**1.** One.\n**2.** Two!\n**3.** Three?",
+    "words and numbers": "Response 1: One.\nResponse 2: Two!\nResponse 3: Three?",
+    "bullets": "- One.\n* Two!\n• Three?",
+    "dashes": "– One.\n— Two!\n+ Three?",  # noqa: RUF001
+    "quotes": '"One."\n“Two!”\n`Three?`',
+    "quotes behind numbers": '1. "One."\n2. "Two!"\n3. **Three?**',
+    "blank lines": "\n\n1. One.\n\n  2. Two!  \n\n3. Three?\n\n",
+    "rules": "1. One.\n---\n2. Two!\n***\n3. Three?",
+    "numbers alone": "1.\nOne.\n2.\nTwo!\n3.\nThree?",
+    "announced": "Here are three comments:\n\n1. One.\n2. Two!\n3. Three?",
+    "announced without a colon": "Sure!\n\n1. One.\n2. Two!\n3. Three?",
+    "announced in bold": "**Comments:**\nOne.\nTwo!\nThree?",
+    "announced twice": "Sure, here you are:\n\nNegative comments:\nOne.\nTwo!\nThree?",
+    "closed": "1. One.\n2. Two!\n3. Three?\n\nDo you want more of them?",
+    "code block": "```text\n1. One.\n2. Two!\n3. Three?\n```",
+    "code block of plain lines": "```\nOne.\nTwo!\nThree?\n```",
+    "line ends of Windows": "1. One.\r\n2. Two!\r\n3. Three?\r\n",
+    "too many": "One.\nTwo!\nThree?\nFour.",
+}
+
+
+@pytest.mark.parametrize("raw", LISTS.values(), ids=LISTS)
+def test_lines_are_read_however_they_are_listed(raw: str) -> None:
+    assert parse_answer(raw, "stop", "lines", 3) == (["One.", "Two!", "Three?"], "")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["3.5 stars for the screen", "2 batteries died", "10:30 and still no picture", "-10 degrees and it works"],
+        ["1995. What a year", "$20 too much", "#1 in my book", "*sigh* broke again"],
+        ["24. That is how many times I called.", "Never again.", "Good sound.", "Bad menus."],
+        ["It does one thing: nothing.", "My verdict:", "Too dear.", "OK :)"],
+    ],
+)
+def test_a_response_keeps_what_is_its_own(lines: list[str]) -> None:
+    assert parse_answer("\n".join(lines), "stop", "lines", 4)[0] == lines
+    numbered = "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
+    assert parse_answer(numbered, "stop", "lines", 4)[0] == lines
+
+
+@pytest.mark.parametrize(
+    ("raw", "texts"),
+    [
+        ("1. One.\n2. Two!\n3. Thr", ["One.", "Two!"]),
+        ("1. One.\n2. Two!\n", ["One.", "Two!"]),
+        ("One.\nTw", ["One."]),
+        ("Here are ten:\n1. One.\n2.", ["One."]),
+    ],
+)
+def test_of_lines_that_were_cut_off_the_complete_ones_are_kept(raw: str, texts: list[str]) -> None:
+    assert parse_answer(raw, "length", "lines", 3) == (texts, "")
+
+
+def test_what_is_refused_or_empty_among_several_is_left_out() -> None:
+    assert parse_answer(f"1. One.\n2. {REFUSED}\n3. Two!", "stop", "lines", 3) == (["One.", "Two!"], "")
+    raw = json.dumps({"response_1": "One.", "response_2": REFUSED, "response_3": ' "" ', "response_4": "Two!"})
+    assert parse_answer(raw, "stop", "json", 4) == (["One.", "Two!"], "")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        '{"response_1": "One.", "response_2": "Two!"}',
+        '{"response_1": "One.", "response_2": "Two!", "note": 3}',
+        '{"responses": ["One.", "Two!"]}',
+        '["One.", "Two!"]',
+        '```json\n{"response_1": "One.", "response_2": "Two!"}\n```',
+        'Here you are: {"response_1": "\\"One.\\"", "response_2": "Two!\\n"} I hope that it helps.',
+    ],
+)
+def test_json_is_read_in_the_shapes_that_models_write(raw: str) -> None:
+    assert parse_answer(raw, "stop", "json", 2) == (["One.", "Two!"], "")
+
+
+PIECES = [
+    "1. ",
+    "\n",
+    "\n\n",
+    "- ",
+    ":",
+    '"',
+    "{",
+    "}",
+    "[",
+    '{"response": ',
+    '"response_1"',
+    ",",
+    "One.",
+    REFUSED,
+    "```",
+]
+TEXTS = st.one_of(st.text(), st.lists(st.sampled_from([*PIECES, "\ud83d", "\u2028", "&lt;"])).map("".join))
+REASONS = st.sampled_from(["stop", "length", "error", "refusal", "content_filter", "", "tool_calls"])
+
+
+@settings(max_examples=300)
+@given(TEXTS, REASONS, st.sampled_from(["text", "lines", "json"]), st.integers(1, 4))
+@example("One.\u2028Two!\x85Three?", "stop", "lines", 2)
+@example('{"response": "\\ud83d"}', "stop", "json", 1)
+def test_any_text_gives_responses_or_a_fault(raw: str, finish_reason: str, format: str, responses: int) -> None:
+    texts, fault = parse_answer(raw, finish_reason, format, responses)
+    assert fault in ("", "error", "refusal", "cut_off", "empty", "malformed")
+    assert bool(texts) == (fault == "")
+    assert len(texts) <= responses
+    for text in texts:
+        assert fold_text(text)
+        assert text.splitlines() == [text]
+        assert text == " ".join(text.split())
+        assert text.encode()
+    if finish_reason in ("error", "refusal", "content_filter"):
+        assert texts == []
+
+
+WORDS = st.lists(st.from_regex(r"[A-Za-z][a-z']{0,8}", fullmatch=True), min_size=1, max_size=6).map(" ".join)
+
+
+@given(st.lists(WORDS.map(lambda words: f"So {words}."), min_size=1, max_size=6), st.sampled_from(["lines", "json"]))
+def test_an_answer_that_shows_the_form_is_read_back(texts: list[str], format: str) -> None:
+    answer = build_answer(texts, format)
+    assert parse_answer(answer, "stop", format, len(texts)) == ([clean_text(text) for text in texts], "")
+
+
+@given(st.integers(1, 100))
+def test_the_schema_asks_for_what_is_read(responses: int) -> None:
+    described = build_response_format(responses)["json_schema"]
+    schema = described["schema"]
+    answer = json.dumps({key: f"So {number}." for number, key in enumerate(schema["properties"])})
+    assert parse_answer(answer, "stop", "json", responses)[0] == [f"So {number}." for number in range(responses)]
+    # What strict mode asks of a schema, here and at Azure.
+    assert described["strict"] is True
+    assert schema["required"] == list(schema["properties"])
+    assert schema["additionalProperties"] is False
+    assert set(json.dumps(schema).split('"')).isdisjoint({"minItems", "maxItems", "pattern", "minLength"})
+    assert len(schema["properties"]) == responses <= 100

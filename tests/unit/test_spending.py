@@ -1,0 +1,106 @@
+"""Limits in dollars and requests, against a real server: they are used up, and never passed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from amalgam.errors import BudgetError
+from amalgam.llm.client import send_requests
+from amalgam.llm.endpoint import Endpoint, Limits
+from amalgam.llm.journal import Journal, open_journal
+from amalgam.llm.prices import Price
+from amalgam.llm.request import Answer
+from amalgam.llm.tokens import bound_tokens
+from tests.pipeline.server import Fault, StubServer
+from tests.unit.sending import check_rows, make_request, send
+
+PRICE = Price(1000.0, 10_000.0)  # 0.001 and 0.01 US dollars a token
+
+
+@pytest.fixture
+def server() -> Iterator[StubServer]:
+    server = StubServer()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with open_journal(tmp_path / "journal.sqlite", print) as journal:
+        yield journal
+
+
+@pytest.mark.parametrize(("limit", "sent"), [(0, 0), (1, 1), (7, 7), (20, 20)])
+def test_no_more_requests_are_sent_than_allowed(limit: int, sent: int, server: StubServer, journal: Journal) -> None:
+    if sent < 20:
+        with pytest.raises(BudgetError, match=rf"`llm.max_requests: {limit}` is reached: .+, {20 - sent} are left"):
+            send(20, server, journal, max_requests=limit)
+    else:
+        send(20, server, journal, max_requests=limit)
+    assert len(server.log.arrived) == sent
+    send(20, server, journal)
+    check_rows(20, server, journal)
+
+
+def test_tries_count_as_requests(server: StubServer, journal: Journal) -> None:
+    server.fault = Fault(500, after=2, times=2)
+    with pytest.raises(BudgetError, match="4 answers of this run are kept, 16 are left"):
+        send(20, server, journal, max_requests=6)
+    assert len(server.log.arrived) == 6
+    server.fault = Fault(500, times=1)
+    endpoint = Endpoint(server.url, "served", "k")
+    groups = [[make_request(number)] for number in range(50, 53)]
+    assert send_requests(groups, endpoint, journal, print, limits=Limits(), notify=print) == 4
+
+
+def count_cost(answers: list[Answer]) -> float:
+    return sum(answer.cost_usd or 0.0 for answer in answers)
+
+
+def test_each_answer_carries_its_cost(server: StubServer, journal: Journal) -> None:
+    answers = send(4, server, journal, price=PRICE)
+    assert {answer.cost_usd for answer in answers} == {PRICE.cost(8, 9)} == {0.098}
+    assert journal.read_spending() == pytest.approx(count_cost(answers))
+    assert {answer.cost_usd for answer in send(6, server, journal)} == {None}
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_budget_is_used_but_never_passed(concurrency: int, server: StubServer, journal: Journal) -> None:
+    server.delay = 0.01
+    # What a request costs at most: 0.059 for its prompt (43 or 46 bytes), 0.05 for its answer, which is longer here.
+    with pytest.raises(BudgetError, match=r"`llm.budget_usd: 1` is reached: 0.\d+ US dollars are spent, and the next"):
+        send(40, server, journal, price=PRICE, budget_usd=1.0, concurrency=concurrency)
+    spent = journal.read_spending()
+    assert 1.0 - 0.112 < spent <= 1.0
+    assert spent == pytest.approx(len(server.log.answered) * 0.098)
+    # The budget is that of the journal: another run does not begin anew.
+    with pytest.raises(BudgetError, match="0 answers of this run are kept"):
+        send(40, server, journal, price=PRICE, budget_usd=1.0)
+    # Raised by just what the rest costs, and by what is set aside for the last one above that.
+    send(40, server, journal, price=PRICE, budget_usd=40 * 0.098 + 0.02)
+    check_rows(40, server, journal)
+
+
+def test_a_budget_that_is_met_exactly_is_enough(server: StubServer, journal: Journal) -> None:
+    most = PRICE.cost(*bound_tokens(make_request(0)))
+    send(1, server, journal, price=PRICE, budget_usd=most)
+    assert journal.read_spending() == pytest.approx(0.098)
+    most = PRICE.cost(*bound_tokens(make_request(1)))
+    with pytest.raises(BudgetError):
+        send(2, server, journal, price=PRICE, budget_usd=0.098 + most - 1e-6)
+    send(2, server, journal, price=PRICE, budget_usd=0.098 + most)
+
+
+def test_a_request_that_timed_out_counts_as_spent(server: StubServer, journal: Journal) -> None:
+    server.delay = 0.3
+    with pytest.raises(BudgetError, match=r"is reached: 0.109000 US dollars are spent"):
+        send(1, server, journal, price=PRICE, budget_usd=0.15, timeout=0.1, retries=9)
+    assert len(server.log.arrived) <= 1  # it is logged when its answer is ready
+
+
+def test_a_budget_without_a_price_is_told_before_anything_is_sent(server: StubServer, journal: Journal) -> None:
+    with pytest.raises(BudgetError, match=r"no price of `llm.model` is known: add it to data/prices.yaml"):
+        send(1, server, journal, budget_usd=1.0)
+    assert not server.log.arrived

@@ -1,0 +1,171 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amalgam.errors import DataError
+from amalgam.synthesis.templates import load_template
+
+ROOT = Path(__file__).parents[2]
+VALUES: dict[str, Any] = {
+    "title": "Is it good?",
+    "response": "comment",
+    "scenario": "A guest was asked.",
+    "question": "",
+    "persona": "a guest",
+    "label": {"name": "mixed view", "definition": "It is mixed.", "examples": ["So so."]},
+    "other_labels": [{"name": "good", "definition": "It is good.", "examples": ["Good."]}],
+    "shots": [{"id": "a", "text": "Well.", "question": ""}],
+    "other_shots": [{"id": "b", "text": "Great.", "question": "", "label": "good"}],
+    "example_answers": ["Well."],
+    "attributes": {"length": "a few words"},
+    "attribute_sentences": ["Length: a few words."],
+    "responses": 1,
+    "format": "text",
+    "answer_form": "Answer with the comment alone.",
+}
+
+
+def render(tmp_path: Path, text: str, **values: Any) -> list[dict[str, str]]:
+    (tmp_path / "own.j2").write_text(text, encoding="utf-8")
+    return load_template("own", [tmp_path]).render({**VALUES, **values})
+
+
+def fail(tmp_path: Path, text: str) -> str:
+    with pytest.raises(DataError) as caught:
+        render(tmp_path, text)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'own.j2'}")
+    assert "\n" not in message
+    return message.removeprefix(f"{tmp_path / 'own.j2'}").removeprefix(", ")
+
+
+def test_call_blocks_become_turns(tmp_path: Path) -> None:
+    text = """{# A comment says nothing. #}
+{% set greeting = "Hello" %}
+{% macro ask(what) %}
+What about {{ what }}?
+{% endmacro %}
+{% call system() %}
+  {{ greeting }}, {{ persona }}.
+{% endcall %}
+
+{% for shot in shots %}
+  {% call user() %}{{ ask("bread") }}{% endcall %}
+  {% call assistant() %}{{ shot.text }}{% endcall %}
+{% endfor %}
+{% if question %}{% call user() %}{{ question }}{% endcall %}{% endif %}
+{% call user() %}
+
+  One.
+
+  {% if shots | length == 1 %}
+Two.
+  {% endif %}
+{% endcall %}
+"""
+    assert render(tmp_path, text) == [
+        {"role": "system", "content": "Hello, a guest."},
+        {"role": "user", "content": "What about bread?"},
+        {"role": "assistant", "content": "Well."},
+        {"role": "user", "content": "One.\n\nTwo."},
+    ]
+
+
+def test_a_turn_without_text_is_left_out(tmp_path: Path) -> None:
+    text = "{% call system() %} {{ question }}\n{% endcall %}{% call user() %}Write.{% endcall %}"
+    assert [turn["role"] for turn in render(tmp_path, text)] == ["user"]
+
+
+MARKUP = ["{% endcall %}", "{{ persona }}", "{# x #}", "<|im_end|>", "</s>", "<b>", "&amp;", '"', "\\n", "{", "%}", "é"]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from([*MARKUP, " a "]), min_size=1).map("".join))
+def test_data_that_looks_like_markup_stays_data(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    source = "{% call assistant() %}{{ shots[0].text }}{% endcall %}{% call user() %}[{{ persona }}]{% endcall %}"
+    turns = render(tmp_path_factory.getbasetemp(), source, shots=[{"text": f"({text})"}], persona=text)
+    assert [turn["content"] for turn in turns] == [f"({text})", f"[{text}]"]
+
+
+USER = "{% call user() %}Write.{% endcall %}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        # Text outside of the turns, wherever it stands.
+        (USER + "\n\nHello", "line 4: text stands outside of the turns: put it into `{% call user() %}` …"),
+        (USER + "{% if question %}\n\nHello\n{% endif %}", "line 4: text stands outside"),
+        (USER + "{% for shot in shots %}\n{{ shot.text }}\n{% endfor %}", "line 3: text stands outside"),
+        (USER + "{% macro a() %}x{% endmacro %}\n{% call a() %}y{% endcall %}", "line 3: text stands outside"),
+        (USER + "{{ user() }}", "line 2: text stands outside"),
+        ("{% call user() %}\n{% call system() %}x{% endcall %}\n{% endcall %}", "line 2: a turn cannot stand within"),
+        ("{% macro a() %}\n{% call user() %}x{% endcall %}{% endmacro %}", "line 2: a turn cannot stand within"),
+        # Syntax.
+        ("{% call user() %}\n{{ persona }\n{% endcall %}", "line 2: unexpected '}'"),
+        ("{% call user() %}Write.", "line 1: Unexpected end of template."),
+        ("{% call user() %}\n{{ persona | shout }}{% endcall %}", "line 2: No filter named 'shout'."),
+        # Names that are not there.
+        ("{% call user() %}\nOh\n{{ person }}{% endcall %}", "line 3: 'person' is undefined; a template knows title, "),
+        ("{% call user() %}\n{{ label.title }}{% endcall %}", "line 2: 'dict object' has no attribute 'title'"),
+        ("{% call robot() %}x{% endcall %}", "line 1: text stands outside"),
+        # What cannot be worked out.
+        ("{% call user() %}\n{{ 1 / 0 }}{% endcall %}", "line 2: division by zero"),
+        ("{% call user() %}\n{{ persona + 1 }}{% endcall %}", "line 2: can only concatenate str"),
+        ("{% macro a() %}{{ a() }}{% endmacro %}{% call user() %}{{ a() }}{% endcall %}", "line 1: maximum recursion"),
+        ("{% call user() %}\n{{ user() }}{% endcall %}", "line 2: a turn is written as `{% call user() %}` … `{% end"),
+        # What the sandbox forbids, and what would make equal data give other prompts.
+        ("{% call user() %}\n{{ persona.__class__ }}{% endcall %}", "line 2: access to attribute '__class__' of 'str'"),
+        (
+            "{% call user() %}{{ shots.append(1) }}{% endcall %}",
+            "line 1: access to attribute 'append' of 'list' object",
+        ),
+        ("{% call user() %}{{ range(999999) }}{% endcall %}", "line 1: Range too big."),
+        ("{% call user() %}{{ shots | random }}{% endcall %}", "line 1: No filter named 'random'."),
+        ("{% call user() %}{{ lipsum() }}{% endcall %}", "line 1: 'lipsum' is undefined"),
+        (USER + "{% include 'chat.j2' %}", "line 2: a template cannot use other files"),
+        ("{% extends 'chat.j2' %}", "line 1: a template cannot use other files"),
+        ("{% call user() %}\n{% import 'a' as a %}{% endcall %}", "line 2: a template cannot use other files"),
+        # What no endpoint would answer.
+        ("", ": the last turn must be the user's"),
+        (USER + "{% call assistant() %}Well.{% endcall %}", ": the last turn must be the user's"),
+    ],
+)
+def test_a_faulty_template_is_named_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    message = fail(tmp_path, text)
+    assert message.startswith(words), message
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+    (tmp_path / "own.j2").write_bytes(b"\xff")
+    with pytest.raises(DataError, match=r"own\.j2 is not text in UTF-8"):
+        load_template("own", [tmp_path])
+
+
+def test_the_task_s_own_template_comes_first(tmp_path: Path) -> None:
+    own, shared = tmp_path / "task", tmp_path / "shared"
+    for folder, name in ((own, "chat"), (shared, "chat"), (shared, "paper")):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.j2").write_text(f"{{% call user() %}}{folder.name}{{% endcall %}}", encoding="utf-8")
+    found = {name: load_template(name, [own, shared]).render(VALUES)[0]["content"] for name in ("chat", "paper")}
+    assert found == {"chat": "task", "paper": "shared"}
+
+
+def test_an_unknown_template_names_those_that_there_are(tmp_path: Path) -> None:
+    words = "there is no prompt template 'chta': set `prompts.template` in params.yaml to one of chat, paper, or write"
+    with pytest.raises(DataError, match=words) as caught:
+        load_template("chta", [tmp_path / "templates", ROOT / "data" / "templates"])
+    assert str(caught.value).endswith(str(tmp_path / "templates" / "chta.j2"))
+
+
+def test_the_readme_s_template_works(tmp_path: Path) -> None:
+    examples = re.findall(r"```jinja\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert examples
+    for example in examples:
+        system, user = render(tmp_path, example)
+        assert system["content"] == "You are a guest."
+        assert all(text in user["content"] for text in ("It is mixed.", "Well.", "Answer with the", "Length: "))
