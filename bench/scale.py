@@ -146,17 +146,16 @@ def run_stage(name: str, folder: Path) -> Run:
     return Run(time.monotonic() - start, usage.ru_maxrss / 1024)
 
 
-def measure_stages(responses: int, parent: Path | None) -> list[str]:
-    """Run the stages on so many responses; return a line of the table for each."""
+def measure_stages(responses: int, parent: Path | None) -> Iterator[str]:
+    """Run the stages on so many responses; yield a line of the table for each."""
     with tempfile.TemporaryDirectory(dir=parent) as temporary:
         folder = Path(temporary)
         set_up(folder, responses)
-        runs = {name: run_stage(name, folder) for name in ("curate", "mix")}
-        kept = read_json(folder / "data/curated/summary.json")["kept"]
-    return [
-        f"| `{name}` | {responses} | {kept} | {run.seconds:.0f} | {responses / run.seconds:.0f} | {run.peak:.0f} |"
-        for name, run in runs.items()
-    ]
+        for name in ("curate", "mix"):
+            run = run_stage(name, folder)
+            kept = read_json(folder / "data/curated/summary.json")["kept"]
+            rate = responses / run.seconds
+            yield f"| `{name}` | {responses} | {kept} | {run.seconds:.0f} | {rate:.0f} | {run.peak:.0f} |"
 
 
 if __name__ == "__main__":
@@ -166,4 +165,5 @@ if __name__ == "__main__":
     args = parser.parse_args()
     print("| stage | responses | kept | seconds | responses/s | peak memory, MiB |\n|---|---|---|---|---|---|")
     for count in (args.responses // 10, args.responses):
-        print("\n".join(measure_stages(count, args.folder)), flush=True)
+        for row in measure_stages(count, args.folder):
+            print(row, flush=True)

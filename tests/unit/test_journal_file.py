@@ -112,6 +112,33 @@ def test_a_change_that_ends_after_the_file_was_moved_aside_is_made_again(path: P
         assert journal.find(["f" * 64]) == {"f" * 64: ANSWERS[0]}
 
 
+def look_after_repair(connection: sqlite3.Connection, path: Path, said: list[str]) -> int:
+    if not said:
+        said.append(run_opener(path))
+    found: int = connection.execute("SELECT count(*) FROM answers INDEXED BY sqlite_autoindex_answers_1").fetchone()[0]
+    return found
+
+
+def test_damage_that_another_process_has_repaired_meanwhile_is_not_repaired_again(path: Path) -> None:
+    said: list[str] = []
+    overwrite(path, find_page(path, 10, bytes.fromhex(min(KEYS))), bytes(PAGE))
+    file = JournalFile(path, pytest.fail, wait=5)
+    assert file.read(look_after_repair, path, said) == COUNT
+    file.close()
+    assert "was damaged" in said[0]
+    assert not Path(f"{path}.damaged-2").exists()
+
+
+def read_settings(connection: sqlite3.Connection) -> list[object]:
+    return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "fullfsync")]
+
+
+def test_what_is_recorded_survives_a_power_failure(path: Path) -> None:
+    file = JournalFile(path, pytest.fail, wait=5)
+    assert file.read(read_settings) == ["wal", 2, 1]  # 2 is FULL: a commit waits for the disk
+    file.close()
+
+
 def test_a_journal_that_is_locked_gives_one_sentence(path: Path) -> None:
     new = [(Request("r", "m", {}, 0), ANSWERS[1])]
     with open_journal(path, pytest.fail, wait=0.05) as journal:

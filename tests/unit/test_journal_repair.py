@@ -193,6 +193,34 @@ def test_a_torn_log_costs_only_what_was_in_the_tear(tear: str, tmp_path: Path) -
     assert Path(f"{copy}.damaged-1-wal").read_bytes() == torn
 
 
+def test_a_log_is_saved_with_its_damaged_file(tmp_path: Path) -> None:
+    path, copy, notices = tmp_path / "journal.sqlite", tmp_path / "copy.sqlite", []
+    with open_journal(path, pytest.fail) as journal:
+        fill(journal)
+        shutil.copyfile(f"{path}-wal", f"{copy}-wal")
+    copy.write_bytes(b"no database")
+    log = Path(f"{copy}-wal").read_bytes()
+    assert len(read_saved(copy, notices)) == COUNT
+    assert f"{COUNT} answers could be saved into a new one" in notices[0]
+    assert Path(f"{copy}.damaged-1").read_bytes() == b"no database"
+    assert Path(f"{copy}.damaged-1-wal").read_bytes() == log
+
+
+def test_a_log_that_cannot_be_read_is_said_once(tmp_path: Path) -> None:
+    path, copy, notices = tmp_path / "journal.sqlite", tmp_path / "copy.sqlite", []
+    with open_journal(path, pytest.fail) as journal:
+        fill(journal)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint")
+        shutil.copyfile(path, copy)
+        Path(f"{copy}-wal").write_bytes(b"noise" * 9999)
+    for _ in range(2):
+        with open_journal(copy, notices.append) as journal:
+            assert journal.count_missing(KEYS) == 0
+    assert len(notices) == 1
+    assert "was torn: 0 answers could be saved from behind the tear" in notices[0]
+
+
 def test_a_log_without_its_file_is_read(tmp_path: Path) -> None:
     path, copy, notices = tmp_path / "journal.sqlite", tmp_path / "copy.sqlite", []
     with open_journal(path, pytest.fail) as journal:

@@ -1,4 +1,4 @@
-"""The README names only what exists."""
+"""README and docs name only what exists."""
 
 import re
 import subprocess
@@ -7,20 +7,25 @@ from pathlib import Path
 
 from amalgam.params import list_tracked_keys
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+TEXT = "\n".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))])
 
 
 def test_its_params_exist() -> None:
-    readme = README.read_text(encoding="utf-8")
-    named = set(re.findall(r"-S ([\w.]+)=", readme))
+    named = set(re.findall(r"-S ([\w.]+)=", TEXT))
     assert named
     assert named <= set(list_tracked_keys())
 
 
 def test_its_commands_are_known() -> None:
-    readme = README.read_text(encoding="utf-8")
     script = "from typer.main import get_command; from amalgam.cli import app; print(*get_command(app).commands)"
     known = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    named = set(re.findall(r"^\s*(?:\$ )?amalgam (\w+)", readme, re.MULTILINE))
+    named = set(re.findall(r"^\s*(?:\$ )?amalgam (\w+)", TEXT, re.MULTILINE))
     assert named
     assert named <= set(known)
+
+
+def test_its_links_lead_somewhere() -> None:
+    links = set(re.findall(r"\]\(((?!https?:)[^)#]+)\)", TEXT))
+    assert links
+    assert all((ROOT / link).is_file() for link in links)

@@ -162,8 +162,8 @@ def test_an_unknown_template_names_those_that_there_are(tmp_path: Path) -> None:
     assert str(caught.value).endswith(str(tmp_path / "templates" / "chta.j2"))
 
 
-def test_the_readme_s_template_works(tmp_path: Path) -> None:
-    examples = re.findall(r"```jinja\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_template_of_the_documentation_works(tmp_path: Path) -> None:
+    examples = re.findall(r"```jinja\n(.*?)```", (ROOT / "docs/prompts.md").read_text(encoding="utf-8"), re.DOTALL)
     assert examples
     for example in examples:
         system, user = render(tmp_path, example)

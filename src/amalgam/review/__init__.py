@@ -1,0 +1,1 @@
+"""What a change did: two revisions against each other, row by row."""
