@@ -1,5 +1,6 @@
 """Measure every model on the human-coded test rows, and write the metrics that Git tracks."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from amalgam.evaluation.predictions import build_predictions, read_predictions, 
 from amalgam.evaluation.speed import measure_speed
 from amalgam.files import read_json, write_json, write_text
 from amalgam.params import Params
-from amalgam.rows import read_rows
+from amalgam.rows import iterate_rows, read_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.scoring import score_rows
 
@@ -83,7 +84,7 @@ def write_plots(actual: Ints, stacks: dict[str, Floats], seeds: list[int], label
 def write_counts() -> None:
     """Write what earlier stages counted; they keep it in cached outputs, where Git does not see it."""
     prepared, baselines = read_json(PREPARED / "summary.json"), read_json(BASELINES / "summary.json")
-    mixed = read_rows(Path("data/mixed.csv"))["origin"].value_counts().sort_index()
+    mixed = Counter(row["origin"] for row in iterate_rows(Path("data/mixed.csv")))
     synthesis = {"synthesis": "data/curated", "judge": "data/judgements"}
     counts = {name: read_json(Path(folder) / "summary.json") for name, folder in synthesis.items()}
     runs = {model: read_json(folder / "summary.json") for model, folder in TRAINED.items()}
@@ -91,7 +92,7 @@ def write_counts() -> None:
     training = {
         model: {f"seed_{seed}": run for seed, run in summary["seeds"].items()} for model, summary in runs.items()
     }
-    write_json(METRICS / "data.json", drop_nulls(prepared | {"mixed": mixed.to_dict()}))
+    write_json(METRICS / "data.json", drop_nulls(prepared | {"mixed": dict(sorted(mixed.items()))}))
     write_json(METRICS / "synthetic.json", drop_nulls(counts | {"grader": baselines.get("llm_grader")}))
     write_json(METRICS / "training.json", drop_nulls({"training": training}))
 

@@ -9,11 +9,12 @@ from runtime import run_stage
 from amalgam.files import read_json, write_text
 from amalgam.params import Params, list_tracked_keys
 from amalgam.report.page import Content, build_page, load_library, pick_rows
-from amalgam.rows import read_rows
+from amalgam.rows import iterate_rows
 from amalgam.tasks.schema import load_task
 
 METRICS = Path("metrics")
 BASE = Path("models/base")
+CURATED = Path("data/curated")
 KEPT, REJECTED = 60, 40  # rows that the page shows of the pool
 
 
@@ -31,8 +32,8 @@ def main(params: Params, root: Path) -> None:
         labels={label.name: label.definition for label in task.labels},
         params=select_tracked(params),
         plots={name: read_plot(name) for name in ("roc", "calibration", "confusion", "training")},
-        kept=pick_rows(list_rows("synthetic"), "label", KEPT),
-        rejected=pick_rows(list_rows("rejects"), "reason", REJECTED),
+        kept=pick_rows(iterate_rows(CURATED / "synthetic.csv"), "label", KEPT),
+        rejected=pick_rows(iterate_rows(CURATED / "rejects.csv"), "reason", REJECTED),
         base_models={
             "Base model of the teacher": read_json(BASE / "encoder/amalgam.json"),
             "Language model": read_json(BASE / "llm/identity.json"),
@@ -60,10 +61,6 @@ def read_plot(name: str) -> list[dict[str, Any]]:
         METRICS / f"plots/{name}.csv", dtype=texts, na_values={"loss": "", "validation_loss": ""}, keep_default_na=False
     )
     return table.to_dict("records")
-
-
-def list_rows(name: str) -> list[dict[str, Any]]:
-    return read_rows(Path(f"data/curated/{name}.csv")).to_dict("records")
 
 
 if __name__ == "__main__":

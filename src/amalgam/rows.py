@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.files import _open_sibling as open_sibling
+from amalgam.files import open_sibling
 
 # Spreadsheets run a cell that begins so; an apostrophe in front makes it text, and is taken off again on reading.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")

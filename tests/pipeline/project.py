@@ -61,7 +61,9 @@ class Run:
     @property
     def messages(self) -> list[str]:
         """What stages said of their failure."""
-        return re.findall(rf"^(?:{'|'.join(STAGES)}): (?!\d+ (?:to do|of)).+", self.output, re.MULTILINE)
+        return re.findall(
+            rf"^(?:{'|'.join(STAGES)}): (?!\d+ (?:to do|of|requests to send)).+", self.output, re.MULTILINE
+        )
 
 
 @dataclass(frozen=True)

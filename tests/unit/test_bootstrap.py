@@ -1,5 +1,4 @@
 import math
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -11,10 +10,10 @@ from sklearn.metrics import roc_auc_score
 from amalgam.errors import DataError
 from amalgam.evaluation.bootstrap import (
     Estimate,
-    Resamples,
     draw_resamples,
     estimate_metrics,
     find_interval,
+    find_p_value,
     subtract_estimates,
     summarise_estimates,
 )
@@ -31,61 +30,117 @@ def draw_model(rng, actual, strengths, shared=0.8):
     return np.stack([1 - positive, positive], axis=2)
 
 
-@given(seed=st.integers(0, 1000), seeds=st.integers(1, 4), grouped=st.booleans())
-def test_resamples_hold_every_label_and_as_many_units_as_there_are(seed, seeds, grouped):
+def make_estimate(points, resampled, *, limits=(0.0, 1.0), independent=1000.0):
+    return Estimate(np.asarray(points, dtype=float), np.asarray(resampled, dtype=float), independent, limits)
+
+
+@given(seed=st.integers(0, 1000), grouped=st.booleans())
+def test_resamples_hold_every_label_and_as_many_units_as_there_are(seed, grouped):
     rng = np.random.default_rng(seed)
     actual = np.array([0, 0, 0, 0, 0, 0, 1, 2])
     groups = np.array([0, 0, 1, 1, 2, 2, 3, 3]) if grouped else None
-    resamples = draw_resamples(actual, groups, seeds=seeds, resamples=30, rng=rng)
+    resamples = draw_resamples(actual, groups, resamples=30, rng=rng)
     for index in range(3):
         assert (resamples.rows[:, actual == index].sum(axis=1) > 0).all()
-    assert (resamples.seeds.sum(axis=1) == max(1, seeds - 1)).all()
     assert (resamples.rows.sum(axis=1) == 8).all()
+    assert resamples.independent == (4 if grouped else 8)
     if grouped:
         assert (resamples.rows[:, 0::2] == resamples.rows[:, 1::2]).all()
 
 
-def test_draws_equal_scikit_learn_on_the_drawn_rows_and_seeds():
+def test_rows_of_unequal_groups_count_as_fewer_than_there_are_groups():
+    groups = np.array([0, 0, 0, 0, 0, 0, 1, 2])
+    resamples = draw_resamples(np.zeros(8, dtype=int), groups, resamples=3, rng=np.random.default_rng(1))
+    assert resamples.independent == pytest.approx(64 / 38)
+
+
+def test_values_equal_scikit_learn_on_the_drawn_rows():
     rng = np.random.default_rng(1)
     actual = np.arange(30) % 2
     probabilities = draw_model(rng, actual, [1.0, 0.5, 2.0])
-    resamples = draw_resamples(actual, None, seeds=3, resamples=5, rng=rng)
+    resamples = draw_resamples(actual, None, resamples=5, rng=rng)
     auc = estimate_metrics(actual, probabilities, resamples, ordinal=False)["auc"]
     assert auc.value == pytest.approx(np.mean([roc_auc_score(actual, seed[:, 1]) for seed in probabilities]))
     for number in range(5):
         rows = np.repeat(np.arange(30), resamples.rows[number].astype(int))
-        drawn = np.repeat(np.arange(3), resamples.seeds[number].astype(int))
-        expected = np.mean([roc_auc_score(actual[rows], probabilities[seed, rows, 1]) for seed in drawn])
-        assert auc.draws[number] == pytest.approx(expected)
+        expected = [roc_auc_score(actual[rows], seed[rows, 1]) for seed in probabilities]
+        assert auc.resampled[number] == pytest.approx(expected)
+
+
+def test_interval_of_rows_alone_by_hand():
+    estimate = make_estimate([0.8], 0.8 + 0.02 * np.resize([-1, 1], 100)[:, None])
+    error = 0.02 * math.sqrt(1000 / 999) * 1.9623  # the 97.5 % quantile of Student's t with 999 degrees of freedom
+    low, high = find_interval(estimate, 0.95)
+    for end, sign in ((low, -1), (high, 1)):
+        assert math.log(end / (1 - end)) == pytest.approx(math.log(4) + sign * error / 0.16, abs=1e-4)
+    assert 0.8 - low > high - 0.8
+
+
+def test_interval_of_seeds_alone_by_hand():
+    estimate = make_estimate([0.01, 0.02, 0.06], np.tile([0.01, 0.02, 0.06], (50, 1)), limits=(-1000.0, 1000.0))
+    half = 4.3027 * np.std([0.01, 0.02, 0.06], ddof=1) / math.sqrt(3)
+    assert find_interval(estimate, 0.95) == pytest.approx((0.03 - half, 0.03 + half), abs=1e-5)
+
+
+def test_what_seeds_have_in_common_and_what_they_have_not_is_counted_once():
+    rng = np.random.default_rng(2)
+    common, own = 0.03 * rng.normal(size=(20_000, 1)), 0.04 * rng.normal(size=(20_000, 4))
+    points = np.array([0.5, 0.54, 0.46, 0.5])
+    estimate = make_estimate(points, points + common + own, limits=(-1000.0, 1000.0))
+    rows, seeds = 0.03**2, points.var(ddof=1) / 4
+    factor = (rows * 1.9623 + seeds * 3.1824) / (rows + seeds)  # quantiles for 999 and for 3 degrees of freedom
+    low, high = find_interval(estimate, 0.95)
+    assert (high - low) / 2 == pytest.approx(factor * math.sqrt(rows + seeds), rel=0.02)
+
+
+@given(
+    value=st.floats(0.001, 0.999),
+    spread=st.floats(1e-6, 2),
+    confidence=st.floats(0.6, 0.999),
+    limits=st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (0.0, 2.0)]),
+)
+def test_intervals_hold_the_value_and_stay_within_the_limits(value, spread, confidence, limits):
+    low, high = limits
+    scaled = low + value * (high - low)
+    points = scaled + spread * np.array([-1, 0, 1])
+    ends = find_interval(make_estimate(points, np.tile(points, (5, 1)), limits=limits), confidence)
+    assert low <= ends[0] <= scaled + 1e-9
+    assert scaled - 1e-9 <= ends[1] <= high
+
+
+@given(seed=st.integers(0, 1000), confidence=st.floats(0.6, 0.999))
+def test_a_p_value_is_where_the_interval_begins_to_hold_zero(seed, confidence):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(0.03, 0.02, size=3)
+    difference = make_estimate(points, points + rng.normal(0, 0.02, size=(50, 1)), limits=(-1.0, 1.0), independent=30)
+    low, high = find_interval(difference, confidence)
+    p = find_p_value(difference)
+    assert 0 < p <= 1
+    assert (low > 0 or high < 0) == (p < 1 - confidence)
+
+
+def test_no_difference_has_p_1_and_a_sure_one_the_smallest():
+    none = make_estimate([0.0, 0.0], np.zeros((9, 2)), limits=(-1.0, 1.0))
+    sure = make_estimate([0.5], 0.5 + 1e-6 * np.resize([-1, 1], 10)[:, None], limits=(-1.0, 1.0))
+    assert (find_p_value(none), find_interval(none, 0.95)) == (1.0, (0.0, 0.0))
+    assert 0 < find_p_value(sure) < 1e-9
+    assert find_p_value(make_estimate([0.5], np.full((9, 1), 0.5), limits=(-1.0, 1.0))) == 0
 
 
 def test_a_model_without_seeds_counts_as_equal_for_each():
     rng = np.random.default_rng(2)
     actual = np.arange(40) % 2
     one = draw_model(rng, actual, [1.0])
-    resamples = draw_resamples(actual, None, seeds=3, resamples=50, rng=rng)
+    resamples = draw_resamples(actual, None, resamples=50, rng=rng)
     alone = estimate_metrics(actual, one, resamples, ordinal=False)
     thrice = estimate_metrics(actual, np.repeat(one, 3, axis=0), resamples, ordinal=False)
     difference = subtract_estimates(alone, thrice, ["auc", "quadratic_kappa"])
     assert list(difference) == ["auc"]
-    assert difference["auc"].value == pytest.approx(0)
-    assert difference["auc"].draws == pytest.approx(np.zeros(50))
-    with pytest.raises(ValueError, match="2 seeds, but 3 were drawn"):
-        estimate_metrics(actual, one.repeat(2, axis=0), resamples, ordinal=False)
-
-
-def test_interval_covers_the_true_auc_about_95_times_in_100():
-    rng = np.random.default_rng(3)
-    actual = np.arange(120) % 2
-    truth = NormalDist().cdf(1.2 / math.sqrt(2))
-    covered = 0
-    for _ in range(200):
-        probabilities = draw_model(rng, actual, [1.2, 1.2])
-        resamples = draw_resamples(actual, None, seeds=2, resamples=200, rng=rng)
-        low, high = find_interval(estimate_metrics(actual, probabilities, resamples, ordinal=False)["auc"].draws, 0.95)
-        covered += low <= truth <= high
-    # 200 trials at 95 % have a standard deviation of 1.5 points: three of them either way.
-    assert 0.905 <= covered / 200 <= 0.995
+    assert difference["auc"].points == pytest.approx(np.zeros(3))
+    assert difference["auc"].resampled == pytest.approx(np.zeros((50, 3)))
+    twice = estimate_metrics(actual, one.repeat(2, axis=0), resamples, ordinal=False)
+    with pytest.raises(ValueError, match="could not be broadcast"):
+        subtract_estimates(twice, thrice, ["auc"])
 
 
 def test_groups_that_depend_on_each_other_widen_the_interval():
@@ -95,21 +150,33 @@ def test_groups_that_depend_on_each_other_widen_the_interval():
     probabilities = draw_model(rng, np.arange(40) % 2, [1.0]).repeat(5, axis=1)
     widths = []
     for units in (None, groups):
-        resamples = draw_resamples(actual, units, seeds=1, resamples=400, rng=rng)
-        low, high = find_interval(estimate_metrics(actual, probabilities, resamples, ordinal=False)["auc"].draws, 0.95)
+        resamples = draw_resamples(actual, units, resamples=400, rng=rng)
+        low, high = find_interval(estimate_metrics(actual, probabilities, resamples, ordinal=False)["auc"], 0.95)
         widths.append(high - low)
     assert widths[1] / widths[0] == pytest.approx(math.sqrt(5), rel=0.2)
 
 
 def test_summary_leaves_out_what_is_not_defined():
-    draws = np.arange(101) / 100
     estimates = {
-        "auc": Estimate(float("nan"), draws),
-        "accuracy": Estimate(0.51239, draws),
-        "ece": Estimate(0.1, draws),
+        "auc": make_estimate([float("nan")], [[float("nan")]] * 3),
+        "accuracy": make_estimate([0.51239], [[0.51239]] * 3),
+        "ece": make_estimate([0.1], [[0.1]] * 3),
     }
     summary = summarise_estimates(estimates, 0.9)
-    assert summary == {"accuracy": 0.5124, "accuracy_low": 0.05, "accuracy_high": 0.95, "ece": 0.1}
+    assert summary == {"accuracy": 0.5124, "accuracy_low": 0.5124, "accuracy_high": 0.5124, "ece": 0.1}
+
+
+def test_metrics_know_their_limits():
+    actual, rng = np.arange(30) % 3, np.random.default_rng(6)
+    resamples = draw_resamples(actual, None, resamples=5, rng=rng)
+    measured = estimate_metrics(actual, rng.dirichlet(np.ones(3), size=(1, 30)), resamples, ordinal=True)
+    assert {name: estimate.limits for name, estimate in measured.items()} == {
+        **dict.fromkeys(["auc", "macro_f1", "accuracy", "ece"], (0.0, 1.0)),
+        **dict.fromkeys(["kappa", "quadratic_kappa"], (-1.0, 1.0)),
+        "brier": (0.0, 2.0),
+    }
+    differences = subtract_estimates(measured, measured, ["auc", "kappa"])
+    assert {name: estimate.limits for name, estimate in differences.items()} == {"auc": (-1, 1), "kappa": (-2, 2)}
 
 
 def make_estimates(seeds=3, *, grader=True):
@@ -175,9 +242,3 @@ def test_predictions_survive_the_file_and_are_put_in_order(tmp_path):
         read_predictions(path, ["yes", "no"])
     with pytest.raises(DataError, match="missing"):
         read_predictions(tmp_path / "none.csv", labels)
-
-
-def test_resamples_are_plain_values():
-    resamples = Resamples(np.ones((2, 3)), np.ones((2, 1)))
-    estimates = estimate_metrics(np.array([0, 1, 1]), np.eye(2)[[[0, 1, 0]]], resamples, ordinal=True)
-    assert estimates["accuracy"].draws == pytest.approx([2 / 3, 2 / 3])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from amalgam.llm.journal import Batch, open_journal
-from amalgam.llm.request import Answer
+from amalgam.llm.request import Answer, Request
 from tests.unit.journals import (
     ANSWERS,
     COUNT,
@@ -195,14 +195,20 @@ def test_a_torn_log_costs_only_what_was_in_the_tear(tear: str, tmp_path: Path) -
 
 def test_a_log_is_saved_with_its_damaged_file(tmp_path: Path) -> None:
     path, copy, notices = tmp_path / "journal.sqlite", tmp_path / "copy.sqlite", []
+    last = Request("r", "m", {}, 0)
     with open_journal(path, pytest.fail) as journal:
         fill(journal)
-        shutil.copyfile(f"{path}-wal", f"{copy}-wal")
-    copy.write_bytes(b"no database")
-    log = Path(f"{copy}-wal").read_bytes()
-    assert len(read_saved(copy, notices)) == COUNT
-    assert f"{COUNT} answers could be saved into a new one" in notices[0]
-    assert Path(f"{copy}.damaged-1").read_bytes() == b"no database"
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint")
+        journal.record([(last, Answer("only in the log", "stop", 0, 0))])
+        for name in ("", "-wal"):
+            shutil.copyfile(f"{path}{name}", f"{copy}{name}")
+    overwrite(copy, 0, bytes(100))
+    damaged, log = copy.read_bytes(), Path(f"{copy}-wal").read_bytes()
+    with open_journal(copy, notices.append) as journal:
+        assert journal.count_missing([*KEYS, last.key]) == 0
+    assert f"{COUNT + 1} answers could be saved into a new one" in notices[0]
+    assert Path(f"{copy}.damaged-1").read_bytes() == damaged
     assert Path(f"{copy}.damaged-1-wal").read_bytes() == log
 
 

@@ -53,6 +53,7 @@ def make_content(text="fine", **changes):
         synthetic={
             "synthesis": {
                 "completions": 3,
+                "responses": 3,
                 "kept": 1,
                 "rejected": {"empty": 2, "refusal": 0},
                 "kept_by_label": {"no": 1},

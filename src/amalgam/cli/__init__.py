@@ -65,6 +65,34 @@ def predict(
     run_predict(source, target, model, text_column=text_column, question_column=question_column)
 
 
+@app.command()
+def review(
+    base: Annotated[
+        str | None, typer.Argument(metavar="[BASE]", help="What the change is compared with.", show_default="main")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Argument(metavar="[HEAD]", help="What it leads to.", show_default="the workspace")
+    ] = None,
+    md: Annotated[bool, typer.Option("--md", help="Print Markdown for a pull request.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program: every row and number.")] = False,
+    fail_if_worse: Annotated[
+        str | None, typer.Option(metavar="MEASURE", help="Exit with code 1 if this became worse: student.auc.")
+    ] = None,
+) -> None:
+    """Say what a change did, and whether it is more than chance.
+
+    BASE and HEAD are branches, tags, commits or experiments of DVC. Compared
+    are params, stages, and the predictions for every test row that both have:
+    paired differences with intervals, and the rows that became right or wrong.
+    Predictions that are not in DVC's cache are fetched from its remote.
+
+    Example: amalgam review main --fail-if-worse student.auc
+    """
+    from amalgam.cli.review import run_review
+
+    run_review(Path(), base, head, as_markdown=md, as_json=json, fail_if_worse=fail_if_worse)
+
+
 @journal.callback(invoke_without_command=True)
 def show_by_default(context: typer.Context) -> None:
     """Look at the journal, and bring answers in and out of it.

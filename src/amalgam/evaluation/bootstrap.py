@@ -192,12 +192,12 @@ def _find_errors(estimate: Estimate) -> tuple[float, _Variances]:
 
 def _find_common_variance(resampled: Floats) -> float:
     """Return the mean covariance between two seeds' values over the resamples; with one seed, its variance."""
-    seeds = resampled.shape[1]
+    seeds = int(resampled.shape[1])
     if seeds == 1:
         return float(resampled.var())
     # The variance of a sum is that of its parts and twice each covariance.
-    together = float(resampled.sum(axis=1).var())
-    return (together - float(resampled.var(axis=0).sum())) / (seeds * (seeds - 1))
+    together, apart = resampled.sum(axis=1).var(), resampled.var(axis=0).sum()
+    return float(together - apart) / (seeds * (seeds - 1))
 
 
 def _find_quantile(variances: _Variances, tails: float) -> float:
@@ -205,7 +205,7 @@ def _find_quantile(variances: _Variances, tails: float) -> float:
     from scipy.special import stdtrit
 
     total = sum(variance for variance, _ in variances)
-    return float(sum(variance / total * stdtrit(freedom, 1 - tails / 2) for variance, freedom in variances))
+    return float(sum(-variance / total * stdtrit(freedom, tails / 2) for variance, freedom in variances))
 
 
 def _compare_quantile(tails: float, variances: _Variances, distance: float) -> float:

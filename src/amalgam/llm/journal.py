@@ -200,16 +200,16 @@ class Journal:
 
     def _keep_whole(self, rows: list[Row]) -> list[Row]:
         """Return the rows, less their number, that are whole; the others are removed, so that they are asked again."""
-        whole = [row[1:] for row in rows if is_whole(row[1:])]
-        if len(whole) < len(rows):
-            self._file.change(queries.delete_damaged, [row[0] for row in rows])
+        damaged = [row[1] for row in rows if not is_whole(row[1:])]
+        if damaged:
+            self._file.change(queries.delete_damaged, damaged)
             if not self._damage_is_said:
                 self._damage_is_said = True
                 self._file.notify(
                     f"some answers in the journal of LLM answers, {self._file.path}, are damaged: "
                     "they count as missing and will be asked again; check the disk"
                 )
-        return whole
+        return [row[1:] for row in rows if row[1] not in damaged]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from amalgam.errors import DataError
 from amalgam.llm.journal_queries import add_answers, add_setups, open_transaction, read_spending
-from amalgam.llm.journal_repair import Notify, prepare_file, repair_file, save_from_log
+from amalgam.llm.journal_repair import Notify, prepare_file, save_from_log, set_aside
 from amalgam.llm.journal_rows import APPLICATION, FIRST_FORM, SCHEMA, VERSION, convert_first_form
 
 Result = TypeVar("Result")
@@ -117,7 +117,6 @@ class JournalFile:
 
     def _connect(self, damaged: bool) -> sqlite3.Connection:
         if damaged or not self._connection or not self._is_in_place():
-            self.close()
             self._open(damaged)
         assert self._connection
         return self._connection
@@ -132,26 +131,32 @@ class JournalFile:
         lock = FileLock(self.path.with_name(self.path.name + ".lock"), timeout=_OPENING_WAIT)
         try:
             with lock:
-                prepare_file(self.path, self.notify)
                 # Another process may have repaired it meanwhile.
-                if (damaged and self._is_in_place()) or not self._open_file():
-                    repair_file(self.path, self.notify)
+                if damaged and self._connection and self._is_in_place():
+                    set_aside(self.path)
+                self.close()
+                prepare_file(self.path, self.notify)
+                if not self._open_file():
+                    prepare_file(self.path, self.notify)
                     if not self._open_file():
                         raise OSError("what is written there is damaged at once")
         except Timeout as error:
             raise TimeoutError(f"another process has been opening it for {_OPENING_WAIT:g} s") from error
 
     def _open_file(self) -> bool:
-        """Open the file if it is a journal and whole as far as one can see at once; say whether it is."""
+        """Open the file; one that is no journal or is damaged, as far as one sees at once, is set aside instead."""
         address = f"{self.path.as_uri()}?mode=rw"  # never makes a file
         connection = sqlite3.connect(address, self._wait, isolation_level=None, check_same_thread=False, uri=True)
         try:
             if self._prepare_connection(connection):
                 self._connection, self._identity = connection, _identify(self.path)
                 return True
+            set_aside(self.path)
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            if _get_code(error) in _TROUBLE:  # all else that goes wrong here is damage
+            # Of a damaged header or schema, SQLite only says that something is wrong.
+            if not _is_damage(error) and _get_code(error) != sqlite3.SQLITE_ERROR:
                 raise
+            set_aside(self.path)
         finally:
             if self._connection is not connection:
                 connection.close()

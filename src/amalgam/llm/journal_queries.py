@@ -65,18 +65,23 @@ def count_answers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
     return found
 
 
-def delete_damaged(connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
-    """Delete those of the rows that are damaged, and have all folders read in anew, since they may hold the answers.
+def delete_damaged(connection: sqlite3.Connection, keys: Sequence[bytes]) -> None:
+    """Delete damaged answers, and have all folders read in anew, since they may hold them.
+
+    Args:
+        connection: to the file.
+        keys: under which damaged answers were found.
 
     Raises:
-        DamagedIndexError: a row is whole after all, so the index has led to it by a damaged key.
+        DamagedIndexError: an answer is whole when it is read by its number, so the index of the keys is damaged.
     """
-    for number in numbers:
-        row = connection.execute(f"SELECT {_COLUMNS} FROM answers WHERE id = ?", [number]).fetchone()
-        if row and not is_whole(row):
-            connection.execute("DELETE FROM answers WHERE id = ?", [number])
-        elif row and connection.execute("SELECT id FROM answers WHERE key = ?", row[:1]).fetchone() != (number,):
+    for number, *row in select_answers(connection, keys):
+        if is_whole(row):
+            continue
+        stored = connection.execute(f"SELECT {_COLUMNS} FROM answers WHERE id = ?", [number]).fetchone()
+        if stored and is_whole(stored):
             raise DamagedIndexError
+        connection.execute("DELETE FROM answers WHERE id = ?", [number])
     connection.execute("DELETE FROM folders")
 
 

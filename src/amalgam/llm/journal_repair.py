@@ -25,41 +25,31 @@ _ANSWER, _SETUP, _BATCH = 11, 3, 4
 
 
 def prepare_file(path: Path, notify: Notify) -> None:
-    """Make a journal where there is none, or go on with a repair that was cut short."""
+    """Make a journal where there is none; where one was set aside, save into it what that one holds.
+
+    Raises:
+        OSError: there is no room for the file, or the disk fails; the one that was set aside is kept.
+        sqlite3.Error: the same.
+    """
     log = locate_log(path)
-    if _name_aside(path).exists():
-        repair_file(path, notify)
-    elif not path.exists() and log.exists() and log.stat().st_size:
+    if not path.exists() and log.exists() and log.stat().st_size:
         path.touch()  # the file is lost, but its last answers are in the log
-        repair_file(path, notify)
+        set_aside(path)
+    if _name_aside(path).exists():
+        _repair_file(path, notify)
     elif not path.exists():
         _discard(path, _SIDES)
         _build_file(path, None)
 
 
-def repair_file(path: Path, notify: Notify) -> None:
-    """Move a damaged journal aside, and put a new one in its place that holds every row that can still be read.
+def set_aside(path: Path) -> None:
+    """Move a damaged journal out of its place.
 
-    A process that still has the damaged file open finds that it is gone from its place, see `JournalFile`.
-
-    Raises:
-        OSError: there is no room for the new file, or the disk fails; the damaged file is kept.
-        sqlite3.Error: the same.
+    A connection to it should still be open: closed in its place, it would put the log into the damaged file and
+    delete it. A process that works on it finds that it is gone, see `JournalFile`.
     """
-    aside = _name_aside(path)
-    if not aside.exists():
-        path.replace(aside)
-    if not path.exists():
-        _move(path, aside, _SIDES)
-        _build_file(path, aside)
-    damaged = _name_damaged(path)
-    _move(aside, damaged, (*_SIDES, ""))
-    with closing(sqlite3.connect(path)) as connection:
-        (saved,) = connection.execute("SELECT count(*) FROM answers").fetchone()
-    notify(
-        f"the journal of LLM answers, {path}, was damaged: {_count(saved)} could be saved into a new one, "
-        f"the damaged file is now {damaged.name}, and only what is missing will be asked again"
-    )
+    path.replace(_name_aside(path))
+    _move(path, _name_aside(path), _SIDES)
 
 
 def save_from_log(connection: sqlite3.Connection, path: Path, notify: Notify) -> None:
@@ -82,6 +72,21 @@ def save_from_log(connection: sqlite3.Connection, path: Path, notify: Notify) ->
     notify(
         f"the log of the journal of LLM answers, {path}, was torn: {_count(saved)} could be saved from behind the "
         f"tear, a copy of the log is now {copy.name}, and only what is missing will be asked again"
+    )
+
+
+def _repair_file(path: Path, notify: Notify) -> None:
+    aside = _name_aside(path)
+    if not path.exists():
+        _move(path, aside, _SIDES)
+        _build_file(path, aside)
+    damaged = _name_damaged(path)
+    _move(aside, damaged, (*_SIDES, ""))
+    with closing(sqlite3.connect(path)) as connection:
+        (saved,) = connection.execute("SELECT count(*) FROM answers").fetchone()
+    notify(
+        f"the journal of LLM answers, {path}, was damaged: {_count(saved)} could be saved into a new one, "
+        f"the damaged file is now {damaged.name}, and only what is missing will be asked again"
     )
 
 

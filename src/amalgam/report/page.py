@@ -3,9 +3,11 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from operator import itemgetter
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -114,14 +116,16 @@ def load_library() -> str:
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
-def pick_rows(rows: Rows, column: str, limit: int) -> list[Mapping[str, Any]]:
-    """Pick up to `limit` rows, taking turns between the values of `column`, in their order."""
-    turns: dict[Any, int] = {}
-    ranked = []
+def pick_rows(rows: Iterable[Mapping[str, Any]], column: str, limit: int) -> list[Mapping[str, Any]]:
+    """Pick up to `limit` rows, taking turns between the values of `column`, in their order; streams."""
+    turns: Counter[Any] = Counter()
+    ranked: list[tuple[int, int, Mapping[str, Any]]] = []
     for place, row in enumerate(rows):
-        turns[row[column]] = turns.get(row[column], 0) + 1
-        ranked.append((turns[row[column]], place))
-    return [rows[place] for place in sorted(place for _, place in sorted(ranked)[:limit])]
+        turns[row[column]] += 1
+        if turns[row[column]] <= limit:
+            ranked.append((turns[row[column]], place, row))
+    chosen = sorted(ranked, key=itemgetter(0, 1))[:limit]
+    return [row for _, _, row in sorted(chosen, key=itemgetter(1))]
 
 
 def _tabulate_results(content: Content) -> list[tables.Table]:

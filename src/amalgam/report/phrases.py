@@ -30,6 +30,7 @@ METRIC_NAMES = {
 }
 REASON_NAMES = {
     "empty": "Empty",
+    "malformed": "Not in the format that was asked for",
     "cut_off": "Cut off at the token limit",
     "refusal": "Refusal",
     "error": "Error of the endpoint",

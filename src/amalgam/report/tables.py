@@ -105,7 +105,7 @@ def tabulate_curation(curation: Numbers) -> Table:
         ("Kept", curation["kept"]),
         *((REASON_NAMES.get(reason, reason), count) for reason, count in rejected if count),
     ]
-    return _tabulate_shares("What became of the LLM's responses", "Outcome", found, curation["completions"])
+    return _tabulate_shares("What became of the LLM's responses", "Outcome", found, curation["responses"])
 
 
 def tabulate_kept(curation: Numbers) -> Table:

@@ -75,13 +75,8 @@ def compare_stages(old: Revision, new: Revision) -> list[StageChange]:
 
 def find_stale_params(revision: Revision) -> dict[str, list[str]]:
     """Return, by stage, the params that it ran with and that have another value in params.yaml now."""
-    current = {**flatten(revision.params), **revision.params}
     stale = {
-        name: [
-            key
-            for key, value in stage.get("params", {}).get("params.yaml", {}).items()
-            if _look_up(revision.params, key, current) != value
-        ]
+        name: [key for key, value in _index_part(stage, "params").items() if _look_up(revision.params, key) != value]
         for name, stage in revision.stages.items()
         if name.split("@")[0] in revision.pipeline  # dvc.lock keeps stages that are gone
     }
@@ -99,8 +94,8 @@ def list_usage(revision: Revision) -> list[Usage]:
         }
         requests = next((numbers[name] for name in _REQUESTS if name in numbers), None)
         if requests is not None:
-            tokens = [int(numbers.get(f"{kind}_tokens", 0)) for kind in ("prompt", "completion")]
-            usages.append(Usage(work, int(requests), *tokens, numbers.get("cost_usd")))
+            prompt, completion = (int(numbers.get(f"{kind}_tokens", 0)) for kind in ("prompt", "completion"))
+            usages.append(Usage(work, int(requests), prompt, completion, numbers.get("cost_usd")))
     return usages
 
 
@@ -115,11 +110,9 @@ def _index_part(stage: Mapping[str, Any], part: str) -> dict[str, Any]:
     return {entry["path"]: entry.get("md5") for entry in stage.get(part, [])}
 
 
-def _look_up(params: Mapping[str, Any], key: str, flat: Mapping[str, Any]) -> Any:
-    """Return a param or a whole section by its dotted name."""
-    if key in flat:
-        return flat[key]
+def _look_up(params: Mapping[str, Any], key: str) -> Any:
+    """Return a param, or a whole section of them, by its dotted name."""
     value: Any = params
     for name in key.split("."):
-        value = value.get(name, _ABSENT) if isinstance(value, dict) else _ABSENT
+        value = value.get(name, _ABSENT) if isinstance(value, Mapping) else _ABSENT
     return value

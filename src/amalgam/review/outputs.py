@@ -17,6 +17,7 @@ from amalgam.rows import read_rows
 
 PREDICTIONS, PREPARED = "data/predictions", "data/prepared"
 _TABLE = "predictions.csv"
+_SETS = ("test", "transfer_test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def read_outputs(project: Project, revision: Revision, notify: Callable[[str], N
         labels = [name.removeprefix("p_") for name in pd.read_csv(found, nrows=0).columns[4:]]
         table = read_predictions(found, labels)
         rows = {}
-        for name in sorted(table["set"].unique()):
+        for name in (name for name in _SETS if (table["set"] == name).any()):
             path = _find_file(project, revision, PREPARED, f"{name}.csv", Path(folder), notify)
             if path is None:
                 return None

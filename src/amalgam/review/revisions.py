@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from amalgam.errors import DataError
 
 WORKSPACE = "workspace"
@@ -167,15 +165,16 @@ def _read_metrics(name: str, files: Any, folder: str) -> dict[str, float]:
 
 def _read_yaml(name: str, files: Any, top: str, path: str) -> dict[str, Any]:
     """Read a mapping; a file that is not there is an empty one."""
+    from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
+
     full = posixpath.join(top, path)
     if not files.exists(full):
         return {}
     try:
         with files.open(full, "r", encoding="utf-8") as stream:
-            content = yaml.safe_load(stream)
-    except (ValueError, yaml.YAMLError) as error:
-        where = " ".join(str(error).split())
-        raise DataError(f"{path} of `{name}` is not valid YAML ({where}): mend it first") from error
+            content = parse_yaml(stream.read(), path)  # as DVC does: for others 5e-05 is a text
+    except (ValueError, YAMLFileCorruptedError) as error:
+        raise DataError(f"{path} of `{name}` is not valid YAML: `dvc status` says where") from error
     if content is not None and not isinstance(content, dict):
         raise DataError(f"{path} of `{name}` is not a mapping: mend it first")
     return content or {}
