@@ -27,12 +27,12 @@ import pandas as pd
 
 from amalgam.files import read_json
 from amalgam.llm.answering import cut_groups
-from amalgam.llm.client import send_requests
 from amalgam.llm.embedded import choose_slots, serve_model
 from amalgam.llm.endpoint import Endpoint, Limits
 from amalgam.llm.journal import open_journal
 from amalgam.llm.prices import FREE
 from amalgam.llm.request import Answer, Request
+from amalgam.llm.sending import send_requests
 from amalgam.llm.survey import survey_requests
 from amalgam.params import Params, load_params
 from amalgam.rows import read_rows

@@ -185,14 +185,14 @@ def test_equal_requests_are_sent_once(run: Run) -> None:
 
 
 def test_more_than_one_file_holds_go_out_in_several(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amalgam.llm.batch_submit.MOST_REQUESTS", 4)
+    monkeypatch.setattr("amalgam.llm.batch.submit.MOST_REQUESTS", 4)
     run.send(10)
     assert [content.count(b"\n") for content in run.server.uploads.values()] == [4, 4, 2]
     assert run.find(10) == list_texts(10)
 
 
 def test_files_are_cut_by_their_size_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amalgam.llm.batch_lines._MOST_BYTES", 600)
+    monkeypatch.setattr("amalgam.llm.batch.lines._MOST_BYTES", 600)
     run.send(5)
     assert [content.count(b"\n") for content in run.server.uploads.values()] == [2, 2, 1]
     assert max(map(len, run.server.uploads.values())) <= 600
@@ -297,7 +297,7 @@ def test_a_full_queue_is_given_smaller_batches_one_after_the_other(run: Run) -> 
 
 
 def test_a_queue_that_a_batch_of_one_s_own_fills_is_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amalgam.llm.batch_submit.MOST_REQUESTS", 4)
+    monkeypatch.setattr("amalgam.llm.batch.submit.MOST_REQUESTS", 4)
     run.server.queue = 5
     run.send(8)
     assert [content.count(b"\n") for content in run.server.uploads.values()] == [4, 4, 4]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from amalgam.errors import EndpointError
-from amalgam.llm.client import send_requests
 from amalgam.llm.endpoint import NO_KEY, Endpoint, Limits
 from amalgam.llm.journal import Journal, open_journal
 from amalgam.llm.request import Answer, Request
+from amalgam.llm.sending import send_requests
 
 Behaviour = Callable[["Handler", str], None]
 KEY = "sk-very-secret"

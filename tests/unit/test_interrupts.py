@@ -22,7 +22,7 @@ import resource
 import sys
 from pathlib import Path
 from amalgam.errors import AmalgamError
-from amalgam.llm.client import send_requests
+from amalgam.llm.sending import send_requests
 from amalgam.llm.endpoint import Endpoint, Limits
 from amalgam.llm.journal import open_journal
 from tests.unit.sending import make_groups, say

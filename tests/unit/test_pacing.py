@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amalgam.llm.pacing import AdaptiveLimit, Pace
+from amalgam.llm.sending.pacing import AdaptiveLimit, Pace
 
 # What happens next: a request is sent, or one of those in flight is answered, pushed back, or fails otherwise.
 EVENTS = st.lists(st.tuples(st.sampled_from(["send", "send", "answer", "push back", "fail"]), st.integers(0, 99)))

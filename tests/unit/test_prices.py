@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from amalgam.errors import DataError
 from amalgam.llm.prices import FREE, Price, load_prices
-from amalgam.llm.reply import read_answer
+from amalgam.llm.sending.reply import read_answer
 
 SHIPPED = Path(__file__).parents[2] / "data/prices.yaml"
 LIST = """\

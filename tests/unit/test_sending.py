@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from amalgam.errors import EndpointError
-from amalgam.llm.client import send_requests
 from amalgam.llm.endpoint import Endpoint, Limits
 from amalgam.llm.journal import Journal, open_journal
 from amalgam.llm.request import Answer, Request
+from amalgam.llm.sending import send_requests
 from tests.pipeline.server import BROKEN_JSON, Fault, Received, StubServer
 from tests.unit.sending import check_rows, make_groups, make_request, send
 

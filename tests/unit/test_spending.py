@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from amalgam.errors import BudgetError
-from amalgam.llm.client import send_requests
 from amalgam.llm.endpoint import Endpoint, Limits
 from amalgam.llm.journal import Journal, open_journal
 from amalgam.llm.prices import Price
 from amalgam.llm.request import Answer
+from amalgam.llm.sending import send_requests
 from amalgam.llm.tokens import bound_tokens
 from tests.pipeline.server import Fault, StubServer
 from tests.unit.sending import check_rows, make_request, send

@@ -11,12 +11,12 @@ from typing import Any
 
 from amalgam.errors import EndpointError
 from amalgam.llm.batch import check_no_batches, send_batches
-from amalgam.llm.client import send_requests
 from amalgam.llm.embedded import choose_slots, serve_model
 from amalgam.llm.endpoint import NO_KEY, Endpoint, Limits
 from amalgam.llm.journal import Journal, lock_sending, open_journal
 from amalgam.llm.prices import FREE, load_prices
 from amalgam.llm.request import Answer, Request
+from amalgam.llm.sending import send_requests
 from amalgam.llm.survey import Survey, iterate_missing, survey_requests
 from amalgam.params import Llm
 from amalgam.progress import show_progress

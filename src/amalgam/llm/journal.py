@@ -161,9 +161,10 @@ class Journal:
         last = b""
         while rows := self._file.read(queries.select_page, last, _PAGE):
             whole = self._keep_whole(rows)
-            if len(whole) < len(rows):  # read them again: a repair may have saved more
-                continue
-            last = rows[-1][1]
+            if len(whole) < len(rows):  # a repair may have saved more
+                rows = self._file.read(queries.select_page, last, _PAGE)
+                whole = self._keep_whole(rows)
+            last = max(row[1] for row in rows) if rows else last
             setups = self._file.read(queries.select_setups, {row[1] for row in whole})
             for row in whole:
                 yield build_line(row, *setups.get(row[1], ("", None)))
@@ -200,7 +201,7 @@ class Journal:
 
     def _keep_whole(self, rows: list[Row]) -> list[Row]:
         """Return the rows, less their number, that are whole; the others are removed, so that they are asked again."""
-        damaged = [row[1] for row in rows if not is_whole(row[1:])]
+        damaged = [row for row in rows if not is_whole(row[1:])]
         if damaged:
             self._file.change(queries.delete_damaged, damaged)
             if not self._damage_is_said:
@@ -209,7 +210,7 @@ class Journal:
                     f"some answers in the journal of LLM answers, {self._file.path}, are damaged: "
                     "they count as missing and will be asked again; check the disk"
                 )
-        return [row[1:] for row in rows if row[1] not in damaged]
+        return [row[1:] for row in rows if row not in damaged]
 
 
 @contextmanager

@@ -65,23 +65,25 @@ def count_answers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
     return found
 
 
-def delete_damaged(connection: sqlite3.Connection, keys: Sequence[bytes]) -> None:
+def delete_damaged(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     """Delete damaged answers, and have all folders read in anew, since they may hold them.
 
     Args:
         connection: to the file.
-        keys: under which damaged answers were found.
+        rows: with their numbers, as they were selected by their keys.
 
     Raises:
         DamagedIndexError: an answer is whole when it is read by its number, so the index of the keys is damaged.
     """
-    for number, *row in select_answers(connection, keys):
-        if is_whole(row):
-            continue
-        stored = connection.execute(f"SELECT {_COLUMNS} FROM answers WHERE id = ?", [number]).fetchone()
-        if stored and is_whole(stored):
-            raise DamagedIndexError
-        connection.execute("DELETE FROM answers WHERE id = ?", [number])
+    for number, key, *_ in rows:
+        row = connection.execute(f"SELECT {_COLUMNS} FROM answers WHERE id = ?", [number]).fetchone()
+        if row and not is_whole(row):
+            connection.execute("DELETE FROM answers WHERE id = ?", [number])
+        elif row:
+            # Either the index does not lead to this row by its own key, or it still leads to it by another one.
+            found = connection.execute("SELECT id FROM answers WHERE key = ?", row[:1]).fetchone()
+            if found != (number,) or not all(is_whole(row[1:]) for row in select_answers(connection, [key])):
+                raise DamagedIndexError
     connection.execute("DELETE FROM folders")
 
 

@@ -27,7 +27,7 @@ from amalgam.review.wording import (
     write_text,
 )
 
-_PLAIN = re.compile(r"(?!.*www\.)[\w .,;:()'`%+/\N{NO-BREAK SPACE}\N{MINUS SIGN}-]*", re.IGNORECASE)
+_PLAIN = re.compile(r"(?!.*(?:www\.|//))[\w .,;:()'`%+/\N{NO-BREAK SPACE}\N{MINUS SIGN}-]*", re.IGNORECASE)
 
 
 def write_markdown(review: Review) -> str:
@@ -37,7 +37,7 @@ def write_markdown(review: Review) -> str:
     # It may name a branch or a param, and these can be anything.
     blocks = [
         f"### {quote_code(old)} → {quote_code(new)}",
-        f"**{kind}**: {reason if _PLAIN.fullmatch(reason) else quote_code(reason)}",
+        f"**{kind}**: {reason if _PLAIN.fullmatch(reason) else quote_code(reason, 4 * LONGEST)}",
     ]
     if review.comparison:
         blocks += _write_comparison(review.comparison, review.confidence)
@@ -54,9 +54,9 @@ def write_markdown(review: Review) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def quote_code(text: str) -> str:
+def quote_code(text: str, longest: int = LONGEST) -> str:
     """Put a text into a code span that it cannot end, on one line."""
-    line = clean_text(text, 4 * LONGEST)
+    line = clean_text(text, longest)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     pad = " " if not line or line.startswith("`") or line.endswith("`") else ""
     return f"{fence}{pad}{line}{pad}{fence}"

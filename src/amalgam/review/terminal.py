@@ -62,7 +62,7 @@ def print_review(review: Review, console: "Console") -> None:
 
 def _print_changes(changes: list[Change], title: str, console: "Console") -> None:
     if changes:
-        rows = [(clean_text(change.name, 80), *write_change(change)) for change in changes[: 2 * SHOWN]]
+        rows = [(change.name, *write_change(change)) for change in changes[: 2 * SHOWN]]
         console.print(_make_table((_count_shown(title, len(changes), 2 * SHOWN), "before", "after"), rows))
 
 
@@ -70,7 +70,7 @@ def _print_flips(flips: list[Flip], title: str, console: "Console") -> None:
     if flips:
         rows = [
             (
-                clean_text(flip.id, 40),
+                flip.id,
                 f"{flip.label}: {format_number(flip.old_probability, 2)} → {format_number(flip.new_probability, 2)}",
                 write_text(flip),
             )
@@ -92,5 +92,5 @@ def _make_table(head: Iterable[str], rows: Iterable[tuple[str, ...]]) -> "Table"
     for name in head:
         table.add_column(Text(name), overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(clean_text(cell)) for cell in row))
     return table

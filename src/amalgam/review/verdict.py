@@ -26,7 +26,7 @@ def judge_comparison(comparison: Comparison, confidence: float) -> Verdict:
         return Verdict(SAME, f"No change: the student predicts the same for all {comparison.rows} test rows.")
     kind = {"better": BETTER, "worse": WORSE}.get(difference.outcome, UNCLEAR)
     values = f"from {format_number(difference.old)} to {format_number(difference.new)}"
-    interval = f"{format_share(confidence)} interval, {_phrase_ends(difference)},"
+    interval = f"{format_share(confidence)} interval, {phrase_ends(difference)},"
     seeds = f"{difference.seeds} seeds" if difference.seeds > 1 else "one seed"
     caution = "" if difference.seeds > 1 else " One seed does not show how much training runs differ."
     return Verdict(
@@ -49,8 +49,10 @@ def judge_points(old: Revision, new: Revision, reason: str) -> Verdict:
     return Verdict(UNKNOWN, f"Cannot be said: {reason}.{_phrase_points(old, new)}")
 
 
-def _phrase_ends(difference: Difference) -> str:
-    return f"{format_difference(difference.low)} to {format_difference(difference.high)}"
+def phrase_ends(difference: Difference) -> str:
+    """Write the interval of a difference."""
+    low, high = (format_difference(round(end, 3) + 0.0) for end in (difference.low, difference.high))  # no -0.000
+    return f"{low} to {high}"
 
 
 def _phrase_points(old: Revision, new: Revision) -> str:

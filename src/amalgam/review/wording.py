@@ -1,5 +1,6 @@
 """Words and numbers that the terminal and Markdown have in common."""
 
+import re
 import unicodedata
 from typing import Any
 
@@ -8,6 +9,7 @@ from amalgam.review.changes import Change, StageChange, Usage
 from amalgam.review.flips import Flip
 from amalgam.review.paired import Comparison, Difference
 from amalgam.review.review import Review
+from amalgam.review.verdict import phrase_ends
 
 SHOWN = 10  # flips of each kind, and twice as many of other changes; JSON holds all
 LONGEST = 240  # characters of a text
@@ -18,7 +20,7 @@ USAGE_HEAD = ("LLM", "requests", "prompt tokens", "answer tokens", "US dollars")
 
 def clean_text(text: str, longest: int = LONGEST) -> str:
     """Put a text on one line, cut it, and drop what steers a terminal or turns the reading direction."""
-    line = " ".join("".join(" " if _is_steering(sign) else sign for sign in text).split())
+    line = re.sub(" +", " ", "".join(" " if _is_steering(sign) else sign for sign in text)).strip(" ")
     return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
 
 
@@ -29,7 +31,7 @@ def list_cells(difference: Difference) -> tuple[str, ...]:
         format_number(difference.old),
         format_number(difference.new),
         format_difference(difference.change),
-        f"{format_difference(difference.low)} to {format_difference(difference.high)}",
+        phrase_ends(difference),
         f"{difference.corrected:.3f}" if difference.corrected >= 0.001 else "< 0.001",
     )
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amalgam.llm.endpoint import Endpoint, Limits, shorten
-from amalgam.llm.reply import read_answer
 from amalgam.llm.request import Answer, Request
+from amalgam.llm.sending.reply import read_answer
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError, AsyncOpenAI

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from tempfile import TemporaryFile
 
 from amalgam.errors import BudgetError, EndpointError
-from amalgam.llm.batch_api import BatchApi
-from amalgam.llm.batch_collect import Collector
-from amalgam.llm.batch_lines import MOST_REQUESTS, BatchFile
+from amalgam.llm.batch.api import BatchApi
+from amalgam.llm.batch.collect import Collector
+from amalgam.llm.batch.lines import MOST_REQUESTS, BatchFile
 from amalgam.llm.endpoint import Endpoint, Limits
 from amalgam.llm.journal import Journal
 from amalgam.llm.request import Request

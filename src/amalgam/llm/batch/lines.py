@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from amalgam.llm.endpoint import Endpoint
 from amalgam.llm.prices import Price
-from amalgam.llm.reply import read_answer
 from amalgam.llm.request import Answer, Request
+from amalgam.llm.sending.reply import read_answer
 from amalgam.llm.tokens import bound_tokens
 
 # The limits of OpenAI's Batch API: https://platform.openai.com/docs/api-reference/batch/create

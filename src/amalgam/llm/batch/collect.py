@@ -4,12 +4,12 @@ import hashlib
 from itertools import islice
 
 from amalgam.errors import EndpointError
-from amalgam.llm.batch_api import BatchApi, EndpointGoneError, State
-from amalgam.llm.batch_lines import Outcome, read_outcome
-from amalgam.llm.client import Advance
+from amalgam.llm.batch.api import BatchApi, EndpointGoneError, State
+from amalgam.llm.batch.lines import Outcome, read_outcome
 from amalgam.llm.endpoint import Endpoint, Limits, shorten
 from amalgam.llm.journal import Journal
 from amalgam.llm.request import Answer
+from amalgam.llm.sending import Advance
 
 _CHUNK = 500  # answers a transaction
 _QUEUE_IS_FULL = "token_limit_exceeded"  # what OpenAI and Azure say of a batch that their queue has no room for

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from amalgam.errors import BudgetError, EndpointError, Interrupted
-from amalgam.llm.dispatching import Dispatcher
 from amalgam.llm.endpoint import Endpoint, Limits
 from amalgam.llm.journal import Journal
-from amalgam.llm.recording import Recorder
 from amalgam.llm.request import Answer, Request
-from amalgam.llm.spending import Spending
+from amalgam.llm.sending.dispatching import Dispatcher
+from amalgam.llm.sending.recording import Recorder
+from amalgam.llm.sending.spending import Spending
 
 Advance = Callable[[Answer], None]
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from amalgam.errors import BudgetError, EndpointError, Interrupted
 from amalgam.llm.endpoint import Endpoint, Limits, open_client
-from amalgam.llm.exchange import Failure, exchange
-from amalgam.llm.interrupts import catch_signals
-from amalgam.llm.pacing import AdaptiveLimit, Pace
-from amalgam.llm.recording import Recorder
 from amalgam.llm.request import Answer, Request
-from amalgam.llm.spending import Spending
+from amalgam.llm.sending.exchange import Failure, exchange
+from amalgam.llm.sending.interrupts import catch_signals
+from amalgam.llm.sending.pacing import AdaptiveLimit, Pace
+from amalgam.llm.sending.recording import Recorder
+from amalgam.llm.sending.spending import Spending
 from amalgam.llm.tokens import bound_answer, guess_prompt_tokens
 
 if TYPE_CHECKING:

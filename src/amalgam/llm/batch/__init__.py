@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from amalgam.errors import BudgetError, EndpointError, Interrupted
-from amalgam.llm.batch_api import BatchApi, EndpointGoneError, State, open_api
-from amalgam.llm.batch_collect import Collector
-from amalgam.llm.batch_submit import HeldRequests, Make, Notify, Submitter
-from amalgam.llm.client import Advance
+from amalgam.llm.batch.api import BatchApi, EndpointGoneError, State, open_api
+from amalgam.llm.batch.collect import Collector
+from amalgam.llm.batch.submit import HeldRequests, Make, Notify, Submitter
 from amalgam.llm.endpoint import Endpoint, Limits
 from amalgam.llm.journal import Journal
-from amalgam.llm.spending import Spending
+from amalgam.llm.sending import Advance
+from amalgam.llm.sending.spending import Spending
 from amalgam.llm.survey import iterate_missing
 
 Lock = Callable[[], AbstractContextManager[None]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from amalgam.errors import EndpointError
-from amalgam.llm.batch_lines import BatchFile, can_pass, name_url
+from amalgam.llm.batch.lines import BatchFile, can_pass, name_url
 from amalgam.llm.endpoint import Endpoint, Limits, check_key, is_local, locate_azure, shorten
 
 if TYPE_CHECKING:

@@ -1,0 +1,130 @@
+"""A pull request answers by itself: the steps of the workflow, in a clone with two branches."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from amalgam.rows import read_rows
+from tests.pipeline.project import TEST, Project, Run
+
+
+def git(project: Project, *args: str) -> None:
+    run = project.run("git", *args)
+    assert run.code == 0, run.output
+
+
+def review(project: Project, *args: str) -> dict[str, Any]:
+    run = project.run("amalgam", "review", *args, "--json")
+    assert run.code == 0, run.output
+    return dict(json.loads(run.output[run.output.index("{") :]))
+
+
+@pytest.fixture
+def branches(project: Project) -> Project:
+    """The finished project with the branches `main` and `ratio`; the latter's student learns more, from another mix."""
+    git(project, "branch", "--move", "main")
+    git(project, "switch", "--quiet", "--create", "ratio")
+    project.set_params(ratio=0.2, distillation__alpha=0.0, distillation__learning_rate=0.005, distillation__steps=60)
+    project.repro()
+    project.commit("Fewer synthetic rows, and a student that learns from labels")
+    return project
+
+
+def run_workflow(project: Project, folder: Path) -> tuple[Run, dict[str, str]]:
+    """Run the step of .github/workflows/review.yml that makes the review; return it, and the outputs that it sets."""
+    workflow = yaml.safe_load((project.folder / ".github/workflows/review.yml").read_text(encoding="utf-8"))
+    step = next(step for step in workflow["jobs"]["review"]["steps"] if step.get("id") == "review")
+    git(project, "update-ref", "refs/remotes/origin/main", "main")
+    files = {name: folder / name for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT")}
+    for path in files.values():
+        path.unlink(missing_ok=True)
+    env = {name: str(path) for name, path in files.items()} | {"BASE": "origin/main"}
+    run = project.run("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"], env=env)
+    first, *lines = files["GITHUB_OUTPUT"].read_text(encoding="utf-8").splitlines()
+    end = lines.index(first.removeprefix("comment<<"))
+    comment = "\n".join(lines[:end]) + "\n"
+    assert comment == files["GITHUB_STEP_SUMMARY"].read_text(encoding="utf-8")
+    assert len(comment.encode()) < 65_000
+    (project.folder / "review.md").unlink()
+    return run, {"comment": comment, **dict(line.split("=") for line in lines[end + 1 :])}
+
+
+def test_a_branch_with_another_ratio_is_reviewed(branches: Project, tmp_path: Path) -> None:
+    found = review(branches, "main", "ratio")
+    params = {change["name"]: (change["old"], change["new"]) for change in found["params"]}
+    assert params.keys() == {"ratio", *(f"distillation.{name}" for name in ("alpha", "learning_rate", "steps"))}
+    assert params["ratio"] == (0.8, 0.2)
+    assert [stage["name"] for stage in found["stages"]] == ["mix", "teacher", "distill", "evaluate", "report"]
+    assert found["comparison"]["rows"] == TEST
+    assert set(found["comparison"]["unchanged"]) == {"human_only", "embedding_lr", "tfidf_lr", "llm_grader"}
+    primary = found["comparison"]["differences"][0]
+    assert primary["measure"] == "student.auc"
+    metrics = json.loads((branches.folder / "metrics/models.json").read_text())
+    assert primary["new"] == pytest.approx(metrics["student"]["auc"], abs=1e-4)
+    kind = "better" if primary["low"] > 0 else "worse" if primary["high"] < 0 else "no evidence of a difference"
+    assert found["verdict"]["kind"] == kind
+    rows = read_rows(branches.folder / "data/prepared/test.csv").set_index("id")
+    assert found["comparison"]["flips"]
+    for flip in found["comparison"]["flips"]:
+        assert (flip["text"], flip["label"]) == (rows.loc[flip["id"], "text"], rows.loc[flip["id"], "label"])
+        assert (flip["old"] == flip["label"]) != (flip["new"] == flip["label"])
+
+    run, outputs = run_workflow(branches, tmp_path)
+    assert (run.code, outputs["code"]) == (0, "0"), run.output
+    comment = outputs["comment"]
+    assert comment.startswith("### `origin/main (")
+    assert f"**{kind.capitalize()}**: {found['verdict']['sentence'].partition(': ')[2]}" in comment
+    assert "- `ratio`: `0.8` → `0.2`" in comment
+    assert "dvc.lock belongs to what is committed" in comment
+    assert re.search(r"^    metrics/models\.json +student\.auc ", comment, re.MULTILINE)
+    assert re.search(r"^    params\.yaml +ratio +0\.8 +0\.2$", comment, re.MULTILINE)
+
+
+def test_a_comment_is_no_change_and_a_param_that_has_not_run_is_refused(project: Project, tmp_path: Path) -> None:
+    git(project, "branch", "--move", "main")
+    git(project, "switch", "--quiet", "--create", "comment")
+    path = project.folder / "params.yaml"
+    path.write_text("# Nothing but a comment\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    project.commit("Comment")
+    run, outputs = run_workflow(project, tmp_path)
+    assert (run.code, outputs["code"]) == (0, "0"), run.output
+    assert "**No change**: no stage ran anew, and every prediction is the same" in outputs["comment"]
+    assert review(project)["verdict"]["kind"] == "no change"
+
+    project.set_params(ratio=0.2)
+    project.commit("Ratio, but no run")
+    run, outputs = run_workflow(project, tmp_path)
+    assert (run.code, outputs["code"]) == (0, "1"), run.output
+    assert "**Cannot be said**: stage mix of HEAD has not run with its ratio: `dvc repro` first." in outputs["comment"]
+    assert "**The pipeline is not up to date**" in outputs["comment"]
+    assert "    Running stage 'mix':" in outputs["comment"]
+
+
+def test_a_clone_without_a_cache_fetches_the_predictions_or_does_without(branches: Project, tmp_path: Path) -> None:
+    remote, needed = tmp_path / "remote", ["data/predictions", "data/prepared"]
+    run = branches.run("dvc", "remote", "add", "--default", "shared", str(remote))
+    assert run.code == 0, run.output
+    branches.commit("Remote")
+    for command in (["dvc", "push", *needed], ["git", "switch", "--quiet", "main"], ["dvc", "checkout"]):
+        run = branches.run(*command)
+        assert run.code == 0, run.output
+    assert branches.run("dvc", "push", "--remote", "shared", *needed).code
+    wanted = review(branches, "main", "ratio")
+    clone = Project(tmp_path / "clone")
+    subprocess.run(["git", "clone", "--quiet", str(branches.folder), str(clone.folder)], check=True)
+    git(clone, "switch", "--quiet", "ratio")
+    found = review(clone, "origin/main", "ratio")
+    assert found["comparison"] == wanted["comparison"]
+    assert not (clone.folder / "data/predictions").exists()
+
+    shutil.rmtree(remote)
+    found = review(clone, "origin/main", "ratio")
+    assert (found["verdict"]["kind"], found["comparison"]) == ("cannot be said", None)
+    assert "there are only the metrics that Git tracks" in found["verdict"]["sentence"]
+    assert "student.auc" in [change["name"] for change in found["metrics"]]

@@ -1,0 +1,193 @@
+"""Revisions out of a real Git repository, and the command on them."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from amalgam.cli import app
+from amalgam.cli.review import run_review
+from amalgam.errors import DataError, ParamsError
+from amalgam.review.review import review_revisions
+from amalgam.review.revisions import open_project
+from tests.unit.review_project import ReviewProject, make_outputs, make_rows
+
+ROWS = make_rows(120)
+WEAK, STRONG = (make_outputs(ROWS, {"teacher": 2.0, "student": strength}) for strength in (0.5, 3.0))
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A branch `main`, and a branch `ratio` that is checked out and better."""
+    project = ReviewProject(tmp_path / "project")
+    project.write(WEAK, {"student": {"auc": 0.7, "auc_low": 0.6}})
+    project.commit("Start")
+    project.git("switch", "--create", "ratio")
+    project.write(STRONG, {"student": {"auc": 0.9, "auc_low": 0.8}}, ratio=0.5)
+    project.commit("Less")
+    return project
+
+
+def review(repository, old="main", new="workspace", notify=pytest.fail):
+    with open_project(repository.folder) as project:
+        return review_revisions(project, project.read(old), project.read(new), notify)
+
+
+def run(repository, *args, base=None, head=None, **options):
+    defaults = {"as_markdown": False, "as_json": True, "fail_if_worse": None}
+    run_review(repository.folder, base, head, **(defaults | options))
+
+
+@pytest.mark.parametrize("new", ["workspace", "ratio", "HEAD"])
+def test_a_branch_is_compared_row_by_row(repository, new):
+    found = review(repository, new=new)
+    assert found.verdict.kind == "better"
+    assert [(change.name, change.old, change.new) for change in found.params] == [("ratio", 0.8, 0.5)]
+    assert [(stage.name, stage.params, stage.outs) for stage in found.stages] == [
+        ("mix", ["ratio"], []),
+        ("evaluate", [], ["data/predictions"]),
+    ]
+    assert found.comparison.unchanged == ["teacher"]
+    assert len(found.comparison.flips) > 10
+    assert not found.metrics  # student.auc is in the comparison, its interval's ends are no news
+    assert len(found.old_commit) == 40
+    assert review(repository, new, "main").verdict.kind == "worse"
+
+
+def test_a_comment_is_no_change_and_needs_no_predictions(repository):
+    repository.drop_cache()
+    path = repository.folder / "params.yaml"
+    path.write_text("# a comment\n" + path.read_text())
+    found = review(repository, "ratio")
+    assert (found.verdict.kind, found.params, found.stages, found.comparison) == ("no change", [], [], None)
+    assert found.verdict.sentence.endswith("the student's AUC is 0.900.")
+
+
+def test_a_param_that_has_not_run_is_no_verdict(repository):
+    path = repository.folder / "params.yaml"
+    path.write_text(path.read_text().replace("ratio: 0.5", "ratio: 0.2"))
+    found = review(repository)
+    assert found.verdict.kind == "cannot be said"
+    assert found.verdict.sentence.startswith(
+        "Cannot be said: stage mix of workspace has not run with its ratio: `dvc repro` first."
+    )
+
+
+def test_without_predictions_only_points_are_told(repository):
+    repository.drop_cache()
+    found = review(repository)
+    assert found.verdict.kind == "cannot be said"
+    assert "predictions of main are neither in DVC's cache nor to be had" in found.verdict.sentence
+    assert found.verdict.sentence.endswith("is 0.700 and 0.900 (+0.200), which may be chance.")
+    assert [change.name for change in found.metrics] == ["student.auc"]
+
+
+def test_a_damaged_file_of_the_cache_is_not_believed(repository):
+    for path in (repository.folder / ".dvc/cache/files/md5").rglob("*"):
+        if path.is_file() and not path.name.endswith(".dir"):
+            path.write_text(path.read_text().replace("0.9", "0.1"))
+    assert review(repository).verdict.kind == "cannot be said"
+
+
+def test_other_test_rows_are_compared_where_both_have_them(repository):
+    repository.write(make_outputs(ROWS.iloc[30:], {"teacher": 2.0, "student": 3.0}), ratio=0.5)
+    found = review(repository)
+    assert (found.comparison.rows, found.comparison.old_rows, found.comparison.new_rows) == (90, 120, 90)
+    repository.write(make_outputs(ROWS.assign(label=ROWS["label"].iloc[::-1].to_list()), {"student": 3.0}), ratio=0.5)
+    found = review(repository)
+    assert found.comparison is None
+    assert "the test rows cannot be compared, since 120 of 120 test rows" in found.verdict.sentence
+
+
+def test_an_experiment_is_a_revision(repository):
+    name = "refs/exps/" + "/".join(("ab", "c" * 38, "quick-test"))
+    repository.git("update-ref", name, "ratio")
+    assert review(repository, new="quick-test").verdict.kind == "better"
+
+
+def test_the_default_base_is_main_or_what_origin_says_or_a_sentence(repository):
+    with open_project(repository.folder) as project:
+        assert project.find_default_base() == "main"
+    repository.git("branch", "--move", "main", "trunk")
+    with open_project(repository.folder) as project, pytest.raises(DataError, match="there is neither a branch"):
+        project.find_default_base()
+    repository.git("update-ref", "refs/remotes/origin/trunk", "trunk")
+    repository.git("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/trunk")
+    with open_project(repository.folder) as project:
+        assert project.find_default_base() == "origin/HEAD"
+
+
+def test_what_cannot_be_read_is_told_in_a_sentence(repository, tmp_path):
+    with pytest.raises(DataError, match="no branch, tag, commit or experiment `nope`"):
+        run(repository, base="nope")
+    (repository.folder / "dvc.lock").write_text("a: [\n<<<<<<<\n")
+    with pytest.raises(DataError, match=r"dvc\.lock of `workspace` is not valid YAML"):
+        run(repository)
+    (repository.folder / "params.yaml").write_text("evaluation: {seed: 5, resamples: 200}\n")
+    (repository.folder / "dvc.lock").unlink()
+    with pytest.raises(ParamsError, match=r"params\.yaml of `workspace`, section `evaluation`: `confidence` is"):
+        run(repository)
+    repository.git("switch", "--discard-changes", "--orphan", "other")
+    repository.commit("Nothing")
+    with pytest.raises(DataError, match=r"`other` holds no params\.yaml"):
+        run(repository, base="other", head="main")
+    with pytest.raises(DataError, match="DVC cannot read the project"):
+        run_review(tmp_path, None, None, as_markdown=False, as_json=False, fail_if_worse=None)
+
+
+def test_json_holds_every_number_and_row(repository, capsys):
+    run(repository)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["old"], found["new"], found["new_commit"]) == ("main", "workspace", "")
+    assert found["verdict"]["kind"] == "better"
+    assert {flip["text"] for flip in found["comparison"]["flips"]} <= set(ROWS["text"])
+    first = found["comparison"]["differences"][0]
+    assert first["measure"] == "student.auc"
+    assert 0 < first["low"] < first["change"] < first["high"]
+
+
+def test_fail_if_worse(repository, capsys):
+    run(repository, fail_if_worse="student.auc")
+    run(repository, base="ratio", head="main", fail_if_worse="teacher.auc")
+    run(repository, base="ratio", head="ratio", fail_if_worse="student.kappa")
+    with pytest.raises(SystemExit) as ended:
+        run(repository, base="ratio", head="main", fail_if_worse="student.brier")
+    assert ended.value.code == 1
+    assert capsys.readouterr().out.count('"verdict"') == 4  # it is printed all the same
+    for name in ("student.ece", "auc", "nobody.auc", "student"):
+        with pytest.raises(ParamsError, match="is no measure with an interval"):
+            run(repository, fail_if_worse=name)
+    with pytest.raises(DataError, match=r"it cannot be said whether tfidf_lr\.auc became worse"):
+        run(repository, fail_if_worse="tfidf_lr.auc")
+    repository.drop_cache()
+    with pytest.raises(DataError, match=r"it cannot be said whether student\.auc became worse"):
+        run(repository, fail_if_worse="student.auc")
+
+
+def test_the_command_prints_each_form(repository, monkeypatch):
+    monkeypatch.chdir(repository.folder)
+    runner = CliRunner()
+    plain, markdown, data = (runner.invoke(app, ["review", *option]) for option in ([], ["--md"], ["--json"]))
+    assert [result.exit_code for result in (plain, markdown, data)] == [0, 0, 0]
+    assert "Better: the student's AUC went from" in plain.stdout
+    assert markdown.stdout.startswith("### `main (")
+    assert json.loads(data.stdout)["verdict"]["kind"] == "better"
+    assert runner.invoke(app, ["review", "ratio", "main", "--fail-if-worse", "student.auc"]).exit_code == 1
+
+
+def test_a_project_below_the_top_of_its_repository(tmp_path):
+    project = ReviewProject(tmp_path / "mono/part")
+    (tmp_path / "mono/part/.git").rename(tmp_path / "mono/.git")
+    project.write(WEAK)
+    project.commit("Start")
+    project.write(STRONG, ratio=0.5)
+    assert review(project).verdict.kind == "better"
+
+
+def test_without_git_there_is_nothing_to_compare(tmp_path):
+    project = ReviewProject(tmp_path / "project")
+    shutil.rmtree(project.folder / ".git")
+    (project.folder / ".dvc/config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+    with pytest.raises(DataError, match="is not in a Git repository"):
+        review(project)
