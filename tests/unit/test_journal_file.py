@@ -15,9 +15,9 @@ import pytest
 
 from amalgam.errors import DataError
 from amalgam.llm.journal import open_journal
-from amalgam.llm.journal_file import JournalFile
-from amalgam.llm.journal_queries import add_answers
-from amalgam.llm.journal_rows import build_row
+from amalgam.llm.journal.file import JournalFile
+from amalgam.llm.journal.queries import add_answers
+from amalgam.llm.journal.rows import build_row
 from amalgam.llm.request import Answer, Request
 from tests.unit.journals import (
     ANSWERS,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amalgam.llm.sqlite_pages import has_broken_log, locate_log, read_log_rows, read_rows
+from amalgam.llm.journal.pages import has_broken_log, locate_log, read_log_rows, read_rows
 
 VALUES = (
     st.none()

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from amalgam.errors import DataError
 from amalgam.llm.journal import Batch, Journal, ModelSummary, open_journal, write_notice
-from amalgam.llm.journal_rows import StoredAnswer, explain_fault
+from amalgam.llm.journal.rows import StoredAnswer, explain_fault
 
 _PLACE = Path(".cache/journal.sqlite")
 _GZIP = b"\x1f\x8b"  # how such a file begins, whatever its name

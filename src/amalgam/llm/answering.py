@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from amalgam.errors import EndpointError
+from amalgam.errors import DataError, EndpointError
 from amalgam.llm.batch import check_no_batches, send_batches
 from amalgam.llm.embedded import choose_slots, serve_model
 from amalgam.llm.endpoint import NO_KEY, Endpoint, Limits
@@ -100,11 +100,17 @@ def answer_requests(make: Make, answering: Answering, title: str) -> int:
 
 
 def iterate_answers(requests: Iterable[Request], answering: Answering) -> Iterator[tuple[Request, Answer]]:
-    """Yield each request with its answer from the journal, in order, streaming; `answer_requests` comes before."""
+    """Yield each request with its answer from the journal, in order, streaming; `answer_requests` comes before.
+
+    Raises:
+        DataError: an answer is not there.
+    """
     stream = iter(requests)
     with open_journal(answering.journal, notify) as journal:
         while chunk := list(islice(stream, _CHUNK)):
             found = journal.find([request.key for request in chunk])
+            if any(request.key not in found for request in chunk):
+                raise DataError(f"{answering.journal} has lost answers meanwhile: run again to get them")
             yield from ((request, found[request.key]) for request in chunk)
 
 

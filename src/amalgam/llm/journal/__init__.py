@@ -15,8 +15,8 @@ from typing import Any
 
 from amalgam.errors import DataError
 from amalgam.llm import journal_queries as queries
-from amalgam.llm.journal_file import JournalFile
-from amalgam.llm.journal_rows import (
+from amalgam.llm.journal.file import JournalFile
+from amalgam.llm.journal.rows import (
     Row,
     Setup,
     build_batch,

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from amalgam.llm.journal_rows import COST, SEEDED, Row, Setup, is_setup, is_whole
+from amalgam.llm.journal.rows import COST, SEEDED, Row, Setup, is_setup, is_whole
 
 _COLUMNS = "key, setup, sample, seeded, text, finish_reason, prompt_tokens, completion_tokens, cost_usd, checksum"
 _ADD_ANSWER = f"INSERT OR IGNORE INTO answers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

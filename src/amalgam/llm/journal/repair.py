@@ -13,9 +13,9 @@ from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 
-from amalgam.llm.journal_queries import add_answers, add_batch, add_setups, open_transaction
-from amalgam.llm.journal_rows import COST, SCHEMA, Row, Setup, convert_first_form, is_setup, is_whole
-from amalgam.llm.sqlite_pages import PAGE, PageRow, Value, has_broken_log, locate_log, read_log_rows, read_rows
+from amalgam.llm.journal.pages import PAGE, PageRow, Value, has_broken_log, locate_log, read_log_rows, read_rows
+from amalgam.llm.journal.queries import add_answers, add_batch, add_setups, open_transaction
+from amalgam.llm.journal.rows import COST, SCHEMA, Row, Setup, convert_first_form, is_setup, is_whole
 
 Notify = Callable[[str], None]
 

@@ -9,9 +9,9 @@ from threading import RLock
 from typing import Any, TypeVar
 
 from amalgam.errors import DataError
-from amalgam.llm.journal_queries import add_answers, add_setups, open_transaction, read_spending
-from amalgam.llm.journal_repair import Notify, prepare_file, save_from_log, set_aside
-from amalgam.llm.journal_rows import APPLICATION, FIRST_FORM, SCHEMA, VERSION, convert_first_form
+from amalgam.llm.journal.queries import add_answers, add_setups, open_transaction, read_spending
+from amalgam.llm.journal.repair import Notify, prepare_file, save_from_log, set_aside
+from amalgam.llm.journal.rows import APPLICATION, FIRST_FORM, SCHEMA, VERSION, convert_first_form
 
 Result = TypeVar("Result")
 
