@@ -107,24 +107,21 @@ def test_a_comment_is_no_change_and_a_param_that_has_not_run_is_refused(project:
 
 
 def test_a_clone_without_a_cache_fetches_the_predictions_or_does_without(branches: Project, tmp_path: Path) -> None:
-    remote, needed = tmp_path / "remote", ["data/predictions", "data/prepared"]
-    run = branches.run("dvc", "remote", "add", "--default", "shared", str(remote))
-    assert run.code == 0, run.output
-    branches.commit("Remote")
-    for command in (["dvc", "push", *needed], ["git", "switch", "--quiet", "main"], ["dvc", "checkout"]):
-        run = branches.run(*command)
-        assert run.code == 0, run.output
-    assert branches.run("dvc", "push", "--remote", "shared", *needed).code
-    wanted = review(branches, "main", "ratio")
+    remote = tmp_path / "remote"
     clone = Project(tmp_path / "clone")
     subprocess.run(["git", "clone", "--quiet", str(branches.folder), str(clone.folder)], check=True)
-    git(clone, "switch", "--quiet", "ratio")
-    found = review(clone, "origin/main", "ratio")
-    assert found["comparison"] == wanted["comparison"]
+    for project in (branches, clone):
+        run = project.run("dvc", "remote", "add", "--local", "--default", "shared", str(remote))
+        assert run.code == 0, run.output
+    run = branches.run("dvc", "push", "--all-branches", "data/predictions", "data/prepared")
+    assert run.code == 0, run.output
+    found = review(clone, "origin/main")
+    assert found["comparison"] == review(branches, "main")["comparison"]
+    assert found["comparison"]["flips"]
     assert not (clone.folder / "data/predictions").exists()
 
     shutil.rmtree(remote)
-    found = review(clone, "origin/main", "ratio")
+    found = review(clone, "origin/main")
     assert (found["verdict"]["kind"], found["comparison"]) == ("cannot be said", None)
     assert "there are only the metrics that Git tracks" in found["verdict"]["sentence"]
     assert "student.auc" in [change["name"] for change in found["metrics"]]

@@ -71,13 +71,19 @@ def _find_file(
         cached = _find_object(project.cache, hashes.get(name, ""))
         if cached is not None:
             return cached
-    if not revision.find_output(output) or not project.has_remote:
+    if not revision.find_output(output) or not project.remote:
         return None
     notify(f"fetching {output}/{name} of {revision.name} from DVC's remote")
     target = folder / name
     # A process of its own: DVC prints, and its remotes raise whatever their libraries do.
     command = [sys.executable, "-m", "dvc", "get", "--quiet", str(project.folder), f"{output}/{name}"]
-    command += ["--out", str(target), *(["--rev", revision.commit] if revision.commit else [])]
+    command += [
+        "--out",
+        str(target),
+        "--remote",
+        project.remote,
+        *(["--rev", revision.commit] if revision.commit else []),
+    ]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return target if done.returncode == 0 and target.is_file() else None
 

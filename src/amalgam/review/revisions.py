@@ -50,12 +50,12 @@ class Project:
     Attributes:
         folder: its top folder.
         cache: the folder of DVC's cached files.
-        has_remote: whether there is a default remote to fetch from.
+        remote: the name of the default remote to fetch from; empty where there is none.
     """
 
     folder: Path
     cache: Path
-    has_remote: bool
+    remote: str
     _repo: Any
 
     def read(self, name: str) -> Revision:
@@ -118,8 +118,8 @@ def open_project(folder: Path) -> Iterator[Project]:
     with repo:
         if isinstance(repo.scm, NoSCM):
             raise DataError("the project is not in a Git repository, so there are no revisions to compare: `git init`")
-        cache, remote = Path(repo.cache.local.path), repo.config["core"].get("remote")
-        yield Project(Path(repo.root_dir), cache, bool(remote), repo)
+        cache, remote = Path(repo.cache.local.path), repo.config["core"].get("remote", "")
+        yield Project(Path(repo.root_dir), cache, remote, repo)
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The journal: every answer of an LLM, kept the moment it arrives, so that no request is paid for twice.
 
 It is one SQLite file with a write-ahead log. Several processes may use it at once, a killed one loses nothing that it
-had recorded, and what a failing disk leaves of the file is saved (see `journal_repair`).
+had recorded, and what a failing disk leaves of the file is saved (see `repair`).
 """
 
 import sqlite3
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from amalgam.errors import DataError
-from amalgam.llm import journal_queries as queries
+from amalgam.llm.journal import queries
 from amalgam.llm.journal.file import JournalFile
 from amalgam.llm.journal.rows import (
     Row,
