@@ -152,10 +152,10 @@ def test_faults_that_pass_are_sent_again_and_useless_answers_are_counted(project
     server.fault = Fault(429, times=3)
     project.set_params(synthesis__temperature=0.3, llm__retries=3)
     project.repro("synthesize")
-    assert (len(server.log.failed), server.log.synthesis) == (3, 2 * ROWS)
+    assert (len(server.log.failed), server.log.synthesis) == (3, 2 * (ROWS + 3))
     server.fault = Fault(0, times=3)
     project.repro("curate")
-    assert (len(server.log.failed), server.log.grading) == (6, 2 * (ROWS - 3))
+    assert (len(server.log.failed), server.log.grading) == (6, 2 * ROWS)
     rejected = json.loads((project.folder / "data/curated/summary.json").read_text())["rejected"]
     assert (rejected["cut_off"], rejected["empty"], rejected["refusal"]) == (2, 2, 2)
 

@@ -12,6 +12,7 @@ import yaml
 
 from amalgam.rows import read_rows
 from tests.pipeline.project import TEST, Project, Run
+from tests.pipeline.server import Log
 
 
 def git(project: Project, *args: str) -> None:
@@ -25,9 +26,10 @@ def review(project: Project, *args: str) -> dict[str, Any]:
     return dict(json.loads(run.output[run.output.index("{") :]))
 
 
-@pytest.fixture
-def branches(project: Project) -> Project:
+@pytest.fixture(scope="module")
+def branches(first_run: tuple[Project, Run, Log], tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The finished project with the branches `main` and `ratio`; the latter's student learns more, from another mix."""
+    project = first_run[0].copy(tmp_path_factory.mktemp("branches") / "project")
     git(project, "branch", "--move", "main")
     git(project, "switch", "--quiet", "--create", "ratio")
     project.set_params(ratio=0.2, distillation__alpha=0.0, distillation__learning_rate=0.005, distillation__steps=60)
