@@ -275,7 +275,7 @@ def main(rows: int, only: list[int], seeds: int) -> None:
             )
             _write_notice(f"   {outcomes[-1].seconds:.1f} s")
     print("\n".join(format_speed(outcomes)))
-    if not only:
+    if {send_ours, send_bare} <= {outcome.way.send for outcome in outcomes}:
         print(f"\n{format_client(outcomes)}")
     print()
     print("\n".join(format_quality(outcomes, params)))

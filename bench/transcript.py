@@ -36,13 +36,13 @@ class Shell:
         self.folder = folder
         self.lines: list[str] = []
 
-    def run(self, command: str, *, note: str = "", only: str = "") -> None:
-        """Run a command and keep what it prints of interest: all lines with `only`, where that is given."""
+    def run(self, command: str, *, note: str = "", only: str = "", whole: bool = False) -> None:
+        """Run a command and keep what it prints of interest, of that the lines with `only`, or the whole."""
         self._show(command, note)
         result = subprocess.run(
             command, shell=True, cwd=self.folder, env=_make_environment(), capture_output=True, text=True, check=True
         )
-        self._keep(result.stdout + result.stderr, only)
+        self._keep(result.stdout + result.stderr, only, whole=whole)
 
     def run_and_kill(self, command: str, *, note: str) -> None:
         """Run a command, and kill all of it once the journal holds some answers."""
@@ -66,8 +66,8 @@ class Shell:
     def _show(self, command: str, note: str) -> None:
         self.lines.append(f"$ {command:<52}# {note}" if note else f"$ {command}")
 
-    def _keep(self, output: str, only: str) -> None:
-        lines = [line.strip() for line in output.splitlines() if _SHOWN.search(line)]
+    def _keep(self, output: str, only: str, *, whole: bool = False) -> None:
+        lines = [line.rstrip() for line in output.splitlines() if line.strip() and (whole or _SHOWN.search(line))]
         self.lines += [line for line in lines if only in line]
 
 
@@ -92,7 +92,7 @@ def record(folder: Path) -> list[str]:
     _clone(REPOSITORY, mine)
     shell = Shell(mine)
     shell.run_and_kill("dvc repro synthesize", note="the first run, and kill -9")
-    shell.run("amalgam journal show")
+    shell.run("amalgam journal", whole=True)
     shell.run("dvc repro synthesize", note="the rest", only="synthesize")
     shell.run("dvc exp run -S synthesis.temperature=0.3 synthesize", note="another temperature", only="synthesize")
     shell.run("dvc exp run -S synthesis.temperature=0.7 synthesize", note="and back", only="synthesize")
@@ -100,12 +100,12 @@ def record(folder: Path) -> list[str]:
     shell.run(f"dvc remote add --default team {folder / 'remote'}")
     shell.lines.pop()
     shell.run("git commit --quiet --all --message 'More rows'")
-    shell.run("dvc push")
+    shell.run("dvc push --with-deps synthesize")
     theirs = folder / "theirs"
     _clone(mine, theirs)
     shell.lines += ["", f"$ git clone … theirs && cd theirs{'':<20}# a colleague's clone"]
     colleague = Shell(theirs)
-    colleague.run("dvc pull")
+    colleague.run("dvc pull --with-deps synthesize")
     colleague.run("dvc repro synthesize", only="synthesize")
     colleague.run("dvc exp run -S synthesis.rows=120 synthesize", note="4 more again", only="synthesize")
     return shell.lines + colleague.lines
@@ -119,7 +119,8 @@ def _clone(source: Path, target: Path) -> None:
 
 
 def _make_environment() -> dict[str, str]:
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "COLUMNS": "100"}
 
 
 def _count_answers(folder: Path) -> int:
