@@ -10,7 +10,6 @@ import argparse
 import os
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -18,13 +17,15 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psutil
+
 REPOSITORY = Path(__file__).parents[1]
 BEGIN, END = "<!-- transcript: begin -->", "<!-- transcript: end -->"
 _KILL_AFTER = 60  # answers
 # What the reader wants to see of all that is printed.
 _SHOWN = re.compile(
-    r"Running stage|is cached - skipping|didn't change, skipping|requests to send|known already|were taken over|"
-    r"answers|^\d+ files? (pushed|fetched)"
+    r"Running stage|failed to reproduce|is cached - skipping|didn't change, skipping|requests to send|known already|"
+    r"were taken over|answers|^\d+ files? (pushed|fetched)"
 )
 
 
@@ -45,7 +46,7 @@ class Shell:
         self._keep(result.stdout + result.stderr, only, whole=whole)
 
     def run_and_kill(self, command: str, *, note: str) -> None:
-        """Run a command, and kill all of it once the journal holds some answers."""
+        """Run a command, and kill its stage with no warning once the journal holds some answers."""
         self._show(command, note)
         process = subprocess.Popen(
             command,
@@ -55,13 +56,13 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,
         )
         while _count_answers(self.folder) < _KILL_AFTER and process.poll() is None:
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
+        for stage in psutil.Process(process.pid).children(recursive=True):
+            if "stages/synthesize.py" in stage.cmdline():
+                stage.kill()
         self._keep(process.communicate()[0], "synthesize")
-        self.lines.append("Killed")
 
     def _show(self, command: str, note: str) -> None:
         self.lines.append(f"$ {command:<52}# {note}" if note else f"$ {command}")
