@@ -77,8 +77,8 @@ def test_noise_gives_no_error(
     content = (start + noise) * copies
     path.write_bytes(content[: 4096 * 3].ljust(4096, b"\x00") + content)
     locate_log(path).write_bytes(content)
-    list(read_rows(path, frozenset({1, 2, 3})))
-    list(read_log_rows(path, frozenset({1, 2, 3})))
+    rows = [*read_rows(path, frozenset({1, 2, 3})), *read_log_rows(path, frozenset({1, 2, 3}))]
+    assert all(len(values) in (1, 2, 3) for _, values in rows)
 
 
 def test_a_log_is_read_up_to_its_last_transaction(tmp_path: Path) -> None:
