@@ -23,8 +23,8 @@ from amalgam.progress import show_progress
 from amalgam.rows import read_rows
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
 from amalgam.tasks.schema import Task, load_task
-from amalgam.training.scoring import score_rows
-from amalgam.training.teacher import train_teacher
+from amalgam.training.scoring import Scorer
+from amalgam.training.teacher import TeacherTrainer
 
 PREPARED = Path("data/prepared")
 ENCODER = Path("models/base/encoder")
@@ -95,26 +95,20 @@ def train_human_only(
 ) -> list[pd.DataFrame]:
     """Train the teacher's twin without synthetic rows: same encoder, steps, seeds and checkpoint choice."""
     tables, outcomes = [], {}
-    with show_progress("human-only teacher", total=len(params.seeds) * params.teacher.steps) as advance:
+    with (
+        TemporaryDirectory() as folder,
+        show_progress("human-only teacher", total=len(params.seeds) * params.teacher.steps) as advance,
+    ):
+        mixed = train.assign(origin="human", shots="")
+        trainer = TeacherTrainer(ENCODER, mixed, validation, task.label_names, params.teacher, advance)
         for seed in params.seeds:
-            with TemporaryDirectory() as folder:
-                outcome = train_teacher(
-                    ENCODER,
-                    train,
-                    validation,
-                    task.label_names,
-                    params.teacher,
-                    seed=seed,
-                    target=Path(folder),
-                    advance=advance,
-                )
-                tables += [
-                    build_predictions(
-                        name, "human_only", seed, rows["id"], score_rows(Path(folder), rows), task.label_names
-                    )
-                    for name, rows in sets.items()
-                ]
-            outcomes[str(seed)] = outcome.to_dict()
+            target = Path(folder) / f"seed-{seed}"
+            outcomes[str(seed)] = trainer.train(seed, target).to_dict()
+            scorer = Scorer(target)
+            tables += [
+                build_predictions(name, "human_only", seed, rows["id"], scorer.score(rows), task.label_names)
+                for name, rows in sets.items()
+            ]
     summary["human_only"] = {"seeds": outcomes}
     return tables
 

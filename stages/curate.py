@@ -26,7 +26,7 @@ COMPLETIONS = Path("data/completions")
 PREPARED = Path("data/prepared")
 HELD_OUT = ("validation", "test", "transfer_test")
 TARGET = Path("data/curated")
-COLUMNS = ["id", "text", "question", "label", "sample", "judged"]
+COLUMNS = ["id", "text", "question", "label", "sample", "shots", "judged"]
 
 
 def main(params: Params, root: Path) -> None:

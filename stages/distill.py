@@ -1,43 +1,52 @@
-"""Distil each seed's teacher into a student; the one that does best on the validation rows is shipped."""
+"""Distil a student of every seed, and train its control on the labels alone."""
 
-import shutil
 from pathlib import Path
 
-import pandas as pd
 from runtime import run_stage
 
 from amalgam.files import write_json
 from amalgam.params import Params
 from amalgam.progress import show_progress
 from amalgam.rows import read_rows
-from amalgam.training.student import distil_student
+from amalgam.training.loop import Outcome
+from amalgam.training.processes import is_main_process, wait_for_all
+from amalgam.training.student import Distiller, Views
+from amalgam.training.transfer import choose_views, read_views
 
+BASE = Path("models/base")
+TRANSFER = Path("data/transfer")
 TARGET = Path("models/students")
-SHIPPED = Path("models/student")
 
 
 def main(params: Params, root: Path) -> None:
-    """Read the teachers and the transfer set, write models/students/seed-*/ and models/student/."""
-    # The transfer set: what the teacher learned from, and human texts that nobody coded.
-    unlabelled = read_rows(Path("data/prepared/unlabelled.csv")).assign(label="")
-    columns = ["id", "text", "question", "label"]
-    transfer = pd.concat([read_rows(Path("data/mixed.csv"))[columns], unlabelled[columns]], ignore_index=True)
-    validation = read_rows(Path("data/prepared/validation.csv"))
-    outcomes = {}
-    with show_progress("distill", total=len(params.seeds) * params.distillation.steps) as advance:
-        for seed in params.seeds:
-            outcomes[seed] = distil_student(
+    """Read the teachers and the transfer set with their views of it, write models/students/."""
+    rows = {
+        "transfer": read_rows(TRANSFER / "transfer.csv"),
+        "validation": read_rows(Path("data/prepared/validation.csv")),
+    }
+    logits = read_views(TRANSFER / "views.safetensors")
+    ensemble = params.teacher.ensemble
+    distilled: dict[str, Outcome] = {}
+    alone: dict[str, Outcome] = {}
+    with show_progress("distill", total=2 * len(params.seeds) * params.distillation.steps) as advance:
+        for number, seed in enumerate(params.seeds):
+            views = {name: Views(rows[name], choose_views(logits[name], number, ensemble=ensemble)) for name in rows}
+            distiller = Distiller(
                 Path("models/teacher") / f"seed-{seed}",
-                transfer,
-                validation,
+                BASE / "encoder",
+                BASE / "student",
+                views["transfer"],
+                views["validation"],
                 params.distillation,
-                seed=seed,
-                target=TARGET / f"seed-{seed}",
-                advance=advance,
+                advance,
             )
-    best = min(outcomes, key=lambda seed: outcomes[seed].validation_loss)
-    write_json(TARGET / "summary.json", {"seeds": {str(seed): outcome.to_dict() for seed, outcome in outcomes.items()}})
-    shutil.copytree(TARGET / f"seed-{best}", SHIPPED, ignore=shutil.ignore_patterns("curves"))
+            distilled[str(seed)] = distiller.distil(seed, TARGET / f"seed-{seed}")
+            alone[str(seed)] = distiller.train_alone(seed, TARGET / "undistilled" / f"seed-{seed}")
+    if is_main_process():
+        runs = {"seeds": distilled, "undistilled": alone}
+        summary = {kind: {seed: run.to_dict() for seed, run in found.items()} for kind, found in runs.items()}
+        write_json(TARGET / "summary.json", summary)
+    wait_for_all()
 
 
 if __name__ == "__main__":

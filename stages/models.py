@@ -5,7 +5,8 @@ from pathlib import Path
 from runtime import run_stage
 
 from amalgam.base_models import describe_remote_llm, fetch_encoder, fetch_llm
-from amalgam.params import Params
+from amalgam.files import write_json
+from amalgam.params import OWN_STUDENTS, Params
 
 BASE = Path("models/base")
 
@@ -13,6 +14,11 @@ BASE = Path("models/base")
 def main(params: Params, root: Path) -> None:
     downloads = root / ".cache" / "downloads"
     fetch_encoder(params.teacher.model, BASE / "encoder", downloads)
+    student = params.distillation.student
+    if student in OWN_STUDENTS:
+        write_json(BASE / "student" / "amalgam.json", {"name": student})
+    else:
+        fetch_encoder(student, BASE / "student", downloads)
     if params.llm.endpoint == "embedded":
         fetch_llm(params.llm.model, BASE / "llm", downloads)
     else:

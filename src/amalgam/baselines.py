@@ -9,6 +9,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
+from amalgam.embeddings import embed_rows
+
 _STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse regularisation; the validation rows choose
 
 
@@ -64,30 +66,6 @@ class EmbeddingClassifier:
 
     def _embed(self, rows: pd.DataFrame) -> np.ndarray:
         return embed_rows(self._encoder, rows, max_length=self._max_length)
-
-
-def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndarray:
-    """Return the mean of the encoder's last hidden states over the tokens of each row, at length 1 [rows, width]."""
-    import torch
-    from transformers import AutoModel
-
-    from amalgam.training.device import choose_device
-    from amalgam.training.encoding import encode_rows, load_tokenizer, pad_batch, sort_batches
-
-    device = choose_device()
-    tokenizer = load_tokenizer(encoder)
-    model = AutoModel.from_pretrained(encoder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-    model = model.to(device).eval()
-    encoded = encode_rows(tokenizer, rows, max_length)
-    vectors = np.zeros((len(rows), model.config.hidden_size))
-    for batch_rows in sort_batches(encoded.lengths, 64):
-        batch = {name: tensor.to(device) for name, tensor in pad_batch(tokenizer, encoded, batch_rows).items()}
-        with torch.inference_mode():
-            states = model(**batch).last_hidden_state
-        mask = batch["attention_mask"].unsqueeze(-1)
-        vectors[batch_rows] = ((states * mask).sum(1) / mask.sum(1)).float().cpu().numpy()
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors
 
 
 def join_question(rows: pd.DataFrame) -> list[str]:

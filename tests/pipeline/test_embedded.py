@@ -30,7 +30,7 @@ from amalgam.synthesis.responses import build_response_format
 from amalgam.synthesis.templates import load_template
 from amalgam.tasks.schema import load_task
 from amalgam.training.scoring import score_rows
-from amalgam.training.teacher import train_teacher
+from amalgam.training.teacher import TeacherTrainer
 from tests.pipeline.project import REPOSITORY
 from tests.pipeline.toy import make_rows, write_task
 
@@ -118,18 +118,11 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     assert all(parse_grade(grade, task.label_names) for grade in grades)
 
     steps = params.teacher.model_copy(update={"steps": 6, "evaluate_every": 3, "batch_size": 8})
-    train = pd.concat([human.head(16), rows], ignore_index=True)
+    learned = [human.head(16).assign(origin="human", shots=""), rows.assign(origin="synthetic")]
     with show_progress("teacher", total=steps.steps) as advance:
-        outcome = train_teacher(
-            base / "encoder",
-            train,
-            human.tail(8),
-            task.label_names,
-            steps,
-            seed=1,
-            target=tmp_path / "teacher",
-            advance=advance,
-        )
+        train = pd.concat(learned, ignore_index=True)
+        trainer = TeacherTrainer(base / "encoder", train, human.tail(8), task.label_names, steps, advance)
+        outcome = trainer.train(1, tmp_path / "teacher")
     assert (outcome.steps, outcome.train_rows) == (6, 16 + 2 * ROWS)
     scores = score_rows(tmp_path / "teacher", human)
     assert scores.shape == (24, 2)

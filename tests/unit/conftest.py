@@ -7,6 +7,7 @@ import pytest
 
 from amalgam.tasks.schema import Task
 from tests.pipeline.toy import LABELS, make_rows, write_encoder
+from tests.unit.training import TEACHER
 
 
 @pytest.fixture(scope="session")
@@ -44,12 +45,9 @@ def comments() -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def teacher(encoder: Path, comments: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The encoder, trained until it tells the comments apart."""
-    from amalgam.params import Teacher
-    from amalgam.training.teacher import train_teacher
+    from amalgam.training.teacher import TeacherTrainer
 
-    steps = {"learning_rate": 5e-3, "batch_size": 8, "steps": 60, "evaluate_every": 20, "patience": 9}
-    params = Teacher(model="toy", max_length=24, warmup=0.1, weight_decay=0.01, **steps)
     folder = tmp_path_factory.mktemp("models") / "teacher"
-    labels, learn, held_out = list(LABELS), comments.iloc[:40], comments.iloc[40:]
-    train_teacher(encoder, learn, held_out, labels, params, seed=1, target=folder, advance=lambda _item: None)
+    learn, held_out = comments.iloc[:40].assign(origin="human", shots=""), comments.iloc[40:]
+    TeacherTrainer(encoder, learn, held_out, list(LABELS), TEACHER, lambda _item: None).train(1, folder)
     return folder

@@ -18,6 +18,7 @@ PARAMS = Prompts(
     other_shots=0,
     shot_pool=6,
     samples_per_shots=4,
+    samples_per_last_shot=2,
     responses=1,
     format="text",
 )

@@ -17,7 +17,7 @@ def make_asked(
 ) -> Iterator[tuple[dict[str, Any], int, Request, Answer]]:
     for slot in range(slots):
         for label in ("bad", "good"):
-            asked = {"id": f"{label}-{slot:05d}", "label": label, "sample": slot, "question": "", "shots": []}
+            asked = {"id": f"{label}-{slot:05d}", "label": label, "sample": slot, "question": "", "shots": ["h1", "h2"]}
             asked |= {"attributes": {"length": "short"}, "responses": 1, "format": "text", "messages": []} | prompt
             yield asked, 0, Request(asked["id"], "m", {"messages": [label]}, slot), answer
 
@@ -32,7 +32,7 @@ def test_completions_come_back_in_order_and_whole(tmp_path: Path) -> None:
     assert [line["id"] for line in lines] == [prompt["id"] for prompt, *_ in make_asked(3)]
     assert lines[0] == {
         "key": next(make_asked(1))[2].key,
-        **{"id": "bad-00000", "attempt": 0, "label": "bad", "sample": 0, "question": ""},
+        **{"id": "bad-00000", "attempt": 0, "label": "bad", "sample": 0, "question": "", "shots": ["h1", "h2"]},
         **{"attributes": {"length": "short"}, "responses": 1, "format": "text"},
         **{"text": "fine\n\nindeed", "finish_reason": "stop", "prompt_tokens": 3, "completion_tokens": 2},
         "cost_usd": 0.25,
@@ -76,7 +76,7 @@ def test_an_answer_of_no_use_is_one_response_with_its_fault() -> None:
     asked = list(make_asked(1, Answer("half a sen", "length", 3, 2), responses=1))
     (first, _) = iterate_responses(build_lines(asked))
     assert first == {
-        **{"id": "bad-00000", "label": "bad", "sample": 0, "question": ""},
+        **{"id": "bad-00000", "label": "bad", "sample": 0, "question": "", "shots": "h1 h2"},
         **{"text": "half a sen", "fault": "cut_off"},
     }
 

@@ -1,6 +1,6 @@
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,12 @@ import torch
 from sklearn.metrics import roc_auc_score
 from transformers import PreTrainedModel
 
-from amalgam.errors import ModelError
 from amalgam.params import Training
+from amalgam.training.classifier import load_classifier
 from amalgam.training.device import set_seed
 from amalgam.training.encoding import encode_rows, load_tokenizer
 from amalgam.training.loop import (
+    DivergedError,
     Examples,
     Loss,
     Merit,
@@ -24,7 +25,8 @@ from amalgam.training.loop import (
     scale_rate,
     train_model,
 )
-from amalgam.training.teacher import RankingMerit, build_examples, estimate_area_error, load_classifier
+from amalgam.training.losses import CrossEntropy, encode_targets
+from amalgam.training.merits import RankingMerit, estimate_area_error
 from tests.pipeline.toy import LABELS
 
 PARAMS = Training(
@@ -40,21 +42,27 @@ class Run:
     def __init__(self, encoder: Path, rows: pd.DataFrame, folder: Path) -> None:
         self.tokenizer = load_tokenizer(encoder)
         self.encoder, self.folder = encoder, folder
-        self.train, self.held_out = (
-            build_examples(encode_rows(self.tokenizer, part, 24, list(LABELS))) for part in (rows[:40], rows[40:])
-        )
+        encoded = [encode_rows(self.tokenizer, part, 24, list(LABELS)) for part in (rows[:40], rows[40:])]
+        self.train, self.held_out = (Examples(part, CrossEntropy(encode_targets(part.labels, 2))) for part in encoded)
         self.steps = 0
 
     def __call__(
-        self, merit: Merit, *, seed: int = 1, loss: Loss | None = None, judge: Loss | None = None, **changes: object
+        self,
+        merit: Merit | None,
+        *,
+        seed: int = 1,
+        loss: Loss | None = None,
+        judge: Loss | None = None,
+        phases: Sequence[np.ndarray] = (),
+        **changes: object,
     ) -> Outcome:
         set_seed(seed)
         self.model: PreTrainedModel = load_classifier(self.encoder, list(LABELS))
         return train_model(
             self.model,
             self.tokenizer,
-            Examples(self.train.encoded, loss or self.train.loss),
-            Examples(self.held_out.encoded, judge or self.held_out.loss),
+            Examples(self.train.encoded, loss or self.train.loss, phases),
+            Examples(self.held_out.encoded, judge or self.held_out.loss) if merit else None,
             merit,
             PARAMS.model_copy(update=changes),
             seed=seed,
@@ -165,12 +173,47 @@ def break_after(count: int) -> Callable[[torch.Tensor, np.ndarray], torch.Tensor
 
 
 def test_a_loss_that_is_no_number_gives_one_sentence(run: Run) -> None:
-    words = "the loss is no longer a number: lower the learning rate of this stage"
-    with pytest.raises(ModelError, match=words):
+    words = "the loss is no longer a number at step 3, and no weights are kept: lower the learning rate of this stage"
+    with pytest.raises(DivergedError, match=words):
         run(Script(), loss=break_after(2))
     assert run.steps == 2
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(DivergedError, match="at step 6, and the weights of step 3 are the last good ones"):
         run(Script(1.0), judge=break_after(1))
+
+
+def test_what_diverges_leaves_the_last_good_weights(run: Run) -> None:
+    run(Script(1.0), steps=3, judge=run.held_out.loss)
+    merit = Script(1.0, 2.0)
+    with pytest.raises(DivergedError):
+        run(merit, judge=break_after(1))
+    np.testing.assert_array_equal(run.look(), merit.seen[0])
+
+
+def test_without_validation_the_last_step_is_kept(run: Run) -> None:
+    outcome = run(None)
+    assert (outcome.steps, outcome.best_step) == (12, 0)
+    last = run.weights
+    run(Script(1.0, 2.0, 3.0, 4.0))
+    assert is_equal(last, run.weights)
+
+
+class Diary:
+    """A loss that writes down the rows that it sees."""
+
+    def __init__(self) -> None:
+        self.rows: list[np.ndarray] = []
+
+    def __call__(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        self.rows.append(rows)
+        return logits.square().mean()
+
+
+def test_phases_come_one_after_the_other(run: Run) -> None:
+    diary = Diary()
+    run(None, loss=diary, phases=[np.arange(10), np.arange(30, 40)])
+    assert len(diary.rows) == 12
+    assert set(np.concatenate(diary.rows[:6])) == set(range(10))
+    assert set(np.concatenate(diary.rows[6:])) == set(range(30, 40))
 
 
 def test_an_outcome_is_ready_for_json() -> None:

@@ -14,7 +14,7 @@ LABELS = ["bad", "good", "so"]
 def make_rows(prefix: str, **counts: int) -> list[Row]:
     labels = [label for label, count in counts.items() for _ in range(count)]
     return [
-        {"id": f"{prefix}{number}", "text": f"text {number}", "question": "", "label": label, "extra": "x"}
+        {"id": f"{prefix}{number}", "text": f"text {number}", "question": "", "label": label, "shots": "h1 h2"}
         for number, label in enumerate(labels)
     ]
 
@@ -58,7 +58,7 @@ def test_human_rows_stay_and_smaller_mixes_are_within_larger_ones(one: float, ot
 
 def test_ratio_0_needs_no_pool_and_1_takes_all_of_it() -> None:
     pool = make_rows("s", bad=3, good=1, so=1)
-    assert mix([], 0.0) == [{**{name: row[name] for name in COLUMNS[:-1]}, "origin": "human"} for row in HUMAN]
+    assert mix([], 0.0) == [{**row, "origin": "human", "shots": ""} for row in HUMAN]
     everything = mix(pool, 1.0)
     assert list_ids(everything, origin="synthetic") == list_ids(everything) == list_ids(pool)
 

@@ -1,3 +1,4 @@
+import json
 from collections import defaultdict
 from itertools import islice
 
@@ -37,6 +38,7 @@ def test_a_line_says_what_the_request_is_made_of(task: Task) -> None:
     shots=st.integers(0, 4),
     pool=st.integers(4, 8),
     each=st.integers(1, 5),
+    pair=st.integers(1, 3),
     questions=st.sampled_from([("",), ("Why?", "How?")]),
     others=st.integers(0, 2),
     responses=st.integers(1, 4),
@@ -50,6 +52,7 @@ def test_prompts_for_more_rows_begin_with_those_for_fewer(
     shots: int,
     pool: int,
     each: int,
+    pair: int,
     questions: tuple[str, ...],
     others: int,
     responses: int,
@@ -60,6 +63,7 @@ def test_prompts_for_more_rows_begin_with_those_for_fewer(
         shots=shots,
         shot_pool=pool,
         samples_per_shots=each,
+        samples_per_last_shot=pair,
         other_shots=others,
         responses=responses,
         format="lines",
@@ -94,18 +98,25 @@ def test_shots_are_of_the_wanted_label_and_from_its_first_rows(task: Task) -> No
     assert seen == pools
 
 
-def test_samples_share_a_set_of_shots_and_sets_differ(task: Task) -> None:
+def test_samples_share_all_shots_but_the_last_and_sets_differ(task: Task) -> None:
     prompts = [prompt for prompt in build(task, make_train(task, 8), rows=40) if prompt["label"] == "good"]
     sets = [prompts[start : start + 4] for start in range(0, 40, 4)]
     for same in sets:
-        assert all(prompt["messages"] == same[0]["messages"] for prompt in same)
-    distinct = {tuple(same[0]["shots"]) for same in sets}
-    assert len(distinct) >= 8  # of 10; there are 120 ordered ones to draw from
-    openings = {same[0]["messages"][0]["content"] for same in sets}
-    assert openings == {"You are a good guest.", "You are x."}
+        openings = {json.dumps(prompt["messages"][:-3]) for prompt in same}  # the last shot is in the last three turns
+        assert len(openings) == 1
+        assert [prompt["shots"] for prompt in same[::2]] == [prompt["shots"] for prompt in same[1::2]]
+    assert len({tuple(same[0]["shots"][:-1]) for same in sets}) >= 8  # of 10; there are 30 ordered ones to draw from
+    assert sum(same[0]["shots"] != same[2]["shots"] for same in sets) >= 4  # of 10; four rows are left to draw from
     assert {
-        scenario for same in sets for scenario in task.scenarios if scenario in same[0]["messages"][1]["content"]
+        scenario for same in sets for scenario in task.scenarios if scenario in same[0]["messages"][0]["content"]
     } == {*task.scenarios}
+
+
+def test_each_sample_has_a_persona_of_its_own(task: Task) -> None:
+    prompts = [prompt for prompt in build(task, make_train(task, 8), rows=40) if prompt["label"] == "good"]
+    endings = [prompt["messages"][-1]["content"].rpartition("\n")[2] for prompt in prompts]
+    assert set(endings) == {"Write as a good guest.", "Write as x."}
+    assert any(one != other for one, other in zip(endings[::2], endings[1::2], strict=True))  # with the same shots
 
 
 def test_another_seed_draws_other_sets(task: Task) -> None:
@@ -120,7 +131,7 @@ def test_shots_answer_the_question_of_the_request(task: Task) -> None:
     prompts = build(task, train, change(shot_pool=9), 60)
     assert {prompt["question"] for prompt in prompts} == {"Why?", "How?", "Where?"}
     for prompt in prompts:
-        assert f"Question: {prompt['question']}\n" in prompt["messages"][1]["content"]
+        assert f"Question: {prompt['question']}\n" in prompt["messages"][0]["content"]
         assert len(prompt["shots"]) == 3
         assert {questions[shot] for shot in prompt["shots"]} == {prompt["question"]}
 
@@ -134,7 +145,7 @@ def test_a_question_with_few_rows_has_fewer_shots(task: Task) -> None:
 def test_no_shots_make_a_short_conversation(task: Task) -> None:
     for train in (make_train(task, 8), make_train(task, 0)):
         prompts = build(task, train, change(shots=0), 2)
-        assert all(len(prompt["messages"]) == 2 and prompt["shots"] == [] for prompt in prompts)
+        assert all(len(prompt["messages"]) == 1 and prompt["shots"] == [] for prompt in prompts)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from amalgam.errors import ModelError
-from amalgam.params import Teacher
 from amalgam.training.scoring import Scorer, score_rows
-from amalgam.training.teacher import train_teacher
+from amalgam.training.teacher import TeacherTrainer
 from tests.pipeline.toy import LABELS
+from tests.unit.training import TEACHER
 
 ODD_TEXTS = ["", "👍🏽", "שלום עולם", "cold " * 500, "x" * 2000, "rude"]
 
@@ -49,17 +49,27 @@ def test_a_model_that_learned_without_questions_does_not_see_them(teacher: Path)
     np.testing.assert_array_equal(bare, asked)
 
 
-def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1) -> bytes:
+def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1, **changes: str) -> bytes:
     """Train for a few steps; return the weights as saved."""
-    steps = {"learning_rate": 1e-3, "batch_size": 8, "steps": 4, "evaluate_every": 4, "patience": 9}
-    params = Teacher(model="toy", max_length=24, warmup=0.1, weight_decay=0.01, **steps)
-    train_teacher(encoder, rows, rows, list(LABELS), params, seed=seed, target=target, advance=lambda _item: None)
+    params = TEACHER.model_copy(update={"learning_rate": 1e-3, "steps": 4, "evaluate_every": 4, **changes})
+    mixed = rows.assign(origin="human", shots="")
+    TeacherTrainer(encoder, mixed, rows, list(LABELS), params, lambda _item: None).train(seed, target)
     return (target / "model.safetensors").read_bytes()
 
 
 def test_one_seed_gives_one_teacher(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     one, again, other = (train(encoder, comments, tmp_path / str(n), seed) for n, seed in enumerate((1, 1, 2)))
     assert one == again != other
+
+
+def test_a_model_is_scored_with_the_pooling_that_it_learned_with(
+    encoder: Path, comments: pd.DataFrame, tmp_path: Path
+) -> None:
+    train(encoder, comments, tmp_path, pooling="mean")
+    note = tmp_path / "amalgam.json"
+    mean = score_rows(tmp_path, comments)
+    note.write_text(note.read_text().replace('"mean"', '"cls"'))
+    assert np.abs(score_rows(tmp_path, comments) - mean).max() > 1e-3
 
 
 def test_a_model_that_learned_with_questions_sees_them(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
@@ -73,7 +83,7 @@ def test_a_trained_model_names_its_labels_and_no_folder(teacher: Path, encoder: 
     config = json.loads((teacher / "config.json").read_text())
     assert config["id2label"] == {"0": "complaint", "1": "praise"}
     note = json.loads((teacher / "amalgam.json").read_text())
-    assert note == {"labels": list(LABELS), "max_length": 24, "uses_question": False}
+    assert note == {"labels": list(LABELS), "max_length": 24, "uses_question": False, "pooling": "cls"}
     assert {"model.safetensors", "tokenizer.json"} <= {path.name for path in teacher.iterdir()}
     for path in teacher.rglob("*.json"):
         for folder in (teacher.parents[1], encoder.parents[1], Path.cwd()):

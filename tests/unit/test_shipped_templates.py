@@ -7,10 +7,9 @@ from amalgam.synthesis.responses import parse_answer
 from amalgam.tasks.schema import Task
 from tests.unit.prompting import PARAMS, build, change, make_train, vary
 
-# As the first release sent them: an answer in a journal is found by exactly these bytes.
-FIRST_MESSAGES = {
+# An answer in a journal is found by exactly these bytes: a change makes every user pay again.
+MESSAGES = {
     "mixed_view": [
-        {"role": "system", "content": "You are a mixed_view guest."},
         {
             "role": "user",
             "content": "A guest of a café was asked.\n\nQuestion: Why?\n\n"
@@ -19,26 +18,13 @@ FIRST_MESSAGES = {
         {"role": "assistant", "content": "text mixed_view 0"},
         {"role": "user", "content": "Write another comment that is mixed view."},
         {"role": "assistant", "content": "text mixed_view 2"},
-        {"role": "user", "content": "Write another comment that is mixed view."},
-    ],
-    "good": [
-        {"role": "system", "content": "You are a good guest."},
-        {
-            "role": "user",
-            "content": "A guest of a bakery was asked.\n\n"
-            "Write one comment that is good: It is good.\n\nAnswer with the comment alone.",
-        },
-        {"role": "assistant", "content": "text good 3"},
-        {"role": "user", "content": "Write another comment that is good."},
-        {"role": "assistant", "content": "text good 0"},
-        {"role": "user", "content": "Write another comment that is good."},
+        {"role": "user", "content": "Write another comment that is mixed view.\nWrite as x."},
     ],
     "bad": [
-        {"role": "system", "content": "You are a bad guest."},
         {
             "role": "user",
             "content": "A guest of a café was asked.\n\n"
-            "Write one comment that is bad: It is bad.\n\nAnswer with the comment alone.",
+            "Write one comment that is bad: It is bad.\n\nAnswer with the comment alone.\nWrite as a bad guest.",
         },
     ],
 }
@@ -46,16 +32,14 @@ FIRST_MESSAGES = {
 
 def test_the_default_template_sends_the_same_bytes_as_ever(task: Task) -> None:
     with_questions = build(task, make_train(task, 8, ("Why?", "How?")), change(shots=2))
-    assert with_questions[2]["messages"] == FIRST_MESSAGES["mixed_view"]
-    assert build(task, make_train(task, 8), change(shots=2), 5)[-2]["messages"] == FIRST_MESSAGES["good"]
-    assert build(task, make_train(task, 8), change(shots=0))[0]["messages"] == FIRST_MESSAGES["bad"]
+    assert with_questions[2]["messages"] == MESSAGES["mixed_view"]
+    assert build(task, make_train(task, 8), change(shots=0))[0]["messages"] == MESSAGES["bad"]
 
 
 def test_the_conversation_holds_the_rubric_and_the_examples(task: Task) -> None:
     train = make_train(task, 8)
     prompt = build(task, train)[2]
-    system, request, *turns = prompt["messages"]
-    assert system["role"] == "system"
+    request, *turns = prompt["messages"]
     assert request["role"] == "user"
     assert "Write one comment that is mixed view: It is mixed_view." in request["content"]
     assert "Question:" not in request["content"]
@@ -79,7 +63,8 @@ def test_attributes_are_the_last_that_is_said(task: Task) -> None:
 def test_attributes_end_a_request_without_shots(task: Task) -> None:
     for prompt in build(vary(task), make_train(task, 8), change(shots=0), 2):
         length = prompt["attributes"]["length"]
-        assert f"Answer with the comment alone.\nLength: {length}.\nMistakes: " in prompt["messages"][-1]["content"]
+        assert "Answer with the comment alone.\nWrite as " in prompt["messages"][-1]["content"]
+        assert f"\nLength: {length}.\nMistakes: " in prompt["messages"][-1]["content"]
 
 
 @pytest.mark.parametrize("template", ["chat", "paper"])
@@ -94,7 +79,8 @@ def test_examples_of_other_labels_are_shown_as_such(task: Task, template: str) -
             name for name in task.label_names for _ in "12" if name != prompt["label"]
         ]
         assert prompt["shots"][0] == without["shots"][0]
-        request, before = prompt["messages"][1]["content"], without["messages"][1]["content"]
+        place = 0 if template == "chat" else 1  # `paper` begins with a system turn
+        request, before = (lines["messages"][place]["content"] for lines in (prompt, without))
         for label, shot in shown:
             assert f"\n{label.replace('_', ' ').capitalize()}: {texts[shot]}\n" in request
             assert texts[shot] not in before
@@ -105,15 +91,14 @@ def test_examples_of_other_labels_are_shown_as_such(task: Task, template: str) -
 def test_several_responses_are_asked_for_in_one_request(task: Task) -> None:
     lines = build(task, make_train(task, 8), change(responses=5, format="lines"), 11)
     assert len(lines) == 3 * len(task.labels)
-    system, request, answer, again = lines[1]["messages"]
+    request, answer, again = lines[1]["messages"]
     assert "Write 3 responses. Each is a comment that is good: It is good." in request["content"]
     assert "Write one on each line" in request["content"]
-    assert again == {"role": "user", "content": "Write 5 other responses. Each is a comment that is good."}
+    assert again["content"].startswith("Write 5 other responses. Each is a comment that is good.\nWrite as ")
     assert parse_answer(answer["content"], "stop", "lines", 5)[0] == answer["content"].split("\n")
-    assert system["content"].startswith("You are ")
     alone = build(task, make_train(task, 8), change(responses=5, format="lines", shots=0))[1]["messages"]
-    assert len(alone) == 2
-    assert "Write 5 responses." in alone[1]["content"]
+    assert len(alone) == 1
+    assert "Write 5 responses." in alone[0]["content"]
 
 
 @pytest.mark.parametrize("responses", [1, 4])
@@ -126,7 +111,7 @@ def test_earlier_answers_have_the_form_that_is_asked_for(task: Task, responses: 
     parsed = [text for answer in answers for text in parse_answer(answer, "stop", "json", responses)[0]]
     assert parsed == [texts[shot] for shot in prompt["shots"]]
     key = '"response"' if responses == 1 else '"response_1", "response_2" and so on'
-    assert key in prompt["messages"][1]["content"]
+    assert key in prompt["messages"][0]["content"]
 
 
 def test_the_paper_s_prompt(task: Task) -> None:

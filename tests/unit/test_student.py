@@ -23,30 +23,15 @@ from transformers import (
 )
 
 from amalgam.errors import ModelError
-from amalgam.params import Distillation
-from amalgam.training.scoring import score_rows
-from amalgam.training.student import (
-    Closeness,
-    DistillationLoss,
-    choose_layers,
-    distil_student,
-    index_labels,
-    keep_layers,
-)
+from amalgam.training.layers import choose_layers, keep_layers
+from amalgam.training.losses import DistillationLoss
+from amalgam.training.merits import Closeness
+from amalgam.training.scoring import Scorer, score_rows
+from amalgam.training.student import Distiller, Views, index_labels
 from tests.pipeline.toy import LABELS
+from tests.unit.training import DISTILLATION
 
-PARAMS = Distillation(
-    layers=1,
-    temperature=2.0,
-    alpha=0.75,
-    learning_rate=3e-3,
-    batch_size=8,
-    steps=30,
-    warmup=0.1,
-    weight_decay=0.0,
-    evaluate_every=10,
-    patience=9,
-)
+PARAMS = DISTILLATION
 SIZE = {"vocab_size": 30, "num_labels": 3, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
 BUILDERS = {
     "bert": lambda: BertForSequenceClassification(BertConfig(num_hidden_layers=6, **SIZE)),
@@ -58,10 +43,15 @@ BUILDERS = {
 }
 
 
+def make_loss(teacher: list[list[float]], labels: list[int], **changes: float) -> DistillationLoss:
+    settings = {"temperature": 2.0, "alpha": 0.75, **changes}
+    return DistillationLoss(np.array(teacher), np.array(labels), **settings)
+
+
 def compute_loss(
     student: list[list[float]], teacher: list[list[float]], labels: list[int], **changes: float
 ) -> torch.Tensor:
-    loss = DistillationLoss(np.array(teacher), np.array(labels), PARAMS.model_copy(update=changes))
+    loss = make_loss(teacher, labels, **changes)
     return loss(torch.tensor(student, dtype=torch.float64), np.arange(len(labels)))
 
 
@@ -90,7 +80,7 @@ def test_alpha_weighs_the_teacher_against_the_labels() -> None:
 def test_a_student_that_equals_its_teacher_has_nothing_to_learn(label: int) -> None:
     logits = [[1.5, -0.5, 0.25]]
     student = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
-    loss = DistillationLoss(np.array(logits), np.array([label]), PARAMS.model_copy(update={"alpha": 1.0}))
+    loss = make_loss(logits, [label], alpha=1.0)
     value = loss(student, np.array([0]))
     value.backward()
     assert value.item() == pytest.approx(0.0, abs=1e-12)
@@ -99,13 +89,13 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_learn(label: int) -> N
 
 
 def test_the_loss_looks_up_the_rows_of_the_batch() -> None:
-    loss = DistillationLoss(np.array([[9.0, 0.0], [0.0, 9.0], [0.0, 0.0]]), np.array([0, 1, -1]), PARAMS)
+    loss = make_loss([[9.0, 0.0], [0.0, 9.0], [0.0, 0.0]], [0, 1, -1])
     student = torch.tensor([[0.0, 9.0], [9.0, 0.0]], dtype=torch.float64)
     assert float(loss(student, np.array([1, 0]))) < 0.01 < float(loss(student, np.array([0, 1])))
 
 
 def test_closeness_is_the_loss_turned_around() -> None:
-    loss = DistillationLoss(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, -1]), PARAMS)
+    loss = make_loss([[1.0, 0.0], [0.0, 1.0]], [0, -1])
     mean = float(loss(torch.zeros(2, 2, dtype=torch.float64), np.array([0, 1])))
     assert Closeness(loss)(np.zeros((2, 2))) == (-mean, 0.0)
 
@@ -183,10 +173,16 @@ def test_an_encoder_that_shares_its_layers_gives_one_sentence() -> None:
         keep_layers(AlbertForSequenceClassification(config), 1)
 
 
-def distil(teacher: Path, rows: pd.DataFrame, target: Path, **changes: float) -> np.ndarray:
-    """Distil the toy teacher; return the student's probabilities of praise for the rows."""
+def make_distiller(teacher: Path, base: Path, rows: pd.DataFrame, **changes: object) -> Distiller:
+    views = Views(rows, Scorer(teacher).compute_logits(rows))
+    held_out = Views(rows.iloc[40:], views.logits[40:])
     params = PARAMS.model_copy(update=changes)
-    distil_student(teacher, rows, rows.iloc[40:], params, seed=1, target=target, advance=lambda _item: None)
+    return Distiller(teacher, base, base, views, held_out, params, lambda _item: None)
+
+
+def distil(teacher: Path, rows: pd.DataFrame, target: Path, **changes: object) -> np.ndarray:
+    """Distil the toy teacher; return the student's probabilities of praise for the rows."""
+    make_distiller(teacher, teacher, rows, **changes).distil(1, target)
     return score_rows(target, rows)[:, 1]
 
 

@@ -13,7 +13,7 @@ from amalgam.llm.shards import Totals, read_answers, write_answers
 from amalgam.synthesis.responses import parse_answer
 
 _SUMMARY = "summary.json"
-_KEPT = ("label", "sample", "question", "attributes", "responses", "format")  # of a prompt, beside its answer
+_KEPT = ("label", "sample", "question", "shots", "attributes", "responses", "format")  # of a prompt, beside its answer
 
 
 def build_lines(asked: Iterable[tuple[dict[str, Any], int, Request, Answer]]) -> Iterator[dict[str, Any]]:
@@ -46,9 +46,10 @@ def read_completions(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def iterate_responses(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield one dict a response (id, label, sample, question, text, fault), in the order of the answers.
+    """Yield one dict a response (id, label, sample, question, shots, text, fault), in the order of the answers.
 
-    An answer without a usable response yields one dict with its raw text and its fault.
+    `shots` are the ids of the human-coded examples that the LLM saw, with blanks between. An answer without a usable
+    response yields one dict with its raw text and its fault.
     """
     for line in lines:
         texts, fault = parse_answer(line["text"], line["finish_reason"], line["format"], line["responses"])
@@ -57,6 +58,7 @@ def iterate_responses(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any
             yield {
                 "id": f"{line['id']}-{number}" if several else line["id"],
                 **{name: line[name] for name in ("label", "sample", "question")},
+                "shots": " ".join(line.get("shots", ())),  # older answers do not say
                 "text": text,
                 "fault": fault,
             }

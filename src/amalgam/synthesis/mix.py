@@ -6,7 +6,7 @@ from typing import Any
 
 from amalgam.errors import DataError
 
-COLUMNS = ["id", "text", "question", "label", "origin"]
+COLUMNS = ["id", "text", "question", "label", "origin", "shots"]
 
 Row = Mapping[str, Any]
 
@@ -25,12 +25,13 @@ def mix_rows(human: Sequence[Row], synthetic: Iterable[Row], ratio: float, label
 
     Args:
         human: human-coded train rows (id, text, question, label).
-        synthetic: the curated pool (id, text, question, label), in the order in which it was asked for.
+        synthetic: the curated pool (id, text, question, label, shots), in the order in which it was asked for.
         ratio: synthetic share, 0 to 1.
         labels: all labels of the task.
 
     Yields:
-        Rows with the columns `COLUMNS`; the origin is `human` or `synthetic`.
+        Rows with the columns `COLUMNS`; the origin is `human` or `synthetic`, and `shots` are the ids of the human
+        rows that the LLM saw, none for a human row.
 
     Raises:
         DataError: the pool is too small for the ratio; seen when it has been read to its end.
@@ -44,7 +45,8 @@ def mix_rows(human: Sequence[Row], synthetic: Iterable[Row], ratio: float, label
 
 
 def _mark_origin(row: Row, origin: str) -> Row:
-    return {**{name: row[name] for name in COLUMNS[:-1]}, "origin": origin}
+    kept = {name: row[name] for name in ("id", "text", "question", "label")}
+    return {**kept, "origin": origin, "shots": row["shots"] if origin == "synthetic" else ""}
 
 
 def _take_all(pool: Iterable[Row], labels: list[str]) -> Iterator[Row]:

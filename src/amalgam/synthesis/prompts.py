@@ -54,16 +54,15 @@ def _iterate_prompts(
     task: Task, pools: Pools, template: Template, params: Prompts, slots: int
 ) -> Iterator[dict[str, Any]]:
     drawn: dict[str, dict[str, Any]] = {}  # by label: the set of shots at hand
-    turns: dict[str, list[dict[str, str]]] = {}
     for slot in range(slots):
         number, place = divmod(slot, params.samples_per_shots)
         for label in task.labels:
             if place == 0:
                 drawn[label.name] = _draw_set(task, label, pools, params, number)
+            filled = drawn[label.name] | _draw_own(label, pools, drawn[label.name], params, slot)
             attributes = draw_attributes(task, label, params.seed, slot)
-            if place == 0 or attributes:
-                turns[label.name] = template.render(_list_values(task, label, drawn[label.name], attributes, params))
-            shots = [*drawn[label.name]["shots"], *drawn[label.name]["other_shots"]]
+            messages = template.render(_list_values(task, label, filled, attributes, params))
+            shots = [*filled["shots"], *filled["other_shots"]]
             yield {
                 "id": f"{label.name}-{slot:05d}",
                 "label": label.name,
@@ -74,7 +73,7 @@ def _iterate_prompts(
                 "group": f"{label.name}/{number}",
                 "responses": params.responses,
                 "format": params.format,
-                "messages": turns[label.name],
+                "messages": messages,
             }
 
 
@@ -96,7 +95,7 @@ def _draw_set(task: Task, label: Label, pools: Pools, params: Prompts, number: i
     persona = draw.choice(label.personas)
     questions = sorted({row["question"] for row in pools[label.name]})
     question = draw.choice(questions) if questions else ""
-    shots = _draw_shots(draw, pools[label.name], question, params.shots)
+    shots = _draw_shots(draw, pools[label.name], question, max(params.shots - 1, 0))
     # Each other label has its own seed, so that the examples of one do not depend on which others there are.
     other_shots = [
         {**shot, "label": _phrase_name(other.name)}
@@ -111,6 +110,16 @@ def _draw_set(task: Task, label: Label, pools: Pools, params: Prompts, number: i
         "shots": shots,
         "other_shots": other_shots,
     }
+
+
+def _draw_own(label: Label, pools: Pools, drawn: dict[str, Any], params: Prompts, slot: int) -> dict[str, Any]:
+    """Draw what comes last in a request: its own persona, and a last shot that it shares with few others."""
+    seed = f"{params.seed}/{label.name}/own"
+    persona = random.Random(f"{seed}/persona/{slot}").choice(label.personas)
+    draw = random.Random(f"{seed}/shot/{slot // params.samples_per_last_shot}")
+    left = [row for row in pools[label.name] if row not in drawn["shots"]]
+    last = _draw_shots(draw, left, drawn["question"], min(params.shots, 1))
+    return {"persona": persona, "shots": [*drawn["shots"], *last]}
 
 
 def _draw_shots(draw: random.Random, pool: list[dict[str, str]], question: str, count: int) -> list[dict[str, str]]:

@@ -1,11 +1,12 @@
 """What a trained model's folder holds, written and read."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amalgam.errors import ModelError
 from amalgam.files import read_json, write_json
+from amalgam.training.pooling import Pooling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,11 +16,19 @@ _NOTE = "amalgam.json"
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What scoring must know beside the weights: class names in order, tokens a row, and whether questions count."""
+    """What scoring must know beside the weights.
+
+    Attributes:
+        labels: class names in order.
+        max_length: tokens a row.
+        uses_question: whether the question is read with the response.
+        pooling: what the head reads: the first token, or the mean of all.
+    """
 
     labels: list[str]
     max_length: int
     uses_question: bool
+    pooling: Pooling = "cls"
 
 
 def save_checkpoint(
@@ -30,13 +39,14 @@ def save_checkpoint(
     max_length: int,
     *,
     uses_question: bool,
+    pooling: Pooling = "cls",
 ) -> None:
     """Save weights (safetensors), tokenizer and note."""
     model.config._name_or_path = ""  # else the folder on this machine would stand in config.json
     model.to("cpu").save_pretrained(target)
     tokenizer.name_or_path = ""
     tokenizer.save_pretrained(target)
-    write_json(target / _NOTE, {"labels": labels, "max_length": max_length, "uses_question": uses_question})
+    write_json(target / _NOTE, asdict(Note(labels, max_length, uses_question, pooling)))
 
 
 def read_note(folder: Path) -> Note:

@@ -2,9 +2,9 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,13 @@ from torch import nn
 
 from amalgam.errors import ModelError
 from amalgam.params import Training
-from amalgam.training.device import choose_device, open_autocast
+from amalgam.training.curves import open_curves, write_losses
+from amalgam.training.device import open_autocast
 from amalgam.training.encoding import Encoded, draw_batches, pad_batch, sort_batches
+from amalgam.training.processes import share_rows
 
 if TYPE_CHECKING:
-    from dvclive import Live
+    from accelerate import Accelerator
     from transformers import PreTrainedTokenizerBase
 
 # Loss of a batch, from the model's logits and the row numbers.
@@ -26,7 +28,6 @@ Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
 # How good a model is by its logits for all validation rows, more is better; and the standard error of that.
 Merit = Callable[[np.ndarray], tuple[float, float]]
 _MAX_NORM = 1.0  # of the gradients; the usual bound for encoders
-_DIVERGED = "the loss is no longer a number: lower the learning rate of this stage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +48,31 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Rows to learn from or to validate on, with their loss."""
+    """Rows to learn from or to validate on, with their loss.
+
+    `phases` are sets of row numbers that are learned from one after the other, each for its share of the steps;
+    none is all rows together.
+    """
 
     encoded: Encoded
     loss: Loss
+    phases: Sequence[np.ndarray] = ()
+
+
+class DivergedError(ModelError):
+    """The loss is no longer a number; the model has the weights of the last good checkpoint."""
 
 
 def train_model(
     model: nn.Module,
     tokenizer: "PreTrainedTokenizerBase",
     train: Examples,
-    validation: Examples,
-    merit: Merit,
+    validation: Examples | None,
+    merit: Merit | None,
     params: Training,
     *,
     seed: int,
-    curves: Path,
+    curves: Path | None,
     advance: Callable[[object], None],
 ) -> Outcome:
     """Train for at most `params.steps` optimizer steps and leave the best checkpoint's weights in the model.
@@ -72,43 +82,50 @@ def train_model(
     one that is within one standard error of the best (the rule of Breiman et al. 1984, Classification and
     Regression Trees, towards longer training). With few validation rows the best one is so by chance.
 
+    Under `accelerate launch` each process computes its part of every batch, and the gradients are averaged.
+
     Args:
-        model: a sequence classifier; changed in place.
+        model: a classifier whose output has `logits`, and perhaps `guidance`, a loss of its own that is added;
+            changed in place.
         tokenizer: pads the batches.
         train: what to learn from.
-        validation: what chooses the checkpoint and stops the training early.
+        validation: what chooses the checkpoint and stops the training early; None keeps the last step.
         merit: by what measure it does.
         params: steps, rates and patience.
         seed: draws the batches; the caller seeds torch before it makes the model.
-        curves: folder for dvclive's training curves.
+        curves: folder for dvclive's training curves; None writes none.
         advance: called once a step, for progress.
 
     Raises:
-        ModelError: the loss is no longer a number.
+        DivergedError: the loss is no longer a number.
     """
-    device = choose_device()
-    model.to(device)
-    optimizer = build_optimizer(model, params)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: scale_rate(step, params))
-    batches = draw_batches(train.encoded.lengths, params.batch_size, np.random.default_rng(seed))
+    from accelerate import Accelerator
+
+    accelerator = Accelerator()
+    trained, optimizer = accelerator.prepare(model, build_optimizer(model, params))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda step: scale_rate(step, params))
+    batches = _draw_phases(train, params, np.random.default_rng(seed))
     best = Outcome(0, 0, -math.inf, math.inf, len(train.encoded))
     weights = copy.deepcopy(model.state_dict())
     highest, good_enough = -math.inf, -math.inf
     waited = step = 0
     losses: list[float] = []
-    with _open_curves(curves) as live:
-        while step < params.steps and waited < params.patience:
+    with open_curves(curves if accelerator.is_main_process else None) as live:
+        for rows in batches:
             step += 1
-            losses.append(_take_step(model, tokenizer, train, next(batches), optimizer, device))
+            loss = _take_step(trained, tokenizer, train, share_rows(rows, accelerator), optimizer, accelerator)
+            if not math.isfinite(loss):
+                _give_up(model, weights, best, step)
+            losses.append(loss)
             schedule.step()
             advance(None)
-            if step % params.evaluate_every and step < params.steps:
+            if validation is None or merit is None or (step % params.evaluate_every and step < params.steps):
                 continue
-            logits = compute_logits(model, tokenizer, validation.encoded, device)
+            logits = compute_logits(model, tokenizer, validation.encoded, accelerator.device)
             loss = float(validation.loss(torch.tensor(logits), np.arange(len(logits))))
             if not math.isfinite(loss):
-                raise ModelError(_DIVERGED)
-            _log(live, step, train_loss=float(np.mean(losses)), validation_loss=loss)
+                _give_up(model, weights, best, step)
+            write_losses(live, step, train_loss=float(np.mean(losses)), validation_loss=loss)
             losses.clear()
             waited += 1
             found, error = merit(logits)
@@ -117,7 +134,10 @@ def train_model(
             if found >= good_enough:
                 best = Outcome(step, step, found, loss, len(train.encoded))
                 weights, waited = copy.deepcopy(model.state_dict()), 0
-    model.load_state_dict(weights)
+            if waited >= params.patience:
+                break
+    if validation is not None:
+        model.load_state_dict(weights)
     model.eval()
     return replace(best, steps=step)
 
@@ -157,38 +177,46 @@ def compute_logits(
     return np.stack([logits[row] for row in range(len(encoded))])
 
 
+def _draw_phases(train: Examples, params: Training, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    phases = train.phases or [np.arange(len(train.encoded))]
+    bounds = np.linspace(0, params.steps, len(phases) + 1).round().astype(int)
+    lengths = train.encoded.lengths
+    return chain.from_iterable(
+        (phase[rows] for rows in islice(draw_batches(lengths[phase], params.batch_size, generator), int(steps)))
+        for phase, steps in zip(phases, np.diff(bounds), strict=True)
+    )
+
+
 def _take_step(
     model: nn.Module,
     tokenizer: "PreTrainedTokenizerBase",
     train: Examples,
     rows: np.ndarray,
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
+    optimizer: Any,
+    accelerator: "Accelerator",
 ) -> float:
+    """Take one optimizer step, unless the loss is no number; return the loss."""
     model.train()
+    device = accelerator.device
     batch = {name: tensor.to(device) for name, tensor in pad_batch(tokenizer, train.encoded, rows).items()}
     with open_autocast(device):
-        logits = model(**batch).logits
-    loss = train.loss(logits.float(), rows)
-    if not torch.isfinite(loss):
-        raise ModelError(_DIVERGED)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), _MAX_NORM)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return float(loss.detach())
+        output = model(**batch)
+    loss = train.loss(output.logits.float(), rows)
+    if (guidance := getattr(output, "guidance", None)) is not None:
+        loss = loss + guidance
+    value = float(accelerator.reduce(loss.detach(), "mean"))  # the same in all processes, and so is what follows
+    if math.isfinite(value):
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), _MAX_NORM)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return value
 
 
-@contextmanager
-def _open_curves(folder: Path) -> Iterator["Live"]:
-    from dvclive import Live
-
-    with Live(str(folder), dvcyaml=None, report=None, save_dvc_exp=False) as live:
-        yield live
-
-
-def _log(live: "Live", step: int, **losses: float) -> None:
-    live.step = step
-    for name, value in losses.items():
-        live.log_metric(name, round(value, 6), timestamp=False)
-    live.make_summary()
+def _give_up(model: nn.Module, weights: dict[str, Any], best: Outcome, step: int) -> None:
+    model.load_state_dict(weights)
+    model.eval()
+    kept = f"the weights of step {best.best_step} are the last good ones" if best.best_step else "no weights are kept"
+    raise DivergedError(
+        f"the loss is no longer a number at step {step}, and {kept}: lower the learning rate of this stage"
+    )

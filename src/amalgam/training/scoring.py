@@ -7,10 +7,10 @@ import pandas as pd
 import torch
 
 from amalgam.training.checkpoint import read_note
+from amalgam.training.classifier import add_pooling, load_classifier
 from amalgam.training.device import choose_device
 from amalgam.training.encoding import encode_rows, load_tokenizer
 from amalgam.training.loop import compute_logits
-from amalgam.training.teacher import load_classifier
 
 
 class Scorer:
@@ -21,7 +21,8 @@ class Scorer:
         self._note = read_note(folder)
         self._tokenizer = load_tokenizer(folder)
         self._device = choose_device()
-        self._model = load_classifier(folder, self._note.labels).to(self._device).eval()
+        model = load_classifier(folder, self._note.labels)
+        self._model = add_pooling(model, self._note.pooling).to(self._device).eval()
         self._batch_size = batch_size
 
     def score(self, rows: pd.DataFrame) -> np.ndarray:

@@ -1,149 +1,143 @@
-"""The student: evenly spaced layers of the teacher, trained to see texts as the teacher does."""
+"""The student: a small encoder, trained to see texts as the teacher does."""
 
-import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
-from torch.nn import functional
 
 from amalgam.errors import ModelError
-from amalgam.params import Distillation
+from amalgam.params import OWN_STUDENTS, Distillation
+from amalgam.training.architectures import build_student
 from amalgam.training.checkpoint import read_note, save_checkpoint
+from amalgam.training.classifier import load_classifier
 from amalgam.training.device import set_seed
-from amalgam.training.encoding import encode_rows, load_tokenizer
-from amalgam.training.loop import Examples, Loss, Outcome, train_model
-from amalgam.training.scoring import Scorer
-from amalgam.training.teacher import load_classifier
+from amalgam.training.encoding import Encoded, encode_rows, load_tokenizer
+from amalgam.training.guidance import Guided
+from amalgam.training.loop import Examples, Loss, Merit, Outcome, train_model
+from amalgam.training.losses import CrossEntropy, DistillationLoss, encode_targets
+from amalgam.training.merits import Closeness, RankingMerit
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def distil_student(
-    teacher: Path,
-    transfer: pd.DataFrame,
-    validation: pd.DataFrame,
-    params: Distillation,
-    *,
-    seed: int,
-    target: Path,
-    advance: Callable[[object], None],
-) -> Outcome:
-    """Distil a teacher into a student with fewer layers and save it to `target`.
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Rows and what the teacher says of each: logits [rows, classes]."""
 
-    Args:
-        teacher: folder of the trained teacher.
-        transfer: the transfer set (text, question, label); label "" where no coder gave one.
-        validation: human-coded rows that choose the checkpoint.
-        params: the section `distillation`.
-        seed: of dropout and the order of batches.
-        target: folder to write.
-        advance: called once a step.
-    """
-    set_seed(seed)
-    note = read_note(teacher)
-    tokenizer = load_tokenizer(teacher)
-    scorer = Scorer(teacher)
-    student = keep_layers(load_classifier(teacher, note.labels), params.layers)
-    learn, held_out = (
-        Examples(
-            encode_rows(tokenizer, rows, note.max_length),
-            DistillationLoss(scorer.compute_logits(rows), index_labels(rows, note.labels), params),
+    rows: pd.DataFrame
+    logits: np.ndarray
+
+
+class Distiller:
+    """Distils one teacher into students; the texts are tokenised once, whatever the seeds."""
+
+    def __init__(
+        self,
+        teacher: Path,
+        base: Path,
+        encoder: Path,
+        transfer: Views,
+        validation: Views,
+        params: Distillation,
+        advance: Callable[[object], None],
+    ) -> None:
+        """Take what all students of the teacher share.
+
+        Args:
+            teacher: folder of the trained teacher; of an ensemble, that whose layers the student takes.
+            base: folder of the encoder that the teacher was before it was trained.
+            encoder: folder of the encoder that `distillation.student` names, where it names one.
+            transfer: the transfer set (text, question, label); label "" where no coder gave one.
+            validation: human-coded rows that choose the checkpoint.
+            params: the section `distillation`.
+            advance: called once a step.
+
+        Raises:
+            ModelError: the student is to learn from inside a teacher that reads other tokens.
+        """
+        own = params.student in OWN_STUDENTS
+        if not own and (params.hidden or params.relations):
+            raise ModelError(
+                f"a student {params.student!r} cuts texts into other tokens than its teacher: "
+                "set `distillation.hidden` and `distillation.relations` to 0"
+            )
+        self._note = read_note(teacher)
+        self._params, self._advance, self._base, self._encoder = params, advance, base, encoder
+        self._teacher = load_classifier(teacher, self._note.labels)
+        self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(teacher if own else encoder)
+        self._transfer, self._validation = transfer, validation
+        self._learn, self._held_out = (self._encode(views) for views in (transfer, validation))
+
+    def distil(self, seed: int, target: Path) -> Outcome:
+        """Distil a student of this seed and save it to `target`."""
+        learn, held_out = (
+            Examples(encoded, self._weigh_views(views))
+            for encoded, views in ((self._learn, self._transfer), (self._held_out, self._validation))
         )
-        for rows in (transfer, validation)
-    )
-    outcome = train_model(
-        student,
-        tokenizer,
-        learn,
-        held_out,
-        Closeness(held_out.loss),
-        params,
-        seed=seed,
-        curves=target / "curves",
-        advance=advance,
-    )
-    save_checkpoint(student, tokenizer, target, note.labels, note.max_length, uses_question=note.uses_question)
-    return outcome
+        return self._train(seed, target, learn, held_out, Closeness(held_out.loss), self._teacher)
 
+    def train_alone(self, seed: int, target: Path) -> Outcome:
+        """Train the same student on the labels alone, from layers that the teacher never trained: the control."""
+        labelled = np.flatnonzero(index_labels(self._transfer.rows, self._note.labels) >= 0)
+        learn = Examples(self._learn, self._weigh_labels(self._transfer), [labelled])
+        held_out = Examples(self._held_out, self._weigh_labels(self._validation))
+        merit = RankingMerit(index_labels(self._validation.rows, self._note.labels))
+        return self._train(seed, target, learn, held_out, merit, None)
 
-class DistillationLoss:
-    """`alpha * T^2 * KL(teacher || student) + (1 - alpha) * CE` (Hinton et al. 2015, arXiv 1503.02531).
+    def _encode(self, views: Views) -> Encoded:
+        return encode_rows(self._tokenizer, self._drop_question(views.rows), self._note.max_length)
 
-    T^2 keeps the gradient of the soft part the same size at every temperature. Rows without a label have the
-    soft part alone, with full weight.
-    """
+    def _drop_question(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows if self._note.uses_question else rows.assign(question="")
 
-    def __init__(self, teacher_logits: np.ndarray, labels: np.ndarray, params: Distillation) -> None:
-        """Take the teacher's logits [rows, classes] and the class index of each row, -1 for none."""
-        self._logits = torch.tensor(teacher_logits)
-        self._labels = torch.tensor(labels)
-        self._temperature = params.temperature
-        self._alpha = params.alpha
+    def _weigh_views(self, views: Views) -> Loss:
+        labels = index_labels(views.rows, self._note.labels)
+        return DistillationLoss(views.logits, labels, temperature=self._params.temperature, alpha=self._params.alpha)
 
-    def __call__(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        """Return the mean over the batch."""
-        labels = self._labels[rows].to(logits.device)
-        soft_teacher = functional.log_softmax(self._logits[rows].to(logits.device) / self._temperature, dim=1)
-        soft_student = functional.log_softmax(logits / self._temperature, dim=1)
-        soft = functional.kl_div(soft_student, soft_teacher, reduction="none", log_target=True).sum(dim=1)
-        hard = functional.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
-        alpha = torch.where(labels < 0, 1.0, self._alpha)
-        return (alpha * self._temperature**2 * soft + (1 - alpha) * hard).mean()
+    def _weigh_labels(self, views: Views) -> Loss:
+        # A row without a label is never drawn; the first class stands in its place.
+        labels = np.maximum(index_labels(views.rows, self._note.labels), 0)
+        return CrossEntropy(encode_targets(labels, len(self._note.labels)))
 
-
-class Closeness:
-    """The negative of a loss: for a student that is to see as its teacher does, the loss is the measure."""
-
-    def __init__(self, loss: Loss) -> None:
-        """Take the loss over the validation rows."""
-        self._loss = loss
-
-    def __call__(self, logits: np.ndarray) -> tuple[float, float]:
-        """Return the negative of the mean loss over all rows; no error, so the later of equals is kept."""
-        return -float(self._loss(torch.tensor(logits), np.arange(len(logits)))), 0.0
+    def _train(
+        self,
+        seed: int,
+        target: Path,
+        learn: Examples,
+        held_out: Examples,
+        merit: Merit,
+        teacher: "PreTrainedModel | None",
+    ) -> Outcome:
+        set_seed(seed)
+        params, note = self._params, self._note
+        begin = teacher or load_classifier(self._base, note.labels)
+        student = build_student(params.student, begin, self._encoder, note.labels, params.layers)
+        trained: nn.Module = student
+        if teacher and (params.hidden or params.relations):
+            trained = Guided(student, teacher, hidden=params.hidden, relations=params.relations)
+        outcome = train_model(
+            trained,
+            self._tokenizer,
+            learn,
+            held_out,
+            merit,
+            params,
+            seed=seed,
+            curves=target / "curves",
+            advance=self._advance,
+        )
+        save_checkpoint(
+            student, self._tokenizer, target, note.labels, note.max_length, uses_question=note.uses_question
+        )
+        return outcome
 
 
 def index_labels(rows: pd.DataFrame, labels: list[str]) -> np.ndarray:
     """Return the class index of each row, -1 where its label is empty."""
     index = {label: number for number, label in enumerate(labels)}
     return np.array([index.get(label, -1) for label in rows["label"]], dtype=np.int64)
-
-
-def choose_layers(teacher_layers: int, student_layers: int) -> list[int]:
-    """Return which of the teacher's layers the student takes: evenly spaced, the last one among them.
-
-    Raises:
-        ModelError: the student would have more layers than the teacher.
-    """
-    if student_layers > teacher_layers:
-        raise ModelError(f"`distillation.layers` is {student_layers}, but the teacher has {teacher_layers}: lower it")
-    return [round((number + 1) * teacher_layers / student_layers) - 1 for number in range(student_layers)]
-
-
-def keep_layers(model: "PreTrainedModel", count: int) -> "PreTrainedModel":
-    """Return a copy of an encoder classifier with `count` of its layers and everything else.
-
-    Raises:
-        ModelError: the encoder is not built of a list of layers, as those of the BERT family are.
-    """
-    student = copy.deepcopy(model)
-    stacks = [
-        (module, name)
-        for module in student.base_model.modules()
-        for name, child in module.named_children()
-        if name in ("layer", "layers") and isinstance(child, nn.ModuleList)
-    ]
-    if len(stacks) != 1:
-        raise ModelError(f"an encoder of type {model.config.model_type!r} cannot be shortened: choose one like BERT")
-    owner, name = stacks[0]
-    layers = getattr(owner, name)
-    chosen = choose_layers(len(layers), count)
-    setattr(owner, name, nn.ModuleList(layers[number] for number in chosen))
-    student.config.num_hidden_layers = count
-    return student

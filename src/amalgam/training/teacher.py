@@ -1,142 +1,114 @@
-"""The teacher: a BERT-family encoder, fine-tuned on labelled rows."""
+"""The teacher: a BERT-family encoder, fine-tuned on a mix of human-coded and synthetic rows."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.nn import functional
+from torch import nn
 
-from amalgam.errors import ModelError
 from amalgam.params import Teacher
 from amalgam.training.checkpoint import save_checkpoint
-from amalgam.training.device import set_seed
-from amalgam.training.encoding import Encoded, encode_rows, load_tokenizer
-from amalgam.training.loop import Examples, Outcome, train_model
+from amalgam.training.classifier import add_pooling, begin_head, load_classifier
+from amalgam.training.device import choose_device, set_seed
+from amalgam.training.encoding import encode_rows, load_tokenizer
+from amalgam.training.learning import plan_learning
+from amalgam.training.loop import Examples, Outcome, compute_logits, train_model
+from amalgam.training.losses import CrossEntropy, encode_targets
+from amalgam.training.merits import RankingMerit
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+
+class TeacherTrainer:
+    """Trains teachers of several seeds on the same rows, which are tokenised and weighed once."""
+
+    def __init__(
+        self,
+        encoder: Path,
+        mixed: pd.DataFrame,
+        validation: pd.DataFrame | None,
+        labels: list[str],
+        params: Teacher,
+        advance: Callable[[object], None],
+    ) -> None:
+        """Take what all seeds share.
+
+        Args:
+            encoder: folder of the base model.
+            mixed: rows to learn from (id, text, question, label, origin, shots).
+            validation: human-coded rows (text, question, label) that choose the checkpoint; None keeps the last one.
+            labels: class names in order.
+            params: the section `teacher`.
+            advance: called once a step.
+        """
+        self._encoder, self._labels, self._params, self._advance = encoder, labels, params, advance
+        self._tokenizer = load_tokenizer(encoder)
+        self._uses_question = bool(mixed["question"].any())
+        learning = plan_learning(encoder, mixed, labels, params)
+        self._head = learning.head
+        self._learn = Examples(
+            encode_rows(self._tokenizer, mixed, params.max_length),
+            CrossEntropy(learning.targets, learning.weights),
+            learning.phases,
+        )
+        self._held_out: Examples | None = None
+        self._merit: RankingMerit | None = None
+        if validation is not None:
+            classes = np.array([labels.index(label) for label in validation["label"]], dtype=np.int64)
+            encoded = encode_rows(self._tokenizer, validation, params.max_length)
+            self._held_out = Examples(encoded, CrossEntropy(encode_targets(classes, len(labels))))
+            self._merit = RankingMerit(classes)
+
+    def train(self, seed: int, target: Path) -> Outcome:
+        """Fine-tune with this seed, of the head's weights, dropout and the order of batches; save to `target`.
+
+        Raises:
+            DivergedError: the loss is no longer a number.
+        """
+        model, outcome = self._fine_tune(seed, target / "curves")
+        save_checkpoint(
+            model,
+            self._tokenizer,
+            target,
+            self._labels,
+            self._params.max_length,
+            uses_question=self._uses_question,
+            pooling=self._params.pooling,
+        )
+        return outcome
+
+    def train_and_score(self, seed: int, rows: pd.DataFrame) -> np.ndarray:
+        """Fine-tune with this seed, keep nothing, and return the logits [rows, classes] of other rows."""
+        model, _ = self._fine_tune(seed, None)
+        encoded = encode_rows(self._tokenizer, rows, self._params.max_length)
+        return compute_logits(add_pooling(model, self._params.pooling), self._tokenizer, encoded, choose_device())
+
+    def _fine_tune(self, seed: int, curves: Path | None) -> tuple[nn.Module, Outcome]:
+        set_seed(seed)
+        model = load_classifier(self._encoder, self._labels)
+        if self._head is not None:
+            begin_head(model, *self._head)
+        outcome = train_model(
+            add_pooling(model, self._params.pooling),
+            self._tokenizer,
+            self._learn,
+            self._held_out,
+            self._merit,
+            self._params,
+            seed=seed,
+            curves=curves,
+            advance=self._advance,
+        )
+        return model, outcome
 
 
-def train_teacher(
+def train_and_score(
     encoder: Path,
-    train: pd.DataFrame,
-    validation: pd.DataFrame,
     labels: list[str],
     params: Teacher,
-    *,
-    seed: int,
-    target: Path,
     advance: Callable[[object], None],
-) -> Outcome:
-    """Fine-tune the encoder with cross-entropy and save the best checkpoint to `target`.
-
-    Args:
-        encoder: folder of the base model.
-        train: labelled rows (text, question, label).
-        validation: labelled rows that choose the checkpoint.
-        labels: class names in order.
-        params: the section `teacher`.
-        seed: of the new head's weights, dropout and the order of batches.
-        target: folder to write.
-        advance: called once a step.
-    """
-    set_seed(seed)
-    tokenizer = load_tokenizer(encoder)
-    model = load_classifier(encoder, labels)
-    held_out = encode_rows(tokenizer, validation, params.max_length, labels)
-    outcome = train_model(
-        model,
-        tokenizer,
-        build_examples(encode_rows(tokenizer, train, params.max_length, labels)),
-        build_examples(held_out),
-        RankingMerit(held_out.labels),
-        params,
-        seed=seed,
-        curves=target / "curves",
-        advance=advance,
-    )
-    save_checkpoint(model, tokenizer, target, labels, params.max_length, uses_question=bool(train["question"].any()))
-    return outcome
-
-
-def load_classifier(folder: Path, labels: list[str]) -> "PreTrainedModel":
-    """Load an encoder with a classification head for the labels; weights come from safetensors only.
-
-    Raises:
-        ModelError: the folder holds no encoder that transformers can make a classifier of.
-    """
-    from transformers import AutoModelForSequenceClassification
-
-    names = dict(enumerate(labels))
-    try:
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            num_labels=len(labels),
-            id2label=names,
-            label2id={name: number for number, name in names.items()},
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder} cannot be loaded as a classifier ({error}): choose another `teacher.model`"
-        ) from error
-    return model
-
-
-def build_examples(encoded: Encoded) -> Examples:
-    """Put rows together with the cross-entropy of their labels."""
-    return Examples(encoded, CrossEntropy(encoded.labels))
-
-
-class CrossEntropy:
-    """Cross-entropy against the rows' labels."""
-
-    def __init__(self, labels: np.ndarray) -> None:
-        """Take the class index of every row."""
-        self._labels = torch.tensor(labels)
-
-    def __call__(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        """Return the mean over the batch."""
-        return functional.cross_entropy(logits, self._labels[rows].to(logits.device))
-
-
-class RankingMerit:
-    """Area under the ROC curve, the mean over classes of one against the rest.
-
-    The loss would not do: on few rows it rises with the model's confidence long before the ranking gets worse.
-    """
-
-    def __init__(self, labels: np.ndarray) -> None:
-        """Take the class index of every row."""
-        self._labels = labels
-
-    def __call__(self, logits: np.ndarray) -> tuple[float, float]:
-        """Return the mean over the classes that are there but are not all there is, and its standard error."""
-        from sklearn.metrics import roc_auc_score
-
-        probabilities = torch.softmax(torch.tensor(logits).double(), dim=1).numpy()
-        classes, counts = np.unique(self._labels, return_counts=True)
-        if len(classes) < 2:
-            return 0.5, 0.5
-        areas = [roc_auc_score(self._labels == number, probabilities[:, number]) for number in classes]
-        errors = [
-            estimate_area_error(area, count, len(logits) - count) for area, count in zip(areas, counts, strict=True)
-        ]
-        # Equal up to noise must count as equal.
-        return round(float(np.mean(areas)), 6), float(np.mean(errors))
-
-
-def estimate_area_error(area: float, positives: int, negatives: int) -> float:
-    """Return the standard error of an area under the ROC curve (Hanley and McNeil 1982).
-
-    An area of 1 is taken as half a pair less: on few rows it is no proof of perfection.
-    """
-    area = min(area, 1 - 0.5 / (positives * negatives))
-    both_positive, both_negative = area / (2 - area), 2 * area**2 / (1 + area)
-    spread = (positives - 1) * (both_positive - area**2) + (negatives - 1) * (both_negative - area**2)
-    return float(np.sqrt((area * (1 - area) + spread) / (positives * negatives)))
+    learned: pd.DataFrame,
+    rows: pd.DataFrame,
+    seed: int,
+) -> np.ndarray:
+    """Train a teacher without validation rows, keep nothing of it, and return its logits [rows, classes] of `rows`."""
+    return TeacherTrainer(encoder, learned, None, labels, params, advance).train_and_score(seed, rows)

@@ -1,0 +1,120 @@
+"""Tasks of the quality benchmark, prepared as the pipeline does: splits, and a pool of synthetic rows for each.
+
+Run `python -m bench.pools FOLDER` where FOLDER/TASK/responses.csv holds the rows of each task of bench/tasks (its
+task.yaml says where they are to be had), after `dvc repro models`. What it writes stays in `.cache/bench`.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from amalgam.files import read_json
+from amalgam.llm.answering import Answering
+from amalgam.params import Params, Prompts, load_params
+from amalgam.rows import read_rows, write_rows
+from amalgam.synthesis.asking import collect_completions, iterate_asked
+from amalgam.synthesis.completions import build_lines, iterate_responses
+from amalgam.synthesis.curate import curate_responses, survey_responses
+from amalgam.synthesis.prompts import build_prompts
+from amalgam.synthesis.templates import load_template
+from amalgam.tasks.rows import load_task_rows
+from amalgam.tasks.schema import Task, load_task
+from amalgam.tasks.split import drop_contradictions, keep_apart, split_rows
+
+# As the stages have it; read when llama.cpp is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+CACHE = Path(".cache/bench")
+SIZES = (51, 200)
+TASKS = (
+    "khan_saq_ela",
+    "cered_difficulty_binary",
+    "asap_sas_04_binary",
+    "saf_networks",
+    "mathdial_moves",
+    "vader_reviews",
+)
+_MAX_TOKENS = 160  # an answer; some tasks have longer responses than the default one
+_COLUMNS = ["id", "text", "question", "label", "sample", "shots"]
+
+
+def prepare_task(name: str, data: Path, params: Params) -> None:
+    """Split a task's rows with each number of human rows; the small sets are parts of the large ones."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / name
+        shutil.copytree(Path("bench/tasks") / name, folder)
+        shutil.copy(data / name / "responses.csv", folder)
+        loaded = load_task_rows(load_task(folder), folder, CACHE / "downloads")
+    rows = drop_contradictions(loaded.main)
+    for size in SIZES:
+        tables = split_rows(
+            rows,
+            human_rows=size,
+            test=params.split.test,
+            validation=params.split.validation,
+            unlabelled=params.split.unlabelled,
+            seed=params.split.seed,
+            texts=keep_apart(loaded.unlabelled, loaded.transfer),
+        )
+        for part, table in tables.items():
+            write_rows(CACHE / f"{name}-{size}" / f"{part}.csv", table)
+
+
+def write_pool(name: str, params: Params, rows: int) -> None:
+    """Let the embedded LLM write `rows` usable responses a label from the smallest set of human rows, and curate."""
+    task = load_task(Path("bench/tasks") / name)
+    folder = CACHE / f"{name}-{SIZES[0]}"
+    train, held_out = read_rows(folder / "train.csv"), read_rows(folder / "test.csv")
+    few = train["label"].value_counts().reindex(task.label_names, fill_value=0).min()
+    prompts = params.prompts.model_copy(update={"shots": min(params.prompts.shots, int(few))})
+    synthesis = params.synthesis.model_copy(update={"rows": rows, "max_tokens": _MAX_TOKENS})
+    base = Path("models/base/llm")
+    answering = Answering(params.llm, base, CACHE / "journal.sqlite", Path("data/prices.yaml"), None, _read_no_seeds)
+    model = read_json(base / "identity.json")["model"]
+    make = partial(_make_prompts, task, train, prompts, rows)
+    tally = collect_completions(make, model, synthesis, answering)
+    lines = list(build_lines(iterate_asked(make, tally, model, synthesis, answering)))
+    survey = survey_responses(iterate_responses(lines), params.curation.near_duplicate)
+    curated = curate_responses(
+        ({**response, "confirmed": True} for response in iterate_responses(lines)),
+        survey,
+        shots=train,
+        held_out=pd.concat([held_out, read_rows(folder / "validation.csv")], ignore_index=True),
+        threshold=params.curation.near_duplicate,
+    )
+    kept = pd.DataFrame([row for row in curated if not row["reason"]])[_COLUMNS]
+    write_rows(CACHE / name / "synthetic.csv", kept.astype(str))
+
+
+def _make_prompts(task: Task, train: pd.DataFrame, prompts: Prompts, rows: int) -> Iterator[dict[str, Any]]:
+    template = load_template(prompts.template, [Path("data/templates")])
+    return build_prompts(task, train, template, prompts, rows)
+
+
+def _read_no_seeds(_is_read: object) -> Iterator[Any]:
+    return iter(())
+
+
+def main(data: Path, names: list[str], rows: int) -> None:
+    """Prepare the tasks and write their pools."""
+    params = load_params(Path("params.yaml"))
+    for name in names:
+        prepare_task(name, data, params)
+        labels = len(load_task(Path("bench/tasks") / name).labels)
+        write_pool(name, params, -(-rows // labels))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with TASK/responses.csv")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--rows", type=int, default=220, help="synthetic rows a task, before curation")
+    args = parser.parse_args()
+    main(args.data, args.tasks, args.rows)

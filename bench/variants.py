@@ -1,0 +1,154 @@
+"""What each way to use synthetic rows is worth: AUC on human-coded test rows, over tasks and seeds.
+
+Run `python -m bench.variants` after `python -m bench.pools FOLDER`. Predictions are kept in `.cache/bench`, so that a
+run that was ended goes on where it was; `--only NAME` takes some of the ways, `--tasks` and `--sizes` some of the
+settings. The first way, plain mixing, is the measure of the others.
+"""
+
+import argparse
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+import numpy as np
+import pandas as pd
+
+from amalgam.params import Params, load_params
+from amalgam.rows import read_rows
+from amalgam.synthesis.mix import count_synthetic, mix_rows
+from amalgam.tasks.schema import load_task
+from bench.pools import CACHE, SIZES, TASKS
+
+ENCODER = Path("models/base/encoder")
+PLAIN: dict[str, Any] = {
+    "pooling": "cls",
+    "head": "random",
+    "order": "joint",
+    "human_weight": 1.0,
+    "synthetic_weights": "none",
+    "soft_labels": 0.0,
+    "class_weights": False,
+}
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train: what differs from plain mixing, and whether there are synthetic rows at all."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    synthetic: bool = True
+
+
+WAYS = {
+    "plain mix": Way(),
+    "human only": Way(synthetic=False),
+    "human only, mean pooling": Way({"pooling": "mean"}, synthetic=False),
+    "human only, embedding head": Way({"pooling": "mean", "head": "embedding"}, synthetic=False),
+    "mean pooling": Way({"pooling": "mean"}),
+    "embedding head": Way({"pooling": "mean", "head": "embedding"}),
+    "human then synthetic": Way({"order": "human_then_synthetic"}),
+    "synthetic then human": Way({"order": "synthetic_then_human"}),
+    "human weight 4": Way({"human_weight": 4.0}),
+    "quality weights": Way({"synthetic_weights": "quality"}),
+    "importance weights": Way({"synthetic_weights": "importance"}),
+    "consistent rows": Way({"synthetic_weights": "consistency"}),
+    "soft labels": Way({"soft_labels": 0.5}),
+    "class weights": Way({"class_weights": True}),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A task with a number of human rows."""
+
+    task: str
+    size: int
+
+    def read(self, part: str) -> pd.DataFrame:
+        """Read a part of the split."""
+        return read_rows(CACHE / f"{self.task}-{self.size}" / f"{part}.csv")
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the labels in class order."""
+        return load_task(Path("bench/tasks") / self.task).label_names
+
+    def mix(self, ratio: float) -> pd.DataFrame:
+        """Mix at the ratio, or with all of the pool where it is too small for that; and the human rows alone."""
+        human = self.read("train").to_dict("records")
+        pool = read_rows(CACHE / self.task / "synthetic.csv")
+        few = pool["label"].value_counts().reindex(self.labels, fill_value=0).min() * len(self.labels)
+        while count_synthetic(ratio, len(human)) > few:
+            ratio -= 0.01
+        return pd.DataFrame(list(mix_rows(human, pool.to_dict("records"), ratio, self.labels)))
+
+
+def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -> np.ndarray:
+    """Return probabilities [seeds, rows, classes] of the test rows; those of earlier runs are taken from the disk."""
+    from safetensors.numpy import load_file, save_file
+
+    from amalgam.training.teacher import TeacherTrainer
+
+    path = CACHE / f"{setting.task}-{setting.size}" / "ways" / f"{name.replace(' ', '_')}.safetensors"
+    found = load_file(path) if path.is_file() else {}
+    missing = [seed for seed in seeds if f"{seed}" not in found]
+    if missing:
+        way, test = WAYS[name], setting.read("test")
+        mixed = setting.mix(params.ratio)
+        learned = mixed if way.synthetic else mixed[mixed["origin"] == "human"].reset_index(drop=True)
+        teacher = params.teacher.model_copy(update=PLAIN | way.changes)
+        trainer = TeacherTrainer(ENCODER, learned, setting.read("validation"), setting.labels, teacher, _ignore)
+        for seed in missing:
+            found[f"{seed}"] = soften(trainer.train_and_score(seed, test))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(found, path)
+    return np.stack([found[f"{seed}"] for seed in seeds])
+
+
+def soften(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits [rows, classes]."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def measure_auc(setting: Setting, probabilities: np.ndarray) -> float:
+    """Return the AUC of one set of probabilities [rows, classes], the mean over classes of one against the rest."""
+    from sklearn.metrics import roc_auc_score
+
+    labels = setting.read("test")["label"].to_numpy()
+    there = [number for number, label in enumerate(setting.labels) if 0 < (labels == label).sum() < len(labels)]
+    return float(np.mean([roc_auc_score(labels == setting.labels[c], probabilities[:, c]) for c in there]))
+
+
+def _ignore(_item: object) -> None:
+    pass
+
+
+def main(tasks: list[str], sizes: list[int], only: list[str], seeds: list[int]) -> None:
+    """Measure the ways, then print the table."""
+    params = load_params(Path("params.yaml"))
+    names = [name for name in WAYS if not only or name in only]
+    settings = [Setting(task, size) for task in tasks for size in sizes]
+    print("| way | " + " | ".join(f"{setting.task}, {setting.size}" for setting in settings) + " | mean |")
+    print("|---|" + "---|" * (len(settings) + 1))
+    for name in names:
+        areas = []
+        for setting in settings:
+            stack = measure_way(name, setting, params, seeds)
+            areas.append(float(np.mean([measure_auc(setting, one) for one in stack])))
+        print(f"| {name} | " + " | ".join(f"{area:.3f}" for area in [*areas, float(np.mean(areas))]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
+    parser.add_argument("--only", nargs="+", default=[])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
+    args = parser.parse_args()
+    main(args.tasks, args.sizes, args.only, args.seeds)

@@ -1,0 +1,102 @@
+"""The classifier: a BERT-family encoder with a classification head, and how the head may begin."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from amalgam.errors import ModelError
+from amalgam.training.pooling import Pooling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class MeanPooled(nn.Module):
+    """A classifier whose last layer reads the mean of the token vectors, at length 1, in place of the first one.
+
+    The weights are those of the model inside, and are saved with it.
+    """
+
+    def __init__(self, model: "PreTrainedModel") -> None:
+        """Take a model of `load_classifier`."""
+        super().__init__()
+        self.model = model
+        self.dropout = nn.Dropout(_read_dropout(model))
+
+    def forward(self, **batch: torch.Tensor) -> SimpleNamespace:
+        """Return the `logits` [rows, classes]."""
+        states = self.model.base_model(**batch).last_hidden_state
+        vectors = pool_mean(states, batch["attention_mask"])
+        return SimpleNamespace(logits=find_head(self.model)(self.dropout(vectors)))
+
+
+def load_classifier(folder: Path, labels: list[str]) -> "PreTrainedModel":
+    """Load an encoder with a classification head for the labels; weights come from safetensors only.
+
+    Raises:
+        ModelError: the folder holds no encoder that transformers can make a classifier of.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    names = dict(enumerate(labels))
+    try:
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            num_labels=len(labels),
+            id2label=names,
+            label2id={name: number for number, name in names.items()},
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{folder} cannot be loaded as a classifier ({error}): choose another `teacher.model`"
+        ) from error
+    return model
+
+
+def add_pooling(model: "PreTrainedModel", pooling: Pooling) -> nn.Module:
+    """Return a module that computes the model's logits with this pooling, on the model's own weights."""
+    return MeanPooled(model) if pooling == "mean" else model
+
+
+def pool_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the states [rows, tokens, width] over each row's tokens, at length 1 [rows, width]."""
+    weights = mask.unsqueeze(-1).to(states)
+    return functional.normalize((states * weights).sum(1) / weights.sum(1), dim=1)
+
+
+def find_head(model: "PreTrainedModel") -> nn.Linear:
+    """Return the last layer of a classifier, which gives the logits.
+
+    Raises:
+        ModelError: the model has no such layer.
+    """
+    heads = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and module.out_features == model.config.num_labels
+        and not name.startswith(f"{model.base_model_prefix}.")
+    ]
+    if not heads:
+        raise ModelError(f"a classifier of type {model.config.model_type!r} has no head to begin: choose one like BERT")
+    return heads[-1]
+
+
+def begin_head(model: "PreTrainedModel", weights: np.ndarray, biases: np.ndarray) -> None:
+    """Begin the head with weights [classes, width] and biases [classes], such as those of a logistic regression."""
+    head = find_head(model)
+    head.weight.data = torch.tensor(weights, dtype=head.weight.dtype)
+    head.bias.data = torch.tensor(biases, dtype=head.bias.dtype)
+
+
+def _read_dropout(model: "PreTrainedModel") -> float:
+    rates = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    return rates[-1] if rates else 0.0

@@ -1,0 +1,161 @@
+"""What a teacher is to learn from each row of a mix: its class, how much it counts, and when it comes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from amalgam.embeddings import embed_rows, fit_logistic, predict_logistic
+from amalgam.params import Teacher
+from amalgam.training.losses import encode_targets
+
+_FOLDS = 5
+_STRENGTH = 10.0  # inverse regularisation of the small classifiers here; on unit vectors the usual 1 is too strict
+_LEAST = 0.05  # probability that a row is divided by at least, so that no row counts more than twenty times
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """Targets [rows, classes] and weights [rows], and the phases: row numbers that come one set after the other.
+
+    `head` is where the classification head begins: weights [classes, width] and biases [classes], or None.
+    """
+
+    targets: np.ndarray
+    weights: np.ndarray
+    phases: list[np.ndarray]
+    head: tuple[np.ndarray, np.ndarray] | None
+
+
+def plan_learning(encoder: Path, mixed: pd.DataFrame, labels: list[str], params: Teacher) -> Learning:
+    """Decide what is learned from each row of a mix.
+
+    Where `params` ask for it, a synthetic row's weight or target comes from small classifiers on frozen embeddings:
+    the *quality* model is trained on the human rows, and gives each synthetic row the probability of its label;
+    the *diversity* model is trained on the other synthetic rows. `quality` weighs by the first; `importance` by the
+    first over the second, so that what the synthetic rows say over and over counts less (IMP-Loss, Kuo et al. 2025,
+    arXiv 2410.21526); `consistency` leaves out what the quality model would label otherwise. The quality model of a
+    row never saw the human rows that the LLM had as examples for it: it is fitted in folds of the human rows.
+
+    Args:
+        encoder: folder of the base model.
+        mixed: rows (id, text, question, label, origin, shots).
+        labels: class names in order.
+        params: the section `teacher`.
+    """
+    classes = np.array([labels.index(label) for label in mixed["label"]], dtype=np.int64)
+    human = (mixed["origin"] == "human").to_numpy()
+    targets = encode_targets(classes, len(labels))
+    weights = np.where(human, params.human_weight, 1.0)
+    needs_view = params.synthetic_weights != "none" or params.soft_labels > 0
+    vectors = embed_rows(encoder, mixed, max_length=params.max_length) if needs_view or _begins(params) else None
+    if needs_view and vectors is not None and human.any() and not human.all():
+        quality = measure_quality(vectors, mixed, classes, len(labels))
+        synthetic = np.flatnonzero(~human)
+        weights[synthetic] = _weigh_synthetic(quality, vectors, classes, synthetic, len(labels), params)
+        soft = params.soft_labels
+        targets[synthetic] = (1 - soft) * targets[synthetic] + soft * quality[synthetic]
+    if params.class_weights:
+        weights = weights * balance_classes(classes, weights, len(labels))
+    head = None
+    if _begins(params) and vectors is not None:
+        learned = human if human.any() else ~human
+        head = fit_head(vectors[learned], classes[learned], len(labels))
+    phases = [phase[weights[phase] > 0] for phase in order_rows(human, params.order)]
+    return Learning(targets, weights, [phase for phase in phases if len(phase)], head)
+
+
+def measure_quality(vectors: np.ndarray, mixed: pd.DataFrame, classes: np.ndarray, count: int) -> np.ndarray:
+    """Return what classifiers of the human rows say of every row [rows, classes]; of human rows it is all zeros.
+
+    The human rows are dealt into folds. A synthetic row has the mean of the classifiers without each fold that holds
+    one of its examples, or of all of them where its examples are not known.
+    """
+    human = np.flatnonzero((mixed["origin"] == "human").to_numpy())
+    synthetic = np.flatnonzero((mixed["origin"] != "human").to_numpy())
+    folds = deal_folds(classes[human], _FOLDS)
+    place = dict(zip(mixed["id"].iloc[human], folds, strict=True))
+    total, found = np.zeros((len(mixed), count)), np.zeros(len(mixed))
+    seen = [{place[shot] for shot in mixed["shots"].iloc[row].split() if shot in place} for row in synthetic]
+    for fold in range(_FOLDS):
+        learned = human[folds != fold]
+        judged = synthetic[[not shots or fold in shots for shots in seen]]
+        if len(judged) and len(np.unique(classes[learned])) > 1:
+            model = fit_logistic(vectors[learned], classes[learned], strength=_STRENGTH)
+            total[judged] += predict_logistic(model, vectors[judged], count)
+            found[judged] += 1
+    return np.divide(total, found[:, None], out=np.full_like(total, 1 / count), where=found[:, None] > 0)
+
+
+def deal_folds(classes: np.ndarray, folds: int) -> np.ndarray:
+    """Deal rows into folds [rows], class by class in their order, so that each fold has its share of every class."""
+    order = np.argsort(classes, kind="stable")
+    dealt = np.empty(len(classes), dtype=np.int64)
+    dealt[order] = np.arange(len(classes)) % folds
+    return dealt
+
+
+def balance_classes(classes: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
+    """Return for each row the factor [rows] that makes all classes that are there count alike."""
+    totals = np.bincount(classes, weights, minlength=count)
+    factors = np.divide(weights.sum() / np.count_nonzero(totals), totals, out=np.ones(count), where=totals > 0)
+    return np.asarray(factors[classes])
+
+
+def order_rows(human: np.ndarray, order: str) -> list[np.ndarray]:
+    """Return the phases: all rows at once, or human and synthetic ones in the order asked for; none is empty."""
+    phases = {
+        "joint": [np.arange(len(human))],
+        "human_then_synthetic": [np.flatnonzero(human), np.flatnonzero(~human)],
+        "synthetic_then_human": [np.flatnonzero(~human), np.flatnonzero(human)],
+    }[order]
+    return [phase for phase in phases if len(phase)]
+
+
+def fit_head(vectors: np.ndarray, classes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Fit the head that a logistic regression on frozen embeddings would be; None where there is one class only.
+
+    Fine-tuning from there, rather than from a random head, distorts the encoder less (Kumar et al. 2022, arXiv
+    2202.10054).
+
+    Returns:
+        Weights [classes, width] and biases [classes]; of a class without rows they are zero and minus ten.
+    """
+    present = np.unique(classes)
+    if len(present) < 2:
+        return None
+    model = fit_logistic(vectors, classes, strength=_STRENGTH)
+    slopes, offsets = model.coef_, model.intercept_
+    if len(present) == 2:  # one score for the second class becomes one for each
+        slopes, offsets = np.concatenate([-slopes, slopes]) / 2, np.concatenate([-offsets, offsets]) / 2
+    weights, biases = np.zeros((count, vectors.shape[1])), np.full(count, -10.0)
+    weights[present], biases[present] = slopes, offsets
+    return weights, biases
+
+
+def _begins(params: Teacher) -> bool:
+    return params.head == "embedding"
+
+
+def _weigh_synthetic(
+    quality: np.ndarray, vectors: np.ndarray, classes: np.ndarray, synthetic: np.ndarray, count: int, params: Teacher
+) -> np.ndarray:
+    own = classes[synthetic]
+    good = quality[synthetic, own]
+    if params.synthetic_weights == "none":
+        return np.ones(len(synthetic))
+    if params.synthetic_weights == "consistency":
+        return np.asarray(quality[synthetic].argmax(axis=1) == own, dtype=np.float64)
+    if params.synthetic_weights == "importance":
+        folds = deal_folds(own, _FOLDS)
+        usual = np.ones(len(synthetic))
+        for fold in range(_FOLDS):
+            rest, judged = synthetic[folds != fold], synthetic[folds == fold]
+            if len(np.unique(classes[rest])) > 1 and len(judged):
+                model = fit_logistic(vectors[rest], classes[rest], strength=_STRENGTH)
+                said = predict_logistic(model, vectors[judged], count)
+                usual[folds == fold] = said[np.arange(len(judged)), classes[judged]]
+        good = good / np.maximum(usual, _LEAST)
+    # A mean of 1: the weights say which of the synthetic rows count, not how much all of them do.
+    return np.asarray(good / good.mean())

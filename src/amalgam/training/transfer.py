@@ -1,0 +1,73 @@
+"""The transfer set: the texts on which a student learns from its teacher, and the teacher's view of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from amalgam.training.scoring import Scorer
+
+COLUMNS = ["id", "text", "question", "label", "origin"]
+
+
+def build_transfer(
+    learned: pd.DataFrame, pool: Iterable[Mapping[str, Any]], unlabelled: pd.DataFrame, *, left_out: int
+) -> pd.DataFrame:
+    """Put the transfer set together.
+
+    A label counts only where the teacher learned it: rows of the pool that the ratio left out, or that the guard
+    refused, are texts like those that nobody coded.
+
+    Args:
+        learned: the rows that the teacher learned from (id, text, question, label, origin).
+        pool: the curated synthetic rows (id, text, question); no more of them are read than are wanted.
+        unlabelled: human texts without a label (id, text, question).
+        left_out: rows of the pool beside the learned ones, at most; the first ones.
+
+    Returns:
+        Rows with the columns `COLUMNS`; label "" where there is none.
+    """
+    known = set(learned["id"])
+    rest = pd.DataFrame(list(islice((row for row in pool if row["id"] not in known), left_out)), columns=COLUMNS)
+    parts = [learned, rest.assign(label="", origin="synthetic"), unlabelled.assign(label="", origin="unlabelled")]
+    return pd.concat([part[COLUMNS] for part in parts], ignore_index=True)
+
+
+def score_views(teachers: Sequence[Path], rows: dict[str, pd.DataFrame]) -> dict[str, np.ndarray]:
+    """Return the logits [teachers, rows, classes] of several teachers for each table of rows, by its name."""
+    views: dict[str, list[np.ndarray]] = {name: [] for name in rows}
+    for folder in teachers:
+        scorer = Scorer(folder)
+        for name, table in rows.items():
+            views[name].append(scorer.compute_logits(table))
+    return {name: np.stack(logits).astype(np.float32) for name, logits in views.items()}
+
+
+def choose_views(views: np.ndarray, number: int, *, ensemble: bool) -> np.ndarray:
+    """Return the logits [rows, classes] that the student `number` learns: those of its teacher, or of all of them.
+
+    The ensemble's are the logarithms of the mean probabilities (Lakshminarayanan et al. 2017, arXiv 1612.01474).
+    """
+    if not ensemble:
+        return np.asarray(views[number])
+    shifted = np.exp(views - views.max(axis=2, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=2, keepdims=True)
+    return np.asarray(np.log(np.maximum(probabilities.mean(axis=0), 1e-12)))
+
+
+def write_views(path: Path, views: dict[str, np.ndarray]) -> None:
+    """Write logits by name, as safetensors."""
+    from safetensors.numpy import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: np.ascontiguousarray(views[name]) for name in sorted(views)}, path)
+
+
+def read_views(path: Path) -> dict[str, np.ndarray]:
+    """Read logits by name."""
+    from safetensors.numpy import load_file
+
+    return dict(load_file(path))
