@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,14 @@ from amalgam.llm.answering import answer_requests, iterate_answers
 from amalgam.llm.request import Request, override_bodies
 from amalgam.llm.shards import Totals, write_answers
 from amalgam.params import Params
-from amalgam.progress import show_progress
 from amalgam.rows import read_rows
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
 from amalgam.tasks.schema import Task, load_task
 from amalgam.training.scoring import Scorer
-from amalgam.training.teacher import TeacherTrainer
 
 PREPARED = Path("data/prepared")
 ENCODER = Path("models/base/encoder")
+HUMAN_ONLY = Path("models/human_only")
 TARGET = Path("data/baselines")
 
 
@@ -49,7 +47,8 @@ def main(params: Params, root: Path) -> None:
         for model, fitted in (("tfidf_lr", tfidf), ("embedding_lr", embedding)):
             tables.append(build_predictions(name, model, 0, rows["id"], fitted.probabilities, task.label_names))
             summary[model] = {"C": fitted.strength}
-    tables += train_human_only(task, train, validation, sets, params, summary)
+    tables += score_human_only(task, sets, params.seeds)
+    summary["human_only"] = read_json(HUMAN_ONLY / "summary.json")
     write_predictions(TARGET / "predictions.csv", pd.concat(tables, ignore_index=True))
     write_json(TARGET / "summary.json", summary)
 
@@ -85,32 +84,12 @@ def make_requests(task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: st
     return override_bodies(requests, params.llm.body)
 
 
-def train_human_only(
-    task: Task,
-    train: pd.DataFrame,
-    validation: pd.DataFrame,
-    sets: dict[str, pd.DataFrame],
-    params: Params,
-    summary: dict[str, Any],
-) -> list[pd.DataFrame]:
-    """Train the teacher's twin without synthetic rows: same encoder, steps, seeds and checkpoint choice."""
-    tables, outcomes = [], {}
-    with (
-        TemporaryDirectory() as folder,
-        show_progress("human-only teacher", total=len(params.seeds) * params.teacher.steps) as advance,
-    ):
-        mixed = train.assign(origin="human", shots="")
-        trainer = TeacherTrainer(ENCODER, mixed, validation, task.label_names, params.teacher, advance)
-        for seed in params.seeds:
-            target = Path(folder) / f"seed-{seed}"
-            outcomes[str(seed)] = trainer.train(seed, target).to_dict()
-            scorer = Scorer(target)
-            tables += [
-                build_predictions(name, "human_only", seed, rows["id"], scorer.score(rows), task.label_names)
-                for name, rows in sets.items()
-            ]
-    summary["human_only"] = {"seeds": outcomes}
-    return tables
+def score_human_only(task: Task, sets: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[pd.DataFrame]:
+    """Score the rows with the human-only teacher of every seed."""
+    for seed in seeds:
+        scorer = Scorer(HUMAN_ONLY / f"seed-{seed}")
+        for name, rows in sets.items():
+            yield build_predictions(name, "human_only", seed, rows["id"], scorer.score(rows), task.label_names)
 
 
 if __name__ == "__main__":

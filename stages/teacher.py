@@ -1,47 +1,54 @@
-"""Fine-tune the teacher on the mix, once a seed; without the synthetic rows where the guard finds no help in them."""
+"""Fine-tune the teacher on the mix, once a seed; where the guard finds no help in synthetic rows, without them."""
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from runtime import run_stage
 
-from amalgam.files import write_json
+from amalgam.files import read_json, write_json
 from amalgam.params import Params
 from amalgam.progress import show_progress
 from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
+from amalgam.training.checkpoint import note_members
 from amalgam.training.guard import Evidence, weigh_evidence
 from amalgam.training.processes import is_main_process, wait_for_all
 from amalgam.training.teacher import TeacherTrainer, train_and_score
 
 ENCODER = Path("models/base/encoder")
+HUMAN_ONLY = Path("models/human_only")
 TARGET = Path("models/teacher")
 COLUMNS = ["id", "text", "question", "label"]
 
 
 def main(params: Params, root: Path) -> None:
-    """Read data/mixed.csv and the validation rows, write models/teacher/."""
+    """Read data/mixed.csv, the validation rows and models/human_only/; write models/teacher/."""
     labels = load_task(Path("data/tasks") / params.task).label_names
     mixed = read_rows(Path("data/mixed.csv"))
     validation = read_rows(Path("data/prepared/validation.csv"))
     human = mixed["origin"] == "human"
-    # Without one of the two kinds there is nothing to choose between.
-    guarded = params.teacher.guard and human.any() and not human.all()
+    # Without one of the two kinds there is nothing to choose between, and nothing to blend.
+    both = bool(human.any() and not human.all())
+    guarded = params.teacher.guard and both
     trainings = len(params.seeds) + 2 * params.teacher.guard_folds * guarded
-    summary: dict[str, object] = {}
+    summary: dict[str, Any] = {}
     with show_progress("teacher", total=trainings * params.teacher.steps) as advance:
-        if guarded and (evidence := ask_guard(mixed, validation, labels, params, advance)):
+        evidence = ask_guard(mixed, validation, labels, params, advance) if guarded else None
+        if evidence:
             summary["guard"] = evidence.to_dict()
-            if not evidence.helps:
-                mixed = mixed[human].reset_index(drop=True)
-        trainer = TeacherTrainer(ENCODER, mixed, validation, labels, params.teacher, advance)
-        outcomes = {seed: trainer.train(seed, TARGET / f"seed-{seed}") for seed in params.seeds}
+        if human.all() or (evidence and not evidence.helps):
+            mixed = mixed[human]
+            summary |= take_human_only(params.seeds)
+        else:
+            trainer = TeacherTrainer(ENCODER, mixed, validation, labels, params.teacher, advance)
+            summary["seeds"] = train_teachers(trainer, params, blend=params.teacher.blend and both)
     if is_main_process():
         write_rows(TARGET / "learned.csv", mixed)
-        runs = {str(seed): outcome.to_dict() for seed, outcome in outcomes.items()}
-        write_json(TARGET / "summary.json", summary | {"seeds": runs})
+        write_json(TARGET / "summary.json", summary)
     wait_for_all()
 
 
@@ -56,8 +63,30 @@ def ask_guard(
         labels,
         partial(train_and_score, ENCODER, labels, params.teacher, advance),
         folds=params.teacher.guard_folds,
+        blend=params.teacher.blend,
         seed=params.seeds[0],
     )
+
+
+def train_teachers(trainer: TeacherTrainer, params: Params, *, blend: bool) -> dict[str, Any]:
+    """Train one a seed; a blend has the human-only teacher of the same seed as second member."""
+    runs = {}
+    for seed in params.seeds:
+        folder = TARGET / f"seed-{seed}"
+        outcome = trainer.train(seed, folder / "mixed" if blend else folder, folder / "curves")
+        if blend and is_main_process():
+            shutil.copytree(HUMAN_ONLY / f"seed-{seed}" / "human_only", folder / "human_only")
+            note_members(folder, ["mixed", "human_only"])
+        runs[str(seed)] = outcome.to_dict()
+    return runs
+
+
+def take_human_only(seeds: list[int]) -> dict[str, Any]:
+    """Let the human-only teachers be the teachers."""
+    if is_main_process():
+        for seed in seeds:
+            shutil.copytree(HUMAN_ONLY / f"seed-{seed}", TARGET / f"seed-{seed}")
+    return dict(read_json(HUMAN_ONLY / "summary.json"))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,17 @@ UNTRACKED = {
 }
 # Of the section `llm`, which `read_answering` takes whole, these decide what is answered; the rest is speed and money.
 ANSWERING = {"llm.api_version", "llm.body", "llm.endpoint", "llm.model"}
-# In a section that a stage passes on whole, but nobody reads it there: all test rows are graded.
-PASSED_UNREAD = {"baselines": {"judge.rows"}}
+# In a section that a stage passes on whole, but nobody reads it there: all test rows are graded; without synthetic
+# rows it does not matter how they are used; and the encoder comes as files.
+PASSED_UNREAD = {
+    "baselines": {"judge.rows"},
+    "human_only": {
+        *("teacher.ensemble", "teacher.guard", "teacher.guard_folds", "teacher.human_weight", "teacher.model"),
+        *("teacher.order", "teacher.soft_labels", "teacher.synthetic_weights"),
+    },
+    "teacher": {"teacher.ensemble", "teacher.model"},
+    "distill": {"distillation.left_out"},
+}
 # Shared code of which a change alters how results are reached or written down, not what they are.
 PLUMBING = {
     "amalgam.errors",

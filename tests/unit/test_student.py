@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from transformers import (
 )
 
 from amalgam.errors import ModelError
+from amalgam.training.architectures import build_student
 from amalgam.training.layers import choose_layers, keep_layers
 from amalgam.training.losses import DistillationLoss
 from amalgam.training.merits import Closeness
@@ -212,3 +214,52 @@ def test_one_seed_gives_one_student(teacher: Path, comments: pd.DataFrame, tmp_p
     for name in ("model.safetensors", "config.json", "amalgam.json", "tokenizer.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert (tmp_path / "one/amalgam.json").read_bytes() == (teacher / "amalgam.json").read_bytes()
+
+
+def test_the_control_knows_nothing_of_the_teacher(
+    teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
+) -> None:
+    params = PARAMS.model_copy(update={"steps": 5})
+    for number, logits in enumerate((Scorer(teacher).compute_logits(comments), np.zeros((60, 2)))):
+        views = Views(comments, logits)
+        distiller = Distiller(teacher, encoder, encoder, views, views, params, lambda _item: None)
+        distiller.train_alone(1, tmp_path / str(number))
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in "01")
+    assert one == other
+
+
+def test_a_student_learns_from_inside_its_teacher(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
+    plain, guided = (
+        distil(teacher, comments, tmp_path / str(weight), steps=5, hidden=weight, relations=weight)
+        for weight in (0.0, 1.0)
+    )
+    assert not np.array_equal(plain, guided)
+    assert json.loads((tmp_path / "1.0/config.json").read_text())["num_hidden_layers"] == 1
+
+
+def test_an_encoder_of_its_own_may_be_the_student(
+    teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
+) -> None:
+    params = PARAMS.model_copy(update={"student": "some-encoder", "steps": 90, "alpha": 1.0})
+    views = Views(comments, Scorer(teacher).compute_logits(comments))
+    Distiller(teacher, encoder, encoder, views, views, params, lambda _item: None).distil(1, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["num_hidden_layers"] == 2
+    assert np.corrcoef(score_rows(tmp_path, comments)[:, 1], score_rows(teacher, comments)[:, 1])[0, 1] > 0.8
+    inside = params.model_copy(update={"hidden": 1.0})
+    with pytest.raises(ModelError, match=r"cuts texts into other tokens than its teacher: set `distillation\.hidden`"):
+        Distiller(teacher, encoder, encoder, views, views, inside, lambda _item: None)
+
+
+def test_a_tiny_student_takes_the_words_of_its_teacher() -> None:
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=300, num_labels=2, hidden_size=192, num_attention_heads=2, intermediate_size=16)
+    big = BertForSequenceClassification(config)
+    tiny = build_student("tiny", big, Path("nowhere"), ["bad", "good"], 3)
+    assert (tiny.config.num_hidden_layers, tiny.config.hidden_size) == (2, 128)
+    words, theirs = (model.get_input_embeddings().weight.detach() for model in (tiny, big))
+    assert words.shape == (300, 128)
+    centred = theirs - theirs.mean(0)
+    distances = [torch.pdist(vectors) for vectors in (words, centred)]
+    assert torch.corrcoef(torch.stack(distances))[0, 1] > 0.8  # near words stay near
+    with pytest.raises(ModelError, match="smaller than a `tiny` student"):
+        build_student("tiny", BUILDERS["bert"](), Path("nowhere"), ["a", "b", "c"], 3)

@@ -19,6 +19,7 @@ TEACHER = Teacher(
     synthetic_weights="none",
     soft_labels=0.0,
     class_weights=False,
+    blend=False,
     guard=False,
     guard_folds=3,
     ensemble=False,

@@ -1,12 +1,14 @@
 """What a trained model's folder holds, written and read."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amalgam.errors import ModelError
 from amalgam.files import read_json, write_json
 from amalgam.training.pooling import Pooling
+from amalgam.training.processes import is_main_process
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,12 +25,14 @@ class Note:
         max_length: tokens a row.
         uses_question: whether the question is read with the response.
         pooling: what the head reads: the first token, or the mean of all.
+        members: folders in this one whose models give their mean view together; none where it is one model itself.
     """
 
     labels: list[str]
     max_length: int
     uses_question: bool
     pooling: Pooling = "cls"
+    members: list[str] = field(default_factory=list)
 
 
 def save_checkpoint(
@@ -41,7 +45,9 @@ def save_checkpoint(
     uses_question: bool,
     pooling: Pooling = "cls",
 ) -> None:
-    """Save weights (safetensors), tokenizer and note."""
+    """Save weights (safetensors), tokenizer and note; of several processes that train together, the main one does."""
+    if not is_main_process():
+        return
     model.config._name_or_path = ""  # else the folder on this machine would stand in config.json
     model.to("cpu").save_pretrained(target)
     tokenizer.name_or_path = ""
@@ -58,3 +64,15 @@ def read_note(folder: Path) -> Note:
     if not (folder / _NOTE).is_file():
         raise ModelError(f"{folder} is not a trained model: run `dvc repro`, or `dvc pull` to fetch one")
     return Note(**read_json(folder / _NOTE))
+
+
+def note_members(target: Path, names: Sequence[str]) -> None:
+    """Note that the models in these folders of `target` speak together; the first gives its layers to students."""
+    if is_main_process():
+        write_json(target / _NOTE, asdict(replace(read_note(target / names[0]), members=list(names))))
+
+
+def find_body(folder: Path) -> Path:
+    """Return the folder of a classifier's own weights; of several members, those of the first."""
+    members = read_note(folder).members
+    return folder / members[0] if members else folder

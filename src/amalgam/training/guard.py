@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from amalgam.training.learning import deal_folds
+from amalgam.training.scoring import average_views
 
 # Trains on the mixed rows of the first argument with the seed of the last, and scores the rows of the second.
 TrainAndScore = Callable[[pd.DataFrame, pd.DataFrame, int], np.ndarray]
@@ -46,6 +47,7 @@ def weigh_evidence(
     train_and_score: TrainAndScore,
     *,
     folds: int,
+    blend: bool,
     seed: int,
 ) -> Evidence | None:
     """Cross-validate a teacher without and with the synthetic rows.
@@ -62,6 +64,7 @@ def weigh_evidence(
         labels: class names in order.
         train_and_score: trains on rows (id, text, question, label, origin, shots), returns logits [rows, classes].
         folds: how many; fewer where there are not as many rows.
+        blend: whether the teacher with the synthetic rows speaks together with the one without.
         seed: of the trainings and the resamples.
 
     Returns:
@@ -79,51 +82,46 @@ def weigh_evidence(
         kept = synthetic[[not seen & unseen for seen in shots]].assign(origin="synthetic")
         alone[dealt == fold] = train_and_score(learned, held_out, seed + fold)
         joined[dealt == fold] = train_and_score(pd.concat([learned, kept], ignore_index=True), held_out, seed + fold)
-    pairs = _Pairs(classes, dealt)
-    if not pairs.count:
-        return None
+    if blend:
+        joined = average_views(np.stack([alone, joined]))
     ones = np.ones((1, len(human)))
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(human), np.full(len(human), 1 / len(human)), size=_RESAMPLES).astype(float)
-    first, second = pairs.measure(alone, ones)[0], pairs.measure(joined, ones)[0]
-    spread = pairs.measure(joined, weights) - pairs.measure(alone, weights)
+    weights = np.random.default_rng(seed).multinomial(len(human), ones[0] / len(human), size=_RESAMPLES)
+    first, second = (float(measure_within(classes, dealt, scores, ones)[0]) for scores in (alone, joined))
+    if not np.isfinite(first):
+        return None
+    spread = measure_within(classes, dealt, joined, weights) - measure_within(classes, dealt, alone, weights)
     low, high = np.nanquantile(spread, _LEVELS)
-    return Evidence(folds, len(human), float(first), float(second), float(second - first), float(low), float(high))
+    return Evidence(folds, len(human), first, second, second - first, float(low), float(high))
 
 
-class _Pairs:
-    """All pairs of a row of a class and a row of another class in the same fold."""
+def measure_within(classes: np.ndarray, folds: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the AUC over pairs of rows of the same fold, the mean over classes of one against the rest.
 
-    def __init__(self, classes: np.ndarray, folds: np.ndarray) -> None:
-        self._blocks: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for number in np.unique(classes):
-            for fold in np.unique(folds):
-                inside = folds == fold
-                positive, negative = (
-                    np.flatnonzero(inside & (classes == number)),
-                    np.flatnonzero(inside & (classes != number)),
-                )
-                if len(positive) and len(negative):
-                    self._blocks.setdefault(int(number), []).append((positive, negative))
+    Args:
+        classes: class index of each row [rows].
+        folds: fold of each row [rows].
+        logits: [rows, classes].
+        weights: how often each row counts [weightings, rows].
 
-    @property
-    def count(self) -> int:
-        """Count the classes of which there are pairs."""
-        return len(self._blocks)
-
-    def measure(self, logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the AUC, the mean over classes, for each weighting of the rows [weightings, rows]."""
-        areas = []
-        scores = logits - _log_sum(logits)
-        for number, blocks in self._blocks.items():
-            won, total = np.zeros(len(weights)), np.zeros(len(weights))
-            for positive, negative in blocks:
-                ahead = scores[positive, number][:, None] - scores[negative, number][None, :]
-                wins = (ahead > 0) + (ahead == 0) / 2
-                won += np.einsum("rp,pn,rn->r", weights[:, positive], wins, weights[:, negative], optimize=True)
-                total += weights[:, positive].sum(1) * weights[:, negative].sum(1)
-            areas.append(np.divide(won, total, out=np.full(len(weights), np.nan), where=total > 0))
-        return np.asarray(np.nanmean(areas, axis=0))
+    Returns:
+        One value a weighting [weightings]; NaN where no fold holds a row of a class and one of another.
+    """
+    scores = logits - _log_sum(logits)
+    areas = []
+    for number in np.unique(classes):
+        won, total = np.zeros(len(weights)), np.zeros(len(weights))
+        for fold in np.unique(folds):
+            positive = np.flatnonzero((folds == fold) & (classes == number))
+            negative = np.flatnonzero((folds == fold) & (classes != number))
+            ahead = (scores[positive, number][:, None] - scores[negative, number]).round(9)  # equal up to rounding
+            wins = np.where(ahead == 0, 0.5, ahead > 0)
+            won += ((weights[:, positive] @ wins) * weights[:, negative]).sum(axis=1)
+            total += weights[:, positive].sum(axis=1) * weights[:, negative].sum(axis=1)
+        areas.append(np.divide(won, total, out=np.full(len(weights), np.nan), where=total > 0))
+    there = np.isfinite(areas)
+    counts = there.sum(axis=0)
+    means = np.divide(np.nansum(areas, axis=0), counts, out=np.full(len(weights), np.nan), where=counts > 0)
+    return np.asarray(means)
 
 
 def _log_sum(logits: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from amalgam.embeddings import embed_rows, fit_logistic, predict_logistic
 from amalgam.params import Teacher
 from amalgam.training.losses import encode_targets
 
-_FOLDS = 5
+_FOLDS = 10  # more than a request has shots, so that some of the human rows are left to judge by
 _STRENGTH = 10.0  # inverse regularisation of the small classifiers here; on unit vectors the usual 1 is too strict
 _LEAST = 0.05  # probability that a row is divided by at least, so that no row counts more than twenty times
 
@@ -67,25 +67,24 @@ def plan_learning(encoder: Path, mixed: pd.DataFrame, labels: list[str], params:
 
 
 def measure_quality(vectors: np.ndarray, mixed: pd.DataFrame, classes: np.ndarray, count: int) -> np.ndarray:
-    """Return what classifiers of the human rows say of every row [rows, classes]; of human rows it is all zeros.
+    """Return what classifiers of the human rows say of every row [rows, classes]; of a human row it is nothing.
 
-    The human rows are dealt into folds. A synthetic row has the mean of the classifiers without each fold that holds
-    one of its examples, or of all of them where its examples are not known.
+    The human rows are dealt into folds. A synthetic row is judged by a classifier of the folds that hold none of the
+    examples it was written after. Where those hold one class alone, all classes are as likely.
     """
     human = np.flatnonzero((mixed["origin"] == "human").to_numpy())
     synthetic = np.flatnonzero((mixed["origin"] != "human").to_numpy())
     folds = deal_folds(classes[human], _FOLDS)
-    place = dict(zip(mixed["id"].iloc[human], folds, strict=True))
-    total, found = np.zeros((len(mixed), count)), np.zeros(len(mixed))
-    seen = [{place[shot] for shot in mixed["shots"].iloc[row].split() if shot in place} for row in synthetic]
-    for fold in range(_FOLDS):
-        learned = human[folds != fold]
-        judged = synthetic[[not shots or fold in shots for shots in seen]]
-        if len(judged) and len(np.unique(classes[learned])) > 1:
+    place = dict(zip(mixed["id"].iloc[human], folds.tolist(), strict=True))
+    seen = [frozenset(place[shot] for shot in mixed["shots"].iloc[row].split() if shot in place) for row in synthetic]
+    views = np.full((len(mixed), count), 1 / count)
+    for shots in sorted(set(seen), key=sorted):
+        learned = human[~np.isin(folds, list(shots))]
+        judged = synthetic[[known == shots for known in seen]]
+        if len(np.unique(classes[learned])) > 1:
             model = fit_logistic(vectors[learned], classes[learned], strength=_STRENGTH)
-            total[judged] += predict_logistic(model, vectors[judged], count)
-            found[judged] += 1
-    return np.divide(total, found[:, None], out=np.full_like(total, 1 / count), where=found[:, None] > 0)
+            views[judged] = predict_logistic(model, vectors[judged], count)
+    return views
 
 
 def deal_folds(classes: np.ndarray, folds: int) -> np.ndarray:

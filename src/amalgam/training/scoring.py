@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from amalgam.training.checkpoint import read_note
+from amalgam.training.checkpoint import Note, read_note
 from amalgam.training.classifier import add_pooling, load_classifier
 from amalgam.training.device import choose_device
 from amalgam.training.encoding import encode_rows, load_tokenizer
@@ -14,28 +13,51 @@ from amalgam.training.loop import compute_logits
 
 
 class Scorer:
-    """A trained model, loaded once."""
+    """A trained classifier, loaded once; where it has several members, the mean of their probabilities is its view."""
 
     def __init__(self, folder: Path, *, batch_size: int = 64) -> None:
         """Load the model in `folder`; batches of `batch_size` rows hold rows of similar length."""
-        self._note = read_note(folder)
-        self._tokenizer = load_tokenizer(folder)
-        self._device = choose_device()
-        model = load_classifier(folder, self._note.labels)
-        self._model = add_pooling(model, self._note.pooling).to(self._device).eval()
-        self._batch_size = batch_size
+        note = read_note(folder)
+        self._members = [_Member(folder / name, note, batch_size) for name in note.members or ["."]]
 
     def score(self, rows: pd.DataFrame) -> np.ndarray:
         """Return probabilities [rows, classes], in the order of the rows (with `text` and `question`)."""
-        return torch.softmax(torch.from_numpy(self.compute_logits(rows)).double(), dim=1).numpy()
+        logits = self.compute_logits(rows).astype(np.float64)
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
     def compute_logits(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return logits [rows, classes], in the order of the rows."""
+        """Return logits [rows, classes], in the order of the rows; of several members see `average_views`."""
+        views = np.stack([member.compute_logits(rows) for member in self._members])
+        return average_views(views) if len(views) > 1 else np.asarray(views[0])
+
+
+class _Member:
+    def __init__(self, folder: Path, note: Note, batch_size: int) -> None:
+        self._note = note
+        self._tokenizer = load_tokenizer(folder)
+        self._device = choose_device()
+        model = load_classifier(folder, note.labels)
+        self._model = add_pooling(model, note.pooling).to(self._device).eval()
+        self._batch_size = batch_size
+
+    def compute_logits(self, rows: pd.DataFrame) -> np.ndarray:
         if rows.empty:
             return np.zeros((0, len(self._note.labels)), dtype=np.float32)
         read = rows if self._note.uses_question else rows.assign(question="")
         encoded = encode_rows(self._tokenizer, read, self._note.max_length)
         return compute_logits(self._model, self._tokenizer, encoded, self._device, self._batch_size)
+
+
+def average_views(views: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the mean probabilities [rows, classes] of logits [models, rows, classes].
+
+    The mean of probabilities is what an ensemble says (Lakshminarayanan et al. 2017, arXiv 1612.01474).
+    """
+    views = views.astype(np.float64)
+    shifted = np.exp(views - views.max(axis=2, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=2, keepdims=True)
+    return np.asarray(np.log(np.maximum(probabilities.mean(axis=0), 1e-12)), dtype=np.float32)
 
 
 def score_rows(folder: Path, rows: pd.DataFrame, *, batch_size: int = 64) -> np.ndarray:

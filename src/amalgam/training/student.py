@@ -12,7 +12,7 @@ from torch import nn
 from amalgam.errors import ModelError
 from amalgam.params import OWN_STUDENTS, Distillation
 from amalgam.training.architectures import build_student
-from amalgam.training.checkpoint import read_note, save_checkpoint
+from amalgam.training.checkpoint import find_body, read_note, save_checkpoint
 from amalgam.training.classifier import load_classifier
 from amalgam.training.device import set_seed
 from amalgam.training.encoding import Encoded, encode_rows, load_tokenizer
@@ -49,7 +49,7 @@ class Distiller:
         """Take what all students of the teacher share.
 
         Args:
-            teacher: folder of the trained teacher; of an ensemble, that whose layers the student takes.
+            teacher: folder of the trained teacher; of several members, the first gives the layers.
             base: folder of the encoder that the teacher was before it was trained.
             encoder: folder of the encoder that `distillation.student` names, where it names one.
             transfer: the transfer set (text, question, label); label "" where no coder gave one.
@@ -68,6 +68,7 @@ class Distiller:
             )
         self._note = read_note(teacher)
         self._params, self._advance, self._base, self._encoder = params, advance, base, encoder
+        teacher = find_body(teacher)
         self._teacher = load_classifier(teacher, self._note.labels)
         self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(teacher if own else encoder)
         self._transfer, self._validation = transfer, validation

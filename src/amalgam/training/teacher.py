@@ -58,13 +58,15 @@ class TeacherTrainer:
             self._held_out = Examples(encoded, CrossEntropy(encode_targets(classes, len(labels))))
             self._merit = RankingMerit(classes)
 
-    def train(self, seed: int, target: Path) -> Outcome:
+    def train(self, seed: int, target: Path, curves: Path | None = None) -> Outcome:
         """Fine-tune with this seed, of the head's weights, dropout and the order of batches; save to `target`.
+
+        The training curves go to `curves`, or to a folder of that name in the target.
 
         Raises:
             DivergedError: the loss is no longer a number.
         """
-        model, outcome = self._fine_tune(seed, target / "curves")
+        model, outcome = self._fine_tune(seed, curves or target / "curves")
         save_checkpoint(
             model,
             self._tokenizer,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from amalgam.training.scoring import Scorer
+from amalgam.training.scoring import Scorer, average_views
 
 COLUMNS = ["id", "text", "question", "label", "origin"]
 
@@ -47,15 +47,8 @@ def score_views(teachers: Sequence[Path], rows: dict[str, pd.DataFrame]) -> dict
 
 
 def choose_views(views: np.ndarray, number: int, *, ensemble: bool) -> np.ndarray:
-    """Return the logits [rows, classes] that the student `number` learns: those of its teacher, or of all of them.
-
-    The ensemble's are the logarithms of the mean probabilities (Lakshminarayanan et al. 2017, arXiv 1612.01474).
-    """
-    if not ensemble:
-        return np.asarray(views[number])
-    shifted = np.exp(views - views.max(axis=2, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=2, keepdims=True)
-    return np.asarray(np.log(np.maximum(probabilities.mean(axis=0), 1e-12)))
+    """Return the logits [rows, classes] that the student `number` learns: those of its teacher, or of all of them."""
+    return average_views(views) if ensemble else np.asarray(views[number])
 
 
 def write_views(path: Path, views: dict[str, np.ndarray]) -> None:

@@ -1,0 +1,111 @@
+"""Scoring rows a second and AUC: the student that ships, its teacher, and the paper's evaluation loop.
+
+Run `python -m bench.scoring` in the project's folder after `dvc repro`, with nothing else on the cores. Everything
+scores the same test rows, in turn, `--rounds` times. The paper's loop pads every row to 128 tokens and computes in
+float32; it is run with the teacher's own weights, and with random weights of the size of bert-base, whose AUC says
+nothing.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import numpy as np
+import pandas as pd
+import torch
+
+from amalgam.params import load_params
+from amalgam.predicting.onnx import OnnxScorer
+from amalgam.rows import read_rows
+from amalgam.tasks.schema import load_task
+from amalgam.training.checkpoint import find_body, read_note
+from amalgam.training.classifier import add_pooling, load_classifier
+from amalgam.training.encoding import load_tokenizer
+from amalgam.training.scoring import Scorer
+
+STUDENT = Path("models/student")
+_PAPER_LENGTH, _PAPER_BATCH = 128, 16
+Score = Callable[[pd.DataFrame], np.ndarray]
+
+
+class PaperLoop:
+    """The notebook's way to score: batches of 16 rows in their order, each padded to 128 tokens, in float32."""
+
+    def __init__(self, model: torch.nn.Module, tokenizer_folder: Path) -> None:
+        """Take a model whose output has `logits`."""
+        self._model, self._tokenizer = model.eval(), load_tokenizer(tokenizer_folder)
+
+    def __call__(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return probabilities [rows, classes]."""
+        found = []
+        for start in range(0, len(rows), _PAPER_BATCH):
+            texts = rows["text"].iloc[start : start + _PAPER_BATCH].tolist()
+            batch = self._tokenizer(
+                texts, padding="max_length", truncation=True, max_length=_PAPER_LENGTH, return_tensors="pt"
+            )
+            with torch.no_grad():
+                found.append(torch.softmax(self._model(**batch).logits, dim=1).numpy())
+        return np.concatenate(found)
+
+
+def list_ways(teacher: Path, labels: list[str]) -> dict[str, Score]:
+    """List who scores; the first one is the measure."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    body = find_body(teacher)
+    own = add_pooling(load_classifier(body, labels), read_note(body).pooling)
+    base = BertForSequenceClassification(BertConfig(num_labels=len(labels)))
+    return {
+        "the paper's loop, the teacher's encoder": PaperLoop(own, body),
+        "the paper's loop, random weights of bert-base's size": PaperLoop(base, body),
+        "teacher, PyTorch": Scorer(teacher).score,
+        "student, PyTorch": Scorer(STUDENT).score,
+        "student, ONNX float32": OnnxScorer(STUDENT / "model.onnx", STUDENT).score,
+        "student, ONNX int8": OnnxScorer(STUDENT / "model.int8.onnx", STUDENT).score,
+    }
+
+
+def measure_auc(probabilities: np.ndarray, test: pd.DataFrame, labels: list[str]) -> float:
+    """Return the AUC, the mean over classes of one against the rest."""
+    from sklearn.metrics import roc_auc_score
+
+    actual = test["label"].to_numpy()
+    return float(np.mean([roc_auc_score(actual == label, probabilities[:, n]) for n, label in enumerate(labels)]))
+
+
+def main(rounds: int) -> None:
+    """Measure, then print the table."""
+    params = load_params(Path("params.yaml"))
+    labels = load_task(Path("data/tasks") / params.task).label_names
+    test = read_rows(Path("data/prepared/test.csv"))
+    ways = list_ways(Path("models/teacher") / f"seed-{params.seeds[0]}", labels)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    areas = {}
+    for score in ways.values():
+        score(test.head(64))
+    for _ in range(rounds):
+        for name, score in ways.items():
+            start = time.perf_counter()
+            probabilities = score(test)
+            seconds[name].append(time.perf_counter() - start)
+            areas[name] = measure_auc(probabilities, test, labels)
+    first = median(next(iter(seconds.values())))
+    print(f"{len(test)} rows, {rounds} rounds, {torch.get_num_threads()} CPU threads, torch {torch.__version__}\n")
+    print("| scoring | rows/s | times the first | AUC |\n|---|---|---|---|")
+    for name, taken in seconds.items():
+        area = "" if "random" in name else f"{areas[name]:.3f}"
+        print(f"| {name} | {len(test) / median(taken):.0f} | {first / median(taken):.1f} | {area} |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    main(args.rounds)

@@ -1,0 +1,161 @@
+"""Training rows a second and what comes of them: Amalgam's loop, the paper's, and `transformers.Trainer`.
+
+Run `python -m bench.training` in the project's folder after `dvc repro mix`, with nothing else on the cores. All three
+train the same encoder on the rows of data/mixed.csv, for as many epochs, at the same learning rate and batch size, and
+are scored on the same test rows; in turn, `--rounds` times, so that a machine that gets slower meanwhile favours none.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import pandas as pd
+import torch
+
+from amalgam.params import Params, load_params
+from amalgam.rows import read_rows
+from amalgam.tasks.schema import load_task
+
+ENCODER, PREPARED = Path("models/base/encoder"), Path("data/prepared")
+PAPER_LENGTH = 128  # tokens to which the paper's notebook pads every row
+Train = Callable[[pd.DataFrame, list[str], Params, int, int], Any]
+
+
+def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> torch.nn.Module:
+    """Train with Amalgam's loop: plain mixing, without validation, so that all three do the same work."""
+    from amalgam.training.classifier import load_classifier
+    from amalgam.training.device import set_seed
+    from amalgam.training.encoding import encode_rows, load_tokenizer
+    from amalgam.training.loop import Examples, train_model
+    from amalgam.training.losses import CrossEntropy, encode_targets
+
+    set_seed(seed)
+    tokenizer, model = load_tokenizer(ENCODER), load_classifier(ENCODER, labels)
+    steps = epochs * -(-len(mixed) // params.teacher.batch_size)
+    teacher = params.teacher.model_copy(update={"steps": steps})
+    encoded = encode_rows(tokenizer, mixed, teacher.max_length, labels)
+    learn = Examples(encoded, CrossEntropy(encode_targets(encoded.labels, len(labels))))
+    train_model(model, tokenizer, learn, None, None, teacher, seed=seed, curves=None, advance=_ignore)
+    return model
+
+
+def train_as_paper(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> torch.nn.Module:
+    """Train as the paper's notebook does: every row padded to 128 tokens, float32, AdamW at a constant rate."""
+    from amalgam.training.classifier import load_classifier
+    from amalgam.training.device import choose_device
+    from amalgam.training.encoding import load_tokenizer
+
+    torch.manual_seed(seed)
+    device, tokenizer = choose_device(), load_tokenizer(ENCODER)
+    model = load_classifier(ENCODER, labels).to(device).train()
+    texts = tokenizer(
+        mixed["text"].tolist(), padding="max_length", truncation=True, max_length=PAPER_LENGTH, return_tensors="pt"
+    )
+    classes = torch.tensor([labels.index(label) for label in mixed["label"]])
+    data = torch.utils.data.TensorDataset(texts["input_ids"], texts["attention_mask"], classes)
+    loader = torch.utils.data.DataLoader(data, params.teacher.batch_size, shuffle=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=params.teacher.learning_rate)
+    for _ in range(epochs):
+        for ids, mask, target in loader:
+            optimizer.zero_grad()
+            output = model(ids.to(device), attention_mask=mask.to(device), labels=target.to(device))
+            output.loss.backward()
+            optimizer.step()
+    return model
+
+
+def train_by_trainer(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> torch.nn.Module:
+    """Train with `transformers.Trainer`: its defaults but for rate, batch size and epochs."""
+    from datasets import Dataset
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+    from amalgam.training.classifier import load_classifier
+    from amalgam.training.encoding import load_tokenizer
+
+    torch.manual_seed(seed)
+    tokenizer, model = load_tokenizer(ENCODER), load_classifier(ENCODER, labels)
+    encoded = tokenizer(mixed["text"].tolist(), truncation=True, max_length=params.teacher.max_length)
+    data = Dataset.from_dict({**encoded, "labels": [labels.index(label) for label in mixed["label"]]})
+    with tempfile.TemporaryDirectory() as folder:
+        settings = TrainingArguments(
+            output_dir=folder,
+            learning_rate=params.teacher.learning_rate,
+            per_device_train_batch_size=params.teacher.batch_size,
+            num_train_epochs=epochs,
+            seed=seed,
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+        )
+        Trainer(model, settings, train_dataset=data, data_collator=DataCollatorWithPadding(tokenizer)).train()
+    return model
+
+
+WAYS: dict[str, Train] = {
+    "the paper's loop: padded to 128, float32": train_as_paper,
+    "`transformers.Trainer`, its defaults": train_by_trainer,
+    "Amalgam": train_ours,
+}
+
+
+def measure_auc(model: torch.nn.Module, test: pd.DataFrame, labels: list[str]) -> float:
+    """Return the AUC on the test rows, the mean over classes of one against the rest; scored alike for all."""
+    from sklearn.metrics import roc_auc_score
+
+    from amalgam.training.device import choose_device
+    from amalgam.training.encoding import encode_rows, load_tokenizer
+    from amalgam.training.loop import compute_logits
+
+    tokenizer = load_tokenizer(ENCODER)
+    logits = compute_logits(model, tokenizer, encode_rows(tokenizer, test, PAPER_LENGTH), choose_device())
+    probabilities = torch.softmax(torch.tensor(logits), dim=1).numpy()
+    actual = test["label"].to_numpy()
+    return float(np.mean([roc_auc_score(actual == label, probabilities[:, n]) for n, label in enumerate(labels)]))
+
+
+def _ignore(_item: object) -> None:
+    pass
+
+
+def main(epochs: int, rounds: int, copies: int) -> None:
+    """Measure, then print the table."""
+    params = load_params(Path("params.yaml"))
+    labels = load_task(Path("data/tasks") / params.task).label_names
+    mixed, test = pd.concat([read_rows(Path("data/mixed.csv"))] * copies), read_rows(PREPARED / "test.csv")
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    areas: dict[str, list[float]] = {name: [] for name in WAYS}
+    for train in WAYS.values():  # what is loaded or compiled at the first call is no part of the measure
+        train(mixed.head(32), labels, params, 1, 0)
+    for seed in range(1, rounds + 1):
+        for name, train in WAYS.items():
+            start = time.perf_counter()
+            model = train(mixed, labels, params, epochs, seed)
+            seconds[name].append(time.perf_counter() - start)
+            areas[name].append(measure_auc(model, test, labels))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    print(f"{len(mixed)} rows, {epochs} epochs, {rounds} rounds, {device}, torch {torch.__version__}\n")
+    print("| training | rows/s | Amalgam is faster by | AUC, mean of the rounds |\n|---|---|---|---|")
+    ours = fmean(seconds["Amalgam"])
+    for name in WAYS:
+        rate = epochs * len(mixed) / fmean(seconds[name])
+        print(f"| {name} | {rate:.0f} | {fmean(seconds[name]) / ours:.2f} times | {fmean(areas[name]):.3f} |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--copies", type=int, default=1, help="how often each row is there, for a larger machine")
+    args = parser.parse_args()
+    main(args.epochs, args.rounds, args.copies)

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from amalgam.training.scoring import Scorer
+from amalgam.training.transfer import build_transfer, choose_views, read_views, score_views, write_views
+
+
+def make_rows(prefix: str, count: int, **values: str) -> pd.DataFrame:
+    rows = {"id": [f"{prefix}{n}" for n in range(count)], "text": [f"text {prefix}{n}" for n in range(count)]}
+    return pd.DataFrame(rows).assign(question="", **values)
+
+
+def test_labels_count_only_where_the_teacher_learned_them() -> None:
+    learned = pd.concat(
+        [make_rows("h", 2, label="good", origin="human"), make_rows("s", 2, label="bad", origin="synthetic")]
+    )
+    pool = make_rows("s", 6, label="bad").to_dict("records")
+    found = build_transfer(learned, iter(pool), make_rows("u", 3), left_out=3)
+    assert found["id"].tolist() == ["h0", "h1", "s0", "s1", "s2", "s3", "s4", "u0", "u1", "u2"]
+    assert found["label"].tolist() == ["good"] * 2 + ["bad"] * 2 + [""] * 6
+    assert found["origin"].tolist() == ["human"] * 2 + ["synthetic"] * 5 + ["unlabelled"] * 3
+
+
+def test_no_more_of_the_pool_is_read_than_is_wanted() -> None:
+    pool = iter(make_rows("s", 100, label="bad").to_dict("records"))
+    learned = make_rows("h", 1, label="good", origin="human")
+    assert len(build_transfer(learned, pool, make_rows("u", 0), left_out=5)) == 6
+    assert next(pool)["id"] == "s5"
+    assert len(build_transfer(learned, pool, make_rows("u", 0), left_out=0)) == 1
+
+
+def test_an_ensemble_is_the_mean_of_probabilities() -> None:
+    views = np.log(np.array([[[0.5, 0.5], [0.9, 0.1]], [[0.1, 0.9], [0.7, 0.3]]])) + 3.0
+    np.testing.assert_array_equal(choose_views(views, 1, ensemble=False), views[1])
+    np.testing.assert_allclose(np.exp(choose_views(views, 1, ensemble=True)), [[0.3, 0.7], [0.8, 0.2]])
+
+
+def test_views_come_back_as_the_teachers_gave_them(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
+    rows = {"transfer": comments.iloc[:12], "validation": comments.iloc[12:15]}
+    write_views(tmp_path / "views.safetensors", score_views([teacher, teacher], rows))
+    found = read_views(tmp_path / "views.safetensors")
+    assert {name: array.shape for name, array in found.items()} == {"transfer": (2, 12, 2), "validation": (2, 3, 2)}
+    np.testing.assert_array_equal(found["transfer"][1], Scorer(teacher).compute_logits(rows["transfer"]))
