@@ -18,8 +18,10 @@ from tests.pipeline.toy import write_encoder, write_task
 REPOSITORY = Path(__file__).parents[2]
 KEY = "sk-test-secret"
 ROWS, HUMAN_ROWS, TEST = 44, 24, 40  # 20 train rows, so that the ratio 0.8 takes 40 of the 44 a label
-STAGES = ["models", "prepare", "prompts", "synthesize", "judge", "curate", "mix", "baselines"]
-STAGES += ["teacher", "distill", "evaluate", "report"]
+# In the order of dvc.yaml; what follows the ratio comes last.
+STAGES = ["models", "prepare", "prompts", "synthesize", "judge", "curate", "describe", "human_only", "baselines"]
+AFTER_RATIO = ["mix", "teacher", "transfer", "distill", "export", "evaluate", "report", "ship"]
+STAGES += AFTER_RATIO
 _SETTINGS: dict[str, Any] = {
     "task": "toy",
     "human_rows": HUMAN_ROWS,
@@ -36,6 +38,8 @@ _SETTINGS: dict[str, Any] = {
     "teacher.model": "tiny-bert",
     "teacher.steps": 8,
     "teacher.evaluate_every": 4,
+    "teacher.guard": False,  # so that every ratio has a teacher of its own
+    "teacher.guard_folds": 2,
     "distillation.layers": 1,
     "distillation.steps": 8,
     "distillation.evaluate_every": 4,

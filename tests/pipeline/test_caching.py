@@ -2,10 +2,8 @@
 
 import shutil
 
-from tests.pipeline.project import HUMAN_ROWS, KEY, ROWS, STAGES, TEST, Project, Run
+from tests.pipeline.project import AFTER_RATIO, HUMAN_ROWS, KEY, ROWS, STAGES, TEST, Project, Run
 from tests.pipeline.server import Log, StubServer
-
-AFTER_RATIO = ["mix", "teacher", "distill", "evaluate", "report"]
 
 
 def list_changes(project: Project) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from amalgam.cli.predict import run_predict
 from amalgam.errors import DataError, ModelError
-from tests.pipeline.project import ROWS, Project, Run
+from tests.pipeline.project import AFTER_RATIO, ROWS, Project, Run
 from tests.pipeline.server import Log, StubServer
 from tests.pipeline.toy import LABELS, make_rows
 
@@ -90,7 +90,7 @@ def test_the_doctor_says_what_would_run_and_what_it_would_send(project: Project,
     assert (healthy["stages"], healthy["requests"], healthy["problems"]) == ([], [], [])
     project.set_params(synthesis__temperature=0.3)
     changed = examine(project)
-    following = ["synthesize", "judge", "curate", "mix", "teacher", "distill", "evaluate", "report"]
+    following = ["synthesize", "judge", "curate", "describe", *AFTER_RATIO]
     assert changed["stages"] == following
     assert changed["requests"] == [
         {"stage": "synthesize", "needed": 2 * ROWS, "unanswered": 2 * ROWS, "exact": True},

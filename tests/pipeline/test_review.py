@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from amalgam.rows import read_rows
-from tests.pipeline.project import TEST, Project, Run
+from tests.pipeline.project import AFTER_RATIO, TEST, Project, Run
 from tests.pipeline.server import Log
 
 
@@ -62,7 +62,7 @@ def test_a_branch_with_another_ratio_is_reviewed(branches: Project, tmp_path: Pa
     params = {change["name"]: (change["old"], change["new"]) for change in found["params"]}
     assert params.keys() == {"ratio", *(f"distillation.{name}" for name in ("alpha", "learning_rate", "steps"))}
     assert params["ratio"] == (0.8, 0.2)
-    assert [stage["name"] for stage in found["stages"]] == ["mix", "teacher", "distill", "evaluate", "report"]
+    assert [stage["name"] for stage in found["stages"]] == AFTER_RATIO
     assert found["comparison"]["rows"] == TEST
     assert set(found["comparison"]["unchanged"]) == {"human_only", "embedding_lr", "tfidf_lr", "llm_grader"}
     primary = found["comparison"]["differences"][0]

@@ -1,0 +1,45 @@
+"""The guard decides on the human rows, and what it decides is what is trained."""
+
+import json
+
+import pytest
+
+from tests.pipeline.project import Project
+from tests.pipeline.server import StubServer
+
+
+def read_summary(project: Project) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = json.loads((project.folder / "models/teacher/summary.json").read_text())
+    return found
+
+
+def list_members(project: Project) -> set[str]:
+    note = json.loads((project.folder / "models/teacher/seed-1/amalgam.json").read_text())
+    return set(note["members"])
+
+
+def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(project: Project, server: StubServer) -> None:
+    assert list_members(project) == {"mixed", "human_only"}
+    project.set_params(teacher__guard=True)
+    run = project.repro("transfer")
+    assert run.ran == ["teacher", "transfer"]
+    guard = read_summary(project)["guard"]
+    assert (guard["folds"], guard["rows"]) == (2, 24)
+    assert guard["difference"] == pytest.approx(guard["with_synthetic_auc"] - guard["human_only_auc"], abs=2e-4)
+    helped = bool(guard["helps"])
+    assert helped is (guard["difference"] > 0)
+    assert list_members(project) == ({"mixed", "human_only"} if helped else {"human_only", "human_only_again"})
+    learned = (project.folder / "models/teacher/learned.csv").read_text()
+    assert ("synthetic" in learned) is helped
+    assert not server.log.answered
+
+
+def test_without_synthetic_rows_there_is_nothing_to_guard_or_to_blend(project: Project) -> None:
+    project.set_params(teacher__guard=True, ratio=0.0)
+    project.repro("teacher")
+    assert "guard" not in read_summary(project)
+    assert list_members(project) == {"human_only", "human_only_again"}
+    project.set_params(ratio=1.0)
+    project.repro("teacher")
+    assert "guard" not in read_summary(project)
+    assert list_members(project) == set()
