@@ -2,29 +2,27 @@
 
 Run `python -m bench.embedded` in the project's folder after `dvc repro prepare`, with nothing else on the cores. It
 writes the same number of rows in several ways, from an empty journal each, and prints Markdown tables: requests with
-shots of their own; requests that share them, one after the other in the slot that holds them; several answers of one
-call; and a bare client on the same server. `--rows 4` is a quick try; `--only 0 2 --seeds 3` writes the rows of two
+shots of their own; requests that share them, one after the other in the slot that holds them; and a bare client on the
+same server. `--rows 4` is a quick try; `--only 0 2 --seeds 3` writes the rows of two
 ways three times, from other prompts each, so that the intervals of the AUC also cover what else the LLM might write.
 """
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-from urllib.request import Request as HttpRequest
-from urllib.request import urlopen
 
 import pandas as pd
 
+from amalgam.description.likeness import measure_similarity
+from amalgam.description.words import measure_distinct
 from amalgam.files import read_json
 from amalgam.llm.answering import cut_groups
 from amalgam.llm.embedded import choose_slots, serve_model
@@ -41,7 +39,7 @@ from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.responses import parse_answer
 from amalgam.synthesis.templates import load_template
 from amalgam.tasks.schema import load_task
-from bench.quality import measure_auc, measure_distinct, measure_similarity
+from bench.quality import measure_auc
 
 # As the stages have it; read when llama.cpp is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
@@ -49,7 +47,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 PREPARED, LLM, ENCODER = Path("data/prepared"), Path("models/base/llm"), Path("models/base/encoder")
 
 Groups = list[list[Request]]
-Calls = list[tuple[Request, int]]  # each with how many answers are wanted of it
 Answers = list[Answer]
 Send = Callable[[Endpoint, Groups, Path], Answers]
 
@@ -87,15 +84,13 @@ def list_ways(slots: int) -> list[Way]:
         Way("own shots", 1, 16, ours),
         Way("own shots", 1, slots, ours),
         # In this order a machine that gets slower or faster meanwhile favours neither.
-        Way("shared by 8", 8, slots, ours),
-        Way("shared by 8, bare client", 8, slots, bare),
-        Way("shared by 8, bare client", 8, slots, bare),
-        Way("shared by 8", 8, slots, ours),
-        Way("shared by 8", 8, 2 * slots, ours),
         Way("shared by 16", 16, slots, ours),
+        Way("shared by 16, bare client", 16, slots, bare),
+        Way("shared by 16, bare client", 16, slots, bare),
+        Way("shared by 16", 16, slots, ours),
+        Way("shared by 16", 16, 2 * slots, ours),
+        Way("shared by 8", 8, slots, ours),
         Way("shared by 32", 32, slots, ours),
-        Way(f"shared by 8, {slots} answers a call", 8, slots, partial(send_several, slots)),
-        Way("shared by 8, 8 answers a call", 8, 8, partial(send_several, 8)),
     ]
 
 
@@ -109,17 +104,7 @@ def send_ours(endpoint: Endpoint, groups: Groups, journal_path: Path) -> Answers
 
 def send_bare(endpoint: Endpoint, groups: Groups, _journal: Path) -> Answers:
     """Send the same requests in the same lanes through openai's client and nothing else."""
-    return asyncio.run(_run_lanes(endpoint, [[(request, 1) for request in group] for group in groups]))
-
-
-def send_several(number: int, endpoint: Endpoint, groups: Groups, _journal: Path) -> Answers:
-    """Send a call for every `number` requests of a group, which asks for as many answers; call after call."""
-    calls = [
-        [(group[start], len(group[start : start + number])) for start in range(0, len(group), number)]
-        for group in groups
-    ]
-    one_lane = [[call for group in calls for call in group]]
-    return asyncio.run(_run_lanes(endpoint, one_lane))
+    return asyncio.run(_run_lanes(endpoint, groups))
 
 
 def measure_way(way: Way, params: Params, rows: int, seeds: list[int]) -> Outcome:
@@ -145,10 +130,12 @@ def measure_way(way: Way, params: Params, rows: int, seeds: list[int]) -> Outcom
 
 
 def make_prompts(params: Params, samples: int, rows: int, seed: int) -> list[dict[str, Any]]:
-    """Build the default task's prompts, of which `samples` share a set of shots."""
+    """Build the default task's prompts, of which `samples` share all shots but the last."""
     folder = Path("data/tasks") / params.task
     template = load_template(params.prompts.template, [folder / "templates", Path("data/templates")])
-    settings = params.prompts.model_copy(update={"samples_per_shots": samples, "seed": seed})
+    last = min(samples, params.prompts.samples_per_last_shot)
+    changes = {"samples_per_shots": samples, "samples_per_last_shot": last, "seed": seed}
+    settings = params.prompts.model_copy(update=changes)
     return list(build_prompts(load_task(folder), read_rows(PREPARED / "train.csv"), template, settings, rows))
 
 
@@ -169,7 +156,7 @@ def format_client(outcomes: list[Outcome]) -> str:
     """Say how the pipeline's client does beside the bare one, over all runs of both."""
     totals: dict[Send, list[float]] = {}
     for outcome in outcomes:
-        if outcome.way.slots == choose_slots() and outcome.way.samples == 8:
+        if outcome.way.slots == choose_slots() and outcome.way.samples == 16:
             total = totals.setdefault(outcome.way.send, [0.0, 0.0])
             total[0] += outcome.tokens
             total[1] += outcome.seconds
@@ -213,7 +200,7 @@ def _time_sending(way: Way, groups: Groups, threads: int | None) -> tuple[float,
             start = time.perf_counter()
             answers = way.send(endpoint, groups, journal_path)
             seconds = time.perf_counter() - start
-            tokens = sum(answer.completion_tokens or _count_tokens(endpoint, answer.text) for answer in answers)
+            tokens = sum(answer.completion_tokens for answer in answers)
     return seconds, answers, tokens
 
 
@@ -223,7 +210,7 @@ def _format_variety(tables: list[pd.DataFrame]) -> list[str]:
     return [*(f"{value:.3f}" for value in distinct), f"{similarity:.4f}"]
 
 
-async def _run_lanes(endpoint: Endpoint, groups: list[Calls]) -> Answers:
+async def _run_lanes(endpoint: Endpoint, groups: Groups) -> Answers:
     from openai import AsyncOpenAI
 
     waiting = iter(enumerate(groups))
@@ -234,24 +221,15 @@ async def _run_lanes(endpoint: Endpoint, groups: list[Calls]) -> Answers:
 
 
 async def _run_lane(
-    client: Any, endpoint: Endpoint, waiting: Iterator[tuple[int, Calls]], found: dict[int, Answers]
+    client: Any, endpoint: Endpoint, waiting: Iterator[tuple[int, list[Request]]], found: dict[int, Answers]
 ) -> None:
     for number, group in waiting:
         found[number] = []
-        for request, count in group:
-            several = {"n": count} if count > 1 else {}
-            reply = await client.chat.completions.create(model=endpoint.model, **request.body, **several)
-            # The server counts the tokens of one of several answers only.
-            tokens = reply.usage.completion_tokens if count == 1 else 0
-            for choice in reply.choices:
-                found[number].append(Answer(choice.message.content, choice.finish_reason, 0, tokens))
-
-
-def _count_tokens(endpoint: Endpoint, text: str) -> int:
-    headers = {"Authorization": f"Bearer {endpoint.api_key}", "Content-Type": "application/json"}
-    url = f"{endpoint.url.removesuffix('/v1')}/tokenize"
-    with urlopen(HttpRequest(url, json.dumps({"content": text}).encode(), headers)) as response:
-        return len(json.load(response)["tokens"]) + 1  # the one that ends the answer
+        for request in group:
+            reply = await client.chat.completions.create(model=endpoint.model, **request.body)
+            (choice,) = reply.choices
+            answer = Answer(choice.message.content, choice.finish_reason, 0, reply.usage.completion_tokens)
+            found[number].append(answer)
 
 
 def _ignore(_answer: Answer) -> None:

@@ -1,9 +1,5 @@
-"""What synthetic rows are worth: how varied they are, and what a simple classifier learns from them."""
+"""What synthetic rows are worth: what a simple classifier learns from them."""
 
-import re
-from collections import defaultdict
-from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +9,10 @@ from amalgam.baselines import embed_rows
 from amalgam.evaluation.bootstrap import subtract_estimates, summarise_estimates
 from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
 from amalgam.params import Evaluation
-from amalgam.synthesis.neighbours import cut_grams
 
-_WORD = re.compile(r"\w+")
 _STRENGTH = 10.0  # inverse regularisation, the same for all, so that only the rows differ
 
 Tables = dict[str, list[pd.DataFrame]]
-
-
-def measure_distinct(texts: Sequence[str], size: int) -> float:
-    """Return distinct-n: the share of different ones among all runs of `size` words (Li et al. 2016); 0 to 1."""
-    words = [_WORD.findall(text.casefold()) for text in texts]
-    runs = [tuple(row[start : start + size]) for row in words for start in range(len(row) - size + 1)]
-    return len(set(runs)) / len(runs) if runs else 0.0
-
-
-def measure_similarity(texts: Sequence[str], labels: Sequence[str]) -> float:
-    """Return the mean Jaccard similarity of character 5-grams over all pairs with the same label; 0 to 1."""
-    grams = defaultdict(list)
-    for text, label in zip(texts, labels, strict=True):
-        grams[label].append(cut_grams(text))
-    pairs = [len(one & other) / len(one | other) for group in grams.values() for one, other in combinations(group, 2)]
-    return float(np.mean(pairs)) if pairs else 0.0
 
 
 def measure_auc(

@@ -102,7 +102,7 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
         mixed = setting.mix(params.ratio)
         learned = mixed if way.synthetic else mixed[mixed["origin"] == "human"].reset_index(drop=True)
         teacher = params.teacher.model_copy(update=PLAIN | way.changes)
-        trainer = TeacherTrainer(ENCODER, learned, setting.read("validation"), setting.labels, teacher, _ignore)
+        trainer = TeacherTrainer(ENCODER, learned, setting.read("validation"), setting.labels, teacher, ignore)
         for seed in missing:
             found[f"{seed}"] = soften(trainer.train_and_score(seed, test))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,8 +125,8 @@ def measure_auc(setting: Setting, probabilities: np.ndarray) -> float:
     return float(np.mean([roc_auc_score(labels == setting.labels[c], probabilities[:, c]) for c in there]))
 
 
-def _ignore(_item: object) -> None:
-    pass
+def ignore(_item: object) -> None:
+    """Take note of a step, and do nothing."""
 
 
 def main(tasks: list[str], sizes: list[int], only: list[str], seeds: list[int]) -> None:

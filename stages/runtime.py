@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from amalgam.errors import AmalgamError
@@ -67,5 +67,6 @@ def read_answering(llm: Llm, root: Path) -> Answering:
         journal=root / ".cache" / "journal.sqlite",
         prices=Path("data/prices.yaml"),
         api_key=next((os.environ[name] for name in names if os.environ.get(name)), None),
-        read_seeds=partial(iterate_seeds, root, notify, workspace=Path()),
+        # Asked for in every round; what cannot be fetched is said once.
+        read_seeds=partial(iterate_seeds, root, cache(notify), workspace=Path()),
     )

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from amalgam.errors import ModelError
+from amalgam.training.loop import DivergedError
 from amalgam.training.scoring import Scorer, score_rows
 from amalgam.training.teacher import TeacherTrainer
 from tests.pipeline.toy import LABELS
@@ -49,7 +50,7 @@ def test_a_model_that_learned_without_questions_does_not_see_them(teacher: Path)
     np.testing.assert_array_equal(bare, asked)
 
 
-def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1, **changes: str) -> bytes:
+def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1, **changes: object) -> bytes:
     """Train for a few steps; return the weights as saved."""
     params = TEACHER.model_copy(update={"learning_rate": 1e-3, "steps": 4, "evaluate_every": 4, **changes})
     mixed = rows.assign(origin="human", shots="")
@@ -83,7 +84,7 @@ def test_a_trained_model_names_its_labels_and_no_folder(teacher: Path, encoder: 
     config = json.loads((teacher / "config.json").read_text())
     assert config["id2label"] == {"0": "complaint", "1": "praise"}
     note = json.loads((teacher / "amalgam.json").read_text())
-    assert note == {"labels": list(LABELS), "max_length": 24, "uses_question": False, "pooling": "cls"}
+    assert note == {"labels": list(LABELS), "max_length": 24, "uses_question": False, "pooling": "cls", "members": []}
     assert {"model.safetensors", "tokenizer.json"} <= {path.name for path in teacher.iterdir()}
     for path in teacher.rglob("*.json"):
         for folder in (teacher.parents[1], encoder.parents[1], Path.cwd()):
@@ -99,3 +100,10 @@ def test_a_folder_that_holds_no_trained_model_gives_one_sentence(teacher: Path, 
     with pytest.raises(ModelError, match="cannot be loaded as a classifier") as caught:
         score_rows(broken, make_rows(["rude"]))
     assert "\n" not in str(caught.value)
+
+
+def test_what_diverges_leaves_the_last_good_checkpoint(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
+    train(encoder, comments, tmp_path / "good", steps=4)
+    with pytest.raises(DivergedError, match="lower the learning rate of this stage"):
+        train(encoder, comments, tmp_path / "bad", learning_rate=1e30, steps=40)
+    assert np.isfinite(score_rows(tmp_path / "bad", comments)).all()

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from amalgam.params import Teacher
 from amalgam.training.checkpoint import save_checkpoint
@@ -16,6 +16,9 @@ from amalgam.training.learning import plan_learning
 from amalgam.training.loop import Examples, Outcome, compute_logits, train_model
 from amalgam.training.losses import CrossEntropy, encode_targets
 from amalgam.training.merits import RankingMerit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class TeacherTrainer:
@@ -66,30 +69,36 @@ class TeacherTrainer:
         Raises:
             DivergedError: the loss is no longer a number.
         """
-        model, outcome = self._fine_tune(seed, curves or target / "curves")
-        save_checkpoint(
-            model,
-            self._tokenizer,
-            target,
-            self._labels,
-            self._params.max_length,
-            uses_question=self._uses_question,
-            pooling=self._params.pooling,
-        )
-        return outcome
+        model = self._begin(seed)
+        try:
+            return self._fine_tune(model, seed, curves or target / "curves")
+        finally:  # where the loss is no longer a number, the last good checkpoint is kept
+            save_checkpoint(
+                model,
+                self._tokenizer,
+                target,
+                self._labels,
+                self._params.max_length,
+                uses_question=self._uses_question,
+                pooling=self._params.pooling,
+            )
 
     def train_and_score(self, seed: int, rows: pd.DataFrame) -> np.ndarray:
         """Fine-tune with this seed, keep nothing, and return the logits [rows, classes] of other rows."""
-        model, _ = self._fine_tune(seed, None)
+        model = self._begin(seed)
+        self._fine_tune(model, seed, None)
         encoded = encode_rows(self._tokenizer, rows, self._params.max_length)
         return compute_logits(add_pooling(model, self._params.pooling), self._tokenizer, encoded, choose_device())
 
-    def _fine_tune(self, seed: int, curves: Path | None) -> tuple[nn.Module, Outcome]:
+    def _begin(self, seed: int) -> "PreTrainedModel":
         set_seed(seed)
         model = load_classifier(self._encoder, self._labels)
         if self._head is not None:
             begin_head(model, *self._head)
-        outcome = train_model(
+        return model
+
+    def _fine_tune(self, model: "PreTrainedModel", seed: int, curves: Path | None) -> Outcome:
+        return train_model(
             add_pooling(model, self._params.pooling),
             self._tokenizer,
             self._learn,
@@ -100,7 +109,6 @@ class TeacherTrainer:
             curves=curves,
             advance=self._advance,
         )
-        return model, outcome
 
 
 def train_and_score(

@@ -1,0 +1,207 @@
+"""Does it help, and on which tasks? Amalgam beside what human rows alone can buy, on human-coded test rows.
+
+Run `python -m bench.gains` after `python -m bench.pools FOLDER`. What was trained and measured is kept in
+`.cache/bench`, so that a run that was ended goes on where it was. `--setfit PYTHON` names the interpreter of an
+environment with SetFit (see setfit_peer.py); without it that line is left out.
+
+The table has the AUC of each method, the mean over seeds. Below it, Amalgam's teacher and student are compared with
+the human-only method that did best on the same test rows, which favours that method: paired differences with 95 %
+intervals over seeds and test rows.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file, save_file
+
+from amalgam.baselines import fit_embedding, fit_tfidf
+from amalgam.evaluation.bootstrap import subtract_estimates, summarise_estimates
+from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
+from amalgam.files import read_json, write_json
+from amalgam.params import Params, load_params
+from amalgam.rows import read_rows
+from amalgam.training.checkpoint import note_members
+from amalgam.training.guard import weigh_evidence
+from amalgam.training.scoring import Scorer
+from amalgam.training.student import Distiller, Views
+from amalgam.training.teacher import TeacherTrainer, train_and_score
+from amalgam.training.transfer import build_transfer, choose_views, score_views
+from bench.pools import CACHE, SIZES, TASKS
+from bench.variants import ENCODER, Setting, ignore, measure_way
+
+HUMAN_ONLY = ("TF-IDF + LR", "embedding + LR", "SetFit", "teacher, plain recipe", "teacher, Amalgam's recipe")
+METHODS = (*HUMAN_ONLY, "plain mix", "Amalgam: teacher", "Amalgam: student", "the student undistilled")
+
+
+class Bench:
+    """One setting: all methods' probabilities [seeds, rows, classes] of its test rows, kept as they come."""
+
+    def __init__(self, setting: Setting, params: Params, seeds: list[int], setfit: Path | None) -> None:
+        """Read the setting's rows."""
+        self.setting, self._params, self._seeds, self._setfit = setting, params, seeds, setfit
+        self.folder = CACHE / f"{setting.task}-{setting.size}"
+        self._train, self._validation = setting.read("train"), setting.read("validation")
+        self.test = setting.read("test")
+        self._mixed = setting.mix(params.ratio)
+
+    def measure(self) -> dict[str, np.ndarray]:
+        """Return the probabilities by method, in the order of `METHODS`."""
+        plain = partial(measure_way, setting=self.setting, params=self._params, seeds=self._seeds)
+        found = self._fit_baselines() | self._run_setfit()
+        found |= {"teacher, plain recipe": plain("human only"), "plain mix": plain("plain mix")}
+        found |= self._run_amalgam()
+        return {name: found[name] for name in METHODS if name in found}
+
+    def ask_guard(self) -> dict[str, float]:
+        """Return the guard's evidence, as the stage `teacher` finds it."""
+        path = self.folder / "guard.json"
+        if not path.is_file():
+            human = pd.concat([self._train, self._validation], ignore_index=True)
+            teacher, labels = self._params.teacher, self.setting.labels
+            evidence = weigh_evidence(
+                human[["id", "text", "question", "label"]],
+                self._mixed[self._mixed["origin"] == "synthetic"],
+                labels,
+                partial(train_and_score, ENCODER, labels, teacher, ignore),
+                folds=teacher.guard_folds,
+                blend=teacher.blend,
+                seed=self._seeds[0],
+            )
+            write_json(path, evidence.to_dict() if evidence else {"helps": 1})
+        found: dict[str, float] = read_json(path)
+        return found
+
+    def _fit_baselines(self) -> dict[str, np.ndarray]:
+        rows = self._train, self._validation, self.test, self.setting.labels
+        embedding = fit_embedding(ENCODER, *rows, max_length=self._params.teacher.max_length)
+        found = {"TF-IDF + LR": fit_tfidf(*rows), "embedding + LR": embedding}
+        return {name: fitted.probabilities[None] for name, fitted in found.items()}
+
+    def _run_setfit(self) -> dict[str, np.ndarray]:
+        if self._setfit is None:
+            return {}
+        stack = []
+        for seed in self._seeds:
+            path = self.folder / f"setfit-{seed}.csv"
+            if not path.is_file():
+                with tempfile.TemporaryDirectory() as temporary:
+                    human = Path(temporary) / "human.csv"
+                    pd.concat([self._train, self._validation]).to_csv(human, index=False)
+                    tables = [str(human), str(self.folder / "test.csv"), str(ENCODER)]
+                    command = [str(self._setfit), "bench/setfit_peer.py", *tables, ",".join(self.setting.labels)]
+                    subprocess.run([*command, str(seed), str(path)], check=True, stdout=subprocess.DEVNULL)
+            stack.append(pd.read_csv(path)[self.setting.labels].to_numpy())
+        return {"SetFit": np.stack(stack)}
+
+    def _run_amalgam(self) -> dict[str, np.ndarray]:
+        """Train teachers and students as the pipeline does; keep their probabilities and not their weights."""
+        path = self.folder / "amalgam.safetensors"
+        names = ("teacher, Amalgam's recipe", "Amalgam: teacher", "Amalgam: student", "the student undistilled")
+        kept = load_file(path) if path.is_file() else {}
+        if not all(f"{name}/{seed}" in kept for name in names for seed in self._seeds):
+            with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
+                kept |= self._train_all(Path(temporary))
+            save_file(kept, path)
+        return {name: np.stack([kept[f"{name}/{seed}"] for seed in self._seeds]) for name in names}
+
+    def _train_all(self, folder: Path) -> dict[str, np.ndarray]:
+        helps = bool(self.ask_guard()["helps"])
+        teacher, labels = self._params.teacher, self.setting.labels
+        human = self._train.assign(origin="human", shots="")
+        found: dict[str, np.ndarray] = {}
+        for name, rows in (("human_only", human), ("mixed", self._mixed)):
+            trainer = TeacherTrainer(ENCODER, rows, self._validation, labels, teacher, ignore)
+            for seed in self._seeds:
+                trainer.train(seed, folder / f"{seed}" / name)
+        for seed in self._seeds:
+            found[f"teacher, Amalgam's recipe/{seed}"] = Scorer(folder / f"{seed}/human_only").score(self.test)
+            if not helps:
+                shutil.rmtree(folder / f"{seed}/mixed")
+            note_members(folder / f"{seed}", ["mixed", "human_only"] if helps else ["human_only"])
+            found[f"Amalgam: teacher/{seed}"] = Scorer(folder / f"{seed}").score(self.test)
+        return found | self._distil_all(folder, self._mixed if helps else human)
+
+    def _distil_all(self, folder: Path, learned: pd.DataFrame) -> dict[str, np.ndarray]:
+        pool = read_rows(CACHE / self.setting.task / "synthetic.csv").to_dict("records")
+        unlabelled = self.setting.read("unlabelled")
+        rows = {"transfer": build_transfer(learned, pool, unlabelled, left_out=self._params.distillation.left_out)}
+        rows["validation"] = self._validation
+        logits = score_views([folder / f"{seed}" for seed in self._seeds], rows)
+        found = {}
+        for number, seed in enumerate(self._seeds):
+            views = [
+                Views(rows[name], choose_views(logits[name], number, ensemble=self._params.teacher.ensemble))
+                for name in ("transfer", "validation")
+            ]
+            distiller = Distiller(folder / f"{seed}", ENCODER, ENCODER, *views, self._params.distillation, ignore)
+            distiller.distil(seed, folder / "student")
+            found[f"Amalgam: student/{seed}"] = Scorer(folder / "student").score(self.test)
+            distiller.train_alone(seed, folder / "alone")
+            found[f"the student undistilled/{seed}"] = Scorer(folder / "alone").score(self.test)
+        return found
+
+
+def compare(bench: Bench, found: dict[str, np.ndarray], params: Params) -> tuple[dict[str, float], dict[str, list]]:
+    """Return each method's AUC, and of teacher and student the difference to the best human-only method.
+
+    Returns:
+        The AUC by method; by `teacher` and `student` the best method's name, the difference, its interval and p-value.
+    """
+    actual = encode_labels(bench.test, bench.setting.labels, "the test rows")
+    estimates = estimate_models(actual, encode_groups(bench.test), found, params.evaluation, ordinal=False)
+    areas = {name: estimates[name]["auc"].value for name in found}
+    best = max((name for name in HUMAN_ONLY if name in found), key=lambda name: areas[name])
+    changes = {}
+    for name in ("teacher", "student"):
+        change = subtract_estimates(estimates[f"Amalgam: {name}"], estimates[best], ("auc",))
+        values = summarise_estimates(change, params.evaluation.confidence)
+        changes[name] = [best, values["auc"], values["auc_low"], values["auc_high"]]
+    return areas, changes
+
+
+def main(tasks: list[str], sizes: list[int], seeds: list[int], setfit: Path | None) -> None:
+    """Measure all settings, then print the tables."""
+    params = load_params(Path("params.yaml"))
+    tables, lines = {}, []
+    for setting in (Setting(task, size) for size in sizes for task in tasks):
+        bench = Bench(setting, params, seeds, setfit)
+        areas, changes = compare(bench, bench.measure(), params)
+        tables[f"{setting.task}, {setting.size}"] = areas
+        guard = bench.ask_guard()
+        cells = [f"{one[1]:+.3f} [{one[2]:+.3f}, {one[3]:+.3f}]" for one in changes.values()]
+        decision = "in" if guard["helps"] else "out"
+        cells.append(f"{decision} ({guard.get('difference', 0):+.3f})")
+        lines.append(f"| {setting.task}, {setting.size} | {changes['teacher'][0]} | {' | '.join(cells)} |")
+        print(json.dumps({f"{setting.task}, {setting.size}": areas | changes | guard}), flush=True)
+    print("\n| method | " + " | ".join(tables) + " | mean |\n|---|" + "---|" * (len(tables) + 1))
+    for name in METHODS:
+        values = [areas[name] for areas in tables.values() if name in areas]
+        if values:
+            print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in [*values, float(np.mean(values))]) + " |")
+    print("\n| setting | best human-only method | teacher minus it | student minus it | guard: synthetic rows |")
+    print("|---|---|---|---|---|")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
+    parser.add_argument("--setfit", type=Path)
+    args = parser.parse_args()
+    main(args.tasks, args.sizes, args.seeds, args.setfit)
