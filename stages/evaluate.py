@@ -2,34 +2,40 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from runtime import run_stage
 
 from amalgam.evaluation.bootstrap import summarise_estimates
+from amalgam.evaluation.ceiling import measure_ceiling
 from amalgam.evaluation.compare import Estimates, compare_models, encode_groups, encode_labels, estimate_models
-from amalgam.evaluation.curves import bin_calibration, list_confusions, read_training, trace_roc
+from amalgam.evaluation.counts import gather_counts
+from amalgam.evaluation.curves import bin_calibration, list_confusions, list_intervals, read_training, trace_roc
 from amalgam.evaluation.metrics import Floats, Ints
-from amalgam.evaluation.predictions import build_predictions, read_predictions, stack_predictions, write_predictions
+from amalgam.evaluation.periods import measure_periods
+from amalgam.evaluation.predictions import read_predictions, stack_predictions, write_predictions
 from amalgam.evaluation.speed import measure_speed
+from amalgam.evaluation.subgroups import measure_subgroups
+from amalgam.evaluation.trained import list_trained, score_sets
 from amalgam.files import read_json, write_json, write_text
 from amalgam.params import Params
 from amalgam.rows import iterate_rows, read_rows
-from amalgam.tasks.schema import load_task
-from amalgam.training.scoring import score_rows
+from amalgam.tasks.schema import Task, load_task
 
 PREPARED = Path("data/prepared")
 BASELINES = Path("data/baselines")
 PREDICTIONS = Path("data/predictions/predictions.csv")
 METRICS = Path("metrics")
-TRAINED = {"teacher": Path("models/teacher"), "student": Path("models/students")}
+STUDENTS = Path("models/students")
+EXPORTED = Path("models/exported")
+TRAINED = {"teacher": Path("models/teacher"), "student": STUDENTS, "student_undistilled": STUDENTS / "undistilled"}
 
 
 def main(params: Params, root: Path) -> None:
     task = load_task(Path("data/tasks") / params.task)
     sets = {path.stem: read_rows(path) for path in sorted(PREPARED.glob("*test.csv"))}  # test, perhaps transfer_test
-    scored = score_sets(sets, params.seeds, task.label_names)
+    models = {seed: list_trained(TRAINED, EXPORTED, seed) for seed in params.seeds}
+    scored = score_sets(sets, models, task.label_names)
     baselines = read_predictions(BASELINES / "predictions.csv", task.label_names)
     write_predictions(PREDICTIONS, pd.concat([scored, baselines]))
 
@@ -37,25 +43,15 @@ def main(params: Params, root: Path) -> None:
     table = read_predictions(PREDICTIONS, task.label_names)
     estimates: dict[str, Estimates] = {}
     for name, rows in sets.items():
-        actual = encode_labels(rows, task.label_names, f"{PREPARED}/{name}.csv")
+        actual, groups = encode_labels(rows, task.label_names, f"{PREPARED}/{name}.csv"), encode_groups(rows)
         stacks = stack_predictions(table, name, list(rows["id"]), task.label_names)
-        estimates[name] = estimate_models(actual, encode_groups(rows), stacks, params.evaluation, ordinal=task.ordinal)
+        estimates[name] = estimate_models(actual, groups, stacks, params.evaluation, ordinal=task.ordinal)
         if name == "test":
+            write_parts(rows, actual, groups, stacks, task, params)
             write_plots(actual, stacks, params.seeds, task.label_names)
     write_models(estimates, params.evaluation.confidence)
     write_counts()
-    folders = [folder / f"seed-{params.seeds[0]}" for folder in TRAINED.values()]
-    write_json(METRICS / "speed.json", measure_speed(*folders, sets["test"]))
-
-
-def score_sets(sets: dict[str, pd.DataFrame], seeds: list[int], labels: list[str]) -> pd.DataFrame:
-    """Score every set with every seed of teacher and student."""
-    return pd.concat(
-        build_predictions(name, model, seed, rows["id"], score_rows(folder / f"seed-{seed}", rows), labels)
-        for name, rows in sets.items()
-        for model, folder in TRAINED.items()
-        for seed in seeds
-    )
+    write_json(METRICS / "speed.json", measure_speed(models[params.seeds[0]], sets["test"]))
 
 
 def write_models(estimates: dict[str, Estimates], confidence: float) -> None:
@@ -64,8 +60,26 @@ def write_models(estimates: dict[str, Estimates], confidence: float) -> None:
         name: {model: summarise_estimates(metrics, confidence) for model, metrics in part.items()}
         for name, part in estimates.items()
     }
+    intervals = list_intervals(models["test"])
+    write_text(METRICS / "plots/intervals.csv", intervals.to_csv(index=False, lineterminator="\n"))
     write_json(METRICS / "models.json", models.pop("test") | models)
     write_json(METRICS / "comparisons.json", compare_models(estimates["test"], confidence))
+
+
+def write_parts(
+    rows: pd.DataFrame, actual: Ints, groups: Ints | None, stacks: dict[str, Floats], task: Task, params: Params
+) -> None:
+    """Write how far raters agree on the test rows, and how the models do by subgroup and period."""
+    measured = (rows, actual, groups, stacks, params.evaluation)
+    parts = {
+        "ceiling": {
+            "human_ceiling": measure_ceiling(rows, groups, task.label_names, params.evaluation, ordinal=task.ordinal)
+        },
+        "subgroups": {"subgroups": measure_subgroups(*measured, ordinal=task.ordinal)},
+        "periods": {"periods": measure_periods(*measured, ordinal=task.ordinal)},
+    }
+    for name, part in parts.items():
+        write_json(METRICS / f"{name}.json", {key: value for key, value in part.items() if value})
 
 
 def write_plots(actual: Ints, stacks: dict[str, Floats], seeds: list[int], labels: list[str]) -> None:
@@ -74,7 +88,7 @@ def write_plots(actual: Ints, stacks: dict[str, Floats], seeds: list[int], label
     plots = {
         "roc": trace_roc(actual, stacks, labels),
         "calibration": bin_calibration(actual, stacks),
-        "confusion": list_confusions(actual, {model: stacks[model] for model in TRAINED}, labels),
+        "confusion": list_confusions(actual, {model: stacks[model] for model in ("teacher", "student")}, labels),
         "training": read_training(curves),
     }
     for name, plot in plots.items():
@@ -83,25 +97,18 @@ def write_plots(actual: Ints, stacks: dict[str, Floats], seeds: list[int], label
 
 def write_counts() -> None:
     """Write what earlier stages counted; they keep it in cached outputs, where Git does not see it."""
-    prepared, baselines = read_json(PREPARED / "summary.json"), read_json(BASELINES / "summary.json")
-    mixed = Counter(row["origin"] for row in iterate_rows(Path("data/mixed.csv")))
-    synthesis = {"synthesis": "data/curated", "judge": "data/judgements"}
-    counts = {name: read_json(Path(folder) / "summary.json") for name, folder in synthesis.items()}
-    runs = {model: read_json(folder / "summary.json") for model, folder in TRAINED.items()}
-    runs["human_only"] = baselines["human_only"]
-    training = {
-        model: {f"seed_{seed}": run for seed, run in summary["seeds"].items()} for model, summary in runs.items()
+    folders = {
+        "prepared": PREPARED,
+        "baselines": BASELINES,
+        "synthesis": Path("data/curated"),
+        "judge": Path("data/judgements"),
+        "teacher": TRAINED["teacher"],
+        "student": TRAINED["student"],
     }
-    write_json(METRICS / "data.json", drop_nulls(prepared | {"mixed": dict(sorted(mixed.items()))}))
-    write_json(METRICS / "synthetic.json", drop_nulls(counts | {"grader": baselines.get("llm_grader")}))
-    write_json(METRICS / "training.json", drop_nulls({"training": training}))
-
-
-def drop_nulls(value: Any) -> Any:
-    """Leave out keys without a value, at every depth: DVC compares numbers only."""
-    if isinstance(value, dict):
-        return {name: drop_nulls(part) for name, part in value.items() if part is not None}
-    return value
+    summaries = {name: read_json(folder / "summary.json") for name, folder in folders.items()}
+    mixed = Counter(row["origin"] for row in iterate_rows(Path("data/mixed.csv")))
+    for name, counts in gather_counts(summaries, mixed).items():
+        write_json(METRICS / f"{name}.json", counts)
 
 
 if __name__ == "__main__":

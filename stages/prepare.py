@@ -28,6 +28,7 @@ def main(params: Params, root: Path) -> None:
         validation=params.split.validation,
         unlabelled=params.split.unlabelled,
         seed=params.split.seed,
+        by=params.split.by,
         texts=keep_apart(loaded.unlabelled, transfer),
     )
     if len(transfer):

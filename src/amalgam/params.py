@@ -46,6 +46,7 @@ def _check_seeds(value: list[int]) -> list[int]:
     return value
 
 
+OWN_STUDENTS = ("layers", "tiny")  # students that no model of the hub stands for
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 _UNTRACKED: dict[str, Any] = {"untracked": True}
@@ -71,6 +72,7 @@ class Split(Section):
     """How the human-coded rows are divided."""
 
     seed: Seed
+    by: Literal["random", "time"]
     test: int = Field(ge=10)
     validation: float = Field(gt=0, lt=1)
     unlabelled: int = Field(ge=0)
@@ -107,6 +109,7 @@ class Prompts(Section):
     other_shots: int = Field(ge=0)
     shot_pool: int = Field(ge=1)
     samples_per_shots: int = Field(ge=1)
+    samples_per_last_shot: int = Field(ge=1)
     responses: int = Field(ge=1, le=100)
     format: Literal["text", "lines", "json"]
 
@@ -149,18 +152,33 @@ class Training(Section):
 
 
 class Teacher(Training):
-    """Fine-tuning of the teacher."""
+    """Fine-tuning of the teacher, and how it uses the synthetic rows."""
 
     model: str = Field(min_length=1)
     max_length: int = Field(ge=8, le=8192)
+    pooling: Literal["cls", "mean"]
+    head: Literal["random", "embedding"]
+    order: Literal["joint", "human_then_synthetic", "synthetic_then_human"]
+    human_weight: float = Field(gt=0)
+    synthetic_weights: Literal["none", "quality", "importance", "consistency"]
+    soft_labels: Share
+    class_weights: bool
+    blend: bool
+    guard: bool
+    guard_folds: int = Field(ge=2)
+    ensemble: bool
 
 
 class Distillation(Training):
     """Training of the student on the teacher's outputs."""
 
+    student: str = Field(min_length=1)
     layers: int = Field(ge=1)
     temperature: float = Field(gt=0)
     alpha: Share
+    hidden: float = Field(ge=0)
+    relations: float = Field(ge=0)
+    left_out: int = Field(ge=0)
 
 
 class Baselines(Section):
@@ -175,6 +193,13 @@ class Evaluation(Section):
     seed: Seed
     resamples: int = Field(ge=100)
     confidence: float = Field(gt=0.5, lt=1)
+
+
+class Shipping(Section):
+    """What ships, and when it asks a human."""
+
+    agreement: float = Field(gt=0.5, lt=1)
+    int8_auc_loss: float = Field(ge=0, lt=1)
 
 
 class Params(Section):
@@ -194,6 +219,7 @@ class Params(Section):
     distillation: Distillation
     baselines: Baselines
     evaluation: Evaluation
+    shipping: Shipping
 
 
 class _Loader(yaml.SafeLoader):
@@ -239,6 +265,17 @@ def list_tracked_keys(model: type[BaseModel] = Params, prefix: str = "") -> list
         elif field.json_schema_extra != _UNTRACKED:
             keys.append(prefix + name)
     return keys
+
+
+def dump_tracked(params: Params) -> dict[str, Any]:
+    """Return the values that decide a result, as sections of plain values; speed settings are left out."""
+    tracked = set(list_tracked_keys())
+    return {
+        name: {key: part for key, part in value.items() if f"{name}.{key}" in tracked}
+        if isinstance(value, dict)
+        else value
+        for name, value in params.model_dump().items()
+    }
 
 
 def _describe(fault: Any) -> str:

@@ -9,17 +9,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, TextIO
 
 from amalgam.errors import DataError
 from amalgam.files import open_sibling
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # Spreadsheets run a cell that begins so; an apostrophe in front makes it text, and is taken off again on reading.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r]")
-_FREE_TEXT = ("text", "question")
+_FREE_TEXT = re.compile(r"text|question|subgroup_.+")  # columns
 _CHUNK = 5000  # rows read at once
 
 
@@ -33,7 +34,7 @@ def unguard_cell(cell: str) -> str:
     return cell[1:] if _GUARDED.match(cell) else cell
 
 
-def write_rows(path: Path, rows: pd.DataFrame) -> None:
+def write_rows(path: Path, rows: "pd.DataFrame") -> None:
     """Write rows as UTF-8 CSV, formula-like texts made harmless."""
     with open_rows(path, [str(name) for name in rows]) as write:
         for row in _list_dicts(rows):
@@ -49,8 +50,10 @@ def open_rows(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Mapping[
         yield writer.write
 
 
-def read_rows(path: Path) -> pd.DataFrame:
+def read_rows(path: Path) -> "pd.DataFrame":
     """Read rows that `write_rows` wrote."""
+    import pandas as pd
+
     return pd.concat(_read_chunks(path, None), ignore_index=True)
 
 
@@ -67,11 +70,12 @@ def iterate_rows(path: Path) -> Iterator[dict[str, str]]:
 class _Writer:
     def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
         self._columns = columns
+        self._free = {name for name in columns if _FREE_TEXT.fullmatch(name)}
         self._plain = csv.writer(stream, lineterminator="\n")
         self._quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        self.write_cells([guard_cell(row[name]) if name in _FREE_TEXT else row[name] for name in self._columns])
+        self.write_cells([guard_cell(row[name]) if name in self._free else row[name] for name in self._columns])
 
     def write_cells(self, cells: Sequence[Any]) -> None:
         # A carriage return is left unquoted otherwise, and then read as the end of a row.
@@ -79,18 +83,22 @@ class _Writer:
         (self._quoted if returns else self._plain).writerow(cells)
 
 
-def _list_dicts(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _list_dicts(rows: "pd.DataFrame") -> Iterator[dict[str, Any]]:
     names = [str(name) for name in rows]
     return (dict(zip(names, cells, strict=True)) for cells in rows.itertuples(index=False, name=None))
 
 
-def _read_chunks(path: Path, size: int | None) -> Iterator[pd.DataFrame]:
+def _read_chunks(path: Path, size: int | None) -> Iterator["pd.DataFrame"]:
+    import pandas as pd
+
     try:
         with pd.read_csv(
             path, dtype=str, keep_default_na=False, encoding="utf-8", iterator=True, chunksize=size
         ) as chunks:
             for rows in chunks:
-                yield rows.assign(**{name: rows[name].map(unguard_cell) for name in _FREE_TEXT if name in rows})
+                yield rows.assign(
+                    **{name: rows[name].map(unguard_cell) for name in map(str, rows) if _FREE_TEXT.fullmatch(name)}
+                )
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
     except ValueError as error:

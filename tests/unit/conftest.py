@@ -54,33 +54,16 @@ def teacher(encoder: Path, comments: pd.DataFrame, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="session")
-def student(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The encoder with a random head, saved as a trained classifier is; its probabilities are spread out."""
-    import torch
-
-    from amalgam.training.checkpoint import save_checkpoint
-    from amalgam.training.classifier import find_head, load_classifier
-    from amalgam.training.encoding import load_tokenizer
-
-    torch.manual_seed(1)
-    model = load_classifier(encoder, list(LABELS))
-    find_head(model).weight.data *= 100
-    folder = tmp_path_factory.mktemp("models") / "student"
-    save_checkpoint(model, load_tokenizer(encoder), folder, list(LABELS), 24, uses_question=False)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def shipped(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The student as it ships: both precisions and a manifest that names the small one."""
+def shipped(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier as the student ships: both precisions and a manifest that names the small one."""
     import shutil
 
     from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
     from amalgam.shipping.manifest import write_manifest
 
     folder = tmp_path_factory.mktemp("models") / "shipped"
-    shutil.copytree(student, folder)
-    export_onnx(student, folder / FLOAT)
+    shutil.copytree(teacher, folder, ignore=shutil.ignore_patterns("curves"))
+    export_onnx(teacher, folder / FLOAT)
     quantize_onnx(folder / FLOAT, folder / INTEGER)
     calibration = {"temperature": 1.0, "threshold": None, "ask_below": 0.7, "guaranteed": False, "sentence": "None."}
     write_manifest(folder, INTEGER, calibration)

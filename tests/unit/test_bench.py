@@ -7,7 +7,6 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from bench.quality import measure_distinct, measure_similarity
 from bench.stub_endpoint import measure_rate, run_stub
 
 LATENCY = 0.05
@@ -63,19 +62,3 @@ def test_stub_answers_by_the_request_alone_and_counts():
         assert report["answered"] == 8
         assert report["most_in_flight"] > 1
         assert LATENCY <= report["seconds"] < 8 * LATENCY
-
-
-def test_distinct_counts_different_runs_of_words():
-    texts = ["The lens is good.", "the lens is bad"]
-    assert measure_distinct(texts, 1) == pytest.approx(5 / 8)
-    assert measure_distinct(texts, 2) == pytest.approx(4 / 6)
-    assert measure_distinct(texts, 4) == 1.0
-    assert measure_distinct(texts, 5) == 0.0
-
-
-def test_similarity_compares_within_a_label():
-    texts = ["abcdefg", "abcdefg", "abcdefg", "tuvwxyz"]
-    assert measure_similarity(texts[:2], ["x", "x"]) == 1.0
-    assert measure_similarity(texts[:2], ["x", "y"]) == 0.0
-    assert measure_similarity(texts, ["x", "x", "y", "y"]) == 0.5
-    assert measure_similarity(["abcdefg", "abcdefX"], ["x", "x"]) == pytest.approx(2 / 4)

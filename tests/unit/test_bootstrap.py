@@ -160,10 +160,9 @@ def test_summary_leaves_out_what_is_not_defined():
     estimates = {
         "auc": make_estimate([float("nan")], [[float("nan")]] * 3),
         "accuracy": make_estimate([0.51239], [[0.51239]] * 3),
-        "ece": make_estimate([0.1], [[0.1]] * 3),
     }
     summary = summarise_estimates(estimates, 0.9)
-    assert summary == {"accuracy": 0.5124, "accuracy_low": 0.5124, "accuracy_high": 0.5124, "ece": 0.1}
+    assert summary == {"accuracy": 0.5124, "accuracy_low": 0.5124, "accuracy_high": 0.5124}
 
 
 def test_metrics_know_their_limits():
@@ -207,6 +206,16 @@ def test_comparisons_are_paired_and_against_the_strongest_baseline(grader):
     assert differences["gain_over_human_only"]["auc_low"] > 0
     assert differences["student_minus_teacher"]["auc_low"] < 0 < differences["student_minus_teacher"]["auc_high"]
     assert "brier" not in best
+    assert "int8_minus_student" not in differences
+
+
+def test_the_control_and_the_quantised_student_are_compared_where_they_are():
+    _, predictions, params, _ = make_estimates()
+    actual = np.arange(200) % 2
+    others = {"student_undistilled": predictions["human_only"], "student_int8": predictions["student"]}
+    differences = compare_models(estimate_models(actual, None, predictions | others, params, ordinal=False), 0.95)
+    assert differences["student_minus_undistilled"]["auc_low"] > 0
+    assert {differences["int8_minus_student"][f"auc{end}"] for end in ("", "_low", "_high")} == {0.0}
 
 
 def test_equal_seed_gives_equal_results_and_one_label_is_refused():

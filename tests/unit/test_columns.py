@@ -76,6 +76,15 @@ def test_columns_come_in_order_with_numbered_raters_and_an_empty_question() -> N
     assert list(row) == ["id", "text", "question", "label", "rater1", "rater2", "time"]
 
 
+def test_subgroups_become_columns_with_clean_cells() -> None:
+    table = make_table(id=["1", "2"], text=["x", "y"], label=["no", "no"], sex=["F", " "], place=["a &amp;\tb", "c"])
+    subgroups = {"gender": {"column": "sex", "map": {"F": "female", "": ""}}, "school": "place"}
+    rows = read_columns(table, Columns.model_validate({"subgroups": subgroups}))
+    assert list(rows)[-2:] == ["subgroup_gender", "subgroup_school"]
+    assert rows["subgroup_gender"].tolist() == ["female", ""]
+    assert rows["subgroup_school"].tolist() == ["a & b", "c"]
+
+
 def test_a_missing_column_is_named_with_those_that_there_are() -> None:
     with pytest.raises(DataError, match=r"a\.csv has no column `text`, only `id`, `label`"):
         read_columns(make_table(id=["1"], label=["no"]), Columns())

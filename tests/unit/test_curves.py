@@ -50,6 +50,11 @@ def test_confusions_are_one_line_a_row_and_seed():
     assert counts == {("student", actual, predicted): 2 for actual in LABELS for predicted in LABELS}
 
 
+def test_intervals_are_one_line_a_model_and_metric():
+    table = curves.list_intervals({"teacher": {"auc": 0.9, "auc_low": 0.8, "auc_high": 0.95, "rows": 5}})
+    assert table.to_dict("records") == [{"model": "teacher", "metric": "auc", "value": 0.9, "low": 0.8, "high": 0.95}]
+
+
 def test_training_curves_are_joined_by_step(tmp_path):
     folder = tmp_path / "seed-3" / "plots" / "metrics"
     folder.mkdir(parents=True)

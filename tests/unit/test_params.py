@@ -76,7 +76,7 @@ def find_read_keys(stage: str) -> set[str]:
             node = parents[node]
         if chain == ["llm"] and isinstance(node, ast.Call) and ast.unparse(node.func) == "read_answering":
             keys |= ANSWERING
-        elif chain == ["model_dump"]:
+        elif chain == ["model_dump"] or (isinstance(node, ast.Call) and ast.unparse(node.func) == "dump_tracked"):
             keys |= TRACKED
         elif chain:
             depth = 2 if isinstance(VALUES[chain[0]], dict) else 1

@@ -145,6 +145,45 @@ def test_too_few_groups_name_the_label() -> None:
         split_rows(rows, **{**SETTINGS, "test": 10, "seed": 1})
 
 
+def make_dated_rows(count: int = 120, step: int = 1) -> pd.DataFrame:
+    rows = make_rows(["no", "yes"] * (count // 2))
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta([number // step for number in range(count)], unit="D")
+    return rows.assign(time=days.strftime("%Y-%m-%d"))
+
+
+@pytest.mark.parametrize("step", [1, 30])
+def test_a_split_by_time_tests_on_the_future_and_trains_on_the_past(step: int) -> None:
+    rows = make_dated_rows(step=step)
+    tables = split_rows(rows.sample(frac=1, random_state=1), **SETTINGS, by="time")
+    assert len(tables["test"]) == SETTINGS["test"]
+    first = tables["test"]["time"].min()
+    times = dict(zip(rows["id"], rows["time"], strict=True))
+    for name in ("train", "validation", "unlabelled"):
+        assert all(times[one] < first for one in tables[name]["id"])
+    if step == 1:
+        assert set(tables["test"]["id"]) == set(rows["id"][-SETTINGS["test"] :])
+
+
+def test_a_split_by_time_leaves_out_texts_without_one() -> None:
+    texts = pd.DataFrame({"id": ["a"], "text": ["quite new"], "question": [""]})
+    assert "a" not in set(split_rows(make_dated_rows(), **SETTINGS, by="time", texts=texts)["unlabelled"]["id"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (make_rows(["no", "yes"] * 60), "the task has no `columns.time`"),
+        (make_dated_rows().assign(time=""), "the row r0 has none"),
+        (make_dated_rows().assign(label=["no"] * 60 + ["yes"] * 60), "none of the last 40 rows is coded 'no'"),
+        (make_dated_rows().assign(time="last May"), "the row r0 has the time 'last May'"),
+    ],
+)
+def test_a_split_by_time_without_times_is_refused_in_one_sentence(rows: pd.DataFrame, words: str) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        split_rows(rows, **SETTINGS, by="time")
+    assert "\n" not in str(caught.value)
+
+
 def test_equal_texts_of_different_labels_are_dropped() -> None:
     rows = make_rows(["no", "yes", "yes", "yes"], texts=["Fine.", "fine", "Good", "good!"])
     assert drop_contradictions(rows)["id"].tolist() == ["r2", "r3"]

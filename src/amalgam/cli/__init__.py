@@ -48,21 +48,30 @@ def estimate(
 
 @app.command()
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="IN.csv", help="Responses, one a row, with a header.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The same rows with `label` and probabilities.")],
-    model: Annotated[Path, typer.Option(help="Folder of a trained model.")] = Path("models/student"),
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Responses, one a row: .csv, .jsonl or .parquet.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The same rows with labels; any of these formats.")],
+    model: Annotated[Path, typer.Option(help="Folder of a shipped student.")] = Path("models/student"),
     text_column: Annotated[str, typer.Option(help="Column that holds the responses.")] = "text",
     question_column: Annotated[str, typer.Option(help="Column that holds the question, for models that read it.")] = (
         "question"
     ),
+    prefix: Annotated[str, typer.Option(help="Put before the names of the new columns.")] = "",
+    threads: Annotated[int, typer.Option(min=0, help="Processor threads; 0 takes every core.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text.")] = False,
 ) -> None:
-    """Label the responses in a CSV file with the student.
+    """Label a table of responses with the student.
 
-    Example: amalgam predict --model models/student responses.csv labelled.csv
+    Rows keep their order and their columns. New are `label`, a probability
+    `p_<label>` for each label, and `ask_human`: true where the model is not
+    certain enough to be left alone. Any number of rows fits into memory.
+
+    Example: amalgam predict responses.csv labelled.csv
     """
     from amalgam.cli.predict import run_predict
+    from amalgam.predicting.labelling import Columns
 
-    run_predict(source, target, model, text_column=text_column, question_column=question_column)
+    columns = Columns(text_column, question_column, prefix)
+    run_predict(source, target, model, columns, threads=threads, as_json=json)
 
 
 @app.command()

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from amalgam.errors import DataError, ParamsError
-from amalgam.evaluation.bootstrap import WITHOUT_INTERVAL
+from amalgam.evaluation.bootstrap import WITHOUT_DIFFERENCE
 from amalgam.evaluation.predictions import MODELS
 from amalgam.report.phrases import METRIC_NAMES
 from amalgam.review.review import Review, review_revisions
@@ -32,7 +32,7 @@ def run_review(
 
 
 def _check_measure(measure: str) -> None:
-    metrics = [name for name in METRIC_NAMES if name not in WITHOUT_INTERVAL]
+    metrics = [name for name in METRIC_NAMES if name not in WITHOUT_DIFFERENCE]
     *_, model, metric = ["", *measure.split(".")]
     if model not in MODELS or metric not in metrics:
         raise ParamsError(

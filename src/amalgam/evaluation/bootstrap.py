@@ -19,6 +19,7 @@ with. A metric is the mean over the seeds, and its uncertainty has two parts.
   that they stay within these.
 - All models see the same drawn rows and, by position, the same seeds, so differences are paired. A method without
   seeds counts as having the same predictions for each.
+- The calibration error has an interval of its own, see `amalgam.evaluation.calibration`.
 - With a single seed the interval covers rows only: one run does not say how much runs differ.
 - A resample that misses a label which the set holds is thrown away and drawn anew, since no AUC exists for it. That
   makes the interval a little narrow where a label has only a handful of rows or groups.
@@ -26,19 +27,20 @@ with. A metric is the mean over the seeds, and its uncertainty has two parts.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amalgam.evaluation.metrics import Floats, Ints, measure_weighted
+from amalgam.evaluation.calibration import invert_gaps
+from amalgam.evaluation.metrics import Floats, Ints, measure_weighted, weigh_calibration_gaps
 
-# A resample's own calibration error is always larger than that of all rows: its spread makes no interval.
-WITHOUT_INTERVAL = frozenset({"ece"})
+# A resample's own calibration error is larger than that of all rows, so differences of it have no interval.
+WITHOUT_DIFFERENCE = frozenset({"ece"})
 _SMALLEST = 1e-12  # p-value
 
 # Of rows and of seeds: a variance and its degrees of freedom.
-_Variances = tuple[tuple[float, float], tuple[float, float]]
+Variances = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,14 @@ class Estimate:
         resampled: of each seed on each resample of the rows [r, s].
         independent: how many rows count as independent.
         limits: the lowest and the highest value that can be.
+        gaps: of the calibration error, the gaps by bin of all rows [1, s, b] and of each resample [r, s, b].
     """
 
     points: Floats
     resampled: Floats
     independent: float
     limits: tuple[float, float]
+    gaps: tuple[Floats, Floats] | None = None
 
     @property
     def value(self) -> float:
@@ -87,7 +91,12 @@ def draw_resamples(
     holds_label = np.eye(int(actual.max()) + 1)[:, np.unique(actual)][actual]
     while len(missing := np.flatnonzero((rows @ holds_label == 0).any(axis=1))):
         rows[missing] = _draw_weights(int(units.max()) + 1, len(missing), rng)[:, units]
-    return Resamples(rows, len(units) ** 2 / float((np.bincount(units) ** 2).sum()))
+    return Resamples(rows, count_independent(units))
+
+
+def count_independent(units: NDArray[np.int64]) -> float:
+    """Return how many rows count as independent, where those of one unit [n] depend on each other (Kish, 1965)."""
+    return len(units) ** 2 / float((np.bincount(units) ** 2).sum())
 
 
 def estimate_metrics(
@@ -104,7 +113,7 @@ def estimate_metrics(
     ones = np.ones((1, len(actual)))
     points = [measure_weighted(actual, seed, ones, ordinal=ordinal) for seed in probabilities]
     drawn = [measure_weighted(actual, seed, resamples.rows, ordinal=ordinal) for seed in probabilities]
-    return {
+    estimates = {
         name: Estimate(
             np.array([point[name][0] for point in points]),
             np.stack([values[name] for values in drawn], axis=1),
@@ -113,6 +122,11 @@ def estimate_metrics(
         )
         for name in points[0]
     }
+    gaps = [
+        np.stack([weigh_calibration_gaps(actual, seed, weights) for seed in probabilities], axis=1)
+        for weights in (ones, resamples.rows)
+    ]
+    return estimates | {"ece": replace(estimates["ece"], gaps=(gaps[0], gaps[1]))}
 
 
 def subtract_estimates(
@@ -132,21 +146,21 @@ def summarise_estimates(estimates: dict[str, Estimate], confidence: float) -> di
     for name, estimate in estimates.items():
         if not math.isfinite(estimate.value):
             continue
-        summary[name] = round(estimate.value, 4)
-        if name not in WITHOUT_INTERVAL:
-            low, high = find_interval(estimate, confidence)
-            summary |= {f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
+        low, high = find_interval(estimate, confidence)
+        summary |= {name: round(estimate.value, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
     return summary
 
 
 def find_interval(estimate: Estimate, confidence: float) -> tuple[float, float]:
     """Return the interval that holds the true value with probability `confidence`."""
+    if estimate.gaps is not None:
+        return _find_gap_interval(estimate, *estimate.gaps, confidence)
     low, high = estimate.limits
     width, share = high - low, (estimate.value - low) / (high - low)
-    error, variances = _find_errors(estimate)
+    error, variances = find_errors(estimate)
     if not error or not 0 < share < 1:
         return estimate.value, estimate.value
-    step = error * _find_quantile(variances, 1 - confidence) / width / (share * (1 - share))
+    step = error * find_quantile(variances, 1 - confidence) / width / (share * (1 - share))
     centre = _to_odds(share)
     return low + width * _to_share(centre - step), low + width * _to_share(centre + step)
 
@@ -157,13 +171,29 @@ def find_p_value(difference: Estimate) -> float:
 
     low, high = difference.limits
     width, share = high - low, (difference.value - low) / (high - low)
-    error, variances = _find_errors(difference)
+    error, variances = find_errors(difference)
     if not error or not 0 < share < 1:
         return float(difference.value == 0)
     distance = abs(_to_odds(share) - _to_odds(-low / width)) * share * (1 - share) * width / error
-    if _find_quantile(variances, _SMALLEST) <= distance:
+    if find_quantile(variances, _SMALLEST) <= distance:
         return _SMALLEST
     return float(brentq(_compare_quantile, _SMALLEST, 1, args=(variances, distance), xtol=_SMALLEST))
+
+
+def find_errors(estimate: Estimate) -> tuple[float, Variances]:
+    """Return the standard error, and the variances due to rows and seeds with their degrees of freedom."""
+    seeds, independent = len(estimate.points), max(2.0, estimate.independent)
+    rows = max(0.0, _find_common_variance(estimate.resampled)) * independent / (independent - 1)
+    between = float(estimate.points.var(ddof=1)) / seeds if seeds > 1 else 0.0
+    return math.sqrt(rows + between), ((rows, independent - 1), (between, max(1, seeds - 1)))
+
+
+def find_quantile(variances: Variances, tails: float) -> float:
+    """Return how many standard errors leave out the share `tails`: Student's t, weighted by the variances."""
+    from scipy.special import stdtrit
+
+    total = sum(variance for variance, _ in variances)
+    return float(sum(-variance / total * stdtrit(freedom, tails / 2) for variance, freedom in variances))
 
 
 def _draw_weights(units: int, resamples: int, rng: np.random.Generator) -> Floats:
@@ -182,12 +212,18 @@ def _subtract(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(points, resampled, first.independent, (-width, width))
 
 
-def _find_errors(estimate: Estimate) -> tuple[float, _Variances]:
-    """Return the standard error, and the variances due to rows and seeds with their degrees of freedom."""
-    seeds, independent = len(estimate.points), max(2.0, estimate.independent)
-    rows = max(0.0, _find_common_variance(estimate.resampled)) * independent / (independent - 1)
-    between = float(estimate.points.var(ddof=1)) / seeds if seeds > 1 else 0.0
-    return math.sqrt(rows + between), ((rows, independent - 1), (between, max(1, seeds - 1)))
+def _find_gap_interval(estimate: Estimate, gaps: Floats, resampled: Floats, confidence: float) -> tuple[float, float]:
+    """Widen the rows' interval of the calibration error by the spread between seeds."""
+    low, middle, high = invert_gaps(gaps, resampled - gaps, 1 - confidence)
+    (_, freedom), seeds = find_errors(estimate)[1]
+    ends = []
+    for end in (low, high):
+        rows = (end - middle) / find_quantile(((1.0, freedom), (0.0, 1)), 1 - confidence)
+        variances = (rows**2, freedom), seeds
+        error = math.sqrt(rows**2 + seeds[0])
+        ends.append(error and find_quantile(variances, 1 - confidence) * error)
+    # The error as measured is too large rather than too small; still, nobody expects it outside of its interval.
+    return max(0.0, middle - ends[0]), min(1.0, max(estimate.value, middle + ends[1]))
 
 
 def _find_common_variance(resampled: Floats) -> float:
@@ -200,16 +236,8 @@ def _find_common_variance(resampled: Floats) -> float:
     return float(together - apart) / (seeds * (seeds - 1))
 
 
-def _find_quantile(variances: _Variances, tails: float) -> float:
-    """Return how many standard errors leave out the share `tails`: Student's t, weighted by the variances."""
-    from scipy.special import stdtrit
-
-    total = sum(variance for variance, _ in variances)
-    return float(sum(-variance / total * stdtrit(freedom, tails / 2) for variance, freedom in variances))
-
-
-def _compare_quantile(tails: float, variances: _Variances, distance: float) -> float:
-    return _find_quantile(variances, tails) - distance
+def _compare_quantile(tails: float, variances: Variances, distance: float) -> float:
+    return find_quantile(variances, tails) - distance
 
 
 def _to_odds(share: float) -> float:

@@ -14,11 +14,13 @@ from amalgam.evaluation.bootstrap import (
     summarise_estimates,
 )
 from amalgam.evaluation.metrics import Floats, Ints
+from amalgam.evaluation.ratio import shift_estimate, summarise_ratio
 from amalgam.params import Evaluation
 
 BASELINES = ("human_only", "embedding_lr", "tfidf_lr", "llm_grader")
 # Metrics of which more is better; only these are compared.
 COMPARED = ("auc", "macro_f1", "accuracy", "kappa", "quadratic_kappa")
+_CHANCE = 0.5  # the AUC of guessing
 
 Estimates = dict[str, dict[str, Estimate]]
 
@@ -78,10 +80,23 @@ def compare_models(estimates: Estimates, confidence: float) -> dict[str, dict[st
         "gain_over_human_only": ("teacher", "human_only"),
         "gain_over_best_baseline": ("teacher", best),
         "student_minus_teacher": ("student", "teacher"),
+        "student_minus_undistilled": ("student", "student_undistilled"),
+        "int8_minus_student": ("student_int8", "student"),
     }
     differences: dict[str, dict[str, float | str]] = {
         name: dict(summarise_estimates(subtract_estimates(estimates[first], estimates[second], COMPARED), confidence))
         for name, (first, second) in pairs.items()
+        if first in estimates and second in estimates
     }
     differences["gain_over_best_baseline"]["baseline"] = best
-    return differences
+    return differences | {"retention": dict(measure_retention(estimates, confidence))}
+
+
+def measure_retention(estimates: Estimates, confidence: float) -> dict[str, float]:
+    """Return what the student keeps of the teacher's AUC, and of what that is above chance, with intervals."""
+    student, teacher = (estimates[model]["auc"] for model in ("student", "teacher"))
+    above = (shift_estimate(student, -_CHANCE), shift_estimate(teacher, -_CHANCE))
+    return {
+        **summarise_ratio("auc", student, teacher, confidence),
+        **summarise_ratio("auc_above_chance", *above, confidence),
+    }

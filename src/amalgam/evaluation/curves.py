@@ -1,4 +1,4 @@
-"""Tables behind the plots: ROC, calibration, confusion and training curves."""
+"""Tables behind the plots: metrics with intervals, ROC, calibration, confusion and training curves."""
 
 from pathlib import Path
 
@@ -57,6 +57,17 @@ def list_confusions(actual: Ints, predictions: dict[str, Floats], labels: list[s
         for seed in stack
     ]
     return pd.concat(tables, ignore_index=True)
+
+
+def list_intervals(models: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """Return one line a model and metric (model, metric, value, low, high) from metrics with their intervals."""
+    lines = [
+        (model, name, value, metrics[f"{name}_low"], metrics[f"{name}_high"])
+        for model, metrics in models.items()
+        for name, value in metrics.items()
+        if f"{name}_low" in metrics
+    ]
+    return pd.DataFrame(lines, columns=["model", "metric", "value", "low", "high"])
 
 
 def read_training(curves: dict[tuple[str, int], Path]) -> pd.DataFrame:

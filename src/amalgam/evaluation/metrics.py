@@ -90,10 +90,28 @@ def weigh_calibration_error(actual: Ints, probabilities: Floats, weights: Floats
     Rows fall into ten bins of equal width by the probability of their predicted class; the error is the mean over
     rows of the gap between accuracy and mean probability in the row's bin.
     """
+    return np.asarray(np.abs(weigh_calibration_gaps(actual, probabilities, weights)).sum(axis=1))
+
+
+def weigh_calibration_gaps(actual: Ints, probabilities: Floats, weights: Floats) -> Floats:
+    """Return by bin the gap between accuracy and mean probability, times the bin's share of the rows [r, 10 bins].
+
+    The calibration error is the sum of their absolute values.
+    """
     top = probabilities.max(axis=1)
     gaps = (probabilities.argmax(axis=1) == actual) - top
     bins = np.eye(_BINS)[assign_bins(top)]
-    return _divide(np.abs(weights @ (bins * gaps[:, None])).sum(axis=1), weights.sum(axis=1))
+    return _divide(weights @ (bins * gaps[:, None]), weights.sum(axis=1, keepdims=True) * np.ones(_BINS))
+
+
+def weigh_false_positives(confusions: Floats) -> Floats:
+    """False positive rate [r]: the share of the rows of other classes that are taken for the class.
+
+    For two classes the last one is positive. For more it is the plain mean over classes of one class against the rest.
+    """
+    classes = confusions.shape[1]
+    positives = [classes - 1] if classes == 2 else range(classes)
+    return _average(_divide_false_positives(confusions, index) for index in positives)
 
 
 def assign_bins(top: Floats) -> Ints:
@@ -124,6 +142,11 @@ def _rank_auc(positive: NDArray[np.bool_], scores: Floats, weights: Floats) -> F
     below = np.add.reduceat(ranked, ties, axis=1) - above
     beaten = below.cumsum(axis=1) - below / 2
     return _divide((above * beaten).sum(axis=1), above.sum(axis=1) * below.sum(axis=1))
+
+
+def _divide_false_positives(confusions: Floats, index: int) -> Floats:
+    others = confusions.sum(axis=(1, 2)) - confusions[:, index].sum(axis=1)
+    return _divide(confusions[:, :, index].sum(axis=1) - confusions[:, index, index], others)
 
 
 def _average(values: Iterable[Floats]) -> Floats:

@@ -15,7 +15,16 @@ from amalgam.evaluation.metrics import Floats
 from amalgam.files import write_text
 
 # Models in the order in which they are shown.
-MODELS = ("teacher", "student", "human_only", "embedding_lr", "tfidf_lr", "llm_grader")
+MODELS = (
+    "teacher",
+    "student",
+    "student_int8",
+    "student_undistilled",
+    "human_only",
+    "embedding_lr",
+    "tfidf_lr",
+    "llm_grader",
+)
 _KEYS = ["set", "model", "seed", "id"]
 _DECIMALS = 6
 

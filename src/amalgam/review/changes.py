@@ -7,7 +7,7 @@ from typing import Any
 from amalgam.review.revisions import Revision, flatten
 
 _ABSENT = object()
-# In metrics/synthetic.json each section counts its requests by one of these names.
+# In metrics/cost.json, before that in metrics/synthetic.json, each section counts its requests by one of these names.
 _REQUESTS = ("requests", "completions", "rows")
 _SECTIONS = {"synthesis": "writing responses", "judge": "grading them", "grader": "grading test rows"}
 

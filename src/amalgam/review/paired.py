@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from amalgam.evaluation.bootstrap import (
-    WITHOUT_INTERVAL,
+    WITHOUT_DIFFERENCE,
     Resamples,
     draw_resamples,
     estimate_metrics,
@@ -147,7 +147,9 @@ def _subtract_model(
 ) -> list[Difference]:
     old, new = (estimate_metrics(actual, stack, resamples, ordinal=ordinal) for stack in stacks)
     differences = []
-    for metric, change in subtract_estimates(new, old, [name for name in new if name not in WITHOUT_INTERVAL]).items():
+    for metric, change in subtract_estimates(
+        new, old, [name for name in new if name not in WITHOUT_DIFFERENCE]
+    ).items():
         low, high = find_interval(change, confidence)
         difference = Difference(
             measure=f"{title}.{metric}",

@@ -2,7 +2,9 @@ r"""Which columns of a source become which columns of the rows, said in task.yam
 
 Each entry below `columns:` makes one column: `id`, `text` and `label` (by default the source columns of these
 names), and where the task has them `question`, `group` (rows that must not be parted, such as those of one
-person), `time`, `raters` (a list; its entries become rater1, rater2, …) and `set` (`main`, or `transfer_test`
+person), `time` (a date in the form of ISO 8601), `subgroups` (a mapping of names, such as gender or school, to
+entries, by which results are looked at; they become subgroup_gender, subgroup_school, … and an empty cell belongs to
+none), `raters` (a list; its entries become rater1, rater2, …) and `set` (`main`, or `transfer_test`
 for coded rows that answer another question and only test). An entry is the name of a source column, or a
 mapping of these steps, taken in this order:
 
@@ -29,6 +31,8 @@ from amalgam.tasks.schema import Cell, Columns
 from amalgam.tasks.tables import check_columns
 from amalgam.tasks.texts import clean_text
 
+SUBGROUP = "subgroup_"  # begins the column of each kind of subgroup
+
 
 def read_columns(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Make the columns of coded rows; rows that are left out have the cell `leave_out`, texts are clean.
@@ -41,7 +45,8 @@ def read_columns(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
         DataError: with the place of a cell that cannot be read, or the missing column.
     """
     cells = {"id": columns.id, "text": columns.text, "question": columns.question, "label": columns.label}
-    cells |= {"group": columns.group, **_list_raters(columns), "time": columns.time, "set": columns.set}
+    cells |= {"group": columns.group, **_list_raters(columns), "time": columns.time}
+    cells |= {f"{SUBGROUP}{name}": cell for name, cell in columns.subgroups.items()} | {"set": columns.set}
     return _read_cells(table, {name: cell for name, cell in cells.items() if cell}, columns)
 
 
@@ -88,7 +93,7 @@ def _read_cells(table: pd.DataFrame, cells: dict[str, Cell], columns: Columns) -
     made = pd.DataFrame({name: _read_cell(table, cell) for name, cell in cells.items()}, index=table.index, dtype=str)
     if "question" not in made:
         made.insert(list(made).index("text") + 1, "question", "")
-    for name in ("text", "question"):
+    for name in ("text", "question", *(name for name in cells if name.startswith(SUBGROUP))):
         made[name] = [clean_text(text, mojibake=columns.repair == "mojibake") for text in made[name]]
     return made
 

@@ -19,7 +19,7 @@ class TaskRows:
     """All that a task's source holds.
 
     Attributes:
-        main: coded rows: id, text, question, label, then group, rater1, …, time where the task has them.
+        main: coded rows: id, text, question, label, then group, rater1, …, time, subgroup_… where the task has them.
         transfer: coded rows that answer another question than the main ones, with the same columns; may be empty.
         unlabelled: texts without a code: id, text, question, and group where known; may be empty.
         ratings: rater1, rater2, … of every coded row, also of those without a label; no columns where unknown.

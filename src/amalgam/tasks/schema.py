@@ -211,6 +211,7 @@ class Columns(Part):
     question: CellSpec | None = None
     group: CellSpec | None = None
     time: CellSpec | None = None
+    subgroups: dict[Name, CellSpec] = {}
     set: CellSpec | None = None
     raters: list[CellSpec] = []
     repair: Literal["mojibake"] | None = None

@@ -1,8 +1,11 @@
 """Dividing a task's rows into train, validation, test and unlabelled.
 
 Rows are drawn in the order of a hash of their ids, so the split depends on the ids, never on the order of a file.
-The test set is drawn first and depends on `test` and `seed` alone. Human rows are drawn one after the other by
+The test set is drawn first and depends on `test`, `by` and `seed` alone. Human rows are drawn one after the other by
 rules that look back but never ahead: a larger `human_rows` only adds rows to the same train and validation sets.
+
+A split by time tests on the future: the test rows are the last ones, and nothing that was written at or after the
+first of them is in any other set.
 """
 
 import hashlib
@@ -15,6 +18,7 @@ import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.tasks.texts import fold_text
+from amalgam.tasks.times import parse_times
 
 MIN_TRAIN, MIN_VALIDATION = 2, 1  # rows of each label, without which nothing can be learnt or chosen
 TRAIN, VALIDATION = "train", "validation"
@@ -29,6 +33,7 @@ def split_rows(
     validation: float,
     unlabelled: int,
     seed: int,
+    by: str = "random",
     texts: pd.DataFrame | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Divide coded rows, stratified by label; equal texts and rows of one group stay on one side.
@@ -40,21 +45,24 @@ def split_rows(
         validation: share of `human_rows` that becomes the validation set.
         unlabelled: most rows of the unlabelled set, which takes what remains.
         seed: draws the order.
-        texts: more texts for the unlabelled set: id, text, question, and group where known.
+        by: `random`, or `time` for a test set of the last rows by their column `time`.
+        texts: more texts for the unlabelled set: id, text, question, and group where known. In a split by time they
+            are left out, as nothing says when they were written.
 
     Returns:
         `train`, `validation` and `test` with the columns of `rows`, `unlabelled` with id, text and question; each
         in the order drawn. What remains of a group is unlabelled if the group is in train, else it is not used.
 
     Raises:
-        DataError: if the rows do not suffice; it names the key to change.
+        DataError: if the rows do not suffice, or have no time where the split is by time; it names the key to change.
     """
     keyed = _add_keys(rows)
-    tested = _draw_test(keyed, min(test, len(rows) // 2), seed)
-    pool = _sort(_take_apart(keyed, tested), keys="id", salt=f"{seed}/human")
+    past, future = _part_times(keyed, min(test, len(rows) // 2)) if by == "time" else (keyed, keyed)
+    tested = _draw_test(future, min(test, len(rows) // 2), seed)
+    pool = _sort(_take_apart(past, tested), keys="id", salt=f"{seed}/human")
     trained, validated = _draw_human(pool, sorted(set(rows["label"])), human_rows, validation)
     rest = pool.drop([*trained.index, *validated.index])
-    if texts is not None and len(texts):
+    if texts is not None and len(texts) and by == "random":
         rest = pd.concat([rest, _take_apart(_add_keys(texts), tested)], ignore_index=True)
         rest = _sort(rest, keys="id", salt=f"{seed}/human")
     free = _take_apart(rest, validated)
@@ -103,6 +111,26 @@ def _take_apart(keyed: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 def _sort(rows: pd.DataFrame, keys: str, salt: str) -> pd.DataFrame:
     hashes = rows[keys].map(lambda key: hashlib.sha256(f"{salt}/{key}".encode()).hexdigest())
     return rows.loc[hashes.sort_values(kind="stable").index]
+
+
+def _part_times(keyed: pd.DataFrame, size: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows before some point in time, and those from then on, which are at least `size`."""
+    if "time" not in keyed:
+        raise DataError(
+            "`split.by` is time, but the task has no `columns.time`: add it to task.yaml, or set it to random"
+        )
+    times = parse_times(keyed)
+    if times.isna().any():
+        name = keyed["id"][times.isna()].iloc[0]
+        raise DataError(f"`split.by` is time, but the row {name} has none: fill it in, or set `split.by` to random")
+    future = times >= times.sort_values().iloc[-size]
+    missing = sorted(set(keyed["label"]) - set(keyed["label"][future]))
+    if missing:
+        raise DataError(
+            f"`split.by` is time, but none of the last {int(future.sum())} rows is coded '{missing[0]}': "
+            "raise `split.test`, or set `split.by` to random"
+        )
+    return keyed[~future], keyed[future]
 
 
 def _draw_test(keyed: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:

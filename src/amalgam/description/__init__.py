@@ -1,0 +1,1 @@
+"""What the synthetic rows are like, beside the human ones."""

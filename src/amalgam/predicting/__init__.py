@@ -1,0 +1,1 @@
+"""Labels for files of responses, by the shipped student on ONNX Runtime, without torch."""

@@ -1,0 +1,165 @@
+"""What the validation rows allow to say of the student's probabilities: temperature, decision, and whom to ask.
+
+Each departure from the model's own word needs evidence, since a project may have ten validation rows. They are rows
+that chose the checkpoint as well, so that the student may do a little better on them than on new ones.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from amalgam.predicting.onnx import Floats, Ints, compute_probabilities, decide
+
+_WARMEST = 20.0
+_FOLDS = 20  # at most
+_DECISIONS = np.round(np.arange(0.1, 0.91, 0.05), 2)  # thresholds that are tried
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How probabilities become decisions.
+
+    Attributes:
+        temperature: divides the logits; 1 leaves them.
+        threshold: of two labels, the probability from which the last one is chosen; None chooses the likelier one.
+        ask_below: a row goes to a human if its label has less than this probability.
+        guaranteed: whether validation rows vouch for the agreement above `ask_below`.
+        sentence: what that rests on.
+    """
+
+    temperature: float
+    threshold: float | None
+    ask_below: float
+    guaranteed: bool
+    sentence: str
+
+
+def calibrate(logits: Floats, labels: Ints, *, agreement: float, confidence: float) -> Calibration:
+    """Calibrate by the validation rows.
+
+    Args:
+        logits: [rows, classes] of the model that ships.
+        labels: class index of each row, by human coders.
+        agreement: share of the rows that keep their label which is to agree with the coders.
+        confidence: of each conclusion.
+    """
+    temperature = find_temperature(logits, labels, confidence)
+    probabilities = compute_probabilities(logits, temperature)
+    threshold = find_decision(probabilities[:, 1], labels, confidence) if logits.shape[1] == 2 else None
+    chosen = decide(probabilities, threshold)
+    certainty = np.take_along_axis(probabilities, chosen[:, None], axis=1)[:, 0]
+    tries = 1 if threshold is None else len(_DECISIONS)
+    asked = find_agreement(certainty, chosen == labels, agreement, confidence, tries=tries)
+    if asked is not None:
+        sentence = (
+            f"Of {len(labels)} validation rows, those whose label has at least this probability agree with the coders "
+            f"in at least {agreement:.0%}, with {confidence:.0%} confidence."
+        )
+        return Calibration(temperature, threshold, asked, True, sentence)
+    needed = _count_needed(agreement, 1 - confidence)
+    few = f" (it takes at least {needed} rows without an error)" if len(labels) < needed else ""
+    sentence = (
+        f"{len(labels)} validation rows do not show an agreement of {agreement:.0%} with {confidence:.0%} confidence"
+        f"{few}, so there is no guarantee: a row goes to a human if the model itself gives its label a probability "
+        f"below {agreement:g}."
+    )
+    return Calibration(temperature, threshold, agreement, False, sentence)
+
+
+def find_temperature(logits: Floats, labels: Ints, confidence: float) -> float:
+    """Return the temperature (Guo et al. 2017, arXiv 1706.04599), or 1 where it does not clearly help.
+
+    It helps if, in cross-validation, the log-loss of the rows left out falls by more than chance (t-test, one-sided).
+    Only softening is considered: on few rows, sharpening would make the errors of new ones look certain.
+    """
+    from scipy import stats
+
+    folds = np.arange(len(labels)) % _FOLDS
+    gains = np.zeros(len(labels))
+    for fold in np.unique(folds):
+        out = folds == fold
+        if out.all():
+            return 1.0
+        fitted = _fit_temperature(logits[~out], labels[~out])
+        gains[out] = _measure_loss(logits[out], labels[out], 1.0) - _measure_loss(logits[out], labels[out], fitted)
+    if len(gains) < 2 or gains.std() == 0:
+        return 1.0
+    helps = stats.ttest_1samp(gains, 0.0, alternative="greater").pvalue <= 1 - confidence
+    return round(_fit_temperature(logits, labels), 4) if helps else 1.0
+
+
+def find_decision(probabilities: Floats, labels: Ints, confidence: float) -> float | None:
+    """Return the probability of the last label from which it is chosen, or None where no other than 1/2 is better.
+
+    Better is what agrees with more of the coders' labels, when each row is decided by a threshold that was found on
+    the others, by McNemar's exact test, one-sided.
+    """
+    from scipy import stats
+
+    right = (probabilities[:, None] >= _DECISIONS) == (labels[:, None] == 1)
+    found = np.array([_choose_decision(right.sum(axis=0) - row) for row in right], dtype=np.int64)
+    moved = right[np.arange(len(labels)), found]
+    plain = (probabilities > 0.5) == (labels == 1)
+    gained, lost = int((moved & ~plain).sum()), int((plain & ~moved).sum())
+    if not gained or stats.binom.sf(gained - 1, gained + lost, 0.5) > 1 - confidence:
+        return None
+    return float(_DECISIONS[_choose_decision(right.sum(axis=0))])
+
+
+def find_agreement(
+    certainty: Floats, right: npt.NDArray[np.bool_], agreement: float, confidence: float, *, tries: int = 1
+) -> float | None:
+    """Return the smallest certainty from which rows agree with the coders at the share wanted, or None.
+
+    The most certain rows are tested as one set that grows row by row, from the smallest set that is tested at all
+    until the first that fails: fixed-sequence testing (Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052),
+    which needs no correction for the number of sets. A set passes by the exact bound of Clopper and Pearson (1934).
+    The smallest set is a quarter of the rows, or what a set without an error needs. The chance of an error is shared
+    out among the `tries` of which the decision was chosen.
+    """
+    error = (1 - confidence) / tries
+    order = np.sort(certainty)[::-1]
+    found = None
+    for kept in range(max(_count_needed(agreement, error), math.ceil(len(order) / 4)), len(order) + 1):
+        chosen = certainty >= order[kept - 1]
+        if bound_share(int(right[chosen].sum()), int(chosen.sum()), error) < agreement:
+            break
+        found = float(order[kept - 1])
+    return found
+
+
+def bound_share(hits: int, rows: int, error: float) -> float:
+    """Return the lower bound of a share that errs with this chance at most (Clopper and Pearson 1934)."""
+    from scipy import stats
+
+    return float(stats.beta.ppf(error, hits, rows - hits + 1)) if hits else 0.0
+
+
+def _count_needed(agreement: float, error: float) -> int:
+    """Count the rows of the smallest set that passes without an error."""
+    return math.ceil(math.log(error) / math.log(agreement))
+
+
+def _choose_decision(hits: npt.NDArray[np.int_]) -> int:
+    """Return the threshold with the most hits; of equals the one nearest 1/2."""
+    return int(np.lexsort((np.abs(_DECISIONS - 0.5), -hits))[0])
+
+
+def _measure_loss(logits: Floats, labels: Ints, temperature: float) -> Floats:
+    from scipy.special import log_softmax
+
+    losses: Floats = -log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels]
+    return losses
+
+
+def _fit_temperature(logits: Floats, labels: Ints) -> float:
+    from scipy.optimize import minimize_scalar
+
+    found = minimize_scalar(
+        lambda log: _measure_loss(logits, labels, math.exp(log)).mean(),
+        bounds=(0, math.log(_WARMEST)),
+        method="bounded",
+    )
+    return math.exp(found.x)

@@ -1,0 +1,64 @@
+"""Export each student as ONNX in two precisions, and choose by rows outside the test set what ships and how."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from runtime import run_stage
+
+from amalgam.files import read_json, write_json
+from amalgam.params import Params
+from amalgam.predicting.onnx import OnnxScorer
+from amalgam.progress import show_progress
+from amalgam.rows import read_rows
+from amalgam.shipping.calibration import calibrate
+from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
+from amalgam.shipping.fidelity import choose_precision, measure_fidelity
+
+PREPARED = Path("data/prepared")
+STUDENTS = Path("models/students")
+TARGET = Path("models/exported")
+
+
+def main(params: Params, root: Path) -> None:
+    """Read models/students/ and the rows outside the test set, write models/exported/."""
+    validation = read_rows(PREPARED / "validation.csv")
+    texts = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "unlabelled")] + [validation])
+    fidelity: dict[int, dict[str, Any]] = {}
+    with show_progress("export", total=len(params.seeds)) as advance:
+        for seed in params.seeds:
+            fidelity[seed] = export_student(seed, texts[["text", "question"]])
+            advance(None)
+    outcomes = read_json(STUDENTS / "summary.json")["seeds"]
+    best = min(params.seeds, key=lambda seed: outcomes[str(seed)]["validation_loss"])
+    precision = choose_precision(fidelity[best], params.shipping.int8_auc_loss)
+    model = INTEGER if precision == "int8" else FLOAT
+    scorer = OnnxScorer(TARGET / f"seed-{best}" / model, STUDENTS / f"seed-{best}")
+    logits = scorer.compute_logits(validation["text"].tolist(), validation["question"].tolist())
+    labels = np.array([scorer.labels.index(label) for label in validation["label"]], dtype=np.int64)
+    calibration = calibrate(
+        logits, labels, agreement=params.shipping.agreement, confidence=params.evaluation.confidence
+    )
+    summary = {
+        "seed": best,
+        "precision": precision,
+        "model": model,
+        "calibration": asdict(calibration),
+        "fidelity": {str(seed): figures for seed, figures in fidelity.items()},
+    }
+    write_json(TARGET / "summary.json", summary)
+
+
+def export_student(seed: int, texts: pd.DataFrame) -> dict[str, Any]:
+    """Write both precisions of a seed's student; return how near they are to each other."""
+    student, folder = STUDENTS / f"seed-{seed}", TARGET / f"seed-{seed}"
+    export_onnx(student, folder / FLOAT)
+    quantize_onnx(folder / FLOAT, folder / INTEGER)
+    exact, small = (OnnxScorer(folder / name, student).score(texts) for name in (FLOAT, INTEGER))
+    return measure_fidelity(exact, small)
+
+
+if __name__ == "__main__":
+    run_stage("export", main)

@@ -1,0 +1,136 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amalgam.shipping.calibration import (
+    bound_share,
+    calibrate,
+    find_agreement,
+    find_decision,
+    find_temperature,
+)
+from amalgam.shipping.fidelity import choose_precision, expect_auc, measure_fidelity
+
+
+def make_logits(probabilities: list[float]) -> np.ndarray:
+    return np.array([[0.0, math.log(p / (1 - p))] for p in probabilities])
+
+
+def test_the_bound_is_that_of_clopper_and_pearson() -> None:
+    assert bound_share(0, 5, 0.05) == 0
+    assert bound_share(29, 29, 0.05) == pytest.approx(0.05 ** (1 / 29))
+    assert bound_share(9, 10, 0.05) == pytest.approx(0.60584, abs=1e-5)  # as in tables of the one-sided bound
+
+
+def test_29_rows_without_an_error_show_90_percent_and_28_do_not() -> None:
+    for rows, expected in ((28, None), (29, 0.5)):
+        certainty = np.linspace(0.5, 1, rows)
+        assert find_agreement(certainty, np.ones(rows, dtype=bool), 0.9, 0.95) == expected
+
+
+def test_the_threshold_lies_above_the_first_errors_that_are_too_many() -> None:
+    certainty = np.linspace(1, 0.5, 200)
+    right = np.arange(200) < 150
+    found = find_agreement(certainty, right, 0.9, 0.95)
+    kept = certainty >= found
+    assert kept.sum() == 159
+    assert bound_share(150, 159, 0.05) >= 0.9 > bound_share(150, 160, 0.05)
+
+
+def test_rows_of_equal_certainty_are_kept_together() -> None:
+    assert find_agreement(np.full(40, 0.8), np.ones(40, dtype=bool), 0.9, 0.95) == 0.8
+    assert find_agreement(np.full(40, 0.8), np.arange(40) < 36, 0.9, 0.95) is None
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.7, 0.9]))
+def test_rows_above_the_threshold_have_the_agreement_that_was_shown(seed: int, agreement: float) -> None:
+    rng = np.random.default_rng(seed)
+    certainty = np.round(rng.random(60), 2)
+    right = rng.random(60) < certainty**0.2
+    found = find_agreement(certainty, right, agreement, 0.9)
+    if found is not None:
+        kept = certainty >= found
+        assert bound_share(int(right[kept].sum()), int(kept.sum()), 0.1) >= agreement
+        assert found in certainty
+
+
+def test_a_guarantee_is_broken_no_more_often_than_it_says() -> None:
+    rng = np.random.default_rng(0)
+    broken = given_ = 0
+    for _ in range(600):
+        certainty = rng.random(100)
+        # Rows agree by chance certainty**0.35, so the true agreement above t is known.
+        found = find_agreement(certainty, rng.random(100) < certainty**0.35, 0.85, 0.9)
+        if found is not None:
+            given_ += 1
+            broken += (1 - found**1.35) / (1.35 * (1 - found)) < 0.85
+    assert given_ > 100
+    assert broken / 600 <= 0.1
+
+
+def test_ten_validation_rows_allow_no_guarantee_and_say_so() -> None:
+    logits = make_logits([0.1, 0.2, 0.3, 0.1, 0.9, 0.8, 0.7, 0.9, 0.95, 0.6])
+    made = calibrate(logits, np.array([0] * 4 + [1] * 6), agreement=0.9, confidence=0.95)
+    assert (made.temperature, made.threshold, made.ask_below, made.guaranteed) == (1.0, None, 0.9, False)
+    assert made.sentence.startswith("10 validation rows do not show an agreement of 90% with 95% confidence")
+    assert "at least 29 rows" in made.sentence
+
+
+def test_many_rows_allow_a_guarantee() -> None:
+    rng = np.random.default_rng(1)
+    probabilities = rng.random(400).clip(0.001, 0.999)
+    labels = (rng.random(400) < probabilities).astype(np.int64)
+    made = calibrate(make_logits(list(probabilities)), labels, agreement=0.85, confidence=0.95)
+    assert made.guaranteed
+    assert 0.6 < made.ask_below < 0.95
+
+
+def test_a_temperature_needs_evidence_and_never_sharpens() -> None:
+    rng = np.random.default_rng(2)
+    true = rng.random(300).clip(0.02, 0.98)
+    labels = (rng.random(300) < true).astype(np.int64)
+    logits = make_logits(list(true))
+    assert find_temperature(logits, labels, 0.95) == 1
+    assert find_temperature(3 * logits, labels, 0.95) == pytest.approx(3, rel=0.3)
+    assert find_temperature(logits / 3, labels, 0.95) == 1
+    assert find_temperature(3 * logits[:2], labels[:2], 0.95) == 1
+    assert find_temperature(logits[:1], labels[:1], 0.95) == 1
+
+
+def test_a_decision_moves_only_on_evidence() -> None:
+    probabilities = np.linspace(0.02, 0.98, 97)
+    labels = (probabilities >= 0.3).astype(np.int64)
+    assert find_decision(probabilities, labels, 0.95) == pytest.approx(0.3)
+    few = slice(None, None, 12)
+    assert find_decision(probabilities[few], labels[few], 0.95) is None
+    assert find_decision(probabilities, (probabilities >= 0.5).astype(np.int64), 0.95) is None
+
+
+def test_the_expected_auc_is_that_of_drawn_labels() -> None:
+    probabilities = np.array([0.2, 0.9, 0.6])
+    # By hand: pairs (i positive, j negative) by chance, an equal pair counts half.
+    pairs = [(p, 1 - q, p, q) for p in probabilities for q in probabilities]
+    expected = sum(w * v * (1.0 if a > b else 0.5 if a == b else 0.0) for w, v, a, b in pairs) / sum(
+        w * v for w, v, _, _ in pairs
+    )
+    assert expect_auc(probabilities, probabilities) == pytest.approx(expected)
+    assert expect_auc(probabilities, -probabilities) == pytest.approx(1 - expected)
+
+
+def test_int8_ships_if_it_keeps_the_order() -> None:
+    reference = np.stack([1 - (p := np.linspace(0.01, 0.99, 50)), p], axis=1)
+    near = measure_fidelity(reference, reference**1.02 / (reference**1.02).sum(axis=1, keepdims=True))
+    assert near["auc_loss"] == 0
+    assert near["max_difference"] > 0
+    assert choose_precision(near, 0.005) == "int8"
+    turned = measure_fidelity(reference, reference[::-1])
+    assert turned["auc_loss"] > 0.3
+    assert turned["decisions_changed"] == 1
+    assert choose_precision(turned, 0.005) == "fp32"
+    three = np.random.default_rng(0).dirichlet([1, 1, 1], size=40)
+    assert measure_fidelity(three, three) == {
+        "texts": 40, "auc_loss": 0.0, "max_difference": 0.0, "decisions_changed": 0.0
+    }  # fmt: skip

@@ -1,0 +1,194 @@
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from amalgam.errors import DataError, ModelError
+from amalgam.predicting.labelling import Columns, label_table
+from amalgam.predicting.shipped import Shipped, load_shipped
+from amalgam.predicting.writing import write_cell
+from tests.pipeline.toy import LABELS, make_rows
+
+ENDINGS = (".csv", ".jsonl", ".parquet")
+ADDED = ["label", "p_complaint", "p_praise", "ask_human"]
+HOSTILE = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "\t=1", "'=1", 'a "note", two\nlines', "a\rb", "🙂\u202e"]
+
+
+@pytest.fixture(scope="module")
+def opened(shipped: Path) -> Shipped:
+    return load_shipped(shipped)
+
+
+def write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...] = ("id", "text")) -> Path:
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    else:
+        schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
+    return path
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return parquet.read_table(path).to_pylist()
+
+
+def label(source: Path, target: Path, opened: Shipped, **columns: str) -> list[dict[str, Any]]:
+    label_table(source, target, opened, Columns(**{"text": "text", "question": "question"} | columns))
+    return read_table(target)
+
+
+@pytest.mark.parametrize("to", ENDINGS)
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_some_rows_of_many_lengths_keep_order_and_columns(
+    ending: str, to: str, opened: Shipped, tmp_path: Path
+) -> None:
+    rows = [{"id": row["id"], "text": row["text"] * (number % 3)} for number, row in enumerate(make_rows(200))]
+    labelled = label(write_table(tmp_path / f"in{ending}", rows), tmp_path / f"out{to}", opened)
+    assert [{name: row[name] for name in ("id", "text")} for row in labelled] == rows
+    assert list(labelled[0]) == ["id", "text", *ADDED]
+    expected = opened.scorer.score_texts([row["text"] for row in rows], [""] * len(rows))
+    for row, chances in zip(labelled, expected, strict=True):
+        assert [float(row["p_complaint"]), float(row["p_praise"])] == pytest.approx(list(chances), abs=1e-6)
+        assert row["label"] == LABELS[chances.argmax()]
+        assert str(row["ask_human"]).lower() == str(chances.max() < 0.7).lower()
+    assert {row["label"] for row in labelled} == set(LABELS)  # else any order would do
+
+
+@pytest.mark.parametrize("to", ENDINGS)
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_no_row_and_one_row(ending: str, to: str, opened: Shipped, tmp_path: Path) -> None:
+    for rows in ([], [{"id": "1", "text": "rude"}]):
+        source, target = write_table(tmp_path / f"in{ending}", rows), tmp_path / f"out{to}"
+        assert len(label(source, target, opened)) == len(rows)
+        if to == ".parquet":
+            assert parquet.read_schema(target).names == ["id", "text", *ADDED]
+    (tmp_path / "none.jsonl").write_text("")
+    assert label(tmp_path / "none.jsonl", tmp_path / f"out{to}", opened) == []
+
+
+def test_more_rows_than_a_part_holds(opened: Shipped, tmp_path: Path) -> None:
+    rows = [{"id": str(number), "text": "rude " * (number % 7)} for number in range(9000)]
+    labelled = label(write_table(tmp_path / "in.csv", rows), tmp_path / "out.jsonl", opened)
+    assert [row["id"] for row in labelled] == [row["id"] for row in rows]
+    by_text: dict[str, set[str]] = {}
+    for row in labelled:
+        by_text.setdefault(row["text"], set()).add(row["label"])
+    assert all(len(labels) == 1 for labels in by_text.values())
+
+
+def test_cells_that_a_spreadsheet_would_run_become_text_in_csv_alone(opened: Shipped, tmp_path: Path) -> None:
+    rows = [{"id": "-2.5e3", "text": text} for text in HOSTILE]
+    source = write_table(tmp_path / "in.jsonl", rows)
+    for row, text in zip(label(source, tmp_path / "out.csv", opened), HOSTILE, strict=True):
+        assert row["id"] == "-2.5e3"  # a number is no formula
+        assert row["text"] == ("'" + text if text[0] in "=@+-\t'" else text)
+    for ending in (".jsonl", ".parquet"):
+        assert [row["text"] for row in label(source, tmp_path / f"out{ending}", opened)] == HOSTILE
+    (tmp_path / "head.csv").write_text('text,"=1+1"\nrude,\n', encoding="utf-8")
+    assert "'=1+1" in label(tmp_path / "head.csv", tmp_path / "out.csv", opened)[0]
+
+
+def test_values_keep_their_types_where_the_format_has_them(opened: Shipped, tmp_path: Path) -> None:
+    rows = [{"text": "rude", "n": 3, "tags": ["a"], "none": None}, {"text": None, "more": True}]
+    source = write_table(tmp_path / "in.jsonl", rows)
+    labelled = label(source, tmp_path / "out.jsonl", opened)
+    assert [{name: row[name] for name in given} for row, given in zip(labelled, rows, strict=True)] == rows
+    assert label(source, tmp_path / "out.csv", opened)[1]["more"] == "true"
+    assert label(source, tmp_path / "out.parquet", opened)[0]["tags"] == '["a"]'
+    table = pyarrow.table({"text": ["rude"], "n": pyarrow.array([3], pyarrow.int16())})
+    parquet.write_table(table, tmp_path / "in.parquet")
+    label(tmp_path / "in.parquet", tmp_path / "out.parquet", opened)
+    assert parquet.read_schema(tmp_path / "out.parquet").field("n").type == pyarrow.int16()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("in.csv", "id,comment\n1,x\n", "in.csv has no column 'text', only id, comment"),
+        ("in.csv", "", "in.csv has no header"),
+        ("in.csv", "text,text\na,b\n", "two columns named 'text'"),
+        ("in.csv", "text,id\na,1\nb\n", "line 3 has 1 cells where the header has 2"),
+        ("in.csv", 'text\n"open\n', "line 2 is not valid CSV"),
+        ("in.csv", "text\n\udcff\n", "not CSV in UTF-8"),
+        ("in.csv", "text,label\na,b\n", "already has a column 'label': rename it, or give --prefix"),
+        ("in.csv", "text,p_praise\na,b\n", "already has a column 'p_praise'"),
+        ("in.jsonl", '{"text": "a"}\n{"text": \n', "line 2 is not valid JSON"),
+        ("in.jsonl", '{"text": "\\ud800"}\n', "line 1 is not valid JSON"),
+        ("in.jsonl", '{"text": NaN}\n', "line 1 is not valid JSON"),
+        ("in.jsonl", "[1]\n", "line 1 is not a JSON object"),
+        ("in.jsonl", '{"text": 3}\n', "line 1 has no text under 'text'"),
+        ("in.jsonl", '{"texts": "3"}\n', "line 1 has no key 'text', only texts"),
+        ("in.parquet", "text", "not a Parquet file"),
+        ("in.xlsx", "", "does not end in .csv, .jsonl or .parquet"),
+    ],
+)
+def test_a_fault_gives_one_sentence_and_no_file(
+    name: str, content: str, sentence: str, opened: Shipped, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=sentence.replace("(", r"\(")) as caught:
+        label(tmp_path / name, tmp_path / "out.csv", opened)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_input_is_never_overwritten(opened: Shipped, tmp_path: Path) -> None:
+    source = write_table(tmp_path / "in.csv", [{"id": "1", "text": "rude"}])
+    os.link(source, tmp_path / "same.csv")
+    for target in (source, tmp_path / "same.csv", tmp_path / "no" / ".." / "in.csv"):
+        with pytest.raises(DataError, match="is the input itself"):
+            label(source, target, opened)
+    assert len(read_table(source)) == 1
+
+
+def test_a_prefix_keeps_new_columns_apart(opened: Shipped, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text,label\nrude,praise\n", encoding="utf-8")
+    (row,) = label(tmp_path / "in.csv", tmp_path / "out.csv", opened, prefix="model_")
+    assert row["label"] == "praise"
+    assert list(row)[2:] == ["model_" + name for name in ADDED]
+
+
+def test_cells_of_csv() -> None:
+    assert [write_cell(value) for value in (None, "", -2, "-2", "+49", "--1", True)] == [
+        *("", "", "-2", "-2", "'+49", "'--1", "true")
+    ]
+
+
+def test_a_changed_byte_is_found_before_the_model_runs(shipped: Path, tmp_path: Path) -> None:
+    for name in ("model.int8.onnx", "tokenizer.json", "amalgam.json"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for path in shipped.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+        with pytest.raises(ModelError, match=rf"{name} is not the file that manifest.json names"):
+            load_shipped(folder)
+        (folder / name).unlink()
+        with pytest.raises(ModelError, match=f"{name} is missing"):
+            load_shipped(folder)
+
+
+def test_a_folder_without_a_usable_manifest_gives_one_sentence(shipped: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a shipped student: run `dvc repro`"):
+        load_shipped(tmp_path)
+    for content in ("{", "{}", '{"model": "x", "calibration": 3, "files": {}}'):
+        (tmp_path / "manifest.json").write_text(content)
+        with pytest.raises(ModelError):
+            load_shipped(tmp_path)

@@ -1,0 +1,128 @@
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amalgam.files import read_json
+from amalgam.shipping.calibration import Calibration
+from amalgam.shipping.card import CardContent, build_card, escape_markdown
+from amalgam.shipping.manifest import hash_code, hash_files, write_manifest
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = "---\nlicense: mit\n---\n# <script>alert(1)</script> [x](http://y) | `code` ![z](w) @someone"
+INTERVAL = {"auc": 0.873, "auc_low": 0.832, "auc_high": 0.905, "kappa": 0.573, "kappa_low": 0.481, "kappa_high": 0.652}
+CONTENT = CardContent(
+    task={"name": "toy", "title": "A toy?", "response": "comment", "licence": "CC0-1.0", "citation": "Invented."},
+    labels={"bad": "It is bad.", "good": "It is good."},
+    model="model.int8.onnx",
+    precision={"texts": 851, "auc_loss": 0.00024, "max_difference": 0.14, "decisions_changed": 0.0071},
+    allowed_loss=0.005,
+    calibration=Calibration(1.0, None, 0.9, False, "10 validation rows do not show it."),
+    seed=2,
+    metrics={"student": INTERVAL, "teacher": INTERVAL},
+    data={"rows": {"train": 41, "validation": 10, "test": 500, "unlabelled": 800}},
+    confidence=0.95,
+    ratio=0.8,
+    base_model={"name": "mini", "licence": "Apache-2.0", "source": "owner/mini@1110a24"},
+    llm={"name": "writer", "licence": "MIT", "source": "owner/writer@ab810cf"},
+    pooling="cls",
+)
+
+
+def split_card(card: str) -> tuple[dict, str]:
+    _, front, body = card.split("---\n", 2)
+    return yaml.safe_load(front), body
+
+
+def test_the_front_matter_is_that_of_the_hub() -> None:
+    front, body = split_card(build_card(CONTENT))
+    assert (front["library_name"], front["pipeline_tag"]) == ("transformers", "text-classification")
+    assert front["base_model"] == "owner/mini"
+    (index,) = front["model-index"]
+    (result,) = index["results"]
+    assert result["dataset"] == {"name": "toy", "type": "toy", "split": "test"}
+    assert [(metric["type"], metric["value"]) for metric in result["metrics"]] == [
+        ("roc_auc", 0.873),
+        ("cohen_kappa", 0.573),
+    ]
+    assert result["metrics"][0]["name"] == "AUC, mean of seeds, 95% interval 0.832 to 0.905"
+    assert "| student, mean of all seeds | 0.873 [0.832, 0.905] | 0.573 [0.481, 0.652] |" in body
+    for text in ("10 validation rows do not show it.", "| CC0-1.0 |", "| Apache-2.0 |", "| MIT |", "0.0002 of AUC"):
+        assert text in body
+    assert "**Not this model**" not in body
+    assert "**Not this model**" in build_card(replace(CONTENT, pooling="mean"))
+    assert "`model.onnx`" in build_card(replace(CONTENT, model="model.onnx"))
+
+
+def test_the_tables_of_the_card_are_whole() -> None:
+    _, body = split_card(build_card(CONTENT))
+    blocks = [block.splitlines() for block in body.split("\n\n") if block.startswith("|")]
+    assert len(blocks) == 3
+    for block in blocks:
+        assert len({line.count("|") for line in block}) == 1
+        assert set(block[1]) == {"|", "-"}
+        assert len(block) > 2
+
+
+def test_text_of_the_rubric_is_no_markup() -> None:
+    task = dict.fromkeys(CONTENT.task, HOSTILE) | {"name": "toy"}
+    front, body = split_card(build_card(replace(CONTENT, task=task, labels={"bad": HOSTILE, "good": "x"})))
+    assert front["license"] == "other"
+    assert "<script>" not in body
+    assert not re.search(r"(?<!\\)\]\(", body)
+    assert "\n# \\<" not in body
+    assert front["model-index"][0]["results"][0]["task"]["name"] == " ".join(HOSTILE.split())
+
+
+@given(st.text())
+def test_an_escaped_text_is_one_line_of_plain_characters(text: str) -> None:
+    escaped = escape_markdown(text)
+    assert len(escaped.splitlines()) <= 1
+    bare = escaped.replace("\\\\", "")
+    assert all(bare[at - 1] == "\\" for at, letter in enumerate(bare) if letter in "`*_[]<>#|")
+
+
+def test_code_has_the_ids_that_git_gives_it(tmp_path: Path) -> None:
+    (tmp_path / "code/a").mkdir(parents=True)
+    for name, text in {"code/a/x.py": "x = 1\n", "code/a.py": "", "code/b.py": "ä\n", "one.py": "1\n"}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "add", "--all"], check=True)
+    tree = subprocess.run([*git, "write-tree"], check=True, capture_output=True, text=True).stdout.strip()
+    (tmp_path / "code/__pycache__").mkdir()
+    (tmp_path / "code/a/y.pyc").write_bytes(b"left behind")
+    for path in (tmp_path / "code", tmp_path / "one.py"):
+        name = f"{tree}:{path.name}"
+        wanted = subprocess.run([*git, "rev-parse", name], check=True, capture_output=True, text=True).stdout.strip()
+        assert hash_code([path]) == {path.as_posix(): wanted}
+
+
+def test_a_manifest_names_every_file_and_source(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"abc")
+    (tmp_path / "data.csv").write_bytes(b"")
+    for _ in range(2):
+        write_manifest(tmp_path, "model.onnx", {"temperature": 1.0}, data=hash_files([tmp_path / "data.csv"]))
+    manifest = read_json(tmp_path / "manifest.json")
+    assert list(manifest["files"]) == ["data.csv", "model.onnx"]
+    assert manifest["files"]["model.onnx"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert list(manifest["data"].values()) == ["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
+
+
+def test_the_code_that_the_manifest_names_is_what_the_stage_depends_on() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    source = (ROOT / "stages/ship.py").read_text(encoding="utf-8")
+    (line,) = [line for line in source.splitlines() if line.startswith("CODE = ")]
+    named = {f"src/amalgam/{name}" for name in line.split('"')[3::2]}
+    assert named
+    assert named <= set(stages["ship"]["deps"])
+
+
+@pytest.mark.parametrize("stage", ["export", "ship"])
+def test_no_stage_that_ships_reads_a_test_row(stage: str) -> None:
+    assert "test.csv" not in (ROOT / f"stages/{stage}.py").read_text(encoding="utf-8")

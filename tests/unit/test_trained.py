@@ -1,0 +1,66 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from amalgam.evaluation.speed import Timed, measure_speed, round_digits
+from amalgam.evaluation.trained import list_trained, score_sets
+
+
+def wait(rows, seconds):
+    """Use the processor for so many seconds a row, and give each row its number as probability."""
+    found = np.zeros(int(20_000 * seconds * len(rows)) + 1)
+    for _ in range(200):
+        found += 1.0
+    return np.tile([0.25, 0.75], (len(rows), 1))
+
+
+def test_models_are_those_whose_folders_are_there(tmp_path):
+    folders = {"teacher": tmp_path / "teacher", "student": tmp_path / "students"}
+    folders["student_undistilled"] = folders["student"] / "undistilled"
+    for name in ("teacher/seed-1/mixed", "teacher/seed-1/human_only", "students/seed-1", "exported/seed-1"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "model.safetensors").write_bytes(b"x" * 10)
+    assert list(list_trained(folders, tmp_path / "none", 1)) == ["teacher", "student"]
+    assert list_trained(folders, tmp_path / "none", 2) == {}
+    (tmp_path / "exported/seed-1/model.int8.onnx").write_bytes(b"x" * 3)
+    models = list_trained(folders, tmp_path / "exported", 1)
+    assert list(models) == ["teacher", "student", "student_int8"]
+    assert len(models["teacher"].weights) == 2  # of a blend both members count
+    assert [file.name for file in models["student_int8"].weights] == ["model.int8.onnx"]
+
+
+def test_every_model_scores_every_set():
+    rows = pd.DataFrame({"id": ["a", "b"], "text": ["x", "y"]})
+    models = {seed: {"teacher": Timed(lambda rows: wait(rows, 0), [])} for seed in (3, 5)}
+    table = score_sets({"test": rows, "transfer_test": rows.head(1)}, models, ["no", "yes"])
+    assert table[["set", "seed", "id"]].to_numpy().tolist() == [
+        ["test", 3, "a"],
+        ["test", 3, "b"],
+        ["test", 5, "a"],
+        ["test", 5, "b"],
+        ["transfer_test", 3, "a"],
+        ["transfer_test", 5, "a"],
+    ]
+    assert (table["p_yes"] == 0.75).all()
+
+
+def test_speed_and_size_are_told_of_every_model(tmp_path):
+    (tmp_path / "w").write_bytes(b"x" * 2_000_000)
+    (tmp_path / "v").write_bytes(b"x" * 500_000)
+    models = {
+        "teacher": Timed(lambda rows: wait(rows, 1), [tmp_path / "w"]),
+        "student": Timed(lambda rows: wait(rows, 0.1), [tmp_path / "v"]),
+        "student_int8": Timed(lambda rows: wait(rows, 0.1), [tmp_path / "v"]),
+    }
+    speed = measure_speed(models, pd.DataFrame({"text": ["x"] * 20}))
+    assert speed["teacher_megabytes"] == 2.0
+    assert speed["size_ratio"] == 0.25
+    assert speed["speedup"] > 1.5
+    rates = [speed[f"{name}_rows_per_second"] for name in models]
+    assert min(rates) == rates[0] > 0
+    assert all(rate == round_digits(rate, 2) for rate in rates)
+
+
+@pytest.mark.parametrize(("value", "digits", "rounded"), [(1234.5, 2, 1200.0), (0.07664, 3, 0.0766), (0.0, 2, 0.0)])
+def test_rounding_keeps_significant_digits(value, digits, rounded):
+    assert round_digits(value, digits) == rounded
