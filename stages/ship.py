@@ -12,7 +12,6 @@ from amalgam.shipping.calibration import Calibration
 from amalgam.shipping.card import CardContent, build_card
 from amalgam.shipping.manifest import hash_code, hash_files, write_manifest
 from amalgam.tasks.schema import Task, load_task
-from amalgam.training.checkpoint import read_note
 
 BASE = Path("models/base")
 EXPORTED = Path("models/exported")
@@ -69,7 +68,6 @@ def describe_student(params: Params, task: Task, exported: dict[str, Any], base:
         ratio=params.ratio,
         base_model=base["encoder"],
         llm=base["llm"],
-        pooling=read_note(TARGET).pooling,
     )
 
 

@@ -30,7 +30,6 @@ CONTENT = CardContent(
     ratio=0.8,
     base_model={"name": "mini", "licence": "Apache-2.0", "source": "owner/mini@1110a24"},
     llm={"name": "writer", "licence": "MIT", "source": "owner/writer@ab810cf"},
-    pooling="cls",
 )
 
 
@@ -54,8 +53,6 @@ def test_the_front_matter_is_that_of_the_hub() -> None:
     assert "| student, mean of all seeds | 0.873 [0.832, 0.905] | 0.573 [0.481, 0.652] |" in body
     for text in ("10 validation rows do not show it.", "| CC0-1.0 |", "| Apache-2.0 |", "| MIT |", "0.0002 of AUC"):
         assert text in body
-    assert "**Not this model**" not in body
-    assert "**Not this model**" in build_card(replace(CONTENT, pooling="mean"))
     assert "`model.onnx`" in build_card(replace(CONTENT, model="model.onnx"))
 
 

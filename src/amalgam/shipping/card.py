@@ -48,7 +48,6 @@ class CardContent:
         ratio: synthetic share of the training set.
         base_model: note of the encoder: `name`, `licence`, `source`.
         llm: likewise of the language model.
-        pooling: what the classifier's head reads.
     """
 
     task: Mapping[str, str]
@@ -64,7 +63,6 @@ class CardContent:
     ratio: float
     base_model: Mapping[str, str]
     llm: Mapping[str, str]
-    pooling: str
 
 
 def build_card(content: CardContent) -> str:
