@@ -1,39 +1,69 @@
 "use strict";
 
-// Charts. The interpreter ("ast") spares the page the right to evaluate strings as code.
-for (const place of document.querySelectorAll(".chart")) {
-  const spec = JSON.parse(place.querySelector("script").textContent);
-  const target = document.createElement("div");
-  place.append(target);
-  vegaEmbed(target, spec, {
-    ast: true,
-    actions: false,
-    renderer: "svg",
-    defaultStyle: false,
-    tooltip: { disableDefaultStyle: true },
-  }).catch((error) => {
-    target.textContent = `This chart could not be drawn: ${error.message}`;
+// Tables that are searched, filtered and turned page by page. Cells are put in as text, never as markup.
+const PAGE = 25; // rows of a page: thousands of rows stay quick
+for (const place of document.querySelectorAll(".browser")) startBrowser(place);
+
+function startBrowser(place) {
+  const rows = JSON.parse(place.querySelector("script").textContent);
+  const texts = rows.map(([cells]) => cells.flat().join("\n").toLowerCase());
+  const heads = [...place.querySelectorAll("thead th")].map((head) => head.textContent);
+  const form = place.querySelector("form");
+  const pages = place.querySelector(".pages");
+  const filters = [...form.querySelectorAll("select")];
+  let found = [];
+  let page = 0;
+
+  function filter() {
+    const words = form.elements.words.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const chosen = filters.filter((select) => select.value).map((select) => [select.dataset.filter, +select.value]);
+    found = rows.filter(
+      ([, facets], index) =>
+        words.every((word) => texts[index].includes(word)) && chosen.every(([place, option]) => facets[place] === option)
+    );
+    page = 0;
+    place.querySelector(".hits").textContent = `${found.length} of ${rows.length} rows match`;
+    show();
+  }
+
+  function show() {
+    const last = Math.max(0, Math.ceil(found.length / PAGE) - 1);
+    const body = found.slice(page * PAGE, (page + 1) * PAGE).map(([cells]) => writeRow(cells, heads));
+    place.querySelector("tbody").replaceChildren(...body);
+    pages.hidden = last === 0;
+    pages.querySelector("span").textContent = `Page ${page + 1} of ${last + 1}`;
+    const [previous, next] = pages.querySelectorAll("button");
+    previous.disabled = page === 0;
+    next.disabled = page === last;
+  }
+
+  place.querySelector(".unscripted").hidden = true;
+  form.hidden = false;
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  pages.addEventListener("click", (event) => {
+    if (!event.target.dataset.step) return;
+    page += +event.target.dataset.step;
+    show();
+    place.querySelector(".rows").scrollTop = 0;
   });
+  filter();
 }
 
-// The browser of synthetic rows.
-const filter = document.getElementById("filter");
-if (filter) {
-  const rows = [...document.querySelectorAll("#samples tbody tr")];
-  const texts = rows.map((row) => row.textContent.toLowerCase());
-  const show = () => {
-    const wanted = filter.elements.words.value.toLowerCase().trim();
-    const outcome = filter.elements.outcome.value;
-    let shown = 0;
-    rows.forEach((row, index) => {
-      const fits = texts[index].includes(wanted) && (!outcome || row.dataset.outcome === outcome);
-      row.hidden = !fits;
-      shown += fits;
-    });
-    document.getElementById("shown").textContent = `${shown} of ${rows.length} rows`;
-  };
-  filter.hidden = false;
-  filter.addEventListener("input", show);
-  filter.addEventListener("submit", (event) => event.preventDefault());
-  show();
+function writeRow(cells, heads) {
+  const row = document.createElement("tr");
+  cells.forEach((cell, index) => {
+    const [text, small] = Array.isArray(cell) ? cell : [cell, ""];
+    const place = document.createElement("td");
+    place.dir = "auto";
+    place.dataset.head = heads[index];
+    place.append(text);
+    if (small) {
+      const note = document.createElement("small");
+      note.textContent = small;
+      place.append(note);
+    }
+    row.append(place);
+  });
+  return row;
 }

@@ -1,0 +1,43 @@
+"""What single params do: the learning curve, the ratio curve and their like, from experiments beside this run."""
+
+from typing import Any
+
+from amalgam.report.charts.sweeps import draw_sweep
+from amalgam.report.content import Content
+from amalgam.report.figures import build_figure
+from amalgam.report.phrases import MODEL_NAMES, format_interval, format_number, format_share
+from amalgam.report.tables.table import Cell, Table
+
+_TITLES = {
+    "ratio": "Synthetic share of the training rows",
+    "human_rows": "Human-coded rows",
+    "synthesis.temperature": "Temperature",
+}
+_MODELS = ("teacher", "student", "human_only")
+
+
+def build_sweeps(content: Content) -> dict[str, Any] | None:
+    """Draw a chart for each param of which the run has experiments."""
+    confidence = format_share(content.params["evaluation"]["confidence"])
+    figures = []
+    for number, (key, points) in enumerate(content.sweeps.items()):
+        rows = [point for point in points if point["model"] in _MODELS]
+        if len({row["x"] for row in rows}) < 2:
+            continue
+        title = _TITLES.get(key, key)
+        caption = f"AUC by {key}, with {confidence} intervals. All else is as in this run."
+        figures.append(
+            build_figure(f"sweep-{number}", f"AUC by {key}", caption, draw_sweep(rows, title), _tabulate(rows, key))
+        )
+    return {"figures": figures} if figures else None
+
+
+def _tabulate(points: list[dict[str, Any]], key: str) -> Table:
+    rows = [
+        (
+            Cell(f"{point['x']:g}"),
+            [Cell(MODEL_NAMES[point["model"]]), Cell(format_number(point["auc"]), format_interval(point, "auc"))],
+        )
+        for point in points
+    ]
+    return Table(f"AUC by {key}", key, ["Model", "AUC"], rows)
