@@ -31,7 +31,8 @@ def phrase_verdict(content: Content) -> Claim:
     """Say in one sentence whether the synthetic rows helped."""
     gain, ratio = content.comparisons["gain_over_human_only"], content.params["ratio"]
     outcome = weigh_difference(gain)
-    if ratio == 0 or "synthetic" not in content.data["mixed"]:
+    guard = content.training.get("guard")
+    if ratio == 0 or (guard and not guard["helps"]):
         why = "no synthetic rows were added" if ratio == 0 else "the guard left the synthetic rows out"
         teacher = content.models["teacher"]
         interval = format_interval(teacher, "auc")
@@ -89,13 +90,12 @@ def phrase_claims(content: Content) -> list[Claim]:
 
 def phrase_guard(guard: Numbers) -> Claim:
     """Say what the guard decided about the synthetic rows, and why."""
-    decision = "The guard let the synthetic rows in" if guard["used"] else "The guard left the synthetic rows out"
-    view = "found that they help" if guard["helps"] else "did not find that they help"
+    decision = "The guard let the synthetic rows in" if guard["helps"] else "The guard left the synthetic rows out"
     interval = format_interval(guard, "difference", signed=True)
     numbers = (
-        f"in {guard['folds']}-fold cross-validation on {guard['rows']} human rows it {view}: "
-        f"AUC {format_number(guard['with_synthetic_auc'])} with them against {format_number(guard['human_only_auc'])} "
-        f"without, a difference of {format_difference(guard['difference'])}{f' ({interval})' if interval else ''}. "
+        f"in {guard['folds']}-fold cross-validation on {guard['rows']} human rows the teacher "
+        f"had an AUC of {format_number(guard['with_synthetic_auc'])} with them and of "
+        f"{format_number(guard['human_only_auc'])} without, a difference of {format_difference(guard['difference'])}{f' ({interval})' if interval else ''}. "
         "No test row took part."
     )
     return Claim("better" if guard["helps"] else "unclear", f"{decision}:", numbers)
