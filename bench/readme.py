@@ -8,9 +8,11 @@ from amalgam.files import read_json, write_text
 README = Path("README.md")
 BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 MODELS = {
-    "teacher": "teacher: BERT on the mix",
+    "teacher": "teacher",
     "student": "student: distilled from it",
-    "human_only": "human-only teacher, same steps",
+    "student_int8": "student in 8-bit integers, as it ships",
+    "student_undistilled": "the same student without a teacher",
+    "human_only": "human-only teacher, same recipe and compute",
     "embedding_lr": "frozen embedding + logistic regression",
     "tfidf_lr": "TF-IDF + logistic regression",
     "llm_grader": "the LLM as few-shot grader",
@@ -19,17 +21,27 @@ MODELS = {
 
 def format_results(metrics: Path) -> str:
     """Return the block between the marks: the table of the default run, and what it says."""
-    models, gains, data, speed = (
-        read_json(metrics / f"{name}.json") for name in ("models", "comparisons", "data", "speed")
+    models, gains, data, speed, training, ceiling = (
+        read_json(metrics / f"{name}.json")
+        for name in ("models", "comparisons", "data", "speed", "training", "ceiling")
     )
     rows = data["rows"]
-    gain = gains["gain_over_human_only"]
+    gain, guard = gains["gain_over_human_only"], training.get("guard", {})
     verdict = (
         "better than the human-only teacher"
         if gain["auc_low"] > 0
         else "worse than the human-only teacher"
         if gain["auc_high"] < 0
         else "not clearly better or worse than the human-only teacher: the interval of the difference includes 0"
+    )
+    decision = (
+        f"The guard let the synthetic rows in: in cross-validation on the {guard['rows']} human rows they brought "
+        f"{cell(guard, 'difference', '+')} of AUC. The teacher is {verdict}."
+        if guard.get("helps")
+        else f"The guard left the synthetic rows out: in cross-validation on the {guard['rows']} human rows they brought "
+        f"{cell(guard, 'difference', '+')} of AUC. So the teacher is the human-only one."
+        if guard
+        else f"The teacher is {verdict}."
     )
     lines = [
         f"The default run: {rows['train']} human-coded train rows, {rows['validation']} validation rows, mixed 20:80 "
@@ -51,11 +63,16 @@ def format_results(metrics: Path) -> str:
         f"| teacher \N{MINUS SIGN} best baseline ({gains['gain_over_best_baseline']['baseline']}) "
         f"| {cell(gains['gain_over_best_baseline'], 'auc', '+')} |",
         f"| student \N{MINUS SIGN} teacher | {cell(gains['student_minus_teacher'], 'auc', '+')} |",
+        f"| student \N{MINUS SIGN} the same without a teacher "
+        f"| {cell(gains['student_minus_undistilled'], 'auc', '+')} |",
+        f"| student in 8-bit integers \N{MINUS SIGN} student | {cell(gains['int8_minus_student'], 'auc', '+')} |",
         "",
-        f"So the mix is {verdict}. A run from nothing writes other rows; its numbers differ within intervals.",
+        f"{decision} A run from nothing writes other rows; its numbers differ within intervals.",
         "",
-        f"The student has {speed['size_ratio']:.0%} of the teacher's bytes and scored {speed['speedup']:.1f} times as "
-        f"many rows a second. Two coders of the same reviews agree with a kappa of {data['rater_kappa']:.3f}.",
+        f"The student that ships has {speed['student_int8_megabytes']:.0f} MB, the teacher "
+        f"{speed['teacher_megabytes']:.0f} MB, and it scored "
+        f"{speed['student_int8_rows_per_second'] / speed['teacher_rows_per_second']:.0f} times as many rows a second. "
+        f"Two coders of the same reviews agree with a kappa of {cell(ceiling['human_ceiling'], 'kappa')}.",
     ]
     return (
         "\n".join(lines).replace("+-", "-").replace("-0.", "\N{MINUS SIGN}0.").replace(" %", "\N{NO-BREAK SPACE}%")

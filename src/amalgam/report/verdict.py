@@ -92,11 +92,11 @@ def phrase_guard(guard: Numbers) -> Claim:
     """Say what the guard decided about the synthetic rows, and why."""
     decision = "The guard let the synthetic rows in" if guard["helps"] else "The guard left the synthetic rows out"
     interval = format_interval(guard, "difference", signed=True)
+    with_them, without = (format_number(guard[f"{name}_auc"]) for name in ("with_synthetic", "human_only"))
+    difference = format_difference(guard["difference"]) + (f" ({interval})" if interval else "")
     numbers = (
-        f"in {guard['folds']}-fold cross-validation on {guard['rows']} human rows the teacher "
-        f"had an AUC of {format_number(guard['with_synthetic_auc'])} with them and of "
-        f"{format_number(guard['human_only_auc'])} without, a difference of {format_difference(guard['difference'])}{f' ({interval})' if interval else ''}. "
-        "No test row took part."
+        f"in {guard['folds']}-fold cross-validation on {guard['rows']} human rows the teacher had an AUC of "
+        f"{with_them} with them and of {without} without, a difference of {difference}. No test row took part."
     )
     return Claim("better" if guard["helps"] else "unclear", f"{decision}:", numbers)
 
