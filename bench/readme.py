@@ -34,15 +34,14 @@ def format_results(metrics: Path) -> str:
         if gain["auc_high"] < 0
         else "not clearly better or worse than the human-only teacher: the interval of the difference includes 0"
     )
-    decision = (
-        f"The guard let the synthetic rows in: in cross-validation on the {guard['rows']} human rows they brought "
-        f"{cell(guard, 'difference', '+')} of AUC. The teacher is {verdict}."
-        if guard.get("helps")
-        else f"The guard left the synthetic rows out: in cross-validation on the {guard['rows']} human rows they brought "
-        f"{cell(guard, 'difference', '+')} of AUC. So the teacher is the human-only one."
-        if guard
-        else f"The teacher is {verdict}."
-    )
+    decision = f"The teacher is {verdict}."
+    if guard:
+        found = f"in cross-validation on the {guard['rows']} human rows they brought {cell(guard, 'difference', '+')} of AUC"
+        decision = (
+            f"The guard let the synthetic rows in: {found}. {decision}"
+            if guard["helps"]
+            else f"The guard left the synthetic rows out: {found}. So the teacher is the human-only one."
+        )
     lines = [
         f"The default run: {rows['train']} human-coded train rows, {rows['validation']} validation rows, mixed 20:80 "
         f"with rows that a 135 M LLM wrote on the same machine; {rows['test']} human-coded test rows, three seeds. "
