@@ -36,7 +36,8 @@ def format_results(metrics: Path) -> str:
     )
     decision = f"The teacher is {verdict}."
     if guard:
-        found = f"in cross-validation on the {guard['rows']} human rows they brought {cell(guard, 'difference', '+')} of AUC"
+        brought = f"they brought {cell(guard, 'difference', '+')} of AUC"
+        found = f"in cross-validation on the {guard['rows']} human rows {brought}"
         decision = (
             f"The guard let the synthetic rows in: {found}. {decision}"
             if guard["helps"]
