@@ -78,7 +78,7 @@ def test_a_request_holds_what_decides_its_answer_and_no_more() -> None:
     assert (first.id, first.model, first.sample, first.group) == ("complaint-00001", "m", 1, "complaint/0")
     assert first.body == {"messages": prompt["messages"], **sampling, "seed": 1}
     assert (third.id, third.sample) == ("complaint-00001r2", 20_000_001)
-    assert third.body == first.body | {"seed": 20_000_001}
+    assert third.body == first.body | {"seed": 20_000_001, "max_tokens": 100}
 
 
 def test_json_is_asked_for_by_schema() -> None:

@@ -69,14 +69,17 @@ class Tally:
 
 
 def build_requests(pairs: Iterable[tuple[Prompt, int]], model: str, params: Synthesis) -> Iterator[Request]:
-    """Turn prompts, each with the number of its attempt, into requests; the sample number is also the seed."""
+    """Turn prompts, each with the number of its attempt, into requests; the sample number is also the seed.
+
+    Each attempt has half of `max_tokens` more: some prompts bring a long answer time after time.
+    """
     for prompt, attempt in pairs:
         sample = prompt["sample"] + attempt * _STRIDE
         body = {
             "messages": prompt["messages"],
             "temperature": params.temperature,
             "top_p": params.top_p,
-            "max_tokens": params.max_tokens,
+            "max_tokens": params.max_tokens + attempt * params.max_tokens // 2,
             "seed": sample,
         }
         if prompt["format"] == "json":
