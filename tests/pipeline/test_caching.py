@@ -33,7 +33,7 @@ def test_a_ratio_runs_what_follows_the_mix_and_is_restored_later(project: Projec
     assert (run.code, sorted(run.ran), run.restored) == (0, sorted(AFTER_RATIO), []), run.output
     assert "ratio: 0.2              # synthetic share" in (project.folder / "params.yaml").read_text()
     differences = project.run("dvc", "metrics", "diff", "--md").output
-    assert "| metrics/models.json | teacher.auc |" in " ".join(differences.split()), differences
+    assert "| metrics/models.json | student.auc |" in " ".join(differences.split()), differences
     project.set_params(ratio=0.8)
     run = project.repro()
     assert (run.ran, sorted(run.restored)) == ([], sorted(AFTER_RATIO))

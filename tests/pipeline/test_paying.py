@@ -44,6 +44,7 @@ def test_a_stage_that_is_killed_again_and_again_pays_each_answer_once(project: P
     draw = random.Random(3)
     for _ in range(KILLS):
         kill_stage(project, server, draw.uniform(0.0, 0.6))
+    time.sleep(2 * server.delay)  # until the server is done with what was on its way at the last kill
     known = count_answers(project) - before
     assert KILLS < known < 2 * (MORE - ROWS)
     # Only what was on its way may have been lost: at most four requests a kill.
