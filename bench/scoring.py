@@ -80,11 +80,11 @@ def measure_auc(probabilities: np.ndarray, test: pd.DataFrame, labels: list[str]
     return float(np.mean([roc_auc_score(actual == label, probabilities[:, n]) for n, label in enumerate(labels)]))
 
 
-def main(rounds: int) -> None:
+def main(rows: int, rounds: int) -> None:
     """Measure, then print the table."""
     params = load_params(Path("params.yaml"))
     labels = load_task(Path("data/tasks") / params.task).label_names
-    test = read_rows(Path("data/prepared/test.csv"))
+    test = read_rows(Path("data/prepared/test.csv")).head(rows)
     ways = list_ways(Path("models/teacher") / f"seed-{params.seeds[0]}", labels)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     areas = {}
@@ -106,6 +106,7 @@ def main(rounds: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    main(args.rounds)
+    main(args.rows, args.rounds)
