@@ -11,7 +11,7 @@ from runtime import run_stage
 
 from amalgam.evaluation.predictions import read_predictions, stack_predictions
 from amalgam.files import hash_file, read_json, write_text
-from amalgam.params import Params, list_tracked_keys
+from amalgam.params import Params, dump_tracked
 from amalgam.report.browser import Browser, pick_rows
 from amalgam.report.content import Content
 from amalgam.report.mistakes import browse_mistakes, list_mistakes
@@ -45,7 +45,7 @@ def main(params: Params, root: Path) -> None:
         licence=task.licence,
         citation=task.citation,
         labels={label.name: label.definition for label in task.labels},
-        params=select_tracked(params),
+        params=dump_tracked(params),
         plots={name: read_plot(name) for name in ("roc", "calibration", "confusion", "training")},
         synthetic_rows=browse_responses(metrics["synthetic"]["synthesis"]["responses"], params.synthesis.temperature),
         mistakes=browse_errors(task.label_names),
@@ -55,7 +55,7 @@ def main(params: Params, root: Path) -> None:
         },
         inputs={str(path): hash_file(path) for path in list_inputs(folder)},
         versions={"python": python_version(), **{name: version(name) for name in PACKAGES}},
-        sweeps=collect_sweeps(iterate_experiments(), select_tracked(params), metrics["models"]),
+        sweeps=collect_sweeps(iterate_experiments(), dump_tracked(params), metrics["models"]),
         **metrics,
     )
     write_text(Path("report.html"), build_page(content))
@@ -86,17 +86,6 @@ def list_inputs(task: Path) -> list[Path]:
     """List the files of which the hash says what the models learned from and were measured on."""
     sets = sorted(PREPARED.glob("*.csv"))
     return [task / "task.yaml", *sets, CURATED / "synthetic.csv", Path("data/mixed.csv"), PREDICTIONS]
-
-
-def select_tracked(params: Params) -> dict[str, Any]:
-    """Leave out what changes only how fast results come: this stage does not run again for it."""
-    tracked = set(list_tracked_keys())
-    return {
-        name: {key: part for key, part in value.items() if f"{name}.{key}" in tracked}
-        if isinstance(value, dict)
-        else value
-        for name, value in params.model_dump().items()
-    }
 
 
 def read_plot(name: str) -> list[dict[str, Any]]:
