@@ -5,9 +5,10 @@ from pathlib import Path
 from runtime import run_stage
 
 from amalgam.files import write_jsonl
+from amalgam.llm.answering import notify
 from amalgam.params import Params
 from amalgam.rows import read_rows
-from amalgam.synthesis.prompts import build_prompts
+from amalgam.synthesis.prompts import build_prompts, list_shortages
 from amalgam.synthesis.templates import load_template
 from amalgam.tasks.schema import load_task
 
@@ -18,6 +19,8 @@ def main(params: Params, root: Path) -> None:
     task = load_task(folder)
     template = load_template(params.prompts.template, [folder / "templates", Path("data/templates")])
     train = read_rows(Path("data/prepared/train.csv"))
+    for shortage in list_shortages(task, train, params.prompts):
+        notify(shortage)
     prompts = build_prompts(task, train, template, params.prompts, params.synthesis.rows)
     write_jsonl(Path("data/prompts.jsonl"), prompts)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amalgam.errors import DataError, ParamsError
-from amalgam.synthesis.prompts import build_prompts
+from amalgam.errors import ParamsError
+from amalgam.synthesis.prompts import build_prompts, list_shortages
 from amalgam.synthesis.templates import load_template
 from amalgam.tasks.schema import Task
 from tests.unit.prompting import PARAMS, TEMPLATES, build, change, make_train, vary
@@ -125,21 +125,39 @@ def test_another_seed_draws_other_sets(task: Task) -> None:
     assert [prompt["shots"] for prompt in one] != [prompt["shots"] for prompt in other]
 
 
-def test_shots_answer_the_question_of_the_request(task: Task) -> None:
+def test_labels_are_asked_the_same_questions_and_shown_answers_to_them(task: Task) -> None:
     train = make_train(task, 9, ("Why?", "How?", "Where?"))
     questions = train.set_index("id")["question"]
     prompts = build(task, train, change(shot_pool=9), 60)
-    assert {prompt["question"] for prompt in prompts} == {"Why?", "How?", "Where?"}
+    asked = {label: [line["question"] for line in prompts if line["label"] == label] for label in task.label_names}
+    assert len({tuple(sequence) for sequence in asked.values()}) == 1
+    assert set(asked["good"]) == {"Why?", "How?", "Where?"}
     for prompt in prompts:
         assert f"Question: {prompt['question']}\n" in prompt["messages"][0]["content"]
         assert len(prompt["shots"]) == 3
         assert {questions[shot] for shot in prompt["shots"]} == {prompt["question"]}
 
 
-def test_a_question_with_few_rows_has_fewer_shots(task: Task) -> None:
+def test_where_a_question_has_few_answers_those_of_others_come_first_with_their_question(task: Task) -> None:
     train = make_train(task, 4, ("Why?", "Why?", "Why?", "How?"))
-    counts = {(prompt["question"], len(prompt["shots"])) for prompt in build(task, train, rows=40)}
-    assert counts == {("Why?", 3), ("How?", 1)}
+    questions = train.set_index("id")["question"]
+    prompts = [prompt for prompt in build(task, train, rows=40) if prompt["question"] == "How?"]
+    assert prompts
+    for prompt in prompts:
+        assert [questions[shot] for shot in prompt["shots"][:2]] == ["Why?", "Why?"]
+        said = [turn["content"].count("Question:") for turn in prompt["messages"] if turn["role"] == "user"]
+        assert said == [1, 0, 1, 0]
+        assert questions[prompt["shots"][2]] == "How?"
+        assert "Question: Why?" in prompt["messages"][0]["content"]
+
+
+def test_a_label_whose_rows_answer_other_questions_is_asked_all_the_same(task: Task) -> None:
+    train = make_train(task, 4)
+    train["question"] = train["label"].map(lambda label: f"about {label}?")
+    prompts = build(task, train, rows=60)
+    assert {(prompt["label"], prompt["question"]) for prompt in prompts} == {
+        (label, f"about {other}?") for label in task.label_names for other in task.label_names
+    }
 
 
 def test_no_shots_make_a_short_conversation(task: Task) -> None:
@@ -149,17 +167,20 @@ def test_no_shots_make_a_short_conversation(task: Task) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "values", "key"),
-    [
-        (2, {}, "shots: 3"),
-        (8, {"shot_pool": 2}, "shots: 3"),
-        (8, {"shot_pool": 2, "shots": 0, "other_shots": 3}, "other_shots: 3"),
-    ],
+    ("count", "values"), [(2, {}), (8, {"shot_pool": 2}), (8, {"shot_pool": 2, "shots": 0, "other_shots": 3})]
 )
-def test_too_few_rows_give_one_sentence(task: Task, count: int, values: dict[str, int], key: str) -> None:
-    words = f"label 'bad' has 2 train rows to draw `prompts.{key}` examples from: lower `prompts.{key[:-3]}`, or raise"
-    with pytest.raises(DataError, match=words):
-        build(task, make_train(task, count), change(**values))
+def test_a_label_with_few_rows_has_fewer_shots_and_one_sentence_says_so(
+    task: Task, count: int, values: dict[str, int]
+) -> None:
+    train, params = make_train(task, count), change(**values)
+    sentences = list_shortages(task, train, params)
+    assert sentences[0] == (
+        "label 'bad' has 2 train rows to draw examples from, so that requests show 2 of them and not 3: "
+        "raise `human_rows` or `prompts.shot_pool` for more"
+    )
+    assert len(sentences) == len(task.labels)
+    assert {len(prompt["shots"]) for prompt in build(task, train, params)} == {2 if params.shots else 4}
+    assert list_shortages(task, make_train(task, 3), PARAMS) == []
 
 
 def test_a_format_for_one_response_is_refused_for_several(task: Task) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from amalgam.errors import DataError, ParamsError
+from amalgam.errors import ParamsError
 from amalgam.params import Prompts
 from amalgam.synthesis.attributes import draw_attributes, phrase_attribute
 from amalgam.synthesis.responses import build_answer, phrase_form
@@ -24,7 +24,9 @@ def build_prompts(
     Everything that varies is drawn from the seed, the label, and the number of the request or of its set of shots,
     never from what was drawn before, so that a request stays the same whatever is asked for beside it. Few-shot
     examples come from the first `shot_pool` train rows of a label, so that more human rows leave the requests as they
-    are. Requests of one set are a group: they begin alike, up to the attributes where the task has some.
+    are. Requests of one set are a group: they begin alike, up to the attributes where the task has some, and ask the
+    same question, which is also that of the set of this number of every other label: a question must not tell the
+    label. Where a label has too few examples of a question, those of others fill up, each said with its own question.
 
     Args:
         task: the rubric.
@@ -38,7 +40,7 @@ def build_prompts(
         taken, so that a million need no memory.
 
     Raises:
-        DataError: a label has fewer train rows than examples are wanted, or the template fails.
+        DataError: the template fails.
         ParamsError: several responses are wanted in a format that holds one.
     """
     if params.format == "text" and params.responses > 1:
@@ -77,14 +79,20 @@ def _iterate_prompts(
             }
 
 
+def list_shortages(task: Task, train: pd.DataFrame, params: Prompts) -> list[str]:
+    """Say in one sentence each which labels have fewer train rows than a request is to show examples."""
+    wanted = max(params.shots, params.other_shots)
+    counts = {label.name: len(_select_pool(train, label.name, params)) for label in task.labels}
+    return [
+        f"label {name!r} has {count} train rows to draw examples from, so that requests show {count} of them and not "
+        f"{wanted}: raise `human_rows` or `prompts.shot_pool` for more"
+        for name, count in counts.items()
+        if count < wanted
+    ]
+
+
 def _select_pool(train: pd.DataFrame, label: str, params: Prompts) -> list[dict[str, str]]:
     pool = train[train["label"] == label].head(params.shot_pool)
-    key, wanted = max(("shots", params.shots), ("other_shots", params.other_shots), key=lambda item: item[1])
-    if len(pool) < wanted:
-        raise DataError(
-            f"label {label!r} has {len(pool)} train rows to draw `prompts.{key}: {wanted}` examples from: "
-            f"lower `prompts.{key}`, or raise `human_rows` or `prompts.shot_pool`"
-        )
     return pool[["id", "text", "question"]].to_dict("records")  # type: ignore[return-value]
 
 
@@ -92,20 +100,20 @@ def _draw_set(task: Task, label: Label, pools: Pools, params: Prompts, number: i
     seed = f"{params.seed}/{label.name}/{number}"
     draw = random.Random(seed)
     scenario = draw.choice(task.scenarios)
-    persona = draw.choice(label.personas)
-    questions = sorted({row["question"] for row in pools[label.name]})
-    question = draw.choice(questions) if questions else ""
-    shots = _draw_shots(draw, pools[label.name], question, max(params.shots - 1, 0))
+    questions = sorted({row["question"] for pool in pools.values() for row in pool}) or [""]
+    question = random.Random(f"{params.seed}/question/{number}").choice(questions)
+    shots = _draw_shots(draw, pools[label.name], question, max(params.shots - 1, 0), params, spared=1)
     # Each other label has its own seed, so that the examples of one do not depend on which others there are.
     other_shots = [
         {**shot, "label": _phrase_name(other.name)}
         for other in task.labels
         if other != label
-        for shot in _draw_shots(random.Random(f"{seed}/{other.name}"), pools[other.name], question, params.other_shots)
+        for shot in _draw_answers(
+            random.Random(f"{seed}/{other.name}"), pools[other.name], question, params.other_shots
+        )
     ]
     return {
         "scenario": scenario,
-        "persona": persona,
         "question": question,
         "shots": shots,
         "other_shots": other_shots,
@@ -118,12 +126,22 @@ def _draw_own(label: Label, pools: Pools, drawn: dict[str, Any], params: Prompts
     persona = random.Random(f"{seed}/persona/{slot}").choice(label.personas)
     draw = random.Random(f"{seed}/shot/{slot // params.samples_per_last_shot}")
     left = [row for row in pools[label.name] if row not in drawn["shots"]]
-    last = _draw_shots(draw, left, drawn["question"], min(params.shots, 1))
+    last = _draw_shots(draw, left, drawn["question"], min(params.shots, 1), params)
     return {"persona": persona, "shots": [*drawn["shots"], *last]}
 
 
-def _draw_shots(draw: random.Random, pool: list[dict[str, str]], question: str, count: int) -> list[dict[str, str]]:
-    # An example that answers another question would teach the wrong content.
+def _draw_shots(
+    draw: random.Random, pool: list[dict[str, str]], question: str, count: int, params: Prompts, spared: int = 0
+) -> list[dict[str, str]]:
+    """Draw examples, those of the question last, where they are closest to what is wanted; spare some of these."""
+    others = [row for row in pool if row["question"] != question]
+    answers = _draw_answers(draw, pool, question, min(count, max(len(pool) - len(others) - spared, 0)))
+    # A list of responses is one answer to one question.
+    missing = count - len(answers) if params.responses == 1 else 0
+    return [*draw.sample(others, min(missing, len(others))), *answers]
+
+
+def _draw_answers(draw: random.Random, pool: list[dict[str, str]], question: str, count: int) -> list[dict[str, str]]:
     candidates = [row for row in pool if row["question"] == question]
     return draw.sample(candidates, min(count, len(candidates)))
 
