@@ -53,12 +53,22 @@ Send = Callable[[Endpoint, Groups, Path], Answers]
 
 @dataclass(frozen=True)
 class Way:
-    """A way to get the rows: samples that share a set of shots, slots of the server, and who sends."""
+    """A way to get the rows: samples that share a set of shots and the last one, slots of the server, who sends."""
 
-    name: str
     samples: int
+    last: int
     slots: int
     send: Send
+
+    @property
+    def name(self) -> str:
+        """Name the way as the tables do."""
+        if self.samples == 1:
+            return "own shots"
+        shared = f"all shared by {self.samples}"
+        if self.last < self.samples:
+            shared = f"shared by {self.samples}, the last by {self.last}"
+        return shared if self.send is send_ours else f"{shared}, bare client"
 
 
 @dataclass(frozen=True)
@@ -77,20 +87,20 @@ class Outcome:
         return sum(map(len, self.rows))
 
 
-def list_ways(slots: int) -> list[Way]:
-    """List the ways; `slots` is what the embedded server chooses on this machine."""
-    ours, bare = send_ours, send_bare
+def list_ways(slots: int, last: int) -> list[Way]:
+    """List the ways; `slots` and `last` are the default on this machine."""
     return [
-        Way("own shots", 1, 16, ours),
-        Way("own shots", 1, slots, ours),
-        # In this order a machine that gets slower or faster meanwhile favours neither.
-        Way("shared by 16", 16, slots, ours),
-        Way("shared by 16, bare client", 16, slots, bare),
-        Way("shared by 16, bare client", 16, slots, bare),
-        Way("shared by 16", 16, slots, ours),
-        Way("shared by 16", 16, 2 * slots, ours),
-        Way("shared by 8", 8, slots, ours),
-        Way("shared by 32", 32, slots, ours),
+        Way(1, 1, 16, send_ours),
+        Way(1, 1, slots, send_ours),
+        # In this order a machine that gets slower or faster meanwhile favours neither client.
+        Way(16, last, slots, send_ours),
+        Way(16, last, slots, send_bare),
+        Way(16, last, slots, send_bare),
+        Way(16, last, slots, send_ours),
+        Way(16, last, 2 * slots, send_ours),
+        Way(16, 4, slots, send_ours),
+        Way(16, 8, slots, send_ours),
+        Way(16, 16, slots, send_ours),
     ]
 
 
@@ -113,7 +123,7 @@ def measure_way(way: Way, params: Params, rows: int, seeds: list[int]) -> Outcom
     seconds, tokens, asked = 0.0, 0, 0
     tables = []
     for seed in seeds:
-        prompts = make_prompts(params, way.samples, rows, seed)
+        prompts = make_prompts(params, way, rows, seed)
         requests = list(build_requests(((prompt, 0) for prompt in prompts), model, params.synthesis))
         groups = list(cut_groups(requests))
         taken, answers, counted = _time_sending(way, groups, params.llm.threads)
@@ -129,12 +139,11 @@ def measure_way(way: Way, params: Params, rows: int, seeds: list[int]) -> Outcom
     return Outcome(way, seconds, tokens, asked, tables)
 
 
-def make_prompts(params: Params, samples: int, rows: int, seed: int) -> list[dict[str, Any]]:
-    """Build the default task's prompts, of which `samples` share all shots but the last."""
+def make_prompts(params: Params, way: Way, rows: int, seed: int) -> list[dict[str, Any]]:
+    """Build the default task's prompts, which share their shots as the way has it."""
     folder = Path("data/tasks") / params.task
     template = load_template(params.prompts.template, [folder / "templates", Path("data/templates")])
-    last = min(samples, params.prompts.samples_per_last_shot)
-    changes = {"samples_per_shots": samples, "samples_per_last_shot": last, "seed": seed}
+    changes = {"samples_per_shots": way.samples, "samples_per_last_shot": way.last, "seed": seed}
     settings = params.prompts.model_copy(update=changes)
     return list(build_prompts(load_task(folder), read_rows(PREPARED / "train.csv"), template, settings, rows))
 
@@ -152,11 +161,11 @@ def format_speed(outcomes: list[Outcome]) -> Iterator[str]:
         )
 
 
-def format_client(outcomes: list[Outcome]) -> str:
+def format_client(outcomes: list[Outcome], last: int) -> str:
     """Say how the pipeline's client does beside the bare one, over all runs of both."""
     totals: dict[Send, list[float]] = {}
     for outcome in outcomes:
-        if outcome.way.slots == choose_slots() and outcome.way.samples == 16:
+        if (outcome.way.slots, outcome.way.last) == (choose_slots(), last):
             total = totals.setdefault(outcome.way.send, [0.0, 0.0])
             total[0] += outcome.tokens
             total[1] += outcome.seconds
@@ -243,7 +252,8 @@ def _write_notice(text: str) -> None:
 def main(rows: int, only: list[int], seeds: int) -> None:
     """Measure the ways, then print the tables."""
     params = load_params(Path("params.yaml"))
-    ways = list_ways(choose_slots())
+    last = params.prompts.samples_per_last_shot
+    ways = list_ways(choose_slots(), last)
     outcomes = []
     for number, way in enumerate(ways):
         if not only or number in only:
@@ -254,7 +264,7 @@ def main(rows: int, only: list[int], seeds: int) -> None:
             _write_notice(f"   {outcomes[-1].seconds:.1f} s")
     print("\n".join(format_speed(outcomes)))
     if {send_ours, send_bare} <= {outcome.way.send for outcome in outcomes}:
-        print(f"\n{format_client(outcomes)}")
+        print(f"\n{format_client(outcomes, last)}")
     print()
     print("\n".join(format_quality(outcomes, params)))
 

@@ -7,8 +7,9 @@ from functools import cache, partial
 from pathlib import Path
 
 from amalgam.errors import AmalgamError
-from amalgam.llm.answering import Answering, notify
+from amalgam.llm.answering import Answering
 from amalgam.params import Llm, Params, load_params
+from amalgam.progress import notify
 from amalgam.seeding import iterate_seeds
 
 # A thread that waits spins for some microseconds, then sleeps. Without a bound it spins on, and beside any other busy

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+"""What the person at the terminal is told: sentences, and the progress of long work."""
 
 import sys
 import time
@@ -8,11 +8,16 @@ from contextlib import contextmanager
 _LOG_EVERY = 15.0  # seconds between two lines in a log
 
 
+def notify(sentence: str) -> None:
+    """Say something to the person at the terminal."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def show_progress(title: str, *, total: int, done_before: int = 0) -> Iterator[Callable[[object], None]]:
     """Yield a function to call once for each finished item; what it is called with does not matter.
 
-    `done_before` items, which cost nothing now, are only mentioned.
+    `done_before` items, which cost nothing now, are only mentioned. Progress is a bar on a terminal, a plain line now and then in a log.
     """
     known = f" ({done_before} known already)" if done_before else ""
     if total and sys.stderr.isatty():

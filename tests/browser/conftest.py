@@ -20,7 +20,7 @@ class Visit:
     requests: list[str] = field(default_factory=list)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")  # no longer than its tests: while it is open, asyncio cannot run anything else
 def chromium() -> Iterator[Browser]:
     """Headless Chromium of this machine; without one the tests are skipped, and the summary says so."""
     program = next(filter(None, map(shutil.which, NAMES)), None)

@@ -1,6 +1,5 @@
 """Getting answers: from the journal where they are there, from shared outputs, and from the model where not."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from amalgam.llm.request import Answer, Request
 from amalgam.llm.sending import send_requests
 from amalgam.llm.survey import Survey, iterate_missing, survey_requests
 from amalgam.params import Llm
-from amalgam.progress import show_progress
+from amalgam.progress import notify, show_progress
 
 _CHUNK = 500  # answers read at once
 _WINDOW = 4000  # requests among which those of one group are looked for
@@ -123,11 +122,6 @@ def seed_journal(journal: Journal, read_seeds: ReadSeeds) -> int:
     if new:
         notify(f"{new} answers were taken over from what DVC shares")
     return new
-
-
-def notify(sentence: str) -> None:
-    """Say something to the person at the terminal."""
-    print(sentence, file=sys.stderr, flush=True)
 
 
 def cut_groups(requests: Iterable[Request]) -> Iterator[list[Request]]:

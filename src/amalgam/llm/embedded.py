@@ -1,11 +1,11 @@
 """A llama.cpp server inside this process, for models that run on the user's own machine."""
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from amalgam.cores import count_cores
 from amalgam.errors import ModelError
 from amalgam.llm.endpoint import Endpoint
 
@@ -19,7 +19,7 @@ def choose_slots() -> int:
     Two, since a batch of two tokens takes a core little longer than one: the weights are read once for both. On two
     cores 4 slots were faster than 1, 2, 8 and 32.
     """
-    return min(2 * _count_cores(), _MOST_SLOTS)
+    return min(2 * count_cores(), _MOST_SLOTS)
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def serve_model(
     settings.kv_unified = False
     # A slot keeps its last prompt, which is all the reuse there is here; copies of others' would fill the memory.
     settings.cache_ram_mib = 0
-    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads or _count_cores()
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads or count_cores()
     settings.verbosity = -1
     try:
         server = xllamacpp.Server(settings)
@@ -73,8 +73,3 @@ def serve_model(
     finally:
         # The server has no stop method: it ends with its last reference.
         del server
-
-
-def _count_cores() -> int:
-    # Only Linux says which cores a process may use.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
