@@ -17,8 +17,8 @@ def notify(sentence: str) -> None:
 def show_progress(title: str, *, total: int, done_before: int = 0) -> Iterator[Callable[[object], None]]:
     """Yield a function to call once for each finished item; what it is called with does not matter.
 
-    `done_before` items, which cost nothing now, are only mentioned. Progress is a bar on a terminal, a plain line now and
-    then in a log.
+    `done_before` items, which cost nothing now, are only mentioned. Progress is a bar on a terminal, else a
+    plain line now and then.
     """
     known = f" ({done_before} known already)" if done_before else ""
     if total and sys.stderr.isatty():
