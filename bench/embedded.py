@@ -3,8 +3,8 @@
 Run `python -m bench.embedded` in the project's folder after `dvc repro prepare`, with nothing else on the cores. It
 writes the same number of rows in several ways, from an empty journal each, and prints Markdown tables: requests with
 shots of their own; requests that share them, one after the other in the slot that holds them; and a bare client on the
-same server. `--rows 4` is a quick try; `--only 0 2 --seeds 3` writes the rows of two
-ways three times, from other prompts each, so that the intervals of the AUC also cover what else the LLM might write.
+same server. `--rows 4` is a quick try; `--only 0 2 7 --seeds 3` writes the rows of three ways three times, from other
+prompts each, so that the intervals of the AUC also cover what else the LLM might write.
 """
 
 import argparse

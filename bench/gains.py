@@ -38,7 +38,7 @@ from amalgam.training.checkpoint import note_members
 from amalgam.training.guard import weigh_evidence
 from amalgam.training.scoring import Scorer
 from amalgam.training.student import Distiller, Views
-from amalgam.training.teacher import TeacherTrainer, train_and_score
+from amalgam.training.teacher import TeacherTrainer, run_trials
 from amalgam.training.transfer import build_transfer, choose_views, score_views
 from bench.pools import CACHE, SIZES, TASKS
 from bench.variants import ENCODER, Setting, ignore, measure_way
@@ -76,7 +76,7 @@ class Bench:
                 human[["id", "text", "question", "label"]],
                 self._mixed[self._mixed["origin"] == "synthetic"],
                 labels,
-                partial(train_and_score, ENCODER, labels, teacher, ignore),
+                partial(run_trials, ENCODER, labels, teacher, ignore),
                 folds=teacher.guard_folds,
                 blend=teacher.blend,
                 seed=self._seeds[0],
@@ -124,9 +124,9 @@ class Bench:
         human = self._train.assign(origin="human", shots="")
         found: dict[str, np.ndarray] = {}
         for name, rows in (("human_only", human), ("mixed", self._mixed)):
-            trainer = TeacherTrainer(ENCODER, rows, self._validation, labels, teacher, ignore)
+            trainer = TeacherTrainer(ENCODER, rows, self._validation, labels, teacher)
             for seed in self._seeds:
-                trainer.train(seed, folder / f"{seed}" / name)
+                trainer.train(seed, folder / f"{seed}" / name, ignore)
         for seed in self._seeds:
             found[f"teacher, Amalgam's recipe/{seed}"] = Scorer(folder / f"{seed}/human_only").score(self.test)
             if not helps:

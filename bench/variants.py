@@ -102,9 +102,9 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
         mixed = setting.mix(params.ratio)
         learned = mixed if way.synthetic else mixed[mixed["origin"] == "human"].reset_index(drop=True)
         teacher = params.teacher.model_copy(update=PLAIN | way.changes)
-        trainer = TeacherTrainer(ENCODER, learned, setting.read("validation"), setting.labels, teacher, ignore)
+        trainer = TeacherTrainer(ENCODER, learned, setting.read("validation"), setting.labels, teacher)
         for seed in missing:
-            found[f"{seed}"] = soften(trainer.train_and_score(seed, test))
+            found[f"{seed}"] = soften(trainer.train_and_score(seed, test, ignore))
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(found, path)
     return np.stack([found[f"{seed}"] for seed in seeds])

@@ -1,14 +1,17 @@
 """Distil a student of every seed, and train its control on the labels alone."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from runtime import run_stage
 
 from amalgam.files import write_json
-from amalgam.params import Params
+from amalgam.params import Distillation, Params
 from amalgam.progress import show_progress
 from amalgam.rows import read_rows
 from amalgam.training.loop import Outcome
+from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
 from amalgam.training.student import Distiller, Views
 from amalgam.training.transfer import choose_views, read_views
@@ -25,28 +28,36 @@ def main(params: Params, root: Path) -> None:
         "validation": read_rows(Path("data/prepared/validation.csv")),
     }
     logits = read_views(TRANSFER / "views.safetensors")
-    ensemble = params.teacher.ensemble
-    distilled: dict[str, Outcome] = {}
-    alone: dict[str, Outcome] = {}
-    with show_progress("distill", total=2 * len(params.seeds) * params.distillation.steps) as advance:
-        for number, seed in enumerate(params.seeds):
-            views = {name: Views(rows[name], choose_views(logits[name], number, ensemble=ensemble)) for name in rows}
-            distiller = Distiller(
-                Path("models/teacher") / f"seed-{seed}",
-                BASE / "encoder",
-                BASE / "student",
-                views["transfer"],
-                views["validation"],
-                params.distillation,
-                advance,
-            )
-            distilled[str(seed)] = distiller.distil(seed, TARGET / f"seed-{seed}")
-            alone[str(seed)] = distiller.train_alone(seed, TARGET / "undistilled" / f"seed-{seed}")
+    jobs = []
+    for number, seed in enumerate(params.seeds):
+        chosen = {name: choose_views(logits[name], number, ensemble=params.teacher.ensemble) for name in rows}
+        views = {name: Views(rows[name], chosen[name]) for name in rows}
+        jobs += [partial(train_student, seed, alone, views, params.distillation) for alone in (False, True)]
+    with show_progress("distill", total=len(jobs) * params.distillation.steps) as advance:
+        outcomes = [outcome.to_dict() for outcome in run_trainings(jobs, BASE / "encoder", advance)]
     if is_main_process():
-        runs = {"seeds": distilled, "undistilled": alone}
-        summary = {kind: {seed: run.to_dict() for seed, run in found.items()} for kind, found in runs.items()}
+        seeds = [str(seed) for seed in params.seeds]
+        kinds = {"seeds": outcomes[::2], "undistilled": outcomes[1::2]}
+        summary = {kind: dict(zip(seeds, found, strict=True)) for kind, found in kinds.items()}
         write_json(TARGET / "summary.json", summary)
     wait_for_all()
+
+
+def train_student(
+    seed: int, alone: bool, views: dict[str, Views], distillation: Distillation, advance: Callable[[object], None]
+) -> Outcome:
+    """Distil the teacher of a seed into its student, or train the student alone: the control."""
+    distiller = Distiller(
+        Path("models/teacher") / f"seed-{seed}",
+        BASE / "encoder",
+        BASE / "student",
+        views["transfer"],
+        views["validation"],
+        distillation,
+    )
+    if alone:
+        return distiller.train_alone(seed, TARGET / "undistilled" / f"seed-{seed}", advance)
+    return distiller.distil(seed, TARGET / f"seed-{seed}", advance)
 
 
 if __name__ == "__main__":

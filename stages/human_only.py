@@ -1,5 +1,6 @@
 """Train the human-only teachers: recipe, compute and seeds of the teacher, without synthetic rows."""
 
+from functools import partial
 from pathlib import Path
 
 from runtime import run_stage
@@ -10,9 +11,11 @@ from amalgam.progress import show_progress
 from amalgam.rows import read_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import note_members
+from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
 from amalgam.training.teacher import TeacherTrainer
 
+ENCODER = Path("models/base/encoder")
 PREPARED = Path("data/prepared")
 TARGET = Path("models/human_only")
 # A teacher that blends has two members; so has its human-only twin, whose second one differs by its seed alone.
@@ -25,17 +28,23 @@ def main(params: Params, root: Path) -> None:
     train = read_rows(PREPARED / "train.csv").assign(origin="human", shots="")
     validation = read_rows(PREPARED / "validation.csv")
     members = ["human_only", "human_only_again"] if params.teacher.blend else ["."]
-    runs = {}
-    with show_progress("human only", total=len(params.seeds) * len(members) * params.teacher.steps) as advance:
-        trainer = TeacherTrainer(Path("models/base/encoder"), train, validation, labels, params.teacher, advance)
-        for seed in params.seeds:
-            folder = TARGET / f"seed-{seed}"
-            runs[str(seed)] = trainer.train(seed, folder / members[0], folder / "curves").to_dict()
-            for number, name in enumerate(members[1:], start=1):
-                trainer.train(seed + number * OTHER_SEED, folder / name)
-            if params.teacher.blend:
-                note_members(folder, members)
+    trainer = TeacherTrainer(ENCODER, train, validation, labels, params.teacher)
+    jobs = [
+        partial(
+            trainer.train,
+            seed + number * OTHER_SEED,
+            TARGET / f"seed-{seed}" / member,
+            curves=TARGET / f"seed-{seed}" / ("curves" if number == 0 else f"{member}/curves"),
+        )
+        for seed in params.seeds
+        for number, member in enumerate(members)
+    ]
+    with show_progress("human only", total=len(jobs) * params.teacher.steps) as advance:
+        outcomes = run_trainings(jobs, ENCODER, advance)
+    runs = {str(seed): outcome.to_dict() for seed, outcome in zip(params.seeds, outcomes[:: len(members)], strict=True)}
     if is_main_process():
+        for seed in params.seeds if params.teacher.blend else ():
+            note_members(TARGET / f"seed-{seed}", members)
         write_json(TARGET / "summary.json", {"seeds": runs})
     wait_for_all()
 

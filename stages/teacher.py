@@ -16,8 +16,9 @@ from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import note_members
 from amalgam.training.guard import Evidence, weigh_evidence
+from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
-from amalgam.training.teacher import TeacherTrainer, train_and_score
+from amalgam.training.teacher import TeacherTrainer, run_trials
 
 ENCODER = Path("models/base/encoder")
 HUMAN_ONLY = Path("models/human_only")
@@ -44,8 +45,8 @@ def main(params: Params, root: Path) -> None:
             mixed = mixed[human]
             summary |= take_human_only(params.seeds)
         else:
-            trainer = TeacherTrainer(ENCODER, mixed, validation, labels, params.teacher, advance)
-            summary["seeds"] = train_teachers(trainer, params, blend=params.teacher.blend and both)
+            trainer = TeacherTrainer(ENCODER, mixed, validation, labels, params.teacher)
+            summary["seeds"] = train_teachers(trainer, params, advance, blend=params.teacher.blend and both)
     if is_main_process():
         write_rows(TARGET / "learned.csv", mixed)
         write_json(TARGET / "summary.json", summary)
@@ -61,24 +62,27 @@ def ask_guard(
         pd.concat([mixed.loc[human, COLUMNS], validation[COLUMNS]], ignore_index=True),
         mixed[~human],
         labels,
-        partial(train_and_score, ENCODER, labels, params.teacher, advance),
+        partial(run_trials, ENCODER, labels, params.teacher, advance),
         folds=params.teacher.guard_folds,
         blend=params.teacher.blend,
         seed=params.seeds[0],
     )
 
 
-def train_teachers(trainer: TeacherTrainer, params: Params, *, blend: bool) -> dict[str, Any]:
+def train_teachers(
+    trainer: TeacherTrainer, params: Params, advance: Callable[[object], None], *, blend: bool
+) -> dict[str, Any]:
     """Train one a seed; a blend has the human-only teacher of the same seed as second member."""
-    runs = {}
-    for seed in params.seeds:
-        folder = TARGET / f"seed-{seed}"
-        outcome = trainer.train(seed, folder / "mixed" if blend else folder, folder / "curves")
-        if blend and is_main_process():
-            shutil.copytree(HUMAN_ONLY / f"seed-{seed}" / "human_only", folder / "human_only")
-            note_members(folder, ["mixed", "human_only"])
-        runs[str(seed)] = outcome.to_dict()
-    return runs
+    folders = [TARGET / f"seed-{seed}" for seed in params.seeds]
+    jobs = [
+        partial(trainer.train, seed, folder / "mixed" if blend else folder, curves=folder / "curves")
+        for seed, folder in zip(params.seeds, folders, strict=True)
+    ]
+    outcomes = run_trainings(jobs, ENCODER, advance)
+    for folder in folders if blend and is_main_process() else ():
+        shutil.copytree(HUMAN_ONLY / folder.name / "human_only", folder / "human_only")
+        note_members(folder, ["mixed", "human_only"])
+    return {str(seed): outcome.to_dict() for seed, outcome in zip(params.seeds, outcomes, strict=True)}
 
 
 def take_human_only(seeds: list[int]) -> dict[str, Any]:

@@ -149,6 +149,7 @@ class Training(Section):
     weight_decay: float = Field(ge=0)
     evaluate_every: int = Field(ge=1)
     patience: int = Field(ge=1)
+    train_embeddings: bool
 
 
 class Teacher(Training):

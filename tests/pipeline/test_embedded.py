@@ -121,8 +121,8 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     learned = [human.head(16).assign(origin="human", shots=""), rows.assign(origin="synthetic")]
     with show_progress("teacher", total=steps.steps) as advance:
         train = pd.concat(learned, ignore_index=True)
-        trainer = TeacherTrainer(base / "encoder", train, human.tail(8), task.label_names, steps, advance)
-        outcome = trainer.train(1, tmp_path / "teacher")
+        trainer = TeacherTrainer(base / "encoder", train, human.tail(8), task.label_names, steps)
+        outcome = trainer.train(1, tmp_path / "teacher", advance)
     assert (outcome.steps, outcome.train_rows) == (6, 16 + 2 * ROWS)
     scores = score_rows(tmp_path / "teacher", human)
     assert scores.shape == (24, 2)

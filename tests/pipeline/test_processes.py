@@ -23,8 +23,8 @@ from amalgam.training.teacher import TeacherTrainer
 folder = Path(sys.argv[1])
 rows = read_rows(folder / "rows.csv")
 params = Teacher.model_validate_json((folder / "params.json").read_text())
-trainer = TeacherTrainer(folder / "encoder", rows, rows, sys.argv[2:], params, lambda item: None)
-trainer.train(1, folder / "together")
+trainer = TeacherTrainer(folder / "encoder", rows, rows, sys.argv[2:], params)
+trainer.train(1, folder / "together", lambda item: None)
 (folder / f"was-here-{os.environ['RANK']}-of-{os.environ['WORLD_SIZE']}").touch()
 """
 
@@ -37,8 +37,8 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.csv", rows)
     params = TEACHER.model_copy(update={"steps": 10, "evaluate_every": 5, "learning_rate": 1e-3})
     (tmp_path / "params.json").write_text(params.model_dump_json())
-    TeacherTrainer(tmp_path / "encoder", rows, rows, list(LABELS), params, lambda _item: None).train(
-        1, tmp_path / "alone"
+    TeacherTrainer(tmp_path / "encoder", rows, rows, list(LABELS), params).train(
+        1, tmp_path / "alone", lambda _item: None
     )
 
     (tmp_path / "script.py").write_text(_SCRIPT)

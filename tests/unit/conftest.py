@@ -1,13 +1,24 @@
 """What several tests share: an invented task, invented rows, and models with random weights."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from amalgam.tasks.schema import Task
+from tests.pipeline.server import StubServer
 from tests.pipeline.toy import LABELS, make_rows, write_encoder
 from tests.unit.training import TEACHER
+
+
+@pytest.fixture
+def server() -> Iterator[StubServer]:
+    """An endpoint that answers at once, counts, and can be told to misbehave."""
+    server = StubServer()
+    yield server
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +60,7 @@ def teacher(encoder: Path, comments: pd.DataFrame, tmp_path_factory: pytest.Temp
 
     folder = tmp_path_factory.mktemp("models") / "teacher"
     learn, held_out = comments.iloc[:40].assign(origin="human", shots=""), comments.iloc[40:]
-    TeacherTrainer(encoder, learn, held_out, list(LABELS), TEACHER, lambda _item: None).train(1, folder)
+    TeacherTrainer(encoder, learn, held_out, list(LABELS), TEACHER).train(1, folder, lambda _item: None)
     return folder
 
 

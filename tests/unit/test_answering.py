@@ -25,14 +25,6 @@ def answer(requests: list[Request], answering: Answering) -> list[Answer]:
 
 
 @pytest.fixture
-def server() -> Iterator[StubServer]:
-    server = StubServer()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
 def answering(server: StubServer, tmp_path: Path) -> Answering:
     return make_answering(tmp_path, server.url)
 

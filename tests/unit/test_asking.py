@@ -1,5 +1,4 @@
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +34,6 @@ def make_prompts(slots: int, responses: int = 1, format: str = "text") -> list[d
         for slot in range(slots)
         for label in ("complaint", "praise")
     ]
-
-
-@pytest.fixture
-def server() -> Iterator[StubServer]:
-    server = StubServer()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture

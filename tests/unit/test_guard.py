@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from amalgam.training.guard import Evidence, measure_within, weigh_evidence
+from amalgam.training.teacher import Trial
 
 LABELS = ["bad", "good"]
 
@@ -32,7 +33,10 @@ class Trainer:
         self.gain = gain
         self.calls: list[tuple[pd.DataFrame, pd.DataFrame, int]] = []
 
-    def __call__(self, learned: pd.DataFrame, rows: pd.DataFrame, seed: int) -> np.ndarray:
+    def __call__(self, trials: list[Trial]) -> list[np.ndarray]:
+        return [self._score(trial.learned, trial.rows, trial.seed) for trial in trials]
+
+    def _score(self, learned: pd.DataFrame, rows: pd.DataFrame, seed: int) -> np.ndarray:
         self.calls.append((learned, rows, seed))
         strength = 1 + self.gain * (learned["origin"] == "synthetic").any()
         noise = np.random.default_rng(seed).normal(size=len(rows))

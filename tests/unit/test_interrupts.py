@@ -43,14 +43,6 @@ except AmalgamError as error:
 
 
 @pytest.fixture
-def server() -> Iterator[StubServer]:
-    server = StubServer()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     with open_journal(tmp_path / "journal.sqlite", print) as journal:
         yield journal

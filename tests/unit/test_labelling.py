@@ -116,6 +116,17 @@ def test_values_keep_their_types_where_the_format_has_them(opened: Shipped, tmp_
     assert parquet.read_schema(tmp_path / "out.parquet").field("n").type == pyarrow.int16()
 
 
+def test_what_is_no_number_is_null_in_json(opened: Shipped, tmp_path: Path) -> None:
+    rows = [{"text": "fine", "score": float("nan"), "marks": [1.5, float("inf")]}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "in.parquet")
+    label(tmp_path / "in.parquet", tmp_path / "out.jsonl", opened)
+    refuse = {"parse_constant": lambda name: pytest.fail(f"{name} is no JSON")}
+    (row,) = [json.loads(line, **refuse) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert (row["score"], row["marks"]) == (None, [1.5, None])
+    label(tmp_path / "in.parquet", tmp_path / "out.csv", opened)
+    assert "[1.5, null]" in (tmp_path / "out.csv").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [

@@ -54,7 +54,7 @@ def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1, **chan
     """Train for a few steps; return the weights as saved."""
     params = TEACHER.model_copy(update={"learning_rate": 1e-3, "steps": 4, "evaluate_every": 4, **changes})
     mixed = rows.assign(origin="human", shots="")
-    TeacherTrainer(encoder, mixed, rows, list(LABELS), params, lambda _item: None).train(seed, target)
+    TeacherTrainer(encoder, mixed, rows, list(LABELS), params).train(seed, target, lambda _item: None)
     return (target / "model.safetensors").read_bytes()
 
 

@@ -19,14 +19,6 @@ from tests.unit.sending import check_rows, make_groups, make_request, send
 
 
 @pytest.fixture
-def server() -> Iterator[StubServer]:
-    server = StubServer()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     with open_journal(tmp_path / "journal.sqlite", print) as journal:
         yield journal

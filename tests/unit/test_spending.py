@@ -19,14 +19,6 @@ PRICE = Price(1000.0, 10_000.0)  # 0.001 and 0.01 US dollars a token
 
 
 @pytest.fixture
-def server() -> Iterator[StubServer]:
-    server = StubServer()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     with open_journal(tmp_path / "journal.sqlite", print) as journal:
         yield journal

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from transformers import (
     AlbertConfig,
     AlbertForSequenceClassification,
@@ -175,16 +176,20 @@ def test_an_encoder_that_shares_its_layers_gives_one_sentence() -> None:
         keep_layers(AlbertForSequenceClassification(config), 1)
 
 
+def ignore(_item: object) -> None:
+    """Count no step."""
+
+
 def make_distiller(teacher: Path, base: Path, rows: pd.DataFrame, **changes: object) -> Distiller:
     views = Views(rows, Scorer(teacher).compute_logits(rows))
     held_out = Views(rows.iloc[40:], views.logits[40:])
     params = PARAMS.model_copy(update=changes)
-    return Distiller(teacher, base, base, views, held_out, params, lambda _item: None)
+    return Distiller(teacher, base, base, views, held_out, params)
 
 
 def distil(teacher: Path, rows: pd.DataFrame, target: Path, **changes: object) -> np.ndarray:
     """Distil the toy teacher; return the student's probabilities of praise for the rows."""
-    make_distiller(teacher, teacher, rows, **changes).distil(1, target)
+    make_distiller(teacher, teacher, rows, **changes).distil(1, target, ignore)
     return score_rows(target, rows)[:, 1]
 
 
@@ -222,10 +227,21 @@ def test_the_control_knows_nothing_of_the_teacher(
     params = PARAMS.model_copy(update={"steps": 5})
     for number, logits in enumerate((Scorer(teacher).compute_logits(comments), np.zeros((60, 2)))):
         views = Views(comments, logits)
-        distiller = Distiller(teacher, encoder, encoder, views, views, params, lambda _item: None)
-        distiller.train_alone(1, tmp_path / str(number))
+        distiller = Distiller(teacher, encoder, encoder, views, views, params)
+        distiller.train_alone(1, tmp_path / str(number), ignore)
     one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in "01")
     assert one == other
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_word_embeddings_are_trained_where_the_params_say_so(
+    trained: bool, teacher: Path, comments: pd.DataFrame, tmp_path: Path
+) -> None:
+    distil(teacher, comments, tmp_path, steps=3, train_embeddings=trained)
+    one, other = (load_file(folder / "model.safetensors") for folder in (teacher, tmp_path))
+    words, norm = (f"bert.embeddings.{name}.weight" for name in ("word_embeddings", "LayerNorm"))
+    assert torch.equal(one[words], other[words]) is not trained
+    assert not torch.equal(one[norm], other[norm])
 
 
 def test_a_student_learns_from_inside_its_teacher(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
@@ -242,12 +258,12 @@ def test_an_encoder_of_its_own_may_be_the_student(
 ) -> None:
     params = PARAMS.model_copy(update={"student": "some-encoder", "steps": 90, "alpha": 1.0})
     views = Views(comments, Scorer(teacher).compute_logits(comments))
-    Distiller(teacher, encoder, encoder, views, views, params, lambda _item: None).distil(1, tmp_path)
+    Distiller(teacher, encoder, encoder, views, views, params).distil(1, tmp_path, ignore)
     assert json.loads((tmp_path / "config.json").read_text())["num_hidden_layers"] == 2
     assert np.corrcoef(score_rows(tmp_path, comments)[:, 1], score_rows(teacher, comments)[:, 1])[0, 1] > 0.8
     inside = params.model_copy(update={"hidden": 1.0})
     with pytest.raises(ModelError, match=r"cuts texts into other tokens than its teacher: set `distillation\.hidden`"):
-        Distiller(teacher, encoder, encoder, views, views, inside, lambda _item: None)
+        Distiller(teacher, encoder, encoder, views, views, inside)
 
 
 def test_a_tiny_student_takes_the_words_of_its_teacher() -> None:

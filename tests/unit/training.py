@@ -12,6 +12,7 @@ TEACHER = Teacher(
     weight_decay=0.01,
     evaluate_every=20,
     patience=9,
+    train_embeddings=True,
     pooling="cls",
     head="random",
     order="joint",
@@ -39,4 +40,5 @@ DISTILLATION = Distillation(
     weight_decay=0.0,
     evaluate_every=10,
     patience=9,
+    train_embeddings=True,
 )

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 from abc import ABC, abstractmethod
@@ -92,7 +93,7 @@ class _JsonWriter(Writer):
     def write(self, part: Part, added: Added) -> None:
         for row, values in zip(part.rows, zip(*added.values(), strict=True), strict=True):
             whole = row | dict(zip(added, values, strict=True))
-            self._stream.write(json.dumps(whole, ensure_ascii=False, default=str) + "\n")
+            self._stream.write(_write_json(whole) + "\n")
 
     def close(self) -> None:
         self._stream.close()
@@ -144,4 +145,17 @@ def write_text(value: object) -> str | None:
     """Return text as it is, null as None, and anything else as JSON."""
     if value is None or isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return _write_json(value)
+
+
+def _write_json(value: object) -> str:
+    return json.dumps(_blank_numbers(value), ensure_ascii=False, default=str, allow_nan=False)
+
+
+def _blank_numbers(value: object) -> object:
+    """Put null for NaN and the infinities, which JSON does not know and Parquet may hold."""
+    if isinstance(value, dict):
+        return {name: _blank_numbers(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_blank_numbers(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

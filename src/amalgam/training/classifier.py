@@ -97,6 +97,11 @@ def begin_head(model: "PreTrainedModel", weights: np.ndarray, biases: np.ndarray
     head.bias.data = torch.tensor(biases, dtype=head.bias.dtype)
 
 
+def freeze_embeddings(model: "PreTrainedModel") -> None:
+    """Leave the word embeddings as they are: half of a small encoder's weights, of which few rows teach little."""
+    model.get_input_embeddings().requires_grad_(False)
+
+
 def _read_dropout(model: "PreTrainedModel") -> float:
     rates = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
     return rates[-1] if rates else 0.0

@@ -9,9 +9,9 @@ import pandas as pd
 
 from amalgam.training.learning import deal_folds
 from amalgam.training.scoring import average_views
+from amalgam.training.teacher import Trial
 
-# Trains on the mixed rows of the first argument with the seed of the last, and scores the rows of the second.
-TrainAndScore = Callable[[pd.DataFrame, pd.DataFrame, int], np.ndarray]
+RunTrials = Callable[[list[Trial]], list[np.ndarray]]
 _RESAMPLES = 2000
 _LEVELS = (0.025, 0.975)
 
@@ -44,7 +44,7 @@ def weigh_evidence(
     human: pd.DataFrame,
     synthetic: pd.DataFrame,
     labels: list[str],
-    train_and_score: TrainAndScore,
+    run_trials: RunTrials,
     *,
     folds: int,
     blend: bool,
@@ -62,7 +62,7 @@ def weigh_evidence(
         human: all human-coded rows that training may see (id, text, question, label).
         synthetic: the rows that the mix would add (id, text, question, label, shots).
         labels: class names in order.
-        train_and_score: trains on rows (id, text, question, label, origin, shots), returns logits [rows, classes].
+        run_trials: trains on rows (id, text, question, label, origin, shots), returns logits [rows, classes] of each.
         folds: how many; fewer where there are not as many rows.
         blend: whether the teacher with the synthetic rows speaks together with the one without.
         seed: of the trainings and the resamples.
@@ -74,14 +74,18 @@ def weigh_evidence(
     folds = min(folds, len(human))
     dealt = deal_folds(classes, folds)
     shots = [set(row.split()) for row in synthetic["shots"]]
-    alone, joined = np.zeros((len(human), len(labels))), np.zeros((len(human), len(labels)))
     marked = human.assign(origin="human", shots="")
+    trials = []
     for fold in range(folds):
         held_out, learned = marked[dealt == fold], marked[dealt != fold]
         unseen = set(held_out["id"])
         kept = synthetic[[not seen & unseen for seen in shots]].assign(origin="synthetic")
-        alone[dealt == fold] = train_and_score(learned, held_out, seed + fold)
-        joined[dealt == fold] = train_and_score(pd.concat([learned, kept], ignore_index=True), held_out, seed + fold)
+        both = pd.concat([learned, kept], ignore_index=True)
+        trials += [Trial(rows, held_out, seed + fold) for rows in (learned, both)]
+    logits = run_trials(trials)
+    alone, joined = np.zeros((len(human), len(labels))), np.zeros((len(human), len(labels)))
+    for fold in range(folds):
+        alone[dealt == fold], joined[dealt == fold] = logits[2 * fold : 2 * fold + 2]
     if blend:
         joined = average_views(np.stack([alone, joined]))
     ones = np.ones((1, len(human)))

@@ -1,6 +1,5 @@
 """The student: a small encoder, trained to see texts as the teacher does."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +12,14 @@ from amalgam.errors import ModelError
 from amalgam.params import OWN_STUDENTS, Distillation
 from amalgam.training.architectures import build_student
 from amalgam.training.checkpoint import find_body, read_note, save_checkpoint
-from amalgam.training.classifier import load_classifier
+from amalgam.training.classifier import freeze_embeddings, load_classifier
 from amalgam.training.device import set_seed
 from amalgam.training.encoding import Encoded, encode_rows, load_tokenizer
 from amalgam.training.guidance import Guided
 from amalgam.training.loop import Examples, Loss, Merit, Outcome, train_model
 from amalgam.training.losses import CrossEntropy, DistillationLoss, encode_targets
 from amalgam.training.merits import Closeness, RankingMerit
+from amalgam.training.parallel import Advance
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -44,7 +44,6 @@ class Distiller:
         transfer: Views,
         validation: Views,
         params: Distillation,
-        advance: Callable[[object], None],
     ) -> None:
         """Take what all students of the teacher share.
 
@@ -55,7 +54,6 @@ class Distiller:
             transfer: the transfer set (text, question, label); label "" where no coder gave one.
             validation: human-coded rows that choose the checkpoint.
             params: the section `distillation`.
-            advance: called once a step.
 
         Raises:
             ModelError: the student is to learn from inside a teacher that reads other tokens.
@@ -67,28 +65,28 @@ class Distiller:
                 "set `distillation.hidden` and `distillation.relations` to 0"
             )
         self._note = read_note(teacher)
-        self._params, self._advance, self._base, self._encoder = params, advance, base, encoder
+        self._params, self._base, self._encoder = params, base, encoder
         teacher = find_body(teacher)
         self._teacher = load_classifier(teacher, self._note.labels)
         self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(teacher if own else encoder)
         self._transfer, self._validation = transfer, validation
         self._learn, self._held_out = (self._encode(views) for views in (transfer, validation))
 
-    def distil(self, seed: int, target: Path) -> Outcome:
-        """Distil a student of this seed and save it to `target`."""
+    def distil(self, seed: int, target: Path, advance: Advance) -> Outcome:
+        """Distil a student of this seed and save it to `target`; `advance` is called once a step."""
         learn, held_out = (
             Examples(encoded, self._weigh_views(views))
             for encoded, views in ((self._learn, self._transfer), (self._held_out, self._validation))
         )
-        return self._train(seed, target, learn, held_out, Closeness(held_out.loss), self._teacher)
+        return self._train(seed, target, learn, held_out, Closeness(held_out.loss), self._teacher, advance)
 
-    def train_alone(self, seed: int, target: Path) -> Outcome:
+    def train_alone(self, seed: int, target: Path, advance: Advance) -> Outcome:
         """Train the same student on the labels alone, from layers that the teacher never trained: the control."""
         labelled = np.flatnonzero(index_labels(self._transfer.rows, self._note.labels) >= 0)
         learn = Examples(self._learn, self._weigh_labels(self._transfer), [labelled])
         held_out = Examples(self._held_out, self._weigh_labels(self._validation))
         merit = RankingMerit(index_labels(self._validation.rows, self._note.labels))
-        return self._train(seed, target, learn, held_out, merit, None)
+        return self._train(seed, target, learn, held_out, merit, None, advance)
 
     def _encode(self, views: Views) -> Encoded:
         return encode_rows(self._tokenizer, self._drop_question(views.rows), self._note.max_length)
@@ -113,11 +111,14 @@ class Distiller:
         held_out: Examples,
         merit: Merit,
         teacher: "PreTrainedModel | None",
+        advance: Advance,
     ) -> Outcome:
         set_seed(seed)
         params, note = self._params, self._note
         begin = teacher or load_classifier(self._base, note.labels)
         student = build_student(params.student, begin, self._encoder, note.labels, params.layers)
+        if not params.train_embeddings and params.student != "tiny":  # whose embeddings are new to it
+            freeze_embeddings(student)
         trained: nn.Module = student
         if teacher and (params.hidden or params.relations):
             trained = Guided(student, teacher, hidden=params.hidden, relations=params.relations)
@@ -130,7 +131,7 @@ class Distiller:
             params,
             seed=seed,
             curves=target / "curves",
-            advance=self._advance,
+            advance=advance,
         )
         save_checkpoint(
             student, self._tokenizer, target, note.labels, note.max_length, uses_question=note.uses_question

@@ -1,6 +1,8 @@
 """The teacher: a BERT-family encoder, fine-tuned on a mix of human-coded and synthetic rows."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +11,14 @@ import pandas as pd
 
 from amalgam.params import Teacher
 from amalgam.training.checkpoint import save_checkpoint
-from amalgam.training.classifier import add_pooling, begin_head, load_classifier
+from amalgam.training.classifier import add_pooling, begin_head, freeze_embeddings, load_classifier
 from amalgam.training.device import choose_device, set_seed
 from amalgam.training.encoding import encode_rows, load_tokenizer
 from amalgam.training.learning import plan_learning
 from amalgam.training.loop import Examples, Outcome, compute_logits, train_model
 from amalgam.training.losses import CrossEntropy, encode_targets
 from amalgam.training.merits import RankingMerit
+from amalgam.training.parallel import Advance, run_trainings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,7 +34,6 @@ class TeacherTrainer:
         validation: pd.DataFrame | None,
         labels: list[str],
         params: Teacher,
-        advance: Callable[[object], None],
     ) -> None:
         """Take what all seeds share.
 
@@ -41,9 +43,8 @@ class TeacherTrainer:
             validation: human-coded rows (text, question, label) that choose the checkpoint; None keeps the last one.
             labels: class names in order.
             params: the section `teacher`.
-            advance: called once a step.
         """
-        self._encoder, self._labels, self._params, self._advance = encoder, labels, params, advance
+        self._encoder, self._labels, self._params = encoder, labels, params
         self._tokenizer = load_tokenizer(encoder)
         self._uses_question = bool(mixed["question"].any())
         learning = plan_learning(encoder, mixed, labels, params)
@@ -61,17 +62,17 @@ class TeacherTrainer:
             self._held_out = Examples(encoded, CrossEntropy(encode_targets(classes, len(labels))))
             self._merit = RankingMerit(classes)
 
-    def train(self, seed: int, target: Path, curves: Path | None = None) -> Outcome:
+    def train(self, seed: int, target: Path, advance: Advance, *, curves: Path | None = None) -> Outcome:
         """Fine-tune with this seed, of the head's weights, dropout and the order of batches; save to `target`.
 
-        The training curves go to `curves`, or to a folder of that name in the target.
+        `advance` is called once a step. The training curves go to `curves`, or to a folder of that name in the target.
 
         Raises:
             DivergedError: the loss is no longer a number.
         """
         model = self._begin(seed)
         try:
-            return self._fine_tune(model, seed, curves or target / "curves")
+            return self._fine_tune(model, seed, advance, curves or target / "curves")
         finally:  # where the loss is no longer a number, the last good checkpoint is kept
             save_checkpoint(
                 model,
@@ -83,21 +84,23 @@ class TeacherTrainer:
                 pooling=self._params.pooling,
             )
 
-    def train_and_score(self, seed: int, rows: pd.DataFrame) -> np.ndarray:
+    def train_and_score(self, seed: int, rows: pd.DataFrame, advance: Advance) -> np.ndarray:
         """Fine-tune with this seed, keep nothing, and return the logits [rows, classes] of other rows."""
         model = self._begin(seed)
-        self._fine_tune(model, seed, None)
+        self._fine_tune(model, seed, advance, None)
         encoded = encode_rows(self._tokenizer, rows, self._params.max_length)
         return compute_logits(add_pooling(model, self._params.pooling), self._tokenizer, encoded, choose_device())
 
     def _begin(self, seed: int) -> "PreTrainedModel":
         set_seed(seed)
         model = load_classifier(self._encoder, self._labels)
+        if not self._params.train_embeddings:
+            freeze_embeddings(model)
         if self._head is not None:
             begin_head(model, *self._head)
         return model
 
-    def _fine_tune(self, model: "PreTrainedModel", seed: int, curves: Path | None) -> Outcome:
+    def _fine_tune(self, model: "PreTrainedModel", seed: int, advance: Advance, curves: Path | None) -> Outcome:
         return train_model(
             add_pooling(model, self._params.pooling),
             self._tokenizer,
@@ -107,18 +110,28 @@ class TeacherTrainer:
             self._params,
             seed=seed,
             curves=curves,
-            advance=self._advance,
+            advance=advance,
         )
 
 
-def train_and_score(
-    encoder: Path,
-    labels: list[str],
-    params: Teacher,
-    advance: Callable[[object], None],
-    learned: pd.DataFrame,
-    rows: pd.DataFrame,
-    seed: int,
-) -> np.ndarray:
-    """Train a teacher without validation rows, keep nothing of it, and return its logits [rows, classes] of `rows`."""
-    return TeacherTrainer(encoder, learned, None, labels, params, advance).train_and_score(seed, rows)
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A teacher to train without validation rows, scored on other rows and not kept."""
+
+    learned: pd.DataFrame
+    rows: pd.DataFrame
+    seed: int
+
+
+def run_trial(encoder: Path, labels: list[str], params: Teacher, trial: Trial, advance: Advance) -> np.ndarray:
+    """Train the trial's teacher and return its logits [rows, classes]."""
+    trainer = TeacherTrainer(encoder, trial.learned, None, labels, params)
+    return trainer.train_and_score(trial.seed, trial.rows, advance)
+
+
+def run_trials(
+    encoder: Path, labels: list[str], params: Teacher, advance: Advance, trials: Sequence[Trial]
+) -> list[np.ndarray]:
+    """Run several trials side by side."""
+    jobs = [partial(run_trial, encoder, labels, params, trial) for trial in trials]
+    return run_trainings(jobs, encoder, advance)

@@ -1,0 +1,108 @@
+"""Trainings side by side: a small encoder learns much faster on one core each than on all cores one after another."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context, parent_process
+from pathlib import Path
+from typing import Any, TypeVar
+
+from amalgam.cores import count_cores
+from amalgam.errors import ModelError
+
+Advance = Callable[[object], None]
+Result = TypeVar("Result")
+Job = Callable[[Advance], Result]
+
+_SMALL = 4_000_000  # bytes of weights; a smaller model is trained before a process has started
+_PROCESS = 1_500_000_000  # bytes of memory that a process takes before it has a model
+_COPIES = 8  # of the weights: gradients, AdamW's two moments, the best checkpoint, activations
+
+_send: Advance
+
+
+def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) -> list[Result]:
+    """Run trainings in processes of their own, as many at once as there are cores and memory for.
+
+    With a GPU, under `accelerate launch`, or with a tiny model they run in this process, one after another. How
+    many run at once depends on the machine and on the number of jobs alone, so that the same machine repeats exactly.
+
+    Args:
+        jobs: each is called with the function to call once a step; jobs and results can be pickled.
+        encoder: folder of the model that is trained, whose size says what fits into the memory.
+        advance: called in this process once a step of any job.
+
+    Returns:
+        What the jobs returned, in their order.
+
+    Raises:
+        ModelError: a process was killed.
+    """
+    workers = count_workers(len(jobs), sum(file.stat().st_size for file in encoder.glob("*.safetensors")))
+    if workers == 1:
+        return [job(advance) for job in jobs]
+    context = get_context("spawn")  # a fork of a process in which torch has threads may hang
+    steps = context.SimpleQueue()
+    listener = threading.Thread(target=_pass_on, args=(steps, advance), daemon=True)
+    listener.start()
+    pool = ProcessPoolExecutor(workers, context, _begin, (steps, count_cores() // workers))
+    try:
+        return [future.result() for future in [pool.submit(_run, job) for job in jobs]]
+    except BrokenProcessPool as error:
+        raise ModelError(
+            f"one of {workers} trainings at once was killed, perhaps for want of memory: choose a smaller model"
+        ) from error
+    except BaseException:  # a failure or an interrupt: nobody waits for what the others would bring
+        for process in active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        steps.put(None)
+        listener.join()
+
+
+def count_workers(jobs: int, size: int) -> int:
+    """Return how many trainings of a model of `size` bytes to run at once on this machine."""
+    import psutil
+
+    from amalgam.training.device import choose_device
+
+    alone = choose_device().type != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if alone or size < _SMALL:
+        return 1
+    fitting = int(psutil.virtual_memory().total) // (_PROCESS + _COPIES * size)
+    return max(min(jobs, count_cores(), fitting), 1)
+
+
+def _begin(steps: Any, threads: int) -> None:
+    global _send
+    import torch
+
+    _send = steps.put
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits is interrupted too, and ends this one
+    torch.set_num_threads(threads)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End with the process that waits for the results, also when it was killed."""
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
+
+
+def _run(job: Job[Result]) -> Result:
+    return job(_count_step)
+
+
+def _count_step(_item: object) -> None:
+    _send(1)
+
+
+def _pass_on(steps: Any, advance: Advance) -> None:
+    while (item := steps.get()) is not None:
+        advance(item)
