@@ -1,9 +1,9 @@
 """Scoring rows a second and AUC: the student that ships, its teacher, and the paper's evaluation loop.
 
 Run `python -m bench.scoring` in the project's folder after `dvc repro`, with nothing else on the cores. Everything
-scores the same test rows, in turn, `--rounds` times. The paper's loop pads every row to 128 tokens and computes in
-float32; it is run with the teacher's own weights, and with random weights of the size of bert-base, whose AUC says
-nothing.
+scores the same test rows, in turn, `--rounds` times; where `--rows` asks for more than there are, they come again. The
+paper's loop pads every row to 128 tokens and computes in float32; it is run with the teacher's own weights, and with
+random weights of the size of bert-base, whose AUC says nothing.
 """
 
 import argparse
@@ -84,7 +84,8 @@ def main(rows: int, rounds: int) -> None:
     """Measure, then print the table."""
     params = load_params(Path("params.yaml"))
     labels = load_task(Path("data/tasks") / params.task).label_names
-    test = read_rows(Path("data/prepared/test.csv")).head(rows)
+    known = read_rows(Path("data/prepared/test.csv"))
+    test = pd.concat([known] * -(-rows // len(known)), ignore_index=True).head(rows)
     ways = list_ways(Path("models/teacher") / f"seed-{params.seeds[0]}", labels)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     areas = {}
@@ -106,7 +107,7 @@ def main(rows: int, rounds: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=500)
+    parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     main(args.rows, args.rounds)

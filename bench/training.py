@@ -33,8 +33,8 @@ Train = Callable[[pd.DataFrame, list[str], Params, int, int], Any]
 
 
 def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> torch.nn.Module:
-    """Train with Amalgam's loop: plain mixing, without validation, so that all three do the same work."""
-    from amalgam.training.classifier import load_classifier
+    """Train with Amalgam's loop: plain mixing, no validation; word embeddings stay as they are, as by default."""
+    from amalgam.training.classifier import freeze_embeddings, load_classifier
     from amalgam.training.device import set_seed
     from amalgam.training.encoding import encode_rows, load_tokenizer
     from amalgam.training.loop import Examples, train_model
@@ -42,6 +42,8 @@ def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: i
 
     set_seed(seed)
     tokenizer, model = load_tokenizer(ENCODER), load_classifier(ENCODER, labels)
+    if not params.teacher.train_embeddings:
+        freeze_embeddings(model)
     steps = epochs * -(-len(mixed) // params.teacher.batch_size)
     teacher = params.teacher.model_copy(update={"steps": steps})
     encoded = encode_rows(tokenizer, mixed, teacher.max_length, labels)
