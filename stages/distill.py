@@ -13,6 +13,7 @@ from amalgam.rows import read_rows
 from amalgam.training.loop import Outcome
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
+from amalgam.training.seconds import note_seconds
 from amalgam.training.student import Distiller, Views
 from amalgam.training.transfer import choose_views, read_views
 
@@ -34,11 +35,13 @@ def main(params: Params, root: Path) -> None:
         views = {name: Views(rows[name], chosen[name]) for name in rows}
         jobs += [partial(train_student, seed, alone, views, params.distillation) for alone in (False, True)]
     with show_progress("distill", total=len(jobs) * params.distillation.steps) as advance:
-        outcomes = [outcome.to_dict() for outcome in run_trainings(jobs, BASE / "encoder", advance)]
+        trained = run_trainings(jobs, BASE / "encoder", advance)
     if is_main_process():
-        seeds = [str(seed) for seed in params.seeds]
+        note_seconds(root, "student", trained[::2])
+        note_seconds(root, "student_undistilled", trained[1::2])
+        outcomes = [timed.result.to_dict() for timed in trained]
         kinds = {"seeds": outcomes[::2], "undistilled": outcomes[1::2]}
-        summary = {kind: dict(zip(seeds, found, strict=True)) for kind, found in kinds.items()}
+        summary = {kind: dict(zip(map(str, params.seeds), found, strict=True)) for kind, found in kinds.items()}
         write_json(TARGET / "summary.json", summary)
     wait_for_all()
 

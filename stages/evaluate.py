@@ -14,13 +14,14 @@ from amalgam.evaluation.curves import bin_calibration, list_confusions, list_int
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.periods import measure_periods
 from amalgam.evaluation.predictions import read_predictions, stack_predictions, write_predictions
-from amalgam.evaluation.speed import measure_speed
+from amalgam.evaluation.speed import measure_speed, round_digits
 from amalgam.evaluation.subgroups import measure_subgroups
 from amalgam.evaluation.trained import list_trained, score_sets
 from amalgam.files import read_json, write_json, write_text
 from amalgam.params import Params
 from amalgam.rows import iterate_rows, read_rows
 from amalgam.tasks.schema import Task, load_task
+from amalgam.training.seconds import read_seconds
 
 PREPARED = Path("data/prepared")
 BASELINES = Path("data/baselines")
@@ -51,7 +52,9 @@ def main(params: Params, root: Path) -> None:
             write_plots(actual, stacks, params.seeds, task.label_names)
     write_models(estimates, params.evaluation.confidence)
     write_counts()
-    write_json(METRICS / "speed.json", measure_speed(models[params.seeds[0]], sets["test"]))
+    speed = measure_speed(models[params.seeds[0]], sets["test"])
+    trained = {f"{model}_training_seconds": round_digits(taken, 2) for model, taken in read_seconds(root).items()}
+    write_json(METRICS / "speed.json", speed | trained)
 
 
 def write_models(estimates: dict[str, Estimates], confidence: float) -> None:

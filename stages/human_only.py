@@ -13,6 +13,7 @@ from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import note_members
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
+from amalgam.training.seconds import note_seconds
 from amalgam.training.teacher import TeacherTrainer
 
 ENCODER = Path("models/base/encoder")
@@ -40,11 +41,13 @@ def main(params: Params, root: Path) -> None:
         for number, member in enumerate(members)
     ]
     with show_progress("human only", total=len(jobs) * params.teacher.steps) as advance:
-        outcomes = run_trainings(jobs, ENCODER, advance)
-    runs = {str(seed): outcome.to_dict() for seed, outcome in zip(params.seeds, outcomes[:: len(members)], strict=True)}
+        trained = run_trainings(jobs, ENCODER, advance)
+    first = [timed.result.to_dict() for timed in trained[:: len(members)]]
+    runs = dict(zip(map(str, params.seeds), first, strict=True))
     if is_main_process():
         for seed in params.seeds if params.teacher.blend else ():
             note_members(TARGET / f"seed-{seed}", members)
+        note_seconds(root, "human_only", trained)
         write_json(TARGET / "summary.json", {"seeds": runs})
     wait_for_all()
 

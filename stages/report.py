@@ -17,7 +17,7 @@ from amalgam.report.content import Content
 from amalgam.report.mistakes import browse_mistakes, list_mistakes
 from amalgam.report.page import build_page
 from amalgam.report.pool import browse_pool
-from amalgam.report.sweeps import collect_sweeps
+from amalgam.report.sweeps import collect_likeness, collect_sweeps
 from amalgam.rows import iterate_rows, read_rows
 from amalgam.tasks.schema import load_task
 
@@ -56,6 +56,7 @@ def main(params: Params, root: Path) -> None:
         inputs={str(path): hash_file(path) for path in list_inputs(folder)},
         versions={"python": python_version(), **{name: version(name) for name in PACKAGES}},
         sweeps=collect_sweeps(iterate_experiments(), dump_tracked(params), metrics["models"]),
+        likeness=collect_likeness(iterate_experiments(), dump_tracked(params), metrics["synthetic"]),
         **metrics,
     )
     write_text(Path("report.html"), build_page(content))

@@ -18,6 +18,7 @@ from amalgam.training.checkpoint import note_members
 from amalgam.training.guard import Evidence, weigh_evidence
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
+from amalgam.training.seconds import note_seconds
 from amalgam.training.teacher import TeacherTrainer, run_trials
 
 ENCODER = Path("models/base/encoder")
@@ -46,7 +47,7 @@ def main(params: Params, root: Path) -> None:
             summary |= take_human_only(params.seeds)
         else:
             trainer = TeacherTrainer(ENCODER, mixed, validation, labels, params.teacher)
-            summary["seeds"] = train_teachers(trainer, params, advance, blend=params.teacher.blend and both)
+            summary["seeds"] = train_teachers(trainer, params, root, advance, blend=params.teacher.blend and both)
     if is_main_process():
         write_rows(TARGET / "learned.csv", mixed)
         write_json(TARGET / "summary.json", summary)
@@ -70,7 +71,7 @@ def ask_guard(
 
 
 def train_teachers(
-    trainer: TeacherTrainer, params: Params, advance: Callable[[object], None], *, blend: bool
+    trainer: TeacherTrainer, params: Params, root: Path, advance: Callable[[object], None], *, blend: bool
 ) -> dict[str, Any]:
     """Train one a seed; a blend has the human-only teacher of the same seed as second member."""
     folders = [TARGET / f"seed-{seed}" for seed in params.seeds]
@@ -78,11 +79,13 @@ def train_teachers(
         partial(trainer.train, seed, folder / "mixed" if blend else folder, curves=folder / "curves")
         for seed, folder in zip(params.seeds, folders, strict=True)
     ]
-    outcomes = run_trainings(jobs, ENCODER, advance)
-    for folder in folders if blend and is_main_process() else ():
-        shutil.copytree(HUMAN_ONLY / folder.name / "human_only", folder / "human_only")
-        note_members(folder, ["mixed", "human_only"])
-    return {str(seed): outcome.to_dict() for seed, outcome in zip(params.seeds, outcomes, strict=True)}
+    trained = run_trainings(jobs, ENCODER, advance)
+    if is_main_process():
+        note_seconds(root, "teacher", trained)
+        for folder in folders if blend else ():
+            shutil.copytree(HUMAN_ONLY / folder.name / "human_only", folder / "human_only")
+            note_members(folder, ["mixed", "human_only"])
+    return {str(seed): timed.result.to_dict() for seed, timed in zip(params.seeds, trained, strict=True)}
 
 
 def take_human_only(seeds: list[int]) -> dict[str, Any]:

@@ -30,7 +30,14 @@ from amalgam.training.merits import RankingMerit, estimate_area_error
 from tests.pipeline.toy import LABELS
 
 PARAMS = Training(
-    learning_rate=2e-3, batch_size=8, steps=12, warmup=0.25, weight_decay=0.01, evaluate_every=3, patience=9
+    learning_rate=2e-3,
+    batch_size=8,
+    steps=12,
+    warmup=0.25,
+    weight_decay=0.01,
+    evaluate_every=3,
+    patience=9,
+    train_embeddings=True,
 )
 CPU = torch.device("cpu")
 Weights = dict[str, torch.Tensor]

@@ -9,7 +9,8 @@ import pytest
 from amalgam.cores import count_cores
 from amalgam.errors import ModelError
 from amalgam.training import parallel
-from amalgam.training.parallel import Advance, count_workers, run_trainings
+from amalgam.training.parallel import Advance, Timed, count_workers, run_trainings
+from amalgam.training.seconds import note_seconds, read_seconds
 
 MEGABYTE = 10**6
 
@@ -47,9 +48,10 @@ def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_results_are_in_order_and_every_step_is_counted(encoder: Path) -> None:
     steps: list[object] = []
     found = run_trainings([partial(work, number) for number in range(5)], encoder, steps.append)
-    assert [number for number, _ in found] == [0, 1, 2, 3, 4]
+    assert [timed.result[0] for timed in found] == [0, 1, 2, 3, 4]
+    assert all(timed.seconds >= 0.2 / (number + 1) for number, timed in enumerate(found))
     assert len(steps) == 10
-    processes = {process for _, process in found}
+    processes = {timed.result[1] for timed in found}
     assert os.getpid() not in processes
     assert len(processes) <= 2
 
@@ -57,7 +59,15 @@ def test_results_are_in_order_and_every_step_is_counted(encoder: Path) -> None:
 def test_a_small_model_is_trained_here(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"small")
     found = run_trainings([partial(work, number) for number in range(2)], tmp_path, lambda _item: None)
-    assert {process for _, process in found} == {os.getpid()}
+    assert {timed.result[1] for timed in found} == {os.getpid()}
+
+
+def test_seconds_are_noted_by_model(tmp_path: Path) -> None:
+    assert read_seconds(tmp_path) == {}
+    note_seconds(tmp_path, "teacher", [Timed(None, 1.0), Timed(None, 2.0)])
+    note_seconds(tmp_path, "student", [Timed(None, 5.0)])
+    note_seconds(tmp_path, "teacher", [Timed(None, 4.0)])
+    assert read_seconds(tmp_path) == {"student": 5.0, "teacher": 4.0}
 
 
 @pytest.mark.parametrize(

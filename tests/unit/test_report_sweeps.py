@@ -1,6 +1,7 @@
 import pytest
 
-from amalgam.report.sweeps import collect_sweeps
+from amalgam.report.sections.sweeps import tabulate_likeness
+from amalgam.report.sweeps import collect_likeness, collect_sweeps
 
 PARAMS = {"ratio": 0.8, "seeds": [1, 2], "judge": {"rows": 1000}, "llm": {"model": "a", "version": None}, "rate": 5e-05}
 OWN = {
@@ -47,3 +48,31 @@ def test_failed_experiments_leave_no_point(text):
     row = list_experiment(ratio="0.5") | dict.fromkeys(("teacher.auc", "teacher.auc_low"), text)
     points = collect_sweeps([row], PARAMS, {"teacher": AUC})["ratio"]
     assert [point["x"] for point in points] == [0.8]
+
+
+def test_what_the_rows_are_like_by_what_changed_them():
+    own = {"synthetic": {"distinct_2": 0.5, "mmd": {"all": {"mmd2": 0.02}}}, "judge": {"kappa": 0.4}}
+    same = {
+        "synthetic.distinct_2": "0.5",
+        "metrics/synthetic.json:judge.kappa": "0.4",
+        "synthetic.mmd.all.mmd2": "0.02",
+    }
+    rows = [
+        list_experiment(rate="1e-4", **same),  # the rows are those of this run
+        list_experiment(**{"params.yaml:judge.rows": "10"} | same | {"synthetic.distinct_2": "0.25"}),
+        list_experiment(**{"params.yaml:judge.rows": "20"} | dict.fromkeys(same, "!")),  # it failed
+    ]
+    found = collect_likeness(rows, PARAMS, own)
+    rest = {"judge.kappa": 0.4, "synthetic.mmd.all.mmd2": 0.02}
+    assert found == {
+        "judge.rows": [
+            {"x": 10, "synthetic.distinct_2": 0.25, **rest},
+            {"x": 1000, "synthetic.distinct_2": 0.5, **rest},
+        ]
+    }
+    table = tabulate_likeness(found["judge.rows"], "judge.rows")
+    assert table.head == ["Distinct 2-grams", "Distance (MMD²)", "Judge's kappa"]
+    assert [[cell.text for cell in cells] for _, cells in table.rows] == [
+        ["0.25", "0.02", "0.4"],
+        ["0.5", "0.02", "0.4"],
+    ]

@@ -25,6 +25,7 @@ class Content:
         inputs: SHA-256 of the files that decide the result, by path.
         versions: of Python and packages.
         sweeps: by param, points of experiments beside this run; see `collect_sweeps`.
+        likeness: by param, what the synthetic rows of experiments were like; see `collect_likeness`.
     """
 
     title: str
@@ -50,3 +51,4 @@ class Content:
     inputs: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     sweeps: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    likeness: Mapping[str, list[dict[str, float]]] = field(default_factory=dict)

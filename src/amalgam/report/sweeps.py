@@ -8,6 +8,18 @@ from amalgam.report.phrases import MODEL_NAMES, Numbers
 from amalgam.report.tables.run import flatten_values
 
 _ENDS = ("auc", "auc_low", "auc_high")
+# What the synthetic rows of an experiment were like, by the metric's key in metrics/synthetic.json.
+LIKENESS = {
+    "synthesis.kept": "Rows kept",
+    "synthetic.words": "Words",
+    "synthetic.distinct_2": "Distinct 2-grams",
+    "synthetic.self_similarity": "Self-similarity",
+    "synthetic.near_duplicate_rate": "Near-duplicates",
+    "synthetic.nearest_human": "Nearest human row",
+    "synthetic.two_sample_auc": "Told from human rows, AUC",
+    "synthetic.mmd.all.mmd2": "Distance (MMD²)",
+    "judge.kappa": "Judge's kappa",
+}
 
 
 def collect_sweeps(
@@ -25,21 +37,59 @@ def collect_sweeps(
         them. The last of several experiments at one value counts.
     """
     own = dict(flatten_values(params))
-    found: dict[str, dict[float, dict[str, dict[str, float]]]] = defaultdict(dict)
+    return {
+        key: [
+            {"model": model, "x": x, **values}
+            for x, at in sorted({**{x: _read_models(row) for x, row in runs.items()}, float(own[key]): models}.items())
+            for model in MODEL_NAMES
+            if "auc_low" in (values := {name: at.get(model, {})[name] for name in _ENDS if name in at.get(model, {})})
+        ]
+        for key, runs in _find_sweeps(rows, own).items()
+    }
+
+
+def collect_likeness(
+    rows: Iterable[Mapping[str, str]], params: Numbers, synthetic: Numbers
+) -> dict[str, list[dict[str, float]]]:
+    """Find the experiments that tell what one param, such as the temperature, does to the synthetic rows.
+
+    Args:
+        rows: lines of `dvc exp show --csv`.
+        params: of this run, nested.
+        synthetic: metrics/synthetic.json of this run.
+
+    Returns:
+        By dotted key of a numeric param, points with `x` ascending and the metrics that `LIKENESS` names, this run's
+        among them. A param that leaves the rows as they are has none.
+    """
+    own = dict(flatten_values(params))
+    measured = dict(flatten_values(synthetic))
+    here = {name: float(measured[name]) for name in LIKENESS if name in measured}
+    found = {}
+    for key, runs in _find_sweeps(rows, own).items():
+        points = {x: _read_likeness(row) for x, row in runs.items()}
+        if any(values and values != here for values in points.values()):
+            points[float(own[key])] = here
+            found[key] = [{"x": x, **values} for x, values in sorted(points.items()) if values]
+    return found
+
+
+def _find_sweeps(
+    rows: Iterable[Mapping[str, str]], own: Mapping[str, str]
+) -> dict[str, dict[float, Mapping[str, str]]]:
+    """Return by key of a param, and by its value, the last line that differs in that number alone."""
+    found: dict[str, dict[float, Mapping[str, str]]] = defaultdict(dict)
     for row in rows:
         theirs = {key: value for key in own if (value := _read(row, "params.yaml", key)) is not None}
         changed = [key for key, value in theirs.items() if _fold(value) != _fold(own[key])]
         if len(changed) == 1 and _is_number(own[changed[0]]) and _is_number(theirs[changed[0]]):
-            found[changed[0]][float(theirs[changed[0]])] = _read_models(row)
-    return {
-        key: [
-            {"model": model, "x": x, **values}
-            for x, at in sorted({**runs, float(own[key]): models}.items())
-            for model in MODEL_NAMES
-            if "auc_low" in (values := {name: at.get(model, {})[name] for name in _ENDS if name in at.get(model, {})})
-        ]
-        for key, runs in sorted(found.items())
-    }
+            found[changed[0]][float(theirs[changed[0]])] = row
+    return dict(sorted(found.items()))
+
+
+def _read_likeness(row: Mapping[str, str]) -> dict[str, float]:
+    values = {name: _read(row, "metrics/synthetic.json", name) for name in LIKENESS}
+    return {name: float(value) for name, value in values.items() if value and _is_number(value)}
 
 
 def _read_models(row: Mapping[str, str]) -> dict[str, dict[str, float]]:

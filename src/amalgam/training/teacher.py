@@ -134,4 +134,4 @@ def run_trials(
 ) -> list[np.ndarray]:
     """Run several trials side by side."""
     jobs = [partial(run_trial, encoder, labels, params, trial) for trial in trials]
-    return run_trainings(jobs, encoder, advance)
+    return [timed.result for timed in run_trainings(jobs, encoder, advance)]

@@ -6,6 +6,7 @@ from amalgam.report.charts.sweeps import draw_sweep
 from amalgam.report.content import Content
 from amalgam.report.figures import build_figure
 from amalgam.report.phrases import MODEL_NAMES, format_interval, format_number, format_share
+from amalgam.report.sweeps import LIKENESS
 from amalgam.report.tables.table import Cell, Table
 
 _TITLES = {
@@ -29,7 +30,24 @@ def build_sweeps(content: Content) -> dict[str, Any] | None:
         figures.append(
             build_figure(f"sweep-{number}", f"AUC by {key}", caption, draw_sweep(rows, title), _tabulate(rows, key))
         )
-    return {"figures": figures} if figures else None
+    likeness = [tabulate_likeness(points, key) for key, points in content.likeness.items()]
+    return {"figures": figures, "likeness": likeness} if figures or likeness else None
+
+
+def tabulate_likeness(points: list[dict[str, float]], key: str) -> Table:
+    """Put what the synthetic rows were like, by the value of one param, into a table."""
+    measures = {name: title for name, title in LIKENESS.items() if any(name in point for point in points)}
+    rows = [
+        (
+            Cell(f"{point['x']:g}"),
+            [Cell(f"{point[name]:.4g}" if name in point else "") for name in measures],
+        )
+        for point in points
+    ]
+    title = _TITLES.get(key, key)
+    return Table(
+        f"What the synthetic rows are like, by {title[0].lower()}{title[1:]}", key, list(measures.values()), rows
+    )
 
 
 def _tabulate(points: list[dict[str, Any]], key: str) -> Table:
