@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
-from amalgam.errors import AmalgamError
+from amalgam.errors import AmalgamError, Interrupted
 from amalgam.llm.answering import Answering
 from amalgam.params import Llm, Params, load_params
 from amalgam.progress import notify
@@ -38,6 +38,10 @@ def run_stage(name: str, main: Main) -> None:
         restore_outputs(name)
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        restore_outputs(name)
+        print(f"{name}: ended by the user; `dvc repro` begins this stage anew", file=sys.stderr)
+        sys.exit(Interrupted.exit_code)
 
 
 def restore_outputs(stage: str) -> None:
