@@ -40,9 +40,11 @@ _SETTINGS: dict[str, Any] = {
     "teacher.evaluate_every": 4,
     "teacher.guard": False,  # so that every ratio has a teacher of its own
     "teacher.guard_folds": 2,
+    "teacher.train_embeddings": True,  # those of a toy encoder are random
     "distillation.layers": 1,
     "distillation.steps": 8,
     "distillation.evaluate_every": 4,
+    "distillation.train_embeddings": True,
     "evaluation.resamples": 100,
 }
 
