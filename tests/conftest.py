@@ -1,6 +1,7 @@
 """What every test runs under; set before any library that reads it is imported."""
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -13,6 +14,10 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",
 )
+
+# What a shell starts in the background ignores this signal and hands that on; here it is to interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A slow machine is no failure, and a run must find what the last one found.
 settings.register_profile("amalgam", deadline=None, derandomize=True)
