@@ -138,7 +138,7 @@ def test_the_text_says_it_all(
     assert lines[5:] == [
         "prices of 2026-10-09, from data/prices.yaml",
         "0.2500 USD spent from this clone so far, `llm.budget_usd` leaves 0.7500",
-        "answers of no use are asked for again, up to 5 times; that comes on top",
+        "answers of no use are asked for again, up to 10 times; that comes on top",
         "7 requests are in batches, which the next run collects; `llm.batch: true` is needed for that",
         "note: `llm.offline` is true: the run fails rather than send a request",
     ]
