@@ -2,7 +2,8 @@
 
 Run `python -m bench.gains` after `python -m bench.pools FOLDER`. What was trained and measured is kept in
 `.cache/bench`, so that a run that was ended goes on where it was. `--setfit PYTHON` names the interpreter of an
-environment with SetFit (see setfit_peer.py); without it that line is left out.
+environment with SetFit (see setfit_peer.py); without it that line is left out. Small encoders learn faster on one core
+each, so give each core its own tasks (`taskset -c 0 python -m bench.gains --tasks ...`), then print the whole table.
 
 The table has the AUC of each method, the mean over seeds. Below it, Amalgam's teacher and student are compared with
 the human-only method that did best on the same test rows, which favours that method: paired differences with 95 %

@@ -27,6 +27,7 @@ from amalgam.rows import read_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import find_body, read_note
 from amalgam.training.classifier import add_pooling, load_classifier
+from amalgam.training.device import choose_device
 from amalgam.training.encoding import load_tokenizer
 from amalgam.training.scoring import Scorer
 
@@ -40,7 +41,8 @@ class PaperLoop:
 
     def __init__(self, model: torch.nn.Module, tokenizer_folder: Path) -> None:
         """Take a model whose output has `logits`."""
-        self._model, self._tokenizer = model.eval(), load_tokenizer(tokenizer_folder)
+        self._device = choose_device()
+        self._model, self._tokenizer = model.to(self._device).eval(), load_tokenizer(tokenizer_folder)
 
     def __call__(self, rows: pd.DataFrame) -> np.ndarray:
         """Return probabilities [rows, classes]."""
@@ -51,7 +53,8 @@ class PaperLoop:
                 texts, padding="max_length", truncation=True, max_length=_PAPER_LENGTH, return_tensors="pt"
             )
             with torch.no_grad():
-                found.append(torch.softmax(self._model(**batch).logits, dim=1).numpy())
+                logits = self._model(**batch.to(self._device)).logits
+                found.append(torch.softmax(logits, dim=1).cpu().numpy())
         return np.concatenate(found)
 
 
@@ -98,7 +101,10 @@ def main(rows: int, rounds: int) -> None:
             seconds[name].append(time.perf_counter() - start)
             areas[name] = measure_auc(probabilities, test, labels)
     first = median(next(iter(seconds.values())))
-    print(f"{len(test)} rows, {rounds} rounds, {torch.get_num_threads()} CPU threads, torch {torch.__version__}\n")
+    device = f"{torch.get_num_threads()} CPU threads"
+    if torch.cuda.is_available():
+        device = f"{torch.cuda.get_device_name()}, {device}"
+    print(f"{len(test)} rows, {rounds} rounds, {device}, torch {torch.__version__}\n")
     print("| scoring | rows/s | times the first | AUC |\n|---|---|---|---|")
     for name, taken in seconds.items():
         area = "" if "random" in name else f"{areas[name]:.3f}"

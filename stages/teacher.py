@@ -18,7 +18,7 @@ from amalgam.training.checkpoint import note_members
 from amalgam.training.guard import Evidence, weigh_evidence
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
-from amalgam.training.seconds import note_seconds
+from amalgam.training.seconds import copy_seconds, note_seconds
 from amalgam.training.teacher import TeacherTrainer, run_trials
 
 ENCODER = Path("models/base/encoder")
@@ -44,7 +44,7 @@ def main(params: Params, root: Path) -> None:
             summary["guard"] = evidence.to_dict()
         if human.all() or (evidence and not evidence.helps):
             mixed = mixed[human]
-            summary |= take_human_only(params.seeds)
+            summary |= take_human_only(params.seeds, root)
         else:
             trainer = TeacherTrainer(ENCODER, mixed, validation, labels, params.teacher)
             summary["seeds"] = train_teachers(trainer, params, root, advance, blend=params.teacher.blend and both)
@@ -88,9 +88,10 @@ def train_teachers(
     return {str(seed): timed.result.to_dict() for seed, timed in zip(params.seeds, trained, strict=True)}
 
 
-def take_human_only(seeds: list[int]) -> dict[str, Any]:
+def take_human_only(seeds: list[int], root: Path) -> dict[str, Any]:
     """Let the human-only teachers be the teachers."""
     if is_main_process():
+        copy_seconds(root, "human_only", "teacher")
         for seed in seeds:
             shutil.copytree(HUMAN_ONLY / f"seed-{seed}", TARGET / f"seed-{seed}")
     return dict(read_json(HUMAN_ONLY / "summary.json"))

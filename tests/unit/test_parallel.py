@@ -10,7 +10,7 @@ from amalgam.cores import count_cores
 from amalgam.errors import ModelError
 from amalgam.training import parallel
 from amalgam.training.parallel import Advance, Timed, count_workers, run_trainings
-from amalgam.training.seconds import note_seconds, read_seconds
+from amalgam.training.seconds import copy_seconds, note_seconds, read_seconds
 
 MEGABYTE = 10**6
 
@@ -68,6 +68,10 @@ def test_seconds_are_noted_by_model(tmp_path: Path) -> None:
     note_seconds(tmp_path, "student", [Timed(None, 5.0)])
     note_seconds(tmp_path, "teacher", [Timed(None, 4.0)])
     assert read_seconds(tmp_path) == {"student": 5.0, "teacher": 4.0}
+    copy_seconds(tmp_path, "student", "teacher")
+    assert read_seconds(tmp_path) == {"student": 5.0, "teacher": 5.0}
+    copy_seconds(tmp_path, "human_only", "teacher")  # restored by DVC in this clone: nothing is known of either
+    assert read_seconds(tmp_path) == {"student": 5.0}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,14 @@ def note_seconds(root: Path, model: str, trainings: list[Timed[Any]]) -> None:
     write_json(root / _FILE, read_seconds(root) | {model: round(fmean(timed.seconds for timed in trainings), 1)})
 
 
+def copy_seconds(root: Path, model: str, target: str) -> None:
+    """Note for `target` what is noted for `model`, whose weights it has; where nothing is, nothing is for either."""
+    noted = {name: seconds for name, seconds in read_seconds(root).items() if name != target}
+    if model in noted:
+        noted[target] = noted[model]
+    write_json(root / _FILE, noted)
+
+
 def read_seconds(root: Path) -> dict[str, float]:
     """Return by model the seconds that a training took when it last ran in this clone."""
     path = root / _FILE
