@@ -13,11 +13,11 @@ intervals over seeds and test rows.
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -34,13 +34,13 @@ from amalgam.evaluation.bootstrap import subtract_estimates, summarise_estimates
 from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
 from amalgam.files import read_json, write_json
 from amalgam.params import Params, load_params
-from amalgam.rows import read_rows
+from amalgam.rows import iterate_dicts, read_rows
 from amalgam.training.checkpoint import note_members
 from amalgam.training.guard import weigh_evidence
 from amalgam.training.scoring import Scorer
 from amalgam.training.student import Distiller, Views
 from amalgam.training.teacher import TeacherTrainer, run_trials
-from amalgam.training.transfer import build_transfer, choose_views, score_views
+from amalgam.training.transfer import build_transfer, score_views
 from bench.pools import CACHE, SIZES, TASKS
 from bench.variants import ENCODER, Setting, ignore, measure_way
 
@@ -82,7 +82,7 @@ class Bench:
                 blend=teacher.blend,
                 seed=self._seeds[0],
             )
-            write_json(path, evidence.to_dict() if evidence else {"helps": 1})
+            write_json(path, evidence.to_dict() if evidence else {"lets_in": 1})
         found: dict[str, float] = read_json(path)
         return found
 
@@ -113,50 +113,46 @@ class Bench:
         path = self.folder / "amalgam.safetensors"
         names = ("teacher, Amalgam's recipe", "Amalgam: teacher", "Amalgam: student", "the student undistilled")
         kept = load_file(path) if path.is_file() else {}
-        if not all(f"{name}/{seed}" in kept for name in names for seed in self._seeds):
-            with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
-                kept |= self._train_all(Path(temporary))
-            save_file(kept, path)
+        for seed in self._seeds:
+            if not all(f"{name}/{seed}" in kept for name in names):
+                with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
+                    kept |= self._train_all(seed, Path(temporary))
+                save_file(kept, path)
         return {name: np.stack([kept[f"{name}/{seed}"] for seed in self._seeds]) for name in names}
 
-    def _train_all(self, folder: Path) -> dict[str, np.ndarray]:
-        helps = bool(self.ask_guard()["helps"])
+    def _train_all(self, seed: int, folder: Path) -> dict[str, np.ndarray]:
+        lets_in = bool(self.ask_guard()["lets_in"])
         teacher, labels = self._params.teacher, self.setting.labels
         human = self._train.assign(origin="human", shots="")
-        found: dict[str, np.ndarray] = {}
-        for name, rows in (("human_only", human), ("mixed", self._mixed)):
-            trainer = TeacherTrainer(ENCODER, rows, self._validation, labels, teacher)
-            for seed in self._seeds:
-                trainer.train(seed, folder / f"{seed}" / name, ignore)
-        for seed in self._seeds:
-            found[f"teacher, Amalgam's recipe/{seed}"] = Scorer(folder / f"{seed}/human_only").score(self.test)
-            if not helps:
-                shutil.rmtree(folder / f"{seed}/mixed")
-            note_members(folder / f"{seed}", ["mixed", "human_only"] if helps else ["human_only"])
-            found[f"Amalgam: teacher/{seed}"] = Scorer(folder / f"{seed}").score(self.test)
-        return found | self._distil_all(folder, self._mixed if helps else human)
+        members = {"human_only": human} | ({"mixed": self._mixed} if lets_in else {})
+        for name, rows in members.items():
+            TeacherTrainer(ENCODER, rows, self._validation, labels, teacher).train(seed, folder / name, ignore)
+        note_members(folder, sorted(members, reverse=True))
+        found = {
+            f"teacher, Amalgam's recipe/{seed}": Scorer(folder / "human_only").score(self.test),
+            f"Amalgam: teacher/{seed}": Scorer(folder).score(self.test),
+        }
+        return found | self._distil_all(seed, folder, self._mixed if lets_in else human)
 
-    def _distil_all(self, folder: Path, learned: pd.DataFrame) -> dict[str, np.ndarray]:
-        pool = read_rows(CACHE / self.setting.task / "synthetic.csv").to_dict("records")
+    def _distil_all(self, seed: int, folder: Path, learned: pd.DataFrame) -> dict[str, np.ndarray]:
+        pool = iterate_dicts(read_rows(CACHE / self.setting.task / "synthetic.csv"))
         unlabelled = self.setting.read("unlabelled")
         rows = {"transfer": build_transfer(learned, pool, unlabelled, left_out=self._params.distillation.left_out)}
         rows["validation"] = self._validation
-        logits = score_views([folder / f"{seed}" for seed in self._seeds], rows)
-        found = {}
-        for number, seed in enumerate(self._seeds):
-            views = [
-                Views(rows[name], choose_views(logits[name], number, ensemble=self._params.teacher.ensemble))
-                for name in ("transfer", "validation")
-            ]
-            distiller = Distiller(folder / f"{seed}", ENCODER, ENCODER, *views, self._params.distillation, ignore)
-            distiller.distil(seed, folder / "student")
-            found[f"Amalgam: student/{seed}"] = Scorer(folder / "student").score(self.test)
-            distiller.train_alone(seed, folder / "alone")
-            found[f"the student undistilled/{seed}"] = Scorer(folder / "alone").score(self.test)
-        return found
+        logits = score_views([folder], rows)
+        transfer, validation = (Views(table, logits[name][0]) for name, table in rows.items())
+        distiller = Distiller(folder, ENCODER, ENCODER, transfer, validation, self._params.distillation)
+        distiller.distil(seed, folder / "student", ignore)
+        distiller.train_alone(seed, folder / "alone", ignore)
+        return {
+            f"Amalgam: student/{seed}": Scorer(folder / "student").score(self.test),
+            f"the student undistilled/{seed}": Scorer(folder / "alone").score(self.test),
+        }
 
 
-def compare(bench: Bench, found: dict[str, np.ndarray], params: Params) -> tuple[dict[str, float], dict[str, list]]:
+def compare(
+    bench: Bench, found: dict[str, np.ndarray], params: Params
+) -> tuple[dict[str, float], dict[str, list[Any]]]:
     """Return each method's AUC, and of teacher and student the difference to the best human-only method.
 
     Returns:
@@ -184,7 +180,7 @@ def main(tasks: list[str], sizes: list[int], seeds: list[int], setfit: Path | No
         tables[f"{setting.task}, {setting.size}"] = areas
         guard = bench.ask_guard()
         cells = [f"{one[1]:+.3f} [{one[2]:+.3f}, {one[3]:+.3f}]" for one in changes.values()]
-        decision = "in" if guard["helps"] else "out"
+        decision = "in" if guard["lets_in"] else "out"
         cells.append(f"{decision} ({guard.get('difference', 0):+.3f})")
         lines.append(f"| {setting.task}, {setting.size} | {changes['teacher'][0]} | {' | '.join(cells)} |")
         print(json.dumps({f"{setting.task}, {setting.size}": areas | changes | guard}), flush=True)

@@ -80,13 +80,13 @@ def score_rows(train: pd.DataFrame, test: pd.DataFrame, encoder: Path, labels: l
 
 def main(train: Path, test: Path, encoder: Path, labels: list[str], seed: int, out: Path) -> None:
     """Read the rows, write the probabilities, and print version, steps and seconds of training and scoring."""
-    tables = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in (train, test)]
+    learned, held_out = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (train, test))
     start = time.monotonic()
-    scored = score_rows(*tables, encoder, labels, seed)
+    scored = score_rows(learned, held_out, encoder, labels, seed)
     seconds = time.monotonic() - start
-    scored.insert(0, "id", tables[1]["id"])
+    scored.insert(0, "id", held_out["id"])
     scored.to_csv(out, index=False)
-    steps = min(count_steps(tables[0]["label"].tolist()), MAX_STEPS)
+    steps = min(count_steps(learned["label"].tolist()), MAX_STEPS)
     print(json.dumps({"version": version("setfit"), "steps": steps, "seconds": round(seconds, 1)}))
 
 

@@ -32,7 +32,7 @@ PAPER_LENGTH = 128  # tokens to which the paper's notebook pads every row
 Train = Callable[[pd.DataFrame, list[str], Params, int, int], Any]
 
 
-def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> torch.nn.Module:
+def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> Any:
     """Train with Amalgam's loop: plain mixing, no validation; word embeddings stay as they are, as by default."""
     from amalgam.training.classifier import freeze_embeddings, load_classifier
     from amalgam.training.device import set_seed
@@ -52,7 +52,7 @@ def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: i
     return model
 
 
-def train_as_paper(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> torch.nn.Module:
+def train_as_paper(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> Any:
     """Train as the paper's notebook does: every row padded to 128 tokens, float32, AdamW at a constant rate."""
     from amalgam.training.classifier import load_classifier
     from amalgam.training.device import choose_device
@@ -77,7 +77,7 @@ def train_as_paper(mixed: pd.DataFrame, labels: list[str], params: Params, epoch
     return model
 
 
-def train_by_trainer(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> torch.nn.Module:
+def train_by_trainer(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> Any:
     """Train with `transformers.Trainer`: its defaults but for rate, batch size and epochs."""
     from datasets import Dataset
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from amalgam.params import Params, load_params
-from amalgam.rows import read_rows
+from amalgam.rows import iterate_dicts, read_rows
 from amalgam.synthesis.mix import count_synthetic, mix_rows
 from amalgam.tasks.schema import load_task
 from bench.pools import CACHE, SIZES, TASKS
@@ -80,12 +80,12 @@ class Setting:
 
     def mix(self, ratio: float) -> pd.DataFrame:
         """Mix at the ratio, or with all of the pool where it is too small for that; and the human rows alone."""
-        human = self.read("train").to_dict("records")
+        human = list(iterate_dicts(self.read("train")))
         pool = read_rows(CACHE / self.task / "synthetic.csv")
         few = pool["label"].value_counts().reindex(self.labels, fill_value=0).min() * len(self.labels)
         while count_synthetic(ratio, len(human)) > few:
             ratio -= 0.01
-        return pd.DataFrame(list(mix_rows(human, pool.to_dict("records"), ratio, self.labels)))
+        return pd.DataFrame(list(mix_rows(human, iterate_dicts(pool), ratio, self.labels)))
 
 
 def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -> np.ndarray:

@@ -18,7 +18,7 @@ from amalgam.llm.answering import answer_requests, iterate_answers
 from amalgam.llm.request import Request, override_bodies
 from amalgam.llm.shards import Totals, write_answers
 from amalgam.params import Params
-from amalgam.rows import read_rows
+from amalgam.rows import iterate_dicts, read_rows
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
 from amalgam.tasks.schema import Task, load_task
 from amalgam.training.scoring import Scorer
@@ -80,7 +80,7 @@ def grade_sets(
 
 def make_requests(task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, params: Params) -> Iterator[Request]:
     """Ask for a grade on each row."""
-    requests = build_grading_requests(task, rows.to_dict("records"), train, model, params.judge)
+    requests = build_grading_requests(task, iterate_dicts(rows), train, model, params.judge)
     return override_bodies(requests, params.llm.body)
 
 

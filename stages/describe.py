@@ -37,8 +37,9 @@ def main(params: Params, root: Path) -> None:
 
 def measure_repeats(curation: dict[str, Any]) -> float:
     """Return the share of the usable responses that repeat another one, in whole or nearly."""
-    repeats = curation["rejected"]["exact_duplicate"] + curation["rejected"]["near_duplicate"]
-    return round(repeats / (curation["kept"] + repeats), 4)
+    repeats: int = curation["rejected"]["exact_duplicate"] + curation["rejected"]["near_duplicate"]
+    usable: int = curation["kept"] + repeats
+    return round(repeats / usable, 4)
 
 
 def embed_and_compare(synthetic: pd.DataFrame, human: pd.DataFrame, params: Params) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from runtime import run_stage
@@ -34,7 +35,7 @@ def main(params: Params, root: Path) -> None:
     if len(transfer):
         # A transfer row must be as unseen as a test row, whatever `human_rows` is.
         tables[TRANSFER] = keep_apart(transfer, keep_apart(rows, tables["test"]))
-    summary = {
+    summary: dict[str, Any] = {
         "rows": {name: len(table) for name, table in tables.items()},
         "labels": {name: count_labels(table, task.label_names) for name, table in tables.items() if "label" in table},
         **measure_agreement(loaded.ratings, task),
@@ -60,7 +61,7 @@ def count_left_out(
     }
 
 
-def write_tables(tables: dict[str, pd.DataFrame], summary: dict[str, object]) -> None:
+def write_tables(tables: dict[str, pd.DataFrame], summary: dict[str, Any]) -> None:
     made = OUT.with_name(f".{OUT.name}.tmp")
     shutil.rmtree(made, ignore_errors=True)
     for name, table in tables.items():

@@ -18,7 +18,7 @@ from amalgam.report.mistakes import browse_mistakes, list_mistakes
 from amalgam.report.page import build_page
 from amalgam.report.pool import browse_pool
 from amalgam.report.sweeps import collect_likeness, collect_sweeps
-from amalgam.rows import iterate_rows, read_rows
+from amalgam.rows import iterate_dicts, iterate_rows, read_rows
 from amalgam.tasks.schema import load_task
 
 METRICS = Path("metrics")
@@ -31,8 +31,7 @@ PREDICTIONS = Path("data/predictions/predictions.csv")
 # What the page takes along of the rows, so that it stays below 5 MB.
 KEPT, REJECTED, MISTAKES = 1000, 1000, 1000
 POOL_BYTES, MISTAKE_BYTES = 2_000_000, 1_000_000
-PACKAGES = ("amalgam", "dvc", "numpy", "onnxruntime", "openai", "pandas", "scikit-learn", "scipy", "tokenizers")
-PACKAGES += ("torch", "transformers", "xllamacpp")
+PACKAGES = "amalgam dvc numpy onnxruntime openai pandas scikit-learn scipy tokenizers torch transformers xllamacpp"
 
 
 def main(params: Params, root: Path) -> None:
@@ -54,7 +53,7 @@ def main(params: Params, root: Path) -> None:
             "Language model": read_json(BASE / "llm/identity.json"),
         },
         inputs={str(path): hash_file(path) for path in list_inputs(folder)},
-        versions={"python": python_version(), **{name: version(name) for name in PACKAGES}},
+        versions={"python": python_version(), **{name: version(name) for name in PACKAGES.split()}},
         sweeps=collect_sweeps(iterate_experiments(), dump_tracked(params), metrics["models"]),
         likeness=collect_likeness(iterate_experiments(), dump_tracked(params), metrics["synthetic"]),
         **metrics,
@@ -95,7 +94,7 @@ def read_plot(name: str) -> list[dict[str, Any]]:
     table = pd.read_csv(
         METRICS / f"plots/{name}.csv", dtype=texts, na_values={"loss": "", "validation_loss": ""}, keep_default_na=False
     )
-    return table.to_dict("records")
+    return list(iterate_dicts(table))
 
 
 if __name__ == "__main__":

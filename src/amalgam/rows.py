@@ -37,7 +37,7 @@ def unguard_cell(cell: str) -> str:
 def write_rows(path: Path, rows: "pd.DataFrame") -> None:
     """Write rows as UTF-8 CSV, formula-like texts made harmless."""
     with open_rows(path, [str(name) for name in rows]) as write:
-        for row in _list_dicts(rows):
+        for row in iterate_dicts(rows):
             write(row)
 
 
@@ -64,7 +64,13 @@ def iterate_rows(path: Path) -> Iterator[dict[str, str]]:
         DataError: as `read_rows`, but when the fault is reached.
     """
     for chunk in _read_chunks(path, _CHUNK):
-        yield from _list_dicts(chunk)
+        yield from iterate_dicts(chunk)
+
+
+def iterate_dicts(rows: "pd.DataFrame") -> Iterator[dict[str, Any]]:
+    """Yield each row as a dict by column."""
+    names = [str(name) for name in rows]
+    return (dict(zip(names, cells, strict=True)) for cells in rows.itertuples(index=False, name=None))
 
 
 class _Writer:
@@ -81,11 +87,6 @@ class _Writer:
         # A carriage return is left unquoted otherwise, and then read as the end of a row.
         returns = any("\r" in cell for cell in cells if isinstance(cell, str))
         (self._quoted if returns else self._plain).writerow(cells)
-
-
-def _list_dicts(rows: "pd.DataFrame") -> Iterator[dict[str, Any]]:
-    names = [str(name) for name in rows]
-    return (dict(zip(names, cells, strict=True)) for cells in rows.itertuples(index=False, name=None))
 
 
 def _read_chunks(path: Path, size: int | None) -> Iterator["pd.DataFrame"]:

@@ -32,7 +32,7 @@ def phrase_verdict(content: Content) -> Claim:
     gain, ratio = content.comparisons["gain_over_human_only"], content.params["ratio"]
     outcome = weigh_difference(gain)
     guard = content.training.get("guard")
-    if ratio == 0 or (guard and not guard["helps"]):
+    if ratio == 0 or (guard and not guard["lets_in"]):
         why = "no synthetic rows were added" if ratio == 0 else "the guard left the synthetic rows out"
         teacher = content.models["teacher"]
         interval = format_interval(teacher, "auc")
@@ -90,7 +90,10 @@ def phrase_claims(content: Content) -> list[Claim]:
 
 def phrase_guard(guard: Numbers) -> Claim:
     """Say what the guard decided about the synthetic rows, and why."""
-    decision = "The guard let the synthetic rows in" if guard["helps"] else "The guard left the synthetic rows out"
+    decision = "The guard left the synthetic rows out"
+    if guard["lets_in"]:
+        sure = guard["difference_low"] > 0
+        decision = "The guard let the synthetic rows in" + ("" if sure else ", though it cannot tell that they help")
     interval = format_interval(guard, "difference", signed=True)
     with_them, without = (format_number(guard[f"{name}_auc"]) for name in ("with_synthetic", "human_only"))
     difference = format_difference(guard["difference"]) + (f" ({interval})" if interval else "")
@@ -98,7 +101,7 @@ def phrase_guard(guard: Numbers) -> Claim:
         f"in {guard['folds']}-fold cross-validation on {guard['rows']} human rows the teacher had an AUC of "
         f"{with_them} with them and of {without} without, a difference of {difference}. No test row took part."
     )
-    return Claim("better" if guard["helps"] else "unclear", f"{decision}:", numbers)
+    return Claim("better" if guard["difference_low"] > 0 else "unclear", f"{decision}:", numbers)
 
 
 def weigh_difference(values: Numbers) -> str:
