@@ -82,7 +82,7 @@ class Bench:
                 blend=teacher.blend,
                 seed=self._seeds[0],
             )
-            write_json(path, evidence.to_dict() if evidence else {"lets_in": 1})
+            write_json(path, evidence.to_dict() if evidence else {"helps": 1})
         found: dict[str, float] = read_json(path)
         return found
 
@@ -121,10 +121,10 @@ class Bench:
         return {name: np.stack([kept[f"{name}/{seed}"] for seed in self._seeds]) for name in names}
 
     def _train_all(self, seed: int, folder: Path) -> dict[str, np.ndarray]:
-        lets_in = bool(self.ask_guard()["lets_in"])
+        helps = bool(self.ask_guard()["helps"])
         teacher, labels = self._params.teacher, self.setting.labels
         human = self._train.assign(origin="human", shots="")
-        members = {"human_only": human} | ({"mixed": self._mixed} if lets_in else {})
+        members = {"human_only": human} | ({"mixed": self._mixed} if helps else {})
         for name, rows in members.items():
             TeacherTrainer(ENCODER, rows, self._validation, labels, teacher).train(seed, folder / name, ignore)
         note_members(folder, sorted(members, reverse=True))
@@ -132,7 +132,7 @@ class Bench:
             f"teacher, Amalgam's recipe/{seed}": Scorer(folder / "human_only").score(self.test),
             f"Amalgam: teacher/{seed}": Scorer(folder).score(self.test),
         }
-        return found | self._distil_all(seed, folder, self._mixed if lets_in else human)
+        return found | self._distil_all(seed, folder, self._mixed if helps else human)
 
     def _distil_all(self, seed: int, folder: Path, learned: pd.DataFrame) -> dict[str, np.ndarray]:
         pool = iterate_dicts(read_rows(CACHE / self.setting.task / "synthetic.csv"))
@@ -180,7 +180,7 @@ def main(tasks: list[str], sizes: list[int], seeds: list[int], setfit: Path | No
         tables[f"{setting.task}, {setting.size}"] = areas
         guard = bench.ask_guard()
         cells = [f"{one[1]:+.3f} [{one[2]:+.3f}, {one[3]:+.3f}]" for one in changes.values()]
-        decision = "in" if guard["lets_in"] else "out"
+        decision = "in" if guard["helps"] else "out"
         cells.append(f"{decision} ({guard.get('difference', 0):+.3f})")
         lines.append(f"| {setting.task}, {setting.size} | {changes['teacher'][0]} | {' | '.join(cells)} |")
         print(json.dumps({f"{setting.task}, {setting.size}": areas | changes | guard}), flush=True)

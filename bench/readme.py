@@ -40,7 +40,7 @@ def format_results(metrics: Path) -> str:
         found = f"in cross-validation on the {guard['rows']} human rows {brought}"
         decision = (
             f"The guard let the synthetic rows in: {found}. {decision}"
-            if guard["lets_in"]
+            if guard["helps"]
             else f"The guard left the synthetic rows out: {found}. So the teacher is the human-only one."
         )
     lines = [

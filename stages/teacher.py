@@ -1,4 +1,4 @@
-"""Fine-tune the teacher on the mix, once a seed; where the guard finds that synthetic rows do harm, without them."""
+"""Fine-tune the teacher on the mix, once a seed; where the guard finds no help in synthetic rows, without them."""
 
 import shutil
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def main(params: Params, root: Path) -> None:
         evidence = ask_guard(mixed, validation, labels, params, advance) if guarded else None
         if evidence:
             summary["guard"] = evidence.to_dict()
-        if human.all() or (evidence and not evidence.lets_in):
+        if human.all() or (evidence and not evidence.helps):
             mixed = mixed[human]
             summary |= take_human_only(params.seeds, root)
         else:

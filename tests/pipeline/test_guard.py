@@ -18,7 +18,7 @@ def list_members(project: Project) -> set[str]:
     return set(note["members"])
 
 
-def test_a_teacher_whose_synthetic_rows_do_harm_is_the_human_only_one(project: Project, server: StubServer) -> None:
+def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(project: Project, server: StubServer) -> None:
     assert list_members(project) == {"mixed", "human_only"}
     project.set_params(teacher__guard=True)
     run = project.repro("transfer")
@@ -26,11 +26,11 @@ def test_a_teacher_whose_synthetic_rows_do_harm_is_the_human_only_one(project: P
     guard = read_summary(project)["guard"]
     assert (guard["folds"], guard["rows"]) == (2, 24)
     assert guard["difference"] == pytest.approx(guard["with_synthetic_auc"] - guard["human_only_auc"], abs=2e-4)
-    lets_in = bool(guard["lets_in"])
-    assert lets_in is (guard["difference"] > -guard["difference_error"])
-    assert list_members(project) == ({"mixed", "human_only"} if lets_in else {"human_only", "human_only_again"})
+    helped = bool(guard["helps"])
+    assert helped is (guard["difference"] > 0)
+    assert list_members(project) == ({"mixed", "human_only"} if helped else {"human_only", "human_only_again"})
     learned = (project.folder / "models/teacher/learned.csv").read_text()
-    assert ("synthetic" in learned) is lets_in
+    assert ("synthetic" in learned) is helped
     assert not server.log.answered
 
 

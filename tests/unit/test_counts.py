@@ -29,14 +29,14 @@ def test_what_stages_counted_goes_into_three_files():
         "synthesis": {"completions": 4, "kept": 3, **asked},
         "judge": {"rows": 2, **asked},
         "baselines": {"human_only": {"seeds": {"1": run}}, "llm_grader": {"requests": 5, "unparsed": 1, **asked}},
-        "teacher": {"seeds": {"1": run}, "guard": {"lets_in": 1}},
+        "teacher": {"seeds": {"1": run}, "guard": {"helps": 1}},
         "student": {"seeds": {"1": run}, "undistilled": {"1": run}},
     }
     counts = gather_counts(summaries, {"synthetic": 2, "human": 1})
     assert counts["data"] == {"rows": {"train": 3}, "mixed": {"human": 1, "synthetic": 2}, "grader": {"unparsed": 1}}
     assert list(counts["training"]["training"]) == ["teacher", "student", "student_undistilled", "human_only"]
     assert counts["training"]["training"]["student"] == {"seed_1": run}
-    assert counts["training"]["guard"] == {"lets_in": 1}
+    assert counts["training"]["guard"] == {"helps": 1}
     assert counts["cost"]["llm"]["requests"] == 11
     del summaries["baselines"]["llm_grader"], summaries["student"]["undistilled"], summaries["teacher"]["guard"]
     fewer = gather_counts(summaries, {"human": 1})

@@ -49,7 +49,7 @@ def test_verdict_gives_the_numbers():
 
 def test_verdict_does_not_praise_rows_that_the_guard_left_out():
     content = make_content()
-    guard = content.training["guard"] | {"lets_in": 0}
+    guard = content.training["guard"] | {"helps": 0}
     verdict = phrase_verdict(replace(content, training=content.training | {"guard": guard}))
     assert (verdict.outcome, "the guard left" in verdict.claim) == ("unclear", True)
 
@@ -87,7 +87,7 @@ def test_claims_cover_student_control_and_rounding():
 
 def test_guard_says_what_it_rests_on():
     guard = make_content().training["guard"]
-    assert phrase_guard(guard | {"lets_in": 0}).claim == "The guard left the synthetic rows out:"
+    assert phrase_guard(guard | {"helps": 0}).claim == "The guard left the synthetic rows out:"
     claim = phrase_guard(guard)
     assert claim.claim == "The guard let the synthetic rows in, though it cannot tell that they help:"
     assert phrase_guard(guard | {"difference_low": 0.001}).claim == "The guard let the synthetic rows in:"

@@ -32,7 +32,7 @@ def phrase_verdict(content: Content) -> Claim:
     gain, ratio = content.comparisons["gain_over_human_only"], content.params["ratio"]
     outcome = weigh_difference(gain)
     guard = content.training.get("guard")
-    if ratio == 0 or (guard and not guard["lets_in"]):
+    if ratio == 0 or (guard and not guard["helps"]):
         why = "no synthetic rows were added" if ratio == 0 else "the guard left the synthetic rows out"
         teacher = content.models["teacher"]
         interval = format_interval(teacher, "auc")
@@ -91,7 +91,7 @@ def phrase_claims(content: Content) -> list[Claim]:
 def phrase_guard(guard: Numbers) -> Claim:
     """Say what the guard decided about the synthetic rows, and why."""
     decision = "The guard left the synthetic rows out"
-    if guard["lets_in"]:
+    if guard["helps"]:
         sure = guard["difference_low"] > 0
         decision = "The guard let the synthetic rows in" + ("" if sure else ", though it cannot tell that they help")
     interval = format_interval(guard, "difference", signed=True)

@@ -1,7 +1,7 @@
-"""The guard: do the synthetic rows do harm? Asked of the human rows alone, by cross-validation."""
+"""The guard: do the synthetic rows help? Asked of the human rows alone, by cross-validation."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,30 +18,26 @@ _LEVELS = (0.025, 0.975)
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the guard found: AUC on held-out human rows; standard error and 95 % interval by the bootstrap."""
+    """What the guard found: AUC on held-out human rows, and of the difference a 95 % bootstrap interval."""
 
     folds: int
     rows: int
     human_only_auc: float
     with_synthetic_auc: float
     difference: float
-    difference_error: float
     difference_low: float
     difference_high: float
 
     @property
-    def lets_in(self) -> bool:
-        """Whether the synthetic rows are used: they did not do worse than nothing by a standard error or more.
-
-        In doubt they are in, since the fewer human rows there are, the more there is to gain and the less a difference
-        says: it is small beside its error, and cross-validation sees fewer synthetic rows than the mix has.
-        """
-        return self.difference > -self.difference_error
+    def helps(self) -> bool:
+        """Whether the synthetic rows did better than nothing; a tie is no help."""
+        return self.difference > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
-        return {"lets_in": int(self.lets_in), **rounded}
+        names = ("human_only_auc", "with_synthetic_auc", "difference", "difference_low", "difference_high")
+        rounded = {name: round(getattr(self, name), 4) for name in names}
+        return {"helps": int(self.helps), "folds": self.folds, "rows": self.rows, **rounded}
 
 
 def weigh_evidence(
@@ -99,8 +95,7 @@ def weigh_evidence(
         return None
     spread = measure_within(classes, dealt, joined, weights) - measure_within(classes, dealt, alone, weights)
     low, high = np.nanquantile(spread, _LEVELS)
-    error = float(np.nanstd(spread))
-    return Evidence(folds, len(human), first, second, second - first, error, float(low), float(high))
+    return Evidence(folds, len(human), first, second, second - first, float(low), float(high))
 
 
 def measure_within(classes: np.ndarray, folds: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
