@@ -30,7 +30,7 @@ def measure_blend(setting: Setting, params: Params, seeds: list[int]) -> dict[st
     return areas | {f"gain{end}": found[f"auc{end}"] for end in ("", "_low", "_high")}
 
 
-def print_interval(values: dict[str, float], name: str) -> str:
+def format_interval(values: dict[str, float], name: str) -> str:
     """Write a difference with its interval."""
     low, high = values[f"{name}_low"], values[f"{name}_high"]
     return f"{values[name]:+.3f} [{low:+.3f}, {high:+.3f}]"
@@ -46,8 +46,8 @@ def main(tasks: list[str], sizes: list[int], seeds: list[int]) -> None:
         found = measure_blend(setting, params, seeds)
         decision = "in" if guard["helps"] else "out"
         areas = " | ".join(f"{found[name]:.3f}" for name in ("human", "mix", "blend"))
-        cells = (f"{setting.task}, {setting.size}", print_interval(guard, "difference"), decision, areas)
-        print(f"| {' | '.join(cells)} | {print_interval(found, 'gain')} |", flush=True)
+        cells = (f"{setting.task}, {setting.size}", format_interval(guard, "difference"), decision, areas)
+        print(f"| {' | '.join(cells)} | {format_interval(found, 'gain')} |", flush=True)
 
 
 if __name__ == "__main__":

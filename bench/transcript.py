@@ -9,6 +9,7 @@ In a clone in a temporary folder, with the default task and its LLM on this mach
 import argparse
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -41,7 +42,7 @@ class Shell:
         """Run a command and keep what it prints of interest, of that the lines with `only`, or the whole."""
         self._show(command, note)
         result = subprocess.run(
-            command, shell=True, cwd=self.folder, env=_make_environment(), capture_output=True, text=True, check=True
+            shlex.split(command), cwd=self.folder, env=_make_environment(), capture_output=True, text=True, check=True
         )
         self._keep(result.stdout + result.stderr, only, whole=whole)
 
@@ -49,8 +50,7 @@ class Shell:
         """Run a command, and kill its stage with no warning once the journal holds some answers."""
         self._show(command, note)
         process = subprocess.Popen(
-            command,
-            shell=True,
+            shlex.split(command),
             cwd=self.folder,
             env=_make_environment(),
             stdout=subprocess.PIPE,
