@@ -1,7 +1,6 @@
 """Batches of processes that are killed, run at once, or left to the next run."""
 
 import os
-import random
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -27,20 +26,20 @@ def run(tmp_path: Path) -> Iterator[Run]:
         yield run
 
 
-@pytest.mark.parametrize(
-    ("point", "after"),
-    [
-        ("before upload", 0),
-        ("after upload", 0),
-        ("before create", 0),
-        ("after create", 0),
-        ("before look", 0),
-        ("after look", 1),
-        ("before content", 0),
-        ("within content", 0),
-        ("after content", 0),
-    ],
-)
+POINTS = [  # in the order in which a process passes them
+    ("before upload", 0),
+    ("after upload", 0),
+    ("before create", 0),
+    ("after create", 0),
+    ("before look", 0),
+    ("after look", 1),
+    ("before content", 0),
+    ("within content", 0),
+    ("after content", 0),
+]
+
+
+@pytest.mark.parametrize(("point", "after"), POINTS)
 def test_a_process_that_is_killed_is_taken_up_by_the_next(point: str, after: int, run: Run, tmp_path: Path) -> None:
     run.server.ending = "expired"  # so that there is an error file, and a second batch
     pause = run.server.pause = Pause(point, after)
@@ -57,15 +56,16 @@ def test_a_process_that_is_killed_is_taken_up_by_the_next(point: str, after: int
     assert run.journal.list_batches() == []
 
 
-def test_processes_that_are_killed_again_and_again_pay_once(run: Run, tmp_path: Path) -> None:
+def test_processes_that_are_killed_one_after_another_pay_once(run: Run, tmp_path: Path) -> None:
     run.server.looks = 3
-    draw = random.Random(7)
-    kills = 0
-    while "" in run.find(40):
+    for point, after in POINTS:
+        pause = run.server.pause = Pause(point, after)
         with Sender(run, tmp_path, 40) as sender:
-            sender.process.join(0.05 + 0.25 * draw.random() if kills < 12 else 30)
-            kills += sender.process.exitcode is None
-    assert kills >= 3
+            assert pause.reached.wait(20)
+            assert sender.process.is_alive()
+        run.server.pause = None
+        pause.release.set()
+    run.send(40)
     assert run.find(40) == list_texts(40)
     assert set(run.server.paid.values()) == {1}
 

@@ -88,7 +88,7 @@ def test_a_signal_ends_the_run_after_what_is_in_flight(
 
 
 def test_a_second_signal_ends_the_run_at_once(server: StubServer, tmp_path: Path) -> None:
-    server.delay = 5
+    server.delay = 60
     sender = start_sender(server, tmp_path / "journal.sqlite")
     assert sender.stderr
     wait_for(server, 4)
@@ -98,7 +98,7 @@ def test_a_second_signal_ends_the_run_at_once(server: StubServer, tmp_path: Path
     sender.send_signal(signal.SIGINT)
     sender.communicate(timeout=20)
     assert sender.returncode == -signal.SIGINT
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 15
 
 
 def test_handlers_of_signals_are_put_back(server: StubServer, journal: Journal) -> None:
