@@ -36,11 +36,11 @@ from amalgam.files import read_json, write_json
 from amalgam.params import Params, load_params
 from amalgam.rows import iterate_dicts, read_rows
 from amalgam.training.checkpoint import note_members
-from amalgam.training.guard import weigh_evidence
-from amalgam.training.scoring import Scorer
+from amalgam.training.guard import measure_label_auc, weigh_evidence
+from amalgam.training.scoring import Scorer, average_views
 from amalgam.training.student import Distiller, Views
 from amalgam.training.teacher import TeacherTrainer, run_trials
-from amalgam.training.transfer import build_transfer, score_views
+from amalgam.training.transfer import build_transfer, choose_views, score_views
 from bench.pools import CACHE, SIZES, TASKS
 from bench.variants import ENCODER, Setting, ignore, measure_way
 
@@ -57,6 +57,7 @@ class Bench:
         self.folder = CACHE / f"{setting.task}-{setting.size}"
         self._train, self._validation = setting.read("train"), setting.read("validation")
         self.test = setting.read("test")
+        self._human_only = self._train.assign(origin="human", shots="")
         self._mixed = setting.mix(params.ratio)
 
     def measure(self) -> dict[str, np.ndarray]:
@@ -72,12 +73,17 @@ class Bench:
         path = self.folder / "guard.json"
         if not path.is_file():
             human = pd.concat([self._train, self._validation], ignore_index=True)
+            synthetic = self._mixed[self._mixed["origin"] == "synthetic"]
             teacher, labels = self._params.teacher, self.setting.labels
+            trainer = TeacherTrainer(ENCODER, self._human_only, self._validation, labels, teacher)
+            views = [trainer.train_and_score(seed, synthetic, ignore) for seed in self._params.seeds]
             evidence = weigh_evidence(
                 human[["id", "text", "question", "label"]],
-                self._mixed[self._mixed["origin"] == "synthetic"],
+                synthetic,
                 labels,
                 partial(run_trials, ENCODER, labels, teacher, ignore),
+                label_auc=measure_label_auc(synthetic, labels, average_views(np.stack(views))),
+                least_label_auc=teacher.guard_label_auc,
                 folds=teacher.guard_folds,
                 blend=teacher.blend,
                 seed=self._seeds[0],
@@ -110,44 +116,51 @@ class Bench:
 
     def _run_amalgam(self) -> dict[str, np.ndarray]:
         """Train teachers and students as the pipeline does; keep their probabilities and not their weights."""
-        path = self.folder / "amalgam.safetensors"
-        names = ("teacher, Amalgam's recipe", "Amalgam: teacher", "Amalgam: student", "the student undistilled")
-        kept = load_file(path) if path.is_file() else {}
-        for seed in self._seeds:
-            if not all(f"{name}/{seed}" in kept for name in names):
-                with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
-                    kept |= self._train_all(seed, Path(temporary))
-                save_file(kept, path)
-        return {name: np.stack([kept[f"{name}/{seed}"] for seed in self._seeds]) for name in names}
-
-    def _train_all(self, seed: int, folder: Path) -> dict[str, np.ndarray]:
+        path = self.folder / f"amalgam-{len(self._seeds)}.safetensors"  # the seeds' teachers teach together
+        if path.is_file():
+            return load_file(path)
         helps = bool(self.ask_guard()["helps"])
-        teacher, labels = self._params.teacher, self.setting.labels
-        human = self._train.assign(origin="human", shots="")
-        members = {"human_only": human} | ({"mixed": self._mixed} if helps else {})
-        for name, rows in members.items():
-            TeacherTrainer(ENCODER, rows, self._validation, labels, teacher).train(seed, folder / name, ignore)
-        note_members(folder, sorted(members, reverse=True))
-        found = {
-            f"teacher, Amalgam's recipe/{seed}": Scorer(folder / "human_only").score(self.test),
-            f"Amalgam: teacher/{seed}": Scorer(folder).score(self.test),
-        }
-        return found | self._distil_all(seed, folder, self._mixed if helps else human)
+        with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
+            folders = [Path(temporary) / str(seed) for seed in self._seeds]
+            found = self._train_teachers(folders, helps=helps)
+            found |= self._distil_all(folders, self._mixed if helps else self._human_only)
+        save_file(found, path)
+        return found
 
-    def _distil_all(self, seed: int, folder: Path, learned: pd.DataFrame) -> dict[str, np.ndarray]:
+    def _train_teachers(self, folders: list[Path], *, helps: bool) -> dict[str, np.ndarray]:
+        members = {"human_only": self._human_only} | ({"mixed": self._mixed} if helps else {})
+        for name, rows in members.items():
+            trainer = TeacherTrainer(ENCODER, rows, self._validation, self.setting.labels, self._params.teacher)
+            for seed, folder in zip(self._seeds, folders, strict=True):
+                trainer.train(seed, folder / name, ignore)
+        for folder in folders:
+            note_members(folder, sorted(members, reverse=True))
+        return {
+            "teacher, Amalgam's recipe": self._score([folder / "human_only" for folder in folders]),
+            "Amalgam: teacher": self._score(folders),
+        }
+
+    def _distil_all(self, teachers: list[Path], learned: pd.DataFrame) -> dict[str, np.ndarray]:
         pool = iterate_dicts(read_rows(CACHE / self.setting.task / "synthetic.csv"))
         unlabelled = self.setting.read("unlabelled")
         rows = {"transfer": build_transfer(learned, pool, unlabelled, left_out=self._params.distillation.left_out)}
         rows["validation"] = self._validation
-        logits = score_views([folder], rows)
-        transfer, validation = (Views(table, logits[name][0]) for name, table in rows.items())
-        distiller = Distiller(folder, ENCODER, ENCODER, transfer, validation, self._params.distillation)
-        distiller.distil(seed, folder / "student", ignore)
-        distiller.train_alone(seed, folder / "alone", ignore)
+        logits = score_views(teachers, rows)
+        for number, (seed, folder) in enumerate(zip(self._seeds, teachers, strict=True)):
+            transfer, validation = (
+                Views(table, choose_views(logits[name], number, ensemble=self._params.teacher.ensemble))
+                for name, table in rows.items()
+            )
+            distiller = Distiller(folder, ENCODER, ENCODER, transfer, validation, self._params.distillation)
+            distiller.distil(seed, folder / "student", ignore)
+            distiller.train_alone(seed, folder / "alone", ignore)
         return {
-            f"Amalgam: student/{seed}": Scorer(folder / "student").score(self.test),
-            f"the student undistilled/{seed}": Scorer(folder / "alone").score(self.test),
+            "Amalgam: student": self._score([folder / "student" for folder in teachers]),
+            "the student undistilled": self._score([folder / "alone" for folder in teachers]),
         }
+
+    def _score(self, folders: list[Path]) -> np.ndarray:
+        return np.stack([Scorer(folder).score(self.test) for folder in folders])
 
 
 def compare(

@@ -36,8 +36,11 @@ def format_results(metrics: Path) -> str:
     )
     decision = f"The teacher is {verdict}."
     if guard:
-        brought = f"they brought {cell(guard, 'difference', '+')} of AUC"
-        found = f"in cross-validation on the {guard['rows']} human rows {brought}"
+        found = (
+            f"human-only teachers tell their labels apart with an AUC of {guard['label_auc']:.3f} (wanted: "
+            f"{guard['least_label_auc']:.2f}), and in cross-validation on the {guard['rows']} human rows they brought "
+            f"{cell(guard, 'difference', '+')} of AUC"
+        )
         decision = (
             f"The guard let the synthetic rows in: {found}. {decision}"
             if guard["helps"]

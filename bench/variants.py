@@ -2,7 +2,9 @@
 
 Run `python -m bench.variants` after `python -m bench.pools FOLDER`. Predictions are kept in `.cache/bench`, so that a
 run that was ended goes on where it was; `--only NAME` takes some of the ways, `--tasks` and `--sizes` some of the
-settings. The first way, plain mixing, is the measure of the others.
+settings. The first way, plain mixing, is the measure of the others: of each difference to it the table has the mean
+over settings with a 95 % interval (Student's t over settings), and in how many settings it is above and below 0 beyond
+chance (paired 95 % intervals over seeds and test rows).
 """
 
 import argparse
@@ -18,6 +20,8 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 import numpy as np
 import pandas as pd
 
+from amalgam.evaluation.bootstrap import find_interval, subtract_estimates
+from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
 from amalgam.params import Params, load_params
 from amalgam.rows import iterate_dicts, read_rows
 from amalgam.synthesis.mix import count_synthetic, mix_rows
@@ -116,32 +120,53 @@ def soften(logits: np.ndarray) -> np.ndarray:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def measure_auc(setting: Setting, probabilities: np.ndarray) -> float:
-    """Return the AUC of one set of probabilities [rows, classes], the mean over classes of one against the rest."""
-    from sklearn.metrics import roc_auc_score
-
-    labels = setting.read("test")["label"].to_numpy()
-    there = [number for number, label in enumerate(setting.labels) if 0 < (labels == label).sum() < len(labels)]
-    return float(np.mean([roc_auc_score(labels == setting.labels[c], probabilities[:, c]) for c in there]))
+def measure_difference(
+    setting: Setting, way: np.ndarray, plain: np.ndarray, params: Params
+) -> tuple[float, float, float, float]:
+    """Return the AUC of probabilities [seeds, rows, classes], its difference to plain mixing, and that's interval."""
+    test = setting.read("test")
+    actual, groups = encode_labels(test, setting.labels, "the test rows"), encode_groups(test)
+    found = estimate_models(actual, groups, {"way": way, "plain": plain}, params.evaluation, ordinal=False)
+    difference = subtract_estimates(found["way"], found["plain"], ("auc",))["auc"]
+    return found["way"]["auc"].value, difference.value, *find_interval(difference, params.evaluation.confidence)
 
 
 def ignore(_item: object) -> None:
     """Take note of a step, and do nothing."""
 
 
+def format_mean(values: np.ndarray) -> str:
+    """Write the mean of one value a setting, with its interval where there are several."""
+    from scipy.stats import t
+
+    if len(values) == 1 or not values.any():
+        return f"{values.mean():+.3f}"
+    reach = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return f"{values.mean():+.3f} [{values.mean() - reach:+.3f}, {values.mean() + reach:+.3f}]"
+
+
 def main(tasks: list[str], sizes: list[int], only: list[str], seeds: list[int]) -> None:
     """Measure the ways, then print the table."""
     params = load_params(Path("params.yaml"))
-    names = [name for name in WAYS if not only or name in only]
     settings = [Setting(task, size) for task in tasks for size in sizes]
-    print("| way | " + " | ".join(f"{setting.task}, {setting.size}" for setting in settings) + " | mean |")
-    print("|---|" + "---|" * (len(settings) + 1))
-    for name in names:
-        areas = []
-        for setting in settings:
-            stack = measure_way(name, setting, params, seeds)
-            areas.append(float(np.mean([measure_auc(setting, one) for one in stack])))
-        print(f"| {name} | " + " | ".join(f"{area:.3f}" for area in [*areas, float(np.mean(areas))]) + " |", flush=True)
+    names = [f"{setting.task}, {setting.size}" for setting in settings]
+    print(f"| way | {' | '.join(names)} | mean | minus plain mix | above | below |")
+    print("|---|" + "---|" * (len(settings) + 4))
+    for name in (name for name in WAYS if not only or name in only):
+        lines = np.array(
+            [
+                measure_difference(
+                    setting,
+                    measure_way(name, setting, params, seeds),
+                    measure_way("plain mix", setting, params, seeds),
+                    params,
+                )
+                for setting in settings
+            ]
+        )
+        areas = " | ".join(f"{area:.3f}" for area in [*lines[:, 0], lines[:, 0].mean()])
+        above, below = (lines[:, 2] > 0).sum(), (lines[:, 3] < 0).sum()
+        print(f"| {name} | {areas} | {format_mean(lines[:, 1])} | {above} | {below} |", flush=True)
 
 
 if __name__ == "__main__":

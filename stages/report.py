@@ -31,7 +31,10 @@ PREDICTIONS = Path("data/predictions/predictions.csv")
 # What the page takes along of the rows, so that it stays below 5 MB.
 KEPT, REJECTED, MISTAKES = 1000, 1000, 1000
 POOL_BYTES, MISTAKE_BYTES = 2_000_000, 1_000_000
-PACKAGES = "amalgam dvc numpy onnxruntime openai pandas scikit-learn scipy tokenizers torch transformers xllamacpp"
+PACKAGES = (
+    *("amalgam", "dvc", "numpy", "onnxruntime", "openai", "pandas", "scikit-learn", "scipy", "tokenizers", "torch"),
+    *("transformers", "xllamacpp"),
+)
 
 
 def main(params: Params, root: Path) -> None:
@@ -53,7 +56,7 @@ def main(params: Params, root: Path) -> None:
             "Language model": read_json(BASE / "llm/identity.json"),
         },
         inputs={str(path): hash_file(path) for path in list_inputs(folder)},
-        versions={"python": python_version(), **{name: version(name) for name in PACKAGES.split()}},
+        versions={"python": python_version(), **{name: version(name) for name in PACKAGES}},
         sweeps=collect_sweeps(iterate_experiments(), dump_tracked(params), metrics["models"]),
         likeness=collect_likeness(iterate_experiments(), dump_tracked(params), metrics["synthetic"]),
         **metrics,

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from runtime import run_stage
 
@@ -15,9 +16,10 @@ from amalgam.progress import show_progress
 from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import note_members
-from amalgam.training.guard import Evidence, weigh_evidence
+from amalgam.training.guard import Evidence, measure_label_auc, weigh_evidence
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
+from amalgam.training.scoring import Scorer, average_views
 from amalgam.training.seconds import copy_seconds, note_seconds
 from amalgam.training.teacher import TeacherTrainer, run_trials
 
@@ -59,11 +61,15 @@ def ask_guard(
 ) -> Evidence | None:
     """Cross-validate on all human rows that training may see, those for validation included."""
     human = mixed["origin"] == "human"
+    synthetic = mixed[~human]
+    views = np.stack([Scorer(HUMAN_ONLY / f"seed-{seed}").compute_logits(synthetic) for seed in params.seeds])
     return weigh_evidence(
         pd.concat([mixed.loc[human, COLUMNS], validation[COLUMNS]], ignore_index=True),
-        mixed[~human],
+        synthetic,
         labels,
         partial(run_trials, ENCODER, labels, params.teacher, advance),
+        label_auc=measure_label_auc(synthetic, labels, average_views(views)),
+        least_label_auc=params.teacher.guard_label_auc,
         folds=params.teacher.guard_folds,
         blend=params.teacher.blend,
         seed=params.seeds[0],

@@ -167,6 +167,7 @@ class Teacher(Training):
     blend: bool
     guard: bool
     guard_folds: int = Field(ge=2)
+    guard_label_auc: float = Field(ge=0, le=1)
     ensemble: bool
 
 

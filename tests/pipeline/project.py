@@ -39,6 +39,7 @@ _SETTINGS: dict[str, Any] = {
     "teacher.steps": 8,
     "teacher.evaluate_every": 4,
     "teacher.guard": False,  # so that every ratio has a teacher of its own
+    "teacher.guard_label_auc": 0.0,
     "teacher.guard_folds": 2,
     "teacher.train_embeddings": True,  # those of a toy encoder are random
     "distillation.layers": 1,

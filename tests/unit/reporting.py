@@ -82,8 +82,9 @@ def make_content(text: str = "fine", **changes: Any) -> Content:
         training={
             "training": {"teacher": run, "student": run},
             "guard": {
-                **{"helps": 1, "folds": 5, "rows": 51, "human_only_auc": 0.82, "with_synthetic_auc": 0.83},
-                **{"difference": 0.01, "difference_low": -0.03, "difference_high": 0.05},
+                **{"helps": 1, "recognised": 1, "label_auc": 0.8, "least_label_auc": 0.65, "folds": 5, "rows": 51},
+                **{"human_only_auc": 0.82, "with_synthetic_auc": 0.83},
+                **{"difference": 0.01, "difference_error": 0.02, "difference_low": -0.03, "difference_high": 0.05},
             },
         },
         speed={

@@ -5,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from amalgam.training.guard import Evidence, measure_within, weigh_evidence
+from amalgam.training.guard import Evidence, measure_label_auc, measure_within, weigh_evidence
 from amalgam.training.teacher import Trial
 
 LABELS = ["bad", "good"]
+RECOGNISED = {"label_auc": 0.8, "least_label_auc": 0.65}
 
 
 def make_human(count: int) -> pd.DataFrame:
@@ -44,10 +45,12 @@ class Trainer:
         return np.stack([-scores, scores], axis=1)
 
 
-@pytest.mark.parametrize(("gain", "helps"), [(3.0, True), (0.0, False), (-2.0, False)])
-def test_the_guard_says_whether_synthetic_rows_help(gain: float, helps: bool) -> None:
+@pytest.mark.parametrize(("gain", "helps"), [(3.0, True), (0.0, True), (-2.0, False)])
+def test_the_guard_keeps_rows_out_that_do_harm(gain: float, helps: bool) -> None:
     trainer = Trainer(gain)
-    found = weigh_evidence(make_human(100), make_synthetic([""] * 40), LABELS, trainer, folds=5, blend=False, seed=3)
+    found = weigh_evidence(
+        make_human(100), make_synthetic([""] * 40), LABELS, trainer, **RECOGNISED, folds=5, blend=False, seed=3
+    )
     assert found is not None
     assert found.helps is helps
     assert (found.folds, found.rows) == (5, 100)
@@ -55,15 +58,16 @@ def test_the_guard_says_whether_synthetic_rows_help(gain: float, helps: bool) ->
     assert found.difference_low <= found.difference <= found.difference_high
     if gain:
         assert (found.difference_low > 0) is helps
+        assert 0 < found.difference_error < abs(found.difference)
     assert found == weigh_evidence(
-        make_human(100), make_synthetic([""] * 40), LABELS, trainer, folds=5, blend=False, seed=3
+        make_human(100), make_synthetic([""] * 40), LABELS, trainer, **RECOGNISED, folds=5, blend=False, seed=3
     )
 
 
 def test_no_row_is_scored_by_what_it_gave_rise_to() -> None:
     trainer = Trainer(0.0)
     shots = [f"h{number % 20} h{(number + 7) % 20}" for number in range(60)]
-    weigh_evidence(make_human(20), make_synthetic(shots), LABELS, trainer, folds=4, blend=False, seed=1)
+    weigh_evidence(make_human(20), make_synthetic(shots), LABELS, trainer, **RECOGNISED, folds=4, blend=False, seed=1)
     assert len(trainer.calls) == 8
     scored = []
     for learned, rows, _ in trainer.calls:
@@ -82,13 +86,20 @@ def test_no_row_is_scored_by_what_it_gave_rise_to() -> None:
 
 def test_both_sides_of_a_fold_are_trained_with_one_seed() -> None:
     trainer = Trainer(0.0)
-    weigh_evidence(make_human(12), make_synthetic([""] * 4), LABELS, trainer, folds=3, blend=False, seed=7)
+    weigh_evidence(
+        make_human(12), make_synthetic([""] * 4), LABELS, trainer, **RECOGNISED, folds=3, blend=False, seed=7
+    )
     assert [seed for *_, seed in trainer.calls] == [7, 7, 8, 8, 9, 9]
 
 
 def test_one_class_alone_says_nothing() -> None:
     human = make_human(8).assign(label="bad")
-    assert weigh_evidence(human, make_synthetic([""] * 4), LABELS, Trainer(1.0), folds=2, blend=False, seed=1) is None
+    assert (
+        weigh_evidence(
+            human, make_synthetic([""] * 4), LABELS, Trainer(1.0), **RECOGNISED, folds=2, blend=False, seed=1
+        )
+        is None
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -111,17 +122,48 @@ def test_folds_on_different_scales_do_not_mix() -> None:
     assert measure_within(actual, folds * 0, logits, np.ones((1, 4)))[0] == 0.75
 
 
+def make_evidence(**changes: float) -> Evidence:
+    difference = {"difference": 0.04444, "difference_error": 0.02, "difference_low": -0.01, "difference_high": 0.1}
+    values = {"folds": 5, "rows": 51, "human_only_auc": 0.81234, "with_synthetic_auc": 0.85678, **difference}
+    return Evidence(**RECOGNISED | values | changes)
+
+
 def test_evidence_is_ready_for_json() -> None:
-    found = Evidence(5, 51, 0.81234, 0.85678, 0.04444, -0.01, 0.1)
-    assert found.to_dict() == {
-        **{"helps": 1, "folds": 5, "rows": 51, "human_only_auc": 0.8123, "with_synthetic_auc": 0.8568},
-        **{"difference": 0.0444, "difference_low": -0.01, "difference_high": 0.1},
+    assert make_evidence().to_dict() == {
+        **{"helps": 1, "recognised": 1, "label_auc": 0.8, "least_label_auc": 0.65, "folds": 5, "rows": 51},
+        **{"human_only_auc": 0.8123, "with_synthetic_auc": 0.8568},
+        **{"difference": 0.0444, "difference_error": 0.02, "difference_low": -0.01, "difference_high": 0.1},
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "helps"),
+    [
+        ({"label_auc": 0.65}, True),
+        ({"label_auc": 0.64}, False),
+        ({"difference": -0.02}, True),
+        ({"difference": -0.021}, False),
+    ],
+)
+def test_rows_are_used_whose_labels_are_right_and_that_do_no_harm(changes: dict[str, float], helps: bool) -> None:
+    assert make_evidence(**changes).helps is helps
+
+
+def test_the_labels_auc_is_that_of_all_rows() -> None:
+    synthetic = make_synthetic([""] * 4)
+    scores = np.array([0.0, 1.0, 2.0, 3.0])
+    logits = np.stack([-scores, scores], axis=1)
+    assert measure_label_auc(synthetic, LABELS, logits) == 0.75
+    assert measure_label_auc(synthetic, LABELS, -logits) == 0.25
+    assert measure_label_auc(synthetic.assign(label="bad"), LABELS, logits) == 0.5
 
 
 def test_a_blend_is_judged_as_one() -> None:
     human, synthetic = make_human(60), make_synthetic([""] * 20)
-    found = [weigh_evidence(human, synthetic, LABELS, Trainer(-3.0), folds=5, blend=blend, seed=2) for blend in (0, 1)]
+    found = [
+        weigh_evidence(human, synthetic, LABELS, Trainer(-3.0), **RECOGNISED, folds=5, blend=blend, seed=2)
+        for blend in (0, 1)
+    ]
     alone, together = (evidence.with_synthetic_auc for evidence in found if evidence)
     assert alone < together
     assert len({evidence.human_only_auc for evidence in found if evidence}) == 1

@@ -22,6 +22,7 @@ TEACHER = Teacher(
     class_weights=False,
     blend=False,
     guard=False,
+    guard_label_auc=0.65,
     guard_folds=3,
     ensemble=False,
 )

@@ -98,6 +98,8 @@ def phrase_guard(guard: Numbers) -> Claim:
     with_them, without = (format_number(guard[f"{name}_auc"]) for name in ("with_synthetic", "human_only"))
     difference = format_difference(guard["difference"]) + (f" ({interval})" if interval else "")
     numbers = (
+        f"teachers of the human rows alone tell their labels apart with an AUC of {format_number(guard['label_auc'])}, "
+        f"where {format_number(guard['least_label_auc'])} was wanted; "
         f"in {guard['folds']}-fold cross-validation on {guard['rows']} human rows the teacher had an AUC of "
         f"{with_them} with them and of {without} without, a difference of {difference}. No test row took part."
     )

@@ -1,7 +1,12 @@
-"""The guard: do the synthetic rows help? Asked of the human rows alone, by cross-validation."""
+"""The guard: do the synthetic rows help? Asked of the human rows alone, in two ways.
+
+Teachers of the human rows alone must recognise the labels of the synthetic rows: where they do not, the LLM meant
+something else by the labels than the coders did. And in cross-validation on the human rows the synthetic rows must not
+do harm that chance does not explain.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,26 +23,50 @@ _LEVELS = (0.025, 0.975)
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the guard found: AUC on held-out human rows, and of the difference a 95 % bootstrap interval."""
+    """What the guard found.
 
+    Attributes:
+        label_auc: AUC with which teachers of the human rows alone tell the labels of the synthetic rows apart.
+        least_label_auc: what it must reach.
+        folds: of the cross-validation.
+        rows: human rows that took part in it.
+        human_only_auc: of held-out human rows, by teachers of the other folds.
+        with_synthetic_auc: the same, by teachers that also had synthetic rows.
+        difference: by which the latter is above the former, with its standard error and 95 % bootstrap interval.
+    """
+
+    label_auc: float
+    least_label_auc: float
     folds: int
     rows: int
     human_only_auc: float
     with_synthetic_auc: float
     difference: float
+    difference_error: float
     difference_low: float
     difference_high: float
 
     @property
+    def recognised(self) -> bool:
+        """Whether the synthetic rows' labels are what human-coded rows say."""
+        return self.label_auc >= self.least_label_auc
+
+    @property
     def helps(self) -> bool:
-        """Whether the synthetic rows did better than nothing; a tie is no help."""
-        return self.difference > 0
+        """Whether the synthetic rows are to be used: their labels are right, and cross-validation finds no harm."""
+        return self.recognised and self.difference >= -self.difference_error
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        names = ("human_only_auc", "with_synthetic_auc", "difference", "difference_low", "difference_high")
-        rounded = {name: round(getattr(self, name), 4) for name in names}
-        return {"helps": int(self.helps), "folds": self.folds, "rows": self.rows, **rounded}
+        values = {name: round(value, 4) for name, value in asdict(self).items()}
+        return {"helps": int(self.helps), "recognised": int(self.recognised), **values}
+
+
+def measure_label_auc(synthetic: pd.DataFrame, labels: list[str], logits: np.ndarray) -> float:
+    """Return the AUC with which the logits [rows, classes] tell the rows' labels apart; 0.5 where all are alike."""
+    classes = np.array([labels.index(label) for label in synthetic["label"]], dtype=np.int64)
+    area = measure_within(classes, np.zeros_like(classes), logits, np.ones((1, len(classes))))[0]
+    return float(np.nan_to_num(area, nan=0.5))
 
 
 def weigh_evidence(
@@ -46,11 +75,13 @@ def weigh_evidence(
     labels: list[str],
     run_trials: RunTrials,
     *,
+    label_auc: float,
+    least_label_auc: float,
     folds: int,
     blend: bool,
     seed: int,
 ) -> Evidence | None:
-    """Cross-validate a teacher without and with the synthetic rows.
+    """Cross-validate a teacher without and with the synthetic rows, and put that beside the labels' AUC.
 
     Each fold of the human rows is scored by a teacher of the other folds alone, and by one that also has the
     synthetic rows: only those for which the LLM saw no example of that fold, since a row that was written after a
@@ -63,6 +94,8 @@ def weigh_evidence(
         synthetic: the rows that the mix would add (id, text, question, label, shots).
         labels: class names in order.
         run_trials: trains on rows (id, text, question, label, origin, shots), returns logits [rows, classes] of each.
+        label_auc: see `measure_label_auc`.
+        least_label_auc: what it must reach.
         folds: how many; fewer where there are not as many rows.
         blend: whether the teacher with the synthetic rows speaks together with the one without.
         seed: of the trainings and the resamples.
@@ -94,8 +127,9 @@ def weigh_evidence(
     if not np.isfinite(first):
         return None
     spread = measure_within(classes, dealt, joined, weights) - measure_within(classes, dealt, alone, weights)
-    low, high = np.nanquantile(spread, _LEVELS)
-    return Evidence(folds, len(human), first, second, second - first, float(low), float(high))
+    interval = map(float, np.nanquantile(spread, _LEVELS))
+    difference = (second - first, float(np.nanstd(spread)), *interval)
+    return Evidence(label_auc, least_label_auc, folds, len(human), first, second, *difference)
 
 
 def measure_within(classes: np.ndarray, folds: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -1,0 +1,135 @@
+"""Which rule for the guard? Many draws of human rows, with logistic regression in the place of fine-tuned teachers.
+
+Run `python -m bench.rules` after `python -m bench.pools FOLDER --tasks TASK...` with the tasks below. A draw takes 51
+human rows that the LLM did not see, and fits logistic regressions on frozen embeddings where the stage `teacher` trains
+teachers; the guard's own code weighs them. What the synthetic rows then bring is measured on the test rows, so that of
+every rule it can be said what it gains, and how often it lets harm happen.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import numpy as np
+import pandas as pd
+
+from amalgam.embeddings import embed_rows
+from amalgam.params import Params, load_params
+from amalgam.rows import read_rows
+from amalgam.training.guard import Evidence, measure_label_auc, weigh_evidence
+from amalgam.training.learning import fit_head
+from amalgam.training.scoring import average_views
+from amalgam.training.teacher import Trial
+from bench.pools import CACHE, TASKS
+from bench.variants import ENCODER, Setting
+
+MORE_TASKS = ("asap_sas_06", "asap_sas_10", "beetle_3way", "cered_4class", "mohler_cs", "talkmoves_student")
+HUMAN_ROWS = 51
+HARM = 0.02  # of AUC, from which on a loss counts
+Rule = Callable[[Evidence], bool]
+
+
+def require(least: float, *, errors: float) -> Rule:
+    """Make the rule of the guard: a least AUC of the labels, and a gain of at least minus so many standard errors."""
+    return lambda found: found.label_auc >= least and found.difference >= -errors * found.difference_error
+
+
+RULES: dict[str, Rule] = {
+    "never": lambda _: False,
+    "always": lambda _: True,
+    "cross-validated gain above 0": lambda found: found.difference > 0,
+    "cross-validated gain at least minus one standard error": require(0, errors=1),
+    **{f"the same, and labels' AUC at least {least:.2f}": require(least, errors=1) for least in (0.5, 0.55, 0.6, 0.65)},
+    "labels' AUC at least 0.60 alone": require(0.6, errors=99),
+}
+
+
+class Draws:
+    """One task: its rows as vectors, and what draws of human rows lead to."""
+
+    def __init__(self, task: str, params: Params) -> None:
+        """Read and embed the rows that draws are made of: coded ones that the LLM did not see."""
+        few, many = Setting(task, 51), Setting(task, 200)
+        self.labels, self._params = few.labels, params
+        coded = pd.concat([many.read("train"), many.read("validation")], ignore_index=True)
+        self._human = coded[~coded["id"].isin(few.read("train")["id"])]
+        self._synthetic = read_rows(CACHE / task / "synthetic.csv").assign(shots="")
+        self._test = few.read("test")
+        rows = pd.concat([self._human, self._synthetic, self._test], ignore_index=True)[["id", "question", "text"]]
+        vectors = embed_rows(ENCODER, rows, max_length=params.teacher.max_length)
+        self._vectors = dict(zip(rows["id"], vectors, strict=True))
+
+    def draw(self, seed: int) -> tuple[Evidence, float] | None:
+        """Return what the guard finds with the draw of this seed, and the AUC that the synthetic rows bring."""
+        human = self._human.sample(HUMAN_ROWS, random_state=seed)
+        if human["label"].value_counts().reindex(self.labels, fill_value=0).min() < 2:
+            return None
+        mixed = pd.concat([human.assign(origin="human"), self._synthetic.assign(origin="synthetic")])
+        alone, joined = (self._fit(Trial(rows, self._test, seed)) for rows in (human, mixed))
+        found = weigh_evidence(
+            human[["id", "text", "question", "label"]],
+            self._synthetic,
+            self.labels,
+            lambda trials: [self._fit(trial) for trial in trials],
+            label_auc=measure_label_auc(self._synthetic, self.labels, self._fit(Trial(human, self._synthetic, seed))),
+            least_label_auc=self._params.teacher.guard_label_auc,
+            folds=self._params.teacher.guard_folds,
+            blend=True,
+            seed=seed,
+        )
+        if found is None:
+            return None
+        blend = average_views(np.stack([alone, joined]))
+        before, after = (measure_label_auc(self._test, self.labels, logits) for logits in (alone, blend))
+        return found, after - before
+
+    def _fit(self, trial: Trial) -> np.ndarray:
+        classes = np.array([self.labels.index(label) for label in trial.learned["label"]])
+        head = fit_head(self._stack(trial.learned), classes, len(self.labels))
+        if head is None:
+            return np.zeros((len(trial.rows), len(self.labels)))
+        weights, biases = head
+        return np.asarray(self._stack(trial.rows) @ weights.T + biases)
+
+    def _stack(self, rows: pd.DataFrame) -> np.ndarray:
+        return np.stack([self._vectors[row] for row in rows["id"]])
+
+
+def main(tasks: list[str], draws: int) -> None:
+    """Draw, then print what each rule comes to, and what there is to decide on each task."""
+    params = load_params(Path("params.yaml"))
+    found: dict[str, list[tuple[Evidence, float]]] = {}
+    print("| task | draws | labels' AUC | cross-validated gain | standard error | gain on test rows | let in |")
+    print("|---|---|---|---|---|---|---|")
+    for task in tasks:
+        source = Draws(task, params)
+        found[task] = [drawn for seed in range(draws) if (drawn := source.draw(seed))]
+        values = [(one.label_auc, one.difference, one.difference_error, gain) for one, gain in found[task]]
+        label_auc, difference, error, gain = np.mean(values, axis=0)
+        share = np.mean([one.helps for one, _ in found[task]])
+        cells = f"{label_auc:.3f} | {difference:+.3f} | {error:.3f} | {gain:+.3f} | {share:.0%}"
+        print(f"| {task} | {len(found[task])} | {cells} |", flush=True)
+    print(f"\n| rule | gain | draws that lose more than {HARM} | draws that miss as much |\n|---|---|---|---|")
+    for name, rule in RULES.items():
+        sums = np.mean([weigh_rule(rule, drawn) for drawn in found.values()], axis=0)
+        print(f"| {name} | {sums[0]:+.4f} | {sums[1]:.1%} | {sums[2]:.1%} |")
+
+
+def weigh_rule(rule: Rule, drawn: list[tuple[Evidence, float]]) -> np.ndarray:
+    """Return the mean gain under the rule, the share of draws that lose much, and of those that miss much."""
+    gains = np.array([gain for _, gain in drawn])
+    used = np.array([rule(evidence) for evidence, _ in drawn])
+    return np.array([np.mean(gains * used), np.mean(used & (gains < -HARM)), np.mean(~used & (gains > HARM))])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=[*TASKS, *MORE_TASKS])
+    parser.add_argument("--draws", type=int, default=40)
+    args = parser.parse_args()
+    main(args.tasks, args.draws)
