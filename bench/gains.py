@@ -40,7 +40,7 @@ from amalgam.training.guard import measure_label_auc, weigh_evidence
 from amalgam.training.scoring import Scorer, average_views
 from amalgam.training.student import Distiller, Views
 from amalgam.training.teacher import TeacherTrainer, run_trials
-from amalgam.training.transfer import build_transfer, choose_views, score_views
+from amalgam.training.transfer import build_transfer, choose_views, hold_out_texts, score_views
 from bench.pools import CACHE, SIZES, TASKS
 from bench.variants import ENCODER, Setting, ignore, measure_way
 
@@ -143,8 +143,8 @@ class Bench:
     def _distil_all(self, teachers: list[Path], learned: pd.DataFrame) -> dict[str, np.ndarray]:
         pool = iterate_dicts(read_rows(CACHE / self.setting.task / "synthetic.csv"))
         unlabelled = self.setting.read("unlabelled")
-        rows = {"transfer": build_transfer(learned, pool, unlabelled, left_out=self._params.distillation.left_out)}
-        rows["validation"] = self._validation
+        whole = build_transfer(learned, pool, unlabelled, left_out=self._params.distillation.left_out)
+        rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
         logits = score_views(teachers, rows)
         for number, (seed, folder) in enumerate(zip(self._seeds, teachers, strict=True)):
             transfer, validation = (

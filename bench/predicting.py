@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.scale import Run, make_text
 
-COMMAND = [Path(sys.executable).with_name("amalgam"), "predict"]
+COMMAND = [str(Path(sys.executable).with_name("amalgam")), "predict"]
 
 
 def write_responses(path: Path, rows: int) -> None:
@@ -35,7 +35,8 @@ def run_predict(source: Path, target: Path) -> Run:
         SystemExit: it failed.
     """
     start = time.monotonic()
-    process = subprocess.Popen([*COMMAND, source, target], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [*COMMAND, str(source), str(target)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -24,10 +24,7 @@ TARGET = Path("models/students")
 
 def main(params: Params, root: Path) -> None:
     """Read the teachers and the transfer set with their views of it, write models/students/."""
-    rows = {
-        "transfer": read_rows(TRANSFER / "transfer.csv"),
-        "validation": read_rows(Path("data/prepared/validation.csv")),
-    }
+    rows = {name: read_rows(TRANSFER / f"{name}.csv") for name in ("transfer", "validation")}
     logits = read_views(TRANSFER / "views.safetensors")
     jobs = []
     for number, seed in enumerate(params.seeds):

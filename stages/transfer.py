@@ -6,7 +6,7 @@ from runtime import run_stage
 
 from amalgam.params import Params
 from amalgam.rows import iterate_rows, read_rows, write_rows
-from amalgam.training.transfer import build_transfer, score_views, write_views
+from amalgam.training.transfer import build_transfer, hold_out_texts, score_views, write_views
 
 PREPARED = Path("data/prepared")
 TEACHERS = Path("models/teacher")
@@ -15,15 +15,17 @@ TARGET = Path("data/transfer")
 
 def main(params: Params, root: Path) -> None:
     """Read what the teacher learned, the pool and the unlabelled texts; write data/transfer/."""
-    transfer = build_transfer(
+    whole = build_transfer(
         read_rows(TEACHERS / "learned.csv"),
         iterate_rows(Path("data/curated/synthetic.csv")),
         read_rows(PREPARED / "unlabelled.csv"),
         left_out=params.distillation.left_out,
     )
-    write_rows(TARGET / "transfer.csv", transfer)
-    # As they were written: whoever reads the file sees what was scored.
-    rows = {"transfer": read_rows(TARGET / "transfer.csv"), "validation": read_rows(PREPARED / "validation.csv")}
+    transfer, validation = hold_out_texts(whole, read_rows(PREPARED / "validation.csv"))
+    rows = {}
+    for name, table in (("transfer", transfer), ("validation", validation)):
+        write_rows(TARGET / f"{name}.csv", table)
+        rows[name] = read_rows(TARGET / f"{name}.csv")  # as written: whoever reads the file sees what was scored
     teachers = [TEACHERS / f"seed-{seed}" for seed in params.seeds]
     write_views(TARGET / "views.safetensors", score_views(teachers, rows))
 

@@ -98,9 +98,12 @@ def test_the_loss_looks_up_the_rows_of_the_batch() -> None:
 
 
 def test_closeness_is_the_loss_turned_around() -> None:
-    loss = make_loss([[1.0, 0.0], [0.0, 1.0]], [0, -1])
-    mean = float(loss(torch.zeros(2, 2, dtype=torch.float64), np.array([0, 1])))
-    assert Closeness(loss)(np.zeros((2, 2))) == (-mean, 0.0)
+    loss = make_loss([[1.0, 0.0], [0.0, 2.0]], [0, -1])
+    one, other = (float(loss(torch.zeros(1, 2, dtype=torch.float64), np.array([row]))) for row in (0, 1))
+    assert one != other
+    # The standard error of the mean of two values is half their distance.
+    assert Closeness(loss)(np.zeros((2, 2))) == pytest.approx((-(one + other) / 2, abs(one - other) / 2))
+    assert Closeness(loss)(np.zeros((1, 2))) == pytest.approx((-one, 0.0))
 
 
 def test_rows_without_a_label_have_no_class() -> None:
@@ -211,6 +214,18 @@ def test_with_alpha_0_the_student_hears_the_labels_alone(teacher: Path, comments
     praise = comments["label"] == "praise"
     assert told[praise].mean() > misled[praise].mean() + 0.1
     assert told[~praise].mean() < misled[~praise].mean() - 0.1
+
+
+def test_the_control_is_chosen_by_coded_rows_alone(
+    teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
+) -> None:
+    logits = Scorer(teacher).compute_logits(comments)
+    whole, coded = Views(comments, logits), Views(comments.iloc[:9], logits[:9])
+    mixed = Views(comments.assign(label=comments["label"].where(comments.index < 9, "")), logits)
+    for name, held_out in (("coded", coded), ("mixed", mixed)):
+        Distiller(teacher, encoder, encoder, whole, held_out, PARAMS).train_alone(1, tmp_path / name, ignore)
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("coded", "mixed"))
+    assert one == other
 
 
 def test_one_seed_gives_one_student(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:

@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 
 from amalgam.training.scoring import Scorer
-from amalgam.training.transfer import build_transfer, choose_views, read_views, score_views, write_views
+from amalgam.training.transfer import (
+    build_transfer,
+    choose_views,
+    hold_out_texts,
+    read_views,
+    score_views,
+    write_views,
+)
 
 
 def make_rows(prefix: str, count: int, **values: str) -> pd.DataFrame:
@@ -29,6 +36,25 @@ def test_no_more_of_the_pool_is_read_than_is_wanted() -> None:
     assert len(build_transfer(learned, pool, make_rows("u", 0), left_out=5)) == 6
     assert next(pool)["id"] == "s5"
     assert len(build_transfer(learned, pool, make_rows("u", 0), left_out=0)) == 1
+
+
+def test_texts_that_are_held_out_have_no_label_and_are_learned_by_nobody() -> None:
+    learned = make_rows("h", 5, label="good", origin="human")
+    whole = build_transfer(learned, iter([]), make_rows("u", 25), left_out=0)
+    transfer, validation = hold_out_texts(whole, make_rows("v", 2, label="bad"))
+    assert validation["id"].tolist() == ["v0", "v1", "u0", "u10", "u20"]
+    assert validation["label"].tolist() == ["bad", "bad", "", "", ""]
+    assert sorted([*transfer["id"], *validation["id"][2:]]) == sorted(whole["id"])
+    assert list(transfer.columns) == list(validation.columns) == list(whole.columns)
+    many = build_transfer(learned, iter([]), make_rows("u", 3000), left_out=0)
+    assert len(hold_out_texts(many, make_rows("v", 2, label="bad"))[1]) == 102
+
+
+def test_without_texts_that_nobody_coded_nothing_is_held_out() -> None:
+    whole = build_transfer(make_rows("h", 5, label="good", origin="human"), iter([]), make_rows("u", 0), left_out=0)
+    transfer, validation = hold_out_texts(whole, make_rows("v", 2, label="bad"))
+    assert transfer["id"].tolist() == whole["id"].tolist()
+    assert validation["id"].tolist() == ["v0", "v1"]
 
 
 def test_an_ensemble_is_the_mean_of_probabilities() -> None:

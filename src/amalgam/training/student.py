@@ -52,7 +52,7 @@ class Distiller:
             base: folder of the encoder that the teacher was before it was trained.
             encoder: folder of the encoder that `distillation.student` names, where it names one.
             transfer: the transfer set (text, question, label); label "" where no coder gave one.
-            validation: human-coded rows that choose the checkpoint.
+            validation: rows that choose the checkpoint: human-coded ones, and texts with label "".
             params: the section `distillation`.
 
         Raises:
@@ -84,8 +84,10 @@ class Distiller:
         """Train the same student on the labels alone, from layers that the teacher never trained: the control."""
         labelled = np.flatnonzero(index_labels(self._transfer.rows, self._note.labels) >= 0)
         learn = Examples(self._learn, self._weigh_labels(self._transfer), [labelled])
-        held_out = Examples(self._held_out, self._weigh_labels(self._validation))
-        merit = RankingMerit(index_labels(self._validation.rows, self._note.labels))
+        coded = np.flatnonzero(index_labels(self._validation.rows, self._note.labels) >= 0)
+        validation = Views(self._validation.rows.iloc[coded], self._validation.logits[coded])
+        held_out = Examples(self._encode(validation), self._weigh_labels(validation))
+        merit = RankingMerit(index_labels(validation.rows, self._note.labels))
         return self._train(seed, target, learn, held_out, merit, None, advance)
 
     def _encode(self, views: Views) -> Encoded:

@@ -11,6 +11,7 @@ import pandas as pd
 from amalgam.training.scoring import Scorer, average_views
 
 COLUMNS = ["id", "text", "question", "label", "origin"]
+_EVERY, _MOST = 10, 100  # of the texts without a label, those that are held out
 
 
 def build_transfer(
@@ -34,6 +35,23 @@ def build_transfer(
     rest = pd.DataFrame(list(islice((row for row in pool if row["id"] not in known), left_out)), columns=COLUMNS)
     parts = [learned, rest.assign(label="", origin="synthetic"), unlabelled.assign(label="", origin="unlabelled")]
     return pd.concat([part[COLUMNS] for part in parts], ignore_index=True)
+
+
+def hold_out_texts(transfer: pd.DataFrame, validation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Hold texts without a label out of the transfer set: whether a student sees as its teacher does shows on them.
+
+    A few human-coded rows alone are too few to tell: the student of an early step is often the closest by chance.
+
+    Args:
+        transfer: the transfer set.
+        validation: human-coded validation rows (id, text, question, label).
+
+    Returns:
+        What is left of the transfer set, and the validation rows with the texts that were held out, in `COLUMNS`.
+    """
+    held_out = transfer.index[transfer["label"] == ""][::_EVERY][:_MOST]
+    rows = pd.concat([validation.assign(origin="human")[COLUMNS], transfer.loc[held_out]], ignore_index=True)
+    return transfer.drop(index=held_out).reset_index(drop=True), rows
 
 
 def score_views(teachers: Sequence[Path], rows: dict[str, pd.DataFrame]) -> dict[str, np.ndarray]:
