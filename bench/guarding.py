@@ -39,14 +39,15 @@ def format_interval(values: dict[str, float], name: str) -> str:
 def main(tasks: list[str], sizes: list[int], seeds: list[int]) -> None:
     """Measure all settings, then print the table."""
     params = load_params(Path("params.yaml"))
-    print("| setting | guard: cross-validated gain | decision | human only | mix | blend | blend minus human only |")
-    print("|---|---|---|---|---|---|---|")
+    print("| setting | labels' AUC | cross-validated gain | rows | human only | mix | blend | blend minus human only |")
+    print("|---|---|---|---|---|---|---|---|")
     for setting in (Setting(task, size) for size in sizes for task in tasks):
         guard = Bench(setting, params, seeds, None).ask_guard()
         found = measure_blend(setting, params, seeds)
         decision = "in" if guard["helps"] else "out"
         areas = " | ".join(f"{found[name]:.3f}" for name in ("human", "mix", "blend"))
-        cells = (f"{setting.task}, {setting.size}", format_interval(guard, "difference"), decision, areas)
+        evidence = f"{guard['label_auc']:.3f} | {format_interval(guard, 'difference')}"
+        cells = (f"{setting.task}, {setting.size}", evidence, decision, areas)
         print(f"| {' | '.join(cells)} | {format_interval(found, 'gain')} |", flush=True)
 
 
