@@ -123,7 +123,7 @@ def soften(logits: np.ndarray) -> np.ndarray:
 def measure_difference(
     setting: Setting, way: np.ndarray, plain: np.ndarray, params: Params
 ) -> tuple[float, float, float, float]:
-    """Return the AUC of probabilities [seeds, rows, classes], its difference to plain mixing, and that's interval."""
+    """Return the AUC of probabilities [seeds, rows, classes], its difference to plain mixing, and the interval."""
     test = setting.read("test")
     actual, groups = encode_labels(test, setting.labels, "the test rows"), encode_groups(test)
     found = estimate_models(actual, groups, {"way": way, "plain": plain}, params.evaluation, ordinal=False)
