@@ -47,6 +47,20 @@ def load_body(encoder: Path) -> Any:
     return SentenceTransformer(modules=[words, Pooling(words.get_embedding_dimension()), Normalize()], device="cpu")
 
 
+def run_in_bfloat16(body: Any) -> Any:
+    """Return the forward pass of a sentence encoder that computes as Amalgam's training does, and twice as fast."""
+    import torch
+
+    forward = body.forward
+
+    def run(features: dict[str, Any], **options: Any) -> dict[str, Any]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=body.training):
+            found: dict[str, Any] = forward(features, **options)
+        return found | {"sentence_embedding": found["sentence_embedding"].float()}
+
+    return run
+
+
 def score_rows(train: pd.DataFrame, test: pd.DataFrame, encoder: Path, labels: list[str], seed: int) -> pd.DataFrame:
     """Train by SetFit's defaults but for the number of steps, and return the probabilities [test rows, labels].
 
@@ -72,6 +86,7 @@ def score_rows(train: pd.DataFrame, test: pd.DataFrame, encoder: Path, labels: l
             show_progress_bar=False,
         )
         rows = Dataset.from_dict({"text": join_texts(train), "label": numbers})
+        model.model_body.forward = run_in_bfloat16(model.model_body)
         Trainer(model=model, args=arguments, train_dataset=rows).train()
     known = [labels[number] for number in model.model_head.classes_]
     probabilities = pd.DataFrame(model.predict_proba(join_texts(test), as_numpy=True), columns=known)

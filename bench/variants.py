@@ -38,6 +38,7 @@ PLAIN: dict[str, Any] = {
     "soft_labels": 0.0,
     "class_weights": False,
 }
+EMBEDDING_HEAD = {"pooling": "mean", "head": "embedding"}
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ WAYS = {
     "plain mix": Way(),
     "human only": Way(synthetic=False),
     "human only, mean pooling": Way({"pooling": "mean"}, synthetic=False),
-    "human only, embedding head": Way({"pooling": "mean", "head": "embedding"}, synthetic=False),
+    "human only, embedding head": Way(EMBEDDING_HEAD, synthetic=False),
     "mean pooling": Way({"pooling": "mean"}),
-    "embedding head": Way({"pooling": "mean", "head": "embedding"}),
+    "embedding head": Way(EMBEDDING_HEAD),
+    "embedding head, human then synthetic": Way(EMBEDDING_HEAD | {"order": "human_then_synthetic"}),
+    "embedding head, human weight 4": Way(EMBEDDING_HEAD | {"human_weight": 4.0}),
     "human then synthetic": Way({"order": "human_then_synthetic"}),
     "synthetic then human": Way({"order": "synthetic_then_human"}),
     "human weight 4": Way({"human_weight": 4.0}),
