@@ -5,9 +5,10 @@ Run `python -m bench.gains` after `python -m bench.pools FOLDER`. What was train
 environment with SetFit (see setfit_peer.py); without it that line is left out. Small encoders learn faster on one core
 each, so give each core its own tasks (`taskset -c 0 python -m bench.gains --tasks ...`), then print the whole table.
 
-The table has the AUC of each method, the mean over seeds. Below it, Amalgam's teacher and student are compared with
-the human-only method that did best on the same test rows, which favours that method: paired differences with 95 %
-intervals over seeds and test rows.
+For each number of human rows, a table has the AUC of each method, the mean over seeds. Below it, Amalgam's teacher and
+student are compared with the human-only method that did best on the same test rows, which favours that method, and the
+student with its twin, the human-only teacher of the same recipe: paired differences with 95 % intervals over seeds and
+test rows, and the p-value of the student's, corrected for the number of tasks by Holm's method.
 """
 
 import argparse
@@ -15,9 +16,9 @@ import json
 import os
 import subprocess
 import tempfile
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -30,10 +31,11 @@ import pandas as pd
 from safetensors.numpy import load_file, save_file
 
 from amalgam.baselines import fit_embedding, fit_tfidf
-from amalgam.evaluation.bootstrap import subtract_estimates, summarise_estimates
+from amalgam.evaluation.bootstrap import find_interval, find_p_value, subtract_estimates
 from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
 from amalgam.files import read_json, write_json
 from amalgam.params import Params, load_params
+from amalgam.review.paired import correct_p_values
 from amalgam.rows import iterate_dicts, read_rows
 from amalgam.training.checkpoint import note_members
 from amalgam.training.guard import measure_label_auc, weigh_evidence
@@ -44,7 +46,8 @@ from amalgam.training.transfer import build_transfer, choose_views, hold_out_tex
 from bench.pools import CACHE, SIZES, TASKS
 from bench.variants import ENCODER, Setting, ignore, measure_way
 
-HUMAN_ONLY = ("TF-IDF + LR", "embedding + LR", "SetFit", "teacher, plain recipe", "teacher, Amalgam's recipe")
+TWIN = "teacher, Amalgam's recipe"
+HUMAN_ONLY = ("TF-IDF + LR", "embedding + LR", "SetFit", "teacher, plain recipe", TWIN)
 METHODS = (*HUMAN_ONLY, "plain mix", "Amalgam: teacher", "Amalgam: student", "the student undistilled")
 
 
@@ -136,7 +139,7 @@ class Bench:
         for folder in folders:
             note_members(folder, sorted(members, reverse=True))
         return {
-            "teacher, Amalgam's recipe": self._score([folder / "human_only" for folder in folders]),
+            TWIN: self._score([folder / "human_only" for folder in folders]),
             "Amalgam: teacher": self._score(folders),
         }
 
@@ -163,48 +166,78 @@ class Bench:
         return np.stack([Scorer(folder).score(self.test) for folder in folders])
 
 
-def compare(
-    bench: Bench, found: dict[str, np.ndarray], params: Params
-) -> tuple[dict[str, float], dict[str, list[Any]]]:
-    """Return each method's AUC, and of teacher and student the difference to the best human-only method.
+@dataclass(frozen=True)
+class Gain:
+    """By how much an AUC is above that of a human-only method: paired, over seeds and test rows."""
 
-    Returns:
-        The AUC by method; by `teacher` and `student` the best method's name, the difference, its interval and p-value.
-    """
+    value: float
+    low: float
+    high: float
+    p: float
+
+    def __str__(self) -> str:
+        """Write the difference with its interval, for a table."""
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out on one setting."""
+
+    areas: dict[str, float]
+    best: str  # the human-only method with the highest AUC on the same test rows
+    teacher: Gain
+    student: Gain
+    student_over_twin: Gain  # over the human-only teacher of the same recipe, whatever the test rows say
+    helps: bool
+
+
+def compare(bench: Bench, found: dict[str, np.ndarray], params: Params) -> Result:
+    """Compare teacher and student with the best human-only method, and the student with the teacher's twin."""
     actual = encode_labels(bench.test, bench.setting.labels, "the test rows")
     estimates = estimate_models(actual, encode_groups(bench.test), found, params.evaluation, ordinal=False)
     areas = {name: estimates[name]["auc"].value for name in found}
     best = max((name for name in HUMAN_ONLY if name in found), key=lambda name: areas[name])
-    changes = {}
-    for name in ("teacher", "student"):
-        change = subtract_estimates(estimates[f"Amalgam: {name}"], estimates[best], ("auc",))
-        values = summarise_estimates(change, params.evaluation.confidence)
-        changes[name] = [best, values["auc"], values["auc_low"], values["auc_high"]]
-    return areas, changes
+
+    def measure_gain(name: str, other: str) -> Gain:
+        change = subtract_estimates(estimates[name], estimates[other], ("auc",))["auc"]
+        return Gain(change.value, *find_interval(change, params.evaluation.confidence), find_p_value(change))
+
+    return Result(
+        areas,
+        best,
+        measure_gain("Amalgam: teacher", best),
+        measure_gain("Amalgam: student", best),
+        measure_gain("Amalgam: student", TWIN),
+        helps=bool(bench.ask_guard()["helps"]),
+    )
+
+
+def print_tables(results: dict[str, Result]) -> None:
+    """Print the AUC by method, and what teacher and student gain."""
+    print("\n| method | " + " | ".join(results) + " | mean |\n|---|" + "---|" * (len(results) + 1))
+    for name in METHODS:
+        values = [one.areas[name] for one in results.values() if name in one.areas]
+        if values:
+            print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in [*values, float(np.mean(values))]) + " |")
+    heads = ["best human-only method", "teacher minus it", "student minus it", "p", "student minus twin", "synthetic"]
+    print(f"\n| task | {' | '.join(heads)} |\n|---|" + "---|" * len(heads))
+    corrected = correct_p_values([one.student.p for one in results.values()])
+    for (name, one), p in zip(results.items(), corrected, strict=True):
+        cells = [name, one.best, one.teacher, one.student, f"{p:.3f}", one.student_over_twin]
+        print(f"| {' | '.join(map(str, cells))} | {'in' if one.helps else 'out'} |")
 
 
 def main(tasks: list[str], sizes: list[int], seeds: list[int], setfit: Path | None) -> None:
     """Measure all settings, then print the tables."""
     params = load_params(Path("params.yaml"))
-    tables, lines = {}, []
-    for setting in (Setting(task, size) for size in sizes for task in tasks):
-        bench = Bench(setting, params, seeds, setfit)
-        areas, changes = compare(bench, bench.measure(), params)
-        tables[f"{setting.task}, {setting.size}"] = areas
-        guard = bench.ask_guard()
-        cells = [f"{one[1]:+.3f} [{one[2]:+.3f}, {one[3]:+.3f}]" for one in changes.values()]
-        decision = "in" if guard["helps"] else "out"
-        cells.append(f"{decision} ({guard.get('difference', 0):+.3f})")
-        lines.append(f"| {setting.task}, {setting.size} | {changes['teacher'][0]} | {' | '.join(cells)} |")
-        print(json.dumps({f"{setting.task}, {setting.size}": areas | changes | guard}), flush=True)
-    print("\n| method | " + " | ".join(tables) + " | mean |\n|---|" + "---|" * (len(tables) + 1))
-    for name in METHODS:
-        values = [areas[name] for areas in tables.values() if name in areas]
-        if values:
-            print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in [*values, float(np.mean(values))]) + " |")
-    print("\n| setting | best human-only method | teacher minus it | student minus it | guard: synthetic rows |")
-    print("|---|---|---|---|---|")
-    print("\n".join(lines))
+    for size in sizes:
+        results = {}
+        for task in tasks:
+            bench = Bench(Setting(task, size), params, seeds, setfit)
+            results[task] = compare(bench, bench.measure(), params)
+            print(json.dumps({"task": task, "size": size} | asdict(results[task])), flush=True)
+        print_tables(results)
 
 
 if __name__ == "__main__":
