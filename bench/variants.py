@@ -43,10 +43,11 @@ EMBEDDING_HEAD = {"pooling": "mean", "head": "embedding"}
 
 @dataclass(frozen=True)
 class Way:
-    """A way to train: what differs from plain mixing, and whether there are synthetic rows at all."""
+    """A way to train: what differs from plain mixing, whether there are synthetic rows at all, or whose mean it is."""
 
     changes: dict[str, Any] = field(default_factory=dict)
     synthetic: bool = True
+    members: tuple[str, ...] = ()
 
 
 WAYS = {
@@ -56,6 +57,7 @@ WAYS = {
     "human only, embedding head": Way(EMBEDDING_HEAD, synthetic=False),
     "mean pooling": Way({"pooling": "mean"}),
     "embedding head": Way(EMBEDDING_HEAD),
+    "blend of both with an embedding head": Way(members=("embedding head", "human only, embedding head")),
     "embedding head, human then synthetic": Way(EMBEDDING_HEAD | {"order": "human_then_synthetic"}),
     "embedding head, human weight 4": Way(EMBEDDING_HEAD | {"human_weight": 4.0}),
     "human then synthetic": Way({"order": "human_then_synthetic"}),
@@ -101,11 +103,14 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
 
     from amalgam.training.teacher import TeacherTrainer
 
+    way = WAYS[name]
+    if way.members:
+        return np.asarray(np.mean([measure_way(one, setting, params, seeds) for one in way.members], axis=0))
     path = CACHE / f"{setting.task}-{setting.size}" / "ways" / f"{name.replace(' ', '_')}.safetensors"
     found = load_file(path) if path.is_file() else {}
     missing = [seed for seed in seeds if f"{seed}" not in found]
     if missing:
-        way, test = WAYS[name], setting.read("test")
+        test = setting.read("test")
         mixed = setting.mix(params.ratio)
         learned = mixed if way.synthetic else mixed[mixed["origin"] == "human"].reset_index(drop=True)
         teacher = params.teacher.model_copy(update=PLAIN | way.changes)
