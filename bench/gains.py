@@ -39,6 +39,7 @@ from amalgam.review.paired import correct_p_values
 from amalgam.rows import iterate_dicts, read_rows
 from amalgam.training.checkpoint import note_members
 from amalgam.training.guard import measure_label_auc, weigh_evidence
+from amalgam.training.roles import assign_roles
 from amalgam.training.scoring import Scorer, average_views
 from amalgam.training.student import Distiller, Views
 from amalgam.training.teacher import TeacherTrainer, run_trials
@@ -62,12 +63,15 @@ class Bench:
         self.test = setting.read("test")
         self._human_only = self._train.assign(origin="human", shots="")
         self._mixed = setting.mix(params.ratio)
+        self._teaches_all = len(self._validation) < params.teacher.least_validation
 
     def measure(self) -> dict[str, np.ndarray]:
         """Return the probabilities by method, in the order of `METHODS`."""
         plain = partial(measure_way, setting=self.setting, params=self._params, seeds=self._seeds)
         found = self._fit_baselines() | self._run_setfit()
-        found |= {"teacher, plain recipe": plain("human only"), "plain mix": plain("plain mix")}
+        ways = ("human only, validation rows teach", "validation rows teach")
+        ways = ways if self._teaches_all else ("human only", "plain mix")
+        found |= {"teacher, plain recipe": plain(ways[0]), "plain mix": plain(ways[1])}
         found |= self._run_amalgam()
         return {name: found[name] for name in METHODS if name in found}
 
@@ -78,7 +82,7 @@ class Bench:
             human = pd.concat([self._train, self._validation], ignore_index=True)
             synthetic = self._mixed[self._mixed["origin"] == "synthetic"]
             teacher, labels = self._params.teacher, self.setting.labels
-            trainer = TeacherTrainer(ENCODER, self._human_only, self._validation, labels, teacher)
+            trainer = TeacherTrainer(ENCODER, *self._assign(self._human_only), labels, teacher)
             views = [trainer.train_and_score(seed, synthetic, ignore) for seed in self._params.seeds]
             evidence = weigh_evidence(
                 human[["id", "text", "question", "label"]],
@@ -97,8 +101,9 @@ class Bench:
 
     def _fit_baselines(self) -> dict[str, np.ndarray]:
         rows = self._train, self._validation, self.test, self.setting.labels
-        embedding = fit_embedding(ENCODER, *rows, max_length=self._params.teacher.max_length)
-        found = {"TF-IDF + LR": fit_tfidf(*rows), "embedding + LR": embedding}
+        max_length, refit = self._params.teacher.max_length, self._teaches_all
+        embedding = fit_embedding(ENCODER, *rows, max_length=max_length, refit=refit)
+        found = {"TF-IDF + LR": fit_tfidf(*rows, refit=refit), "embedding + LR": embedding}
         return {name: fitted.probabilities[None] for name, fitted in found.items()}
 
     def _run_setfit(self) -> dict[str, np.ndarray]:
@@ -126,14 +131,14 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
             folders = [Path(temporary) / str(seed) for seed in self._seeds]
             found = self._train_teachers(folders, helps=helps)
-            found |= self._distil_all(folders, self._mixed if helps else self._human_only)
+            found |= self._distil_all(folders, self._assign(self._mixed if helps else self._human_only)[0])
         save_file(found, path)
         return found
 
     def _train_teachers(self, folders: list[Path], *, helps: bool) -> dict[str, np.ndarray]:
         members = {"human_only": self._human_only} | ({"mixed": self._mixed} if helps else {})
         for name, rows in members.items():
-            trainer = TeacherTrainer(ENCODER, rows, self._validation, self.setting.labels, self._params.teacher)
+            trainer = TeacherTrainer(ENCODER, *self._assign(rows), self.setting.labels, self._params.teacher)
             for seed, folder in zip(self._seeds, folders, strict=True):
                 trainer.train(seed, folder / name, ignore)
         for folder in folders:
@@ -161,6 +166,9 @@ class Bench:
             "Amalgam: student": self._score([folder / "student" for folder in teachers]),
             "the student undistilled": self._score([folder / "alone" for folder in teachers]),
         }
+
+    def _assign(self, learned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+        return assign_roles(learned, self._validation, least=self._params.teacher.least_validation)
 
     def _score(self, folders: list[Path]) -> np.ndarray:
         return np.stack([Scorer(folder).score(self.test) for folder in folders])

@@ -30,6 +30,7 @@ from bench.pools import CACHE, SIZES, TASKS
 
 ENCODER = Path("models/base/encoder")
 PLAIN: dict[str, Any] = {
+    "least_validation": 0,
     "pooling": "cls",
     "head": "random",
     "order": "joint",
@@ -38,6 +39,7 @@ PLAIN: dict[str, Any] = {
     "soft_labels": 0.0,
     "class_weights": False,
 }
+ALL = 1_000_000  # more rows than there are
 EMBEDDING_HEAD = {"pooling": "mean", "head": "embedding"}
 
 
@@ -55,6 +57,8 @@ WAYS = {
     "human only": Way(synthetic=False),
     "human only, mean pooling": Way({"pooling": "mean"}, synthetic=False),
     "human only, embedding head": Way(EMBEDDING_HEAD, synthetic=False),
+    "human only, validation rows teach": Way({"least_validation": ALL}, synthetic=False),
+    "validation rows teach": Way({"least_validation": ALL}),
     "mean pooling": Way({"pooling": "mean"}),
     "embedding head": Way(EMBEDDING_HEAD),
     "blend of both with an embedding head": Way(members=("embedding head", "human only, embedding head")),
@@ -101,6 +105,7 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
     """Return probabilities [seeds, rows, classes] of the test rows; those of earlier runs are taken from the disk."""
     from safetensors.numpy import load_file, save_file
 
+    from amalgam.training.roles import assign_roles
     from amalgam.training.teacher import TeacherTrainer
 
     way = WAYS[name]
@@ -114,7 +119,8 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
         mixed = setting.mix(params.ratio)
         learned = mixed if way.synthetic else mixed[mixed["origin"] == "human"].reset_index(drop=True)
         teacher = params.teacher.model_copy(update=PLAIN | way.changes)
-        trainer = TeacherTrainer(ENCODER, learned, setting.read("validation"), setting.labels, teacher)
+        roles = assign_roles(learned, setting.read("validation"), least=teacher.least_validation)
+        trainer = TeacherTrainer(ENCODER, *roles, setting.labels, teacher)
         for seed in missing:
             found[f"{seed}"] = soften(trainer.train_and_score(seed, test, ignore))
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,7 @@ def main(params: Params, root: Path) -> None:
     """Read the human rows, write data/baselines/."""
     task = load_task(Path("data/tasks") / params.task)
     train, validation = (read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation"))
+    refit = len(validation) < params.teacher.least_validation  # as for the teachers
     sets = {path.stem: read_rows(path) for path in sorted(PREPARED.glob("*test.csv"))}
     summary: dict[str, Any] = {}
     tables: list[pd.DataFrame] = []
@@ -40,10 +41,9 @@ def main(params: Params, root: Path) -> None:
     if params.baselines.llm_grader:
         tables += grade_sets(task, sets, train, params, root, summary)
     for name, rows in sets.items():
-        tfidf = fit_tfidf(train, validation, rows, task.label_names)
-        embedding = fit_embedding(
-            ENCODER, train, validation, rows, task.label_names, max_length=params.teacher.max_length
-        )
+        human = train, validation, rows, task.label_names
+        tfidf = fit_tfidf(*human, refit=refit)
+        embedding = fit_embedding(ENCODER, *human, max_length=params.teacher.max_length, refit=refit)
         for model, fitted in (("tfidf_lr", tfidf), ("embedding_lr", embedding)):
             tables.append(build_predictions(name, model, 0, rows["id"], fitted.probabilities, task.label_names))
             summary[model] = {"C": fitted.strength}

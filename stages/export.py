@@ -19,23 +19,25 @@ from amalgam.shipping.fidelity import choose_precision, measure_fidelity
 
 PREPARED = Path("data/prepared")
 STUDENTS = Path("models/students")
+HELD_OUT = Path("data/transfer/validation.csv")
 TARGET = Path("models/exported")
 
 
 def main(params: Params, root: Path) -> None:
     """Read models/students/ and the rows outside the test set, write models/exported/."""
-    validation = read_rows(PREPARED / "validation.csv")
-    texts = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "unlabelled")] + [validation])
+    texts = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "unlabelled", "validation")])
     fidelity: dict[int, dict[str, Any]] = {}
     with show_progress("export", total=len(params.seeds)) as advance:
         for seed in params.seeds:
             fidelity[seed] = export_student(seed, texts[["text", "question"]])
             advance(None)
     outcomes = read_json(STUDENTS / "summary.json")["seeds"]
-    best = min(params.seeds, key=lambda seed: outcomes[str(seed)]["validation_loss"])
+    best = min(params.seeds, key=lambda seed: outcomes[str(seed)]["validation_loss"] or 0.0)
     precision = choose_precision(fidelity[best], params.shipping.int8_auc_loss)
     model = INTEGER if precision == "int8" else FLOAT
     scorer = OnnxScorer(TARGET / f"seed-{best}" / model, STUDENTS / f"seed-{best}")
+    validation = read_rows(HELD_OUT)
+    validation = validation[validation["origin"] == "human"]  # those that no teacher learned
     logits = scorer.compute_logits(validation["text"].tolist(), validation["question"].tolist())
     labels = np.array([scorer.labels.index(label) for label in validation["label"]], dtype=np.int64)
     calibration = calibrate(

@@ -13,6 +13,7 @@ from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import note_members
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
+from amalgam.training.roles import assign_roles
 from amalgam.training.seconds import note_seconds
 from amalgam.training.teacher import TeacherTrainer
 
@@ -28,8 +29,9 @@ def main(params: Params, root: Path) -> None:
     labels = load_task(Path("data/tasks") / params.task).label_names
     train = read_rows(PREPARED / "train.csv").assign(origin="human", shots="")
     validation = read_rows(PREPARED / "validation.csv")
+    learned, held_out = assign_roles(train, validation, least=params.teacher.least_validation)
     members = ["human_only", "human_only_again"] if params.teacher.blend else ["."]
-    trainer = TeacherTrainer(ENCODER, train, validation, labels, params.teacher)
+    trainer = TeacherTrainer(ENCODER, learned, held_out, labels, params.teacher)
     jobs = [
         partial(
             trainer.train,

@@ -65,7 +65,6 @@ def describe_student(params: Params, task: Task, exported: dict[str, Any], base:
         metrics=read_json(METRICS / "models.json"),
         data=read_json(METRICS / "data.json"),
         confidence=params.evaluation.confidence,
-        ratio=params.ratio,
         base_model=base["encoder"],
         llm=base["llm"],
     )

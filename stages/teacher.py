@@ -19,6 +19,7 @@ from amalgam.training.checkpoint import note_members
 from amalgam.training.guard import Evidence, measure_label_auc, weigh_evidence
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
+from amalgam.training.roles import assign_roles
 from amalgam.training.scoring import Scorer, average_views
 from amalgam.training.seconds import copy_seconds, note_seconds
 from amalgam.training.teacher import TeacherTrainer, run_trials
@@ -44,14 +45,18 @@ def main(params: Params, root: Path) -> None:
         evidence = ask_guard(mixed, validation, labels, params, advance) if guarded else None
         if evidence:
             summary["guard"] = evidence.to_dict()
+        learned, held_out = assign_roles(mixed, validation, least=params.teacher.least_validation)
         if human.all() or (evidence and not evidence.helps):
-            mixed = mixed[human]
+            learned = learned[learned["origin"] == "human"]
             summary |= take_human_only(params.seeds, root)
         else:
-            trainer = TeacherTrainer(ENCODER, mixed, validation, labels, params.teacher)
+            trainer = TeacherTrainer(ENCODER, learned, held_out, labels, params.teacher)
             summary["seeds"] = train_teachers(trainer, params, root, advance, blend=params.teacher.blend and both)
+    origins = learned["origin"].value_counts()
+    summary["learned"] = {name: int(origins.get(name, 0)) for name in ("human", "synthetic")}
+    summary["learned"]["held_out"] = 0 if held_out is None else len(held_out)
     if is_main_process():
-        write_rows(TARGET / "learned.csv", mixed)
+        write_rows(TARGET / "learned.csv", learned)
         write_json(TARGET / "summary.json", summary)
     wait_for_all()
 

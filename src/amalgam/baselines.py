@@ -22,16 +22,24 @@ class Fitted:
     strength: float
 
 
-def fit_tfidf(train: pd.DataFrame, validation: pd.DataFrame, rows: pd.DataFrame, labels: list[str]) -> Fitted:
-    """Fit logistic regression on TF-IDF of words and pairs of words; probabilities [rows, classes]."""
+def fit_tfidf(
+    train: pd.DataFrame, validation: pd.DataFrame, rows: pd.DataFrame, labels: list[str], *, refit: bool = False
+) -> Fitted:
+    """Fit logistic regression on TF-IDF of words and pairs of words; probabilities [rows, classes].
+
+    With `refit`, what the validation rows chose is fitted once more, on them as well.
+    """
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     vectors = vectorizer.fit_transform(join_question(train))
-    model, strength = _choose_fit(
+    model = _choose_fit(
         (vectors, train["label"]),
         (vectorizer.transform(join_question(validation)), validation["label"]),
         labels,
     )
-    return Fitted(_align(model, vectorizer.transform(join_question(rows)), labels), strength)
+    if refit:
+        learned = pd.concat([train, validation], ignore_index=True)
+        model.fit(vectorizer.fit_transform(join_question(learned)), learned["label"])
+    return Fitted(_align(model, vectorizer.transform(join_question(rows)), labels), model.C)
 
 
 def fit_embedding(
@@ -42,9 +50,10 @@ def fit_embedding(
     labels: list[str],
     *,
     max_length: int,
+    refit: bool = False,
 ) -> Fitted:
-    """Fit logistic regression on frozen sentence embeddings; probabilities [rows, classes]."""
-    classifier = EmbeddingClassifier(encoder, train, validation, labels, max_length=max_length)
+    """Fit logistic regression on frozen sentence embeddings; probabilities [rows, classes]; see `fit_tfidf`."""
+    classifier = EmbeddingClassifier(encoder, train, validation, labels, max_length=max_length, refit=refit)
     return Fitted(classifier.predict(rows), classifier.strength)
 
 
@@ -52,13 +61,22 @@ class EmbeddingClassifier:
     """Logistic regression on frozen sentence embeddings, which scores rows as they come; `strength` is as fitted."""
 
     def __init__(
-        self, encoder: Path, train: pd.DataFrame, validation: pd.DataFrame, labels: list[str], *, max_length: int
+        self,
+        encoder: Path,
+        train: pd.DataFrame,
+        validation: pd.DataFrame,
+        labels: list[str],
+        *,
+        max_length: int,
+        refit: bool = False,
     ) -> None:
-        """Fit on the train rows; the validation rows choose the strength."""
+        """Fit on the train rows; the validation rows choose the strength, and then teach as well if `refit`."""
         self._encoder, self._labels, self._max_length = encoder, labels, max_length
-        self._model, self.strength = _choose_fit(
-            (self._embed(train), train["label"]), (self._embed(validation), validation["label"]), labels
-        )
+        vectors = self._embed(train), self._embed(validation)
+        self._model = _choose_fit((vectors[0], train["label"]), (vectors[1], validation["label"]), labels)
+        if refit:
+            self._model.fit(np.concatenate(vectors), pd.concat([train["label"], validation["label"]]))
+        self.strength: float = self._model.C
 
     def predict(self, rows: pd.DataFrame) -> np.ndarray:
         """Return probabilities [rows, classes]."""
@@ -75,14 +93,13 @@ def join_question(rows: pd.DataFrame) -> list[str]:
 
 def _choose_fit(
     train: tuple[np.ndarray, pd.Series], validation: tuple[np.ndarray, pd.Series], labels: list[str]
-) -> tuple[LogisticRegression, float]:
-    """Fit with each strength, and return the fit with the least validation loss and its strength."""
+) -> LogisticRegression:
+    """Fit with each strength, and return the fit with the least validation loss."""
     fits = [LogisticRegression(C=strength, max_iter=2000).fit(*train) for strength in _STRENGTHS]
     # log_loss wants the columns in alphabetical order.
     ordered = sorted(labels)
     losses = [log_loss(validation[1], _align(fit, validation[0], ordered), labels=ordered) for fit in fits]
-    best = int(np.argmin(losses))
-    return fits[best], _STRENGTHS[best]
+    return fits[int(np.argmin(losses))]
 
 
 def _align(fit: LogisticRegression, vectors: np.ndarray, labels: list[str]) -> np.ndarray:

@@ -165,6 +165,7 @@ class Teacher(Training):
     soft_labels: Share
     class_weights: bool
     blend: bool
+    least_validation: int = Field(ge=0)
     guard: bool
     guard_folds: int = Field(ge=2)
     guard_label_auc: float = Field(ge=0, le=1)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amalgam.baselines import embed_rows, fit_embedding, fit_tfidf, join_question
+from amalgam.baselines import Fitted, embed_rows, fit_embedding, fit_tfidf, join_question
 
 LABELS = ["praise", "complaint"]  # not in alphabetical order, in which scikit-learn would put them
 
@@ -51,6 +51,25 @@ def test_the_validation_rows_choose_the_strength(comments: pd.DataFrame) -> None
     # Where the validation rows say what the train rows say, trust is best; where they say the opposite, caution.
     assert fit_tfidf(train, train, rows, LABELS).strength == 100.0
     assert fit_tfidf(train, turned, rows, LABELS).strength == 0.1
+
+
+@pytest.mark.parametrize("method", ["tfidf", "embedding"])
+def test_what_is_chosen_is_fitted_once_more_on_all_rows(method: str, teacher: Path, comments: pd.DataFrame) -> None:
+    def fit(train: pd.DataFrame, *, refit: bool) -> Fitted:
+        rows = train, comments.iloc[30:40], comments.iloc[40:], LABELS
+        if method == "tfidf":
+            return fit_tfidf(*rows, refit=refit)
+        return fit_embedding(teacher, *rows, max_length=32, refit=refit)
+
+    once, again, whole = (
+        fit(comments[:30], refit=False),
+        fit(comments[:30], refit=True),
+        fit(comments[:40], refit=False),
+    )
+    assert again.strength == once.strength
+    if whole.strength == once.strength:
+        np.testing.assert_allclose(again.probabilities, whole.probabilities, atol=1e-3)
+    assert np.abs(again.probabilities - once.probabilities).max() > 1e-3
 
 
 def test_a_label_without_train_rows_has_no_probability(comments: pd.DataFrame) -> None:

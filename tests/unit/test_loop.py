@@ -184,6 +184,8 @@ def test_a_loss_that_is_no_number_gives_one_sentence(run: Run) -> None:
     with pytest.raises(DivergedError, match=words):
         run(Script(), loss=break_after(2))
     assert run.steps == 2
+    with pytest.raises(DivergedError, match="at step 5, and the weights of step 3 are the last good ones"):
+        run(None, loss=break_after(4))
     with pytest.raises(DivergedError, match="at step 6, and the weights of step 3 are the last good ones"):
         run(Script(1.0), judge=break_after(1))
 
@@ -198,7 +200,12 @@ def test_what_diverges_leaves_the_last_good_weights(run: Run) -> None:
 
 def test_without_validation_the_last_step_is_kept(run: Run) -> None:
     outcome = run(None)
-    assert (outcome.steps, outcome.best_step) == (12, 0)
+    assert (outcome.steps, outcome.best_step) == (12, 12)
+    assert outcome.to_dict() == {
+        **{"steps": 12, "best_step": 12, "train_rows": 40},
+        **{"validation_merit": None, "validation_loss": None},
+    }
+    assert {path.stem for path in run.folder.rglob("*.tsv")} == {"train_loss"}
     last = run.weights
     run(Script(1.0, 2.0, 3.0, 4.0))
     assert is_equal(last, run.weights)

@@ -25,9 +25,11 @@ CONTENT = CardContent(
     calibration=Calibration(1.0, None, 0.9, False, "10 validation rows do not show it."),
     seed=2,
     metrics={"student": INTERVAL, "teacher": INTERVAL},
-    data={"rows": {"train": 41, "validation": 10, "test": 500, "unlabelled": 800}},
+    data={
+        "rows": {"train": 41, "validation": 10, "test": 500, "unlabelled": 800},
+        "learned": {"human": 41, "synthetic": 164, "held_out": 10},
+    },
     confidence=0.95,
-    ratio=0.8,
     base_model={"name": "mini", "licence": "Apache-2.0", "source": "owner/mini@1110a24"},
     llm={"name": "writer", "licence": "MIT", "source": "owner/writer@ab810cf"},
 )

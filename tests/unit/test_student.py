@@ -228,6 +228,16 @@ def test_the_control_is_chosen_by_coded_rows_alone(
     assert one == other
 
 
+def test_without_a_row_that_chooses_all_steps_are_taken(
+    teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
+) -> None:
+    logits = Scorer(teacher).compute_logits(comments)
+    whole, none = Views(comments, logits), Views(comments.iloc[:0], logits[:0])
+    distiller = Distiller(teacher, encoder, encoder, whole, none, PARAMS)
+    for train in (distiller.distil, distiller.train_alone):
+        assert train(1, tmp_path, ignore).best_step == PARAMS.steps
+
+
 def test_one_seed_gives_one_student(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     for name in ("one", "two"):
         distil(teacher, comments, tmp_path / name, steps=10)

@@ -46,6 +46,9 @@ def test_texts_that_are_held_out_have_no_label_and_are_learned_by_nobody() -> No
     assert validation["label"].tolist() == ["bad", "bad", "", "", ""]
     assert sorted([*transfer["id"], *validation["id"][2:]]) == sorted(whole["id"])
     assert list(transfer.columns) == list(validation.columns) == list(whole.columns)
+    taught = pd.concat([make_rows("v", 1, label="bad"), make_rows("w", 1, label="bad")])
+    again = build_transfer(taught[:1].assign(origin="human"), iter([]), make_rows("u", 25), left_out=0)
+    assert hold_out_texts(again, taught)[1]["id"].tolist()[:2] == ["w0", "u0"]
     many = build_transfer(learned, iter([]), make_rows("u", 3000), left_out=0)
     assert len(hold_out_texts(many, make_rows("v", 2, label="bad"))[1]) == 102
 

@@ -21,6 +21,7 @@ TEACHER = Teacher(
     soft_labels=0.0,
     class_weights=False,
     blend=False,
+    least_validation=0,
     guard=False,
     guard_label_auc=0.65,
     guard_folds=3,

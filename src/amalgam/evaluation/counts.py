@@ -25,7 +25,11 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
     training = {
         model: {f"seed_{seed}": run for seed, run in of_seeds.items()} for model, of_seeds in runs.items() if of_seeds
     }
-    counts = {"mixed": dict(sorted(mixed.items())), "grader": grader and {"unparsed": grader["unparsed"]}}
+    counts = {
+        "mixed": dict(sorted(mixed.items())),
+        "learned": teacher["learned"],
+        "grader": grader and {"unparsed": grader["unparsed"]},
+    }
     found = {
         "data": summaries["prepared"] | counts,
         "cost": sum_costs({"synthesis": summaries["synthesis"], "judge": summaries["judge"], "grader": grader}),

@@ -37,7 +37,7 @@ class Calibration:
 
 
 def calibrate(logits: Floats, labels: Ints, *, agreement: float, confidence: float) -> Calibration:
-    """Calibrate by the validation rows.
+    """Calibrate by the validation rows, of which there may be none.
 
     Args:
         logits: [rows, classes] of the model that ships.
@@ -60,10 +60,10 @@ def calibrate(logits: Floats, labels: Ints, *, agreement: float, confidence: flo
         return Calibration(temperature, threshold, asked, True, sentence)
     needed = _count_needed(agreement, 1 - confidence)
     few = f" (it takes at least {needed} rows without an error)" if len(labels) < needed else ""
+    rows = f"{len(labels)} validation rows do not show" if len(labels) else "No human-coded row is left to show"
     sentence = (
-        f"{len(labels)} validation rows do not show an agreement of {agreement:.0%} with {confidence:.0%} confidence"
-        f"{few}, so there is no guarantee: a row goes to a human if the model itself gives its label a probability "
-        f"below {agreement:g}."
+        f"{rows} an agreement of {agreement:.0%} with {confidence:.0%} confidence{few}, so there is no guarantee: a "
+        f"row goes to a human if the model itself gives its label a probability below {agreement:g}."
     )
     return Calibration(temperature, threshold, agreement, False, sentence)
 

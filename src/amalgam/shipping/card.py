@@ -45,7 +45,6 @@ class CardContent:
         metrics: as in metrics/models.json.
         data: as in metrics/data.json.
         confidence: of the intervals.
-        ratio: synthetic share of the training set.
         base_model: note of the encoder: `name`, `licence`, `source`.
         llm: likewise of the language model.
     """
@@ -60,7 +59,6 @@ class CardContent:
     metrics: Mapping[str, Any]
     data: Mapping[str, Any]
     confidence: float
-    ratio: float
     base_model: Mapping[str, str]
     llm: Mapping[str, str]
 

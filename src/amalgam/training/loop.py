@@ -32,18 +32,20 @@ _MAX_NORM = 1.0  # of the gradients; the usual bound for encoders
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a training run came to; `best_step` is the step whose weights were kept, and the rest is of that step."""
+    """What a training run came to; `best_step` is the step whose weights were kept, and the rest is of that step.
+
+    Merit and loss are None where no rows chose the checkpoint.
+    """
 
     steps: int
     best_step: int
-    validation_merit: float
-    validation_loss: float
+    validation_merit: float | None
+    validation_loss: float | None
     train_rows: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
-        rounded = {name: round(getattr(self, name), 6) for name in ("validation_merit", "validation_loss")}
-        return asdict(self) | rounded
+        return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def train_model(
             changed in place.
         tokenizer: pads the batches.
         train: what to learn from.
-        validation: what chooses the checkpoint and stops the training early; None keeps the last step.
+        validation: what chooses the checkpoint and stops the training early; None takes all steps and keeps the last.
         merit: by what measure it does.
         params: steps, rates and patience.
         seed: draws the batches; the caller seeds torch before it makes the model.
@@ -105,7 +107,7 @@ def train_model(
     trained, optimizer = accelerator.prepare(model, build_optimizer(model, params))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda step: scale_rate(step, params))
     batches = _draw_phases(train, params, np.random.default_rng(seed))
-    best = Outcome(0, 0, -math.inf, math.inf, len(train.encoded))
+    best = Outcome(0, 0, None, None, len(train.encoded))
     weights = copy.deepcopy(model.state_dict())
     highest, good_enough = -math.inf, -math.inf
     waited = step = 0
@@ -119,7 +121,12 @@ def train_model(
             losses.append(loss)
             schedule.step()
             advance(None)
-            if validation is None or merit is None or (step % params.evaluate_every and step < params.steps):
+            if step % params.evaluate_every and step < params.steps:
+                continue
+            if validation is None or merit is None:
+                write_losses(live, step, train_loss=float(np.mean(losses)))
+                losses.clear()
+                best, weights = replace(best, best_step=step), copy.deepcopy(model.state_dict())
                 continue
             logits = compute_logits(model, tokenizer, validation.encoded, accelerator.device)
             loss = float(validation.loss(torch.tensor(logits), np.arange(len(logits))))
@@ -136,8 +143,7 @@ def train_model(
                 weights, waited = copy.deepcopy(model.state_dict()), 0
             if waited >= params.patience:
                 break
-    if validation is not None:
-        model.load_state_dict(weights)
+    model.load_state_dict(weights)
     model.eval()
     return replace(best, steps=step)
 

@@ -52,7 +52,8 @@ class Distiller:
             base: folder of the encoder that the teacher was before it was trained.
             encoder: folder of the encoder that `distillation.student` names, where it names one.
             transfer: the transfer set (text, question, label); label "" where no coder gave one.
-            validation: rows that choose the checkpoint: human-coded ones, and texts with label "".
+            validation: rows that choose the checkpoint: human-coded ones, and texts with label ""; without any, the
+                last step is kept.
             params: the section `distillation`.
 
         Raises:
@@ -70,14 +71,14 @@ class Distiller:
         self._teacher = load_classifier(teacher, self._note.labels)
         self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(teacher if own else encoder)
         self._transfer, self._validation = transfer, validation
-        self._learn, self._held_out = (self._encode(views) for views in (transfer, validation))
+        self._learn = self._encode(transfer)
 
     def distil(self, seed: int, target: Path, advance: Advance) -> Outcome:
         """Distil a student of this seed and save it to `target`; `advance` is called once a step."""
-        learn, held_out = (
-            Examples(encoded, self._weigh_views(views))
-            for encoded, views in ((self._learn, self._transfer), (self._held_out, self._validation))
-        )
+        learn = Examples(self._learn, self._weigh_views(self._transfer))
+        if self._validation.rows.empty:
+            return self._train(seed, target, learn, None, None, self._teacher, advance)
+        held_out = Examples(self._encode(self._validation), self._weigh_views(self._validation))
         return self._train(seed, target, learn, held_out, Closeness(held_out.loss), self._teacher, advance)
 
     def train_alone(self, seed: int, target: Path, advance: Advance) -> Outcome:
@@ -85,6 +86,8 @@ class Distiller:
         labelled = np.flatnonzero(index_labels(self._transfer.rows, self._note.labels) >= 0)
         learn = Examples(self._learn, self._weigh_labels(self._transfer), [labelled])
         coded = np.flatnonzero(index_labels(self._validation.rows, self._note.labels) >= 0)
+        if not len(coded):
+            return self._train(seed, target, learn, None, None, None, advance)
         validation = Views(self._validation.rows.iloc[coded], self._validation.logits[coded])
         held_out = Examples(self._encode(validation), self._weigh_labels(validation))
         merit = RankingMerit(index_labels(validation.rows, self._note.labels))
@@ -110,8 +113,8 @@ class Distiller:
         seed: int,
         target: Path,
         learn: Examples,
-        held_out: Examples,
-        merit: Merit,
+        held_out: Examples | None,
+        merit: Merit | None,
         teacher: "PreTrainedModel | None",
         advance: Advance,
     ) -> Outcome:

@@ -44,11 +44,12 @@ def hold_out_texts(transfer: pd.DataFrame, validation: pd.DataFrame) -> tuple[pd
 
     Args:
         transfer: the transfer set.
-        validation: human-coded validation rows (id, text, question, label).
+        validation: human-coded validation rows (id, text, question, label); those that taught are left out.
 
     Returns:
         What is left of the transfer set, and the validation rows with the texts that were held out, in `COLUMNS`.
     """
+    validation = validation[~validation["id"].isin(transfer["id"])]
     held_out = transfer.index[transfer["label"] == ""][::_EVERY][:_MOST]
     rows = pd.concat([validation.assign(origin="human")[COLUMNS], transfer.loc[held_out]], ignore_index=True)
     return transfer.drop(index=held_out).reset_index(drop=True), rows

@@ -53,7 +53,7 @@ def tabulate_training_runs(training: Numbers) -> Table:
                 Cell(format_count(run["train_rows"])),
                 Cell(format_count(run["steps"])),
                 Cell(format_count(run["best_step"])),
-                Cell(format_number(run["validation_loss"])),
+                Cell("" if run.get("validation_loss") is None else format_number(run["validation_loss"])),
             ],
         )
         for model, runs in training["training"].items()
