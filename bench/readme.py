@@ -47,8 +47,8 @@ def format_results(metrics: Path) -> str:
             else f"The guard left the synthetic rows out: {found}. So the teacher is the human-only one."
         )
     lines = [
-        f"The default run: {rows['train']} human-coded train rows, {rows['validation']} validation rows, mixed 20:80 "
-        f"with rows that a 135 M LLM wrote on the same machine; {rows['test']} human-coded test rows, three seeds. "
+        f"The default run: {data['learned']['human']} human-coded rows teach, {rows['train']} of them mixed 20:80 with "
+        f"rows that a 135 M LLM wrote on the same machine; {rows['test']} human-coded test rows, three seeds. "
         "Intervals (95 %) are over seeds and reviews.",
         "",
         "| model | AUC | macro-F1 | Cohen's kappa |",
