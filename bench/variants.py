@@ -58,6 +58,9 @@ WAYS = {
     "human only, mean pooling": Way({"pooling": "mean"}, synthetic=False),
     "human only, embedding head": Way(EMBEDDING_HEAD, synthetic=False),
     "human only, validation rows teach": Way({"least_validation": ALL}, synthetic=False),
+    "human only, embedding head, validation rows teach": Way(
+        EMBEDDING_HEAD | {"least_validation": ALL}, synthetic=False
+    ),
     "validation rows teach": Way({"least_validation": ALL}),
     "mean pooling": Way({"pooling": "mean"}),
     "embedding head": Way(EMBEDDING_HEAD),
