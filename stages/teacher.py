@@ -54,7 +54,7 @@ def main(params: Params, root: Path) -> None:
             summary["seeds"] = train_teachers(trainer, params, root, advance, blend=params.teacher.blend and both)
     origins = learned["origin"].value_counts()
     summary["learned"] = {name: int(origins.get(name, 0)) for name in ("human", "synthetic")}
-    summary["learned"]["held_out"] = 0 if held_out is None else len(held_out)
+    summary["held_out"] = 0 if held_out is None else len(held_out)
     if is_main_process():
         write_rows(TARGET / "learned.csv", learned)
         write_json(TARGET / "summary.json", summary)

@@ -58,7 +58,8 @@ def make_content(text: str = "fine", **changes: Any) -> Content:
             "labels": {"train": {"no": 20, "yes": 21}, "test": {"no": 750, "yes": 750}},
             "rater_kappa": 0.68,
             "mixed": {"human": 41, "synthetic": 164},
-            "learned": {"human": 41, "synthetic": 164, "held_out": 10},
+            "learned": {"human": 41, "synthetic": 164},
+            "held_out": 10,
         },
         synthetic={
             "synthesis": {

@@ -29,12 +29,18 @@ def test_what_stages_counted_goes_into_three_files():
         "synthesis": {"completions": 4, "kept": 3, **asked},
         "judge": {"rows": 2, **asked},
         "baselines": {"human_only": {"seeds": {"1": run}}, "llm_grader": {"requests": 5, "unparsed": 1, **asked}},
-        "teacher": {"seeds": {"1": run}, "guard": {"helps": 1}, "learned": {"human": 1, "synthetic": 2}},
+        "teacher": {"seeds": {"1": run}, "guard": {"helps": 1}, "learned": {"human": 1, "synthetic": 2}, "held_out": 0},
         "student": {"seeds": {"1": run}, "undistilled": {"1": run}},
     }
     counts = gather_counts(summaries, {"synthetic": 2, "human": 1})
     rows = {"human": 1, "synthetic": 2}
-    assert counts["data"] == {"rows": {"train": 3}, "mixed": rows, "learned": rows, "grader": {"unparsed": 1}}
+    assert counts["data"] == {
+        "rows": {"train": 3},
+        "mixed": rows,
+        "learned": rows,
+        "held_out": 0,
+        "grader": {"unparsed": 1},
+    }
     assert list(counts["training"]["training"]) == ["teacher", "student", "student_undistilled", "human_only"]
     assert counts["training"]["training"]["student"] == {"seed_1": run}
     assert counts["training"]["guard"] == {"helps": 1}

@@ -106,7 +106,7 @@ def test_what_a_run_lacks_is_left_out(plain):
         content,
         params=content.params | {"seeds": [1], "ratio": 1},
         data={name: value for name, value in content.data.items() if name != "rater_kappa"}
-        | {"learned": {"human": 0, "synthetic": 164, "held_out": 10}},
+        | {"learned": {"human": 0, "synthetic": 164}},
         synthetic={"synthesis": content.synthetic["synthesis"], "judge": {"rows": 0, "unparsed": 0}},
         training={"training": {}},
         plots={},

@@ -27,7 +27,8 @@ CONTENT = CardContent(
     metrics={"student": INTERVAL, "teacher": INTERVAL},
     data={
         "rows": {"train": 41, "validation": 10, "test": 500, "unlabelled": 800},
-        "learned": {"human": 41, "synthetic": 164, "held_out": 10},
+        "learned": {"human": 41, "synthetic": 164},
+        "held_out": 10,
     },
     confidence=0.95,
     base_model={"name": "mini", "licence": "Apache-2.0", "source": "owner/mini@1110a24"},

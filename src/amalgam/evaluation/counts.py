@@ -28,6 +28,7 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
     counts = {
         "mixed": dict(sorted(mixed.items())),
         "learned": teacher["learned"],
+        "held_out": teacher["held_out"],
         "grader": grader and {"unparsed": grader["unparsed"]},
     }
     found = {
