@@ -1,14 +1,16 @@
 """Does it help, and on which tasks? Amalgam beside what human rows alone can buy, on human-coded test rows.
 
-Run `python -m bench.gains` after `python -m bench.pools FOLDER`. What was trained and measured is kept in
-`.cache/bench`, so that a run that was ended goes on where it was. `--setfit PYTHON` names the interpreter of an
-environment with SetFit (see setfit_peer.py); without it that line is left out. Small encoders learn faster on one core
-each, so give each core its own tasks (`taskset -c 0 python -m bench.gains --tasks ...`), then print the whole table.
+Run `python -m bench.gains` after `python -m bench.pools FOLDER`. What was trained is kept in `.cache/bench`, so that a
+run that was ended goes on where it was, and what was measured in `bench/gains.jsonl`, a line a setting, from which the
+tables come; `--again` measures the settings anew. `--setfit PYTHON` names the interpreter of an environment with SetFit
+(see setfit_peer.py); without it that method is left out. Small encoders learn faster on one core each, so give each
+core its own tasks (`taskset -c 0 python -m bench.gains --tasks ...`), then print the whole table.
 
 For each number of human rows, a table has the AUC of each method, the mean over seeds. Below it, Amalgam's teacher and
 student are compared with the human-only method that did best on the same test rows, which favours that method, and the
 student with its twin, the human-only teacher of the same recipe: paired differences with 95 % intervals over seeds and
-test rows, and the p-value of the student's, corrected for the number of tasks by Holm's method.
+test rows, and the p-value of the student's, corrected for the number of tasks by Holm's method. The last line has
+their means with an interval over tasks (Student's t).
 """
 
 import argparse
@@ -19,6 +21,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, Self
 
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -45,8 +48,9 @@ from amalgam.training.student import Distiller, Views
 from amalgam.training.teacher import TeacherTrainer, run_trials
 from amalgam.training.transfer import build_transfer, choose_views, hold_out_texts, score_views
 from bench.pools import CACHE, SIZES, TASKS
-from bench.variants import ENCODER, Setting, ignore, measure_way
+from bench.variants import ENCODER, Setting, format_mean, ignore, measure_way
 
+RESULTS = Path("bench/gains.jsonl")
 TWIN = "teacher, Amalgam's recipe"
 HUMAN_ONLY = ("TF-IDF + LR", "embedding + LR", "SetFit", "teacher, plain recipe", TWIN)
 METHODS = (*HUMAN_ONLY, "plain mix", "Amalgam: teacher", "Amalgam: student", "the student undistilled")
@@ -199,6 +203,12 @@ class Result:
     student_over_twin: Gain  # over the human-only teacher of the same recipe, whatever the test rows say
     helps: bool
 
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """Make one of what `asdict` returns."""
+        gains = {name: Gain(**fields[name]) for name in ("teacher", "student", "student_over_twin")}
+        return cls(**fields | gains)
+
 
 def compare(bench: Bench, found: dict[str, np.ndarray], params: Params) -> Result:
     """Compare teacher and student with the best human-only method, and the student with the teacher's twin."""
@@ -234,17 +244,30 @@ def print_tables(results: dict[str, Result]) -> None:
     for (name, one), p in zip(results.items(), corrected, strict=True):
         cells = [name, one.best, one.teacher, one.student, f"{p:.3f}", one.student_over_twin]
         print(f"| {' | '.join(map(str, cells))} | {'in' if one.helps else 'out'} |")
+    gains = [[one.teacher.value, one.student.value, one.student_over_twin.value] for one in results.values()]
+    teacher, student, over_twin = (format_mean(np.array(values)) for values in zip(*gains, strict=True))
+    print(f"| mean | | {teacher} | {student} | | {over_twin} | |")
 
 
-def main(tasks: list[str], sizes: list[int], seeds: list[int], setfit: Path | None) -> None:
-    """Measure all settings, then print the tables."""
+def read_results() -> dict[tuple[str, int], Result]:
+    """Read what was measured, by task and number of human rows; of several measurements the last one."""
+    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
+    return {(line.pop("task"), line.pop("size")): Result.from_dict(line) for line in lines}
+
+
+def main(tasks: list[str], sizes: list[int], seeds: list[int], setfit: Path | None, *, again: bool) -> None:
+    """Measure the settings that are not measured yet, then print the tables."""
     params = load_params(Path("params.yaml"))
     for size in sizes:
         results = {}
         for task in tasks:
-            bench = Bench(Setting(task, size), params, seeds, setfit)
-            results[task] = compare(bench, bench.measure(), params)
-            print(json.dumps({"task": task, "size": size} | asdict(results[task])), flush=True)
+            found = read_results().get((task, size))
+            if found is None or again:
+                bench = Bench(Setting(task, size), params, seeds, setfit)
+                found = compare(bench, bench.measure(), params)
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps({"task": task, "size": size} | asdict(found)) + "\n")
+            results[task] = found
         print_tables(results)
 
 
@@ -254,5 +277,6 @@ if __name__ == "__main__":
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--setfit", type=Path)
+    parser.add_argument("--again", action="store_true")
     args = parser.parse_args()
-    main(args.tasks, args.sizes, args.seeds, args.setfit)
+    main(args.tasks, args.sizes, args.seeds, args.setfit, again=args.again)
