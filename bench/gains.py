@@ -53,7 +53,7 @@ from bench.variants import ENCODER, Setting, format_mean, ignore, measure_way
 RESULTS = Path("bench/gains.jsonl")
 TWIN = "teacher, Amalgam's recipe"
 HUMAN_ONLY = ("TF-IDF + LR", "embedding + LR", "SetFit", "teacher, plain recipe", TWIN)
-METHODS = (*HUMAN_ONLY, "plain mix", "Amalgam: teacher", "Amalgam: student", "the student undistilled")
+METHODS = (*HUMAN_ONLY, "plain mix", "Amalgam: teacher", "Amalgam: student")
 
 
 class Bench:
@@ -76,31 +76,12 @@ class Bench:
         ways = ("human only, validation rows teach", "validation rows teach")
         ways = ways if self._teaches_all else ("human only", "plain mix")
         found |= {"teacher, plain recipe": plain(ways[0]), "plain mix": plain(ways[1])}
-        found |= self._run_amalgam()
+        found |= self.run_amalgam()
         return {name: found[name] for name in METHODS if name in found}
 
-    def ask_guard(self) -> dict[str, float]:
-        """Return the guard's evidence, as the stage `teacher` finds it."""
-        path = self.folder / "guard.json"
-        if not path.is_file():
-            human = pd.concat([self._train, self._validation], ignore_index=True)
-            synthetic = self._mixed[self._mixed["origin"] == "synthetic"]
-            teacher, labels = self._params.teacher, self.setting.labels
-            trainer = TeacherTrainer(ENCODER, *self._assign(self._human_only), labels, teacher)
-            views = [trainer.train_and_score(seed, synthetic, ignore) for seed in self._params.seeds]
-            evidence = weigh_evidence(
-                human[["id", "text", "question", "label"]],
-                synthetic,
-                labels,
-                partial(run_trials, ENCODER, labels, teacher, ignore),
-                label_auc=measure_label_auc(synthetic, labels, average_views(np.stack(views))),
-                least_label_auc=teacher.guard_label_auc,
-                folds=teacher.guard_folds,
-                blend=teacher.blend,
-                seed=self._seeds[0],
-            )
-            write_json(path, evidence.to_dict() if evidence else {"helps": 1})
-        found: dict[str, float] = read_json(path)
+    def read_evidence(self) -> dict[str, float]:
+        """Return what the guard decided, and why, once Amalgam has run."""
+        found: dict[str, float] = read_json(self.folder / "guard.json")
         return found
 
     def _fit_baselines(self) -> dict[str, np.ndarray]:
@@ -126,50 +107,65 @@ class Bench:
             stack.append(pd.read_csv(path)[self.setting.labels].to_numpy())
         return {"SetFit": np.stack(stack)}
 
-    def _run_amalgam(self) -> dict[str, np.ndarray]:
+    def run_amalgam(self) -> dict[str, np.ndarray]:
         """Train teachers and students as the pipeline does; keep their probabilities and not their weights."""
         path = self.folder / f"amalgam-{len(self._seeds)}.safetensors"  # the seeds' teachers teach together
         if path.is_file():
             return load_file(path)
-        helps = bool(self.ask_guard()["helps"])
         with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
             folders = [Path(temporary) / str(seed) for seed in self._seeds]
-            found = self._train_teachers(folders, helps=helps)
-            found |= self._distil_all(folders, self._assign(self._mixed if helps else self._human_only)[0])
+            self._train_teachers("human_only", self._human_only, folders)
+            twins = [folder / "human_only" for folder in folders]
+            helps = self._ask_guard(twins)
+            if helps:
+                self._train_teachers("mixed", self._mixed, folders)
+            for folder in folders:
+                note_members(folder, ["mixed", "human_only"] if helps else ["human_only"])
+            found = {TWIN: self._score(twins), "Amalgam: teacher": self._score(folders)}
+            learned, _ = self._assign(self._mixed if helps else self._human_only)
+            found["Amalgam: student"] = self._score(self._distil(folders, learned))
         save_file(found, path)
         return found
 
-    def _train_teachers(self, folders: list[Path], *, helps: bool) -> dict[str, np.ndarray]:
-        members = {"human_only": self._human_only} | ({"mixed": self._mixed} if helps else {})
-        for name, rows in members.items():
-            trainer = TeacherTrainer(ENCODER, *self._assign(rows), self.setting.labels, self._params.teacher)
-            for seed, folder in zip(self._seeds, folders, strict=True):
-                trainer.train(seed, folder / name, ignore)
-        for folder in folders:
-            note_members(folder, sorted(members, reverse=True))
-        return {
-            TWIN: self._score([folder / "human_only" for folder in folders]),
-            "Amalgam: teacher": self._score(folders),
-        }
+    def _train_teachers(self, name: str, rows: pd.DataFrame, folders: list[Path]) -> None:
+        trainer = TeacherTrainer(ENCODER, *self._assign(rows), self.setting.labels, self._params.teacher)
+        for seed, folder in zip(self._seeds, folders, strict=True):
+            trainer.train(seed, folder / name, ignore)
 
-    def _distil_all(self, teachers: list[Path], learned: pd.DataFrame) -> dict[str, np.ndarray]:
+    def _ask_guard(self, twins: list[Path]) -> bool:
+        """Decide as the stage `teacher` does, and keep the evidence."""
+        synthetic = self._mixed[self._mixed["origin"] == "synthetic"]
+        teacher, labels = self._params.teacher, self.setting.labels
+        views = np.stack([Scorer(folder).compute_logits(synthetic) for folder in twins])
+        evidence = weigh_evidence(
+            pd.concat([self._train, self._validation], ignore_index=True)[["id", "text", "question", "label"]],
+            synthetic,
+            labels,
+            partial(run_trials, ENCODER, labels, teacher, ignore),
+            label_auc=measure_label_auc(synthetic, labels, average_views(views)),
+            least_label_auc=teacher.guard_label_auc,
+            folds=teacher.guard_folds,
+            blend=teacher.blend,
+            seed=self._seeds[0],
+        )
+        write_json(self.folder / "guard.json", evidence.to_dict() if evidence else {"helps": 1})
+        return evidence is None or bool(evidence.helps)
+
+    def _distil(self, teachers: list[Path], learned: pd.DataFrame) -> list[Path]:
         pool = iterate_dicts(read_rows(CACHE / self.setting.task / "synthetic.csv"))
         unlabelled = self.setting.read("unlabelled")
         whole = build_transfer(learned, pool, unlabelled, left_out=self._params.distillation.left_out)
         rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
         logits = score_views(teachers, rows)
-        for number, (seed, folder) in enumerate(zip(self._seeds, teachers, strict=True)):
+        students = [folder / "student" for folder in teachers]
+        for number, (seed, folder, target) in enumerate(zip(self._seeds, teachers, students, strict=True)):
             transfer, validation = (
                 Views(table, choose_views(logits[name], number, ensemble=self._params.teacher.ensemble))
                 for name, table in rows.items()
             )
             distiller = Distiller(folder, ENCODER, ENCODER, transfer, validation, self._params.distillation)
-            distiller.distil(seed, folder / "student", ignore)
-            distiller.train_alone(seed, folder / "alone", ignore)
-        return {
-            "Amalgam: student": self._score([folder / "student" for folder in teachers]),
-            "the student undistilled": self._score([folder / "alone" for folder in teachers]),
-        }
+            distiller.distil(seed, target, ignore)
+        return students
 
     def _assign(self, learned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame | None]:
         return assign_roles(learned, self._validation, least=self._params.teacher.least_validation)
@@ -227,7 +223,7 @@ def compare(bench: Bench, found: dict[str, np.ndarray], params: Params) -> Resul
         measure_gain("Amalgam: teacher", best),
         measure_gain("Amalgam: student", best),
         measure_gain("Amalgam: student", TWIN),
-        helps=bool(bench.ask_guard()["helps"]),
+        helps=bool(bench.read_evidence()["helps"]),
     )
 
 

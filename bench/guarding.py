@@ -42,7 +42,9 @@ def main(tasks: list[str], sizes: list[int], seeds: list[int]) -> None:
     print("| setting | labels' AUC | cross-validated gain | rows | human only | mix | blend | blend minus human only |")
     print("|---|---|---|---|---|---|---|---|")
     for setting in (Setting(task, size) for size in sizes for task in tasks):
-        guard = Bench(setting, params, seeds, None).ask_guard()
+        bench = Bench(setting, params, seeds, None)
+        bench.run_amalgam()
+        guard = bench.read_evidence()
         found = measure_blend(setting, params, seeds)
         decision = "in" if guard["helps"] else "out"
         areas = " | ".join(f"{found[name]:.3f}" for name in ("human", "mix", "blend"))
