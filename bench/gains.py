@@ -134,22 +134,24 @@ class Bench:
 
     def _ask_guard(self, twins: list[Path]) -> bool:
         """Decide as the stage `teacher` does, and keep the evidence."""
-        synthetic = self._mixed[self._mixed["origin"] == "synthetic"]
-        teacher, labels = self._params.teacher, self.setting.labels
-        views = np.stack([Scorer(folder).compute_logits(synthetic) for folder in twins])
-        evidence = weigh_evidence(
-            pd.concat([self._train, self._validation], ignore_index=True)[["id", "text", "question", "label"]],
-            synthetic,
-            labels,
-            partial(run_trials, ENCODER, labels, teacher, ignore),
-            label_auc=measure_label_auc(synthetic, labels, average_views(views)),
-            least_label_auc=teacher.guard_label_auc,
-            folds=teacher.guard_folds,
-            blend=teacher.blend,
-            seed=self._seeds[0],
-        )
-        write_json(self.folder / "guard.json", evidence.to_dict() if evidence else {"helps": 1})
-        return evidence is None or bool(evidence.helps)
+        path = self.folder / "guard.json"
+        if not path.is_file():
+            synthetic = self._mixed[self._mixed["origin"] == "synthetic"]
+            teacher, labels = self._params.teacher, self.setting.labels
+            views = np.stack([Scorer(folder).compute_logits(synthetic) for folder in twins])
+            evidence = weigh_evidence(
+                pd.concat([self._train, self._validation], ignore_index=True)[["id", "text", "question", "label"]],
+                synthetic,
+                labels,
+                partial(run_trials, ENCODER, labels, teacher, ignore),
+                label_auc=measure_label_auc(synthetic, labels, average_views(views)),
+                least_label_auc=teacher.guard_label_auc,
+                folds=teacher.guard_folds,
+                blend=teacher.blend,
+                seed=self._seeds[0],
+            )
+            write_json(path, evidence.to_dict() if evidence else {"helps": 1})
+        return bool(self.read_evidence()["helps"])
 
     def _distil(self, teachers: list[Path], learned: pd.DataFrame) -> list[Path]:
         pool = iterate_dicts(read_rows(CACHE / self.setting.task / "synthetic.csv"))
