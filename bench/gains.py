@@ -16,6 +16,7 @@ their means with an interval over tasks (Student's t).
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
@@ -112,25 +113,27 @@ class Bench:
         path = self.folder / f"amalgam-{len(self._seeds)}.safetensors"  # the seeds' teachers teach together
         if path.is_file():
             return load_file(path)
-        with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
-            folders = [Path(temporary) / str(seed) for seed in self._seeds]
-            self._train_teachers("human_only", self._human_only, folders)
-            twins = [folder / "human_only" for folder in folders]
-            helps = self._ask_guard(twins)
-            if helps:
-                self._train_teachers("mixed", self._mixed, folders)
-            for folder in folders:
-                note_members(folder, ["mixed", "human_only"] if helps else ["human_only"])
-            found = {TWIN: self._score(twins), "Amalgam: teacher": self._score(folders)}
-            learned, _ = self._assign(self._mixed if helps else self._human_only)
-            found["Amalgam: student"] = self._score(self._distil(folders, learned))
+        models = self.folder / "models"
+        folders = [models / str(seed) for seed in self._seeds]
+        self._train_teachers("human_only", self._human_only, folders)
+        twins = [folder / "human_only" for folder in folders]
+        helps = self._ask_guard(twins)
+        if helps:
+            self._train_teachers("mixed", self._mixed, folders)
+        for folder in folders:
+            note_members(folder, ["mixed", "human_only"] if helps else ["human_only"])
+        found = {TWIN: self._score(twins), "Amalgam: teacher": self._score(folders)}
+        learned, _ = self._assign(self._mixed if helps else self._human_only)
+        found["Amalgam: student"] = self._score(self._distil(folders, learned))
         save_file(found, path)
+        shutil.rmtree(models)
         return found
 
     def _train_teachers(self, name: str, rows: pd.DataFrame, folders: list[Path]) -> None:
         trainer = TeacherTrainer(ENCODER, *self._assign(rows), self.setting.labels, self._params.teacher)
         for seed, folder in zip(self._seeds, folders, strict=True):
-            trainer.train(seed, folder / name, ignore)
+            if not is_trained(folder / name):
+                trainer.train(seed, folder / name, ignore)
 
     def _ask_guard(self, twins: list[Path]) -> bool:
         """Decide as the stage `teacher` does, and keep the evidence."""
@@ -161,6 +164,8 @@ class Bench:
         logits = score_views(teachers, rows)
         students = [folder / "student" for folder in teachers]
         for number, (seed, folder, target) in enumerate(zip(self._seeds, teachers, students, strict=True)):
+            if is_trained(target):
+                continue
             transfer, validation = (
                 Views(table, choose_views(logits[name], number, ensemble=self._params.teacher.ensemble))
                 for name, table in rows.items()
@@ -174,6 +179,11 @@ class Bench:
 
     def _score(self, folders: list[Path]) -> np.ndarray:
         return np.stack([Scorer(folder).score(self.test) for folder in folders])
+
+
+def is_trained(folder: Path) -> bool:
+    """Tell whether a model's folder is whole: this file is written last."""
+    return (folder / "amalgam.json").is_file()
 
 
 @dataclass(frozen=True)

@@ -124,10 +124,10 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
         teacher = params.teacher.model_copy(update=PLAIN | way.changes)
         roles = assign_roles(learned, setting.read("validation"), least=teacher.least_validation)
         trainer = TeacherTrainer(ENCODER, *roles, setting.labels, teacher)
+        path.parent.mkdir(parents=True, exist_ok=True)
         for seed in missing:
             found[f"{seed}"] = soften(trainer.train_and_score(seed, test, ignore))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(found, path)
+            save_file(found, path)
     return np.stack([found[f"{seed}"] for seed in seeds])
 
 
