@@ -18,19 +18,13 @@ def compare(content, **differences):
 @pytest.mark.parametrize(
     ("ratio", "ends", "outcome", "claim"),
     [
-        (
-            0.8,
-            (0.1, 0.2),
-            "better",
-            "Adding synthetic rows (80\N{NO-BREAK SPACE}% of the training rows) makes the teacher better:",
-        ),
+        (0.8, (0.1, 0.2), "better", "Adding 164 synthetic rows to 41 human-coded ones makes the teacher better:"),
         (1, (-0.2, -0.1), "worse", "Training on synthetic rows alone makes the teacher worse:"),
         (
             0.5,
             (-0.1, 0.1),
             "unclear",
-            "There is no evidence that adding synthetic rows (50\N{NO-BREAK SPACE}% of the training rows) helps or "
-            "harms:",
+            "There is no evidence that adding 164 synthetic rows to 41 human-coded ones helps or harms:",
         ),
         (0.5, (0, 0.1), "unclear", None),
         (0, (0.1, 0.2), "unclear", "This run says nothing about synthetic rows, as no synthetic rows were added:"),

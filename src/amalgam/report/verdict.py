@@ -9,6 +9,7 @@ from amalgam.report.content import Content
 from amalgam.report.phrases import (
     MODEL_NAMES,
     Numbers,
+    format_count,
     format_difference,
     format_interval,
     format_number,
@@ -42,10 +43,11 @@ def phrase_verdict(content: Content) -> Claim:
             f"the teacher's AUC is {format_number(teacher['auc'])} "
             f"({_name_interval(content)} {interval}) on human rows alone.",
         )
+    human, synthetic = (format_count(content.data["learned"][origin]) for origin in ("human", "synthetic"))
     subject = (
         "training on synthetic rows alone"
         if ratio == 1
-        else f"adding synthetic rows ({format_share(ratio)} of the training rows)"
+        else f"adding {synthetic} synthetic rows to {human} human-coded ones"
     )
     claim = {
         "better": f"{subject.capitalize()} makes the teacher better:",
