@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 BATCH = 16  # pairs a step, SetFit's default
-MAX_STEPS = 100  # about as many as one epoch of 41 rows can have, and an eighth or so of one of 160 rows
+MAX_STEPS = 100  # about one epoch of 51 rows, and a twelfth or less of one of 200
 MAX_LENGTH = 128  # tokens, as the teacher's
 
 
