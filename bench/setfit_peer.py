@@ -1,10 +1,11 @@
 """Train SetFit (Tunstall et al. 2022) on human-coded rows and score others: run with that tool's own Python.
 
-Run as `/path/to/python bench/setfit_peer.py TRAIN TEST ENCODER LABELS SEED OUT`. TRAIN and TEST are CSV files with
-the columns id, text, question and label, as the stage prepare writes them; ENCODER is a folder of a BERT-family
+Run as `/path/to/python bench/setfit_peer.py TRAIN TEST ENCODER LABELS SEED OUT [STEPS]`. TRAIN and TEST are CSV files
+with the columns id, text, question and label, as the stage prepare writes them; ENCODER is a folder of a BERT-family
 encoder, which becomes a sentence encoder by mean pooling; LABELS are the labels in class order, parted by commas. OUT
-becomes a CSV file of the test rows in their order: id, and a probability for each label. The last line that it prints
-is JSON of what it did. The environment: `python -m venv setfit && setfit/bin/pip install setfit==1.2.0`.
+becomes a CSV file of the test rows in their order: id, and a probability for each label. STEPS are those that training
+takes at most, 100 unless told, and never more than one epoch. The last line that it prints is JSON of what it did. The
+environment: `python -m venv setfit && setfit/bin/pip install setfit==1.2.0`.
 """
 
 import json
@@ -61,7 +62,9 @@ def run_in_bfloat16(body: Any) -> Any:
     return run
 
 
-def score_rows(train: pd.DataFrame, test: pd.DataFrame, encoder: Path, labels: list[str], seed: int) -> pd.DataFrame:
+def score_rows(
+    train: pd.DataFrame, test: pd.DataFrame, encoder: Path, labels: list[str], seed: int, steps: int
+) -> pd.DataFrame:
     """Train by SetFit's defaults but for the number of steps, and return the probabilities [test rows, labels].
 
     Defaults of version 1.2: contrastive pairs by oversampling, one epoch, 16 pairs a step, learning rate 2e-5 with
@@ -79,7 +82,7 @@ def score_rows(train: pd.DataFrame, test: pd.DataFrame, encoder: Path, labels: l
         arguments = TrainingArguments(
             output_dir=folder,
             batch_size=BATCH,
-            max_steps=min(count_steps(train["label"].tolist()), MAX_STEPS),
+            max_steps=steps,
             seed=seed,
             report_to="none",
             save_strategy="no",
@@ -93,21 +96,21 @@ def score_rows(train: pd.DataFrame, test: pd.DataFrame, encoder: Path, labels: l
     return probabilities.reindex(columns=labels, fill_value=0.0)
 
 
-def main(train: Path, test: Path, encoder: Path, labels: list[str], seed: int, out: Path) -> None:
+def main(train: Path, test: Path, encoder: Path, labels: list[str], seed: int, out: Path, most: int) -> None:
     """Read the rows, write the probabilities, and print version, steps and seconds of training and scoring."""
     learned, held_out = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (train, test))
+    steps = min(count_steps(learned["label"].tolist()), most)
     start = time.monotonic()
-    scored = score_rows(learned, held_out, encoder, labels, seed)
+    scored = score_rows(learned, held_out, encoder, labels, seed, steps)
     seconds = time.monotonic() - start
     scored.insert(0, "id", held_out["id"])
     scored.to_csv(out, index=False)
-    steps = min(count_steps(learned["label"].tolist()), MAX_STEPS)
     print(json.dumps({"version": version("setfit"), "steps": steps, "seconds": round(seconds, 1)}))
 
 
 if __name__ == "__main__":
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
-    train_name, test_name, encoder_name, label_names, seed_text, out_name = sys.argv[1:]
+    train_name, test_name, encoder_name, label_names, seed_text, out_name, *most_steps = sys.argv[1:]
     main(
         Path(train_name),
         Path(test_name),
@@ -115,4 +118,5 @@ if __name__ == "__main__":
         label_names.split(","),
         int(seed_text),
         Path(out_name),
+        int(most_steps[0]) if most_steps else MAX_STEPS,
     )

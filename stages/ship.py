@@ -11,6 +11,7 @@ from amalgam.params import Params, dump_tracked
 from amalgam.shipping.calibration import Calibration
 from amalgam.shipping.card import CardContent, build_card
 from amalgam.shipping.manifest import hash_code, hash_files, write_manifest
+from amalgam.shipping.weights import write_weights
 from amalgam.tasks.schema import Task, load_task
 
 BASE = Path("models/base")
@@ -29,7 +30,7 @@ def main(params: Params, root: Path) -> None:
     exported = read_json(EXPORTED / "summary.json")
     student = STUDENTS / f"seed-{exported['seed']}"
     shutil.rmtree(TARGET, ignore_errors=True)
-    shutil.copytree(student, TARGET, ignore=shutil.ignore_patterns("curves"))
+    write_weights(student, TARGET)
     for model in sorted((EXPORTED / student.name).glob("*.onnx")):
         shutil.copy2(model, TARGET)
     base = {"encoder": read_json(BASE / "encoder/amalgam.json"), "llm": read_json(BASE / "llm/identity.json")}
@@ -57,6 +58,7 @@ def describe_student(params: Params, task: Task, exported: dict[str, Any], base:
     return CardContent(
         task={name: getattr(task, name) for name in ("name", "title", "response", "licence", "citation")},
         labels={label.name: label.definition for label in task.labels},
+        max_length=params.teacher.max_length,
         model=exported["model"],
         precision=exported["fidelity"][str(exported["seed"])],
         allowed_loss=params.shipping.int8_auc_loss,

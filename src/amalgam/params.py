@@ -177,6 +177,7 @@ class Distillation(Training):
 
     student: str = Field(min_length=1)
     layers: int = Field(ge=1)
+    pooling: Literal["cls", "mean"] | None
     temperature: float = Field(gt=0)
     alpha: Share
     hidden: float = Field(ge=0)

@@ -19,6 +19,7 @@ INTERVAL = {"auc": 0.873, "auc_low": 0.832, "auc_high": 0.905, "kappa": 0.573, "
 CONTENT = CardContent(
     task={"name": "toy", "title": "A toy?", "response": "comment", "licence": "CC0-1.0", "citation": "Invented."},
     labels={"bad": "It is bad.", "good": "It is good."},
+    max_length=128,
     model="model.int8.onnx",
     precision={"texts": 851, "auc_loss": 0.00024, "max_difference": 0.14, "decisions_changed": 0.0071},
     allowed_loss=0.005,
@@ -54,6 +55,7 @@ def test_the_front_matter_is_that_of_the_hub() -> None:
     ]
     assert result["metrics"][0]["name"] == "AUC, mean of seeds, 95% interval 0.832 to 0.905"
     assert "| student, mean of all seeds | 0.873 [0.832, 0.905] | 0.573 [0.481, 0.652] |" in body
+    assert 'pipeline("text-classification", "models/student", truncation=True, max_length=128)' in body
     for text in ("10 validation rows do not show it.", "| CC0-1.0 |", "| Apache-2.0 |", "| MIT |", "0.0002 of AUC"):
         assert text in body
     assert "`model.onnx`" in build_card(replace(CONTENT, model="model.onnx"))

@@ -30,6 +30,7 @@ TEACHER = Teacher(
 DISTILLATION = Distillation(
     student="layers",
     layers=1,
+    pooling=None,
     temperature=2.0,
     alpha=0.75,
     hidden=0.0,

@@ -37,6 +37,7 @@ class CardContent:
     Attributes:
         task: fields of task.yaml: `name`, `title`, `response`, `licence`, `citation`.
         labels: definition of each label by name, in class order.
+        max_length: tokens a text.
         model: the ONNX file that ships.
         precision: the figures by which it was chosen; see `amalgam.shipping.fidelity`.
         allowed_loss: AUC that 8-bit integers may lose.
@@ -51,6 +52,7 @@ class CardContent:
 
     task: Mapping[str, str]
     labels: Mapping[str, str]
+    max_length: int
     model: str
     precision: Mapping[str, Any]
     allowed_loss: float

@@ -24,7 +24,7 @@ class Note:
         labels: class names in order.
         max_length: tokens a row.
         uses_question: whether the question is read with the response.
-        pooling: what the head reads: the first token, or the mean of all.
+        pooling: what the head reads; see pooling.py.
         members: folders in this one whose models give their mean view together; none where it is one model itself.
     """
 

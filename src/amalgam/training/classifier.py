@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,17 +22,18 @@ class MeanPooled(nn.Module):
     The weights are those of the model inside, and are saved with it.
     """
 
-    def __init__(self, model: "PreTrainedModel") -> None:
-        """Take a model of `load_classifier`."""
+    def __init__(self, model: "PreTrainedModel", *, centred: bool = False) -> None:
+        """Take a model of `load_classifier`; `centred` takes from each mean that of its components."""
         super().__init__()
-        self.model = model
+        self.model, self.centred = model, centred
         self.dropout = nn.Dropout(_read_dropout(model))
 
-    def forward(self, **batch: torch.Tensor) -> SimpleNamespace:
-        """Return the `logits` [rows, classes]."""
-        states = self.model.base_model(**batch).last_hidden_state
-        vectors = pool_mean(states, batch["attention_mask"])
-        return SimpleNamespace(logits=find_head(self.model)(self.dropout(vectors)))
+    def forward(self, **batch: Any) -> SimpleNamespace:
+        """Return the `logits` [rows, classes], and the `hidden_states` where the batch asks for them."""
+        output = self.model.base_model(**batch)
+        vectors = pool_mean(output.last_hidden_state, batch["attention_mask"], centred=self.centred)
+        logits = find_head(self.model)(self.dropout(vectors))
+        return SimpleNamespace(logits=logits, hidden_states=output.get("hidden_states"))
 
 
 def load_classifier(folder: Path, labels: list[str]) -> "PreTrainedModel":
@@ -63,13 +64,16 @@ def load_classifier(folder: Path, labels: list[str]) -> "PreTrainedModel":
 
 def add_pooling(model: "PreTrainedModel", pooling: Pooling) -> nn.Module:
     """Return a module that computes the model's logits with this pooling, on the model's own weights."""
-    return MeanPooled(model) if pooling == "mean" else model
+    return model if pooling == "cls" else MeanPooled(model, centred=pooling == "centred_mean")
 
 
-def pool_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def pool_mean(states: torch.Tensor, mask: torch.Tensor, *, centred: bool = False) -> torch.Tensor:
     """Return the mean of the states [rows, tokens, width] over each row's tokens, at length 1 [rows, width]."""
     weights = mask.unsqueeze(-1).to(states)
-    return functional.normalize((states * weights).sum(1) / weights.sum(1), dim=1)
+    means = (states * weights).sum(1) / weights.sum(1)
+    if centred:
+        means = means - means.mean(1, keepdim=True)
+    return functional.normalize(means, dim=1)
 
 
 def find_head(model: "PreTrainedModel") -> nn.Linear:

@@ -8,7 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from amalgam.errors import ModelError
+from amalgam.training.classifier import add_pooling
 from amalgam.training.layers import choose_layers, find_stack
+from amalgam.training.pooling import Pooling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,15 +29,21 @@ class Guided(nn.Module):
     """
 
     def __init__(
-        self, student: "PreTrainedModel", teacher: "PreTrainedModel", *, hidden: float, relations: float
+        self,
+        student: "PreTrainedModel",
+        teacher: "PreTrainedModel",
+        *,
+        hidden: float,
+        relations: float,
+        pooling: Pooling = "cls",
     ) -> None:
-        """Take both models, which read the same tokens, and the weights of the two losses.
+        """Take both models, which read the same tokens, the weights of both losses, and what the student's head reads.
 
         Raises:
             ModelError: relations are wanted of an encoder whose projections are not named as in the BERT family.
         """
         super().__init__()
-        self.student = student
+        self.student = add_pooling(student, pooling)
         self._teacher = (teacher.eval(),)  # in a tuple, so that its weights are not this module's
         self._hidden, self._relations = hidden, relations
         owner, name = find_stack(student)

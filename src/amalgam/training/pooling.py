@@ -2,4 +2,6 @@
 
 from typing import Literal
 
-Pooling = Literal["cls", "mean"]  # the vector of the first token, or the mean of all tokens
+# The vector of the first token; the mean of all tokens, at length 1; or the same, drawn to the middle before (its
+# components' mean is taken from it), as a layer of the encoder itself can compute it: see pooling_layer.py.
+Pooling = Literal["cls", "mean", "centred_mean"]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from amalgam.errors import ModelError
 from amalgam.params import OWN_STUDENTS, Distillation
 from amalgam.training.architectures import build_student
 from amalgam.training.checkpoint import find_body, read_note, save_checkpoint
-from amalgam.training.classifier import freeze_embeddings, load_classifier
+from amalgam.training.classifier import add_pooling, freeze_embeddings, load_classifier
 from amalgam.training.device import set_seed
 from amalgam.training.encoding import Encoded, encode_rows, load_tokenizer
 from amalgam.training.guidance import Guided
@@ -20,6 +20,8 @@ from amalgam.training.loop import Examples, Loss, Merit, Outcome, train_model
 from amalgam.training.losses import CrossEntropy, DistillationLoss, encode_targets
 from amalgam.training.merits import Closeness, RankingMerit
 from amalgam.training.parallel import Advance
+from amalgam.training.pooling import Pooling
+from amalgam.training.pooling_layer import can_append_pooling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -124,9 +126,12 @@ class Distiller:
         student = build_student(params.student, begin, self._encoder, note.labels, params.layers)
         if not params.train_embeddings and params.student != "tiny":  # whose embeddings are new to it
             freeze_embeddings(student)
-        trained: nn.Module = student
+        pooling = choose_pooling(student, params.pooling)
         if teacher and (params.hidden or params.relations):
-            trained = Guided(student, teacher, hidden=params.hidden, relations=params.relations)
+            guides = {"hidden": params.hidden, "relations": params.relations}
+            trained: nn.Module = Guided(student, teacher, **guides, pooling=pooling)
+        else:
+            trained = add_pooling(student, pooling)
         outcome = train_model(
             trained,
             self._tokenizer,
@@ -139,9 +144,31 @@ class Distiller:
             advance=advance,
         )
         save_checkpoint(
-            student, self._tokenizer, target, note.labels, note.max_length, uses_question=note.uses_question
+            student,
+            self._tokenizer,
+            target,
+            note.labels,
+            note.max_length,
+            uses_question=note.uses_question,
+            pooling=pooling,
         )
         return outcome
+
+
+def choose_pooling(student: "PreTrainedModel", wanted: Literal["cls", "mean"] | None) -> Pooling:
+    """Return what the student's head reads: as wanted, or the mean where that can ship as a layer of the encoder.
+
+    Raises:
+        ModelError: the mean is wanted of an encoder that no layer can be appended to.
+    """
+    if wanted == "cls" or (wanted is None and not can_append_pooling(student)):
+        return "cls"
+    if not can_append_pooling(student):
+        raise ModelError(
+            f"a student of type {student.config.model_type!r} cannot take the mean of its tokens along when it ships: "
+            "set `distillation.pooling` to cls"
+        )
+    return "centred_mean"
 
 
 def index_labels(rows: pd.DataFrame, labels: list[str]) -> np.ndarray:
