@@ -4,7 +4,7 @@ Run as `/path/to/python bench/setfit_peer.py TRAIN TEST ENCODER LABELS SEED OUT 
 with the columns id, text, question and label, as the stage prepare writes them; ENCODER is a folder of a BERT-family
 encoder, which becomes a sentence encoder by mean pooling; LABELS are the labels in class order, parted by commas. OUT
 becomes a CSV file of the test rows in their order: id, and a probability for each label. STEPS are those that training
-takes at most, 100 unless told, and never more than one epoch. The last line that it prints is JSON of what it did. The
+takes at most, 400 unless told, and never more than one epoch. The last line that it prints is JSON of what it did. The
 environment: `python -m venv setfit && setfit/bin/pip install setfit==1.2.0`.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 BATCH = 16  # pairs a step, SetFit's default
-MAX_STEPS = 100  # about one epoch of 51 rows, and a twelfth or less of one of 200
+MAX_STEPS = 400  # more than one epoch of 51 rows, and a quarter to a third of one of 200
 MAX_LENGTH = 128  # tokens, as the teacher's
 
 
