@@ -90,10 +90,7 @@ class Draws:
 
     def _fit(self, trial: Trial) -> np.ndarray:
         classes = np.array([self.labels.index(label) for label in trial.learned["label"]])
-        head = fit_head(self._stack(trial.learned), classes, len(self.labels))
-        if head is None:
-            return np.zeros((len(trial.rows), len(self.labels)))
-        weights, biases = head
+        weights, biases = fit_head(self._stack(trial.learned), classes, len(self.labels))
         return np.asarray(self._stack(trial.rows) @ weights.T + biases)
 
     def _stack(self, rows: pd.DataFrame) -> np.ndarray:

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 from runtime import run_stage
 
 from amalgam.files import write_json
@@ -11,6 +12,7 @@ from amalgam.progress import show_progress
 from amalgam.rows import read_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import note_members
+from amalgam.training.contrastive import ContrastiveTrainer
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
 from amalgam.training.roles import assign_roles
@@ -20,8 +22,7 @@ from amalgam.training.teacher import TeacherTrainer
 ENCODER = Path("models/base/encoder")
 PREPARED = Path("data/prepared")
 TARGET = Path("models/human_only")
-# A teacher that blends has two members; so has its human-only twin, whose second one differs by its seed alone.
-OTHER_SEED = 1_000_003
+OTHER_SEED = 1_000_003  # by which the second member's seed is another
 
 
 def main(params: Params, root: Path) -> None:
@@ -30,8 +31,7 @@ def main(params: Params, root: Path) -> None:
     train = read_rows(PREPARED / "train.csv").assign(origin="human", shots="")
     validation = read_rows(PREPARED / "validation.csv")
     learned, held_out = assign_roles(train, validation, least=params.teacher.least_validation)
-    members = ["human_only", "human_only_again"] if params.teacher.blend else ["."]
-    trainer = TeacherTrainer(ENCODER, learned, held_out, labels, params.teacher)
+    members = list_members(learned, held_out, labels, params)
     jobs = [
         partial(
             trainer.train,
@@ -40,18 +40,31 @@ def main(params: Params, root: Path) -> None:
             curves=TARGET / f"seed-{seed}" / ("curves" if number == 0 else f"{member}/curves"),
         )
         for seed in params.seeds
-        for number, member in enumerate(members)
+        for number, (member, trainer) in enumerate(members.items())
     ]
-    with show_progress("human only", total=len(jobs) * params.teacher.steps) as advance:
+    steps = sum(trainer.steps for trainer in members.values())
+    with show_progress("human only", total=len(params.seeds) * steps) as advance:
         trained = run_trainings(jobs, ENCODER, advance)
     first = [timed.result.to_dict() for timed in trained[:: len(members)]]
     runs = dict(zip(map(str, params.seeds), first, strict=True))
     if is_main_process():
         for seed in params.seeds if params.teacher.blend else ():
-            note_members(TARGET / f"seed-{seed}", members)
+            note_members(TARGET / f"seed-{seed}", list(members))
         note_seconds(root, "human_only", trained)
         write_json(TARGET / "summary.json", {"seeds": runs})
     wait_for_all()
+
+
+def list_members(
+    learned: pd.DataFrame, held_out: pd.DataFrame | None, labels: list[str], params: Params
+) -> dict[str, TeacherTrainer]:
+    """Return who trains each member; a teacher that blends has several, and so has its human-only twin."""
+    trainer = TeacherTrainer(ENCODER, learned, held_out, labels, params.teacher)
+    if not params.teacher.blend:
+        return {".": trainer}
+    if not params.teacher.contrastive_steps:
+        return {"human_only": trainer, "human_only_again": trainer}
+    return {"human_only": trainer, "contrastive": ContrastiveTrainer(ENCODER, learned, labels, params.teacher)}
 
 
 if __name__ == "__main__":

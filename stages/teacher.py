@@ -15,7 +15,7 @@ from amalgam.params import Params
 from amalgam.progress import show_progress
 from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
-from amalgam.training.checkpoint import note_members
+from amalgam.training.checkpoint import note_members, read_note
 from amalgam.training.guard import Evidence, measure_label_auc, weigh_evidence
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
@@ -84,7 +84,7 @@ def ask_guard(
 def train_teachers(
     trainer: TeacherTrainer, params: Params, root: Path, advance: Callable[[object], None], *, blend: bool
 ) -> dict[str, Any]:
-    """Train one a seed; a blend has the human-only teacher of the same seed as second member."""
+    """Train one a seed; in a blend it takes the place of the first member of the human-only teacher of that seed."""
     folders = [TARGET / f"seed-{seed}" for seed in params.seeds]
     jobs = [
         partial(trainer.train, seed, folder / "mixed" if blend else folder, curves=folder / "curves")
@@ -94,8 +94,9 @@ def train_teachers(
     if is_main_process():
         note_seconds(root, "teacher", trained)
         for folder in folders if blend else ():
-            shutil.copytree(HUMAN_ONLY / folder.name / "human_only", folder / "human_only")
-            note_members(folder, ["mixed", "human_only"])
+            _, other = read_note(HUMAN_ONLY / folder.name).members
+            shutil.copytree(HUMAN_ONLY / folder.name / other, folder / other)
+            note_members(folder, ["mixed", other])
     return {str(seed): timed.result.to_dict() for seed, timed in zip(params.seeds, trained, strict=True)}
 
 

@@ -33,11 +33,13 @@ def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndar
     return vectors
 
 
-def fit_logistic(vectors: np.ndarray, classes: np.ndarray, *, strength: float) -> "LogisticRegression":
+def fit_logistic(
+    vectors: np.ndarray, classes: np.ndarray, *, strength: float, weights: np.ndarray | None = None
+) -> "LogisticRegression":
     """Fit logistic regression to class indices [rows]; `strength` is the inverse of the regularisation."""
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=strength, max_iter=2000).fit(vectors, classes)
+    return LogisticRegression(C=strength, max_iter=2000).fit(vectors, classes, sample_weight=weights)
 
 
 def predict_logistic(model: "LogisticRegression", vectors: np.ndarray, count: int) -> np.ndarray:

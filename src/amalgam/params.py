@@ -165,6 +165,7 @@ class Teacher(Training):
     soft_labels: Share
     class_weights: bool
     blend: bool
+    contrastive_steps: int = Field(ge=0)
     least_validation: int = Field(ge=0)
     guard: bool
     guard_folds: int = Field(ge=2)

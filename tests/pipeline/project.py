@@ -37,6 +37,7 @@ _SETTINGS: dict[str, Any] = {
     "judge.shots": 1,
     "teacher.model": "tiny-bert",
     "teacher.steps": 8,
+    "teacher.contrastive_steps": 8,
     "teacher.evaluate_every": 4,
     "teacher.guard": False,  # so that every ratio has a teacher of its own
     "teacher.guard_label_auc": 0.0,

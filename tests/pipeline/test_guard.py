@@ -28,7 +28,7 @@ def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(projec
     assert guard["difference"] == pytest.approx(guard["with_synthetic_auc"] - guard["human_only_auc"], abs=2e-4)
     helped = bool(guard["helps"])
     assert helped is (guard["difference"] >= -guard["difference_error"])
-    assert list_members(project) == ({"mixed", "human_only"} if helped else {"human_only", "human_only_again"})
+    assert list_members(project) == ({"mixed", "contrastive"} if helped else {"human_only", "contrastive"})
     learned = (project.folder / "models/teacher/learned.csv").read_text()
     assert ("synthetic" in learned) is helped
     assert not server.log.answered
@@ -38,7 +38,7 @@ def test_without_synthetic_rows_there_is_nothing_to_guard_or_to_blend(project: P
     project.set_params(teacher__guard=True, ratio=0.0)
     project.repro("teacher")
     assert "guard" not in read_summary(project)
-    assert list_members(project) == {"human_only", "human_only_again"}
+    assert list_members(project) == {"human_only", "contrastive"}
     project.set_params(ratio=1.0)
     project.repro("teacher")
     assert "guard" not in read_summary(project)
@@ -51,7 +51,7 @@ def test_rows_whose_labels_human_rows_do_not_confirm_are_left_out(project: Proje
     guard = read_summary(project)["guard"]
     assert 0 < guard["label_auc"] < 1
     assert (guard["helps"], guard["recognised"], guard["least_label_auc"]) == (0, 0, 1.0)
-    assert list_members(project) == {"human_only", "human_only_again"}
+    assert list_members(project) == {"human_only", "contrastive"}
 
 
 def test_validation_rows_teach_unless_there_are_enough_to_choose(project: Project) -> None:

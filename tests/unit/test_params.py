@@ -31,7 +31,7 @@ PASSED_UNREAD = {
         *("teacher.human_weight", "teacher.model"),
         *("teacher.order", "teacher.soft_labels", "teacher.synthetic_weights"),
     },
-    "teacher": {"teacher.ensemble", "teacher.model"},
+    "teacher": {"teacher.contrastive_steps", "teacher.ensemble", "teacher.model"},
     "distill": {"distillation.left_out"},
 }
 # Shared code of which a change alters how results are reached or written down, not what they are.

@@ -21,6 +21,7 @@ TEACHER = Teacher(
     soft_labels=0.0,
     class_weights=False,
     blend=False,
+    contrastive_steps=0,
     least_validation=0,
     guard=False,
     guard_label_auc=0.65,

@@ -15,6 +15,8 @@ from amalgam.training.pooling import Pooling
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_TOGETHER = 8  # rows of a batch that are computed together by an `Embedder`
+
 
 class MeanPooled(nn.Module):
     """A classifier whose last layer reads the mean of the token vectors, at length 1, in place of the first one.
@@ -34,6 +36,30 @@ class MeanPooled(nn.Module):
         vectors = pool_mean(output.last_hidden_state, batch["attention_mask"], centred=self.centred)
         logits = find_head(self.model)(self.dropout(vectors))
         return SimpleNamespace(logits=logits, hidden_states=output.get("hidden_states"))
+
+
+class Embedder(nn.Module):
+    """The vectors that the head of a `MeanPooled` classifier reads, on the model's own weights."""
+
+    def __init__(self, model: "PreTrainedModel") -> None:
+        """Take a model of `load_classifier`."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, **batch: torch.Tensor) -> SimpleNamespace:
+        """Return as `logits` the mean of each row's token vectors, at length 1 [rows, width].
+
+        Rows of similar length are computed together, each few padded to the longest of them.
+        """
+        lengths = batch["attention_mask"].sum(dim=1)
+        order = lengths.argsort(descending=True, stable=True)
+        parts = [self._embed({name: tensor[rows] for name, tensor in batch.items()}) for rows in order.split(_TOGETHER)]
+        return SimpleNamespace(logits=torch.cat(parts)[order.argsort()])
+
+    def _embed(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        longest = int(batch["attention_mask"].sum(dim=1).max())
+        batch = {name: tensor[:, :longest] for name, tensor in batch.items()}
+        return pool_mean(self.model.base_model(**batch).last_hidden_state.float(), batch["attention_mask"])
 
 
 def load_classifier(folder: Path, labels: list[str]) -> "PreTrainedModel":

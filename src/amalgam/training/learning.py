@@ -19,7 +19,8 @@ _LEAST = 0.05  # probability that a row is divided by at least, so that no row c
 class Learning:
     """Targets [rows, classes] and weights [rows], and the phases: row numbers that come one set after the other.
 
-    `head` is where the classification head begins: weights [classes, width] and biases [classes], or None.
+    `head` is where the classification head begins: weights [classes, width] and biases [classes], or None where it is
+    random.
     """
 
     targets: np.ndarray
@@ -112,25 +113,41 @@ def order_rows(human: np.ndarray, order: str) -> list[np.ndarray]:
     return [phase for phase in phases if len(phase)]
 
 
-def fit_head(vectors: np.ndarray, classes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Fit the head that a logistic regression on frozen embeddings would be; None where there is one class only.
+def fit_head(
+    vectors: np.ndarray,
+    classes: np.ndarray,
+    count: int,
+    weights: np.ndarray | None = None,
+    *,
+    strength: float = _STRENGTH,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the head that a logistic regression on embeddings would be.
 
     Fine-tuning from there, rather than from a random head, distorts the encoder less (Kumar et al. 2022, arXiv
     2202.10054).
 
+    Args:
+        vectors: embeddings [rows, width].
+        classes: class index of each row [rows].
+        count: how many classes there are.
+        weights: how much each row counts [rows]; None is alike.
+        strength: the inverse of the regularisation.
+
     Returns:
-        Weights [classes, width] and biases [classes]; of a class without rows they are zero and minus ten.
+        Weights [classes, width] and biases [classes]; of a class without rows they are zero and minus ten, and of
+        the only class that has rows, zero.
     """
     present = np.unique(classes)
+    slopes, biases = np.zeros((count, vectors.shape[1])), np.full(count, -10.0)
     if len(present) < 2:
-        return None
-    model = fit_logistic(vectors, classes, strength=_STRENGTH)
-    slopes, offsets = model.coef_, model.intercept_
+        biases[present] = 0
+        return slopes, biases
+    model = fit_logistic(vectors, classes, strength=strength, weights=weights)
+    fitted, offsets = model.coef_, model.intercept_
     if len(present) == 2:  # one score for the second class becomes one for each
-        slopes, offsets = np.concatenate([-slopes, slopes]) / 2, np.concatenate([-offsets, offsets]) / 2
-    weights, biases = np.zeros((count, vectors.shape[1])), np.full(count, -10.0)
-    weights[present], biases[present] = slopes, offsets
-    return weights, biases
+        fitted, offsets = np.concatenate([-fitted, fitted]) / 2, np.concatenate([-offsets, offsets]) / 2
+    slopes[present], biases[present] = fitted, offsets
+    return slopes, biases
 
 
 def _begins(params: Teacher) -> bool:

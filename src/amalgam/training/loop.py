@@ -53,12 +53,13 @@ class Examples:
     """Rows to learn from or to validate on, with their loss.
 
     `phases` are sets of row numbers that are learned from one after the other, each for its share of the steps;
-    none is all rows together.
+    none is all rows together. Batches hold rows of similar length if `by_length`, or else whatever rows are drawn.
     """
 
     encoded: Encoded
     loss: Loss
     phases: Sequence[np.ndarray] = ()
+    by_length: bool = True
 
 
 class DivergedError(ModelError):
@@ -186,7 +187,7 @@ def compute_logits(
 def _draw_phases(train: Examples, params: Training, generator: np.random.Generator) -> Iterator[np.ndarray]:
     phases = train.phases or [np.arange(len(train.encoded))]
     bounds = np.linspace(0, params.steps, len(phases) + 1).round().astype(int)
-    lengths = train.encoded.lengths
+    lengths = train.encoded.lengths if train.by_length else np.zeros(len(train.encoded))
     return chain.from_iterable(
         (phase[rows] for rows in islice(draw_batches(lengths[phase], params.batch_size, generator), int(steps)))
         for phase, steps in zip(phases, np.diff(bounds), strict=True)

@@ -23,6 +23,33 @@ class CrossEntropy:
         return (losses * self._weights[rows].to(logits)).mean()
 
 
+class ContrastiveLoss:
+    """Draws the vectors of rows of one label together, and those of others apart.
+
+    The squared distance of a pair's cosine from 1, where both rows have the same label, or from 0, where they do not,
+    as sentence encoders learn it in SetFit (Tunstall et al. 2022, arXiv 2209.11055); but over all pairs of a batch,
+    since the vectors are there. Both kinds of pairs count alike, however many there are of each.
+    """
+
+    def __init__(self, targets: np.ndarray, weights: np.ndarray) -> None:
+        """Take the class probabilities [rows, classes] of each row, and its weight [rows]: a pair has their product.
+
+        Where a row's class is not certain, a pair is of one label with the probability that both classes are the same.
+        """
+        self._targets = torch.tensor(targets, dtype=torch.float32)
+        self._weights = torch.tensor(weights, dtype=torch.float32)
+
+    def __call__(self, vectors: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        """Return the loss of a batch's vectors [rows, width], each of length 1."""
+        targets, weights = self._targets[rows].to(vectors), self._weights[rows].to(vectors)
+        first, second = torch.triu_indices(len(rows), len(rows), offset=1, device=vectors.device)
+        alike = (targets[first] * targets[second]).sum(dim=1)
+        cosines = (vectors[first] * vectors[second]).sum(dim=1)
+        pairs = weights[first] * weights[second]
+        together, apart = pairs * alike, pairs * (1 - alike)
+        return _average((1 - cosines) ** 2, together) + _average(cosines**2, apart)
+
+
 class DistillationLoss:
     """`alpha * T^2 * KL(teacher || student) + (1 - alpha) * CE` (Hinton et al. 2015, arXiv 1503.02531).
 
@@ -45,6 +72,11 @@ class DistillationLoss:
         hard = functional.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
         alpha = torch.where(labels < 0, 1.0, self._alpha)
         return (alpha * self._temperature**2 * soft + (1 - alpha) * hard).mean()
+
+
+def _average(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the weighted mean; 0 where nothing has weight."""
+    return (values * weights).sum() / weights.sum().clamp(min=1e-9)
 
 
 def encode_targets(labels: np.ndarray, classes: int) -> np.ndarray:

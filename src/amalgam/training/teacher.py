@@ -62,6 +62,11 @@ class TeacherTrainer:
             self._held_out = Examples(encoded, CrossEntropy(encode_targets(classes, len(labels))))
             self._merit = RankingMerit(classes)
 
+    @property
+    def steps(self) -> int:
+        """Steps of one training, at most."""
+        return self._params.steps
+
     def train(self, seed: int, target: Path, advance: Advance, *, curves: Path | None = None) -> Outcome:
         """Fine-tune with this seed, of the head's weights, dropout and the order of batches; save to `target`.
 
@@ -92,6 +97,7 @@ class TeacherTrainer:
         return compute_logits(add_pooling(model, self._params.pooling), self._tokenizer, encoded, choose_device())
 
     def _begin(self, seed: int) -> "PreTrainedModel":
+        """Make the model that this seed begins with."""
         set_seed(seed)
         model = load_classifier(self._encoder, self._labels)
         if not self._params.train_embeddings:
@@ -101,6 +107,7 @@ class TeacherTrainer:
         return model
 
     def _fine_tune(self, model: "PreTrainedModel", seed: int, advance: Advance, curves: Path | None) -> Outcome:
+        """Train the model in place; curves go to the folder, or nowhere."""
         return train_model(
             add_pooling(model, self._params.pooling),
             self._tokenizer,
