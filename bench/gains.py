@@ -19,6 +19,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from amalgam.params import Params, load_params
 from amalgam.review.paired import correct_p_values
 from amalgam.rows import iterate_dicts, read_rows
 from amalgam.training.checkpoint import note_members
+from amalgam.training.contrastive import ContrastiveTrainer
 from amalgam.training.guard import measure_label_auc, weigh_evidence
 from amalgam.training.roles import assign_roles
 from amalgam.training.scoring import Scorer, average_views
@@ -115,24 +117,30 @@ class Bench:
             return load_file(path)
         models = self.folder / "models"
         folders = [models / str(seed) for seed in self._seeds]
-        self._train_teachers("human_only", self._human_only, folders)
-        twins = [folder / "human_only" for folder in folders]
-        helps = self._ask_guard(twins)
-        if helps:
-            self._train_teachers("mixed", self._mixed, folders)
+        learned, held_out = self._assign(self._human_only)
+        rest = self.setting.labels, self._params.teacher
+        self._train_members("human_only", folders, partial(TeacherTrainer, ENCODER, learned, held_out, *rest))
+        self._train_members("contrastive", folders, partial(ContrastiveTrainer, ENCODER, learned, *rest))
         for folder in folders:
-            note_members(folder, ["mixed", "human_only"] if helps else ["human_only"])
-        found = {TWIN: self._score(twins), "Amalgam: teacher": self._score(folders)}
-        learned, _ = self._assign(self._mixed if helps else self._human_only)
+            note_members(folder, ["human_only", "contrastive"])
+        found = {TWIN: self._score(folders)}
+        helps = self._ask_guard(folders)
+        if helps:
+            learned, held_out = self._assign(self._mixed)
+            self._train_members("mixed", folders, partial(TeacherTrainer, ENCODER, learned, held_out, *rest))
+            for folder in folders:
+                note_members(folder, ["mixed", "contrastive"])
+        found["Amalgam: teacher"] = self._score(folders)
         found["Amalgam: student"] = self._score(self._distil(folders, learned))
         save_file(found, path)
         shutil.rmtree(models)
         return found
 
-    def _train_teachers(self, name: str, rows: pd.DataFrame, folders: list[Path]) -> None:
-        trainer = TeacherTrainer(ENCODER, *self._assign(rows), self.setting.labels, self._params.teacher)
-        for seed, folder in zip(self._seeds, folders, strict=True):
-            if not is_trained(folder / name):
+    def _train_members(self, name: str, folders: list[Path], begin: Callable[[], TeacherTrainer]) -> None:
+        missing = [both for both in zip(self._seeds, folders, strict=True) if not is_trained(both[1] / name)]
+        if missing:
+            trainer = begin()
+            for seed, folder in missing:
                 trainer.train(seed, folder / name, ignore)
 
     def _ask_guard(self, twins: list[Path]) -> bool:

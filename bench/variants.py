@@ -45,10 +45,14 @@ EMBEDDING_HEAD = {"pooling": "mean", "head": "embedding"}
 
 @dataclass(frozen=True)
 class Way:
-    """A way to train: what differs from plain mixing, whether there are synthetic rows at all, or whose mean it is."""
+    """A way to train: what differs from plain mixing, whether there are synthetic rows at all, or whose mean it is.
+
+    One that is `contrastive` learns by contrast, and no rows choose its checkpoint.
+    """
 
     changes: dict[str, Any] = field(default_factory=dict)
     synthetic: bool = True
+    contrastive: bool = False
     members: tuple[str, ...] = ()
 
 
@@ -64,7 +68,10 @@ WAYS = {
     "validation rows teach": Way({"least_validation": ALL}),
     "mean pooling": Way({"pooling": "mean"}),
     "embedding head": Way(EMBEDDING_HEAD),
+    "human only, contrastive": Way(synthetic=False, contrastive=True),
+    "human only, both objectives": Way(members=("human only, embedding head", "human only, contrastive")),
     "blend of both with an embedding head": Way(members=("embedding head", "human only, embedding head")),
+    "blend of both objectives": Way(members=("embedding head", "human only, contrastive")),
     "embedding head, human then synthetic": Way(EMBEDDING_HEAD | {"order": "human_then_synthetic"}),
     "embedding head, human weight 4": Way(EMBEDDING_HEAD | {"human_weight": 4.0}),
     "human then synthetic": Way({"order": "human_then_synthetic"}),
@@ -108,6 +115,7 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
     """Return probabilities [seeds, rows, classes] of the test rows; those of earlier runs are taken from the disk."""
     from safetensors.numpy import load_file, save_file
 
+    from amalgam.training.contrastive import ContrastiveTrainer
     from amalgam.training.roles import assign_roles
     from amalgam.training.teacher import TeacherTrainer
 
@@ -123,7 +131,10 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
         learned = mixed if way.synthetic else mixed[mixed["origin"] == "human"].reset_index(drop=True)
         teacher = params.teacher.model_copy(update=PLAIN | way.changes)
         roles = assign_roles(learned, setting.read("validation"), least=teacher.least_validation)
-        trainer = TeacherTrainer(ENCODER, *roles, setting.labels, teacher)
+        rest = setting.labels, teacher
+        trainer = TeacherTrainer(ENCODER, *roles, *rest)
+        if way.contrastive:
+            trainer = ContrastiveTrainer(ENCODER, roles[0], *rest)
         path.parent.mkdir(parents=True, exist_ok=True)
         for seed in missing:
             found[f"{seed}"] = soften(trainer.train_and_score(seed, test, ignore))
