@@ -19,12 +19,17 @@ import json, os, sys
 from pathlib import Path
 from amalgam.params import Teacher
 from amalgam.rows import read_rows
+from amalgam.training.contrastive import ContrastiveTrainer
 from amalgam.training.teacher import TeacherTrainer
 folder = Path(sys.argv[1])
 rows = read_rows(folder / "rows.csv")
 params = Teacher.model_validate_json((folder / "params.json").read_text())
-trainer = TeacherTrainer(folder / "encoder", rows, rows, sys.argv[2:], params)
-trainer.train(1, folder / "together", lambda item: None)
+trainers = {
+    "cross_entropy": TeacherTrainer(folder / "encoder", rows, rows, sys.argv[2:], params),
+    "contrastive": ContrastiveTrainer(folder / "encoder", rows, sys.argv[2:], params),
+}
+for name, trainer in trainers.items():
+    trainer.train(1, folder / "together" / name, lambda item: None)
 (folder / f"was-here-{os.environ['RANK']}-of-{os.environ['WORLD_SIZE']}").touch()
 """
 
@@ -35,7 +40,9 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     config.write_text(config.read_text().replace('_dropout_prob": 0.1', '_dropout_prob": 0.0'))
     rows = pd.DataFrame(make_rows(40)).assign(question="", origin="human", shots="")
     write_rows(tmp_path / "rows.csv", rows)
-    params = TEACHER.model_copy(update={"steps": 10, "evaluate_every": 5, "learning_rate": 1e-3})
+    params = TEACHER.model_copy(
+        update={"steps": 10, "evaluate_every": 5, "learning_rate": 1e-3, "pooling": "mean", "contrastive_steps": 10}
+    )
     (tmp_path / "params.json").write_text(params.model_dump_json())
     TeacherTrainer(tmp_path / "encoder", rows, rows, list(LABELS), params).train(
         1, tmp_path / "alone", lambda _item: None
@@ -49,9 +56,11 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     assert {path.name for path in tmp_path.glob("was-here-*")} == {"was-here-0-of-2", "was-here-1-of-2"}
-    alone, together = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "together"))
+    names = ("alone", "together/cross_entropy", "together/contrastive")
+    alone, together, contrastive = (load_file(tmp_path / name / "model.safetensors") for name in names)
     base = load_file(tmp_path / "encoder/model.safetensors")
     for name, weight in alone.items():
         torch.testing.assert_close(together[name], weight, atol=2e-3, rtol=0)
     moved = "bert.encoder.layer.0.attention.self.query.weight"
-    assert (alone[moved] - base[moved.removeprefix("bert.")]).abs().max() > 4e-3  # so that equality says something
+    for weights in (alone, contrastive):  # so that equality says something; pairs differ with the parts of a batch
+        assert (weights[moved] - base[moved.removeprefix("bert.")]).abs().max() > 4e-3

@@ -1,7 +1,8 @@
 """The classifier: a BERT-family encoder with a classification head, and how the head may begin."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,21 @@ if TYPE_CHECKING:
 _TOGETHER = 8  # rows of a batch that are computed together by an `Embedder`
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a module of ours returns; a dataclass, since several processes look into it for what to differentiate.
+
+    Attributes:
+        logits: of the classes, or vectors [rows, width] for a loss that compares them.
+        hidden_states: of every layer, where they were asked for.
+        guidance: a loss that is added.
+    """
+
+    logits: torch.Tensor
+    hidden_states: Sequence[torch.Tensor] | None = None
+    guidance: torch.Tensor | None = None
+
+
 class MeanPooled(nn.Module):
     """A classifier whose last layer reads the mean of the token vectors, at length 1, in place of the first one.
 
@@ -30,12 +46,12 @@ class MeanPooled(nn.Module):
         self.model, self.centred = model, centred
         self.dropout = nn.Dropout(_read_dropout(model))
 
-    def forward(self, **batch: Any) -> SimpleNamespace:
+    def forward(self, **batch: Any) -> Output:
         """Return the `logits` [rows, classes], and the `hidden_states` where the batch asks for them."""
         output = self.model.base_model(**batch)
         vectors = pool_mean(output.last_hidden_state, batch["attention_mask"], centred=self.centred)
         logits = find_head(self.model)(self.dropout(vectors))
-        return SimpleNamespace(logits=logits, hidden_states=output.get("hidden_states"))
+        return Output(logits, output.get("hidden_states"))
 
 
 class Embedder(nn.Module):
@@ -46,7 +62,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, **batch: torch.Tensor) -> SimpleNamespace:
+    def forward(self, **batch: torch.Tensor) -> Output:
         """Return as `logits` the mean of each row's token vectors, at length 1 [rows, width].
 
         Rows of similar length are computed together, each few padded to the longest of them.
@@ -54,7 +70,7 @@ class Embedder(nn.Module):
         lengths = batch["attention_mask"].sum(dim=1)
         order = lengths.argsort(descending=True, stable=True)
         parts = [self._embed({name: tensor[rows] for name, tensor in batch.items()}) for rows in order.split(_TOGETHER)]
-        return SimpleNamespace(logits=torch.cat(parts)[order.argsort()])
+        return Output(torch.cat(parts)[order.argsort()])
 
     def _embed(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         longest = int(batch["attention_mask"].sum(dim=1).max())

@@ -1,6 +1,5 @@
 """What a student may learn from inside its teacher: hidden states, and the relations of queries, keys and values."""
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -8,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from amalgam.errors import ModelError
-from amalgam.training.classifier import add_pooling
+from amalgam.training.classifier import Output, add_pooling
 from amalgam.training.layers import choose_layers, find_stack
 from amalgam.training.pooling import Pooling
 
@@ -78,7 +77,7 @@ class Guided(nn.Module):
             pairs = zip(self._seen["student"], self._seen["teacher"], strict=True)
             divergences = [measure_divergence(one, other, mask, self._heads) for one, other in pairs]
             guidance = guidance + self._relations * torch.stack(divergences).mean()
-        return SimpleNamespace(logits=output.logits, guidance=guidance)
+        return Output(output.logits, guidance=guidance)
 
 
 def measure_divergence(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Tensor:

@@ -102,9 +102,10 @@ def train_model(
     Raises:
         DivergedError: the loss is no longer a number.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
 
-    accelerator = Accelerator()
+    # A head that reads the mean leaves the encoder's own pooling layer without a gradient.
+    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     trained, optimizer = accelerator.prepare(model, build_optimizer(model, params))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda step: scale_rate(step, params))
     batches = _draw_phases(train, params, np.random.default_rng(seed))
