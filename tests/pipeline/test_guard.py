@@ -19,7 +19,7 @@ def list_members(project: Project) -> set[str]:
 
 
 def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(project: Project, server: StubServer) -> None:
-    assert list_members(project) == {"mixed", "human_only"}
+    assert list_members(project) == {"mixed", "contrastive"}
     project.set_params(teacher__guard=True)
     run = project.repro("transfer")
     assert run.ran == ["teacher", "transfer"]
