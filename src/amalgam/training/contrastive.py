@@ -1,4 +1,4 @@
-"""A teacher that learns by contrast: rows of one label are drawn together, and a logistic regression reads the rest."""
+"""A teacher that learns by contrast: rows of one label are drawn together, then a logistic regression is fitted."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,9 +8,8 @@ import pandas as pd
 from amalgam.params import Teacher
 from amalgam.training.classifier import Embedder, begin_head
 from amalgam.training.device import choose_device
-from amalgam.training.encoding import encode_rows
-from amalgam.training.learning import fit_head, plan_learning
-from amalgam.training.loop import Examples, Outcome, compute_logits, train_model
+from amalgam.training.learning import fit_head
+from amalgam.training.loop import Outcome, compute_logits, train_model
 from amalgam.training.losses import ContrastiveLoss
 from amalgam.training.parallel import Advance
 from amalgam.training.teacher import TeacherTrainer
@@ -29,6 +28,9 @@ class ContrastiveTrainer(TeacherTrainer):
     the mean view of both is better than that of two alike (bench/).
     """
 
+    _loss = ContrastiveLoss
+    _by_length = False  # pairs of similar length alone teach less
+
     def __init__(self, encoder: Path, learned: pd.DataFrame, labels: list[str], params: Teacher) -> None:
         """Take what all seeds share, as `TeacherTrainer` does.
 
@@ -38,13 +40,6 @@ class ContrastiveTrainer(TeacherTrainer):
         changes = {"pooling": "mean", "head": "random", "steps": params.contrastive_steps}
         params = params.model_copy(update=changes | {"batch_size": 2 * params.batch_size})
         super().__init__(encoder, learned, None, labels, params)
-        self._learning = plan_learning(encoder, learned, labels, params)
-        self._learn = Examples(
-            encode_rows(self._tokenizer, learned, params.max_length),
-            ContrastiveLoss(self._learning.targets, self._learning.weights),
-            self._learning.phases,
-            by_length=False,  # pairs of similar length alone teach less
-        )
 
     def _fine_tune(self, model: "PreTrainedModel", seed: int, advance: Advance, curves: Path | None) -> Outcome:
         outcome = train_model(

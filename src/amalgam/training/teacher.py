@@ -1,6 +1,6 @@
 """The teacher: a BERT-family encoder, fine-tuned on a mix of human-coded and synthetic rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from amalgam.training.classifier import add_pooling, begin_head, freeze_embeddin
 from amalgam.training.device import choose_device, set_seed
 from amalgam.training.encoding import encode_rows, load_tokenizer
 from amalgam.training.learning import plan_learning
-from amalgam.training.loop import Examples, Outcome, compute_logits, train_model
+from amalgam.training.loop import Examples, Loss, Outcome, compute_logits, train_model
 from amalgam.training.losses import CrossEntropy, encode_targets
 from amalgam.training.merits import RankingMerit
 from amalgam.training.parallel import Advance, run_trainings
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 class TeacherTrainer:
     """Trains teachers of several seeds on the same rows, which are tokenised and weighed once."""
+
+    _loss: Callable[[np.ndarray, np.ndarray], Loss] = CrossEntropy  # of targets and weights
+    _by_length = True  # see `Examples`
 
     def __init__(
         self,
@@ -47,12 +50,12 @@ class TeacherTrainer:
         self._encoder, self._labels, self._params = encoder, labels, params
         self._tokenizer = load_tokenizer(encoder)
         self._uses_question = bool(mixed["question"].any())
-        learning = plan_learning(encoder, mixed, labels, params)
-        self._head = learning.head
+        self._learning = plan_learning(encoder, mixed, labels, params)
         self._learn = Examples(
             encode_rows(self._tokenizer, mixed, params.max_length),
-            CrossEntropy(learning.targets, learning.weights),
-            learning.phases,
+            self._loss(self._learning.targets, self._learning.weights),
+            self._learning.phases,
+            self._by_length,
         )
         self._held_out: Examples | None = None
         self._merit: RankingMerit | None = None
@@ -102,8 +105,8 @@ class TeacherTrainer:
         model = load_classifier(self._encoder, self._labels)
         if not self._params.train_embeddings:
             freeze_embeddings(model)
-        if self._head is not None:
-            begin_head(model, *self._head)
+        if self._learning.head is not None:
+            begin_head(model, *self._learning.head)
         return model
 
     def _fine_tune(self, model: "PreTrainedModel", seed: int, advance: Advance, curves: Path | None) -> Outcome:
