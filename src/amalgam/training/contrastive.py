@@ -25,7 +25,7 @@ class ContrastiveTrainer(TeacherTrainer):
 
     The encoder learns in `contrastive_steps` steps, each of two batches' rows, so that a label has enough pairs; then
     the head is fitted to the vectors that it gives. It errs on other rows than one trained by cross-entropy does, so
-    the mean view of both is better than that of two alike (bench/).
+    the mean view of both is better than that of two alike on most tasks (bench/).
     """
 
     _loss = ContrastiveLoss
