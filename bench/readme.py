@@ -21,9 +21,9 @@ MODELS = {
 
 def format_results(metrics: Path) -> str:
     """Return the block between the marks: the table of the default run, and what it says."""
-    models, gains, data, speed, training, ceiling = (
+    models, gains, data, speed, training, ceiling, selective = (
         read_json(metrics / f"{name}.json")
-        for name in ("models", "comparisons", "data", "speed", "training", "ceiling")
+        for name in ("models", "comparisons", "data", "speed", "training", "ceiling", "selective")
     )
     rows = data["rows"]
     gain, guard = gains["gain_over_human_only"], training.get("guard", {})
@@ -75,11 +75,23 @@ def format_results(metrics: Path) -> str:
         f"The student that ships has {speed['student_int8_megabytes']:.0f} MB, the teacher "
         f"{speed['teacher_megabytes']:.0f} MB, and it scored "
         f"{speed['student_int8_rows_per_second'] / speed['teacher_rows_per_second']:.0f} times as many rows a second. "
-        f"Two coders of the same reviews agree with a kappa of {cell(ceiling['human_ceiling'], 'kappa')}.",
+        f"Two coders of the same reviews agree with a kappa of {cell(ceiling['human_ceiling'], 'kappa')}. "
+        f"{describe_selective(selective['selective'])}",
     ]
     return (
         "\n".join(lines).replace("+-", "-").replace("-0.", "\N{MINUS SIGN}0.").replace(" %", "\N{NO-BREAK SPACE}%")
         + "\n"
+    )
+
+
+def describe_selective(found: dict[str, Any]) -> str:
+    """Say how many rows the student that ships labels alone, and how often coders agree with it there."""
+    if "agreement" not in found:
+        return "The student asks a human about every test row."
+    share, low, high = (100 * found[f"agreement{end}"] for end in ("", "_low", "_high"))
+    return (
+        f"The student labels {100 * found['coverage']:.0f} % of the test rows without a human, and coders agree with "
+        f"{share:.0f} % [{low:.0f}, {high:.0f}] of these labels; about the others, it asks."
     )
 
 

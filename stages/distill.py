@@ -34,8 +34,8 @@ def main(params: Params, root: Path) -> None:
     with show_progress("distill", total=len(jobs) * params.distillation.steps) as advance:
         trained = run_trainings(jobs, BASE / "encoder", advance)
     if is_main_process():
-        note_seconds(root, "student", trained[::2])
-        note_seconds(root, "student_undistilled", trained[1::2])
+        note_seconds(root, "student", trained[::2], len(params.seeds))
+        note_seconds(root, "student_undistilled", trained[1::2], len(params.seeds))
         outcomes = [timed.result.to_dict() for timed in trained]
         kinds = {"seeds": outcomes[::2], "undistilled": outcomes[1::2]}
         summary = {kind: dict(zip(map(str, params.seeds), found, strict=True)) for kind, found in kinds.items()}

@@ -14,6 +14,7 @@ from amalgam.evaluation.curves import bin_calibration, list_confusions, list_int
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.periods import measure_periods
 from amalgam.evaluation.predictions import read_predictions, stack_predictions, write_predictions
+from amalgam.evaluation.selective import measure_selective
 from amalgam.evaluation.speed import measure_speed, round_digits
 from amalgam.evaluation.subgroups import measure_subgroups
 from amalgam.evaluation.trained import list_trained, score_sets
@@ -72,12 +73,16 @@ def write_models(estimates: dict[str, Estimates], confidence: float) -> None:
 def write_parts(
     rows: pd.DataFrame, actual: Ints, groups: Ints | None, stacks: dict[str, Floats], task: Task, params: Params
 ) -> None:
-    """Write how far raters agree on the test rows, and how the models do by subgroup and period."""
+    """Write how far raters agree on the test rows, how the models do by subgroup and period, and what ships alone."""
     measured = (rows, actual, groups, stacks, params.evaluation)
+    shipped = read_json(EXPORTED / "summary.json")
+    stack = stacks["student_int8" if shipped["precision"] == "int8" else "student"]
+    student = stack[params.seeds.index(shipped["seed"])]
+    ceiling = measure_ceiling(rows, groups, task.label_names, params.evaluation, ordinal=task.ordinal)
+    selective = measure_selective(actual, groups, student, shipped["calibration"], params.evaluation)
     parts = {
-        "ceiling": {
-            "human_ceiling": measure_ceiling(rows, groups, task.label_names, params.evaluation, ordinal=task.ordinal)
-        },
+        "ceiling": {"human_ceiling": ceiling},
+        "selective": {"selective": selective},
         "subgroups": {"subgroups": measure_subgroups(*measured, ordinal=task.ordinal)},
         "periods": {"periods": measure_periods(*measured, ordinal=task.ordinal)},
     }

@@ -50,7 +50,7 @@ def main(params: Params, root: Path) -> None:
     if is_main_process():
         for seed in params.seeds if params.teacher.blend else ():
             note_members(TARGET / f"seed-{seed}", list(members))
-        note_seconds(root, "human_only", trained)
+        note_seconds(root, "human_only", trained, len(params.seeds))
         write_json(TARGET / "summary.json", {"seeds": runs})
     wait_for_all()
 

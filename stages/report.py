@@ -22,7 +22,10 @@ from amalgam.rows import iterate_dicts, iterate_rows, read_rows
 from amalgam.tasks.schema import load_task
 
 METRICS = Path("metrics")
-NAMES = ("models", "comparisons", "ceiling", "data", "synthetic", "training", "speed", "cost", "subgroups", "periods")
+NAMES = (
+    *("models", "comparisons", "ceiling", "data", "synthetic", "training", "speed", "cost", "subgroups", "periods"),
+    "selective",
+)
 BASE = Path("models/base")
 CURATED = Path("data/curated")
 PREPARED = Path("data/prepared")

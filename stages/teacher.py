@@ -92,7 +92,7 @@ def train_teachers(
     ]
     trained = run_trainings(jobs, ENCODER, advance)
     if is_main_process():
-        note_seconds(root, "teacher", trained)
+        note_seconds(root, "teacher", trained, len(params.seeds))
         for folder in folders if blend else ():
             _, other = read_note(HUMAN_ONLY / folder.name).members
             shutil.copytree(HUMAN_ONLY / folder.name / other, folder / other)

@@ -44,6 +44,7 @@ def make_content(text: str = "fine", **changes: Any) -> Content:
             "human_rows": 51,
             "seeds": [1, 2],
             "evaluation": {"confidence": 0.95},
+            "shipping": {"agreement": 0.9},
             "llm": {"model": text, "body": {}},
         },
         models={name: make_estimates(METRICS) for name in models},
@@ -101,6 +102,12 @@ def make_content(text: str = "fine", **changes: Any) -> Content:
         ceiling={"human_ceiling": {"rows": 480, "raters": 2, "accuracy": 0.8, "kappa": 0.69}},
         subgroups={"subgroups": {text: {text: group, "other": {"rows": 4, "small": 1}}}},
         periods={"periods": {text: group}},
+        selective={
+            "selective": {
+                **{"rows": 500, "ask_below": 0.9, "coverage": 0.53, "coverage_low": 0.466, "coverage_high": 0.593},
+                **{"agreement": 0.95, "agreement_low": 0.92, "agreement_high": 0.97},
+            }
+        },
         plots={
             "roc": [{"model": name, "label": "yes", "fpr": x, "tpr": x} for name in models[:2] for x in (0, 1)],
             "calibration": [{"model": "teacher", "confidence": 0.7, "share": 0.6, "rows": 30}],

@@ -48,7 +48,9 @@ def test_rows_of_equal_certainty_are_kept_together() -> None:
 def test_without_a_row_the_model_is_taken_at_its_word() -> None:
     found = calibrate(np.zeros((0, 2)), np.zeros(0, dtype=np.int64), agreement=0.9, confidence=0.95)
     assert (found.temperature, found.threshold, found.ask_below, found.guaranteed) == (1.0, None, 0.9, False)
-    assert found.sentence.startswith("No human-coded row is left to show an agreement of 90% with 95% confidence")
+    assert found.sentence.startswith(
+        "No human-coded row is left by training (`teacher.least_validation`) to show an agreement"
+    )
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.7, 0.9]))

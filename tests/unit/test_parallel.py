@@ -64,9 +64,9 @@ def test_a_small_model_is_trained_here(tmp_path: Path) -> None:
 
 def test_seconds_are_noted_by_model(tmp_path: Path) -> None:
     assert read_seconds(tmp_path) == {}
-    note_seconds(tmp_path, "teacher", [Timed(None, 1.0), Timed(None, 2.0)])
-    note_seconds(tmp_path, "student", [Timed(None, 5.0)])
-    note_seconds(tmp_path, "teacher", [Timed(None, 4.0)])
+    note_seconds(tmp_path, "teacher", [Timed(None, 1.0), Timed(None, 2.0)], seeds=2)
+    note_seconds(tmp_path, "student", [Timed(None, 1.0), Timed(None, 4.0)], seeds=1)
+    note_seconds(tmp_path, "teacher", [Timed(None, 3.0), Timed(None, 5.0)], seeds=2)
     assert read_seconds(tmp_path) == {"student": 5.0, "teacher": 4.0}
     copy_seconds(tmp_path, "student", "teacher")
     assert read_seconds(tmp_path) == {"student": 5.0, "teacher": 5.0}

@@ -110,7 +110,7 @@ def test_what_a_run_lacks_is_left_out(plain):
         synthetic={"synthesis": content.synthetic["synthesis"], "judge": {"rows": 0, "unparsed": 0}},
         training={"training": {}},
         plots={},
-        **{name: {} for name in ("cost", "ceiling", "subgroups", "periods", "inputs", "versions")},
+        **{name: {} for name in ("cost", "ceiling", "subgroups", "periods", "selective", "inputs", "versions")},
         **dict.fromkeys(("synthetic_rows", "mistakes")),
     )
     html = build_page(bare)

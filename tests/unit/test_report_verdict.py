@@ -72,7 +72,7 @@ def test_claims_cover_student_control_and_rounding():
         student_minus_undistilled=make_difference(0.01, 0.1),
         int8_minus_student=make_difference(-0.01, 0.01),
     )
-    assert [(claim.outcome, claim.claim) for claim in phrase_claims(content)[1:]] == [
+    assert [(claim.outcome, claim.claim) for claim in phrase_claims(content)[1:4]] == [
         ("worse", "The student, 77\N{NO-BREAK SPACE}% of the teacher's size and 1.9 times as fast, is worse:"),
         ("better", "Distillation makes the student better:"),
         ("unclear", "Rounding the student's weights to 8 bits makes no difference that this test shows:"),
@@ -88,3 +88,32 @@ def test_guard_says_what_it_rests_on():
     assert "an AUC of 0.830 with them and of 0.820 without, a difference of +0.010" in claim.numbers
     assert "5-fold cross-validation on 51 human rows" in claim.numbers
     assert "tell their labels apart with an AUC of 0.800, where 0.650 was wanted" in claim.numbers
+
+
+@pytest.mark.parametrize(
+    ("found", "outcome", "claim"),
+    [
+        (
+            {"agreement_low": 0.9, "agreement_high": 0.97},
+            "better",
+            "The student that ships labels 53\N{NO-BREAK SPACE}%",
+        ),
+        (
+            {"agreement_low": 0.89, "agreement_high": 0.97},
+            "unclear",
+            "The student that ships labels 53\N{NO-BREAK SPACE}%",
+        ),
+        (
+            {"agreement_low": 0.7, "agreement_high": 0.89},
+            "worse",
+            "The student that ships labels 53\N{NO-BREAK SPACE}%",
+        ),
+        (None, "unclear", "The student that ships asks a human about all 500 test rows."),
+    ],
+)
+def test_what_the_student_labels_alone_is_weighed_against_the_agreement_wanted(found, outcome, claim):
+    content = make_content()
+    measured = content.selective["selective"] | found if found else {"rows": 500, "coverage": 0.0}
+    said = phrase_claims(replace(content, selective={"selective": measured}))[-1]
+    assert said.outcome == outcome
+    assert said.claim.startswith(claim)

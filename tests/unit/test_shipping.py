@@ -26,6 +26,10 @@ CONTENT = CardContent(
     calibration=Calibration(1.0, None, 0.9, False, "10 validation rows do not show it."),
     seed=2,
     metrics={"student": INTERVAL, "teacher": INTERVAL},
+    selective={
+        **{"rows": 500, "ask_below": 0.9, "coverage": 0.53, "coverage_low": 0.466, "coverage_high": 0.593},
+        **{"agreement": 0.9547, "agreement_low": 0.9155, "agreement_high": 0.9762},
+    },
     data={
         "rows": {"train": 41, "validation": 10, "test": 500, "unlabelled": 800},
         "learned": {"human": 41, "synthetic": 164},
@@ -58,6 +62,8 @@ def test_the_front_matter_is_that_of_the_hub() -> None:
     assert 'pipeline("text-classification", "models/student", truncation=True, max_length=128)' in body
     for text in ("10 validation rows do not show it.", "| CC0-1.0 |", "| Apache-2.0 |", "| MIT |", "0.0002 of AUC"):
         assert text in body
+    assert "53 % go to no human, and of these\n95.5 % [91.5, 97.6] agree with the coders." in body
+    assert "a human is asked about each." in build_card(replace(CONTENT, selective={"rows": 500, "coverage": 0.0}))
     assert "`model.onnx`" in build_card(replace(CONTENT, model="model.onnx"))
 
 

@@ -18,7 +18,7 @@ class Content:
         title: of the task, as are `response`, `licence` and `citation`.
         labels: each label and its definition, in class order.
         params: nested, as in params.yaml.
-        models: metrics/models.json, as `comparisons` to `periods` are the files of their names.
+        models: metrics/models.json, as `comparisons` to `selective` are the files of their names.
         plots: the rows of metrics/plots by name.
         synthetic_rows: those to look through, as `mistakes` are.
         base_models: what identifies them, by role.
@@ -44,6 +44,7 @@ class Content:
     ceiling: Numbers = field(default_factory=dict)
     subgroups: Numbers = field(default_factory=dict)
     periods: Numbers = field(default_factory=dict)
+    selective: Numbers = field(default_factory=dict)
     plots: Mapping[str, Rows] = field(default_factory=dict)
     synthetic_rows: Browser | None = None
     mistakes: Browser | None = None

@@ -87,6 +87,8 @@ def phrase_claims(content: Content) -> list[Claim]:
             }[outcome]
             numbers = _phrase_pair(content, comparisons[key], first, second, f"the {MODEL_NAMES[second].lower()}")
             claims.append(Claim(outcome, effect, f"{numbers}."))
+    if found := content.selective.get("selective"):
+        claims.append(_claim_alone(content, found))
     return claims
 
 
@@ -122,6 +124,18 @@ def _claim_student(content: Content) -> Claim:
     size = format_share(round(speed["size_ratio"], 2))
     claim = f"The student, {size} of the teacher's size and {speed['speedup']:g} times as fast, {verb}:"
     return Claim(outcome, claim, f"{_phrase_pair(content, loss, 'student', 'teacher', 'the teacher')}.")
+
+
+def _claim_alone(content: Content, found: Numbers) -> Claim:
+    rows, wanted = format_count(found["rows"]), content.params["shipping"]["agreement"]
+    if "agreement" not in found:
+        return Claim("unclear", f"The student that ships asks a human about all {rows} test rows.", "")
+    low, high = found["agreement_low"], found["agreement_high"]
+    outcome = "better" if low >= wanted else "worse" if high < wanted else "unclear"
+    claim = f"The student that ships labels {format_share(found['coverage'])} of the test rows without a human:"
+    interval = f"{_name_interval(content)} {format_share(low)} to {format_share(high)}"
+    numbers = f"coders agree with {format_share(found['agreement'])} of these labels ({interval}), where "
+    return Claim(outcome, claim, f"{numbers}{format_share(wanted)} are wanted. The others go to a human.")
 
 
 def _phrase_pair(content: Content, difference: Numbers, first: str, second: str, name: str) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from amalgam.predicting.onnx import Floats, Ints, compute_probabilities, decide
 
+_NONE_LEFT = "No human-coded row is left by training (`teacher.least_validation`) to show"
 _WARMEST = 20.0
 _FOLDS = 20  # at most
 _DECISIONS = np.round(np.arange(0.1, 0.91, 0.05), 2)  # thresholds that are tried
@@ -60,7 +61,7 @@ def calibrate(logits: Floats, labels: Ints, *, agreement: float, confidence: flo
         return Calibration(temperature, threshold, asked, True, sentence)
     needed = _count_needed(agreement, 1 - confidence)
     few = f" (it takes at least {needed} rows without an error)" if len(labels) < needed else ""
-    rows = f"{len(labels)} validation rows do not show" if len(labels) else "No human-coded row is left to show"
+    rows = f"{len(labels)} validation rows do not show" if len(labels) else _NONE_LEFT
     sentence = (
         f"{rows} an agreement of {agreement:.0%} with {confidence:.0%} confidence{few}, so there is no guarantee: a "
         f"row goes to a human if the model itself gives its label a probability below {agreement:g}."

@@ -44,6 +44,7 @@ class CardContent:
         calibration: the thresholds.
         seed: of the student that ships.
         metrics: as in metrics/models.json.
+        selective: as in metrics/selective.json.
         data: as in metrics/data.json.
         confidence: of the intervals.
         base_model: note of the encoder: `name`, `licence`, `source`.
@@ -59,6 +60,7 @@ class CardContent:
     calibration: Calibration
     seed: int
     metrics: Mapping[str, Any]
+    selective: Mapping[str, Any]
     data: Mapping[str, Any]
     confidence: float
     base_model: Mapping[str, str]

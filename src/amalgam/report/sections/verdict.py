@@ -56,6 +56,10 @@ def list_facts(content: Content) -> list[tuple[str, str, str]]:
     size = f"{content.speed[f'{small}_megabytes']:g}"
     name = MODEL_NAMES[small]
     facts.append((f"{name}: rows a second", f"{rate:g}", f"{size} megabytes"))
+    alone = content.selective.get("selective", {})
+    if "agreement" in alone:
+        below = f"agreement {format_share(alone['agreement'])}"
+        facts.append(("Rows that need no human", format_share(alone["coverage"]), below))
     spent = content.cost.get("llm")
     if spent:
         price = f"{spent['cost_usd']:.2f}" if "cost_usd" in spent else "unknown"

@@ -30,7 +30,7 @@ def tabulate_requests(cost: Numbers) -> Table:
 def tabulate_speed(speed: Numbers) -> Table:
     """Put training time, scoring rate and size of each model into a table."""
     columns = {
-        "training_seconds": "One training, seconds",
+        "training_seconds": "Training a seed, seconds",
         "rows_per_second": "Rows scored a second",
         "megabytes": "Megabytes",
     }
