@@ -62,8 +62,12 @@ def test_the_front_matter_is_that_of_the_hub() -> None:
     assert 'pipeline("text-classification", "models/student", truncation=True, max_length=128)' in body
     for text in ("10 validation rows do not show it.", "| CC0-1.0 |", "| Apache-2.0 |", "| MIT |", "0.0002 of AUC"):
         assert text in body
-    assert "53 % go to no human, and of these\n95.5 % [91.5, 97.6] agree with the coders." in body
-    assert "a human is asked about each." in build_card(replace(CONTENT, selective={"rows": 500, "coverage": 0.0}))
+    assert (
+        "53 % of the rows go to no human, and the coders agree with\n  95.5 % [91.5, 97.6] of their labels.\n" in body
+    )
+    assert "this, a human is asked about each.\n" in build_card(
+        replace(CONTENT, selective={"rows": 500, "coverage": 0.0})
+    )
     assert "`model.onnx`" in build_card(replace(CONTENT, model="model.onnx"))
 
 
