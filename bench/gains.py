@@ -122,14 +122,14 @@ class Bench:
         self._train_members("human_only", folders, partial(TeacherTrainer, ENCODER, learned, held_out, *rest))
         self._train_members("contrastive", folders, partial(ContrastiveTrainer, ENCODER, learned, *rest))
         for folder in folders:
-            note_members(folder, ["human_only", "contrastive"])
+            note_members(folder, ["contrastive", "human_only"])
         found = {TWIN: self._score(folders)}
         helps = self._ask_guard(folders)
         if helps:
             learned, held_out = self._assign(self._mixed)
             self._train_members("mixed", folders, partial(TeacherTrainer, ENCODER, learned, held_out, *rest))
             for folder in folders:
-                note_members(folder, ["mixed", "contrastive"])
+                note_members(folder, ["contrastive", "mixed"])
         found["Amalgam: teacher"] = self._score(folders)
         found["Amalgam: student"] = self._score(self._distil(folders, learned))
         save_file(found, path)

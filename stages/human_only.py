@@ -22,7 +22,7 @@ from amalgam.training.teacher import TeacherTrainer
 ENCODER = Path("models/base/encoder")
 PREPARED = Path("data/prepared")
 TARGET = Path("models/human_only")
-OTHER_SEED = 1_000_003  # by which the second member's seed is another
+AGAIN = 1_000_003  # by which the seed of a second member of the same kind is another
 
 
 def main(params: Params, root: Path) -> None:
@@ -35,18 +35,19 @@ def main(params: Params, root: Path) -> None:
     jobs = [
         partial(
             trainer.train,
-            seed + number * OTHER_SEED,
+            seed + AGAIN * (member == "human_only_again"),
             TARGET / f"seed-{seed}" / member,
-            curves=TARGET / f"seed-{seed}" / ("curves" if number == 0 else f"{member}/curves"),
+            curves=TARGET / f"seed-{seed}" / ("" if member == "human_only" else member) / "curves",
         )
         for seed in params.seeds
-        for number, (member, trainer) in enumerate(members.items())
+        for member, trainer in members.items()
     ]
     steps = sum(trainer.steps for trainer in members.values())
     with show_progress("human only", total=len(params.seeds) * steps) as advance:
         trained = run_trainings(jobs, ENCODER, advance)
-    first = [timed.result.to_dict() for timed in trained[:: len(members)]]
-    runs = dict(zip(map(str, params.seeds), first, strict=True))
+    # Of several members, the last one is trained as a teacher without others is, and its outcome stands for all.
+    last = [timed.result.to_dict() for timed in trained[len(members) - 1 :: len(members)]]
+    runs = dict(zip(map(str, params.seeds), last, strict=True))
     if is_main_process():
         for seed in params.seeds if params.teacher.blend else ():
             note_members(TARGET / f"seed-{seed}", list(members))
@@ -58,13 +59,17 @@ def main(params: Params, root: Path) -> None:
 def list_members(
     learned: pd.DataFrame, held_out: pd.DataFrame | None, labels: list[str], params: Params
 ) -> dict[str, TeacherTrainer]:
-    """Return who trains each member; a teacher that blends has several, and so has its human-only twin."""
+    """Return who trains each member; a teacher that blends has several, and so has its human-only twin.
+
+    The first one gives its layers to students: they begin nearer to what the teacher sees than those of a member
+    that learned by cross-entropy, and end there too (bench/).
+    """
     trainer = TeacherTrainer(ENCODER, learned, held_out, labels, params.teacher)
     if not params.teacher.blend:
         return {".": trainer}
     if not params.teacher.contrastive_steps:
-        return {"human_only": trainer, "human_only_again": trainer}
-    return {"human_only": trainer, "contrastive": ContrastiveTrainer(ENCODER, learned, labels, params.teacher)}
+        return {"human_only_again": trainer, "human_only": trainer}
+    return {"contrastive": ContrastiveTrainer(ENCODER, learned, labels, params.teacher), "human_only": trainer}
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def ask_guard(
 def train_teachers(
     trainer: TeacherTrainer, params: Params, root: Path, advance: Callable[[object], None], *, blend: bool
 ) -> dict[str, Any]:
-    """Train one a seed; in a blend it takes the place of the first member of the human-only teacher of that seed."""
+    """Train one a seed; in a blend it takes the place of the last member of the human-only teacher of that seed."""
     folders = [TARGET / f"seed-{seed}" for seed in params.seeds]
     jobs = [
         partial(trainer.train, seed, folder / "mixed" if blend else folder, curves=folder / "curves")
@@ -94,9 +94,9 @@ def train_teachers(
     if is_main_process():
         note_seconds(root, "teacher", trained, len(params.seeds))
         for folder in folders if blend else ():
-            _, other = read_note(HUMAN_ONLY / folder.name).members
-            shutil.copytree(HUMAN_ONLY / folder.name / other, folder / other)
-            note_members(folder, ["mixed", other])
+            kept = read_note(HUMAN_ONLY / folder.name).members[0]
+            shutil.copytree(HUMAN_ONLY / folder.name / kept, folder / kept)
+            note_members(folder, [kept, "mixed"])
     return {str(seed): timed.result.to_dict() for seed, timed in zip(params.seeds, trained, strict=True)}
 
 

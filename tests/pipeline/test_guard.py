@@ -13,13 +13,14 @@ def read_summary(project: Project) -> dict[str, dict[str, float]]:
     return found
 
 
-def list_members(project: Project) -> set[str]:
+def list_members(project: Project) -> list[str]:
+    """List them in order: the first gives its layers to students."""
     note = json.loads((project.folder / "models/teacher/seed-1/amalgam.json").read_text())
-    return set(note["members"])
+    return list(note["members"])
 
 
 def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(project: Project, server: StubServer) -> None:
-    assert list_members(project) == {"mixed", "contrastive"}
+    assert list_members(project) == ["contrastive", "mixed"]
     project.set_params(teacher__guard=True)
     run = project.repro("transfer")
     assert run.ran == ["teacher", "transfer"]
@@ -28,7 +29,7 @@ def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(projec
     assert guard["difference"] == pytest.approx(guard["with_synthetic_auc"] - guard["human_only_auc"], abs=2e-4)
     helped = bool(guard["helps"])
     assert helped is (guard["difference"] >= -guard["difference_error"])
-    assert list_members(project) == ({"mixed", "contrastive"} if helped else {"human_only", "contrastive"})
+    assert list_members(project) == ["contrastive", "mixed" if helped else "human_only"]
     learned = (project.folder / "models/teacher/learned.csv").read_text()
     assert ("synthetic" in learned) is helped
     assert not server.log.answered
@@ -38,11 +39,11 @@ def test_without_synthetic_rows_there_is_nothing_to_guard_or_to_blend(project: P
     project.set_params(teacher__guard=True, ratio=0.0)
     project.repro("teacher")
     assert "guard" not in read_summary(project)
-    assert list_members(project) == {"human_only", "contrastive"}
+    assert list_members(project) == ["contrastive", "human_only"]
     project.set_params(ratio=1.0)
     project.repro("teacher")
     assert "guard" not in read_summary(project)
-    assert list_members(project) == set()
+    assert list_members(project) == []
 
 
 def test_rows_whose_labels_human_rows_do_not_confirm_are_left_out(project: Project) -> None:
@@ -51,7 +52,7 @@ def test_rows_whose_labels_human_rows_do_not_confirm_are_left_out(project: Proje
     guard = read_summary(project)["guard"]
     assert 0 < guard["label_auc"] < 1
     assert (guard["helps"], guard["recognised"], guard["least_label_auc"]) == (0, 0, 1.0)
-    assert list_members(project) == {"human_only", "contrastive"}
+    assert list_members(project) == ["contrastive", "human_only"]
 
 
 def test_validation_rows_teach_unless_there_are_enough_to_choose(project: Project) -> None:

@@ -9,12 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amalgam.training.checkpoint import read_note
+from amalgam.training.checkpoint import find_body, note_members, read_note
 from amalgam.training.classifier import Embedder, load_classifier
 from amalgam.training.contrastive import ContrastiveTrainer
 from amalgam.training.encoding import encode_rows, load_tokenizer, pad_batch
 from amalgam.training.losses import ContrastiveLoss, encode_targets
 from amalgam.training.scoring import Scorer
+from amalgam.training.teacher import TeacherTrainer
 from tests.pipeline.toy import LABELS
 from tests.unit.training import TEACHER
 
@@ -101,3 +102,14 @@ def test_a_contrastive_teacher_learns_and_a_seed_decides_it(
 def test_the_only_class_that_has_rows_is_the_likely_one(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     rows = comments[comments["label"] == LABELS[1]].reset_index(drop=True)
     assert train(encoder, rows, tmp_path)[:, 1].min() > 0.99
+
+
+def test_members_that_read_other_tokens_speak_together(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
+    mean = train(encoder, comments, tmp_path / "contrastive")
+    trainer = TeacherTrainer(encoder, comments.assign(origin="human", shots=""), None, list(LABELS), TEACHER)
+    trainer.train(1, tmp_path / "mixed", lambda _item: None)
+    assert read_note(tmp_path / "mixed").pooling == "cls"
+    first = Scorer(tmp_path / "mixed").score(comments)
+    note_members(tmp_path, ["contrastive", "mixed"])
+    np.testing.assert_allclose(Scorer(tmp_path).score(comments), (mean + first) / 2, atol=1e-5)
+    assert find_body(tmp_path) == tmp_path / "contrastive"

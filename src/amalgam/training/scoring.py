@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amalgam.training.checkpoint import Note, read_note
+from amalgam.training.checkpoint import read_note
 from amalgam.training.classifier import add_pooling, load_classifier
 from amalgam.training.device import choose_device
 from amalgam.training.encoding import encode_rows, load_tokenizer
@@ -17,8 +17,7 @@ class Scorer:
 
     def __init__(self, folder: Path, *, batch_size: int = 64) -> None:
         """Load the model in `folder`; batches of `batch_size` rows hold rows of similar length."""
-        note = read_note(folder)
-        self._members = [_Member(folder / name, note, batch_size) for name in note.members or ["."]]
+        self._members = [_Member(folder / name, batch_size) for name in read_note(folder).members or ["."]]
 
     def score(self, rows: pd.DataFrame) -> np.ndarray:
         """Return probabilities [rows, classes], in the order of the rows (with `text` and `question`)."""
@@ -33,12 +32,12 @@ class Scorer:
 
 
 class _Member:
-    def __init__(self, folder: Path, note: Note, batch_size: int) -> None:
-        self._note = note
+    def __init__(self, folder: Path, batch_size: int) -> None:
+        self._note = read_note(folder)  # its own: members may read different tokens
         self._tokenizer = load_tokenizer(folder)
         self._device = choose_device()
-        model = load_classifier(folder, note.labels)
-        self._model = add_pooling(model, note.pooling).to(self._device).eval()
+        model = load_classifier(folder, self._note.labels)
+        self._model = add_pooling(model, self._note.pooling).to(self._device).eval()
         self._batch_size = batch_size
 
     def compute_logits(self, rows: pd.DataFrame) -> np.ndarray:
