@@ -42,6 +42,7 @@ from amalgam.files import read_json, write_json
 from amalgam.params import Params, load_params
 from amalgam.review.paired import correct_p_values
 from amalgam.rows import iterate_dicts, read_rows
+from amalgam.training.budget import scale_steps
 from amalgam.training.checkpoint import note_members
 from amalgam.training.contrastive import ContrastiveTrainer
 from amalgam.training.guard import measure_label_auc, weigh_evidence
@@ -64,7 +65,9 @@ class Bench:
 
     def __init__(self, setting: Setting, params: Params, seeds: list[int], setfit: Path | None) -> None:
         """Read the setting's rows."""
-        self.setting, self._params, self._seeds, self._setfit = setting, params, seeds, setfit
+        scaled = {name: scale_steps(getattr(params, name), setting.size) for name in ("teacher", "distillation")}
+        self._params = params.model_copy(update=scaled)
+        self.setting, self._seeds, self._setfit = setting, seeds, setfit
         self.folder = CACHE / f"{setting.task}-{setting.size}"
         self._train, self._validation = setting.read("train"), setting.read("validation")
         self.test = setting.read("test")

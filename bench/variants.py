@@ -115,6 +115,7 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
     """Return probabilities [seeds, rows, classes] of the test rows; those of earlier runs are taken from the disk."""
     from safetensors.numpy import load_file, save_file
 
+    from amalgam.training.budget import scale_steps
     from amalgam.training.contrastive import ContrastiveTrainer
     from amalgam.training.roles import assign_roles
     from amalgam.training.teacher import TeacherTrainer
@@ -129,7 +130,7 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
         test = setting.read("test")
         mixed = setting.mix(params.ratio)
         learned = mixed if way.synthetic else mixed[mixed["origin"] == "human"].reset_index(drop=True)
-        teacher = params.teacher.model_copy(update=PLAIN | way.changes)
+        teacher = scale_steps(params.teacher, setting.size).model_copy(update=PLAIN | way.changes)
         roles = assign_roles(learned, setting.read("validation"), least=teacher.least_validation)
         rest = setting.labels, teacher
         trainer = TeacherTrainer(ENCODER, *roles, *rest)

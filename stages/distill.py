@@ -10,6 +10,7 @@ from amalgam.files import write_json
 from amalgam.params import Distillation, Params
 from amalgam.progress import show_progress
 from amalgam.rows import read_rows
+from amalgam.training.budget import scale_steps
 from amalgam.training.loop import Outcome
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
@@ -26,12 +27,13 @@ def main(params: Params, root: Path) -> None:
     """Read the teachers and the transfer set with their views of it, write models/students/."""
     rows = {name: read_rows(TRANSFER / f"{name}.csv") for name in ("transfer", "validation")}
     logits = read_views(TRANSFER / "views.safetensors")
+    distillation = scale_steps(params.distillation, params.human_rows)
     jobs = []
     for number, seed in enumerate(params.seeds):
         chosen = {name: choose_views(logits[name], number, ensemble=params.teacher.ensemble) for name in rows}
         views = {name: Views(rows[name], chosen[name]) for name in rows}
-        jobs += [partial(train_student, seed, alone, views, params.distillation) for alone in (False, True)]
-    with show_progress("distill", total=len(jobs) * params.distillation.steps) as advance:
+        jobs += [partial(train_student, seed, alone, views, distillation) for alone in (False, True)]
+    with show_progress("distill", total=len(jobs) * distillation.steps) as advance:
         trained = run_trainings(jobs, BASE / "encoder", advance)
     if is_main_process():
         note_seconds(root, "student", trained[::2], len(params.seeds))

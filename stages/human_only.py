@@ -11,6 +11,7 @@ from amalgam.params import Params
 from amalgam.progress import show_progress
 from amalgam.rows import read_rows
 from amalgam.tasks.schema import load_task
+from amalgam.training.budget import scale_steps
 from amalgam.training.checkpoint import note_members
 from amalgam.training.contrastive import ContrastiveTrainer
 from amalgam.training.parallel import run_trainings
@@ -64,12 +65,13 @@ def list_members(
     The first one gives its layers to students: they begin nearer to what the teacher sees than those of a member
     that learned by cross-entropy, and end there too (bench/).
     """
-    trainer = TeacherTrainer(ENCODER, learned, held_out, labels, params.teacher)
-    if not params.teacher.blend:
+    teacher = scale_steps(params.teacher, params.human_rows)
+    trainer = TeacherTrainer(ENCODER, learned, held_out, labels, teacher)
+    if not teacher.blend:
         return {".": trainer}
-    if not params.teacher.contrastive_steps:
+    if not teacher.contrastive_steps:
         return {"human_only_again": trainer, "human_only": trainer}
-    return {"contrastive": ContrastiveTrainer(ENCODER, learned, labels, params.teacher), "human_only": trainer}
+    return {"contrastive": ContrastiveTrainer(ENCODER, learned, labels, teacher), "human_only": trainer}
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import pandas as pd
 from runtime import run_stage
 
 from amalgam.files import read_json, write_json
-from amalgam.params import Params
+from amalgam.params import Params, Teacher
 from amalgam.progress import show_progress
 from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
+from amalgam.training.budget import scale_steps
 from amalgam.training.checkpoint import note_members, read_note
 from amalgam.training.guard import Evidence, measure_label_auc, weigh_evidence
 from amalgam.training.parallel import run_trainings
@@ -38,20 +39,21 @@ def main(params: Params, root: Path) -> None:
     human = mixed["origin"] == "human"
     # Without one of the two kinds there is nothing to choose between, and nothing to blend.
     both = bool(human.any() and not human.all())
-    guarded = params.teacher.guard and both
-    trainings = len(params.seeds) + 2 * params.teacher.guard_folds * guarded
+    teacher = scale_steps(params.teacher, params.human_rows)
+    guarded = teacher.guard and both
+    trainings = len(params.seeds) + 2 * teacher.guard_folds * guarded
     summary: dict[str, Any] = {}
-    with show_progress("teacher", total=trainings * params.teacher.steps) as advance:
-        evidence = ask_guard(mixed, validation, labels, params, advance) if guarded else None
+    with show_progress("teacher", total=trainings * teacher.steps) as advance:
+        evidence = ask_guard(mixed, validation, labels, teacher, params.seeds, advance) if guarded else None
         if evidence:
             summary["guard"] = evidence.to_dict()
-        learned, held_out = assign_roles(mixed, validation, least=params.teacher.least_validation)
+        learned, held_out = assign_roles(mixed, validation, least=teacher.least_validation)
         if human.all() or (evidence and not evidence.helps):
             learned = learned[learned["origin"] == "human"]
             summary |= take_human_only(params.seeds, root)
         else:
-            trainer = TeacherTrainer(ENCODER, learned, held_out, labels, params.teacher)
-            summary["seeds"] = train_teachers(trainer, params, root, advance, blend=params.teacher.blend and both)
+            trainer = TeacherTrainer(ENCODER, learned, held_out, labels, teacher)
+            summary["seeds"] = train_teachers(trainer, params.seeds, root, advance, blend=teacher.blend and both)
     origins = learned["origin"].value_counts()
     summary["learned"] = {name: int(origins.get(name, 0)) for name in ("human", "synthetic")}
     summary["held_out"] = 0 if held_out is None else len(held_out)
@@ -62,42 +64,47 @@ def main(params: Params, root: Path) -> None:
 
 
 def ask_guard(
-    mixed: pd.DataFrame, validation: pd.DataFrame, labels: list[str], params: Params, advance: Callable[[object], None]
+    mixed: pd.DataFrame,
+    validation: pd.DataFrame,
+    labels: list[str],
+    teacher: Teacher,
+    seeds: list[int],
+    advance: Callable[[object], None],
 ) -> Evidence | None:
     """Cross-validate on all human rows that training may see, those for validation included."""
     human = mixed["origin"] == "human"
     synthetic = mixed[~human]
-    views = np.stack([Scorer(HUMAN_ONLY / f"seed-{seed}").compute_logits(synthetic) for seed in params.seeds])
+    views = np.stack([Scorer(HUMAN_ONLY / f"seed-{seed}").compute_logits(synthetic) for seed in seeds])
     return weigh_evidence(
         pd.concat([mixed.loc[human, COLUMNS], validation[COLUMNS]], ignore_index=True),
         synthetic,
         labels,
-        partial(run_trials, ENCODER, labels, params.teacher, advance),
+        partial(run_trials, ENCODER, labels, teacher, advance),
         label_auc=measure_label_auc(synthetic, labels, average_views(views)),
-        least_label_auc=params.teacher.guard_label_auc,
-        folds=params.teacher.guard_folds,
-        blend=params.teacher.blend,
-        seed=params.seeds[0],
+        least_label_auc=teacher.guard_label_auc,
+        folds=teacher.guard_folds,
+        blend=teacher.blend,
+        seed=seeds[0],
     )
 
 
 def train_teachers(
-    trainer: TeacherTrainer, params: Params, root: Path, advance: Callable[[object], None], *, blend: bool
+    trainer: TeacherTrainer, seeds: list[int], root: Path, advance: Callable[[object], None], *, blend: bool
 ) -> dict[str, Any]:
     """Train one a seed; in a blend it takes the place of the last member of the human-only teacher of that seed."""
-    folders = [TARGET / f"seed-{seed}" for seed in params.seeds]
+    folders = [TARGET / f"seed-{seed}" for seed in seeds]
     jobs = [
         partial(trainer.train, seed, folder / "mixed" if blend else folder, curves=folder / "curves")
-        for seed, folder in zip(params.seeds, folders, strict=True)
+        for seed, folder in zip(seeds, folders, strict=True)
     ]
     trained = run_trainings(jobs, ENCODER, advance)
     if is_main_process():
-        note_seconds(root, "teacher", trained, len(params.seeds))
+        note_seconds(root, "teacher", trained, len(seeds))
         for folder in folders if blend else ():
             kept = read_note(HUMAN_ONLY / folder.name).members[0]
             shutil.copytree(HUMAN_ONLY / folder.name / kept, folder / kept)
             note_members(folder, [kept, "mixed"])
-    return {str(seed): timed.result.to_dict() for seed, timed in zip(params.seeds, trained, strict=True)}
+    return {str(seed): timed.result.to_dict() for seed, timed in zip(seeds, trained, strict=True)}
 
 
 def take_human_only(seeds: list[int], root: Path) -> dict[str, Any]:

@@ -145,6 +145,7 @@ class Training(Section):
     learning_rate: float = Field(gt=0, lt=1)
     batch_size: int = Field(ge=1)
     steps: int = Field(ge=1)
+    steps_for: int = Field(ge=1)
     warmup: Share
     weight_decay: float = Field(ge=0)
     evaluate_every: int = Field(ge=1)

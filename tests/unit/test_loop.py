@@ -33,6 +33,7 @@ PARAMS = Training(
     learning_rate=2e-3,
     batch_size=8,
     steps=12,
+    steps_for=1000,
     warmup=0.25,
     weight_decay=0.01,
     evaluate_every=3,
