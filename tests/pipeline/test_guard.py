@@ -1,10 +1,10 @@
-"""The guard decides on the human rows, and what it decides is what is trained."""
+"""What human rows decide: whether synthetic rows teach, what chooses the checkpoint, and how many steps there are."""
 
 import json
 
 import pytest
 
-from tests.pipeline.project import Project
+from tests.pipeline.project import HUMAN_ROWS, Project
 from tests.pipeline.server import StubServer
 
 
@@ -66,3 +66,12 @@ def test_validation_rows_teach_unless_there_are_enough_to_choose(project: Projec
     assert summary["learned"]["human"] == 24 - summary["held_out"]
     exported = json.loads((project.folder / "models/exported/summary.json").read_text())
     assert exported["calibration"]["sentence"].startswith(f"{summary['held_out']} validation rows do not show")
+
+
+def test_more_human_rows_take_more_steps(project: Project) -> None:
+    project.set_params(teacher__steps_for=HUMAN_ROWS // 2, distillation__steps_for=HUMAN_ROWS // 3)
+    run = project.repro("distill")
+    assert run.ran == ["human_only", "teacher", "transfer", "distill"]
+    for model, steps in (("human_only", 16), ("teacher", 16), ("students", 24)):  # 8 in params.yaml
+        summary = json.loads((project.folder / f"models/{model}/summary.json").read_text())
+        assert {seed["steps"] for seed in summary["seeds"].values()} == {steps}
