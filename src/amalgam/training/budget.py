@@ -4,10 +4,10 @@ from typing import TypeVar
 
 from amalgam.params import Training
 
-Section = TypeVar("Section", bound=Training)
+AnyTraining = TypeVar("AnyTraining", bound=Training)
 
 
-def scale_steps(params: Section, human_rows: int) -> Section:
+def scale_steps(params: AnyTraining, human_rows: int) -> AnyTraining:
     """Return the section with the steps that so many human-coded rows take, whatever the ratio.
 
     Above `steps_for` rows, steps and the steps between two looks at the validation rows grow in proportion, so that a
