@@ -45,6 +45,7 @@ from amalgam.rows import iterate_dicts, read_rows
 from amalgam.training.budget import scale_steps
 from amalgam.training.checkpoint import note_members
 from amalgam.training.contrastive import ContrastiveTrainer
+from amalgam.training.cross_validation import cross_validate
 from amalgam.training.guard import measure_label_auc, weigh_evidence
 from amalgam.training.roles import assign_roles
 from amalgam.training.scoring import Scorer, average_views
@@ -152,18 +153,16 @@ class Bench:
         if not path.is_file():
             synthetic = self._mixed[self._mixed["origin"] == "synthetic"]
             teacher, labels = self._params.teacher, self.setting.labels
-            views = np.stack([Scorer(folder).compute_logits(synthetic) for folder in twins])
-            evidence = weigh_evidence(
-                pd.concat([self._train, self._validation], ignore_index=True)[["id", "text", "question", "label"]],
-                synthetic,
-                labels,
+            human = pd.concat([self._train, self._validation], ignore_index=True)[["id", "text", "question", "label"]]
+            run, folds, seed = (
                 partial(run_trials, ENCODER, labels, teacher, ignore),
-                label_auc=measure_label_auc(synthetic, labels, average_views(views)),
-                least_label_auc=teacher.guard_label_auc,
-                folds=teacher.guard_folds,
-                blend=teacher.blend,
-                seed=self._seeds[0],
+                teacher.guard_folds,
+                self._seeds[0],
             )
+            found = cross_validate(human, synthetic, labels, run, folds=folds, blend=teacher.blend, seed=seed)
+            views = np.stack([Scorer(folder).compute_logits(synthetic) for folder in twins])
+            label_auc = measure_label_auc(synthetic, labels, average_views(views))
+            evidence = weigh_evidence(found, label_auc=label_auc, least_label_auc=teacher.guard_label_auc, seed=seed)
             write_json(path, evidence.to_dict() if evidence else {"helps": 1})
         return bool(self.read_evidence()["helps"])
 

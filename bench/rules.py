@@ -21,6 +21,7 @@ import pandas as pd
 from amalgam.embeddings import embed_rows
 from amalgam.params import Params, load_params
 from amalgam.rows import read_rows
+from amalgam.training.cross_validation import cross_validate
 from amalgam.training.guard import Evidence, measure_label_auc, weigh_evidence
 from amalgam.training.learning import fit_head
 from amalgam.training.scoring import average_views
@@ -71,17 +72,18 @@ class Draws:
             return None
         mixed = pd.concat([human.assign(origin="human"), self._synthetic.assign(origin="synthetic")])
         alone, joined = (self._fit(Trial(rows, self._test, seed)) for rows in (human, mixed))
-        found = weigh_evidence(
+        validated = cross_validate(
             human[["id", "text", "question", "label"]],
             self._synthetic,
             self.labels,
             lambda trials: [self._fit(trial) for trial in trials],
-            label_auc=measure_label_auc(self._synthetic, self.labels, self._fit(Trial(human, self._synthetic, seed))),
-            least_label_auc=self._params.teacher.guard_label_auc,
             folds=self._params.teacher.guard_folds,
             blend=True,
             seed=seed,
         )
+        label_auc = measure_label_auc(self._synthetic, self.labels, self._fit(Trial(human, self._synthetic, seed)))
+        least = self._params.teacher.guard_label_auc
+        found = weigh_evidence(validated, label_auc=label_auc, least_label_auc=least, seed=seed)
         if found is None:
             return None
         blend = average_views(np.stack([alone, joined]))

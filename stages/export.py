@@ -10,16 +10,17 @@ from runtime import run_stage
 
 from amalgam.files import read_json, write_json
 from amalgam.params import Params
-from amalgam.predicting.onnx import OnnxScorer
+from amalgam.predicting.onnx import Floats, OnnxScorer
 from amalgam.progress import show_progress
 from amalgam.rows import read_rows
-from amalgam.shipping.calibration import calibrate
+from amalgam.shipping.calibration import CrossValidated, calibrate
 from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
 from amalgam.shipping.fidelity import choose_precision, measure_fidelity
 
 PREPARED = Path("data/prepared")
 STUDENTS = Path("models/students")
 HELD_OUT = Path("data/transfer/validation.csv")
+OUT_OF_FOLD = Path("models/teacher/out_of_fold.csv")
 TARGET = Path("models/exported")
 
 
@@ -38,10 +39,13 @@ def main(params: Params, root: Path) -> None:
     scorer = OnnxScorer(TARGET / f"seed-{best}" / model, STUDENTS / f"seed-{best}")
     validation = read_rows(HELD_OUT)
     validation = validation[validation["origin"] == "human"]  # those that no teacher learned
-    logits = scorer.compute_logits(validation["text"].tolist(), validation["question"].tolist())
     labels = np.array([scorer.labels.index(label) for label in validation["label"]], dtype=np.int64)
     calibration = calibrate(
-        logits, labels, agreement=params.shipping.agreement, confidence=params.evaluation.confidence
+        compute_logits(scorer, validation),
+        labels,
+        read_cross_validated(scorer),
+        agreement=params.shipping.agreement,
+        confidence=params.evaluation.confidence,
     )
     summary = {
         "seed": best,
@@ -51,6 +55,19 @@ def main(params: Params, root: Path) -> None:
         "fidelity": {str(seed): figures for seed, figures in fidelity.items()},
     }
     write_json(TARGET / "summary.json", summary)
+
+
+def compute_logits(scorer: OnnxScorer, rows: pd.DataFrame) -> Floats:
+    """Return logits [rows, classes] of rows with `text` and `question`."""
+    return scorer.compute_logits(rows["text"].tolist(), rows["question"].tolist())
+
+
+def read_cross_validated(scorer: OnnxScorer) -> CrossValidated:
+    """Read what the guard's teachers said of rows that they had not learned, and score the texts without a label."""
+    judged = read_rows(OUT_OF_FOLD)
+    certainty, right = judged["probability"].to_numpy(np.float64), judged["predicted"] == judged["label"]
+    uncoded = compute_logits(scorer, read_rows(PREPARED / "unlabelled.csv"))
+    return CrossValidated(certainty, right.to_numpy(np.bool_), uncoded)
 
 
 def export_student(seed: int, texts: pd.DataFrame) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.budget import scale_steps
 from amalgam.training.checkpoint import note_members, read_note
+from amalgam.training.cross_validation import COLUMNS as OUT_OF_FOLD
+from amalgam.training.cross_validation import cross_validate
 from amalgam.training.guard import Evidence, measure_label_auc, weigh_evidence
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
@@ -43,8 +45,10 @@ def main(params: Params, root: Path) -> None:
     guarded = teacher.guard and both
     trainings = len(params.seeds) + 2 * teacher.guard_folds * guarded
     summary: dict[str, Any] = {}
+    evidence, out_of_fold = None, pd.DataFrame(columns=OUT_OF_FOLD)
     with show_progress("teacher", total=trainings * teacher.steps) as advance:
-        evidence = ask_guard(mixed, validation, labels, teacher, params.seeds, advance) if guarded else None
+        if guarded:
+            evidence, out_of_fold = ask_guard(mixed, validation, labels, teacher, params.seeds, advance)
         if evidence:
             summary["guard"] = evidence.to_dict()
         learned, held_out = assign_roles(mixed, validation, least=teacher.least_validation)
@@ -59,6 +63,7 @@ def main(params: Params, root: Path) -> None:
     summary["held_out"] = 0 if held_out is None else len(held_out)
     if is_main_process():
         write_rows(TARGET / "learned.csv", learned)
+        write_rows(TARGET / "out_of_fold.csv", out_of_fold)
         write_json(TARGET / "summary.json", summary)
     wait_for_all()
 
@@ -70,22 +75,17 @@ def ask_guard(
     teacher: Teacher,
     seeds: list[int],
     advance: Callable[[object], None],
-) -> Evidence | None:
-    """Cross-validate on all human rows that training may see, those for validation included."""
+) -> tuple[Evidence | None, pd.DataFrame]:
+    """Cross-validate on all human rows that training may see; return what is found, and what was said of each row."""
     human = mixed["origin"] == "human"
+    coded = pd.concat([mixed.loc[human, COLUMNS], validation[COLUMNS]], ignore_index=True)
     synthetic = mixed[~human]
+    run = partial(run_trials, ENCODER, labels, teacher, advance)
+    found = cross_validate(coded, synthetic, labels, run, folds=teacher.guard_folds, blend=teacher.blend, seed=seeds[0])
     views = np.stack([Scorer(HUMAN_ONLY / f"seed-{seed}").compute_logits(synthetic) for seed in seeds])
-    return weigh_evidence(
-        pd.concat([mixed.loc[human, COLUMNS], validation[COLUMNS]], ignore_index=True),
-        synthetic,
-        labels,
-        partial(run_trials, ENCODER, labels, teacher, advance),
-        label_auc=measure_label_auc(synthetic, labels, average_views(views)),
-        least_label_auc=teacher.guard_label_auc,
-        folds=teacher.guard_folds,
-        blend=teacher.blend,
-        seed=seeds[0],
-    )
+    label_auc = measure_label_auc(synthetic, labels, average_views(views))
+    evidence = weigh_evidence(found, label_auc=label_auc, least_label_auc=teacher.guard_label_auc, seed=seeds[0])
+    return evidence, found.tabulate(coded, labels, with_synthetic=evidence is None or evidence.helps)
 
 
 def train_teachers(

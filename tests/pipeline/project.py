@@ -27,7 +27,7 @@ _SETTINGS: dict[str, Any] = {
     "human_rows": HUMAN_ROWS,
     "seeds": [1, 2],
     "split.test": TEST,
-    "split.unlabelled": 30,
+    "split.unlabelled": 60,
     "llm.model": "stub",
     "llm.timeout": 20.0,
     "llm.retries": 0,

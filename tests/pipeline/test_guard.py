@@ -1,9 +1,11 @@
 """What human rows decide: whether synthetic rows teach, what chooses the checkpoint, and how many steps there are."""
 
 import json
+from typing import Any
 
 import pytest
 
+from amalgam.rows import read_rows
 from tests.pipeline.project import HUMAN_ROWS, Project
 from tests.pipeline.server import StubServer
 
@@ -11,6 +13,11 @@ from tests.pipeline.server import StubServer
 def read_summary(project: Project) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = json.loads((project.folder / "models/teacher/summary.json").read_text())
     return found
+
+
+def read_calibration(project: Project) -> dict[str, Any]:
+    exported = json.loads((project.folder / "models/exported/summary.json").read_text())
+    return dict(exported["calibration"])
 
 
 def list_members(project: Project) -> list[str]:
@@ -22,8 +29,8 @@ def list_members(project: Project) -> list[str]:
 def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(project: Project, server: StubServer) -> None:
     assert list_members(project) == ["contrastive", "mixed"]
     project.set_params(teacher__guard=True)
-    run = project.repro("transfer")
-    assert run.ran == ["teacher", "transfer"]
+    run = project.repro("export")
+    assert run.ran == ["teacher", "transfer", "distill", "export"]
     guard = read_summary(project)["guard"]
     assert (guard["folds"], guard["rows"]) == (2, 24)
     assert guard["difference"] == pytest.approx(guard["with_synthetic_auc"] - guard["human_only_auc"], abs=2e-4)
@@ -33,6 +40,11 @@ def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(projec
     learned = (project.folder / "models/teacher/learned.csv").read_text()
     assert ("synthetic" in learned) is helped
     assert not server.log.answered
+    judged = read_rows(project.folder / "models/teacher/out_of_fold.csv")
+    assert len(judged) == len(set(judged["id"])) == 24
+    calibration = read_calibration(project)
+    assert "so there is no guarantee. In cross-validation of 24 human-coded rows," in calibration["sentence"]
+    assert calibration["guaranteed"] is False
 
 
 def test_without_synthetic_rows_there_is_nothing_to_guard_or_to_blend(project: Project) -> None:
@@ -64,8 +76,7 @@ def test_validation_rows_teach_unless_there_are_enough_to_choose(project: Projec
     summary = read_summary(project)
     assert summary["held_out"] >= 4
     assert summary["learned"]["human"] == 24 - summary["held_out"]
-    exported = json.loads((project.folder / "models/exported/summary.json").read_text())
-    assert exported["calibration"]["sentence"].startswith(f"{summary['held_out']} validation rows do not show")
+    assert read_calibration(project)["sentence"].startswith(f"{summary['held_out']} validation rows do not show")
 
 
 def test_more_human_rows_take_more_steps(project: Project) -> None:

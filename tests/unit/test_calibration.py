@@ -6,13 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amalgam.shipping.calibration import (
+    CrossValidated,
     bound_share,
     calibrate,
     find_agreement,
     find_decision,
+    find_share,
     find_temperature,
 )
 from amalgam.shipping.fidelity import choose_precision, expect_auc, measure_fidelity
+
+NOTHING = CrossValidated(np.zeros(0), np.zeros(0, dtype=bool), np.zeros((0, 2)))
 
 
 def make_logits(probabilities: list[float]) -> np.ndarray:
@@ -46,11 +50,39 @@ def test_rows_of_equal_certainty_are_kept_together() -> None:
 
 
 def test_without_a_row_the_model_is_taken_at_its_word() -> None:
-    found = calibrate(np.zeros((0, 2)), np.zeros(0, dtype=np.int64), agreement=0.9, confidence=0.95)
+    found = calibrate(np.zeros((0, 2)), np.zeros(0, dtype=np.int64), NOTHING, agreement=0.9, confidence=0.95)
     assert (found.temperature, found.threshold, found.ask_below, found.guaranteed) == (1.0, None, 0.9, False)
     assert found.sentence.startswith(
         "No human-coded row is left by training (`teacher.least_validation`) to show an agreement"
     )
+
+
+def test_the_share_is_that_of_the_most_certain_rows_that_agree_as_wanted() -> None:
+    certainty = np.linspace(1, 0.5, 20)
+    right = np.arange(20) != 3  # 9 of 10, the first set of which one may be in error, then 19 of 20
+    assert find_share(certainty, right, 0.9) == 1.0
+    assert find_share(certainty, right & (np.arange(20) < 10), 0.9) == 0.5
+    assert find_share(certainty, np.arange(20) < 7, 0.9) == 0.35
+    assert find_share(certainty, np.arange(20) < 6, 0.9) == 0.0  # too few to say anything
+    assert find_share(certainty, np.arange(20) > 6, 0.9) == 0.0
+    assert find_share(np.full(20, 0.8), np.arange(20) < 10, 0.9) == 0.0  # equal ones are kept together
+    assert find_share(np.zeros(0), np.zeros(0, dtype=bool), 0.9) == 0.0
+
+
+def test_without_a_guarantee_a_human_is_asked_about_as_many_rows_as_cross_validation_says() -> None:
+    teachers = np.linspace(1, 0.9, 40)  # more certain than the student
+    student = np.linspace(0.5, 0.89, 200)
+    none = np.zeros((0, 2)), np.zeros(0, dtype=np.int64)
+    judged = CrossValidated(teachers, np.arange(40) < 10, make_logits(list(student)))
+    found = calibrate(*none, judged, agreement=0.9, confidence=0.95)
+    assert (found.temperature, found.threshold, found.guaranteed) == (1.0, None, False)
+    assert (student >= found.ask_below).mean() == pytest.approx(11 / 40)  # 10 of 11 agree
+    assert "so there is no guarantee. In cross-validation of 40 human-coded rows, the 28% of" in found.sentence
+    hopeless = CrossValidated(teachers, np.arange(40) % 2 == 0, make_logits(list(student)))
+    found = calibrate(*none, hopeless, agreement=0.9, confidence=0.95)
+    assert (found.ask_below, found.sentence.rsplit(": ", 1)[1]) == (1.0, "a human is asked about every row.")
+    few = CrossValidated(teachers, np.arange(40) < 10, make_logits(list(student[:49])))
+    assert calibrate(*none, few, agreement=0.9, confidence=0.95).ask_below == 0.9
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.7, 0.9]))
@@ -81,7 +113,7 @@ def test_a_guarantee_is_broken_no_more_often_than_it_says() -> None:
 
 def test_ten_validation_rows_allow_no_guarantee_and_say_so() -> None:
     logits = make_logits([0.1, 0.2, 0.3, 0.1, 0.9, 0.8, 0.7, 0.9, 0.95, 0.6])
-    made = calibrate(logits, np.array([0] * 4 + [1] * 6), agreement=0.9, confidence=0.95)
+    made = calibrate(logits, np.array([0] * 4 + [1] * 6), NOTHING, agreement=0.9, confidence=0.95)
     assert (made.temperature, made.threshold, made.ask_below, made.guaranteed) == (1.0, None, 0.9, False)
     assert made.sentence.startswith("10 validation rows do not show an agreement of 90% with 95% confidence")
     assert "at least 29 rows" in made.sentence
@@ -91,7 +123,7 @@ def test_many_rows_allow_a_guarantee() -> None:
     rng = np.random.default_rng(1)
     probabilities = rng.random(400).clip(0.001, 0.999)
     labels = (rng.random(400) < probabilities).astype(np.int64)
-    made = calibrate(make_logits(list(probabilities)), labels, agreement=0.85, confidence=0.95)
+    made = calibrate(make_logits(list(probabilities)), labels, NOTHING, agreement=0.85, confidence=0.95)
     assert made.guaranteed
     assert 0.6 < made.ask_below < 0.95
 

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from amalgam.training.cross_validation import CrossValidation, cross_validate
 from amalgam.training.guard import Evidence, measure_label_auc, measure_within, weigh_evidence
 from amalgam.training.teacher import Trial
 
@@ -48,9 +49,10 @@ class Trainer:
 @pytest.mark.parametrize(("gain", "helps"), [(3.0, True), (0.0, True), (-2.0, False)])
 def test_the_guard_keeps_rows_out_that_do_harm(gain: float, helps: bool) -> None:
     trainer = Trainer(gain)
-    found = weigh_evidence(
-        make_human(100), make_synthetic([""] * 40), LABELS, trainer, **RECOGNISED, folds=5, blend=False, seed=3
+    validated = cross_validate(
+        make_human(100), make_synthetic([""] * 40), LABELS, trainer, folds=5, blend=False, seed=3
     )
+    found = weigh_evidence(validated, **RECOGNISED, seed=3)
     assert found is not None
     assert found.helps is helps
     assert (found.folds, found.rows) == (5, 100)
@@ -59,15 +61,13 @@ def test_the_guard_keeps_rows_out_that_do_harm(gain: float, helps: bool) -> None
     if gain:
         assert (found.difference_low > 0) is helps
         assert 0 < found.difference_error < abs(found.difference)
-    assert found == weigh_evidence(
-        make_human(100), make_synthetic([""] * 40), LABELS, trainer, **RECOGNISED, folds=5, blend=False, seed=3
-    )
+    assert found == weigh_evidence(validated, **RECOGNISED, seed=3)
 
 
 def test_no_row_is_scored_by_what_it_gave_rise_to() -> None:
     trainer = Trainer(0.0)
     shots = [f"h{number % 20} h{(number + 7) % 20}" for number in range(60)]
-    weigh_evidence(make_human(20), make_synthetic(shots), LABELS, trainer, **RECOGNISED, folds=4, blend=False, seed=1)
+    cross_validate(make_human(20), make_synthetic(shots), LABELS, trainer, folds=4, blend=False, seed=1)
     assert len(trainer.calls) == 8
     scored = []
     for learned, rows, _ in trainer.calls:
@@ -86,20 +86,14 @@ def test_no_row_is_scored_by_what_it_gave_rise_to() -> None:
 
 def test_both_sides_of_a_fold_are_trained_with_one_seed() -> None:
     trainer = Trainer(0.0)
-    weigh_evidence(
-        make_human(12), make_synthetic([""] * 4), LABELS, trainer, **RECOGNISED, folds=3, blend=False, seed=7
-    )
+    cross_validate(make_human(12), make_synthetic([""] * 4), LABELS, trainer, folds=3, blend=False, seed=7)
     assert [seed for *_, seed in trainer.calls] == [7, 7, 8, 8, 9, 9]
 
 
 def test_one_class_alone_says_nothing() -> None:
     human = make_human(8).assign(label="bad")
-    assert (
-        weigh_evidence(
-            human, make_synthetic([""] * 4), LABELS, Trainer(1.0), **RECOGNISED, folds=2, blend=False, seed=1
-        )
-        is None
-    )
+    found = cross_validate(human, make_synthetic([""] * 4), LABELS, Trainer(1.0), folds=2, blend=False, seed=1)
+    assert weigh_evidence(found, **RECOGNISED, seed=1) is None
 
 
 @settings(max_examples=30, deadline=None)
@@ -161,9 +155,22 @@ def test_the_labels_auc_is_that_of_all_rows() -> None:
 def test_a_blend_is_judged_as_one() -> None:
     human, synthetic = make_human(60), make_synthetic([""] * 20)
     found = [
-        weigh_evidence(human, synthetic, LABELS, Trainer(-3.0), **RECOGNISED, folds=5, blend=blend, seed=2)
-        for blend in (0, 1)
+        weigh_evidence(
+            cross_validate(human, synthetic, LABELS, Trainer(-3.0), folds=5, blend=blend, seed=2), **RECOGNISED, seed=2
+        )
+        for blend in (False, True)
     ]
     alone, together = (evidence.with_synthetic_auc for evidence in found if evidence)
     assert alone < together
     assert len({evidence.human_only_auc for evidence in found if evidence}) == 1
+
+
+def test_what_was_said_of_each_row_is_the_likeliest_label_with_its_probability() -> None:
+    alone, joined = np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([[0.0, np.log(3.0)], [0.0, 0.0]])
+    found = CrossValidation(np.array([0, 1]), np.array([0, 1]), alone.astype(np.float32), joined)
+    table = found.tabulate(make_human(2), LABELS, with_synthetic=True)
+    assert table.to_dict("records") == [
+        {"id": "h0", "label": "bad", "predicted": "good", "probability": 0.75},
+        {"id": "h1", "label": "good", "predicted": "bad", "probability": 0.5},
+    ]
+    assert list(found.tabulate(make_human(2), LABELS, with_synthetic=False)["probability"]) == [0.5, 0.880797]

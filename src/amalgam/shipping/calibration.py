@@ -1,7 +1,8 @@
-"""What the validation rows allow to say of the student's probabilities: temperature, decision, and whom to ask.
+"""What human-coded rows allow to say of the student's probabilities: temperature, decision, and whom to ask.
 
 Each departure from the model's own word needs evidence, since a project may have ten validation rows. They are rows
-that chose the checkpoint as well, so that the student may do a little better on them than on new ones.
+that chose the checkpoint as well, so that the student may do a little better on them than on new ones. Where they vouch
+for no agreement, cross-validation says which share of the rows may go without a human: no guarantee, but evidence.
 """
 
 import math
@@ -13,7 +14,9 @@ import numpy.typing as npt
 from amalgam.predicting.onnx import Floats, Ints, compute_probabilities, decide
 
 _NONE_LEFT = "No human-coded row is left by training (`teacher.least_validation`) to show"
+_FEWEST_TEXTS = 50  # of which a quantile is still known to about seven points
 _WARMEST = 20.0
+_ROUNDING = 1e-9
 _FOLDS = 20  # at most
 _DECISIONS = np.round(np.arange(0.1, 0.91, 0.05), 2)  # thresholds that are tried
 
@@ -37,20 +40,37 @@ class Calibration:
     sentence: str
 
 
-def calibrate(logits: Floats, labels: Ints, *, agreement: float, confidence: float) -> Calibration:
-    """Calibrate by the validation rows, of which there may be none.
+@dataclass(frozen=True, slots=True)
+class CrossValidated:
+    """Human rows that teachers of other ones labelled, and texts that nobody coded.
+
+    Attributes:
+        certainty: probability of the label that was given [rows].
+        right: whether it is that of the coders [rows].
+        uncoded: logits [texts, classes] that the model that ships has for texts it knows no label of.
+    """
+
+    certainty: Floats
+    right: npt.NDArray[np.bool_]
+    uncoded: Floats
+
+
+def calibrate(
+    logits: Floats, labels: Ints, judged: CrossValidated, *, agreement: float, confidence: float
+) -> Calibration:
+    """Calibrate by the validation rows, of which there may be none, or else by cross-validation.
 
     Args:
         logits: [rows, classes] of the model that ships.
         labels: class index of each row, by human coders.
+        judged: what is asked where the validation rows vouch for no agreement.
         agreement: share of the rows that keep their label which is to agree with the coders.
         confidence: of each conclusion.
     """
     temperature = find_temperature(logits, labels, confidence)
     probabilities = compute_probabilities(logits, temperature)
     threshold = find_decision(probabilities[:, 1], labels, confidence) if logits.shape[1] == 2 else None
-    chosen = decide(probabilities, threshold)
-    certainty = np.take_along_axis(probabilities, chosen[:, None], axis=1)[:, 0]
+    chosen, certainty = _decide_certainly(probabilities, threshold)
     tries = 1 if threshold is None else len(_DECISIONS)
     asked = find_agreement(certainty, chosen == labels, agreement, confidence, tries=tries)
     if asked is not None:
@@ -62,11 +82,38 @@ def calibrate(logits: Floats, labels: Ints, *, agreement: float, confidence: flo
     needed = _count_needed(agreement, 1 - confidence)
     few = f" (it takes at least {needed} rows without an error)" if len(labels) < needed else ""
     rows = f"{len(labels)} validation rows do not show" if len(labels) else _NONE_LEFT
-    sentence = (
-        f"{rows} an agreement of {agreement:.0%} with {confidence:.0%} confidence{few}, so there is no guarantee: a "
-        f"row goes to a human if the model itself gives its label a probability below {agreement:g}."
+    lacking = f"{rows} an agreement of {agreement:.0%} with {confidence:.0%} confidence{few}, so there is no guarantee"
+    if len(judged.uncoded) < _FEWEST_TEXTS or not len(judged.right):
+        sentence = (
+            f"{lacking}: a row goes to a human if the model itself gives its label a probability below {agreement:g}."
+        )
+        return Calibration(temperature, threshold, agreement, False, sentence)
+    _, sure = _decide_certainly(compute_probabilities(judged.uncoded, temperature), threshold)
+    asked, finding = carry_share(judged, sure, agreement)
+    return Calibration(temperature, threshold, asked, False, f"{lacking}. {finding}")
+
+
+def carry_share(judged: CrossValidated, sure: Floats, agreement: float) -> tuple[float, str]:
+    """Return the certainty below which a human is asked, and how cross-validation led to it.
+
+    Teachers of other rows are more certain than what ships, a student of many teachers; so no probability is carried
+    over from them but a share of the rows. The student has learned their view of the texts, without a label, and is a
+    little more certain of them than of new ones, so that rather too many rows go to a human.
+
+    Args:
+        judged: human rows that teachers of other ones labelled.
+        sure: probability of the label that the model that ships gives to texts that nobody coded [texts].
+        agreement: share of the rows that keep their label which is to agree with the coders.
+    """
+    share = find_share(judged.certainty, judged.right, agreement)
+    found = f"In cross-validation of {len(judged.right)} human-coded rows,"
+    if not share:
+        return 1.0, f"{found} not even the most certain labels agree so often: a human is asked about every row."
+    finding = (
+        f"{found} the {share:.0%} of the labels that are most certain agree so often: this is the probability that as "
+        f"large a share of {len(sure)} texts without a label has at least."
     )
-    return Calibration(temperature, threshold, agreement, False, sentence)
+    return float(np.quantile(sure, 1 - share)), finding
 
 
 def find_temperature(logits: Floats, labels: Ints, confidence: float) -> float:
@@ -131,6 +178,20 @@ def find_agreement(
     return found
 
 
+def find_share(certainty: Floats, right: npt.NDArray[np.bool_], agreement: float) -> float:
+    """Return the largest share of the rows, the most certain ones, that agrees with the coders as wanted, or 0.
+
+    It is an estimate and no bound. The smallest set has as many rows as are without an error half of the time where
+    the agreement is just the one wanted: fewer say nothing.
+    """
+    order = np.argsort(-certainty, kind="stable")
+    kept = np.arange(1, len(order) + 1)
+    whole = np.append(np.diff(certainty[order]) < 0, True)  # rows of equal certainty are kept together
+    enough = (np.cumsum(right[order]) >= agreement * kept - _ROUNDING) & (kept >= _count_needed(agreement, 0.5))
+    found = kept[whole & enough]
+    return float(found[-1] / len(order)) if len(found) else 0.0
+
+
 def bound_share(hits: int, rows: int, error: float) -> float:
     """Return the lower bound of a share that errs with this chance at most (Clopper and Pearson 1934)."""
     from scipy import stats
@@ -141,6 +202,12 @@ def bound_share(hits: int, rows: int, error: float) -> float:
 def _count_needed(agreement: float, error: float) -> int:
     """Count the rows of the smallest set that passes without an error."""
     return math.ceil(math.log(error) / math.log(agreement))
+
+
+def _decide_certainly(probabilities: Floats, threshold: float | None) -> tuple[Ints, Floats]:
+    """Return the class chosen for each row, and its probability."""
+    chosen = decide(probabilities, threshold)
+    return chosen, np.take_along_axis(probabilities, chosen[:, None], axis=1)[:, 0]
 
 
 def _choose_decision(hits: npt.NDArray[np.int_]) -> int:

@@ -5,18 +5,14 @@ something else by the labels than the coders did. And in cross-validation on the
 do harm that chance does not explain.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from amalgam.training.learning import deal_folds
-from amalgam.training.scoring import average_views
-from amalgam.training.teacher import Trial
+from amalgam.training.cross_validation import CrossValidation
 
-RunTrials = Callable[[list[Trial]], list[np.ndarray]]
 _RESAMPLES = 2000
 _LEVELS = (0.025, 0.975)
 
@@ -69,67 +65,33 @@ def measure_label_auc(synthetic: pd.DataFrame, labels: list[str], logits: np.nda
     return float(np.nan_to_num(area, nan=0.5))
 
 
-def weigh_evidence(
-    human: pd.DataFrame,
-    synthetic: pd.DataFrame,
-    labels: list[str],
-    run_trials: RunTrials,
-    *,
-    label_auc: float,
-    least_label_auc: float,
-    folds: int,
-    blend: bool,
-    seed: int,
-) -> Evidence | None:
-    """Cross-validate a teacher without and with the synthetic rows, and put that beside the labels' AUC.
+def weigh_evidence(found: CrossValidation, *, label_auc: float, least_label_auc: float, seed: int) -> Evidence | None:
+    """Put what the synthetic rows bring in cross-validation beside the AUC of their labels.
 
-    Each fold of the human rows is scored by a teacher of the other folds alone, and by one that also has the
-    synthetic rows: only those for which the LLM saw no example of that fold, since a row that was written after a
-    held-out row would give it away. So the synthetic side has fewer rows here than it will have, which is to its
-    disadvantage. The AUC counts pairs of rows of the same fold, since teachers of different folds are on different
-    scales.
+    The AUC of the cross-validation counts pairs of rows of the same fold, since teachers of different folds are on
+    different scales.
 
     Args:
-        human: all human-coded rows that training may see (id, text, question, label).
-        synthetic: the rows that the mix would add (id, text, question, label, shots).
-        labels: class names in order.
-        run_trials: trains on rows (id, text, question, label, origin, shots), returns logits [rows, classes] of each.
+        found: teachers of the other folds, without and with synthetic rows.
         label_auc: see `measure_label_auc`.
         least_label_auc: what it must reach.
-        folds: how many; fewer where there are not as many rows.
-        blend: whether the teacher with the synthetic rows speaks together with the one without.
-        seed: of the trainings and the resamples.
+        seed: of the resamples.
 
     Returns:
         What was found; None where no fold holds two classes, so that nothing can be said.
     """
-    classes = np.array([labels.index(label) for label in human["label"]], dtype=np.int64)
-    folds = min(folds, len(human))
-    dealt = deal_folds(classes, folds)
-    shots = [set(row.split()) for row in synthetic["shots"]]
-    marked = human.assign(origin="human", shots="")
-    trials = []
-    for fold in range(folds):
-        held_out, learned = marked[dealt == fold], marked[dealt != fold]
-        unseen = set(held_out["id"])
-        kept = synthetic[[not seen & unseen for seen in shots]].assign(origin="synthetic")
-        both = pd.concat([learned, kept], ignore_index=True)
-        trials += [Trial(rows, held_out, seed + fold) for rows in (learned, both)]
-    logits = run_trials(trials)
-    alone, joined = np.zeros((len(human), len(labels))), np.zeros((len(human), len(labels)))
-    for fold in range(folds):
-        alone[dealt == fold], joined[dealt == fold] = logits[2 * fold : 2 * fold + 2]
-    if blend:
-        joined = average_views(np.stack([alone, joined]))
-    ones = np.ones((1, len(human)))
-    weights = np.random.default_rng(seed).multinomial(len(human), ones[0] / len(human), size=_RESAMPLES)
-    first, second = (float(measure_within(classes, dealt, scores, ones)[0]) for scores in (alone, joined))
+    views, rows = (found.human_only, found.with_synthetic), len(found.classes)
+    ones = np.ones((1, rows))
+    first, second = (float(measure_within(found.classes, found.folds, view, ones)[0]) for view in views)
     if not np.isfinite(first):
         return None
-    spread = measure_within(classes, dealt, joined, weights) - measure_within(classes, dealt, alone, weights)
+    weights = np.random.default_rng(seed).multinomial(rows, ones[0] / rows, size=_RESAMPLES)
+    alone, joined = (measure_within(found.classes, found.folds, view, weights) for view in views)
+    spread = joined - alone
     interval = map(float, np.nanquantile(spread, _LEVELS))
     difference = (second - first, float(np.nanstd(spread)), *interval)
-    return Evidence(label_auc, least_label_auc, folds, len(human), first, second, *difference)
+    folds = len(np.unique(found.folds))
+    return Evidence(label_auc, least_label_auc, folds, rows, first, second, *difference)
 
 
 def measure_within(classes: np.ndarray, folds: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
