@@ -43,7 +43,7 @@ def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(projec
     judged = read_rows(project.folder / "models/teacher/out_of_fold.csv")
     assert len(judged) == len(set(judged["id"])) == 24
     calibration = read_calibration(project)
-    assert "so there is no guarantee. In cross-validation of 24 human-coded rows," in calibration["sentence"]
+    assert "so there is no guarantee. Of 24 human-coded rows in cross-validation," in calibration["sentence"]
     assert calibration["guaranteed"] is False
 
 

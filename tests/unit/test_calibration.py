@@ -77,7 +77,7 @@ def test_without_a_guarantee_a_human_is_asked_about_as_many_rows_as_cross_valida
     found = calibrate(*none, judged, agreement=0.9, confidence=0.95)
     assert (found.temperature, found.threshold, found.guaranteed) == (1.0, None, False)
     assert (student >= found.ask_below).mean() == pytest.approx(11 / 40)  # 10 of 11 agree
-    assert "so there is no guarantee. In cross-validation of 40 human-coded rows, the 28% of" in found.sentence
+    assert "so there is no guarantee. Of 40 human-coded rows in cross-validation, the 28% whose" in found.sentence
     hopeless = CrossValidated(teachers, np.arange(40) % 2 == 0, make_logits(list(student)))
     found = calibrate(*none, hopeless, agreement=0.9, confidence=0.95)
     assert (found.ask_below, found.sentence.rsplit(": ", 1)[1]) == (1.0, "a human is asked about every row.")

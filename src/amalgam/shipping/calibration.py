@@ -106,12 +106,13 @@ def carry_share(judged: CrossValidated, sure: Floats, agreement: float) -> tuple
         agreement: share of the rows that keep their label which is to agree with the coders.
     """
     share = find_share(judged.certainty, judged.right, agreement)
-    found = f"In cross-validation of {len(judged.right)} human-coded rows,"
+    found = f"Of {len(judged.right)} human-coded rows in cross-validation,"
     if not share:
-        return 1.0, f"{found} not even the most certain labels agree so often: a human is asked about every row."
+        unsure = f"not even those whose labels are most certain agree with the coders in {agreement:.0%}"
+        return 1.0, f"{found} {unsure}: a human is asked about every row."
     finding = (
-        f"{found} the {share:.0%} of the labels that are most certain agree so often: this is the probability that as "
-        f"large a share of {len(sure)} texts without a label has at least."
+        f"{found} the {share:.0%} whose labels are most certain agree with the coders in at least {agreement:.0%}: "
+        f"this is the probability that as large a share of {len(sure)} texts without a label reaches."
     )
     return float(np.quantile(sure, 1 - share)), finding
 
