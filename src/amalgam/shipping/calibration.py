@@ -83,7 +83,7 @@ def calibrate(
     few = f" (it takes at least {needed} rows without an error)" if len(labels) < needed else ""
     rows = f"{len(labels)} validation rows do not show" if len(labels) else _NONE_LEFT
     lacking = f"{rows} an agreement of {agreement:.0%} with {confidence:.0%} confidence{few}, so there is no guarantee"
-    if len(judged.uncoded) < _FEWEST_TEXTS or not len(judged.right):
+    if not len(judged.right):
         sentence = (
             f"{lacking}: a row goes to a human if the model itself gives its label a probability below {agreement:g}."
         )
@@ -97,7 +97,8 @@ def carry_share(judged: CrossValidated, sure: Floats, agreement: float) -> tuple
     """Return the certainty below which a human is asked, and how cross-validation led to it.
 
     Teachers of other rows are more certain than what ships, a student of many teachers; so no probability is carried
-    over from them but a share of the rows. The student has learned their view of the texts, without a label, and is a
+    over from them but a share of the rows. Where there are no texts to carry it over, their probability has to do: it
+    asks about more rows than it need. The student has learned their view of the texts, without a label, and is a
     little more certain of them than of new ones, so that rather too many rows go to a human.
 
     Args:
@@ -110,10 +111,10 @@ def carry_share(judged: CrossValidated, sure: Floats, agreement: float) -> tuple
     if not share:
         unsure = f"not even those whose labels are most certain agree with the coders in {agreement:.0%}"
         return 1.0, f"{found} {unsure}: a human is asked about every row."
-    finding = (
-        f"{found} the {share:.0%} whose labels are most certain agree with the coders in at least {agreement:.0%}: "
-        f"this is the probability that as large a share of {len(sure)} texts without a label reaches."
-    )
+    found = f"{found} the {share:.0%} whose labels are most certain agree with the coders in at least {agreement:.0%}:"
+    if len(sure) < _FEWEST_TEXTS:
+        return float(np.quantile(judged.certainty, 1 - share)), f"{found} they are those from this probability on."
+    finding = f"{found} this is the probability that as large a share of {len(sure)} texts without a label reaches."
     return float(np.quantile(sure, 1 - share)), finding
 
 
