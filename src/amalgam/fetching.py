@@ -32,7 +32,10 @@ def fetch_answers(project: Path, workspace: Path, cache: Cache, notify: Callable
     if missing := _select_missing(locked, cache):
         folders = _phrase(missing)
         reason = f"`dvc pull {folders}` says why" if cache.remote else "DVC has no default remote here"
-        notify(f"the answers that dvc.lock names in {folders} are not here and could not be fetched: {reason}")
+        notify(
+            f"the answers that dvc.lock names in {folders} are not here and could not be fetched ({reason}), so the "
+            "LLM is asked for those that are needed"
+        )
 
 
 def _read_locks(workspace: Path) -> list[bytes]:

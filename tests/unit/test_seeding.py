@@ -178,7 +178,7 @@ def test_without_a_remote_one_sentence_says_what_is_missing(clone: Path) -> None
     assert not found
     assert notices == [
         "the answers that dvc.lock names in data/baselines data/completions data/judgements are not here and could not "
-        "be fetched: DVC has no default remote here"
+        "be fetched (DVC has no default remote here), so the LLM is asked for those that are needed"
     ]
 
 
@@ -189,8 +189,8 @@ def test_what_the_remote_lacks_is_said_and_the_rest_is_fetched(clone: Path) -> N
     found, notices = read(clone)
     assert list_lines(found) == [make_line(number) for number in range(6)]
     assert notices[1:] == [
-        "the answers that dvc.lock names in data/completions are not here and could not be fetched: "
-        "`dvc pull data/completions` says why"
+        "the answers that dvc.lock names in data/completions are not here and could not be fetched "
+        "(`dvc pull data/completions` says why), so the LLM is asked for those that are needed"
     ]
 
 
