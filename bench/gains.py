@@ -45,13 +45,12 @@ from amalgam.rows import iterate_dicts, read_rows
 from amalgam.training.budget import scale_steps
 from amalgam.training.checkpoint import note_members
 from amalgam.training.contrastive import ContrastiveTrainer
-from amalgam.training.cross_validation import cross_validate
-from amalgam.training.guard import measure_label_auc, weigh_evidence
 from amalgam.training.roles import assign_roles
 from amalgam.training.scoring import Scorer, average_views
 from amalgam.training.student import Distiller, Views
-from amalgam.training.teacher import TeacherTrainer, run_trials
-from amalgam.training.transfer import build_transfer, choose_views, hold_out_texts, score_views
+from amalgam.training.teacher import TeacherTrainer
+from amalgam.training.transfer import build_transfer, hold_out_texts, score_views
+from bench.guarding import ask_about
 from bench.pools import CACHE, SIZES, TASKS
 from bench.variants import ENCODER, Setting, format_mean, ignore, measure_way
 
@@ -72,9 +71,9 @@ class Bench:
         self.folder = CACHE / f"{setting.task}-{setting.size}"
         self._train, self._validation = setting.read("train"), setting.read("validation")
         self.test = setting.read("test")
-        self._human_only = self._train.assign(origin="human", shots="")
-        self._mixed = setting.mix(params.ratio)
-        self._teaches_all = len(self._validation) < params.teacher.least_validation
+        human, self._held_out = assign_roles(self._train, self._validation, least=params.teacher.least_validation)
+        self._human_only, self._mixed = (setting.mix(human, ratio) for ratio in (0.0, params.ratio))
+        self._teaches_all = self._held_out is None
 
     def measure(self) -> dict[str, np.ndarray]:
         """Return the probabilities by method, in the order of `METHODS`."""
@@ -121,16 +120,14 @@ class Bench:
             return load_file(path)
         models = self.folder / "models"
         folders = [models / str(seed) for seed in self._seeds]
-        learned, held_out = self._assign(self._human_only)
-        rest = self.setting.labels, self._params.teacher
+        learned, held_out, rest = self._human_only, self._held_out, (self.setting.labels, self._params.teacher)
         self._train_members("human_only", folders, partial(TeacherTrainer, ENCODER, learned, held_out, *rest))
         self._train_members("contrastive", folders, partial(ContrastiveTrainer, ENCODER, learned, *rest))
         for folder in folders:
             note_members(folder, ["contrastive", "human_only"])
         found = {TWIN: self._score(folders)}
-        helps = self._ask_guard(folders)
-        if helps:
-            learned, held_out = self._assign(self._mixed)
+        if self._ask_guard():
+            learned = self._mixed
             self._train_members("mixed", folders, partial(TeacherTrainer, ENCODER, learned, held_out, *rest))
             for folder in folders:
                 note_members(folder, ["contrastive", "mixed"])
@@ -147,23 +144,10 @@ class Bench:
             for seed, folder in missing:
                 trainer.train(seed, folder / name, ignore)
 
-    def _ask_guard(self, twins: list[Path]) -> bool:
+    def _ask_guard(self) -> bool:
         """Decide as the stage `teacher` does, and keep the evidence."""
-        path = self.folder / "guard.json"
-        if not path.is_file():
-            synthetic = self._mixed[self._mixed["origin"] == "synthetic"]
-            teacher, labels = self._params.teacher, self.setting.labels
-            human = pd.concat([self._train, self._validation], ignore_index=True)[["id", "text", "question", "label"]]
-            run, folds, seed = (
-                partial(run_trials, ENCODER, labels, teacher, ignore),
-                teacher.guard_folds,
-                self._seeds[0],
-            )
-            found = cross_validate(human, synthetic, labels, run, folds=folds, blend=teacher.blend, seed=seed)
-            views = np.stack([Scorer(folder).compute_logits(synthetic) for folder in twins])
-            label_auc = measure_label_auc(synthetic, labels, average_views(views))
-            evidence = weigh_evidence(found, label_auc=label_auc, least_label_auc=teacher.guard_label_auc, seed=seed)
-            write_json(path, evidence.to_dict() if evidence else {"helps": 1})
+        evidence = ask_about(self.setting, self._params, self._seeds[0])
+        write_json(self.folder / "guard.json", evidence.to_dict() if evidence else {"helps": 1})
         return bool(self.read_evidence()["helps"])
 
     def _distil(self, teachers: list[Path], learned: pd.DataFrame) -> list[Path]:
@@ -173,19 +157,12 @@ class Bench:
         rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
         logits = score_views(teachers, rows)
         students = [folder / "student" for folder in teachers]
-        for number, (seed, folder, target) in enumerate(zip(self._seeds, teachers, students, strict=True)):
-            if is_trained(target):
-                continue
-            transfer, validation = (
-                Views(table, choose_views(logits[name], number, ensemble=self._params.teacher.ensemble))
-                for name, table in rows.items()
-            )
-            distiller = Distiller(folder, ENCODER, ENCODER, transfer, validation, self._params.distillation)
-            distiller.distil(seed, target, ignore)
+        transfer, validation = (Views(table, average_views(logits[name])) for name, table in rows.items())
+        for seed, folder, target in zip(self._seeds, teachers, students, strict=True):
+            if not is_trained(target):
+                distiller = Distiller(folder, ENCODER, ENCODER, transfer, validation, self._params.distillation)
+                distiller.distil(seed, target, ignore)
         return students
-
-    def _assign(self, learned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-        return assign_roles(learned, self._validation, least=self._params.teacher.least_validation)
 
     def _score(self, folders: list[Path]) -> np.ndarray:
         return np.stack([Scorer(folder).score(self.test) for folder in folders])

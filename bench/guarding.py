@@ -1,33 +1,65 @@
 """What the guard decides on the human rows alone, beside what the test rows say of the same synthetic rows.
 
-Run `python -m bench.guarding` after `python -m bench.pools FOLDER`. What was trained is kept in `.cache/bench` and
-shared with `bench.variants` and `bench.gains`, so that a run that was ended goes on where it was; give each core its
-own tasks, as there.
+Run `python -m bench.guarding` after `python -m bench.pools FOLDER`. Teacher and twin have two members each, trained in
+the same steps and with the same seeds: one learns the human rows by contrast, which both share, the other learns the
+mix, or the human rows alone, by cross-entropy. What was trained is kept in `.cache/bench` and shared with
+`bench.variants`, so that a run that was ended goes on where it was; give each core its own tasks, as in `bench.gains`.
 """
 
 import argparse
+import os
 from pathlib import Path
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+import pandas as pd
+
+from amalgam.embeddings import embed_rows
 from amalgam.evaluation.bootstrap import subtract_estimates, summarise_estimates
 from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
 from amalgam.params import Params, load_params
-from bench.gains import Bench
+from amalgam.training.guard import Evidence, ask_guard
 from bench.pools import SIZES, TASKS
-from bench.variants import Setting, measure_way
+from bench.variants import ENCODER, Setting, measure_way
+
+# By name, the way of the member that differs.
+SIDES = {
+    "human only": "human only, embedding head, validation rows teach",
+    "mix": "embedding head, validation rows teach",
+}
+SHARED = "human only, contrastive, validation rows teach"
 
 
-def measure_blend(setting: Setting, params: Params, seeds: list[int]) -> dict[str, float]:
-    """Return the AUC of the human-only teacher, of one of the mix, of their blend, and the blend's paired gain."""
-    alone = measure_way("human only, embedding head", setting, params, seeds)
-    mixed = measure_way("embedding head", setting, params, seeds)
+def measure_sides(setting: Setting, params: Params, seeds: list[int]) -> dict[str, float]:
+    """Return the AUC of the human-only teacher and of that of the mix, and the paired gain of the latter."""
     test = setting.read("test")
-    models = {"human": alone, "mix": mixed, "blend": (alone + mixed) / 2}
+    shared = measure_way(SHARED, setting, params, seeds)
+    models = {name: (shared + measure_way(way, setting, params, seeds)) / 2 for name, way in SIDES.items()}
     actual = encode_labels(test, setting.labels, "the test rows")
     estimates = estimate_models(actual, encode_groups(test), models, params.evaluation, ordinal=False)
-    gain = subtract_estimates(estimates["blend"], estimates["human"], ("auc",))
+    gain = subtract_estimates(estimates["mix"], estimates["human only"], ("auc",))
     found = summarise_estimates(gain, params.evaluation.confidence)
     areas = {name: estimates[name]["auc"].value for name in models}
     return areas | {f"gain{end}": found[f"auc{end}"] for end in ("", "_low", "_high")}
+
+
+def ask_about(setting: Setting, params: Params, seed: int) -> Evidence | None:
+    """Ask the guard about the synthetic rows of a setting, as the stage `teacher` does."""
+    human = pd.concat([setting.read("train"), setting.read("validation")], ignore_index=True)
+    mixed = setting.mix(human, params.ratio)
+    synthetic = mixed[mixed["origin"] == "synthetic"]
+    vectors = embed_rows(ENCODER, pd.concat([human, synthetic]), max_length=params.teacher.max_length)
+    return ask_guard(
+        human,
+        synthetic,
+        (vectors[: len(human)], vectors[len(human) :]),
+        setting.labels,
+        folds=params.teacher.guard_folds,
+        least_label_auc=params.teacher.guard_label_auc,
+        seed=seed,
+    )
 
 
 def format_interval(values: dict[str, float], name: str) -> str:
@@ -39,18 +71,17 @@ def format_interval(values: dict[str, float], name: str) -> str:
 def main(tasks: list[str], sizes: list[int], seeds: list[int]) -> None:
     """Measure all settings, then print the table."""
     params = load_params(Path("params.yaml"))
-    print("| setting | labels' AUC | cross-validated gain | rows | human only | mix | blend | blend minus human only |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| setting | labels' AUC | cross-validated gain | rows | human only | mix | mix minus human only |")
+    print("|---|---|---|---|---|---|---|")
     for setting in (Setting(task, size) for size in sizes for task in tasks):
-        bench = Bench(setting, params, seeds, None)
-        bench.run_amalgam()
-        guard = bench.read_evidence()
-        found = measure_blend(setting, params, seeds)
-        decision = "in" if guard["helps"] else "out"
-        areas = " | ".join(f"{found[name]:.3f}" for name in ("human", "mix", "blend"))
-        evidence = f"{guard['label_auc']:.3f} | {format_interval(guard, 'difference')}"
-        cells = (f"{setting.task}, {setting.size}", evidence, decision, areas)
-        print(f"| {' | '.join(cells)} | {format_interval(found, 'gain')} |", flush=True)
+        evidence = ask_about(setting, params, seeds[0])
+        if evidence is None:
+            continue
+        guard, found = evidence.to_dict(), measure_sides(setting, params, seeds)
+        decision = "in" if evidence.helps else "out"
+        areas = " | ".join(f"{found[name]:.3f}" for name in SIDES)
+        said = f"{evidence.label_auc:.3f} | {format_interval(guard, 'difference')} | {decision}"
+        print(f"| {setting.task}, {setting.size} | {said} | {areas} | {format_interval(found, 'gain')} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Which rule for the guard? Many draws of human rows, with logistic regression in the place of fine-tuned teachers.
+"""Which rule for the guard? Many draws of human rows, and what the synthetic rows bring on the test rows.
 
 Run `python -m bench.rules` after `python -m bench.pools FOLDER --tasks TASK...` with the tasks below. A draw takes 51
-human rows that the LLM did not see, and fits logistic regressions on frozen embeddings where the stage `teacher` trains
-teachers; the guard's own code weighs them. What the synthetic rows then bring is measured on the test rows, so that of
-every rule it can be said what it gains, and how often it lets harm happen.
+human rows that the LLM did not see and asks the guard about the synthetic rows. What these bring is measured on the
+test rows, by one logistic regression on frozen embeddings with them and one without, so that of every rule it can be
+said what it gains, and how often it lets harm happen. Copies of the human rows bring nothing, and the guard must say
+so.
 """
 
 import argparse
@@ -21,11 +22,7 @@ import pandas as pd
 from amalgam.embeddings import embed_rows
 from amalgam.params import Params, load_params
 from amalgam.rows import read_rows
-from amalgam.training.cross_validation import cross_validate
-from amalgam.training.guard import Evidence, measure_label_auc, weigh_evidence
-from amalgam.training.learning import fit_head
-from amalgam.training.scoring import average_views
-from amalgam.training.teacher import Trial
+from amalgam.training.guard import Evidence, ask_guard, fit_and_score, index_classes, measure_label_auc
 from bench.pools import CACHE, TASKS
 from bench.variants import ENCODER, Setting
 
@@ -46,7 +43,7 @@ RULES: dict[str, Rule] = {
     "cross-validated gain above 0": lambda found: found.difference > 0,
     "cross-validated gain at least minus one standard error": require(0, errors=1),
     **{f"the same, and labels' AUC at least {least:.2f}": require(least, errors=1) for least in (0.5, 0.55, 0.6, 0.65)},
-    "labels' AUC at least 0.60 alone": require(0.6, errors=99),
+    **{f"labels' AUC at least {least:.2f} alone": require(least, errors=99) for least in (0.5, 0.55, 0.6, 0.65)},
 }
 
 
@@ -65,35 +62,29 @@ class Draws:
         vectors = embed_rows(ENCODER, rows, max_length=params.teacher.max_length)
         self._vectors = dict(zip(rows["id"], vectors, strict=True))
 
-    def draw(self, seed: int) -> tuple[Evidence, float] | None:
-        """Return what the guard finds with the draw of this seed, and the AUC that the synthetic rows bring."""
+    def draw(self, seed: int) -> tuple[Evidence, float, float] | None:
+        """Return what the guard finds with the draw of this seed, the same for copies, and what the rows bring."""
         human = self._human.sample(HUMAN_ROWS, random_state=seed)
         if human["label"].value_counts().reindex(self.labels, fill_value=0).min() < 2:
             return None
-        mixed = pd.concat([human.assign(origin="human"), self._synthetic.assign(origin="synthetic")])
-        alone, joined = (self._fit(Trial(rows, self._test, seed)) for rows in (human, mixed))
-        validated = cross_validate(
-            human[["id", "text", "question", "label"]],
-            self._synthetic,
-            self.labels,
-            lambda trials: [self._fit(trial) for trial in trials],
-            folds=self._params.teacher.guard_folds,
-            blend=True,
-            seed=seed,
-        )
-        label_auc = measure_label_auc(self._synthetic, self.labels, self._fit(Trial(human, self._synthetic, seed)))
-        least = self._params.teacher.guard_label_auc
-        found = weigh_evidence(validated, label_auc=label_auc, least_label_auc=least, seed=seed)
-        if found is None:
+        found = self._ask(human, self._synthetic, seed)
+        copies = self._ask(human, human.assign(shots=human["id"]), seed)
+        if found is None or copies is None:
             return None
-        blend = average_views(np.stack([alone, joined]))
-        before, after = (measure_label_auc(self._test, self.labels, logits) for logits in (alone, blend))
-        return found, after - before
+        before, after = (self._measure(rows, len(human)) for rows in (human, pd.concat([human, self._synthetic])))
+        return found, copies.difference, after - before
 
-    def _fit(self, trial: Trial) -> np.ndarray:
-        classes = np.array([self.labels.index(label) for label in trial.learned["label"]])
-        weights, biases = fit_head(self._stack(trial.learned), classes, len(self.labels))
-        return np.asarray(self._stack(trial.rows) @ weights.T + biases)
+    def _ask(self, human: pd.DataFrame, synthetic: pd.DataFrame, seed: int) -> Evidence | None:
+        vectors = self._stack(human), self._stack(synthetic)
+        teacher = self._params.teacher
+        least, folds = teacher.guard_label_auc, teacher.guard_folds
+        return ask_guard(human, synthetic, vectors, self.labels, folds=folds, least_label_auc=least, seed=seed)
+
+    def _measure(self, learned: pd.DataFrame, human: int) -> float:
+        """Return the AUC on the test rows of a classifier of some rows, which weigh as much as the human ones alone."""
+        classes, weight = index_classes(learned, self.labels), human / len(learned)
+        logits = fit_and_score(self._stack(learned), classes, self._stack(self._test), len(self.labels), weight)
+        return measure_label_auc(self._test, self.labels, logits)
 
     def _stack(self, rows: pd.DataFrame) -> np.ndarray:
         return np.stack([self._vectors[row] for row in rows["id"]])
@@ -103,19 +94,22 @@ def main(tasks: list[str], draws: int) -> None:
     """Draw, then print what each rule comes to, and what there is to decide on each task."""
     params = load_params(Path("params.yaml"))
     found: dict[str, list[tuple[Evidence, float]]] = {}
-    print("| task | draws | labels' AUC | cross-validated gain | standard error | gain on test rows | let in |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| task | draws | labels' AUC | cross-validated gain | standard error | copies | gain on test rows | let in |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for task in tasks:
         source = Draws(task, params)
-        found[task] = [drawn for seed in range(draws) if (drawn := source.draw(seed))]
-        values = [(one.label_auc, one.difference, one.difference_error, gain) for one, gain in found[task]]
-        label_auc, difference, error, gain = np.mean(values, axis=0)
+        drawn = [one for seed in range(draws) if (one := source.draw(seed))]
+        found[task] = [(evidence, gain) for evidence, _, gain in drawn]
+        values = [(one.label_auc, one.difference, one.difference_error, copies, gain) for one, copies, gain in drawn]
+        label_auc, difference, error, copies, gain = np.mean(values, axis=0)
         share = np.mean([one.helps for one, _ in found[task]])
-        cells = f"{label_auc:.3f} | {difference:+.3f} | {error:.3f} | {gain:+.3f} | {share:.0%}"
-        print(f"| {task} | {len(found[task])} | {cells} |", flush=True)
+        cells = f"{label_auc:.3f} | {difference:+.3f} | {error:.3f} | {copies:+.3f} | {gain:+.3f} | {share:.0%}"
+        print(f"| {task} | {len(drawn)} | {cells} |", flush=True)
     print(f"\n| rule | gain | draws that lose more than {HARM} | draws that miss as much |\n|---|---|---|---|")
     for name, rule in RULES.items():
-        sums = np.mean([weigh_rule(rule, drawn) for drawn in found.values()], axis=0)
+        sums = np.mean([weigh_rule(rule, of_task) for of_task in found.values()], axis=0)
         print(f"| {name} | {sums[0]:+.4f} | {sums[1]:.1%} | {sums[2]:.1%} |")
 
 

@@ -66,6 +66,8 @@ WAYS = {
         EMBEDDING_HEAD | {"least_validation": ALL}, synthetic=False
     ),
     "validation rows teach": Way({"least_validation": ALL}),
+    "embedding head, validation rows teach": Way(EMBEDDING_HEAD | {"least_validation": ALL}),
+    "human only, contrastive, validation rows teach": Way({"least_validation": ALL}, synthetic=False, contrastive=True),
     "mean pooling": Way({"pooling": "mean"}),
     "embedding head": Way(EMBEDDING_HEAD),
     "human only, contrastive": Way(synthetic=False, contrastive=True),
@@ -101,9 +103,9 @@ class Setting:
         """Names of the labels in class order."""
         return load_task(Path("bench/tasks") / self.task).label_names
 
-    def mix(self, ratio: float) -> pd.DataFrame:
-        """Mix at the ratio, or with all of the pool where it is too small for that; and the human rows alone."""
-        human = list(iterate_dicts(self.read("train")))
+    def mix(self, rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
+        """Mix human rows at the ratio, or with all of the pool where it is too small for that."""
+        human = list(iterate_dicts(rows))
         pool = read_rows(CACHE / self.task / "synthetic.csv")
         few = pool["label"].value_counts().reindex(self.labels, fill_value=0).min() * len(self.labels)
         while count_synthetic(ratio, len(human)) > few:
@@ -128,14 +130,14 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
     missing = [seed for seed in seeds if f"{seed}" not in found]
     if missing:
         test = setting.read("test")
-        mixed = setting.mix(params.ratio)
-        learned = mixed if way.synthetic else mixed[mixed["origin"] == "human"].reset_index(drop=True)
         teacher = scale_steps(params.teacher, setting.size).model_copy(update=PLAIN | way.changes)
-        roles = assign_roles(learned, setting.read("validation"), least=teacher.least_validation)
+        train, validation = setting.read("train"), setting.read("validation")
+        human, held_out = assign_roles(train, validation, least=teacher.least_validation)
+        learned = setting.mix(human, params.ratio if way.synthetic else 0.0)
         rest = setting.labels, teacher
-        trainer = TeacherTrainer(ENCODER, *roles, *rest)
+        trainer = TeacherTrainer(ENCODER, learned, held_out, *rest)
         if way.contrastive:
-            trainer = ContrastiveTrainer(ENCODER, roles[0], *rest)
+            trainer = ContrastiveTrainer(ENCODER, learned, *rest)
         path.parent.mkdir(parents=True, exist_ok=True)
         for seed in missing:
             found[f"{seed}"] = soften(trainer.train_and_score(seed, test, ignore))

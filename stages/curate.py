@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from runtime import run_stage
 
-from amalgam.baselines import EmbeddingClassifier
+from amalgam.embeddings import embed_rows
 from amalgam.files import read_json, write_json
 from amalgam.params import Params
 from amalgam.rows import iterate_rows, open_rows, read_rows
@@ -21,6 +22,7 @@ from amalgam.synthesis.curate import (
     survey_responses,
 )
 from amalgam.tasks.schema import load_task
+from amalgam.training.human_judge import HumanJudge
 
 COMPLETIONS = Path("data/completions")
 PREPARED = Path("data/prepared")
@@ -64,14 +66,10 @@ def check_labels(responses: Iterable[dict[str, Any]], params: Params, labels: li
         return (response | {"confirmed": True} for response in responses)
     if params.curation.consistency == "judge":
         return (response | {"confirmed": response["judged"] == response["label"]} for response in responses)
-    classifier = EmbeddingClassifier(
-        Path("models/base/encoder"),
-        read_rows(PREPARED / "train.csv"),
-        read_rows(PREPARED / "validation.csv"),
-        labels,
-        max_length=params.teacher.max_length,
-    )
-    return confirm_labels(responses, classifier.predict, labels)
+    human = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation")], ignore_index=True)
+    embed = partial(embed_rows, Path("models/base/encoder"), max_length=params.teacher.max_length)
+    judge = HumanJudge(human, embed(human), labels)
+    return confirm_labels(responses, lambda rows: judge.judge(embed(rows), rows["shots"].tolist()), labels)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from amalgam.training.budget import scale_steps
 from amalgam.training.loop import Outcome
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
-from amalgam.training.seconds import note_seconds
+from amalgam.training.scoring import average_views
 from amalgam.training.student import Distiller, Views
-from amalgam.training.transfer import choose_views, read_views
+from amalgam.training.transfer import read_views
 
 BASE = Path("models/base")
 TRANSFER = Path("data/transfer")
@@ -28,17 +28,14 @@ def main(params: Params, root: Path) -> None:
     rows = {name: read_rows(TRANSFER / f"{name}.csv") for name in ("transfer", "validation")}
     logits = read_views(TRANSFER / "views.safetensors")
     distillation = scale_steps(params.distillation, params.human_rows)
-    jobs = []
-    for number, seed in enumerate(params.seeds):
-        chosen = {name: choose_views(logits[name], number, ensemble=params.teacher.ensemble) for name in rows}
-        views = {name: Views(rows[name], chosen[name]) for name in rows}
-        jobs += [partial(train_student, seed, alone, views, distillation) for alone in (False, True)]
+    # All students learn the mean view of all seeds' teachers, so that their distances from it can be compared.
+    views = {name: Views(rows[name], average_views(logits[name])) for name in rows}
+    jobs = [
+        partial(train_student, seed, alone, views, distillation) for seed in params.seeds for alone in (False, True)
+    ]
     with show_progress("distill", total=len(jobs) * distillation.steps) as advance:
-        trained = run_trainings(jobs, BASE / "encoder", advance)
+        outcomes = [outcome.to_dict() for outcome in run_trainings(jobs, BASE / "encoder", advance)]
     if is_main_process():
-        note_seconds(root, "student", trained[::2], len(params.seeds))
-        note_seconds(root, "student_undistilled", trained[1::2], len(params.seeds))
-        outcomes = [timed.result.to_dict() for timed in trained]
         kinds = {"seeds": outcomes[::2], "undistilled": outcomes[1::2]}
         summary = {kind: dict(zip(map(str, params.seeds), found, strict=True)) for kind, found in kinds.items()}
         write_json(TARGET / "summary.json", summary)

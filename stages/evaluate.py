@@ -15,14 +15,14 @@ from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.periods import measure_periods
 from amalgam.evaluation.predictions import read_predictions, stack_predictions, write_predictions
 from amalgam.evaluation.selective import measure_selective
-from amalgam.evaluation.speed import measure_speed, round_digits
+from amalgam.evaluation.speed import measure_speed
 from amalgam.evaluation.subgroups import measure_subgroups
 from amalgam.evaluation.trained import list_trained, score_sets
 from amalgam.files import read_json, write_json, write_text
 from amalgam.params import Params
+from amalgam.predicting.onnx import OnnxScorer
 from amalgam.rows import iterate_rows, read_rows
 from amalgam.tasks.schema import Task, load_task
-from amalgam.training.seconds import read_seconds
 
 PREPARED = Path("data/prepared")
 BASELINES = Path("data/baselines")
@@ -53,9 +53,7 @@ def main(params: Params, root: Path) -> None:
             write_plots(actual, stacks, params.seeds, task.label_names)
     write_models(estimates, params.evaluation.confidence)
     write_counts()
-    speed = measure_speed(models[params.seeds[0]], sets["test"])
-    trained = {f"{model}_training_seconds": round_digits(taken, 2) for model, taken in read_seconds(root).items()}
-    write_json(METRICS / "speed.json", speed | trained)
+    write_json(METRICS / "speed.json", measure_speed(models[params.seeds[0]], sets["test"]))
 
 
 def write_models(estimates: dict[str, Estimates], confidence: float) -> None:
@@ -76,8 +74,9 @@ def write_parts(
     """Write how far raters agree on the test rows, how the models do by subgroup and period, and what ships alone."""
     measured = (rows, actual, groups, stacks, params.evaluation)
     shipped = read_json(EXPORTED / "summary.json")
-    stack = stacks["student_int8" if shipped["precision"] == "int8" else "student"]
-    student = stack[params.seeds.index(shipped["seed"])]
+    # The file that ships, whatever its precision: its thresholds were found with it.
+    seed = f"seed-{shipped['seed']}"
+    student = OnnxScorer(EXPORTED / seed / shipped["model"], STUDENTS / seed).score(rows)
     ceiling = measure_ceiling(rows, groups, task.label_names, params.evaluation, ordinal=task.ordinal)
     selective = measure_selective(actual, groups, student, shipped["calibration"], params.evaluation)
     parts = {

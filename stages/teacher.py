@@ -6,61 +6,58 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from runtime import run_stage
 
+from amalgam.embeddings import embed_rows
 from amalgam.files import read_json, write_json
 from amalgam.params import Params, Teacher
 from amalgam.progress import show_progress
 from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.budget import scale_steps
-from amalgam.training.checkpoint import note_members, read_note
 from amalgam.training.cross_validation import COLUMNS as OUT_OF_FOLD
-from amalgam.training.cross_validation import cross_validate
-from amalgam.training.guard import Evidence, measure_label_auc, weigh_evidence
-from amalgam.training.parallel import run_trainings
+from amalgam.training.cross_validation import label_out_of_fold
+from amalgam.training.guard import Evidence, ask_guard
+from amalgam.training.members import MIXED, join_members, make_members, train_members
 from amalgam.training.processes import is_main_process, wait_for_all
-from amalgam.training.roles import assign_roles
-from amalgam.training.scoring import Scorer, average_views
-from amalgam.training.seconds import copy_seconds, note_seconds
-from amalgam.training.teacher import TeacherTrainer, run_trials
+from amalgam.training.teacher import run_trials
 
 ENCODER = Path("models/base/encoder")
 HUMAN_ONLY = Path("models/human_only")
 TARGET = Path("models/teacher")
-COLUMNS = ["id", "text", "question", "label"]
 
 
 def main(params: Params, root: Path) -> None:
     """Read data/mixed.csv, the validation rows and models/human_only/; write models/teacher/."""
     labels = load_task(Path("data/tasks") / params.task).label_names
-    mixed = read_rows(Path("data/mixed.csv"))
+    learned = read_rows(Path("data/mixed.csv"))
     validation = read_rows(Path("data/prepared/validation.csv"))
-    human = mixed["origin"] == "human"
-    # Without one of the two kinds there is nothing to choose between, and nothing to blend.
-    both = bool(human.any() and not human.all())
+    held_out = validation[~validation["id"].isin(learned["id"])]
+    human = learned[learned["origin"] == "human"]
+    synthetic = learned[learned["origin"] == "synthetic"]
+    coded = pd.concat([human, held_out], ignore_index=True)  # all that training may see
     teacher = scale_steps(params.teacher, params.human_rows)
-    guarded = teacher.guard and both
-    trainings = len(params.seeds) + 2 * teacher.guard_folds * guarded
     summary: dict[str, Any] = {}
-    evidence, out_of_fold = None, pd.DataFrame(columns=OUT_OF_FOLD)
-    with show_progress("teacher", total=trainings * teacher.steps) as advance:
-        if guarded:
-            evidence, out_of_fold = ask_guard(mixed, validation, labels, teacher, params.seeds, advance)
-        if evidence:
+    if teacher.guard and len(human) and len(synthetic):
+        if evidence := weigh_evidence(coded, synthetic, labels, teacher, params.seeds[0]):
             summary["guard"] = evidence.to_dict()
-        learned, held_out = assign_roles(mixed, validation, least=teacher.least_validation)
-        if human.all() or (evidence and not evidence.helps):
-            learned = learned[learned["origin"] == "human"]
-            summary |= take_human_only(params.seeds, root)
+        if evidence and not evidence.helps:
+            learned, synthetic = human, synthetic.head(0)
+    trainings = (teacher.guard_folds if len(human) else 0) + 2 * len(params.seeds)
+    with show_progress("teacher", total=trainings * teacher.steps) as advance:
+        if len(synthetic):
+            chooses = held_out if len(held_out) else None
+            summary["seeds"] = train_teachers(learned, chooses, labels, teacher, params.seeds, advance)
         else:
-            trainer = TeacherTrainer(ENCODER, learned, held_out, labels, teacher)
-            summary["seeds"] = train_teachers(trainer, params.seeds, root, advance, blend=teacher.blend and both)
-    origins = learned["origin"].value_counts()
-    summary["learned"] = {name: int(origins.get(name, 0)) for name in ("human", "synthetic")}
-    summary["held_out"] = 0 if held_out is None else len(held_out)
+            summary |= take_human_only(params.seeds)
+        out_of_fold = pd.DataFrame(columns=OUT_OF_FOLD)
+        if len(human):
+            run = partial(run_trials, ENCODER, labels, teacher, advance)
+            folds, seed = teacher.guard_folds, params.seeds[0]
+            out_of_fold = label_out_of_fold(coded, synthetic, labels, run, folds=folds, seed=seed)
+    summary["learned"] = {"human": len(learned) - len(synthetic), "synthetic": len(synthetic)}
+    summary["held_out"] = len(held_out)
     if is_main_process():
         write_rows(TARGET / "learned.csv", learned)
         write_rows(TARGET / "out_of_fold.csv", out_of_fold)
@@ -68,51 +65,48 @@ def main(params: Params, root: Path) -> None:
     wait_for_all()
 
 
-def ask_guard(
-    mixed: pd.DataFrame,
-    validation: pd.DataFrame,
+def weigh_evidence(
+    human: pd.DataFrame, synthetic: pd.DataFrame, labels: list[str], teacher: Teacher, seed: int
+) -> Evidence | None:
+    """Ask the guard about the synthetic rows."""
+    both = pd.concat([human, synthetic], ignore_index=True)
+    vectors = embed_rows(ENCODER, both, max_length=teacher.max_length)
+    return ask_guard(
+        human,
+        synthetic,
+        (vectors[: len(human)], vectors[len(human) :]),
+        labels,
+        folds=teacher.guard_folds,
+        least_label_auc=teacher.guard_label_auc,
+        seed=seed,
+    )
+
+
+def train_teachers(
+    learned: pd.DataFrame,
+    held_out: pd.DataFrame | None,
     labels: list[str],
     teacher: Teacher,
     seeds: list[int],
     advance: Callable[[object], None],
-) -> tuple[Evidence | None, pd.DataFrame]:
-    """Cross-validate on all human rows that training may see; return what is found, and what was said of each row."""
-    human = mixed["origin"] == "human"
-    coded = pd.concat([mixed.loc[human, COLUMNS], validation[COLUMNS]], ignore_index=True)
-    synthetic = mixed[~human]
-    run = partial(run_trials, ENCODER, labels, teacher, advance)
-    found = cross_validate(coded, synthetic, labels, run, folds=teacher.guard_folds, blend=teacher.blend, seed=seeds[0])
-    views = np.stack([Scorer(HUMAN_ONLY / f"seed-{seed}").compute_logits(synthetic) for seed in seeds])
-    label_auc = measure_label_auc(synthetic, labels, average_views(views))
-    evidence = weigh_evidence(found, label_auc=label_auc, least_label_auc=teacher.guard_label_auc, seed=seeds[0])
-    return evidence, found.tabulate(coded, labels, with_synthetic=evidence is None or evidence.helps)
-
-
-def train_teachers(
-    trainer: TeacherTrainer, seeds: list[int], root: Path, advance: Callable[[object], None], *, blend: bool
 ) -> dict[str, Any]:
-    """Train one a seed; in a blend it takes the place of the last member of the human-only teacher of that seed."""
-    folders = [TARGET / f"seed-{seed}" for seed in seeds]
-    jobs = [
-        partial(trainer.train, seed, folder / "mixed" if blend else folder, curves=folder / "curves")
-        for seed, folder in zip(seeds, folders, strict=True)
-    ]
-    trained = run_trainings(jobs, ENCODER, advance)
+    """Train one a seed; the first member is that of the human-only teacher, unless there are no human rows."""
+    members = make_members(ENCODER, learned, held_out, labels, teacher, MIXED)
+    names = list(members)
+    if len(members) > 1 and (learned["origin"] == "human").any():
+        members.pop(names[0])
+        for seed in seeds if is_main_process() else ():
+            shutil.copytree(HUMAN_ONLY / f"seed-{seed}" / names[0], TARGET / f"seed-{seed}" / names[0])
+    outcomes = train_members(members, seeds, TARGET, ENCODER, advance)
     if is_main_process():
-        note_seconds(root, "teacher", trained, len(seeds))
-        for folder in folders if blend else ():
-            kept = read_note(HUMAN_ONLY / folder.name).members[0]
-            shutil.copytree(HUMAN_ONLY / folder.name / kept, folder / kept)
-            note_members(folder, [kept, "mixed"])
-    return {str(seed): timed.result.to_dict() for seed, timed in zip(seeds, trained, strict=True)}
+        join_members(TARGET, seeds, names)
+    return {seed: run.to_dict() for seed, run in outcomes.items()}
 
 
-def take_human_only(seeds: list[int], root: Path) -> dict[str, Any]:
+def take_human_only(seeds: list[int]) -> dict[str, Any]:
     """Let the human-only teachers be the teachers."""
-    if is_main_process():
-        copy_seconds(root, "human_only", "teacher")
-        for seed in seeds:
-            shutil.copytree(HUMAN_ONLY / f"seed-{seed}", TARGET / f"seed-{seed}")
+    for seed in seeds if is_main_process() else ():
+        shutil.copytree(HUMAN_ONLY / f"seed-{seed}", TARGET / f"seed-{seed}")
     return dict(read_json(HUMAN_ONLY / "summary.json"))
 
 

@@ -53,37 +53,11 @@ def fit_embedding(
     refit: bool = False,
 ) -> Fitted:
     """Fit logistic regression on frozen sentence embeddings; probabilities [rows, classes]; see `fit_tfidf`."""
-    classifier = EmbeddingClassifier(encoder, train, validation, labels, max_length=max_length, refit=refit)
-    return Fitted(classifier.predict(rows), classifier.strength)
-
-
-class EmbeddingClassifier:
-    """Logistic regression on frozen sentence embeddings, which scores rows as they come; `strength` is as fitted."""
-
-    def __init__(
-        self,
-        encoder: Path,
-        train: pd.DataFrame,
-        validation: pd.DataFrame,
-        labels: list[str],
-        *,
-        max_length: int,
-        refit: bool = False,
-    ) -> None:
-        """Fit on the train rows; the validation rows choose the strength, and then teach as well if `refit`."""
-        self._encoder, self._labels, self._max_length = encoder, labels, max_length
-        vectors = self._embed(train), self._embed(validation)
-        self._model = _choose_fit((vectors[0], train["label"]), (vectors[1], validation["label"]), labels)
-        if refit:
-            self._model.fit(np.concatenate(vectors), pd.concat([train["label"], validation["label"]]))
-        self.strength: float = self._model.C
-
-    def predict(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return probabilities [rows, classes]."""
-        return _align(self._model, self._embed(rows), self._labels)
-
-    def _embed(self, rows: pd.DataFrame) -> np.ndarray:
-        return embed_rows(self._encoder, rows, max_length=self._max_length)
+    learned, held_out, scored = (embed_rows(encoder, part, max_length=max_length) for part in (train, validation, rows))
+    model = _choose_fit((learned, train["label"]), (held_out, validation["label"]), labels)
+    if refit:
+        model.fit(np.concatenate([learned, held_out]), pd.concat([train["label"], validation["label"]]))
+    return Fitted(_align(model, scored, labels), model.C)
 
 
 def join_question(rows: pd.DataFrame) -> list[str]:

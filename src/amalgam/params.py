@@ -43,7 +43,7 @@ def _check_template(value: str) -> str:
 def _check_seeds(value: list[int]) -> list[int]:
     if twice := sorted({seed for seed in value if value.count(seed) > 1}):
         raise ValueError(f"hold each seed once, and {twice[0]} is there twice")
-    return value
+    return sorted(value)  # their order says nothing, and tables have them in this one
 
 
 OWN_STUDENTS = ("layers", "tiny")  # students that no model of the hub stands for
@@ -171,7 +171,6 @@ class Teacher(Training):
     guard: bool
     guard_folds: int = Field(ge=2)
     guard_label_auc: float = Field(ge=0, le=1)
-    ensemble: bool
 
 
 class Distillation(Training):

@@ -55,7 +55,8 @@ def test_without_synthetic_rows_there_is_nothing_to_guard_or_to_blend(project: P
     project.set_params(ratio=1.0)
     project.repro("teacher")
     assert "guard" not in read_summary(project)
-    assert list_members(project) == []
+    assert list_members(project) == ["contrastive", "mixed"]  # as many as its twin has
+    assert read_summary(project)["learned"]["human"] == 0
 
 
 def test_rows_whose_labels_human_rows_do_not_confirm_are_left_out(project: Project) -> None:
@@ -68,11 +69,11 @@ def test_rows_whose_labels_human_rows_do_not_confirm_are_left_out(project: Proje
 
 
 def test_validation_rows_teach_unless_there_are_enough_to_choose(project: Project) -> None:
-    assert read_summary(project)["learned"]["human"] == 24
+    assert read_summary(project)["learned"] == {"human": 24, "synthetic": 96}  # the ratio of what is learned
     assert read_summary(project)["held_out"] == 0
     project.set_params(teacher__least_validation=4)
     run = project.repro("export")
-    assert run.ran == ["human_only", "teacher", "transfer", "distill", "export"]
+    assert run.ran == ["mix", "human_only", "teacher", "transfer", "distill", "export"]
     summary = read_summary(project)
     assert summary["held_out"] >= 4
     assert summary["learned"]["human"] == 24 - summary["held_out"]

@@ -5,8 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from amalgam.training.cross_validation import CrossValidation, cross_validate
-from amalgam.training.guard import Evidence, measure_label_auc, measure_within, weigh_evidence
+from amalgam.training.cross_validation import COLUMNS, label_out_of_fold
+from amalgam.training.folds import deal_folds, find_units
+from amalgam.training.guard import Evidence, ask_guard, cross_validate, measure_label_auc, measure_within
+from amalgam.training.human_judge import HumanJudge
 from amalgam.training.teacher import Trial
 
 LABELS = ["bad", "good"]
@@ -15,8 +17,9 @@ RECOGNISED = {"label_auc": 0.8, "least_label_auc": 0.65}
 
 def make_human(count: int) -> pd.DataFrame:
     labels = [LABELS[number % 2] for number in range(count)]
+    texts = [f"{label} {number}" for number, label in enumerate(labels)]
     return pd.DataFrame(
-        {"id": [f"h{number}" for number in range(count)], "text": labels, "question": "", "label": labels}
+        {"id": [f"h{number}" for number in range(count)], "text": texts, "question": "", "label": labels}
     )
 
 
@@ -28,72 +31,142 @@ def make_synthetic(shots: list[str]) -> pd.DataFrame:
     )
 
 
-class Trainer:
-    """Scores rows by their label with noise: less of it if synthetic rows are there, as `gain` says."""
-
-    def __init__(self, gain: float) -> None:
-        self.gain = gain
-        self.calls: list[tuple[pd.DataFrame, pd.DataFrame, int]] = []
-
-    def __call__(self, trials: list[Trial]) -> list[np.ndarray]:
-        return [self._score(trial.learned, trial.rows, trial.seed) for trial in trials]
-
-    def _score(self, learned: pd.DataFrame, rows: pd.DataFrame, seed: int) -> np.ndarray:
-        self.calls.append((learned, rows, seed))
-        strength = 1 + self.gain * (learned["origin"] == "synthetic").any()
-        noise = np.random.default_rng(seed).normal(size=len(rows))
-        scores = strength * (rows["label"] == "good").to_numpy() + noise
-        return np.stack([-scores, scores], axis=1)
+def embed(rows: pd.DataFrame, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """Make vectors whose first value tells the label, with noise in all of them."""
+    vectors = rng.normal(size=(len(rows), 40))
+    vectors[:, 0] += strength * np.where(rows["label"] == "good", 1, -1)
+    return vectors
 
 
-@pytest.mark.parametrize(("gain", "helps"), [(3.0, True), (0.0, True), (-2.0, False)])
-def test_the_guard_keeps_rows_out_that_do_harm(gain: float, helps: bool) -> None:
-    trainer = Trainer(gain)
-    validated = cross_validate(
-        make_human(100), make_synthetic([""] * 40), LABELS, trainer, folds=5, blend=False, seed=3
-    )
-    found = weigh_evidence(validated, **RECOGNISED, seed=3)
+def ask(strength: float, human: pd.DataFrame, synthetic: pd.DataFrame) -> Evidence:
+    rng = np.random.default_rng(1)
+    vectors = embed(human, rng, 0.5), embed(synthetic, rng, strength)
+    found = ask_guard(human, synthetic, vectors, LABELS, folds=5, least_label_auc=0.6, seed=3)
     assert found is not None
-    assert found.helps is helps
-    assert (found.folds, found.rows) == (5, 100)
-    assert found.difference == pytest.approx(found.with_synthetic_auc - found.human_only_auc)
-    assert found.difference_low <= found.difference <= found.difference_high
-    if gain:
-        assert (found.difference_low > 0) is helps
-        assert 0 < found.difference_error < abs(found.difference)
-    assert found == weigh_evidence(validated, **RECOGNISED, seed=3)
+    return found
+
+
+def test_the_guard_lets_right_labels_in_and_keeps_wrong_ones_out() -> None:
+    human, synthetic = make_human(80), make_synthetic([""] * 800)
+    right, wrong, senseless = (ask(strength, human, synthetic) for strength in (0.8, -0.8, 0.0))
+    assert right.helps
+    assert right.difference > right.difference_error > 0
+    assert right.label_auc > 0.6
+    assert not wrong.helps
+    assert wrong.difference_high < 0
+    assert wrong.label_auc < 0.4
+    assert not senseless.recognised
+    assert senseless.label_auc == pytest.approx(0.5, abs=0.1)
+    assert (right.folds, right.rows) == (5, 80)
+    assert right.difference == pytest.approx(right.with_synthetic_auc - right.human_only_auc)
+    assert right == ask(0.8, human, synthetic)
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_copies_of_human_rows_bring_nothing(times: int) -> None:
+    human = make_human(50)
+    copies = pd.concat([human.assign(shots=human["id"])] * times, ignore_index=True)
+    vectors = embed(human, np.random.default_rng(5))
+    given = vectors, np.concatenate([vectors] * times)
+    found = ask_guard(human, copies, given, LABELS, folds=5, least_label_auc=0.0, seed=2)
+    assert found is not None
+    assert 0.6 < found.human_only_auc < 1
+    assert found.difference == pytest.approx(0, abs=2e-3)
 
 
 def test_no_row_is_scored_by_what_it_gave_rise_to() -> None:
-    trainer = Trainer(0.0)
-    shots = [f"h{number % 20} h{(number + 7) % 20}" for number in range(60)]
-    cross_validate(make_human(20), make_synthetic(shots), LABELS, trainer, folds=4, blend=False, seed=1)
-    assert len(trainer.calls) == 8
-    scored = []
-    for learned, rows, _ in trainer.calls:
-        held_out = set(rows["id"])
-        assert not held_out & set(learned["id"])
-        synthetic = learned[learned["origin"] == "synthetic"]
-        assert not any(held_out & set(row.split()) for row in synthetic["shots"])
-        scored.append((len(synthetic), sorted(held_out)))
-        assert set(rows["label"]) == set(LABELS)  # each fold has its share of both
-    without, joined = scored[::2], scored[1::2]
-    assert [names for _, names in without] == [names for _, names in joined]
-    assert sorted(name for _, names in joined for name in names) == sorted(make_human(20)["id"])
-    assert all(count == 0 for count, _ in without)
-    assert all(count > 0 for count, _ in joined)
+    human, synthetic = make_human(20), make_synthetic([f"h{number % 20} h{(number + 7) % 20}" for number in range(60)])
+    rng = np.random.default_rng(1)
+    vectors, written = embed(human, rng), embed(synthetic, rng)
+    dealt = np.arange(20) // 2 % 4
+    alone, joined = cross_validate(human, synthetic, (vectors, written), LABELS, dealt)
+    given = [bool(set(shots.split()) & set(human["id"][dealt == 1])) for shots in synthetic["shots"]]
+    moved = written + 50 * np.array(given)[:, None]
+    after = cross_validate(human, synthetic, (vectors, moved), LABELS, dealt)
+    np.testing.assert_array_equal(after[0], alone)
+    np.testing.assert_array_equal(after[1][dealt == 1], joined[dealt == 1])
+    assert np.abs(after[1][dealt == 2] - joined[dealt == 2]).max() > 0.1
 
 
-def test_both_sides_of_a_fold_are_trained_with_one_seed() -> None:
-    trainer = Trainer(0.0)
-    cross_validate(make_human(12), make_synthetic([""] * 4), LABELS, trainer, folds=3, blend=False, seed=7)
-    assert [seed for *_, seed in trainer.calls] == [7, 7, 8, 8, 9, 9]
+def test_a_synthetic_row_is_not_judged_by_its_own_examples() -> None:
+    human = make_human(20)
+    vectors = np.random.default_rng(1).normal(size=(22, 6))
+    shots = ["h0 h7", "h0"]
+    found = HumanJudge(human, vectors[:20], LABELS).judge(vectors[20:], shots)
+    moved = vectors[:20].copy()
+    moved[[0, 7]] += 100.0
+    after = HumanJudge(human, moved, LABELS).judge(vectors[20:], shots)
+    np.testing.assert_array_equal(after[0], found[0])  # both were its examples
+    assert np.abs(after[1] - found[1]).max() > 0.01  # one of them was
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    # Nor by rows of the group of an example.
+    grouped = human.assign(group=["g"] * 10 + [""] * 10)
+    moved = vectors[:20].copy()
+    moved[:10] += 100.0
+    before, after = (HumanJudge(grouped, rows, LABELS).judge(vectors[21:], ["h3"]) for rows in (vectors[:20], moved))
+    np.testing.assert_array_equal(before, after)
 
 
 def test_one_class_alone_says_nothing() -> None:
-    human = make_human(8).assign(label="bad")
-    found = cross_validate(human, make_synthetic([""] * 4), LABELS, Trainer(1.0), folds=2, blend=False, seed=1)
-    assert weigh_evidence(found, **RECOGNISED, seed=1) is None
+    human, synthetic = make_human(8).assign(label="bad"), make_synthetic([""] * 4)
+    vectors = np.ones((8, 2)), np.ones((4, 2))
+    assert ask_guard(human, synthetic, vectors, LABELS, folds=2, least_label_auc=0.5, seed=1) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 15)), min_size=2, max_size=60),
+    st.integers(2, 6),
+    st.none() | st.integers(0, 9),
+)
+def test_folds_keep_units_whole_and_share_the_classes(
+    drawn: list[tuple[int, int]], folds: int, seed: int | None
+) -> None:
+    units = np.array([unit for _, unit in drawn])
+    classes = np.array([number for number, _ in drawn])
+    dealt = deal_folds(classes, units, folds, seed=seed)
+    assert all(len(set(dealt[units == unit])) == 1 for unit in units)
+    assert set(dealt) == set(range(min(folds, len(set(units)))))
+    alone = deal_folds(classes, np.arange(len(drawn)), folds, seed=seed)
+    for part in (alone, *(alone[classes == number] for number in set(classes))):
+        shares = np.bincount(part, minlength=folds)
+        assert shares.max() - shares.min() <= 1
+
+
+def test_rows_of_a_group_or_of_one_text_depend_on_each_other() -> None:
+    rows = pd.DataFrame({"text": ["A b.", "a b", "c", "d"], "group": ["", "", "g", "g"]})
+    assert find_units(rows).tolist() == [0, 0, 1, 1]
+    assert find_units(rows[["text"]]).tolist() == [0, 0, 1, 2]
+
+
+class Trainer:
+    """Says what the label is, surer of `good`."""
+
+    def __init__(self) -> None:
+        self.trials: list[Trial] = []
+
+    def __call__(self, trials: list[Trial]) -> list[np.ndarray]:
+        self.trials = trials
+        return [np.where(trial.rows["label"].to_numpy()[:, None] == LABELS, [[1.0, 3.0]], 0.0) for trial in trials]
+
+
+def test_every_human_row_is_labelled_by_a_teacher_of_other_groups() -> None:
+    human = make_human(20).assign(group=[f"g{number // 4}" for number in range(20)])
+    synthetic = make_synthetic([f"h{number % 20} h{(number + 7) % 20}" for number in range(60)])
+    trainer = Trainer()
+    found = label_out_of_fold(human, synthetic, LABELS, trainer, folds=4, seed=7)
+    assert list(found) == COLUMNS
+    assert found["id"].tolist() == human["id"].tolist()
+    assert (found["predicted"] == found["label"]).all()
+    assert found["probability"].tolist() == pytest.approx([0.731059, 0.952574] * 10)
+    assert found["unit"].tolist() == [number // 4 for number in range(20)]
+    assert [trial.seed for trial in trainer.trials] == [7, 8, 9, 10]
+    for trial in trainer.trials:
+        held_out, learned = trial.rows, trial.learned
+        coded, written = (learned[learned["origin"] == origin] for origin in ("human", "synthetic"))
+        assert not set(held_out["group"]) & set(coded["group"])
+        assert len(held_out) + len(coded) == 20
+        assert 0 < len(written) < 60
+        assert not any(set(held_out["id"]) & set(row.split()) for row in written["shots"])
 
 
 @settings(max_examples=30, deadline=None)
@@ -150,27 +223,3 @@ def test_the_labels_auc_is_that_of_all_rows() -> None:
     assert measure_label_auc(synthetic, LABELS, logits) == 0.75
     assert measure_label_auc(synthetic, LABELS, -logits) == 0.25
     assert measure_label_auc(synthetic.assign(label="bad"), LABELS, logits) == 0.5
-
-
-def test_a_blend_is_judged_as_one() -> None:
-    human, synthetic = make_human(60), make_synthetic([""] * 20)
-    found = [
-        weigh_evidence(
-            cross_validate(human, synthetic, LABELS, Trainer(-3.0), folds=5, blend=blend, seed=2), **RECOGNISED, seed=2
-        )
-        for blend in (False, True)
-    ]
-    alone, together = (evidence.with_synthetic_auc for evidence in found if evidence)
-    assert alone < together
-    assert len({evidence.human_only_auc for evidence in found if evidence}) == 1
-
-
-def test_what_was_said_of_each_row_is_the_likeliest_label_with_its_probability() -> None:
-    alone, joined = np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([[0.0, np.log(3.0)], [0.0, 0.0]])
-    found = CrossValidation(np.array([0, 1]), np.array([0, 1]), alone.astype(np.float32), joined)
-    table = found.tabulate(make_human(2), LABELS, with_synthetic=True)
-    assert table.to_dict("records") == [
-        {"id": "h0", "label": "bad", "predicted": "good", "probability": 0.75},
-        {"id": "h1", "label": "good", "predicted": "bad", "probability": 0.5},
-    ]
-    assert list(found.tabulate(make_human(2), LABELS, with_synthetic=False)["probability"]) == [0.5, 0.880797]

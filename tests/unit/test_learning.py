@@ -3,13 +3,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from amalgam.embeddings import embed_rows
 from amalgam.training.classifier import add_pooling, begin_head, find_head, load_classifier
 from amalgam.training.encoding import encode_rows, load_tokenizer
-from amalgam.training.learning import balance_classes, deal_folds, fit_head, measure_quality, order_rows, plan_learning
+from amalgam.training.learning import balance_classes, fit_head, order_rows, plan_learning
 from amalgam.training.loop import compute_logits
 from tests.pipeline.toy import LABELS
 from tests.unit.training import TEACHER
@@ -77,33 +75,6 @@ def test_soft_labels_lie_between_the_label_and_the_human_view(encoder: Path, mix
     np.testing.assert_array_equal(hard[:20], soft[:20])
     np.testing.assert_allclose(soft.sum(axis=1), 1.0)
     assert soft[20:].max() < 1.0
-
-
-def test_a_row_is_not_judged_by_its_own_examples() -> None:
-    rng = np.random.default_rng(1)
-    human = pd.DataFrame({"id": [f"h{n}" for n in range(20)], "origin": "human", "shots": ""})
-    classes = np.array([0, 1] * 10 + [0, 0])
-    synthetic = pd.DataFrame({"id": ["s0", "s1"], "origin": "synthetic", "shots": ["h0 h7", "h0"]})
-    mixed = pd.concat([human, synthetic], ignore_index=True)
-    vectors = rng.normal(size=(22, 6))
-    found = measure_quality(vectors, mixed, classes, 2)
-    moved = vectors.copy()
-    moved[[0, 7]] += 100.0
-    after = measure_quality(moved, mixed, classes, 2)
-    np.testing.assert_array_equal(after[20], found[20])  # both were its examples
-    assert np.abs(after[21] - found[21]).max() > 0.01  # one of them was
-    np.testing.assert_allclose(found.sum(axis=1), 1.0)
-
-
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(2, 6))
-def test_every_fold_has_its_share_of_every_class(drawn: list[int], folds: int) -> None:
-    classes = np.array(drawn)
-    dealt = deal_folds(classes, folds)
-    counts = np.bincount(dealt, minlength=folds)
-    assert counts.max() - counts.min() <= 1
-    for number in set(drawn):
-        shares = np.bincount(dealt[classes == number], minlength=folds)
-        assert shares.max() - shares.min() <= 1
 
 
 def test_class_weights_make_classes_count_alike(encoder: Path, mixed: pd.DataFrame) -> None:

@@ -58,7 +58,7 @@ def test_human_rows_stay_and_smaller_mixes_are_within_larger_ones(one: float, ot
 
 def test_ratio_0_needs_no_pool_and_1_takes_all_of_it() -> None:
     pool = make_rows("s", bad=3, good=1, so=1)
-    assert mix([], 0.0) == [{**row, "origin": "human", "shots": ""} for row in HUMAN]
+    assert mix([], 0.0) == [{**row, "group": "", "origin": "human", "shots": ""} for row in HUMAN]
     everything = mix(pool, 1.0)
     assert list_ids(everything, origin="synthetic") == list_ids(everything) == list_ids(pool)
 

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from amalgam.cores import count_cores
+from amalgam import cores
+from amalgam.cores import count_cores, find_memory
 from amalgam.errors import ModelError
 from amalgam.training import parallel
-from amalgam.training.parallel import Advance, Timed, count_workers, run_trainings
-from amalgam.training.seconds import copy_seconds, note_seconds, read_seconds
+from amalgam.training.parallel import Advance, count_workers, run_trainings
 
 MEGABYTE = 10**6
 
@@ -48,10 +48,9 @@ def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_results_are_in_order_and_every_step_is_counted(encoder: Path) -> None:
     steps: list[object] = []
     found = run_trainings([partial(work, number) for number in range(5)], encoder, steps.append)
-    assert [timed.result[0] for timed in found] == [0, 1, 2, 3, 4]
-    assert all(timed.seconds >= 0.2 / (number + 1) for number, timed in enumerate(found))
+    assert [number for number, _ in found] == [0, 1, 2, 3, 4]
     assert len(steps) == 10
-    processes = {timed.result[1] for timed in found}
+    processes = {process for _, process in found}
     assert os.getpid() not in processes
     assert len(processes) <= 2
 
@@ -59,19 +58,7 @@ def test_results_are_in_order_and_every_step_is_counted(encoder: Path) -> None:
 def test_a_small_model_is_trained_here(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"small")
     found = run_trainings([partial(work, number) for number in range(2)], tmp_path, lambda _item: None)
-    assert {timed.result[1] for timed in found} == {os.getpid()}
-
-
-def test_seconds_are_noted_by_model(tmp_path: Path) -> None:
-    assert read_seconds(tmp_path) == {}
-    note_seconds(tmp_path, "teacher", [Timed(None, 1.0), Timed(None, 2.0)], seeds=2)
-    note_seconds(tmp_path, "student", [Timed(None, 1.0), Timed(None, 4.0)], seeds=1)
-    note_seconds(tmp_path, "teacher", [Timed(None, 3.0), Timed(None, 5.0)], seeds=2)
-    assert read_seconds(tmp_path) == {"student": 5.0, "teacher": 4.0}
-    copy_seconds(tmp_path, "student", "teacher")
-    assert read_seconds(tmp_path) == {"student": 5.0, "teacher": 5.0}
-    copy_seconds(tmp_path, "human_only", "teacher")  # restored by DVC in this clone: nothing is known of either
-    assert read_seconds(tmp_path) == {"student": 5.0}
+    assert {process for _, process in found} == {os.getpid()}
 
 
 @pytest.mark.parametrize(
@@ -89,4 +76,22 @@ def test_as_many_at_once_as_cores_and_memory_allow(monkeypatch: pytest.MonkeyPat
     assert count_workers(10**6, 90 * MEGABYTE) <= count_cores()
     assert count_workers(8, 10**15) == 1  # larger than any memory, and tried all the same
     monkeypatch.setenv("WORLD_SIZE", "2")  # `accelerate launch` shares the cores out itself
+    assert count_workers(8, 90 * MEGABYTE) == 1
+
+
+def test_the_limits_of_a_container_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, all_cores = find_memory(), count_cores()
+    new, old, cpu = (tmp_path / name for name in ("memory.max", "limit_in_bytes", "cpu.max"))
+    monkeypatch.setattr(cores, "_MEMORY", (new, old))
+    monkeypatch.setattr(cores, "_CPU", cpu)
+    assert (find_memory(), count_cores()) == (machine, all_cores)  # no such files
+    new.write_text("max\n")
+    old.write_text("9223372036854771712\n")
+    cpu.write_text("max 100000\n")
+    assert (find_memory(), count_cores()) == (machine, all_cores)
+    new.write_text("2000000000\n")
+    cpu.write_text("150000 100000\n")
+    assert (find_memory(), count_cores()) == (2 * 10**9, 1)
+    monkeypatch.undo()
+    monkeypatch.setattr(parallel, "find_memory", lambda: 2 * 10**9)
     assert count_workers(8, 90 * MEGABYTE) == 1

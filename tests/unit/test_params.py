@@ -27,11 +27,11 @@ ANSWERING = {"llm.api_version", "llm.body", "llm.endpoint", "llm.model"}
 PASSED_UNREAD = {
     "baselines": {"judge.rows"},
     "human_only": {
-        *("teacher.ensemble", "teacher.guard", "teacher.guard_folds", "teacher.guard_label_auc"),
+        *("teacher.guard", "teacher.guard_folds", "teacher.guard_label_auc"),
         *("teacher.human_weight", "teacher.model"),
         *("teacher.order", "teacher.soft_labels", "teacher.synthetic_weights"),
     },
-    "teacher": {"teacher.contrastive_steps", "teacher.ensemble", "teacher.model"},
+    "teacher": {"teacher.model"},
     "distill": {"distillation.left_out"},
 }
 # Shared code of which a change alters how results are reached or written down, not what they are.

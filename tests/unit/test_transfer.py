@@ -3,10 +3,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amalgam.training.scoring import Scorer
+from amalgam.training.scoring import Scorer, average_views
 from amalgam.training.transfer import (
     build_transfer,
-    choose_views,
     hold_out_texts,
     read_views,
     score_views,
@@ -62,8 +61,7 @@ def test_without_texts_that_nobody_coded_nothing_is_held_out() -> None:
 
 def test_an_ensemble_is_the_mean_of_probabilities() -> None:
     views = np.log(np.array([[[0.5, 0.5], [0.9, 0.1]], [[0.1, 0.9], [0.7, 0.3]]])) + 3.0
-    np.testing.assert_array_equal(choose_views(views, 1, ensemble=False), views[1])
-    np.testing.assert_allclose(np.exp(choose_views(views, 1, ensemble=True)), [[0.3, 0.7], [0.8, 0.2]])
+    np.testing.assert_allclose(np.exp(average_views(views)), [[0.3, 0.7], [0.8, 0.2]])
 
 
 def test_views_come_back_as_the_teachers_gave_them(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:

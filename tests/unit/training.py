@@ -27,7 +27,6 @@ TEACHER = Teacher(
     guard=False,
     guard_label_auc=0.65,
     guard_folds=3,
-    ensemble=False,
 )
 DISTILLATION = Distillation(
     student="layers",

@@ -6,7 +6,7 @@ from typing import Any
 
 from amalgam.errors import DataError
 
-COLUMNS = ["id", "text", "question", "label", "origin", "shots"]
+COLUMNS = ["id", "text", "question", "label", "group", "origin", "shots"]
 
 Row = Mapping[str, Any]
 
@@ -24,7 +24,7 @@ def mix_rows(human: Sequence[Row], synthetic: Iterable[Row], ratio: float, label
     of the pool is read than the ratio needs, and no more is held than one label is ahead of another.
 
     Args:
-        human: human-coded train rows (id, text, question, label).
+        human: human-coded rows that teach (id, text, question, label, and group where the task has one).
         synthetic: the curated pool (id, text, question, label, shots), in the order in which it was asked for.
         ratio: synthetic share, 0 to 1.
         labels: all labels of the task.
@@ -46,7 +46,9 @@ def mix_rows(human: Sequence[Row], synthetic: Iterable[Row], ratio: float, label
 
 def _mark_origin(row: Row, origin: str) -> Row:
     kept = {name: row[name] for name in ("id", "text", "question", "label")}
-    return {**kept, "origin": origin, "shots": row["shots"] if origin == "synthetic" else ""}
+    if origin == "synthetic":
+        return {**kept, "group": "", "origin": origin, "shots": row["shots"]}
+    return {**kept, "group": row.get("group", ""), "origin": origin, "shots": ""}
 
 
 def _take_all(pool: Iterable[Row], labels: list[str]) -> Iterator[Row]:

@@ -8,10 +8,11 @@ import pandas as pd
 
 from amalgam.embeddings import embed_rows, fit_logistic, predict_logistic
 from amalgam.params import Teacher
+from amalgam.training.folds import deal_folds
+from amalgam.training.human_judge import STRENGTH, HumanJudge
 from amalgam.training.losses import encode_targets
 
-_FOLDS = 10  # more than a request has shots, so that some of the human rows are left to judge by
-_STRENGTH = 10.0  # inverse regularisation of the small classifiers here; on unit vectors the usual 1 is too strict
+_FOLDS = 10
 _LEAST = 0.05  # probability that a row is divided by at least, so that no row counts more than twenty times
 
 
@@ -37,7 +38,7 @@ def plan_learning(encoder: Path, mixed: pd.DataFrame, labels: list[str], params:
     the *diversity* model is trained on the other synthetic rows. `quality` weighs by the first; `importance` by the
     first over the second, so that what the synthetic rows say over and over counts less (IMP-Loss, Kuo et al. 2025,
     arXiv 2410.21526); `consistency` leaves out what the quality model would label otherwise. The quality model of a
-    row never saw the human rows that the LLM had as examples for it: it is fitted in folds of the human rows.
+    row never saw the human rows that the LLM had as examples for it (`HumanJudge`).
 
     Args:
         encoder: folder of the base model.
@@ -52,8 +53,10 @@ def plan_learning(encoder: Path, mixed: pd.DataFrame, labels: list[str], params:
     needs_view = params.synthetic_weights != "none" or params.soft_labels > 0
     vectors = embed_rows(encoder, mixed, max_length=params.max_length) if needs_view or _begins(params) else None
     if needs_view and vectors is not None and human.any() and not human.all():
-        quality = measure_quality(vectors, mixed, classes, len(labels))
         synthetic = np.flatnonzero(~human)
+        quality = np.full(targets.shape, 1 / len(labels))  # of the synthetic rows; human rows get a placeholder
+        judge = HumanJudge(mixed[human], vectors[human], labels)
+        quality[synthetic] = judge.judge(vectors[synthetic], mixed["shots"].iloc[synthetic].tolist())
         weights[synthetic] = _weigh_synthetic(quality, vectors, classes, synthetic, len(labels), params)
         soft = params.soft_labels
         targets[synthetic] = (1 - soft) * targets[synthetic] + soft * quality[synthetic]
@@ -65,35 +68,6 @@ def plan_learning(encoder: Path, mixed: pd.DataFrame, labels: list[str], params:
         head = fit_head(vectors[learned], classes[learned], len(labels))
     phases = [phase[weights[phase] > 0] for phase in order_rows(human, params.order)]
     return Learning(targets, weights, [phase for phase in phases if len(phase)], head)
-
-
-def measure_quality(vectors: np.ndarray, mixed: pd.DataFrame, classes: np.ndarray, count: int) -> np.ndarray:
-    """Return what classifiers of the human rows say of every row [rows, classes]; of a human row it is nothing.
-
-    The human rows are dealt into folds. A synthetic row is judged by a classifier of the folds that hold none of the
-    examples it was written after. Where those hold one class alone, all classes are as likely.
-    """
-    human = np.flatnonzero((mixed["origin"] == "human").to_numpy())
-    synthetic = np.flatnonzero((mixed["origin"] != "human").to_numpy())
-    folds = deal_folds(classes[human], _FOLDS)
-    place = dict(zip(mixed["id"].iloc[human], folds.tolist(), strict=True))
-    seen = [frozenset(place[shot] for shot in mixed["shots"].iloc[row].split() if shot in place) for row in synthetic]
-    views = np.full((len(mixed), count), 1 / count)
-    for shots in sorted(set(seen), key=sorted):
-        learned = human[~np.isin(folds, list(shots))]
-        judged = synthetic[[known == shots for known in seen]]
-        if len(np.unique(classes[learned])) > 1:
-            model = fit_logistic(vectors[learned], classes[learned], strength=_STRENGTH)
-            views[judged] = predict_logistic(model, vectors[judged], count)
-    return views
-
-
-def deal_folds(classes: np.ndarray, folds: int) -> np.ndarray:
-    """Deal rows into folds [rows], class by class in their order, so that each fold has its share of every class."""
-    order = np.argsort(classes, kind="stable")
-    dealt = np.empty(len(classes), dtype=np.int64)
-    dealt[order] = np.arange(len(classes)) % folds
-    return dealt
 
 
 def balance_classes(classes: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
@@ -119,7 +93,7 @@ def fit_head(
     count: int,
     weights: np.ndarray | None = None,
     *,
-    strength: float = _STRENGTH,
+    strength: float = STRENGTH,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit the head that a logistic regression on embeddings would be.
 
@@ -164,12 +138,12 @@ def _weigh_synthetic(
     if params.synthetic_weights == "consistency":
         return np.asarray(quality[synthetic].argmax(axis=1) == own, dtype=np.float64)
     if params.synthetic_weights == "importance":
-        folds = deal_folds(own, _FOLDS)
+        folds = deal_folds(own, np.arange(len(own)), _FOLDS)
         usual = np.ones(len(synthetic))
         for fold in range(_FOLDS):
             rest, judged = synthetic[folds != fold], synthetic[folds == fold]
             if len(np.unique(classes[rest])) > 1 and len(judged):
-                model = fit_logistic(vectors[rest], classes[rest], strength=_STRENGTH)
+                model = fit_logistic(vectors[rest], classes[rest], strength=STRENGTH)
                 said = predict_logistic(model, vectors[judged], count)
                 usual[folds == fold] = said[np.arange(len(judged)), classes[judged]]
         good = good / np.maximum(usual, _LEAST)

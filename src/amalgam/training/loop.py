@@ -34,7 +34,7 @@ _MAX_NORM = 1.0  # of the gradients; the usual bound for encoders
 class Outcome:
     """What a training run came to; `best_step` is the step whose weights were kept, and the rest is of that step.
 
-    Merit and loss are None where no rows chose the checkpoint.
+    Merit and loss are None where no rows chose the checkpoint. `train_rows` are those that batches are drawn from.
     """
 
     steps: int
@@ -109,7 +109,8 @@ def train_model(
     trained, optimizer = accelerator.prepare(model, build_optimizer(model, params))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda step: scale_rate(step, params))
     batches = _draw_phases(train, params, np.random.default_rng(seed))
-    best = Outcome(0, 0, None, None, len(train.encoded))
+    drawn = sum(map(len, train.phases)) or len(train.encoded)
+    best = Outcome(0, 0, None, None, drawn)
     weights = copy.deepcopy(model.state_dict())
     highest, good_enough = -math.inf, -math.inf
     waited = step = 0
@@ -141,7 +142,7 @@ def train_model(
             if found > highest:
                 highest, good_enough = found, found - error
             if found >= good_enough:
-                best = Outcome(step, step, found, loss, len(train.encoded))
+                best = Outcome(step, step, found, loss, drawn)
                 weights, waited = copy.deepcopy(model.state_dict()), 0
             if waited >= params.patience:
                 break

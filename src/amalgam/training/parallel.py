@@ -3,16 +3,14 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from amalgam.cores import count_cores
+from amalgam.cores import count_cores, find_memory
 from amalgam.errors import ModelError
 
 Advance = Callable[[object], None]
@@ -26,15 +24,7 @@ _COPIES = 8  # of the weights: gradients, AdamW's two moments, the best checkpoi
 _send: Advance
 
 
-@dataclass(frozen=True, slots=True)
-class Timed(Generic[Result]):
-    """What a training returned, and how long it took."""
-
-    result: Result
-    seconds: float
-
-
-def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) -> list[Timed[Result]]:
+def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) -> list[Result]:
     """Run trainings in processes of their own, as many at once as there are cores and memory for.
 
     With a GPU, under `accelerate launch`, or with a tiny model they run in this process, one after another. How
@@ -53,7 +43,7 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
     """
     workers = count_workers(len(jobs), sum(file.stat().st_size for file in encoder.glob("*.safetensors")))
     if workers == 1:
-        return [_time(job, advance) for job in jobs]
+        return [job(advance) for job in jobs]
     context = get_context("spawn")  # a fork of a process in which torch has threads may hang
     steps = context.SimpleQueue()
     listener = threading.Thread(target=_pass_on, args=(steps, advance), daemon=True)
@@ -77,14 +67,12 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
 
 def count_workers(jobs: int, size: int) -> int:
     """Return how many trainings of a model of `size` bytes to run at once on this machine."""
-    import psutil
-
     from amalgam.training.device import choose_device
 
     alone = choose_device().type != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1
     if alone or size < _SMALL:
         return 1
-    fitting = int(psutil.virtual_memory().total) // (_PROCESS + _COPIES * size)
+    fitting = find_memory() // (_PROCESS + _COPIES * size)
     return max(min(jobs, count_cores(), fitting), 1)
 
 
@@ -105,14 +93,8 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _run(job: Job[Result]) -> Timed[Result]:
-    return _time(job, _count_step)
-
-
-def _time(job: Job[Result], advance: Advance) -> Timed[Result]:
-    start = time.perf_counter()
-    result = job(advance)
-    return Timed(result, time.perf_counter() - start)
+def _run(job: Job[Result]) -> Result:
+    return job(_count_step)
 
 
 def _count_step(_item: object) -> None:

@@ -144,4 +144,4 @@ def run_trials(
 ) -> list[np.ndarray]:
     """Run several trials side by side."""
     jobs = [partial(run_trial, encoder, labels, params, trial) for trial in trials]
-    return [timed.result for timed in run_trainings(jobs, encoder, advance)]
+    return run_trainings(jobs, encoder, advance)

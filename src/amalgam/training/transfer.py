@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from amalgam.training.scoring import Scorer, average_views
+from amalgam.training.scoring import Scorer
 
 COLUMNS = ["id", "text", "question", "label", "origin"]
 _EVERY, _MOST = 10, 100  # of the texts without a label, those that are held out
@@ -63,11 +63,6 @@ def score_views(teachers: Sequence[Path], rows: dict[str, pd.DataFrame]) -> dict
         for name, table in rows.items():
             views[name].append(scorer.compute_logits(table))
     return {name: np.stack(logits).astype(np.float32) for name, logits in views.items()}
-
-
-def choose_views(views: np.ndarray, number: int, *, ensemble: bool) -> np.ndarray:
-    """Return the logits [rows, classes] that the student `number` learns: those of its teacher, or of all of them."""
-    return average_views(views) if ensemble else np.asarray(views[number])
 
 
 def write_views(path: Path, views: dict[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""Tables of what the run took: requests, training, scoring."""
+"""Tables of what the run took: requests, scoring."""
 
 from amalgam.report.phrases import MODEL_NAMES, Numbers, format_count, format_number
 from amalgam.report.tables.table import Cell, Table
@@ -28,9 +28,8 @@ def tabulate_requests(cost: Numbers) -> Table:
 
 
 def tabulate_speed(speed: Numbers) -> Table:
-    """Put training time, scoring rate and size of each model into a table."""
+    """Put scoring rate and size of each model into a table."""
     columns = {
-        "training_seconds": "Training a seed, seconds",
         "rows_per_second": "Rows scored a second",
         "megabytes": "Megabytes",
     }
