@@ -13,9 +13,10 @@ from amalgam.params import Params
 from amalgam.predicting.onnx import Floats, OnnxScorer
 from amalgam.progress import show_progress
 from amalgam.rows import read_rows
-from amalgam.shipping.calibration import CrossValidated, calibrate
+from amalgam.shipping.calibration import Judged, calibrate
 from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
 from amalgam.shipping.fidelity import choose_precision, measure_fidelity
+from amalgam.training.folds import find_units
 
 PREPARED = Path("data/prepared")
 STUDENTS = Path("models/students")
@@ -37,13 +38,15 @@ def main(params: Params, root: Path) -> None:
     precision = choose_precision(fidelity[best], params.shipping.int8_auc_loss)
     model = INTEGER if precision == "int8" else FLOAT
     scorer = OnnxScorer(TARGET / f"seed-{best}" / model, STUDENTS / f"seed-{best}")
-    validation = read_rows(HELD_OUT)
-    validation = validation[validation["origin"] == "human"]  # those that no teacher learned
+    validation = read_rows(PREPARED / "validation.csv")
+    validation = validation[validation["id"].isin(read_rows(HELD_OUT)["id"])]  # those that no teacher learned
     labels = np.array([scorer.labels.index(label) for label in validation["label"]], dtype=np.int64)
     calibration = calibrate(
         compute_logits(scorer, validation),
         labels,
-        read_cross_validated(scorer),
+        find_units(validation),
+        read_out_of_fold(),
+        compute_logits(scorer, read_rows(PREPARED / "unlabelled.csv")),
         agreement=params.shipping.agreement,
         confidence=params.evaluation.confidence,
     )
@@ -62,12 +65,11 @@ def compute_logits(scorer: OnnxScorer, rows: pd.DataFrame) -> Floats:
     return scorer.compute_logits(rows["text"].tolist(), rows["question"].tolist())
 
 
-def read_cross_validated(scorer: OnnxScorer) -> CrossValidated:
-    """Read what the guard's teachers said of rows that they had not learned, and score the texts without a label."""
-    judged = read_rows(OUT_OF_FOLD)
-    certainty, right = judged["probability"].to_numpy(np.float64), judged["predicted"] == judged["label"]
-    uncoded = compute_logits(scorer, read_rows(PREPARED / "unlabelled.csv"))
-    return CrossValidated(certainty, right.to_numpy(np.bool_), uncoded)
+def read_out_of_fold() -> Judged:
+    """Read how teachers of the other folds labelled the human-coded rows."""
+    rows = read_rows(OUT_OF_FOLD)
+    right = (rows["predicted"] == rows["label"]).to_numpy(np.bool_)
+    return Judged(rows["probability"].to_numpy(np.float64), right, rows["unit"].to_numpy(np.int64))
 
 
 def export_student(seed: int, texts: pd.DataFrame) -> dict[str, Any]:

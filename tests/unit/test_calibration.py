@@ -6,85 +6,113 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amalgam.shipping.calibration import (
-    CrossValidated,
+    Calibration,
+    Judged,
     bound_share,
     calibrate,
+    count_more_rows,
     find_agreement,
     find_decision,
-    find_share,
     find_temperature,
 )
 from amalgam.shipping.fidelity import choose_precision, expect_auc, measure_fidelity
 
-NOTHING = CrossValidated(np.zeros(0), np.zeros(0, dtype=bool), np.zeros((0, 2)))
+
+def judge(certainty: np.ndarray, right: np.ndarray, group: int = 1) -> Judged:
+    """Make rows of which always `group` depend on each other."""
+    return Judged(certainty, right, np.arange(len(right)) // group)
+
+
+NOTHING = judge(np.zeros(0), np.zeros(0, dtype=bool))
 
 
 def make_logits(probabilities: list[float]) -> np.ndarray:
-    return np.array([[0.0, math.log(p / (1 - p))] for p in probabilities])
+    return np.array([[0.0, math.log(p / (1 - p))] for p in probabilities]).reshape(-1, 2)
+
+
+def calibrate_by(
+    logits: np.ndarray, labels: np.ndarray, judged: Judged = NOTHING, uncoded: np.ndarray | None = None, **wanted: float
+) -> Calibration:
+    texts = np.zeros((0, 2)) if uncoded is None else uncoded
+    wanted = {"agreement": 0.9, "confidence": 0.95} | wanted
+    return calibrate(logits, labels, np.arange(len(labels)), judged, texts, **wanted)
+
+
+NO_ROWS = np.zeros((0, 2)), np.zeros(0, dtype=np.int64)
 
 
 def test_the_bound_is_that_of_clopper_and_pearson() -> None:
     assert bound_share(0, 5, 0.05) == 0
-    assert bound_share(29, 29, 0.05) == pytest.approx(0.05 ** (1 / 29))
-    assert bound_share(9, 10, 0.05) == pytest.approx(0.60584, abs=1e-5)  # as in tables of the one-sided bound
+    assert bound_share(1.0, 29, 0.05) == pytest.approx(0.05 ** (1 / 29))
+    assert bound_share(0.9, 10, 0.05) == pytest.approx(0.60584, abs=1e-5)  # as in tables of the one-sided bound
 
 
 def test_29_rows_without_an_error_show_90_percent_and_28_do_not() -> None:
     for rows, expected in ((28, None), (29, 0.5)):
         certainty = np.linspace(0.5, 1, rows)
-        assert find_agreement(certainty, np.ones(rows, dtype=bool), 0.9, 0.95) == expected
+        assert find_agreement(judge(certainty, np.ones(rows, dtype=bool)), 0.9, 0.95) == expected
 
 
 def test_the_threshold_lies_above_the_first_errors_that_are_too_many() -> None:
     certainty = np.linspace(1, 0.5, 200)
     right = np.arange(200) < 150
-    found = find_agreement(certainty, right, 0.9, 0.95)
+    found = find_agreement(judge(certainty, right), 0.9, 0.95)
+    assert found is not None
     kept = certainty >= found
     assert kept.sum() == 159
-    assert bound_share(150, 159, 0.05) >= 0.9 > bound_share(150, 160, 0.05)
+    assert bound_share(150 / 159, 159, 0.05) >= 0.9 > bound_share(150 / 160, 160, 0.05)
 
 
 def test_rows_of_equal_certainty_are_kept_together() -> None:
-    assert find_agreement(np.full(40, 0.8), np.ones(40, dtype=bool), 0.9, 0.95) == 0.8
-    assert find_agreement(np.full(40, 0.8), np.arange(40) < 36, 0.9, 0.95) is None
+    assert find_agreement(judge(np.full(40, 0.8), np.ones(40, dtype=bool)), 0.9, 0.95) == 0.8
+    assert find_agreement(judge(np.full(40, 0.8), np.arange(40) < 36), 0.9, 0.95) is None
 
 
-def test_without_a_row_the_model_is_taken_at_its_word() -> None:
-    found = calibrate(np.zeros((0, 2)), np.zeros(0, dtype=np.int64), NOTHING, agreement=0.9, confidence=0.95)
-    assert (found.temperature, found.threshold, found.ask_below, found.guaranteed) == (1.0, None, 0.9, False)
-    assert found.sentence.startswith(
-        "No human-coded row is left by training (`teacher.least_validation`) to show an agreement"
-    )
+def test_rows_that_depend_on_each_other_count_as_fewer() -> None:
+    certainty, right = np.linspace(1, 0.5, 60), np.ones(60, dtype=bool)
+    assert find_agreement(judge(certainty, right), 0.9, 0.95) == 0.5
+    assert find_agreement(judge(certainty, right, group=2), 0.9, 0.95) == 0.5  # 30 independent rows
+    assert find_agreement(judge(certainty, right, group=3), 0.9, 0.95) is None
 
 
-def test_the_share_is_that_of_the_most_certain_rows_that_agree_as_wanted() -> None:
-    certainty = np.linspace(1, 0.5, 20)
-    right = np.arange(20) != 3  # 9 of 10, the first set of which one may be in error, then 19 of 20
-    assert find_share(certainty, right, 0.9) == 1.0
-    assert find_share(certainty, right & (np.arange(20) < 10), 0.9) == 0.5
-    assert find_share(certainty, np.arange(20) < 7, 0.9) == 0.35
-    assert find_share(certainty, np.arange(20) < 6, 0.9) == 0.0  # too few to say anything
-    assert find_share(certainty, np.arange(20) > 6, 0.9) == 0.0
-    assert find_share(np.full(20, 0.8), np.arange(20) < 10, 0.9) == 0.0  # equal ones are kept together
-    assert find_share(np.zeros(0), np.zeros(0, dtype=bool), 0.9) == 0.0
+def test_where_no_row_shows_anything_a_human_is_asked_about_all() -> None:
+    found = calibrate_by(*NO_ROWS)
+    assert (found.temperature, found.threshold, found.ask_below, found.guaranteed) == (1.0, None, 1.0, False)
+    assert "a human is asked about every row" in found.sentence
 
 
-def test_without_a_guarantee_a_human_is_asked_about_as_many_rows_as_cross_validation_says() -> None:
-    teachers = np.linspace(1, 0.9, 40)  # more certain than the student
-    student = np.linspace(0.5, 0.89, 200)
-    none = np.zeros((0, 2)), np.zeros(0, dtype=np.int64)
-    judged = CrossValidated(teachers, np.arange(40) < 10, make_logits(list(student)))
-    found = calibrate(*none, judged, agreement=0.9, confidence=0.95)
+def test_the_share_that_cross_validation_shows_is_carried_over() -> None:
+    teachers = np.linspace(1, 0.9, 100)  # more certain than the student
+    student = make_logits(list(np.linspace(0.5, 0.89, 200)))
+    right = np.arange(100) != 50
+    judged = judge(teachers, right & (np.arange(100) < 70))
+    found = calibrate_by(*NO_ROWS, judged, student)
     assert (found.temperature, found.threshold, found.guaranteed) == (1.0, None, False)
-    assert (student >= found.ask_below).mean() == pytest.approx(11 / 40)  # 10 of 11 agree
-    assert "so there is no guarantee. Of 40 human-coded rows in cross-validation, the 28% whose" in found.sentence
-    hopeless = CrossValidated(teachers, np.arange(40) % 2 == 0, make_logits(list(student)))
-    found = calibrate(*none, hopeless, agreement=0.9, confidence=0.95)
-    assert (found.ask_below, found.sentence.rsplit(": ", 1)[1]) == (1.0, "a human is asked about every row.")
-    few = CrossValidated(teachers, np.arange(40) < 10, make_logits(list(student[:49])))
-    found = calibrate(*none, few, agreement=0.9, confidence=0.95)  # too few texts: the teachers' own probability
-    assert (teachers >= found.ask_below).sum() == 11
-    assert found.sentence.endswith("they are those from this probability on.")
+    share = float((teachers >= find_agreement(judged, 0.9, 0.95)).mean())
+    assert 0.6 < share < 0.8
+    assert (np.linspace(0.5, 0.89, 200) >= found.ask_below).mean() == pytest.approx(share, abs=0.006)
+    assert f"the {share:.0%} whose labels are most certain show an agreement of 90% with 95%" in found.sentence
+    few = calibrate_by(*NO_ROWS, judged, student[:49])  # too few texts: the teachers' own probability
+    assert (teachers >= few.ask_below).mean() == share
+    assert few.sentence.endswith("they are those from this probability on.")
+
+
+def test_it_is_said_how_many_more_rows_would_do() -> None:
+    certainty = np.linspace(1, 0.5, 40)
+    judged = judge(certainty, np.arange(40) < 20)  # 29 rows without an error would be 58 in all
+    assert count_more_rows(judged, 0.9, 0.95) == 18
+    found = calibrate_by(*NO_ROWS, judged)
+    assert found.ask_below == 1.0
+    assert found.sentence == (
+        "In cross-validation 40 human-coded rows do not show an agreement of 90% with 95% confidence, so a human is "
+        "asked about every row; about 18 more coded rows would."
+    )
+    doubled = Judged(np.tile(certainty, 3), np.tile(judged.right, 3), np.arange(120))
+    assert find_agreement(doubled, 0.9, 0.95) is not None
+    assert count_more_rows(judge(certainty, np.arange(40) < 20, group=2), 0.9, 0.95) == 76
+    hopeless = judge(certainty, np.arange(40) % 2 == 0)
+    assert count_more_rows(hopeless, 0.9, 0.95) is None
+    assert "more rows like these would hardly do so" in calibrate_by(*NO_ROWS, hopeless).sentence
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.7, 0.9]))
@@ -92,10 +120,10 @@ def test_rows_above_the_threshold_have_the_agreement_that_was_shown(seed: int, a
     rng = np.random.default_rng(seed)
     certainty = np.round(rng.random(60), 2)
     right = rng.random(60) < certainty**0.2
-    found = find_agreement(certainty, right, agreement, 0.9)
+    found = find_agreement(judge(certainty, right), agreement, 0.9)
     if found is not None:
         kept = certainty >= found
-        assert bound_share(int(right[kept].sum()), int(kept.sum()), 0.1) >= agreement
+        assert bound_share(float(right[kept].mean()), int(kept.sum()), 0.1) >= agreement
         assert found in certainty
 
 
@@ -105,7 +133,7 @@ def test_a_guarantee_is_broken_no_more_often_than_it_says() -> None:
     for _ in range(600):
         certainty = rng.random(100)
         # Rows agree by chance certainty**0.35, so the true agreement above t is known.
-        found = find_agreement(certainty, rng.random(100) < certainty**0.35, 0.85, 0.9)
+        found = find_agreement(judge(certainty, rng.random(100) < certainty**0.35), 0.85, 0.9)
         if found is not None:
             given_ += 1
             broken += (1 - found**1.35) / (1.35 * (1 - found)) < 0.85
@@ -113,19 +141,17 @@ def test_a_guarantee_is_broken_no_more_often_than_it_says() -> None:
     assert broken / 600 <= 0.1
 
 
-def test_ten_validation_rows_allow_no_guarantee_and_say_so() -> None:
+def test_ten_validation_rows_allow_no_guarantee() -> None:
     logits = make_logits([0.1, 0.2, 0.3, 0.1, 0.9, 0.8, 0.7, 0.9, 0.95, 0.6])
-    made = calibrate(logits, np.array([0] * 4 + [1] * 6), NOTHING, agreement=0.9, confidence=0.95)
-    assert (made.temperature, made.threshold, made.ask_below, made.guaranteed) == (1.0, None, 0.9, False)
-    assert made.sentence.startswith("10 validation rows do not show an agreement of 90% with 95% confidence")
-    assert "at least 29 rows" in made.sentence
+    made = calibrate_by(logits, np.array([0] * 4 + [1] * 6))
+    assert (made.temperature, made.threshold, made.ask_below, made.guaranteed) == (1.0, None, 1.0, False)
 
 
 def test_many_rows_allow_a_guarantee() -> None:
     rng = np.random.default_rng(1)
     probabilities = rng.random(400).clip(0.001, 0.999)
     labels = (rng.random(400) < probabilities).astype(np.int64)
-    made = calibrate(make_logits(list(probabilities)), labels, NOTHING, agreement=0.85, confidence=0.95)
+    made = calibrate_by(make_logits(list(probabilities)), labels, agreement=0.85)
     assert made.guaranteed
     assert 0.6 < made.ask_below < 0.95
 

@@ -1,8 +1,9 @@
-"""What human-coded rows allow to say of the student's probabilities: temperature, decision, and whom to ask.
+"""Choose temperature, decision and deferral thresholds by human-coded rows outside the test set.
 
 Each departure from the model's own word needs evidence, since a project may have ten validation rows. They are rows
 that chose the checkpoint as well, so that the student may do a little better on them than on new ones. Where they vouch
-for no agreement, cross-validation says which share of the rows may go without a human: no guarantee, but evidence.
+for no agreement, cross-validation says which share of the rows may go without a human. Where that does not either, a
+human is asked about every row.
 """
 
 import math
@@ -11,14 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from amalgam.evaluation.bootstrap import count_independent
 from amalgam.predicting.onnx import Floats, Ints, compute_probabilities, decide
 
-_NONE_LEFT = "No human-coded row is left by training (`teacher.least_validation`) to show"
 _FEWEST_TEXTS = 50  # of which a quantile is still known to about seven points
+_MOST_ROWS = 100_000  # that anyone would code
 _WARMEST = 20.0
-_ROUNDING = 1e-9
 _FOLDS = 20  # at most
 _DECISIONS = np.round(np.arange(0.1, 0.91, 0.05), 2)  # thresholds that are tried
+_ALL = 1.0  # below which every row is deferred
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +45,39 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class CrossValidated:
-    """Human rows that teachers of other ones labelled, and texts that nobody coded.
+class Judged:
+    """Human-coded rows that a model labelled without having learned them.
 
     Attributes:
         certainty: probability of the label that was given [rows].
         right: whether it is that of the coders [rows].
-        uncoded: logits [texts, classes] that the model that ships has for texts it knows no label of.
+        units: number of what each row depends on, such as a student [rows].
     """
 
     certainty: Floats
-    right: npt.NDArray[np.bool_]
-    uncoded: Floats
+    right: Bools
+    units: Ints
 
 
 def calibrate(
-    logits: Floats, labels: Ints, judged: CrossValidated, *, agreement: float, confidence: float
+    logits: Floats,
+    labels: Ints,
+    units: Ints,
+    out_of_fold: Judged,
+    uncoded: Floats,
+    *,
+    agreement: float,
+    confidence: float,
 ) -> Calibration:
     """Calibrate by the validation rows, of which there may be none, or else by cross-validation.
 
     Args:
         logits: [rows, classes] of the model that ships.
         labels: class index of each row, by human coders.
-        judged: what is asked where the validation rows vouch for no agreement.
+        units: number of what each row depends on [rows].
+        out_of_fold: what is asked where the validation rows vouch for no agreement: human-coded rows as teachers of
+            other ones label them; perhaps none.
+        uncoded: logits [texts, classes] that the model that ships has for texts it knows no label of.
         agreement: share of the rows that keep their label which is to agree with the coders.
         confidence: of each conclusion.
     """
@@ -72,28 +86,20 @@ def calibrate(
     threshold = find_decision(probabilities[:, 1], labels, confidence) if logits.shape[1] == 2 else None
     chosen, certainty = _decide_certainly(probabilities, threshold)
     tries = 1 if threshold is None else len(_DECISIONS)
-    asked = find_agreement(certainty, chosen == labels, agreement, confidence, tries=tries)
+    validated = Judged(certainty, chosen == labels, units)
+    asked = find_agreement(validated, agreement, confidence, tries=tries)
     if asked is not None:
         sentence = (
             f"Of {len(labels)} validation rows, those whose label has at least this probability agree with the coders "
             f"in at least {agreement:.0%}, with {confidence:.0%} confidence."
         )
         return Calibration(temperature, threshold, asked, True, sentence)
-    needed = _count_needed(agreement, 1 - confidence)
-    few = f" (it takes at least {needed} rows without an error)" if len(labels) < needed else ""
-    rows = f"{len(labels)} validation rows do not show" if len(labels) else _NONE_LEFT
-    lacking = f"{rows} an agreement of {agreement:.0%} with {confidence:.0%} confidence{few}, so there is no guarantee"
-    if not len(judged.right):
-        sentence = (
-            f"{lacking}: a row goes to a human if the model itself gives its label a probability below {agreement:g}."
-        )
-        return Calibration(temperature, threshold, agreement, False, sentence)
-    _, sure = _decide_certainly(compute_probabilities(judged.uncoded, temperature), threshold)
-    asked, finding = carry_share(judged, sure, agreement)
-    return Calibration(temperature, threshold, asked, False, f"{lacking}. {finding}")
+    _, sure = _decide_certainly(compute_probabilities(uncoded, temperature), threshold)
+    asked, sentence = carry_share(out_of_fold, sure, agreement, confidence)
+    return Calibration(temperature, threshold, asked, False, sentence)
 
 
-def carry_share(judged: CrossValidated, sure: Floats, agreement: float) -> tuple[float, str]:
+def carry_share(judged: Judged, sure: Floats, agreement: float, confidence: float) -> tuple[float, str]:
     """Return the certainty below which a human is asked, and how cross-validation led to it.
 
     Teachers of other rows are more certain than what ships, a student of many teachers; so no probability is carried
@@ -102,19 +108,28 @@ def carry_share(judged: CrossValidated, sure: Floats, agreement: float) -> tuple
     little more certain of them than of new ones, so that rather too many rows go to a human.
 
     Args:
-        judged: human rows that teachers of other ones labelled.
+        judged: human-coded rows as teachers of other ones label them.
         sure: probability of the label that the model that ships gives to texts that nobody coded [texts].
         agreement: share of the rows that keep their label which is to agree with the coders.
+        confidence: with which it is to be shown.
     """
-    share = find_share(judged.certainty, judged.right, agreement)
-    found = f"Of {len(judged.right)} human-coded rows in cross-validation,"
-    if not share:
-        unsure = f"not even those whose labels are most certain agree with the coders in {agreement:.0%}"
-        return 1.0, f"{found} {unsure}: a human is asked about every row."
-    found = f"{found} the {share:.0%} whose labels are most certain agree with the coders in at least {agreement:.0%}:"
+    rows = len(judged.right)
+    if not rows:
+        return _ALL, "No human-coded row shows how often the labels are right: a human is asked about every row."
+    wanted = f"an agreement of {agreement:.0%} with {confidence:.0%} confidence"
+    threshold = find_agreement(judged, agreement, confidence)
+    if threshold is None:
+        more = count_more_rows(judged, agreement, confidence)
+        help_ = f"about {more} more coded rows would" if more else "more rows like these would hardly do so"
+        found = f"In cross-validation {rows} human-coded rows do not show {wanted}"
+        return _ALL, f"{found}, so a human is asked about every row; {help_}."
+    share = float((judged.certainty >= threshold).mean())
+    found = (
+        f"In cross-validation on {rows} human-coded rows, the {share:.0%} whose labels are most certain show {wanted}"
+    )
     if len(sure) < _FEWEST_TEXTS:
-        return float(np.quantile(judged.certainty, 1 - share)), f"{found} they are those from this probability on."
-    finding = f"{found} this is the probability that as large a share of {len(sure)} texts without a label reaches."
+        return threshold, f"{found}: they are those from this probability on."
+    finding = f"{found}: this is the probability that as large a share of {len(sure)} texts without a label reaches."
     return float(np.quantile(sure, 1 - share)), finding
 
 
@@ -158,47 +173,52 @@ def find_decision(probabilities: Floats, labels: Ints, confidence: float) -> flo
     return float(_DECISIONS[_choose_decision(right.sum(axis=0))])
 
 
-def find_agreement(
-    certainty: Floats, right: npt.NDArray[np.bool_], agreement: float, confidence: float, *, tries: int = 1
-) -> float | None:
+def find_agreement(judged: Judged, agreement: float, confidence: float, *, tries: int = 1) -> float | None:
     """Return the smallest certainty from which rows agree with the coders at the share wanted, or None.
 
     The most certain rows are tested as one set that grows row by row, from the smallest set that is tested at all
     until the first that fails: fixed-sequence testing (Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052),
-    which needs no correction for the number of sets. A set passes by the exact bound of Clopper and Pearson (1934).
-    The smallest set is a quarter of the rows, or what a set without an error needs. The chance of an error is shared
-    out among the `tries` of which the decision was chosen.
+    which needs no correction for the number of sets. A set passes by the exact bound of Clopper and Pearson (1934),
+    with as many rows as count as independent (Kish 1965). The smallest set is a quarter of the rows, or what a set
+    without an error needs. The chance of an error is shared out among the `tries` of which the decision was chosen.
     """
     error = (1 - confidence) / tries
-    order = np.sort(certainty)[::-1]
-    found = None
-    for kept in range(max(_count_needed(agreement, error), math.ceil(len(order) / 4)), len(order) + 1):
-        chosen = certainty >= order[kept - 1]
-        if bound_share(int(right[chosen].sum()), int(chosen.sum()), error) < agreement:
+    order = np.sort(judged.certainty)[::-1]
+    needed, found = _count_needed(agreement, error), None
+    for kept in range(max(needed, math.ceil(len(order) / 4)), len(order) + 1):
+        chosen = judged.certainty >= order[kept - 1]
+        independent = count_independent(np.unique(judged.units[chosen], return_inverse=True)[1])
+        if independent < needed:
+            continue
+        if bound_share(float(judged.right[chosen].mean()), independent, error) < agreement:
             break
         found = float(order[kept - 1])
     return found
 
 
-def find_share(certainty: Floats, right: npt.NDArray[np.bool_], agreement: float) -> float:
-    """Return the largest share of the rows, the most certain ones, that agrees with the coders as wanted, or 0.
+def count_more_rows(judged: Judged, agreement: float, confidence: float) -> int | None:
+    """Return how many more rows like these would show the agreement, or None where no number would.
 
-    It is an estimate and no bound. The smallest set has as many rows as are without an error half of the time where
-    the agreement is just the one wanted: fewer say nothing.
+    It takes the set of most certain rows that would need the fewest, if its agreement stayed as it is.
     """
-    order = np.argsort(-certainty, kind="stable")
-    kept = np.arange(1, len(order) + 1)
-    whole = np.append(np.diff(certainty[order]) < 0, True)  # rows of equal certainty are kept together
-    enough = (np.cumsum(right[order]) >= agreement * kept - _ROUNDING) & (kept >= _count_needed(agreement, 0.5))
-    found = kept[whole & enough]
-    return float(found[-1] / len(order)) if len(found) else 0.0
+    rows, order = len(judged.right), np.argsort(-judged.certainty, kind="stable")
+    independent = count_independent(np.unique(judged.units, return_inverse=True)[1]) / rows
+    needed: list[float] = []
+    for kept in range(_count_needed(agreement, 0.5), rows + 1):  # a smaller set says nothing
+        share = float(judged.right[order[:kept]].mean())
+        count = _count_needed(agreement, 1 - confidence)
+        while bound_share(share, count, 1 - confidence) < agreement and count < _MOST_ROWS:
+            count = math.ceil(1.1 * count)
+        needed.append(count / independent * rows / kept)
+    fewest = min(needed, default=_MOST_ROWS)
+    return math.ceil(fewest - rows) if fewest < _MOST_ROWS else None
 
 
-def bound_share(hits: int, rows: int, error: float) -> float:
-    """Return the lower bound of a share that errs with this chance at most (Clopper and Pearson 1934)."""
+def bound_share(share: float, rows: float, error: float) -> float:
+    """Return the lower bound of a share of so many rows, wrong with this chance at most (Clopper and Pearson 1934)."""
     from scipy import stats
 
-    return float(stats.beta.ppf(error, hits, rows - hits + 1)) if hits else 0.0
+    return float(stats.beta.ppf(error, share * rows, (1 - share) * rows + 1)) if share else 0.0
 
 
 def _count_needed(agreement: float, error: float) -> int:
