@@ -77,7 +77,7 @@ def test_rows_that_depend_on_each_other_count_as_fewer() -> None:
 
 def test_where_no_row_shows_anything_a_human_is_asked_about_all() -> None:
     found = calibrate_by(*NO_ROWS)
-    assert (found.temperature, found.threshold, found.ask_below, found.guaranteed) == (1.0, None, 1.0, False)
+    assert (found.temperature, found.threshold, found.ask_below, found.guaranteed) == (1.0, None, 2.0, False)
     assert "a human is asked about every row" in found.sentence
 
 
@@ -102,7 +102,7 @@ def test_it_is_said_how_many_more_rows_would_do() -> None:
     judged = judge(certainty, np.arange(40) < 20)  # 29 rows without an error would be 58 in all
     assert count_more_rows(judged, 0.9, 0.95) == 18
     found = calibrate_by(*NO_ROWS, judged)
-    assert found.ask_below == 1.0
+    assert found.ask_below == 2.0
     assert found.sentence == (
         "In cross-validation 40 human-coded rows do not show an agreement of 90% with 95% confidence, so a human is "
         "asked about every row; about 18 more coded rows would."
@@ -144,7 +144,7 @@ def test_a_guarantee_is_broken_no_more_often_than_it_says() -> None:
 def test_ten_validation_rows_allow_no_guarantee() -> None:
     logits = make_logits([0.1, 0.2, 0.3, 0.1, 0.9, 0.8, 0.7, 0.9, 0.95, 0.6])
     made = calibrate_by(logits, np.array([0] * 4 + [1] * 6))
-    assert (made.temperature, made.threshold, made.ask_below, made.guaranteed) == (1.0, None, 1.0, False)
+    assert (made.temperature, made.threshold, made.ask_below, made.guaranteed) == (1.0, None, 2.0, False)
 
 
 def test_many_rows_allow_a_guarantee() -> None:

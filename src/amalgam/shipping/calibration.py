@@ -20,7 +20,7 @@ _MOST_ROWS = 100_000  # that anyone would code
 _WARMEST = 20.0
 _FOLDS = 20  # at most
 _DECISIONS = np.round(np.arange(0.1, 0.91, 0.05), 2)  # thresholds that are tried
-_ALL = 1.0  # below which every row is deferred
+_ALL = 2.0  # above every probability: every row goes to a human
 
 Bools = npt.NDArray[np.bool_]
 
@@ -32,7 +32,7 @@ class Calibration:
     Attributes:
         temperature: divides the logits; 1 leaves them.
         threshold: of two labels, the probability from which the last one is chosen; None chooses the likelier one.
-        ask_below: a row goes to a human if its label has less than this probability.
+        ask_below: a row goes to a human if its label has less than this probability; above 1 every row does.
         guaranteed: whether validation rows vouch for the agreement above `ask_below`.
         sentence: what that rests on.
     """
