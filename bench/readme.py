@@ -37,7 +37,7 @@ def format_results(metrics: Path) -> str:
     decision = f"The teacher is {verdict}."
     if guard:
         found = (
-            f"human-only teachers tell their labels apart with an AUC of {guard['label_auc']:.3f} (wanted: "
+            f"classifiers of the human rows tell their labels apart with an AUC of {guard['label_auc']:.3f} (wanted: "
             f"{guard['least_label_auc']:.2f}), and in cross-validation on the {guard['rows']} human rows they brought "
             f"{cell(guard, 'difference', '+')} of AUC"
         )

@@ -7,7 +7,8 @@ from tests.unit.reporting import METRICS, make_content, make_difference, make_es
 
 NUMBERS = (
     "AUC 0.874 against 0.874 for the same model trained as long on the human rows alone, a paired difference of "
-    "+0.150 (95\N{NO-BREAK SPACE}% interval +0.100\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}+0.200)."
+    "+0.150 (95\N{NO-BREAK SPACE}% interval +0.100\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}+0.200). "
+    "Of the rows of the mix that it learned, 80\N{NO-BREAK SPACE}% are synthetic."
 )
 
 

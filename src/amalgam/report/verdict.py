@@ -54,7 +54,9 @@ def phrase_verdict(content: Content) -> Claim:
         "worse": f"{subject.capitalize()} makes the teacher worse:",
         "unclear": f"There is no evidence that {subject} helps or harms:",
     }[outcome]
-    return Claim(outcome, claim, f"{_phrase_pair(content, gain, 'teacher', 'human_only', _TWIN)}.")
+    return Claim(
+        outcome, claim, f"{_phrase_pair(content, gain, 'teacher', 'human_only', _TWIN)}.{_phrase_share(content)}"
+    )
 
 
 def phrase_claims(content: Content) -> list[Claim]:
@@ -102,12 +104,18 @@ def phrase_guard(guard: Numbers) -> Claim:
     with_them, without = (format_number(guard[f"{name}_auc"]) for name in ("with_synthetic", "human_only"))
     difference = format_difference(guard["difference"]) + (f" ({interval})" if interval else "")
     numbers = (
-        f"teachers of the human rows alone tell their labels apart with an AUC of {format_number(guard['label_auc'])}, "
+        f"classifiers of the human rows tell their labels apart with an AUC of {format_number(guard['label_auc'])}, "
         f"where {format_number(guard['least_label_auc'])} was wanted; "
-        f"in {guard['folds']}-fold cross-validation on {guard['rows']} human rows the teacher had an AUC of "
+        f"in {guard['folds']}-fold cross-validation on {guard['rows']} human rows such a classifier had an AUC of "
         f"{with_them} with them and of {without} without, a difference of {difference}. No test row took part."
     )
     return Claim("better" if guard["difference_low"] > 0 else "unclear", f"{decision}:", numbers)
+
+
+def _phrase_share(content: Content) -> str:
+    """Say which share of what was learned is synthetic."""
+    human, synthetic = (content.data["learned"][origin] for origin in ("human", "synthetic"))
+    return f" Of the rows of the mix that it learned, {format_share(synthetic / (human + synthetic))} are synthetic."
 
 
 def weigh_difference(values: Numbers) -> str:
