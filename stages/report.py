@@ -24,7 +24,7 @@ from amalgam.tasks.schema import load_task
 METRICS = Path("metrics")
 NAMES = (
     *("models", "comparisons", "ceiling", "data", "synthetic", "training", "speed", "cost", "subgroups", "periods"),
-    "selective",
+    *("selective", "summary"),
 )
 BASE = Path("models/base")
 CURATED = Path("data/curated")
