@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def find_module(name: str, source: Path = SOURCE) -> Path | None:
     return next((file for file in files if name.split(".")[0] == "amalgam" and file.is_file()), None)
 
 
+@cache
 def find_needed(path: Path, source: Path = SOURCE) -> set[Path]:
     """Find what a file needs of the library: modules, the packages that hold them, files beside it that it names."""
     names: set[str] = set()
@@ -68,6 +70,7 @@ def find_needed(path: Path, source: Path = SOURCE) -> set[Path]:
     return {module for module in modules if module and not is_empty(module)} | data
 
 
+@cache
 def is_empty(module: Path) -> bool:
     """Whether a module is nothing but its docstring."""
     body = ast.parse(module.read_text(encoding="utf-8")).body
