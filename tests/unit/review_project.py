@@ -63,8 +63,8 @@ class ReviewProject:
         self.git("config", "user.name", "tester")
         self.git("config", "user.email", "tester@example.org")
 
-    def git(self, *args: str) -> None:
-        subprocess.run(["git", *args], cwd=self.folder, check=True, capture_output=True)
+    def git(self, *args: str) -> str:
+        return subprocess.run(["git", *args], cwd=self.folder, check=True, capture_output=True, text=True).stdout
 
     def write(
         self, outputs: Outputs, metrics: dict[str, Any] | None = None, bits: int | None = None, **params: Any

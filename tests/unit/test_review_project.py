@@ -1,5 +1,7 @@
 """Revisions out of a real Git repository, and the command on them."""
 
+import csv
+import io
 import json
 import shutil
 
@@ -7,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from amalgam.cli import app
+from amalgam.cli.experiments import run_experiments
 from amalgam.cli.review import run_review
 from amalgam.errors import DataError, ParamsError
 from amalgam.review.review import review_revisions
@@ -138,6 +141,17 @@ def test_an_experiment_is_a_revision(repository):
     name = "refs/exps/" + "/".join(("ab", "c" * 38, "quick-test"))
     repository.git("update-ref", name, "ratio")
     assert review(repository, new="quick-test").verdict.kind == "better"
+
+
+def test_experiments_are_listed_with_params_and_all_numbers(repository, capsys):
+    with pytest.raises(DataError, match="no experiment began at HEAD: `dvc exp run` makes one"):
+        run_experiments(repository.folder)
+    head = repository.git("rev-parse", "HEAD").strip()
+    repository.git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/quick-test", "main")
+    run_experiments(repository.folder)
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    found = {key: row[key] for key in ("params.yaml:ratio", "params.yaml:seeds", "student.auc", "student.auc_low")}
+    assert list(found.values()) == ["0.8", "1, 2, 3", "0.7", "0.6"]
 
 
 def test_the_default_base_is_main_or_what_origin_says_or_a_sentence(repository):

@@ -20,7 +20,7 @@ def run_experiments(folder: Path) -> None:
         revisions = [project.read(commit) for commit in project.list_experiments()]
     if not revisions:
         raise DataError(
-            "no experiment began at HEAD: `dvc exp run` makes one, and `dvc exp list --all` has those of other commits"
+            "no experiment began at HEAD: `dvc exp run` makes one, and `dvc exp list -A` lists those of other commits"
         )
     rows = [
         {"Experiment": revision.name}
