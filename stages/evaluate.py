@@ -17,6 +17,7 @@ from amalgam.evaluation.predictions import read_predictions, stack_predictions, 
 from amalgam.evaluation.selective import measure_selective
 from amalgam.evaluation.speed import measure_speed
 from amalgam.evaluation.subgroups import measure_subgroups
+from amalgam.evaluation.summary import name_shipped, summarise_run
 from amalgam.evaluation.trained import list_trained, score_sets
 from amalgam.files import read_json, write_json, write_text
 from amalgam.params import Params
@@ -28,13 +29,14 @@ PREPARED = Path("data/prepared")
 BASELINES = Path("data/baselines")
 PREDICTIONS = Path("data/predictions/predictions.csv")
 METRICS = Path("metrics")
+SUMMARISED = ("models", "comparisons", "selective", "speed", "cost", "data")
 STUDENTS = Path("models/students")
 EXPORTED = Path("models/exported")
 TRAINED = {"teacher": Path("models/teacher"), "student": STUDENTS, "student_undistilled": STUDENTS / "undistilled"}
 
 
 def main(params: Params, root: Path) -> None:
-    task = load_task(Path("data/tasks") / params.task)
+    task, precision = load_task(Path("data/tasks") / params.task), read_json(EXPORTED / "summary.json")["precision"]
     sets = {path.stem: read_rows(path) for path in sorted(PREPARED.glob("*test.csv"))}  # test, perhaps transfer_test
     models = {seed: list_trained(TRAINED, EXPORTED, seed) for seed in params.seeds}
     scored = score_sets(sets, models, task.label_names)
@@ -51,12 +53,14 @@ def main(params: Params, root: Path) -> None:
         if name == "test":
             write_parts(rows, actual, groups, stacks, task, params)
             write_plots(actual, stacks, params.seeds, task.label_names)
-    write_models(estimates, params.evaluation.confidence)
+    write_models(estimates, name_shipped(precision), params.evaluation.confidence)
     write_counts()
     write_json(METRICS / "speed.json", measure_speed(models[params.seeds[0]], sets["test"]))
+    files = {name: read_json(METRICS / f"{name}.json") for name in SUMMARISED}
+    write_json(METRICS / "summary.json", summarise_run(files, precision))
 
 
-def write_models(estimates: dict[str, Estimates], confidence: float) -> None:
+def write_models(estimates: dict[str, Estimates], shipped: str, confidence: float) -> None:
     """Write the metrics of all models with their intervals, and the paired differences on the test set."""
     models = {
         name: {model: summarise_estimates(metrics, confidence) for model, metrics in part.items()}
@@ -65,7 +69,7 @@ def write_models(estimates: dict[str, Estimates], confidence: float) -> None:
     intervals = list_intervals(models["test"])
     write_text(METRICS / "plots/intervals.csv", intervals.to_csv(index=False, lineterminator="\n"))
     write_json(METRICS / "models.json", models.pop("test") | models)
-    write_json(METRICS / "comparisons.json", compare_models(estimates["test"], confidence))
+    write_json(METRICS / "comparisons.json", compare_models(estimates["test"], shipped, confidence))
 
 
 def write_parts(

@@ -24,7 +24,7 @@ from amalgam.tasks.schema import load_task
 METRICS = Path("metrics")
 NAMES = (
     *("models", "comparisons", "ceiling", "data", "synthetic", "training", "speed", "cost", "subgroups", "periods"),
-    "selective",
+    *("selective", "summary"),
 )
 BASE = Path("models/base")
 CURATED = Path("data/curated")
@@ -83,7 +83,7 @@ def browse_errors(labels: list[str]) -> Browser | None:
 
 
 def iterate_experiments() -> Iterator[dict[str, str]]:
-    """Yield what `dvc exp show --csv` wrote, file by file."""
+    """Yield what `amalgam experiments` wrote, file by file."""
     for path in sorted(SWEEPS.glob("*.csv")):
         yield from iterate_rows(path)
 

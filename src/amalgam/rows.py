@@ -17,10 +17,12 @@ from amalgam.files import open_sibling
 if TYPE_CHECKING:
     import pandas as pd
 
+SUBGROUP = "subgroup_"  # begins the column of each kind of subgroup
+
 # Spreadsheets run a cell that begins so; an apostrophe in front makes it text, and is taken off again on reading.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r]")
-_FREE_TEXT = re.compile(r"text|question|subgroup_.+")  # columns
+_FREE_TEXT = re.compile(rf"text|question|{SUBGROUP}.+")  # columns
 _CHUNK = 5000  # rows read at once
 
 

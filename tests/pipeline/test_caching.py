@@ -1,9 +1,17 @@
 """Nothing runs twice, and nothing is paid twice."""
 
+import csv
+import io
+import json
+import re
 import shutil
 
+from amalgam.review.revisions import flatten
+from amalgam.tasks.schema import load_task
 from tests.pipeline.project import AFTER_RATIO, HUMAN_ROWS, KEY, ROWS, STAGES, TEST, Project, Run
 from tests.pipeline.server import Log, StubServer
+
+SUMMARY = "metrics/summary.json"
 
 
 def list_changes(project: Project) -> str:
@@ -29,16 +37,26 @@ def test_the_second_run_runs_nothing(project: Project, server: StubServer) -> No
 
 
 def test_a_ratio_runs_what_follows_the_mix_and_is_restored_later(project: Project, server: StubServer) -> None:
-    run = project.run("dvc", "exp", "run", "--set-param", "ratio=0.2")
+    run = project.run("dvc", "exp", "run", "--set-param", "ratio=0")
     assert (run.code, sorted(run.ran), run.restored) == (0, sorted(AFTER_RATIO), []), run.output
-    assert "ratio: 0.2              # synthetic share" in (project.folder / "params.yaml").read_text()
-    differences = project.run("dvc", "metrics", "diff", "--md").output
-    assert "| metrics/models.json | student.auc |" in " ".join(differences.split()), differences
+    assert re.search(r"^ratio: 0 +# synthetic share", (project.folder / "params.yaml").read_text(), re.MULTILINE)
+    for form in ((), ("--md",)):
+        differences = project.do("dvc", "metrics", "diff", *form).output
+        assert re.search(r"metrics/summary\.json[ |]+student\.auc ", differences), differences
+        lines = differences.strip().splitlines()
+        assert len(lines) <= 40, differences
+        assert max(map(len, lines)) <= 100, differences
+    words = set(re.findall(r"\w+", " ".join(flatten(json.loads((project.folder / SUMMARY).read_text())))))
+    assert not words & {"toy", *load_task(project.folder / "data/tasks/toy").label_names}
+    table = list(csv.DictReader(io.StringIO(project.do("amalgam", "experiments").output)))
+    models = json.loads((project.folder / "metrics/models.json").read_text())
+    assert [(row["params.yaml:ratio"], float(row["teacher.auc"])) for row in table] == [("0", models["teacher"]["auc"])]
+    assert "synthetic.words" in table[0]
     project.set_params(ratio=0.8)
     run = project.repro()
     assert (run.ran, sorted(run.restored)) == ([], sorted(AFTER_RATIO))
     assert not list_changes(project)
-    project.set_params(ratio=0.2)
+    project.set_params(ratio=0)
     run = project.repro()
     assert (run.ran, sorted(run.restored)) == ([], sorted(AFTER_RATIO))
     assert not server.log.answered

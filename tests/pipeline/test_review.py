@@ -67,8 +67,10 @@ def test_a_branch_with_another_ratio_is_reviewed(branches: Project, tmp_path: Pa
     assert set(found["comparison"]["unchanged"]) == {"human_only", "embedding_lr", "tfidf_lr", "llm_grader"}
     primary = found["comparison"]["differences"][0]
     assert primary["measure"] == "student.auc"
-    metrics = json.loads((branches.folder / "metrics/models.json").read_text())
-    assert primary["new"] == pytest.approx(metrics["student"]["auc"], abs=1e-4)
+    metrics = json.loads(branches.do("dvc", "metrics", "diff", "main", "ratio", "--json").output)
+    change = metrics["metrics/summary.json"]["student.auc"]
+    for ours, dvcs in (("old", "old"), ("new", "new"), ("change", "diff")):
+        assert primary[ours] == pytest.approx(change[dvcs], abs=2e-4)
     kind = "better" if primary["low"] > 0 else "worse" if primary["high"] < 0 else "no evidence of a difference"
     assert found["verdict"]["kind"] == kind
     rows = read_rows(branches.folder / "data/prepared/test.csv").set_index("id")
@@ -84,7 +86,7 @@ def test_a_branch_with_another_ratio_is_reviewed(branches: Project, tmp_path: Pa
     assert f"**{kind.capitalize()}**: {found['verdict']['sentence'].partition(': ')[2]}" in comment
     assert "- `ratio`: `0.8` → `0.2`" in comment
     assert "dvc.lock belongs to what is committed" in comment
-    assert re.search(r"^    metrics/models\.json +student\.auc ", comment, re.MULTILINE)
+    assert re.search(r"^    metrics/summary\.json +student\.auc ", comment, re.MULTILINE)
     assert re.search(r"^    params\.yaml +ratio +0\.8 +0\.2$", comment, re.MULTILINE)
 
 

@@ -98,6 +98,15 @@ def make_content(text: str = "fine", **changes: Any) -> Content:
             "student_megabytes": 69.6,
             "size_ratio": 0.766,
         },
+        summary={
+            "student": {
+                **make_estimates({"auc": 0.874}),
+                **{"kappa": 0.6, "retention": 0.98, "coverage": 0.53, "agreement": 0.95},
+                **{"rows_per_second": 430.0, "megabytes": 69.6, "bits": 32},
+            },
+            "gain": {"over_human_only": 0.15, "over_human_only_low": 0.1, "over_human_only_high": 0.2},
+            "llm": {"requests": 3, "usd": 1.5},
+        },
         cost={"synthesis": usage, "llm": usage | {"cost_usd": 1.5}},
         ceiling={"human_ceiling": {"rows": 480, "raters": 2, "accuracy": 0.8, "kappa": 0.69}},
         subgroups={"subgroups": {text: {text: group, "other": {"rows": 4, "small": 1}}}},

@@ -63,15 +63,18 @@ class ReviewProject:
         self.git("config", "user.name", "tester")
         self.git("config", "user.email", "tester@example.org")
 
-    def git(self, *args: str) -> None:
-        subprocess.run(["git", *args], cwd=self.folder, check=True, capture_output=True)
+    def git(self, *args: str) -> str:
+        return subprocess.run(["git", *args], cwd=self.folder, check=True, capture_output=True, text=True).stdout
 
-    def write(self, outputs: Outputs, metrics: dict[str, Any] | None = None, **params: Any) -> None:
-        """Write a state into the workspace, its outputs into the cache only."""
+    def write(
+        self, outputs: Outputs, metrics: dict[str, Any] | None = None, bits: int | None = None, **params: Any
+    ) -> None:
+        """Write a state into the workspace, its outputs into the cache only; `bits` says which student ships."""
         values = PARAMS | params
         self._write("params.yaml", yaml.safe_dump(values))
         self._write("data/tasks/toy/task.yaml", "ordinal: false\n")
         self._write("metrics/models.json", json.dumps(metrics or {}))
+        self._write("metrics/summary.json", json.dumps({"student": {"auc": 0.5, "bits": bits}} if bits else {}))
         predictions = self._store({"predictions.csv": outputs.table.to_csv(index=False)})
         prepared = self._store({f"{name}.csv": rows.to_csv(index=False) for name, rows in outputs.rows.items()})
         stages = {

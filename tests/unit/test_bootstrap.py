@@ -197,7 +197,7 @@ def make_estimates(seeds=3, *, grader=True):
 @pytest.mark.parametrize("grader", [True, False])
 def test_comparisons_are_paired_and_against_the_strongest_baseline(grader):
     _, _, _, estimates = make_estimates(grader=grader)
-    differences = compare_models(estimates, 0.95)
+    differences = compare_models(estimates, "student", 0.95)
     best = differences["gain_over_best_baseline"]
     assert best["baseline"] == "tfidf_lr"
     assert best["auc"] == pytest.approx(
@@ -213,17 +213,20 @@ def test_the_control_and_the_quantised_student_are_compared_where_they_are():
     _, predictions, params, _ = make_estimates()
     actual = np.arange(200) % 2
     others = {"student_undistilled": predictions["human_only"], "student_int8": predictions["student"]}
-    differences = compare_models(estimate_models(actual, None, predictions | others, params, ordinal=False), 0.95)
+    estimates = estimate_models(actual, None, predictions | others, params, ordinal=False)
+    differences = compare_models(estimates, "student_undistilled", 0.95)
     assert differences["student_minus_undistilled"]["auc_low"] > 0
+    kept = estimates["student_undistilled"]["auc"].value / estimates["teacher"]["auc"].value
+    assert differences["retention"]["auc"] == pytest.approx(kept, abs=1e-4)  # of what ships
     assert {differences["int8_minus_student"][f"auc{end}"] for end in ("", "_low", "_high")} == {0.0}
 
 
 def test_equal_seed_gives_equal_results_and_one_label_is_refused():
     actual, predictions, params, estimates = make_estimates()
     again = estimate_models(actual, None, predictions, params, ordinal=False)
-    assert compare_models(again, 0.95) == compare_models(estimates, 0.95)
+    assert compare_models(again, "student", 0.95) == compare_models(estimates, "student", 0.95)
     with pytest.raises(DataError, match="the same label"):
-        compare_models(estimate_models(actual * 0, None, predictions, params, ordinal=False), 0.95)
+        compare_models(estimate_models(actual * 0, None, predictions, params, ordinal=False), "student", 0.95)
     with pytest.raises(DataError, match="different seeds"):
         estimate_models(actual, None, predictions | {"student": predictions["student"][:2]}, params, ordinal=False)
 

@@ -34,15 +34,6 @@ PASSED_UNREAD = {
     "teacher": {"teacher.model"},
     "distill": {"distillation.left_out"},
 }
-# Shared code of which a change alters how results are reached or written down, not what they are.
-PLUMBING = {
-    "amalgam.errors",
-    "amalgam.files",
-    "amalgam.params",
-    "amalgam.progress",
-    "amalgam.rows",
-    "amalgam.tasks.schema",
-}
 
 
 def list_leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -92,12 +83,6 @@ def find_read_keys(stage: str) -> set[str]:
     return keys
 
 
-def find_imports(stage: str) -> set[str]:
-    """Find the modules of the library that a stage's script imports."""
-    imports = [node for node in ast.walk(parse_stage(stage)) if isinstance(node, ast.ImportFrom)]
-    return {node.module for node in imports if node.module and node.module.startswith("amalgam.")} - PLUMBING
-
-
 def test_the_keys_of_the_file_are_the_fields_of_the_models() -> None:
     load_params(ROOT / "params.yaml")  # neither unknown keys nor missing ones
     assert set(list_leaves(VALUES)) == TRACKED | UNTRACKED
@@ -121,35 +106,6 @@ def test_no_stage_depends_on_speed(stage: str) -> None:
 def test_every_param_decides_something_before_the_report() -> None:
     read = [find_read_keys(stage) for stage in STAGES if stage != "report"]
     assert set().union(*read) == TRACKED
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_the_code_that_it_imports(stage: str) -> None:
-    deps = [dep.replace("${task}", VALUES["task"]) for dep in STAGES[stage]["deps"]]
-    code = [dep for dep in deps if dep.startswith(("src/", "stages/", "data/tasks/"))]
-    assert all((ROOT / dep).exists() for dep in code)
-    assert f"stages/{stage}.py" in code
-    modules = {dep.removeprefix("src/").removesuffix(".py").replace("/", ".") for dep in code if dep.startswith("src/")}
-    covered = {name for name in find_imports(stage) if any(f"{name}.".startswith(f"{module}.") for module in modules)}
-    assert find_imports(stage) == covered
-
-
-def test_every_input_of_a_stage_is_an_output_of_another_or_a_file_in_git() -> None:
-    kinds = ("outs", "metrics", "plots")
-    outs = {
-        next(iter(out)) if isinstance(out, dict) else out
-        for s in STAGES.values()
-        for k in kinds
-        for out in s.get(k, [])
-    }
-    deps = {dep for stage in STAGES.values() for dep in stage["deps"]}
-    made = {
-        dep
-        for dep in deps
-        if dep.startswith(("data/", "metrics/", "models/"))
-        and not dep.startswith(("data/sweeps", "data/tasks/", "data/templates"))
-    }
-    assert {dep for dep in made if not any(Path(dep).is_relative_to(out) for out in outs)} == set()
 
 
 def write_params(path: Path, key: str, value: Any) -> Path:

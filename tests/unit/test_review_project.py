@@ -1,5 +1,7 @@
 """Revisions out of a real Git repository, and the command on them."""
 
+import csv
+import io
 import json
 import shutil
 
@@ -7,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from amalgam.cli import app
+from amalgam.cli.experiments import run_experiments
 from amalgam.cli.review import run_review
 from amalgam.errors import DataError, ParamsError
 from amalgam.review.review import review_revisions
@@ -64,6 +67,40 @@ def test_a_comment_is_no_change_and_needs_no_predictions(repository):
     assert found.verdict.sentence.endswith("the student's AUC is 0.900.")
 
 
+@pytest.mark.parametrize(
+    ("old_bits", "new_bits", "kind", "points"),
+    [
+        (8, 8, "better", "0.600 and 0.800"),
+        (32, 32, "worse", "0.900 and 0.700"),
+        (32, 8, "no change", "0.900 and 0.800"),
+        (None, 8, "worse", "0.900 and 0.700"),  # from before there was a summary: like is compared with like
+    ],
+)
+def test_the_student_is_the_form_that_ships(tmp_path, old_bits, new_bits, kind, points):
+    project = ReviewProject(tmp_path / "project")
+    for strengths, aucs, bits in (((3.0, 0.5), (0.9, 0.6), old_bits), ((0.5, 3.0), (0.7, 0.8), new_bits)):
+        outputs = make_outputs(ROWS, dict(zip(("student", "student_int8"), strengths, strict=True)))
+        metrics = {name: {"auc": auc} for name, auc in zip(("student", "student_int8"), aucs, strict=True)}
+        project.write(outputs, metrics, bits)
+        project.commit("State")
+    found = review(project, "HEAD~1", "HEAD")
+    assert found.verdict.kind == kind
+    measures = {difference.measure.partition(".")[0] for difference in found.comparison.differences}
+    assert measures <= {"student"}
+    project.drop_cache()
+    found = review(project, "HEAD~1", "HEAD")
+    assert f"is {points} (" in found.verdict.sentence
+    assert [change.name for change in found.metrics] == ["student.auc"]
+
+
+def test_a_change_of_what_ships_is_no_equal_result(tmp_path):
+    project = ReviewProject(tmp_path / "project")
+    for bits in (32, 8):
+        project.write(make_outputs(ROWS, {"student": 3.0, "student_int8": 0.5}), bits=bits)
+        project.commit("State")
+    assert review(project, "HEAD~1", "HEAD").verdict.kind == "worse"
+
+
 def test_a_param_that_has_not_run_is_no_verdict(repository):
     path = repository.folder / "params.yaml"
     path.write_text(path.read_text().replace("ratio: 0.5", "ratio: 0.2"))
@@ -104,6 +141,17 @@ def test_an_experiment_is_a_revision(repository):
     name = "refs/exps/" + "/".join(("ab", "c" * 38, "quick-test"))
     repository.git("update-ref", name, "ratio")
     assert review(repository, new="quick-test").verdict.kind == "better"
+
+
+def test_experiments_are_listed_with_params_and_all_numbers(repository, capsys):
+    with pytest.raises(DataError, match="no experiment began at HEAD: `dvc exp run` makes one"):
+        run_experiments(repository.folder)
+    head = repository.git("rev-parse", "HEAD").strip()
+    repository.git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/quick-test", "main")
+    run_experiments(repository.folder)
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    found = {key: row[key] for key in ("params.yaml:ratio", "params.yaml:seeds", "student.auc", "student.auc_low")}
+    assert list(found.values()) == ["0.8", "1, 2, 3", "0.7", "0.6"]
 
 
 def test_the_default_base_is_main_or_what_origin_says_or_a_sentence(repository):
@@ -155,7 +203,7 @@ def test_fail_if_worse(repository, capsys):
         run(repository, base="ratio", head="main", fail_if_worse="student.brier")
     assert ended.value.code == 1
     assert capsys.readouterr().out.count('"verdict"') == 4  # it is printed all the same
-    for name in ("student.ece", "auc", "nobody.auc", "student"):
+    for name in ("student.ece", "auc", "nobody.auc", "student", "student_int8.auc"):
         with pytest.raises(ParamsError, match="is no measure with an interval"):
             run(repository, fail_if_worse=name)
     with pytest.raises(DataError, match=r"it cannot be said whether tfidf_lr\.auc became worse"):

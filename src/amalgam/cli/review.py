@@ -8,7 +8,7 @@ from amalgam.evaluation.bootstrap import WITHOUT_DIFFERENCE
 from amalgam.evaluation.predictions import MODELS
 from amalgam.report.phrases import METRIC_NAMES
 from amalgam.review.review import Review, review_revisions
-from amalgam.review.revisions import WORKSPACE, open_project
+from amalgam.review.revisions import STUDENT_INT8, WORKSPACE, open_project
 from amalgam.review.verdict import SAME
 
 
@@ -34,9 +34,10 @@ def run_review(
 def _check_measure(measure: str) -> None:
     metrics = [name for name in METRIC_NAMES if name not in WITHOUT_DIFFERENCE]
     *_, model, metric = ["", *measure.split(".")]
-    if model not in MODELS or metric not in metrics:
+    models = [name for name in MODELS if name != STUDENT_INT8]
+    if model not in models or metric not in metrics:
         raise ParamsError(
-            f"--fail-if-worse: {measure!r} is no measure with an interval: write a model ({', '.join(MODELS)}), "
+            f"--fail-if-worse: {measure!r} is no measure with an interval: write a model ({', '.join(models)}), "
             f"a dot and a metric ({', '.join(metrics)}), as in student.auc"
         )
 

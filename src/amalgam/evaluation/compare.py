@@ -66,8 +66,13 @@ def estimate_models(
     return {model: estimate_metrics(actual, stack, resamples, ordinal=ordinal) for model, stack in predictions.items()}
 
 
-def compare_models(estimates: Estimates, confidence: float) -> dict[str, dict[str, float | str]]:
+def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dict[str, dict[str, float | str]]:
     """Return the paired differences that the report's verdict rests on, as metrics/comparisons.json holds them.
+
+    Args:
+        estimates: by model.
+        shipped: the model that ships; what is retained of the teacher is said of it.
+        confidence: of the intervals.
 
     Raises:
         DataError: no model has an AUC, since all test rows have the same label.
@@ -89,14 +94,16 @@ def compare_models(estimates: Estimates, confidence: float) -> dict[str, dict[st
         if first in estimates and second in estimates
     }
     differences["gain_over_best_baseline"]["baseline"] = best
-    return differences | {"retention": dict(measure_retention(estimates, confidence))}
+    return differences | {"retention": dict(measure_retention(estimates[shipped], estimates["teacher"], confidence))}
 
 
-def measure_retention(estimates: Estimates, confidence: float) -> dict[str, float]:
+def measure_retention(
+    student: dict[str, Estimate], teacher: dict[str, Estimate], confidence: float
+) -> dict[str, float]:
     """Return what the student keeps of the teacher's AUC, and of what that is above chance, with intervals."""
-    student, teacher = (estimates[model]["auc"] for model in ("student", "teacher"))
-    above = (shift_estimate(student, -_CHANCE), shift_estimate(teacher, -_CHANCE))
+    own, whole = student["auc"], teacher["auc"]
+    above = (shift_estimate(own, -_CHANCE), shift_estimate(whole, -_CHANCE))
     return {
-        **summarise_ratio("auc", student, teacher, confidence),
+        **summarise_ratio("auc", own, whole, confidence),
         **summarise_ratio("auc_above_chance", *above, confidence),
     }

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from amalgam.errors import DataError
-from amalgam.evaluation.metrics import Floats
 from amalgam.files import write_text
+
+Floats = NDArray[np.float64]
 
 # Models in the order in which they are shown.
 MODELS = (

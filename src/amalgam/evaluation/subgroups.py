@@ -10,7 +10,7 @@ from amalgam.evaluation.bootstrap import Resamples, draw_resamples, subtract_est
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.slices import MODELS, estimate_slice, is_small, keep_defined, list_parts
 from amalgam.params import Evaluation
-from amalgam.tasks.columns import SUBGROUP
+from amalgam.rows import SUBGROUP
 
 _SHUFFLES = 500  # enough for a p-value of 0.002
 _COMPARED = ("auc", "fpr")

@@ -40,6 +40,7 @@ class Content:
     synthetic: Numbers
     training: Numbers
     speed: Numbers
+    summary: Numbers
     cost: Numbers = field(default_factory=dict)
     ceiling: Numbers = field(default_factory=dict)
     subgroups: Numbers = field(default_factory=dict)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from amalgam.evaluation.metrics import Floats
+from amalgam.evaluation.predictions import Floats
 from amalgam.report.browser import Browser, Cell, build_browser, cut_text, thin_rows
 from amalgam.report.phrases import MODEL_NAMES, format_count
 

@@ -1,4 +1,4 @@
-"""Experiments beside this run, as `dvc exp show --csv` lists them, that differ from it in one number alone."""
+"""Experiments beside this run, as `amalgam experiments` lists them, that differ from it in one number alone."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ def collect_sweeps(
     """Find the experiments that tell what one param does.
 
     Args:
-        rows: lines of `dvc exp show --csv`; it puts the file before a name that params and metrics share.
+        rows: lines of `amalgam experiments`; the file may stand before a name, for params and metrics share some.
         params: of this run, nested; an experiment without one of them ran before there was such a param.
         models: metrics of this run, by model.
 
@@ -54,7 +54,7 @@ def collect_likeness(
     """Find the experiments that tell what one param, such as the temperature, does to the synthetic rows.
 
     Args:
-        rows: lines of `dvc exp show --csv`.
+        rows: lines of `amalgam experiments`.
         params: of this run, nested.
         synthetic: metrics/synthetic.json of this run.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from amalgam.evaluation.predictions import read_predictions
-from amalgam.review.revisions import Project, Revision
+from amalgam.review.revisions import STUDENT, STUDENT_INT8, Project, Revision
 from amalgam.rows import read_rows
 
 PREDICTIONS, PREPARED = "data/predictions", "data/prepared"
@@ -36,8 +36,10 @@ class Outputs:
 
 
 def have_equal_outputs(first: Revision, second: Revision) -> bool:
-    """Whether two revisions have, by their hashes, the same predictions of the same rows."""
-    return all(first.find_output(path) == second.find_output(path) != "" for path in (PREDICTIONS, PREPARED))
+    """Whether two revisions have, by their hashes, the same predictions of the same rows, and ship the same form."""
+    return first.student == second.student and all(
+        first.find_output(path) == second.find_output(path) != "" for path in (PREDICTIONS, PREPARED)
+    )
 
 
 def read_outputs(project: Project, revision: Revision, notify: Callable[[str], None]) -> Outputs | None:
@@ -51,7 +53,7 @@ def read_outputs(project: Project, revision: Revision, notify: Callable[[str], N
         if found is None:
             return None
         labels = [name.removeprefix("p_") for name in pd.read_csv(found, nrows=0).columns[4:]]
-        table = read_predictions(found, labels)
+        table = _keep_student(read_predictions(found, labels), revision.student)
         rows = {}
         for name in (name for name in _SETS if (table["set"] == name).any()):
             path = _find_file(project, revision, PREPARED, f"{name}.csv", Path(folder), notify)
@@ -59,6 +61,13 @@ def read_outputs(project: Project, revision: Revision, notify: Callable[[str], N
                 return None
             rows[name] = read_rows(path)
     return Outputs(labels, table, rows)
+
+
+def _keep_student(table: pd.DataFrame, student: str) -> pd.DataFrame:
+    """Call the form of the student that ships `student`, and leave out the other one."""
+    other = STUDENT if student == STUDENT_INT8 else STUDENT_INT8
+    kept = table[table["model"] != other]
+    return kept.assign(model=kept["model"].replace(STUDENT_INT8, STUDENT))
 
 
 def _find_file(

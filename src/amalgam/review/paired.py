@@ -1,8 +1,9 @@
 """Two revisions' models on the test rows that both have: paired differences, and which are more than chance.
 
 - Differences are means over seeds on the same rows, with the intervals of `amalgam.evaluation.bootstrap`.
-- One measure is primary, the student's AUC: it was chosen before anyone looked, so its p-value stands alone. Those of
-  all others are corrected together by Holm's method (Holm, 1979), which holds however they depend on each other.
+- One measure is primary, the AUC of the student that ships: it was chosen before anyone looked, so its p-value stands
+  alone. Those of all others are corrected together by Holm's method (Holm, 1979), which holds however they depend on
+  each other.
 - Models whose predictions are the same pose no question, and are not counted.
 """
 

@@ -22,7 +22,7 @@ from amalgam.review.changes import (
 from amalgam.review.matching import find_obstacle
 from amalgam.review.outputs import have_equal_outputs, read_outputs
 from amalgam.review.paired import Comparison, compare_outputs
-from amalgam.review.revisions import Project, Revision
+from amalgam.review.revisions import Project, Revision, choose_students
 from amalgam.review.verdict import Verdict, judge_comparison, judge_equal, judge_points
 
 
@@ -75,6 +75,7 @@ def review_revisions(project: Project, old: Revision, new: Revision, notify: Cal
         ParamsError: the newer revision's params.yaml does not say how results are measured.
         DataError: an output of a revision is not in the form in which it is written.
     """
+    old, new = choose_students(old, new)
     params, stages = read_evaluation(new), compare_stages(old, new)
     comparison, verdict = None, _find_unfinished(old, new)
     if verdict is None and have_equal_outputs(old, new):

@@ -4,15 +4,17 @@ import json
 import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from amalgam.errors import DataError
 
 WORKSPACE = "workspace"
+STUDENT, STUDENT_INT8 = "student", "student_int8"  # two forms of one model, of which one ships
 # Where the first of them is that exists, what a change is compared with unless told otherwise.
 _DEFAULT_BASES = ("main", "origin/HEAD", "master")
+_SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,10 @@ class Revision:
         params: params.yaml.
         pipeline: the names of the stages in dvc.yaml, without what a matrix adds to them.
         stages: dvc.lock, by stage.
-        metrics: the numbers in metrics/*.json, by dotted name.
+        metrics: the numbers in metrics/*.json, by dotted name, but for those that summary.json repeats.
         ordinal: whether the task's labels have an order.
+        bits: what a weight of the student that ships takes; None where the revision does not say.
+        student: the model that counts as the student, by its name in the predictions.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Revision:
     stages: dict[str, Any]
     metrics: dict[str, float]
     ordinal: bool
+    bits: int | None = None
+    student: str = STUDENT
 
     def find_output(self, path: str) -> str:
         """Return the hash that dvc.lock has for an output; empty where it has none."""
@@ -76,6 +82,12 @@ class Project:
             )
         scm = self._repo.scm
         return _read_files(name, commit, scm.get_fs(commit), self.folder.relative_to(Path(scm.root_dir)).as_posix())
+
+    def list_experiments(self) -> list[str]:
+        """List the commits of the experiments that began at HEAD, the oldest first."""
+        found = self._repo.experiments.ls()
+        commits = [commit for experiments in found.values() for _, commit in experiments]
+        return sorted(commits, key=lambda commit: (self._repo.scm.resolve_commit(commit).commit_time, commit))
 
     def find_default_base(self) -> str:
         """Return the name of the branch that changes are made for.
@@ -133,25 +145,47 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+def choose_students(old: Revision, new: Revision) -> tuple[Revision, Revision]:
+    """Let the student of each revision be the form that ships, and leave out the other one.
+
+    Where one revision does not say which it is, the student is that in 32 bits in both.
+    """
+    known = old.bits is not None and new.bits is not None
+    first, second = (_choose_student(revision, known and revision.bits == 8) for revision in (old, new))
+    return first, second
+
+
+def _choose_student(revision: Revision, is_int8: bool) -> Revision:
+    forms = {name: value for name, value in revision.metrics.items() if f".{STUDENT_INT8}." in f".{name}"}
+    metrics = {name: value for name, value in revision.metrics.items() if name not in forms}
+    if is_int8:
+        metrics |= {name.replace(STUDENT_INT8, STUDENT): value for name, value in forms.items()}
+    return replace(revision, metrics=metrics, student=STUDENT_INT8 if is_int8 else STUDENT)
+
+
 def _read_files(name: str, commit: str, files: Any, top: str) -> Revision:
     params = _read_yaml(name, files, top, "params.yaml")
     if not params:
         raise DataError(f"`{name}` holds no params.yaml: it is no revision of this pipeline")
     task = _read_yaml(name, files, top, f"data/tasks/{params.get('task')}/task.yaml")
     pipeline = _read_yaml(name, files, top, "dvc.yaml").get("stages", {})
+    metrics = _read_metrics(name, files, posixpath.join(top, "metrics"))
+    bits = metrics.pop(_SUMMARY, {}).get("student.bits")
     return Revision(
         name=name,
         commit=commit,
         params=params,
         pipeline=frozenset(pipeline),
         stages=_read_yaml(name, files, top, "dvc.lock").get("stages", {}),
-        metrics=_read_metrics(name, files, posixpath.join(top, "metrics")),
+        metrics={key: value for numbers in metrics.values() for key, value in numbers.items()},
         ordinal=str(task.get("ordinal")).lower() == "true",
+        bits=None if bits is None else int(bits),
     )
 
 
-def _read_metrics(name: str, files: Any, folder: str) -> dict[str, float]:
-    metrics: dict[str, float] = {}
+def _read_metrics(name: str, files: Any, folder: str) -> dict[str, dict[str, float]]:
+    """Read the numbers of each file by dotted name."""
+    metrics: dict[str, dict[str, float]] = {}
     paths = files.ls(folder, detail=False) if files.isdir(folder) else []
     for path in sorted(path for path in paths if path.endswith(".json")):
         try:
@@ -159,7 +193,8 @@ def _read_metrics(name: str, files: Any, folder: str) -> dict[str, float]:
                 leaves = flatten(json.load(stream))
         except ValueError as error:
             raise DataError(f"metrics/{posixpath.basename(path)} of `{name}` is not valid JSON ({error})") from error
-        metrics |= {key: leaf for key, leaf in leaves.items() if isinstance(leaf, int | float)}
+        numbers = {key: leaf for key, leaf in leaves.items() if isinstance(leaf, int | float)}
+        metrics[posixpath.basename(path)] = numbers
     return metrics
 
 

@@ -27,11 +27,10 @@ import re
 import pandas as pd
 
 from amalgam.errors import DataError
+from amalgam.rows import SUBGROUP
 from amalgam.tasks.schema import Cell, Columns
 from amalgam.tasks.tables import check_columns
 from amalgam.tasks.texts import clean_text
-
-SUBGROUP = "subgroup_"  # begins the column of each kind of subgroup
 
 
 def read_columns(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:

@@ -38,31 +38,26 @@ def build_verdict(content: Content) -> dict[str, Any]:
 
 
 def list_facts(content: Content) -> list[tuple[str, str, str]]:
-    """List the key figures: name, value, and what stands below it."""
-    student, gain = content.models["student"], content.comparisons["gain_over_human_only"]
+    """List the key figures, those of metrics/summary.json: name, value, and what stands below it."""
+    student, gain = content.summary["student"], content.summary["gain"]
+    difference, ends = format_difference(gain["over_human_only"]), format_interval(gain, "over_human_only", signed=True)
     facts = [
         ("Student's AUC", format_number(student["auc"]), format_interval(student, "auc")),
-        ("Gain over human-only", format_difference(gain["auc"]), format_interval(gain, "auc", signed=True)),
+        ("Gain over human-only", difference, ends),
     ]
-    retention = content.comparisons.get("retention", {})
-    if "auc_above_chance" in retention:
-        interval = ""
+    if "retention" in student:
+        interval, retention = "", content.comparisons["retention"]
         if "auc_above_chance_low" in retention:
             low, high = (format_share(retention[f"auc_above_chance_{end}"]) for end in ("low", "high"))
             interval = f"{low} to {high}"
-        facts.append(("Retention, AUC above chance", format_share(retention["auc_above_chance"]), interval))
-    small = "student_int8" if "student_int8_megabytes" in content.speed else "student"
-    rate = content.speed[f"{small}_rows_per_second"]
-    size = f"{content.speed[f'{small}_megabytes']:g}"
-    name = MODEL_NAMES[small]
-    facts.append((f"{name}: rows a second", f"{rate:g}", f"{size} megabytes"))
-    alone = content.selective.get("selective", {})
-    if "agreement" in alone:
-        below = f"agreement {format_share(alone['agreement'])}"
-        facts.append(("Rows that need no human", format_share(alone["coverage"]), below))
-    spent = content.cost.get("llm")
-    if spent:
-        price = f"{spent['cost_usd']:.2f}" if "cost_usd" in spent else "unknown"
+        facts.append(("Retention, AUC above chance", format_share(student["retention"]), interval))
+    size = f"{student['megabytes']:g} megabytes, {student['bits']} bits a weight"
+    facts.append(("Student: rows a second", f"{student['rows_per_second']:g}", size))
+    if "agreement" in student:
+        below = f"agreement {format_share(student['agreement'])}"
+        facts.append(("Rows that need no human", format_share(student["coverage"]), below))
+    if spent := content.cost.get("llm"):
+        price = f"{content.summary['llm']['usd']:.2f}" if "usd" in content.summary["llm"] else "unknown"
         tokens = format_count(spent["prompt_tokens"] + spent["completion_tokens"])
         facts.append(("LLM, US dollars", price, f"{tokens} tokens"))
     return facts

@@ -1,0 +1,175 @@
+"""`deps:` of dvc.yaml: whatever shapes an output of a stage, the code that it imports through other modules too."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src"
+TASK: str = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["task"]
+STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+# Code of which a change alters how results are reached, not what they are; each with the reason. So is
+# stages/runtime.py, and data/prices.yaml: what an answer cost is kept with it, and later prices do not change it.
+PLUMBING = {
+    "amalgam/cores.py": "how many threads compute, not what",
+    "amalgam/errors.py": "what a user is told",
+    "amalgam/files.py": "contents get to the disk as they are given",
+    "amalgam/params.py": "each value is a dependency of its own, under `params`",
+    "amalgam/progress.py": "what the terminal shows",
+    "amalgam/rows.py": "cells are read as they were written, whatever lies between",
+    "amalgam/tasks/schema.py": "task.yaml is a dependency, and what it says is checked and taken as it stands",
+}
+
+
+def list_outs(stage: str) -> list[str]:
+    outs = [out for kind in ("outs", "metrics", "plots") for out in STAGES[stage].get(kind, [])]
+    return [next(iter(out)) if isinstance(out, dict) else out for out in outs]
+
+
+def list_deps(stage: str) -> list[str]:
+    return [dep.replace("${task}", TASK) for dep in STAGES[stage]["deps"]]
+
+
+def walk_run(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield all nodes but those that only a type checker reads."""
+    yield node
+    typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    for child in node.orelse if typing and isinstance(node, ast.If) else ast.iter_child_nodes(node):
+        yield from walk_run(child)
+
+
+def find_module(name: str, source: Path = SOURCE) -> Path | None:
+    """Return the file of a module of the library, None for what is none."""
+    path = source / name.replace(".", "/")
+    files = (path / "__init__.py", path.with_suffix(".py"))
+    return next((file for file in files if name.split(".")[0] == "amalgam" and file.is_file()), None)
+
+
+@cache
+def find_needed(path: Path, source: Path = SOURCE) -> set[Path]:
+    """Find what a file needs of the library: modules, the packages that hold them, files beside it that it names."""
+    names: set[str] = set()
+    texts: set[str] = set()
+    for node in walk_run(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: write the whole name of an imported module"
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value:
+            texts.add(node.value)
+    packages = {name.rsplit(".", count)[0] for name in names for count in range(1, name.count(".") + 1)}
+    modules = {find_module(name, source) for name in names | packages}
+    beside = {
+        path.parent / text for text in texts if path.is_relative_to(source) and text.strip("./") and text[0] != "/"
+    }
+    data = {file for file in beside if file.exists() and file.suffix != ".py" and not (file / "__init__.py").exists()}
+    return {module for module in modules if module and not is_empty(module)} | data
+
+
+@cache
+def is_empty(module: Path) -> bool:
+    """Whether a module is nothing but its docstring."""
+    body = ast.parse(module.read_text(encoding="utf-8")).body
+    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+
+
+def trace_needed(script: Path, source: Path = SOURCE) -> dict[Path, Path]:
+    """Return all that a script needs of the library, directly or not, each with the file that brings it in."""
+    brought: dict[Path, Path] = {}
+    waiting = [script]
+    for path in waiting:
+        for needed in sorted(find_needed(path, source) - brought.keys()) if path.suffix == ".py" else []:
+            brought[needed] = path
+            waiting.append(needed)
+    return brought
+
+
+def list_inputs(stage: str) -> set[str]:
+    """List the files and folders of the project that a stage's script names."""
+    texts = [
+        call.args[0].value
+        for call in ast.walk(ast.parse((ROOT / f"stages/{stage}.py").read_text("utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "Path" and call.args
+        if isinstance(call.args[0], ast.Constant)
+    ]
+    return {str(text) for text in texts if str(text).startswith(("data/", "metrics", "models/"))}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_all_code_that_shapes_its_output(stage: str) -> None:
+    script = ROOT / f"stages/{stage}.py"
+    deps = [ROOT / dep for dep in list_deps(stage)]
+    brought = trace_needed(script)
+    lacking = []
+    for path in sorted(brought):
+        if str(path.relative_to(SOURCE)) in PLUMBING or any(path.is_relative_to(dep) for dep in deps):
+            continue
+        chain = [path]
+        while chain[-1] != script:
+            chain.append(brought[chain[-1]])
+        by = ", which is needed by ".join(str(file.relative_to(ROOT)) for file in chain[1:])
+        lacking.append(f"`deps` of stage {stage} in dvc.yaml lacks {path.relative_to(ROOT)}, which is needed by {by}")
+    if lacking:
+        pytest.fail("\n".join(lacking), pytrace=False)
+    assert script in deps
+    assert STAGES[stage]["deps"] == sorted(STAGES[stage]["deps"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_files_that_it_names(stage: str) -> None:
+    known = [Path(name) for name in [*list_deps(stage), *list_outs(stage)]]
+    lacking = {
+        text
+        for text in list_inputs(stage)
+        if not any(name.is_relative_to(text) or Path(text).is_relative_to(name) for name in known)
+    }
+    if lacking:
+        pytest.fail(
+            f"`deps` of stage {stage} in dvc.yaml lacks {sorted(lacking)}, which its script names", pytrace=False
+        )
+
+
+def test_every_dependency_is_an_output_of_a_stage_or_a_file_in_git() -> None:
+    outs = {out for stage in STAGES for out in list_outs(stage)}
+    deps = {dep for stage in STAGES for dep in list_deps(stage)}
+    missing = {dep for dep in deps if not any(Path(dep).is_relative_to(out) for out in outs)}
+    assert {dep for dep in missing if not (ROOT / dep).exists()} == set()
+    own = ("data/sweeps", "data/tasks/", "data/templates", "src/", "stages/")
+    assert {dep for dep in missing if not dep.startswith(own)} == set()
+
+
+def test_what_is_no_dependency_is_needed_by_some_stage() -> None:
+    needed = {path for stage in STAGES for path in trace_needed(ROOT / f"stages/{stage}.py")}
+    assert {SOURCE / name for name in PLUMBING} <= needed
+
+
+def test_imports_are_followed_into_functions_and_packages_and_to_files(tmp_path: Path) -> None:
+    files = {
+        "stages/x.py": "from amalgam.a import f\n",
+        "src/amalgam/__init__.py": '"""Nothing."""\n',
+        "src/amalgam/a.py": "def f():\n    from amalgam.b.c import g\n    return g\n",
+        "src/amalgam/b/__init__.py": '"""Some."""\nimport amalgam.d\n',
+        "src/amalgam/b/c.py": "if TYPE_CHECKING:\n    import amalgam.e\nfrom amalgam import h\nread('t.yaml')\n",
+        **{f"src/amalgam/{name}.py": "x = 1\ny = 2\n" for name in "deh"},
+        "src/amalgam/b/t.yaml": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    found = trace_needed(tmp_path / "stages/x.py", tmp_path / "src")
+    assert {
+        str(path.relative_to(tmp_path / "src/amalgam")): str(by.relative_to(tmp_path)) for path, by in found.items()
+    } == {
+        "a.py": "stages/x.py",
+        "b/__init__.py": "src/amalgam/a.py",
+        "b/c.py": "src/amalgam/a.py",
+        "d.py": "src/amalgam/b/__init__.py",
+        "h.py": "src/amalgam/b/c.py",
+        "b/t.yaml": "src/amalgam/b/c.py",
+    }
