@@ -17,6 +17,7 @@ SEPARATORS = {"csv": ",", "tsv": "\t", "plain_tsv": "\t"}  # of the formats that
 OTHERS = ",;\t|"  # what may part cells instead
 _SAMPLE = 1 << 16  # bytes that show the layout
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+_PACKED = b"\x1f\x8b"  # by gzip
 _ENCODINGS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}  # by the mark of byte order; else UTF-8
 _MARKS = ("\ufeff", "\xef\xbb\xbf")  # that mark, and what is left of it where UTF-8 was read as Latin-1
 
@@ -92,8 +93,6 @@ def iterate_lines(source: Source, layout: Layout) -> Iterator[str]:
     except UnicodeDecodeError as error:
         where = _locate_fault(source, layout) or f", after line {number}"
         raise DataError(f"{source.name}{where} is not UTF-8: save the file as UTF-8 (`CSV UTF-8`)") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{source.name} cannot be read ({error}): put a whole, readable file there") from error
 
 
 def count_filled(cells: Sequence[str]) -> int:
@@ -106,12 +105,15 @@ def count_filled(cells: Sequence[str]) -> int:
 
 @contextmanager
 def _open_bytes(source: Source) -> Iterator[BinaryIO]:
-    with source.open() as stream:
-        head = stream.read(4)
-        stream.seek(0)
-        if head.startswith(_WORKBOOKS):
-            raise DataError(f"{source.name} is a workbook or an archive: save its sheet as `CSV UTF-8`")
-        yield cast("BinaryIO", gzip.GzipFile(fileobj=stream)) if head.startswith(b"\x1f\x8b") else stream
+    try:
+        with source.open() as stream:
+            head = stream.read(4)
+            stream.seek(0)
+            if head.startswith(_WORKBOOKS):
+                raise DataError(f"{source.name} is a workbook or an archive: save its sheet as `CSV UTF-8`")
+            yield cast("BinaryIO", gzip.GzipFile(fileobj=stream)) if head.startswith(_PACKED) else stream
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{source.name} cannot be read ({error}): put a whole, readable file there") from error
 
 
 def _locate_fault(source: Source, layout: Layout) -> str:
