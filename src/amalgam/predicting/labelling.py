@@ -82,7 +82,7 @@ def name_added(labels: tuple[str, ...], prefix: str) -> dict[str, type]:
 def label_part(part: Part, shipped: Shipped, needed: list[str]) -> list[list[Any]]:
     """Return the new columns' values: labels, probabilities by label, and whether a human should look."""
     cells = [tuple(shipped.clean_text(row[name] or "") for name in needed) for row in part.rows]
-    # Equal texts get equal labels: alone, each would be scored a little otherwise, as the rows beside it are.
+    # Equal texts of a part get equal labels: in 8-bit integers, the rows beside one change its score a little.
     places = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
     texts, *questions = zip(*places, strict=True)
     scored = shipped.scorer.score_texts(texts, questions[0] if questions else [""] * len(texts))
