@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,7 @@ def test_what_is_no_number_is_null_in_json(opened: Shipped, tmp_path: Path) -> N
         ("in.jsonl", "[1]\n", "row 1 is not a JSON object"),
         ("in.jsonl", '{"text": 3}\n', "row 1 has no text under 'text'"),
         ("in.jsonl", '{"texts": "3"}\n', "row 1 has no key 'text', only texts"),
+        ("in.csv", 'id,"What?\nWhy?"\n1,x\n', "no column 'text', only id, What? Why?: name"),
         ("in.csv", "id:comment\n1:x\n", "or part its cells by commas"),
         ("in.parquet", "text", "not a readable Parquet file"),
         ("in.xlsx", "", "in.xlsx is a workbook: save its sheet as `CSV UTF-8`"),
@@ -159,7 +161,7 @@ def test_a_fault_gives_one_sentence_and_no_file(
     name: str, content: str, sentence: str, opened: Shipped, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(DataError, match=sentence.replace("(", r"\(")) as caught:
+    with pytest.raises(DataError, match=re.escape(sentence)) as caught:
         label(tmp_path / name, tmp_path / "out.csv", opened)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -95,11 +95,12 @@ def survey_table(source: Source, needed: Sequence[str]) -> Survey:
 def _check_columns(source: Source, columns: list[str], needed: Sequence[str]) -> None:
     if not columns:
         raise DataError(f"{source.name} has no header: name its columns in the first line")
+    there = ", ".join(" ".join(name.split()) for name in columns)
     parting = ", or part its cells by commas" if len(columns) == 1 and source.format == "csv" else ""
     for name in needed:
         if name not in columns:
             raise DataError(
-                f"{source.name} has no column {name!r}, only {', '.join(columns)}: name the right one with "
+                f"{source.name} has no column {name!r}, only {there}: name the right one with "
                 f"--text-column or --question-column{parting}"
             )
 

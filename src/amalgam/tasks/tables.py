@@ -97,4 +97,4 @@ def _join(left: pd.DataFrame, right: pd.DataFrame, file: File) -> pd.DataFrame:
 
 
 def _quote(names: Any) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+    return ", ".join(f"`{' '.join(str(name).split())}`" for name in names)
