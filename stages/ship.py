@@ -40,6 +40,7 @@ def main(params: Params, root: Path) -> None:
         TARGET,
         exported["model"],
         exported["calibration"],
+        repair=task.columns.repair,
         precision={
             "shipped": exported["precision"],
             "allowed_auc_loss": params.shipping.int8_auc_loss,

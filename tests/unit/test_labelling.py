@@ -1,6 +1,9 @@
 import csv
 import json
 import os
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from amalgam.errors import DataError, ModelError
 from amalgam.predicting.labelling import Columns, label_table
 from amalgam.predicting.shipped import Shipped, load_shipped
 from amalgam.predicting.writing import write_cell
+from amalgam.shipping.manifest import write_manifest
 from tests.pipeline.toy import LABELS, make_rows
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
@@ -39,9 +43,9 @@ def write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".csv":
+    if path.suffix in (".csv", ".tsv"):
         with path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
+            return list(csv.DictReader(stream, delimiter="," if path.suffix == ".csv" else "\t"))
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return parquet.read_table(path).to_pylist()
@@ -61,8 +65,10 @@ def test_some_rows_of_many_lengths_keep_order_and_columns(
     labelled = label(write_table(tmp_path / f"in{ending}", rows), tmp_path / f"out{to}", opened)
     assert [{name: row[name] for name in ("id", "text")} for row in labelled] == rows
     assert list(labelled[0]) == ["id", "text", *ADDED]
-    expected = opened.scorer.score_texts([row["text"] for row in rows], [""] * len(rows))
-    for row, chances in zip(labelled, expected, strict=True):
+    texts = list(dict.fromkeys(row["text"] for row in rows))  # equal ones are scored once
+    expected = dict(zip(texts, opened.scorer.score_texts(texts, [""] * len(texts)), strict=True))
+    for row in labelled:
+        chances = expected[row["text"]]
         assert [float(row["p_complaint"]), float(row["p_praise"])] == pytest.approx(list(chances), abs=1e-6)
         assert row["label"] == LABELS[chances.argmax()]
         assert str(row["ask_human"]).lower() == str(chances.max() < 0.7).lower()
@@ -133,26 +139,29 @@ def test_what_is_no_number_is_null_in_json(opened: Shipped, tmp_path: Path) -> N
         ("in.csv", "id,comment\n1,x\n", "in.csv has no column 'text', only id, comment"),
         ("in.csv", "", "in.csv has no header"),
         ("in.csv", "text,text\na,b\n", "two columns named 'text'"),
-        ("in.csv", "text,id\na,1\nb\n", "line 3 has 1 cells where the header has 2"),
-        ("in.csv", 'text\n"open\n', "line 2 is not valid CSV"),
-        ("in.csv", "text\n\udcff\n", "not CSV in UTF-8"),
+        ("in.csv", "text,id\na,1\nb\n", "row 3 has 1 cells, but the header has 2"),
+        ("in.csv", 'text\n"open\n', "line 2 begins a row that cannot be read"),
+        ("in.csv", "text\n\udcff\n", "line 2, byte 1 is not UTF-8"),
         ("in.csv", "text,label\na,b\n", "already has a column 'label': rename it, or give --prefix"),
         ("in.csv", "text,p_praise\na,b\n", "already has a column 'p_praise'"),
-        ("in.jsonl", '{"text": "a"}\n{"text": \n', "line 2 is not valid JSON"),
-        ("in.jsonl", '{"text": "\\ud800"}\n', "line 1 is not valid JSON"),
-        ("in.jsonl", '{"text": NaN}\n', "line 1 is not valid JSON"),
-        ("in.jsonl", "[1]\n", "line 1 is not a JSON object"),
-        ("in.jsonl", '{"text": 3}\n', "line 1 has no text under 'text'"),
-        ("in.jsonl", '{"texts": "3"}\n', "line 1 has no key 'text', only texts"),
-        ("in.parquet", "text", "not a Parquet file"),
-        ("in.xlsx", "", "does not end in .csv, .jsonl or .parquet"),
+        ("in.jsonl", '{"text": "a"}\n{"text": \n', "row 2 is not valid JSON"),
+        ("in.jsonl", '{"text": "\\ud800"}\n', "row 1 is not valid JSON"),
+        ("in.jsonl", '{"text": NaN}\n', "row 1 is not valid JSON"),
+        ("in.jsonl", "[1]\n", "row 1 is not a JSON object"),
+        ("in.jsonl", '{"text": 3}\n', "row 1 has no text under 'text'"),
+        ("in.jsonl", '{"texts": "3"}\n', "row 1 has no key 'text', only texts"),
+        ("in.csv", 'id,"What?\nWhy?"\n1,x\n', "no column 'text', only id, What? Why?: name"),
+        ("in.csv", "id:comment\n1:x\n", "or part its cells by commas"),
+        ("in.parquet", "text", "not a readable Parquet file"),
+        ("in.xlsx", "", "in.xlsx is a workbook: save its sheet as `CSV UTF-8`"),
+        ("in.txt", "", "does not end in .csv, .tsv, .jsonl or .parquet"),
     ],
 )
 def test_a_fault_gives_one_sentence_and_no_file(
     name: str, content: str, sentence: str, opened: Shipped, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(DataError, match=sentence.replace("(", r"\(")) as caught:
+    with pytest.raises(DataError, match=re.escape(sentence)) as caught:
         label(tmp_path / name, tmp_path / "out.csv", opened)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -165,6 +174,65 @@ def test_the_input_is_never_overwritten(opened: Shipped, tmp_path: Path) -> None
         with pytest.raises(DataError, match="is the input itself"):
             label(source, target, opened)
     assert len(read_table(source)) == 1
+
+
+def test_texts_are_read_as_prepare_cleans_them_and_kept_as_they_were(opened: Shipped, tmp_path: Path) -> None:
+    texts = [
+        "don&#39;t buy  it &lt;3",
+        "don't buy it <3",
+        "rude\u200b &amp;amp; slow",
+        "rude & slow",
+        "bater\u00c3\u00ada",
+    ]
+    rows = label(
+        write_table(tmp_path / "in.csv", [{"id": "1", "text": text} for text in texts]), tmp_path / "out.csv", opened
+    )
+    assert [row.pop("text") for row in rows] == texts
+    assert rows[0] == rows[1]
+    assert rows[2] == rows[3]
+    pair = write_table(tmp_path / "pair.csv", [{"id": "1", "text": texts[-1]}, {"id": "1", "text": "bater\u00eda"}])
+    for repair, equal in ((None, False), ("mojibake", True)):
+        first, second = label(pair, tmp_path / "out.csv", replace(opened, repair=repair))
+        assert (first["p_praise"] == second["p_praise"]) == equal
+
+
+def test_equal_texts_get_equal_labels_whatever_stands_beside_them(opened: Shipped, tmp_path: Path) -> None:
+    rows = [
+        {"id": "1", "text": "the bread is stale" if number % 3 else f"rude {'x ' * number}"} for number in range(90)
+    ]
+    labelled = label(write_table(tmp_path / "in.csv", rows), tmp_path / "out.csv", opened)
+    assert len({row["p_praise"] for row in labelled if row["text"] == "the bread is stale"}) == 1
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_a_labelled_table_is_labelled_alike(ending: str, opened: Shipped, tmp_path: Path) -> None:
+    source = write_table(tmp_path / "in.jsonl", [{"id": str(text), "text": text} for text in HOSTILE])
+    first = label(source, tmp_path / f"first{ending}", opened)
+    with pytest.raises(DataError, match=r"already has a column 'label': rename it, or give --prefix"):
+        label(tmp_path / f"first{ending}", tmp_path / "again.csv", opened)
+    for again in label(tmp_path / f"first{ending}", tmp_path / f"second{ending}", opened, prefix="again_"):
+        before = first.pop(0)
+        assert {name: again[name] for name in before} == before
+        assert {name: str(again[f"again_{name}"]) for name in ADDED} == {name: str(before[name]) for name in ADDED}
+
+
+@pytest.mark.parametrize(
+    ("content", "to", "head"),
+    [
+        (b"\xef\xbb\xbfid;text\r\n1;h\xc3\xa4lt\r\n", "out.csv", b"\xef\xbb\xbfid;text;label;"),
+        (b"\xff\xfe" + "id\ttext\n1\th\u00e4lt\n".encode("utf-16-le"), "out.csv", b"\xef\xbb\xbfid\ttext\tlabel\t"),
+        (b"\xef\xbb\xbfid;text\n1;h\xc3\xa4lt\n", "out.tsv", b"\xef\xbb\xbfid\ttext\tlabel\t"),
+        (b"sep=:\nid:text\n1:rude\n", "out.csv", b"id,text,label,"),
+        (b"id|text\n1|rude\n", "out.csv", b"id|text|label|"),
+        (b"\xef\xbb\xbfid;text\n1;h\xc3\xa4lt\n", "out.jsonl", b'{"id": "1", "text": "h\xc3\xa4lt", '),
+    ],
+)
+def test_a_spreadsheet_opens_the_output_as_it_opened_the_input(
+    content: bytes, to: str, head: bytes, opened: Shipped, tmp_path: Path
+) -> None:
+    (tmp_path / "in.csv").write_bytes(content)
+    label_table(tmp_path / "in.csv", tmp_path / to, opened, Columns("text", "question"))
+    assert (tmp_path / to).read_bytes().startswith(head)
 
 
 def test_a_prefix_keeps_new_columns_apart(opened: Shipped, tmp_path: Path) -> None:
@@ -194,6 +262,14 @@ def test_a_changed_byte_is_found_before_the_model_runs(shipped: Path, tmp_path: 
         (folder / name).unlink()
         with pytest.raises(ModelError, match=f"{name} is missing"):
             load_shipped(folder)
+
+
+def test_the_manifest_says_what_the_task_repairs(shipped: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(shipped, tmp_path / "student")
+    calibration = json.loads((folder / "manifest.json").read_text())["calibration"]
+    write_manifest(folder, "model.int8.onnx", calibration, repair="mojibake")
+    assert load_shipped(folder).clean_text("bater\u00c3\u00ada") == "bater\u00eda"
+    assert load_shipped(shipped).clean_text("bater\u00c3\u00ada") == "bater\u00c3\u00ada"
 
 
 def test_a_folder_without_a_usable_manifest_gives_one_sentence(shipped: Path, tmp_path: Path) -> None:

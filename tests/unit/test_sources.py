@@ -83,10 +83,10 @@ def test_short_rows_constant_columns_and_doubled_names() -> None:
     ("name", "data", "parts"),
     [
         ("a.csv", b"a,b\n1,2\n3,\xe9\n", ["a.csv, line 3, byte 3 is not UTF-8"]),
-        ("a.csv", b"\xff\xfea\x00", ["a.csv, line 1, byte 1 is not UTF-8"]),
+        ("a.csv", b"a\x00,\x00b\x00\n\x00", ["a.csv, line 1 holds a NUL"]),
         ("a.csv", b'a,b\n"1\n1",2\n3,4,5\n', ["a.csv, row 3 has 3 cells, but the header has 2"]),
-        ("a.csv", b'a,b\n1,2\n3,"4\n', ["a.csv, row 3 cannot be read"]),
-        ("a.tsv", b'a\tb\n1\t"2" 3\n', ["a.tsv, row 2 cannot be read", "plain_tsv"]),
+        ("a.csv", b'a,b\n1,2\n3,"4\n', ["a.csv, line 3 begins a row that cannot be read"]),
+        ("a.tsv", b'a\tb\n1\t"2" 3\n', ["a.tsv, line 2 begins a row that cannot be read", "plain_tsv"]),
         ("a.csv", b"a,b\n", ["a.csv holds no rows"]),
         ("a.csv", b"", ["a.csv holds no rows"]),
         ("a.jsonl", b'{"a": 1}\n[1]\n', ["a.jsonl, row 2 is not a JSON object"]),

@@ -62,7 +62,9 @@ def experiments() -> None:
 
 @app.command()
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Responses, one a row: .csv, .jsonl or .parquet.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Responses, a row each: .csv, .tsv, .jsonl, .parquet.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The same rows with labels; any of these formats.")],
     model: Annotated[Path, typer.Option(help="Folder of a shipped student.")] = Path("models/student"),
     text_column: Annotated[str, typer.Option(help="Column that holds the responses.")] = "text",

@@ -11,10 +11,11 @@ import numpy as np
 
 from amalgam.errors import DataError
 from amalgam.predicting.onnx import decide
-from amalgam.predicting.reading import Part, find_format, read_parts, survey_table
 from amalgam.predicting.shipped import Shipped
+from amalgam.predicting.survey import find_format, open_source, survey_table
 from amalgam.predicting.writing import open_table
 from amalgam.progress import show_progress
+from amalgam.tasks.reading import Part, read_parts
 
 _DECIMALS = 6
 _SOON = 2000  # rows that are labelled before a bar would help
@@ -51,17 +52,18 @@ def label_table(source: Path, target: Path, shipped: Shipped, columns: Columns) 
     if source.resolve() == target.resolve() or (target.exists() and target.samefile(source)):
         raise DataError(f"{target} is the input itself: give the output another name")
     needed = [columns.text, *([columns.question] if shipped.scorer.uses_question else [])]
-    survey = survey_table(source, needed)
+    table = open_source(source)
+    survey = survey_table(table, needed)
     added = name_added(shipped.scorer.labels, columns.prefix)
     if taken := [name for name in added if name in survey.columns]:
         raise DataError(f"{source} already has a column {taken[0]!r}: rename it, or give --prefix for the new ones")
     labels: Counter[str] = Counter(dict.fromkeys(shipped.scorer.labels, 0))
     asked = 0
     with (
-        open_table(target, survey.columns, added) as writer,
+        open_table(target, table, survey.columns, added) as writer,
         _show_progress(survey.rows) as advance,
     ):
-        for part in read_parts(source):
+        for part in read_parts(table):
             values = label_part(part, shipped, needed)
             writer.write(part, dict(zip(added, values, strict=True)))
             labels.update(values[0])
@@ -79,8 +81,12 @@ def name_added(labels: tuple[str, ...], prefix: str) -> dict[str, type]:
 
 def label_part(part: Part, shipped: Shipped, needed: list[str]) -> list[list[Any]]:
     """Return the new columns' values: labels, probabilities by label, and whether a human should look."""
-    texts, *questions = ([row[name] or "" for row in part.rows] for name in needed)
-    probabilities = shipped.scorer.score_texts(texts, questions[0] if questions else [""] * len(texts))
+    cells = [tuple(shipped.clean_text(row[name] or "") for name in needed) for row in part.rows]
+    # Equal texts of a part get equal labels: in 8-bit integers, the rows beside one change its score a little.
+    places = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
+    texts, *questions = zip(*places, strict=True)
+    scored = shipped.scorer.score_texts(texts, questions[0] if questions else [""] * len(texts))
+    probabilities = scored[[places[cell] for cell in cells]]
     chosen = decide(probabilities, shipped.threshold)
     ask = np.take_along_axis(probabilities, chosen[:, None], axis=1)[:, 0] < shipped.ask_below
     names = shipped.scorer.labels

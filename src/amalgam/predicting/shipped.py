@@ -7,6 +7,7 @@ from typing import Any
 from amalgam.errors import DataError, ModelError
 from amalgam.files import hash_file, read_json
 from amalgam.predicting.onnx import OnnxScorer
+from amalgam.tasks.texts import clean_text
 
 MANIFEST = "manifest.json"
 # What is read beside the ONNX file; torch's weights are not, and 70 MB more would take a while to hash.
@@ -23,6 +24,7 @@ class Shipped:
         threshold: of two labels, the probability from which the last one is chosen; None chooses the likelier one.
         ask_below: a row goes to a human if its label has less than this probability.
         guaranteed: whether validation rows vouch for the agreement above that.
+        repair: what is mended in texts, as the task says it.
     """
 
     scorer: OnnxScorer
@@ -30,6 +32,11 @@ class Shipped:
     threshold: float | None
     ask_below: float
     guaranteed: bool
+    repair: str | None = None
+
+    def clean_text(self, text: str) -> str:
+        """Return a text as the model learned to read it."""
+        return clean_text(text, mojibake=self.repair == "mojibake")
 
 
 def load_shipped(folder: Path, *, threads: int = 0) -> Shipped:
@@ -52,6 +59,7 @@ def load_shipped(folder: Path, *, threads: int = 0) -> Shipped:
             None if threshold is None else float(threshold),
             float(calibration["ask_below"]),
             bool(calibration["guaranteed"]),
+            manifest.get("repair"),
         )
     except (DataError, KeyError, TypeError, ValueError) as error:
         raise ModelError(

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import os
 import re
 from abc import ABC, abstractmethod
@@ -12,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from amalgam.errors import DataError
-from amalgam.predicting.reading import Part, find_format
+from amalgam.predicting.survey import find_format
 from amalgam.rows import guard_cell
+from amalgam.tasks.layout import OTHERS, SEPARATORS, Format, Source, find_layout
+from amalgam.tasks.reading import Part, blank_numbers, write_text
 
 if TYPE_CHECKING:
     from pyarrow import DataType, Schema
@@ -35,22 +36,22 @@ class Writer(ABC):
 
 
 @contextmanager
-def open_table(path: Path, columns: Sequence[str], added: dict[str, type]) -> Iterator[Writer]:
+def open_table(path: Path, source: Source, columns: Sequence[str], added: dict[str, type]) -> Iterator[Writer]:
     """Yield a writer for the format that the path ends in; the table is put in place when the block ends well.
 
     Args:
         path: the table.
+        source: where the rows come from.
         columns: of the rows, in order.
         added: the new columns with the type of their values.
 
     Raises:
         DataError: the file cannot be written.
     """
-    writers: dict[str, type[Writer]] = {".csv": _CsvWriter, ".jsonl": _JsonWriter, ".parquet": _ParquetWriter}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer = writers[find_format(path)](temporary, columns, added)  # type: ignore[call-arg]
+        writer = _open_writer(temporary, find_format(path), source, columns, added)
         try:
             yield writer
         finally:
@@ -64,14 +65,28 @@ def open_table(path: Path, columns: Sequence[str], added: dict[str, type]) -> It
         temporary.unlink(missing_ok=True)
 
 
+def _open_writer(path: Path, form: Format, source: Source, columns: Sequence[str], added: dict[str, type]) -> Writer:
+    if form == "jsonl":
+        return _JsonWriter(path)
+    if form == "parquet":
+        return _ParquetWriter(path, columns, added)
+    layout = None if source.format == "parquet" else find_layout(source)
+    # Excel takes a file for UTF-8 by its mark, and tells cells apart by the separator of its country.
+    encoding = "utf-8-sig" if layout and layout.marks else "utf-8"
+    kept = layout and source.format == form and layout.separator in OTHERS
+    return _CsvWriter(path, layout.separator if layout and kept else SEPARATORS[form], encoding, columns, added)
+
+
 class _CsvWriter(Writer):
     """Texts that a spreadsheet would run as a formula get an apostrophe in front; numbers are left alone."""
 
-    def __init__(self, path: Path, columns: Sequence[str], added: dict[str, type]) -> None:
+    def __init__(
+        self, path: Path, separator: str, encoding: str, columns: Sequence[str], added: dict[str, type]
+    ) -> None:
         self._columns = columns
-        self._stream = path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._stream, lineterminator="\n")
-        self._quoted = csv.writer(self._stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        self._stream = path.open("w", encoding=encoding, newline="")
+        self._writer = csv.writer(self._stream, delimiter=separator, lineterminator="\n")
+        self._quoted = csv.writer(self._stream, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
         self._write_cells([write_cell(name) for name in (*columns, *added)])
 
     def write(self, part: Part, added: Added) -> None:
@@ -87,13 +102,13 @@ class _CsvWriter(Writer):
 
 
 class _JsonWriter(Writer):
-    def __init__(self, path: Path, columns: Sequence[str], added: dict[str, type]) -> None:
+    def __init__(self, path: Path) -> None:
         self._stream: TextIO = path.open("w", encoding="utf-8", newline="\n")
 
     def write(self, part: Part, added: Added) -> None:
         for row, values in zip(part.rows, zip(*added.values(), strict=True), strict=True):
             whole = row | dict(zip(added, values, strict=True))
-            self._stream.write(_write_json(whole) + "\n")
+            self._stream.write(json.dumps(blank_numbers(whole), ensure_ascii=False, default=str) + "\n")
 
     def close(self) -> None:
         self._stream.close()
@@ -136,26 +151,6 @@ class _ParquetWriter(Writer):
 
 
 def write_cell(value: object) -> str:
-    """Write a value as a cell of CSV, harmless in a spreadsheet."""
-    text = write_text(value) or ""
+    """Write a value as a cell of CSV, harmless in a spreadsheet; reading it gives the text back."""
+    text = (write_text(value) or "").replace("\0", "")  # which no file of text may hold
     return text if _NUMBER.fullmatch(text) else guard_cell(text)
-
-
-def write_text(value: object) -> str | None:
-    """Return text as it is, null as None, and anything else as JSON."""
-    if value is None or isinstance(value, str):
-        return value
-    return _write_json(value)
-
-
-def _write_json(value: object) -> str:
-    return json.dumps(_blank_numbers(value), ensure_ascii=False, default=str, allow_nan=False)
-
-
-def _blank_numbers(value: object) -> object:
-    """Put null for NaN and the infinities, which JSON does not know and Parquet may hold."""
-    if isinstance(value, dict):
-        return {name: _blank_numbers(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_blank_numbers(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
