@@ -16,7 +16,7 @@ from amalgam.rows import read_rows
 from amalgam.shipping.calibration import Judged, calibrate
 from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
 from amalgam.shipping.fidelity import choose_precision, measure_fidelity
-from amalgam.training.folds import find_units
+from amalgam.units import find_units
 
 PREPARED = Path("data/prepared")
 STUDENTS = Path("models/students")

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from amalgam.evaluation.calibration import invert_gaps
 from amalgam.evaluation.metrics import Floats, Ints, measure_weighted, weigh_calibration_gaps
+from amalgam.units import count_independent
 
 # A resample's own calibration error is larger than that of all rows, so differences of it have no interval.
 WITHOUT_DIFFERENCE = frozenset({"ece"})
@@ -92,11 +93,6 @@ def draw_resamples(
     while len(missing := np.flatnonzero((rows @ holds_label == 0).any(axis=1))):
         rows[missing] = _draw_weights(int(units.max()) + 1, len(missing), rng)[:, units]
     return Resamples(rows, count_independent(units))
-
-
-def count_independent(units: NDArray[np.int64]) -> float:
-    """Return how many rows count as independent, where those of one unit [n] depend on each other (Kish, 1965)."""
-    return len(units) ** 2 / float((np.bincount(units) ** 2).sum())
 
 
 def estimate_metrics(

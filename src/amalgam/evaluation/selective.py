@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amalgam.evaluation.bootstrap import Estimate, count_independent, draw_resamples, summarise_estimates
+from amalgam.evaluation.bootstrap import Estimate, draw_resamples, summarise_estimates
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.params import Evaluation
 from amalgam.predicting.onnx import compute_probabilities, decide
+from amalgam.units import count_independent
 
 _LEAST = 1e-12  # probability of which there is a logarithm
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from amalgam.evaluation.bootstrap import count_independent
 from amalgam.predicting.onnx import Floats, Ints, compute_probabilities, decide
+from amalgam.units import count_independent
 
 _FEWEST_TEXTS = 50  # of which a quantile is still known to about seven points
 _MOST_ROWS = 100_000  # that anyone would code

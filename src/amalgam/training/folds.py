@@ -1,24 +1,7 @@
 """Folds for cross-validation: rows that depend on each other stay together."""
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-
-from amalgam.tasks.texts import fold_text
-
-
-def find_units(rows: pd.DataFrame) -> NDArray[np.int64]:
-    """Return the number [rows] of what each row depends on: its group, or else its text.
-
-    Rows of one unit, such as answers by one student, are no independent evidence.
-
-    Args:
-        rows: with `text`, and `group` where the task has one; a row without a group has an empty cell.
-    """
-    names = "text " + rows["text"].map(fold_text)
-    if "group" in rows:
-        names = names.where(rows["group"] == "", "group " + rows["group"])
-    return np.asarray(pd.factorize(names)[0], dtype=np.int64)
 
 
 def deal_folds(
@@ -28,7 +11,7 @@ def deal_folds(
 
     Args:
         classes: class index of each row [rows]; a unit counts as one of the class of its first row.
-        units: see `find_units` [rows].
+        units: number of what each row depends on [rows].
         folds: how many; fewer where there are not as many units.
         seed: draws which units of a class come together; None takes them in their order.
     """
