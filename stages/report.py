@@ -60,7 +60,9 @@ def main(params: Params, root: Path) -> None:
         },
         inputs={str(path): hash_file(path) for path in list_inputs(folder)},
         versions={"python": python_version(), **{name: version(name) for name in PACKAGES}},
-        sweeps=collect_sweeps(iterate_experiments(), dump_tracked(params), metrics["models"]),
+        sweeps=collect_sweeps(
+            iterate_experiments(), dump_tracked(params), metrics["models"], metrics["training"].get("guard", {})
+        ),
         likeness=collect_likeness(iterate_experiments(), dump_tracked(params), metrics["synthetic"]),
         **metrics,
     )

@@ -8,6 +8,8 @@ from amalgam.report.phrases import MODEL_NAMES, Numbers
 from amalgam.report.tables.run import flatten_values
 
 _ENDS = ("auc", "auc_low", "auc_high")
+_GUARD = ("metrics/training.json", "guard.helps")
+_FREE = ("teacher.guard",)  # may differ as well: a curve wants it off, and where it leaves rows out is marked
 # What the synthetic rows of an experiment were like, by the metric's key in metrics/synthetic.json.
 LIKENESS = {
     "synthesis.kept": "Rows kept",
@@ -23,7 +25,7 @@ LIKENESS = {
 
 
 def collect_sweeps(
-    rows: Iterable[Mapping[str, str]], params: Numbers, models: Numbers
+    rows: Iterable[Mapping[str, str]], params: Numbers, models: Numbers, guard: Numbers
 ) -> dict[str, list[dict[str, Any]]]:
     """Find the experiments that tell what one param does.
 
@@ -31,16 +33,23 @@ def collect_sweeps(
         rows: lines of `amalgam experiments`; the file may stand before a name, for params and metrics share some.
         params: of this run, nested; an experiment without one of them ran before there was such a param.
         models: metrics of this run, by model.
+        guard: what the guard of this run found, empty where it was not asked.
 
     Returns:
-        By dotted key of a numeric param, points (model, x, auc, auc_low, auc_high) with x ascending, this run's among
-        them. The last of several experiments at one value counts.
+        By dotted key of a numeric param, points (model, x, left_out, auc, auc_low, auc_high) with x ascending, this
+        run's among them; `left_out` says whether the guard left the synthetic rows out. The last of several experiments
+        at one value counts.
     """
     own = dict(flatten_values(params))
     return {
         key: [
-            {"model": model, "x": x, **values}
-            for x, at in sorted({**{x: _read_models(row) for x, row in runs.items()}, float(own[key]): models}.items())
+            {"model": model, "x": x, "left_out": left_out, **values}
+            for x, (at, left_out) in sorted(
+                {
+                    **{x: (_read_models(row), _is_zero(_read(row, *_GUARD))) for x, row in runs.items()},
+                    float(own[key]): (models, guard.get("helps") == 0),
+                }.items()
+            )
             for model in MODEL_NAMES
             if "auc_low" in (values := {name: at.get(model, {})[name] for name in _ENDS if name in at.get(model, {})})
         ]
@@ -80,7 +89,9 @@ def _find_sweeps(
     """Return by key of a param, and by its value, the last line that differs in that number alone."""
     found: dict[str, dict[float, Mapping[str, str]]] = defaultdict(dict)
     for row in rows:
-        theirs = {key: value for key in own if (value := _read(row, "params.yaml", key)) is not None}
+        theirs = {
+            key: value for key in own if key not in _FREE and (value := _read(row, "params.yaml", key)) is not None
+        }
         changed = [key for key, value in theirs.items() if _fold(value) != _fold(own[key])]
         if len(changed) == 1 and _is_number(own[changed[0]]) and _is_number(theirs[changed[0]]):
             found[changed[0]][float(theirs[changed[0]])] = row
@@ -104,6 +115,10 @@ def _read_models(row: Mapping[str, str]) -> dict[str, dict[str, float]]:
 
 def _read(row: Mapping[str, str], file: str, key: str) -> str | None:
     return row.get(f"{file}:{key}", row.get(key))
+
+
+def _is_zero(text: str | None) -> bool:
+    return text is not None and _is_number(text) and float(text) == 0
 
 
 def _fold(text: str) -> str:

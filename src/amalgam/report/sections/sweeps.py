@@ -26,7 +26,7 @@ def build_sweeps(content: Content) -> dict[str, Any] | None:
         if len({row["x"] for row in rows}) < 2:
             continue
         title = _TITLES.get(key, key)
-        caption = f"AUC by {key}, with {confidence} intervals. All else is as in this run."
+        caption = f"AUC by {key}, with {confidence} intervals. All else is as in this run.{_phrase_guard(rows)}"
         figures.append(
             build_figure(f"sweep-{number}", f"AUC by {key}", caption, draw_sweep(rows, title), _tabulate(rows, key))
         )
@@ -50,11 +50,27 @@ def tabulate_likeness(points: list[dict[str, float]], key: str) -> Table:
     )
 
 
+def _name_model(point: dict[str, Any]) -> str:
+    name = MODEL_NAMES[point["model"]]
+    return f"{name}, synthetic rows left out" if point["left_out"] and point["model"] != "human_only" else name
+
+
+def _phrase_guard(points: list[dict[str, Any]]) -> str:
+    """Say at which values the guard left the synthetic rows out, or "" where it did not."""
+    values = ", ".join(f"{x:g}" for x in sorted({point["x"] for point in points if point["left_out"]}))
+    if not values:
+        return ""
+    return (
+        f" At {values} the guard left the synthetic rows out, so teacher and student learned the human rows alone; "
+        "`teacher.guard: false` shows what the rows would have done."
+    )
+
+
 def _tabulate(points: list[dict[str, Any]], key: str) -> Table:
     rows = [
         (
             Cell(f"{point['x']:g}"),
-            [Cell(MODEL_NAMES[point["model"]]), Cell(format_number(point["auc"]), format_interval(point, "auc"))],
+            [Cell(_name_model(point)), Cell(format_number(point["auc"]), format_interval(point, "auc"))],
         )
         for point in points
     ]
