@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from amalgam.errors import DataError
 from amalgam.tasks.columns import read_columns, read_text_columns, select_rows
 from amalgam.tasks.schema import Columns
-from amalgam.tasks.texts import clean_text, fold_text
+from amalgam.tasks.texts import clean_text
 
 
 def make_table(**columns: list[str]) -> pd.DataFrame:
@@ -134,15 +134,3 @@ def test_double_encoding_is_mended_where_it_is(text: str, expected: str) -> None
 @given(st.text("ab \u00e9\u0159\u017e\u0436\u4e2d\u201c\U0001f600", max_size=20))
 def test_double_encoding_is_undone(text: str) -> None:
     assert clean_text(text.encode().decode("latin-1"), mojibake=True) == clean_text(text)
-
-
-@given(st.text(max_size=40))
-def test_clean_texts_are_on_one_line_and_folding_is_stable(text: str) -> None:
-    clean = clean_text(text)
-    assert clean == " ".join(clean.split())
-    assert fold_text(fold_text(text)) == fold_text(text)
-
-
-def test_folding_ignores_case_and_marks_but_keeps_faces_apart() -> None:
-    assert fold_text("It's GREAT!!") == fold_text("it s great")
-    assert fold_text(":)") != fold_text(":(")
