@@ -46,7 +46,7 @@ def test_each_step_by_value(cell: dict[str, Any], values: list[str], expected: l
 @pytest.mark.parametrize(
     ("cell", "value", "parts"),
     [
-        ({"map": {"1": "yes"}}, "9", ["a.csv, row 2", "'9'", "is none of 1"]),
+        ({"map": {"1": "yes"}}, "9", ["a.csv, row 2", "'9'", "is none of '1'"]),
         ({"above": {"yes": 1}}, "0", ["lies within all bounds"]),
         ({"above": {"yes": 1}}, "high", ["'high'", "is not a number"]),
         ({"pattern": r"(\d+)"}, "a", ["does not match the pattern"]),

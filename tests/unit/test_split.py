@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.tasks.split import allot, drop_contradictions, keep_apart, split_rows
+from amalgam.tasks.contradictions import drop_contradictions
+from amalgam.tasks.split import allot, keep_apart, split_rows
 from amalgam.tasks.texts import fold_text
 
 SIDES = ("train", "validation", "test")
