@@ -38,7 +38,7 @@ def check_left(rows: pd.DataFrame, labels: list[str], described: str) -> None:
     """
     if missing := sorted(set(labels) - set(rows["label"])):
         raise DataError(
-            f"{described}; none is left that is coded {missing[0]}: correct the codes, so that equal texts have the same"
+            f"{described}; none is left that is coded {missing[0]}: correct the codes, so that equal texts have one"
         )
 
 
