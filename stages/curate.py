@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from runtime import run_stage
+
+import pandas as pd
 
 from amalgam.baselines import EmbeddingClassifier
 from amalgam.files import read_json, write_json

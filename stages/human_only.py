@@ -3,8 +3,9 @@
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
 from runtime import run_stage
+
+import pandas as pd
 
 from amalgam.files import write_json
 from amalgam.params import Params

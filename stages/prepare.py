@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from runtime import run_stage
+
+import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.files import write_json
