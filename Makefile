@@ -39,4 +39,7 @@ clean: ## remove .venv and what tools left behind
 	@echo "Installing into .venv: once, a few minutes"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@# So that .venv/bin/dvc runs the stages with this Python where the environment is not active.
+	@echo 'import os, sys; os.environ["PATH"] = sys.prefix + "/bin:" + os.environ.get("PATH", os.defpath)' \
+	> "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/amalgam_path.pth"
 	@touch $@

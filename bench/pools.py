@@ -24,9 +24,10 @@ from amalgam.synthesis.completions import build_lines, iterate_responses
 from amalgam.synthesis.curate import curate_responses, survey_responses
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
+from amalgam.tasks.contradictions import drop_contradictions
 from amalgam.tasks.rows import load_task_rows
 from amalgam.tasks.schema import Task, load_task
-from amalgam.tasks.split import drop_contradictions, keep_apart, split_rows
+from amalgam.tasks.split import keep_apart, split_rows
 
 # As the stages have it; read when llama.cpp is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")

@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runtime import read_answering, run_stage
+
 import numpy as np
 import pandas as pd
-from runtime import read_answering, run_stage
 
 from amalgam.baselines import fit_embedding, fit_tfidf
 from amalgam.evaluation.predictions import build_predictions, write_predictions

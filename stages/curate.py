@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from runtime import run_stage
+
+import pandas as pd
 
 from amalgam.embeddings import embed_rows
 from amalgam.files import read_json, write_json

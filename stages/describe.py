@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from runtime import run_stage
+
+import pandas as pd
 
 from amalgam.description.describe import MOST, compare_embeddings, describe_texts, sample_rows
 from amalgam.embeddings import embed_rows

@@ -3,8 +3,9 @@
 from collections import Counter
 from pathlib import Path
 
-import pandas as pd
 from runtime import run_stage
+
+import pandas as pd
 
 from amalgam.evaluation.bootstrap import summarise_estimates
 from amalgam.evaluation.ceiling import measure_ceiling

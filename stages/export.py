@@ -4,9 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from runtime import run_stage
+
 import numpy as np
 import pandas as pd
-from runtime import run_stage
 
 from amalgam.files import read_json, write_json
 from amalgam.params import Params

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from runtime import read_answering, run_stage
+
+import pandas as pd
 
 from amalgam.evaluation.agreement import summarise_agreement
 from amalgam.files import read_json, write_json

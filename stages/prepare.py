@@ -1,18 +1,23 @@
 """Stage prepare: load the task's human-coded rows and divide them into train, validation, test and unlabelled."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from runtime import run_stage
 
+import pandas as pd
+
+from amalgam.errors import DataError
 from amalgam.files import write_json
 from amalgam.params import Params
+from amalgam.progress import notify
 from amalgam.rows import write_rows
+from amalgam.tasks.contradictions import check_left, describe_contradictions, drop_contradictions
 from amalgam.tasks.rows import TRANSFER, TaskRows, load_task_rows, measure_agreement
 from amalgam.tasks.schema import load_task
-from amalgam.tasks.split import drop_contradictions, keep_apart, split_rows
+from amalgam.tasks.split import TRAIN, keep_apart, split_rows
 
 OUT = Path("data/prepared")
 
@@ -22,6 +27,10 @@ def main(params: Params, root: Path) -> None:
     task = load_task(folder)
     loaded = load_task_rows(task, folder, root / ".cache" / "downloads")
     rows, transfer = drop_contradictions(loaded.main), drop_contradictions(loaded.transfer)
+    left_out = [describe_contradictions(coded) for coded in (loaded.main, loaded.transfer)]
+    check_left(rows, task.label_names, left_out[0])
+    for sentence in filter(None, left_out):
+        notify(f"prepare: {sentence}")
     tables = split_rows(
         rows,
         human_rows=params.human_rows,
@@ -32,9 +41,13 @@ def main(params: Params, root: Path) -> None:
         by=params.split.by,
         texts=keep_apart(loaded.unlabelled, transfer),
     )
-    if len(transfer):
-        # A transfer row must be as unseen as a test row, whatever `human_rows` is.
-        tables[TRANSFER] = keep_apart(transfer, keep_apart(rows, tables["test"]))
+    check_words(tables[TRAIN])
+    # A transfer row must be as unseen as a test row, whatever `human_rows` is.
+    unseen = keep_apart(transfer, keep_apart(rows, tables["test"])) if len(transfer) else transfer
+    if len(unseen):
+        tables[TRANSFER] = unseen
+    elif len(transfer):
+        notify(f"prepare: each {TRANSFER} row shares a text or group with a coded row, so there is no such test")
     summary: dict[str, Any] = {
         "rows": {name: len(table) for name, table in tables.items()},
         "labels": {name: count_labels(table, task.label_names) for name, table in tables.items() if "label" in table},
@@ -44,6 +57,12 @@ def main(params: Params, root: Path) -> None:
     if len(tables["test"]) < params.split.test:
         summary["test_wanted"] = params.split.test
     write_tables(tables, summary)
+
+
+def check_words(train: pd.DataFrame) -> None:
+    """Refuse texts that hold no word at all: the baselines have nothing to count in them."""
+    if not any(re.search(r"\w", text) for text in train["text"] + train["question"]):
+        raise DataError(f"no text of the {len(train)} {TRAIN} rows holds a letter or digit: correct `columns.text`")
 
 
 def count_labels(table: pd.DataFrame, names: list[str]) -> dict[str, int]:
@@ -57,7 +76,7 @@ def count_left_out(
     return {
         "equal_text_other_label": len(loaded.main) - len(rows) + len(loaded.transfer) - len(transfer),
         "over_budget": int((~rows["id"].isin(used)).sum()),
-        **({"transfer_known_text_or_group": len(transfer) - len(tables[TRANSFER])} if TRANSFER in tables else {}),
+        **({"transfer_known_text_or_group": len(transfer) - len(tables.get(TRANSFER, ()))} if len(transfer) else {}),
     }
 
 

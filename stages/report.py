@@ -6,8 +6,9 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-import pandas as pd
 from runtime import run_stage
+
+import pandas as pd
 
 from amalgam.evaluation.predictions import read_predictions, stack_predictions
 from amalgam.files import hash_file, read_json, write_text

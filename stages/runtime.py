@@ -1,4 +1,7 @@
-"""What every stage script needs around its `main`: params, the DVC root, and errors said in one sentence."""
+"""What every stage script needs around its `main`: params, the DVC root, and errors said in one sentence.
+
+Stages import it before any package, so that the one sentence also comes where a wrong Python runs them.
+"""
 
 import os
 import sys
@@ -6,11 +9,19 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
-from amalgam.errors import AmalgamError, Interrupted
-from amalgam.llm.answering import Answering
-from amalgam.params import Llm, Params, load_params
-from amalgam.progress import notify
-from amalgam.seeding import iterate_seeds
+try:
+    from amalgam.errors import AmalgamError, Interrupted
+    from amalgam.llm.answering import Answering
+    from amalgam.params import Llm, Params, load_params
+    from amalgam.progress import notify
+    from amalgam.seeding import iterate_seeds
+except ModuleNotFoundError as missing:
+    print(
+        f"{Path(sys.argv[0]).stem}: {sys.executable} has no `{missing.name}`, since the environment is not active: "
+        "run `. .venv/bin/activate` first, or `make repro` in place of `dvc repro`",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 # A thread that waits spins for some microseconds, then sleeps. Without a bound it spins on, and beside any other busy
 # program all work is ten times slower. Set here, since torch and llama.cpp read it when they are loaded.

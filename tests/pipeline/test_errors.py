@@ -41,6 +41,12 @@ BAD_FILES = {
     "a missing column": ("responses.csv", rb"^id,guest,text", b"id,guest,comment", ["responses.csv", "`text`"]),
     "an empty text": ("responses.csv", rb'(c002,\w+),"[^"]+"', rb'\1,""', ["responses.csv, row 4 has no text"]),
     "one class only": ("responses.csv", rb"complaint", b"praise", ["no row that is coded 'complaint'"]),
+    "equal texts coded differently": (
+        "responses.csv",
+        rb'"[^"]+"',
+        b'"So, so"',
+        ["160 rows were left out", "none is left that is coded complaint"],
+    ),
     "bytes that are no UTF-8": ("responses.csv", rb"Monday", b"M\xf6nday", ["responses.csv, line", "is not UTF-8"]),
     "an id twice": ("responses.csv", rb"c003,", b"c001,", ["the id 'c001'", "row 3", "row 5"]),
     "an unknown label": ("responses.csv", rb'(c001,.+",)praise', rb"\1meh", ["row 3", "the label 'meh'"]),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from amalgam.errors import DataError
 from amalgam.tasks.columns import read_columns, read_text_columns, select_rows
 from amalgam.tasks.schema import Columns
-from amalgam.tasks.texts import clean_text, fold_text
+from amalgam.tasks.texts import clean_text
 
 
 def make_table(**columns: list[str]) -> pd.DataFrame:
@@ -31,6 +31,18 @@ def read_label(cell: dict[str, Any], values: list[str]) -> list[str]:
         ({"item": 1, "map": {"2": "two"}}, ["[1, 2, 3]"], ["two"]),
         ({"item": 0}, ['["a", "b"]'], ["a"]),
         (
+            {"item": 0, "otherwise": "leave_out"},
+            ["[]", '["a"]', "", "[null]"],
+            ["leave_out", "a", "leave_out", "leave_out"],
+        ),
+        (
+            {"item": 1, "map": {"b": "B"}, "otherwise": "none"},
+            ['["a", "b"]', '["a", "c"]', '["a"]'],
+            ["B", "none", "none"],
+        ),
+        ({"above": {"good": 3}, "otherwise": "leave_out"}, ["5", "", "1"], ["good", "leave_out", "leave_out"]),
+        ({"map": {"": "none"}, "otherwise": "leave_out"}, ["", "x"], ["none", "leave_out"]),
+        (
             {"above": {"positive": 0.5}, "below": {"negative": -0.5}, "otherwise": "neutral"},
             ["0.51", "0.5", "-0.5", "-3"],
             ["positive", "neutral", "neutral", "negative"],
@@ -46,12 +58,15 @@ def test_each_step_by_value(cell: dict[str, Any], values: list[str], expected: l
 @pytest.mark.parametrize(
     ("cell", "value", "parts"),
     [
-        ({"map": {"1": "yes"}}, "9", ["a.csv, row 2", "'9'", "is none of 1"]),
+        ({"map": {"1": "yes"}}, "9", ["a.csv, row 2", "'9'", "is none of '1'"]),
+        ({"map": {"": "leave_out"}}, "no", ["'no' of `x` is none of ''", "its `map` covers: add it there"]),
+        ({"above": {"yes": 1}, "otherwise": "no"}, "", ["'' of `x` is not a number"]),
         ({"above": {"yes": 1}}, "0", ["lies within all bounds"]),
         ({"above": {"yes": 1}}, "high", ["'high'", "is not a number"]),
         ({"pattern": r"(\d+)"}, "a", ["does not match the pattern"]),
         ({"item": 0}, "1, 2", ["is not a list in brackets"]),
-        ({"item": 2}, "[1, 2]", ["is not a list with an item 2"]),
+        ({"item": 2}, "[1, 2]", ["is not a list with an item 2", "add `otherwise: leave_out` beside `item`"]),
+        ({"item": 0, "otherwise": "leave_out"}, "a", ["is not a list in brackets"]),
     ],
 )
 def test_a_cell_that_cannot_be_read_is_named(cell: dict[str, Any], value: str, parts: list[str]) -> None:
@@ -134,15 +149,3 @@ def test_double_encoding_is_mended_where_it_is(text: str, expected: str) -> None
 @given(st.text("ab \u00e9\u0159\u017e\u0436\u4e2d\u201c\U0001f600", max_size=20))
 def test_double_encoding_is_undone(text: str) -> None:
     assert clean_text(text.encode().decode("latin-1"), mojibake=True) == clean_text(text)
-
-
-@given(st.text(max_size=40))
-def test_clean_texts_are_on_one_line_and_folding_is_stable(text: str) -> None:
-    clean = clean_text(text)
-    assert clean == " ".join(clean.split())
-    assert fold_text(fold_text(text)) == fold_text(text)
-
-
-def test_folding_ignores_case_and_marks_but_keeps_faces_apart() -> None:
-    assert fold_text("It's GREAT!!") == fold_text("it s great")
-    assert fold_text(":)") != fold_text(":(")

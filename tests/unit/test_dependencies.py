@@ -23,6 +23,7 @@ PLUMBING = {
     "amalgam/progress.py": "what the terminal shows",
     "amalgam/rows.py": "cells are read as they were written, whatever lies between",
     "amalgam/tasks/schema.py": "task.yaml is a dependency, and what it says is checked and taken as it stands",
+    "amalgam/tasks/yaml_text.py": "the same",
 }
 
 

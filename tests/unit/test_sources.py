@@ -106,8 +106,18 @@ def test_a_broken_file_is_named_with_the_place(name: str, data: bytes, parts: li
         (GOOD + "3, ,yes\n4,\u200b,no\n", {}, ["a.csv, row 4; a.csv, row 5 has no text"]),
         (GOOD + "2,More,yes\n", {}, ["the id '2'", "a.csv, row 3", "a.csv, row 4"]),
         (GOOD + ",More,yes\n", {}, ["a.csv, row 4 has no id"]),
-        (GOOD + "3,More,maybe\n", {}, ["a.csv, row 4", "'maybe'", "no, yes"]),
-        (GOOD + "3,More,\n", {}, ["a.csv, row 4 has no label"]),
+        (GOOD + "3,More,maybe\n", {}, ["a.csv, row 4", "'maybe'", "no, yes", "`columns.label.map`"]),
+        (GOOD + "3,More,\n", {}, ["a.csv, row 4 has no label", "{'': leave_out, no: no, yes: yes}"]),
+        (
+            GOOD + "3,More,x\n",
+            {"label": {"column": "label", "map": {"yes": "yes"}, "otherwise": "leave_out"}},
+            ["no row that is coded 'no'", "and 2 were left out as `columns` says"],
+        ),
+        (
+            GOOD,
+            {"time": {"column": "label", "map": {"yes": "2024-05-31", "no": "31.5.2024"}}},
+            ["'31.5.2024'", "ISO 8601"],
+        ),
         ("id,text,label\n1,Fine,yes\n2,Good,yes\n", {}, ["no row that is coded 'no'", "all 2 rows are coded 'yes'"]),
         (GOOD, {"set": "label"}, ["a.csv, row 2 belongs to the set 'yes'"]),
     ],
@@ -121,6 +131,29 @@ def test_wrong_rows_are_named(tmp_path: Path, text: str, columns: dict[str, Any]
 def test_a_missing_file_says_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"small/a\.csv is missing: write it"):
         load_tables(make_task().source, tmp_path / "small", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../a.csv", "linked/a.csv", "sub/../../a.csv", "{}/a.csv"])
+def test_a_file_outside_of_the_tasks_folder_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "small"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "linked").symlink_to(tmp_path)
+    (tmp_path / "a.csv").write_text(GOOD, encoding="utf-8")
+    named = name.format(tmp_path)
+    for source in ({"files": [named]}, {"files": ["own.csv"], "unlabelled": [named]}):
+        (folder / "own.csv").write_text(GOOD, encoding="utf-8")
+        with pytest.raises(DataError, match=r"a\.csv lies outside of .*small.*: copy it into that folder"):
+            load_tables(make_task(**source).source, folder, tmp_path)
+    hub = HubSource(kind="hub", repository=str(tmp_path), splits=["train"])
+    with pytest.raises(DataError, match=r"lies outside of .*small"):
+        load_tables(hub, folder, tmp_path)
+
+
+def test_a_file_may_be_a_link_as_those_of_a_cache_are(tmp_path: Path) -> None:
+    (tmp_path / "cached").write_text(GOOD, encoding="utf-8")
+    (tmp_path / "small/sub").mkdir(parents=True)
+    (tmp_path / "small/sub/a.csv").symlink_to(tmp_path / "cached")
+    assert len(load_tables(make_task(files=["sub/a.csv"]).source, tmp_path / "small", tmp_path)[0]) == 2
 
 
 def test_unlabelled_files_become_texts_with_ids_of_their_own(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.tasks.split import allot, drop_contradictions, keep_apart, split_rows
+from amalgam.tasks.split import allot, keep_apart, split_rows
 from amalgam.tasks.texts import fold_text
 
 SIDES = ("train", "validation", "test")
@@ -129,14 +129,27 @@ def test_more_texts_join_the_unlabelled_set_unless_a_held_out_row_has_them() -> 
     ("labels", "changed", "parts"),
     [
         (["no", "yes"] * 50, {"human_rows": 5}, ["`human_rows` is 5", "at least 6"]),
-        (["no", "yes"] * 50, {"human_rows": 70}, ["`human_rows` is 70", "at most 60", "`split.test`"]),
-        (["no"] * 90 + ["yes"] * 3, {}, ["`human_rows`", "'yes' has 2 rows"]),
+        (["no", "yes"] * 50, {"human_rows": 70}, ["`human_rows` is 70", "at most 60", "set `split.test` to 28"]),
+        (["no"] * 90 + ["yes"] * 3, {}, ["`human_rows`", "'yes' has 2 rows", "code at least 2 more rows so"]),
+        (["no"] * 40 + ["yes"] * 10, {"human_rows": 30}, ["at most 25", "set `split.test` to 20"]),
     ],
 )
 def test_too_few_rows_name_the_key(labels: list[str], changed: dict[str, int], parts: list[str]) -> None:
     with pytest.raises(DataError) as caught:
         split_rows(make_rows(labels), **{**SETTINGS, **changed})
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_advice_leads_on_where_it_is_followed() -> None:
+    rows = make_rows(["no"] * 90 + ["yes"] * 3)
+    with pytest.raises(DataError, match="code at least 2 more rows so") as caught:
+        split_rows(rows, **SETTINGS)
+    assert "split.test" not in str(caught.value)  # with a smaller test set it would still have one test row
+    assert split_rows(make_rows(["no"] * 90 + ["yes"] * 5), **SETTINGS)
+    rows = make_dated_rows().assign(label=["no"] * 80 + ["yes"] * 20 + ["no"] * 20)
+    with pytest.raises(DataError, match=r"none of the last 10 rows is coded 'yes'.+ or set `split.test` to 25"):
+        split_rows(rows, **{**SETTINGS, "test": 10}, by="time")
+    assert split_rows(rows, **{**SETTINGS, "test": 25}, by="time")
 
 
 def test_too_few_groups_name_the_label() -> None:
@@ -184,19 +197,9 @@ def test_a_split_by_time_without_times_is_refused_in_one_sentence(rows: pd.DataF
     assert "\n" not in str(caught.value)
 
 
-def test_equal_texts_of_different_labels_are_dropped() -> None:
-    rows = make_rows(["no", "yes", "yes", "yes"], texts=["Fine.", "fine", "Good", "good!"])
-    assert drop_contradictions(rows)["id"].tolist() == ["r2", "r3"]
-
-
-def test_equal_answers_to_different_questions_may_differ() -> None:
-    rows = make_rows(["no", "yes"], texts=["Two", "two"]).assign(question=["1+2?", "1+1?"])
-    assert len(drop_contradictions(rows)) == 2
-
-
 def test_rows_of_known_groups_or_texts_are_taken_out() -> None:
     rows = make_rows(["no"] * 3, ["a", "b", "c"])
-    others = make_rows(["no"] * 2, ["a", "d"], ["other", "text 1"])
+    others = make_rows(["no"] * 2, ["a", "d"], ["other", "text  1!"])
     assert keep_apart(rows, others)["id"].tolist() == ["r2"]
     assert keep_apart(rows, others.head(0)).equals(rows)
 

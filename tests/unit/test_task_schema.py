@@ -96,6 +96,8 @@ def test_attributes_are_of_the_task_or_of_a_label(tmp_path: Path) -> None:
         (("name",), "other", ["`name` is 'other'", "'small'"]),
         (("labels", 1, "name"), "no", ["two labels have the same name"]),
         (("labels", 1, "name"), "a b", ["`labels.1.name` is 'a b'", "only letters"]),
+        (("labels", 1, "name"), "-1", ["`labels.1.name` is '-1'", "not begin with `-`", "`columns.label.map`"]),
+        (("labels", 1, "name"), "n\u00e9gatif", ["letters from a to z", "`columns.label.map`"]),
         (("labels", 1, "name"), "leave_out", ["leave_out"]),
         (("labels", 1, "attributes"), {"length": []}, ["`labels.1.attributes.length`", "at least 1 item"]),
         (("prompts",), {"attributes": {"length": ["short", " "]}}, ["`prompts.attributes.length.1`", "hold some text"]),
@@ -136,6 +138,18 @@ def test_a_wrong_key_is_named_with_what_is_allowed(
 def test_broken_yaml_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 2 is not valid YAML"):
         load_task(write_task(tmp_path / "small", "name: small\n\ttitle: x\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: small\ntitle: a\ntitle: b\n", r"line 3: the key `title` stands there twice: keep one of the two"),
+        ("name: small\ncolumns:\n  label: {column: x, map: {1: a, '1': b}}\n", r"line 3: the key `1` stands"),
+    ],
+)
+def test_a_doubled_key_is_refused_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        load_task(write_task(tmp_path / "small", text))
 
 
 def test_an_unknown_task_names_those_that_there_are(tmp_path: Path) -> None:

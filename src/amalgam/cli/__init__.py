@@ -1,5 +1,6 @@
 """The command `amalgam`: what DVC cannot do for a project. Each command imports what it needs when it runs."""
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -208,8 +209,16 @@ def forget(
 
 def main() -> None:
     """Run the command; a failure that the user can mend ends with one sentence and code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal can show every character
     try:
         app()
     except AmalgamError as error:
         print(f"amalgam: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception as error:
+        if "not owned by current user" not in str(error):
+            raise
+        allow = f"`git config --global --add safe.directory {Path.cwd()}`"
+        print(f"amalgam: Git does not read a folder of another user: make it yours, or run {allow}", file=sys.stderr)
+        sys.exit(AmalgamError.exit_code)

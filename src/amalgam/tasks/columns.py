@@ -15,9 +15,11 @@ mapping of these steps, taken in this order:
     map: {1: correct, 0: wrong}    replaces whole cells
     above: {positive: 0.5}         or turns a number into the name of the highest bound that it is above,
     below: {negative: -0.5}        or else of the lowest bound that it is below
-    otherwise: neutral             what a cell becomes that `map`, `above` and `below` do not cover; an error without
+    otherwise: neutral             what a cell becomes that `map`, `above` and `below` do not cover, or whose list has
+                                   no such `item`; an error without
 
-The value `leave_out` (of `map` or `otherwise`) leaves the row out. Two keys are no columns: `where: {domain: ELA}`
+The value `leave_out` (of `map` or `otherwise`) leaves the row out; `otherwise: leave_out` does so with an empty cell as
+well, whatever the steps. Two keys are no columns: `where: {domain: ELA}`
 takes only the rows whose cell is so, and `repair: mojibake` mends texts that were encoded twice.
 """
 
@@ -28,7 +30,7 @@ import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.rows import SUBGROUP
-from amalgam.tasks.schema import Cell, Columns
+from amalgam.tasks.schema import LEAVE_OUT, Cell, Columns
 from amalgam.tasks.tables import check_columns
 from amalgam.tasks.texts import clean_text
 
@@ -103,8 +105,13 @@ def _read_cell(table: pd.DataFrame, cell: Cell) -> list[str]:
 
 
 def _take_steps(value: str, cell: Cell, place: str) -> str:
+    if not value and cell.otherwise == LEAVE_OUT and "" not in cell.map:
+        return LEAVE_OUT
     if cell.item is not None:
-        value = _take_item(value, cell, place)
+        item = _take_item(value, cell, place)
+        if item is None:
+            return str(cell.otherwise)
+        value = item
     if cell.pattern is not None:
         match = re.fullmatch(cell.pattern, value)
         if not match:
@@ -117,19 +124,25 @@ def _take_steps(value: str, cell: Cell, place: str) -> str:
     else:
         return value
     if named is None:
-        covered = f"is none of {', '.join(cell.map)}" if cell.map else "lies within all bounds"
-        raise _refuse(value, cell, place, covered)
+        known = ", ".join(f"'{name}'" for name in cell.map)
+        what = f"is none of {known}, which are all that its `map` covers" if known else "lies within all bounds"
+        raise _refuse(value, cell, place, what, "add it there, or say by `otherwise` what every other cell becomes")
     return named
 
 
-def _take_item(value: str, cell: Cell, place: str) -> str:
+def _take_item(value: str, cell: Cell, place: str) -> str | None:
     try:
         items = json.loads(value)
     except ValueError as error:
         raise _refuse(value, cell, place, "is not a list in brackets") from error
-    if not isinstance(items, list) or len(items) <= (cell.item or 0):
-        raise _refuse(value, cell, place, f"is not a list with an item {cell.item} (the first is 0)")
-    item = items[cell.item or 0]
+    if not isinstance(items, list):
+        raise _refuse(value, cell, place, "is not a list in brackets")
+    item = items[cell.item or 0] if len(items) > (cell.item or 0) else None
+    if item is None:
+        if cell.otherwise is not None:
+            return None
+        advice = "correct the cell, or add `otherwise: leave_out` beside `item` to leave such rows out"
+        raise _refuse(value, cell, place, f"is not a list with an item {cell.item} (the first is 0)", advice)
     return item if isinstance(item, str) else json.dumps(item)
 
 
@@ -147,7 +160,9 @@ def _name_number(value: str, cell: Cell, place: str) -> str | None:
     return cell.otherwise
 
 
-def _refuse(value: str, cell: Cell, place: str, reason: str) -> DataError:
+def _refuse(
+    value: str, cell: Cell, place: str, reason: str, advice: str = "correct the cell, or `columns` in task.yaml"
+) -> DataError:
     names = ", ".join(f"`{name}`" for name in list_sources(cell))
     shown = value if len(value) <= 60 else f"{value[:60]}…"
-    return DataError(f"{place}: '{shown}' of {names} {reason}: correct the cell, or `columns` in task.yaml")
+    return DataError(f"{place}: '{shown}' of {names} {reason}: {advice}")

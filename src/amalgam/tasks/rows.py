@@ -10,6 +10,7 @@ from amalgam.errors import DataError
 from amalgam.tasks.columns import read_columns, read_text_columns, select_rows
 from amalgam.tasks.schema import LEAVE_OUT, Task
 from amalgam.tasks.sources import load_tables
+from amalgam.tasks.times import parse_times
 
 MAIN, TRANSFER = "main", "transfer_test"
 
@@ -52,11 +53,13 @@ def load_task_rows(task: Task, folder: Path, cache: Path) -> TaskRows:
     kept = rows[~(rows == LEAVE_OUT).any(axis=1)]
     _check_texts(kept)
     _check_labels(kept, task)
+    if "time" in kept:
+        parse_times(kept)  # refused here, before anything is paid
     sets = kept.pop("set") if "set" in kept else pd.Series(MAIN, index=kept.index)
     _check_sets(sets)
     main = kept[sets == MAIN]
-    _check_classes(main, task)
     left_out = {"not_selected": len(table) - len(selected), "no_label": len(rows) - len(kept)}
+    _check_classes(main, task, left_out["no_label"])
     return TaskRows(
         main=main.reset_index(drop=True),
         transfer=kept[sets == TRANSFER].reset_index(drop=True),
@@ -108,10 +111,16 @@ def _check_labels(rows: pd.DataFrame, task: Task) -> None:
     if unknown.empty:
         return
     place, label = unknown.index[0], unknown["label"].iloc[0]
-    what = f"the label '{label}'" if label else "no label"
+    known = ", ".join(task.label_names)
+    if label:
+        raise DataError(
+            f"{place} has the label '{label}', but task.yaml of {task.name} knows {known}: correct the row, add the "
+            "label to task.yaml, or turn it into another one by `columns.label.map`"
+        )
+    kept = ", ".join(f"{name}: {name}" for name in task.label_names)
     raise DataError(
-        f"{place} has {what}, but task.yaml of {task.name} knows {', '.join(task.label_names)}: "
-        "correct the row, or add the label or a `map` to task.yaml"
+        f"{place} has no label, but task.yaml of {task.name} knows {known}: code it, or leave such rows out by "
+        f"`columns.label.map`, as in {{'': leave_out, {kept}}}"
     )
 
 
@@ -124,15 +133,16 @@ def _check_sets(sets: "pd.Series[str]") -> None:
         )
 
 
-def _check_classes(rows: pd.DataFrame, task: Task) -> None:
+def _check_classes(rows: pd.DataFrame, task: Task, left_out: int) -> None:
     counts = rows["label"].value_counts()
     missing = [name for name in task.label_names if name not in counts]
     if not missing:
         return
     found = f"all {len(rows)} rows are coded '{counts.index[0]}'" if len(counts) == 1 else f"{len(rows)} rows"
+    more = f", and {left_out} were left out as `columns` says" if left_out else ""
+    other = ", or take the label out of task.yaml" if len(task.labels) > 2 else ", or correct `columns.label`"
     raise DataError(
-        f"the task {task.name} has no row that is coded '{missing[0]}' ({found}): "
-        "code some rows so, or take the label out of task.yaml"
+        f"the task {task.name} has no row that is coded '{missing[0]}' ({found}{more}): code some rows so{other}"
     )
 
 

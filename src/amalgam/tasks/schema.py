@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from amalgam.errors import DataError
 from amalgam.params import describe_errors
+from amalgam.tasks.yaml_text import DoubledKeyError, TextLoader
 
 LEAVE_OUT = "leave_out"  # as the value of a cell, it leaves the row out
 
@@ -24,9 +25,12 @@ def _check_form(pattern: str, allowed: str, value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(partial(_check_form, r".+", "hold some text"))]
-Name = Annotated[
-    str, AfterValidator(partial(_check_form, r"[A-Za-z0-9_][A-Za-z0-9_-]*", "hold only letters, digits, `_` and `-`"))
-]
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
+_NAME_RULE = "hold only letters from a to z, digits, `_` and `-`, and not begin with `-`"
+Name = Annotated[str, AfterValidator(partial(_check_form, _NAME, _NAME_RULE))]
+# A label becomes part of the names of columns and measures, so a code that cannot be a name needs one beside it.
+_LABEL_RULE = f"{_NAME_RULE}: choose such a name, and let `columns.label.map` turn every code of the file into its name"
+LabelName = Annotated[str, AfterValidator(partial(_check_form, _NAME, _LABEL_RULE))]
 Sha256 = Annotated[str, AfterValidator(partial(_check_form, r"[0-9a-f]{64}", "be a SHA-256 of 64 hexadecimal digits"))]
 Commit = Annotated[str, AfterValidator(partial(_check_form, r"[0-9a-f]{40}", "be a commit of 40 hexadecimal digits"))]
 # By the name of what varies in a response, such as its length, the values to choose from.
@@ -52,7 +56,7 @@ class Part(BaseModel):
 class Label(Part):
     """One class of the rubric. Its `attributes` come on top of the task's, or instead of those of the same name."""
 
-    name: Name
+    name: LabelName
     definition: Text
     examples: list[Text] = Field(min_length=1)
     personas: list[Text] = Field(min_length=1)
@@ -185,8 +189,8 @@ class Cell(Part):
             raise ValueError("name either one `column` or several `columns`")
         if self.map and (self.above or self.below):
             raise ValueError("have either `map`, or `above` and `below`")
-        if self.otherwise is not None and not (self.map or self.above or self.below):
-            raise ValueError("have `otherwise` only beside `map`, `above` or `below`")
+        if self.otherwise is not None and not (self.map or self.above or self.below or self.item is not None):
+            raise ValueError("have `otherwise` only beside `map`, `above`, `below` or `item`")
         if self.above and self.below and min(self.above.values()) < max(self.below.values()):
             raise ValueError("have every bound of `above` above those of `below`")
         if self.pattern is not None and _count_groups(self.pattern) != 1:
@@ -264,12 +268,14 @@ def load_task(folder: Path) -> Task:
     """
     path = folder / "task.yaml"
     try:
-        task = Task.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader))
+        task = Task.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=TextLoader))
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: {_list_tasks(folder)}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
+        if isinstance(error, DoubledKeyError):
+            raise DataError(f"{path}{where}: {error.problem}: keep one of the two") from error
         raise DataError(f"{path}{where} is not valid YAML in UTF-8: mend it by the pattern of another task") from error
     except ValidationError as error:
         # The kind of a source is no key of its own, though pydantic names it in the path to a key.

@@ -53,7 +53,7 @@ def _fetch(source: FileSource | WheelSource | GitSource, file: File, folder: Pat
 
 
 def _read_own(source: FileSource, file: File, folder: Path) -> bytes:
-    path = folder / file.path
+    path = _stay_inside(folder, file.path)
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -61,6 +61,18 @@ def _read_own(source: FileSource, file: File, folder: Path) -> bytes:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): put a readable file there") from error
     return data
+
+
+def _stay_inside(folder: Path, name: str) -> Path:
+    """Return the path of a task's own file or folder, refusing one that DVC would not see change."""
+    path = folder / name
+    # DVC follows a link to a file (its cache may be linked so), but none to a folder.
+    inner = path if path.is_dir() else path.parent
+    if not inner.resolve().is_relative_to(folder.resolve()):
+        raise DataError(
+            f"{name} lies outside of {folder}, so that no stage would see it change: copy it into that folder"
+        )
+    return path
 
 
 def _read_member(source: WheelSource, file: File, cache: Path) -> bytes:
@@ -117,7 +129,7 @@ def _load_split(source: HubSource, split: str, folder: Path, cache: Path) -> pd.
     import datasets
     from datasets.exceptions import DatasetsError
 
-    name = str(folder / source.repository) if source.is_local else source.repository
+    name = str(_stay_inside(folder, source.repository)) if source.is_local else source.repository
     try:
         rows = datasets.load_dataset(
             name, source.config, split=split, revision=source.revision, cache_dir=str(cache / "hub")

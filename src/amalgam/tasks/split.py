@@ -11,7 +11,9 @@ first of them is in any other set.
 import hashlib
 import math
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 
 import pandas as pd
@@ -23,6 +25,12 @@ from amalgam.tasks.times import parse_times
 MIN_TRAIN, MIN_VALIDATION = 2, 1  # rows of each label, without which nothing can be learnt or chosen
 TRAIN, VALIDATION = "train", "validation"
 _KEYS = ["_text", "_unit"]
+_LEAST = MIN_TRAIN + MIN_VALIDATION
+_LEAST_TEST = 10  # rows, which params.yaml allows
+
+
+class _LackError(DataError):
+    """The rows do not suffice; with another number of test rows they may."""
 
 
 def split_rows(
@@ -57,10 +65,12 @@ def split_rows(
         DataError: if the rows do not suffice, or have no time where the split is by time; it names the key to change.
     """
     keyed = _add_keys(rows)
-    past, future = _part_times(keyed, min(test, len(rows) // 2)) if by == "time" else (keyed, keyed)
-    tested = _draw_test(future, min(test, len(rows) // 2), seed)
-    pool = _sort(_take_apart(past, tested), keys="id", salt=f"{seed}/human")
-    trained, validated = _draw_human(pool, sorted(set(rows["label"])), human_rows, validation)
+    draw = partial(_draw_sets, keyed, human_rows=human_rows, validation=validation, seed=seed, by=by)
+    size = min(test, len(rows) // 2)
+    try:
+        tested, pool, trained, validated = draw(size)
+    except _LackError as error:
+        raise DataError(f"{error}{_advise_test(draw, size, len(rows) // 2)}") from None
     rest = pool.drop([*trained.index, *validated.index])
     if texts is not None and len(texts) and by == "random":
         rest = pd.concat([rest, _take_apart(_add_keys(texts), tested)], ignore_index=True)
@@ -70,12 +80,6 @@ def split_rows(
     tables = {TRAIN: trained, VALIDATION: validated, "test": tested}
     cut = {name: table[list(rows)].reset_index(drop=True) for name, table in tables.items()}
     return {**cut, "unlabelled": free[["id", "text", "question"]].reset_index(drop=True)}
-
-
-def drop_contradictions(rows: pd.DataFrame) -> pd.DataFrame:
-    """Drop every row whose text, to the same question, also stands with another label."""
-    keys = [rows["question"], rows["text"].map(fold_text)]
-    return rows[rows.groupby(keys)["label"].transform("nunique") == 1].reset_index(drop=True)
 
 
 def keep_apart(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
@@ -126,11 +130,24 @@ def _part_times(keyed: pd.DataFrame, size: int) -> tuple[pd.DataFrame, pd.DataFr
     future = times >= times.sort_values().iloc[-size]
     missing = sorted(set(keyed["label"]) - set(keyed["label"][future]))
     if missing:
-        raise DataError(
+        raise _LackError(
             f"`split.by` is time, but none of the last {int(future.sum())} rows is coded '{missing[0]}': "
-            "raise `split.test`, or set `split.by` to random"
+            "set `split.by` to random"
         )
     return keyed[~future], keyed[future]
+
+
+def _draw_sets(
+    keyed: pd.DataFrame, size: int, *, human_rows: int, validation: float, seed: int, by: str
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the test rows, what others may be drawn from, and of these the train and the validation rows."""
+    past, future = _part_times(keyed, size) if by == "time" else (keyed, keyed)
+    tested = _draw_test(future, size, seed)
+    pool = _sort(_take_apart(past, tested), keys="id", salt=f"{seed}/human")
+    every, left = Counter(keyed["label"]), Counter(pool["label"])
+    counts = {label: left[label] for label in sorted(every)}
+    _check_budget(counts, dict(every), human_rows, size)
+    return tested, pool, *_draw_human(pool, counts, human_rows, validation)
 
 
 def _draw_test(keyed: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
@@ -152,30 +169,28 @@ def _draw_test(keyed: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
 
 
 def _draw_human(
-    pool: pd.DataFrame, labels: list[str], size: int, validation: float
+    pool: pd.DataFrame, counts: dict[str, int], size: int, validation: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    counts = {label: int((pool["label"] == label).sum()) for label in labels}
-    _check_budget(counts, size)
-    draw = _Draw(pool, labels)
-    for label in allot(counts, MIN_TRAIN + MIN_VALIDATION):
-        if len(draw.sides) == size:
+    draw = _Draw(pool, list(counts))
+    for label in allot(counts, _LEAST):
+        if len(draw.sides) == size or not draw.open_labels:
             break
-        if not draw.open_labels:
-            raise DataError(
-                f"`human_rows` is {size}, but only {len(draw.sides)} rows can be had beside the test set: "
-                f"lower it to at most {len(draw.sides)}, or lower `split.test`"
-            )
         total = draw.taken[label, TRAIN] + draw.taken[label, VALIDATION] + 1
         wanted = VALIDATION if draw.taken[label, VALIDATION] < _count_validation(total, validation) else TRAIN
         if not (draw.take(label, wanted) or draw.take(label, TRAIN if wanted == VALIDATION else VALIDATION)):
             draw.open_labels.discard(label)
-    for label in labels:
+    for label in counts:
         trained, validated = draw.taken[label, TRAIN], draw.taken[label, VALIDATION]
         if trained < MIN_TRAIN or validated < MIN_VALIDATION:
-            raise DataError(
+            raise _LackError(
                 f"`human_rows` gives the label '{label}' {trained} train and {validated} validation rows, but it needs "
-                f"{MIN_TRAIN} and {MIN_VALIDATION}, of different groups and texts: add such rows, or lower `split.test`"
+                f"{MIN_TRAIN} and {MIN_VALIDATION}, of different groups and texts: add such rows"
             )
+    if len(draw.sides) < size:
+        raise _LackError(
+            f"`human_rows` is {size}, but only {len(draw.sides)} rows can be had beside the test set: "
+            f"lower it to at most {len(draw.sides)}"
+        )
     return pool.loc[draw.list_places(TRAIN)], pool.loc[draw.list_places(VALIDATION)]
 
 
@@ -213,17 +228,40 @@ def _count_validation(rows: int, share: float) -> int:
     return max(MIN_VALIDATION, min(math.floor(share * rows + 0.5), rows - MIN_TRAIN))
 
 
-def _check_budget(counts: dict[str, int], size: int) -> None:
-    least = MIN_TRAIN + MIN_VALIDATION
+def _check_budget(pool: dict[str, int], counts: dict[str, int], size: int, test: int) -> None:
     need = f"{MIN_TRAIN} train rows and {MIN_VALIDATION} validation row"
-    if size < least * len(counts):
+    if size < _LEAST * len(pool):
         raise DataError(
-            f"`human_rows` is {size}, but must be at least {least * len(counts)}: "
-            f"each of the {len(counts)} labels needs {need}"
+            f"`human_rows` is {size}, but must be at least {_LEAST * len(pool)}: "
+            f"each of the {len(pool)} labels needs {need}"
         )
-    for label, count in counts.items():
-        if count < least:
-            raise DataError(
+    for label, count in pool.items():
+        if count < _LEAST:
+            more = _count_missing(counts, label, test)
+            wanted = f"at least {more} more rows so" if more else "more rows so, of other groups, texts or times"
+            raise _LackError(
                 f"`human_rows` cannot be met: outside the test set the label '{label}' has {count} rows, but needs "
-                f"{need}; code more rows so, or lower `split.test`"
+                f"{need}; code {wanted}"
             )
+
+
+def _count_missing(counts: dict[str, int], label: str, test: int) -> int:
+    """Count the rows that a label lacks; 0 where there are enough, but their groups, texts or times are in the way."""
+    more = 0
+    while True:
+        grown = dict(sorted({**counts, label: counts[label] + more}.items()))
+        drawn = Counter(islice(allot(grown, 1), min(test, sum(grown.values()) // 2)))
+        if grown[label] - drawn[label] >= _LEAST:
+            return more
+        more += 1
+
+
+def _advise_test(draw: Callable[[int], object], size: int, most: int) -> str:
+    """Name a number of test rows with which the draw succeeds, the nearest of some; nothing where there is none."""
+    fewer = [max(_LEAST_TEST, size * tenths // 10) for tenths in range(9, 0, -1)]
+    more = [size + (most - size) * tenths // 10 for tenths in range(1, 11)]
+    for other in dict.fromkeys([*fewer, *more]):
+        with suppress(_LackError):
+            draw(min(other, most))
+            return f", or set `split.test` to {other}"
+    return ""

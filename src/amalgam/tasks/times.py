@@ -18,6 +18,6 @@ def parse_times(rows: pd.DataFrame) -> "pd.Series[pd.Timestamp]":
         name, cell = rows.loc[wrong, ["id", "time"]].iloc[0]
         raise DataError(
             f"the row {name} has the time '{cell[:60]}', which is not in the form of ISO 8601, such as 2024-05-31 or "
-            "2024-05-31T14:00: correct it, or `columns.time` in task.yaml"
+            "2024-05-31T14:00: correct it, or take `columns.time` out of task.yaml"
         )
     return times

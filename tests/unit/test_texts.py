@@ -1,0 +1,80 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amalgam.tasks.texts import clean_text, fold_text
+
+SIGNS = "+*/=<>%$\u20ac\u00b1#&|~^()[]35\u00bd\u00b2\U0001f600"
+MIXED = st.text(f"{SIGNS}abAB xX.,;:!?'\"-\u2013\u201c\u00bf\u2026 \u00df\u0130\u0915\u093f\u093e", max_size=16)
+
+
+@given(st.text(max_size=40) | MIXED)
+@settings(max_examples=500)
+def test_clean_texts_are_on_one_line_and_folding_is_stable(text: str) -> None:
+    clean = clean_text(text)
+    assert clean == " ".join(clean.split())
+    assert fold_text(fold_text(clean)) == fold_text(clean)
+
+
+@given(MIXED)
+@settings(max_examples=500)
+def test_folding_ignores_case_and_blanks_and_loses_no_digit_sign_or_letter(text: str) -> None:
+    folded = fold_text(text)
+    assert fold_text(text.lower()) == fold_text("\t" + text.replace(" ", "  ") + "\n") == folded
+    for sign in SIGNS + "abx\u0915\u093f\u093e":
+        assert folded.count(sign) == text.lower().count(sign)
+
+
+@given(st.text("0123456789", min_size=1, max_size=4), st.sampled_from(["-", "\u2212", "- ", "+", "<", "~", "."]))
+def test_a_sign_before_a_number_counts(number: str, sign: str) -> None:
+    for before in ("", "x = ", "the answer is ", "5 "):
+        assert fold_text(f"{before}{sign}{number}") != fold_text(f"{before}{number}")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("It's GREAT!!", "it\u2019s great"),
+        ("A.", "a"),
+        ("well-known", "well\u2013known"),
+        ("good \u2013 but", "Good but"),
+        ("good.It was", "good. It was"),
+        ("a,b", "A , B"),
+        ("\u201cYes\u201d, she said", '"yes" she said'),
+        ("Bonjour !", "bonjour"),
+        ("\u00bfQu\u00e9?", "qu\u00e9"),
+        ("x=-3", "X = \u2212 3"),
+        ("\uff21\uff11", "A1"),
+        ("Stra\u00dfe", "STRASSE"),
+        ("\u0130Y\u0130", "iyi"),
+        ("\u0928\u0939\u0940\u0902\u0964", "\u0928\u0939\u0940\u0902!"),
+        ("co\u00adop", "coop"),
+    ],
+)
+def test_texts_that_only_look_different_are_equal(one: str, other: str) -> None:
+    assert fold_text(one) == fold_text(other)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["x = 3", "x = -3", "x != 3", "x > 3", "x >= 3", "x = .3", "x = 3!", "x = 3%"],
+        ["C", "C++", "C#", "C+", "C-", "C'"],
+        ["3.5", "35", "3 5", "3,5", "3:5", "3 - 5", "3/5", "3 : 5"],
+        ["a-b", "a b", "a+b", "-a b", "a_b", "a^b"],
+        ["x\u00b2 - y\u00b2", "x\u00b2 y\u00b2", "x2 - y2"],
+        ["y'' = 2", "y' = 2", "y = 2"],
+        ["5! = 120", "5 != 120", "5 = 120"],
+        ["i++ + j", "i + ++j"],
+        [":)", ":(", ":/"],
+        ["nice \U0001f600", "nice \U0001f622", "nice"],
+        ["\u00bd", "1", "2", "1/2"],
+        ["\u0915\u093f\u0924", "\u0915\u0924", "\u0915\u0941\u0924"],  # vowel signs of Devanagari
+        ["\u0e01\u0e34", "\u0e01\u0e35", "\u0e01"],  # of Thai
+        ["\u0639\u064e\u0644\u0645", "\u0639\u0650\u0644\u0645", "\u0639\u0644\u0645"],  # of Arabic
+        ["$5", "\u20ac5", "5", "5 \u00b0"],
+        ["a \u2192 b", "a \u2190 b", "a b"],
+    ],
+)
+def test_different_answers_stay_different(texts: list[str]) -> None:
+    assert len({fold_text(text) for text in texts}) == len(texts)
