@@ -63,7 +63,10 @@ def check_labels(responses: Iterable[dict[str, Any]], params: Params, labels: li
     if params.curation.consistency == "none":
         return (response | {"confirmed": True} for response in responses)
     if params.curation.consistency == "judge":
-        return (response | {"confirmed": response["judged"] == response["label"]} for response in responses)
+        return (
+            response | {"confirmed": response["judged"] == response["label"], "graded": response["judged"] != ""}
+            for response in responses
+        )
     classifier = EmbeddingClassifier(
         Path("models/base/encoder"),
         read_rows(PREPARED / "train.csv"),

@@ -6,7 +6,7 @@ import pytest
 
 from amalgam.llm.request import Request
 from amalgam.params import Judge
-from amalgam.synthesis.grading import build_grading_requests, parse_grade, select_gradable
+from amalgam.synthesis.grading import GradeReader, build_grading_requests, parse_grade, select_gradable
 from amalgam.tasks.schema import Task
 
 ROWS = [
@@ -130,6 +130,23 @@ def test_a_grade_is_one_of_the_labels_or_nothing(task: Task, text: str, label: s
 )
 def test_a_label_is_known_by_number_and_in_another_case(text: str, labels: list[str], label: str) -> None:
     assert parse_grade(text, labels) == label
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        (["good", "bad", "?"], ""),
+        (["?", "!"], "it gave no readable grade of 2 rows (it answered '?'), so it has no score: take another model"),
+        (["good", "?", "!"], "it gave 1 readable grades of 3 rows (it answered '?'), so its score"),
+        (["<think>\nHm"], "(it answered '<think> Hm'), so it has no score: turn off the reasoning of a model"),
+        ([], ""),
+    ],
+)
+def test_a_grader_of_which_most_cannot_be_read_is_named(answers: list[str], sentence: str) -> None:
+    reader = GradeReader(["good", "bad"])
+    for answer in answers:
+        reader.read({"text": answer, "finish_reason": "stop"})
+    assert (sentence in reader.describe("it")) if sentence else not reader.describe("it")
 
 
 def test_requests_are_made_one_by_one_of_a_head_that_they_share(task: Task) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from amalgam.llm.request import Request
 from amalgam.params import Judge
 from amalgam.synthesis.reading.answer import read_answer
+from amalgam.synthesis.reading.faults import phrase_unread
 from amalgam.tasks.schema import Task
 from amalgam.tasks.texts import fold_text
 
@@ -64,6 +65,31 @@ def build_grading_requests(
     for row in rows:
         asked = {"role": "user", "content": _phrase_response(task, row["question"], row["text"])}
         yield Request(id=row["id"], model=model, body=body | {"messages": [*head, asked]}, sample=0)
+
+
+class GradeReader:
+    """Reads grades out of answers one by one, and knows how many could not be read."""
+
+    def __init__(self, labels: list[str]) -> None:
+        """Start with no answer; `labels` are those of the task."""
+        self.rows = self.unread = 0
+        self._labels = labels
+        self._example: Mapping[str, Any] = {"text": "", "finish_reason": ""}  # the first that could not be read
+
+    def read(self, line: Mapping[str, Any]) -> str:
+        """Return the label in an answer (text, finish_reason), "" where there is none, and count it."""
+        grade = parse_grade(line["text"], self._labels)
+        self.rows += 1
+        if not grade:
+            self._example = self._example if self.unread else line
+            self.unread += 1
+        return grade
+
+    def describe(self, who: str) -> str:
+        """Say that most grades of `who` could not be read, or "" where they could."""
+        text = self._example["text"]
+        _, fault = read_answer(text, self._example["finish_reason"])
+        return phrase_unread(who, self.rows, self.unread, text, fault)
 
 
 def parse_grade(text: str, labels: list[str]) -> str:
