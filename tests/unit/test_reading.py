@@ -150,6 +150,9 @@ OWN = [
     "There are three reasons:\n- the soup\n- the bread\n- the queue",
     "- the soup",
     "I asked the assistant: no help.",
+    "The header has these fields:\nsequence number\nwindow",
+    "It looks better(:",
+    f"{'The solution is long. ' * 20}It is this:",
 ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from amalgam.synthesis.reading.answer import read_answer
 from amalgam.synthesis.reading.refusals import is_refusal
-from amalgam.synthesis.reading.wrapping import announces, drop_talk, find_first, is_announced, unwrap
+from amalgam.synthesis.reading.wrapping import announces, drop_talk, find_first, is_heading, unwrap
 from amalgam.tasks.texts import clean_text, fold_text
 
 _DASHES = "\N{EN DASH}\N{EM DASH}"
@@ -119,11 +119,9 @@ def _read_lines(raw: str, *, is_cut: bool) -> list[str]:
     if 2 * len(marked) >= len(lines):
         return marked  # what stands around a list speaks of the list
     # Without marks, only what looks like the announcement of a list is taken for one.
-    following = [*lines[1:], ""]
-    start = next(
-        (place for place, pair in enumerate(zip(lines, following, strict=True)) if not is_announced(*pair)), None
-    )
-    return [] if start is None else lines[start:]
+    while lines and (announces(lines[0]) or is_heading(lines[0])):
+        lines = lines[1:]
+    return lines
 
 
 def _read_json(raw: str) -> list[str]:

@@ -42,8 +42,14 @@ _ASSENTS = re.compile(
     rf"|here (?:is|are|you go)\b(?=[^\n]*(?:{_NAMES}|you go))[^\n]{{0,100}}",
     re.IGNORECASE,
 )
-_LISTED = re.compile(r"\s*(?:[-+*\N{BULLET}\N{EN DASH}]\s|[(#]?(?:\d{1,3}|[a-z])[.):])", re.IGNORECASE)
-_ANNOUNCING = re.compile(rf"\b(?:{_ASSENT}|{_HERE}|below|following)\b|{_NAMES}", re.IGNORECASE)
+# A line that announces a response; other lines with a colon at the end are as often the first line of one.
+_SPEAKS = re.compile(
+    rf"[*_#> ]*(?:{_ASSENT}[!,. ]|{_LABEL}|here (?:you go|it is|goes|is one|.?s one)|"
+    rf"(?!here|below|the following|this){_HERE}|[^\n]{{0,40}}\b(?:might|would|could|may) (?:say|write|respond|comment|"
+    rf"answer)\b|(?:{_HERE}|[^\n]{{0,40}}\bfollowing\b)[^\n]{{0,80}}{_NAMES})",
+    re.IGNORECASE,
+)
+_LONGEST = 300  # characters of an announcement; what is longer says something itself
 # Blank lines and rules part paragraphs.
 _PARAGRAPHS = re.compile(r"(?:\A|\n)[^\S\n]*(?:[-*_=~\N{EM DASH}]{3,}[^\S\n]*)?(?:\n|\Z)")
 _FENCE = re.compile(r"(```+|~~~+)[^\n`]*\n(.*?)(?:\n[^\S\n]*\1|\Z)", re.DOTALL)
@@ -84,11 +90,11 @@ def find_first(said: str) -> str:
         if not parts:
             return ""
         first, following = parts[0].strip(), "\n\n".join(parts[1:])
-        if following and (announces(first) or _ASSENTS.fullmatch(first) or _HEADING.fullmatch(first)):
+        if following and (announces(first) or is_heading(first)):
             rest = following
             continue
         line, _, more = first.partition("\n")
-        if more and is_announced(line, more):
+        if more and (is_heading(line) or (announces(line) and _SPEAKS.match(line))):
             rest = f"{more}\n\n{following}"
             continue
         return drop_talk(first)
@@ -96,14 +102,13 @@ def find_first(said: str) -> str:
 
 def announces(text: str) -> bool:
     """Say whether a text ends as what comes before something does: with a colon, in whatever marks it stands."""
-    return text.rstrip(f"{_MARKS} \n").endswith(COLONS)
+    end = text.rstrip().rstrip(_MARKS)
+    return end.endswith(COLONS) and not end.endswith("(:") and len(end) <= _LONGEST
 
 
-def is_announced(line: str, following: str) -> bool:
-    """Say whether a line only announces what follows; one in front of a list may well be a part of it."""
-    if _HEADING.fullmatch(line) or _ASSENTS.fullmatch(line.strip()):
-        return True
-    return announces(line) and (not _LISTED.match(following) or _ANNOUNCING.search(line) is not None)
+def is_heading(text: str) -> bool:
+    """Say whether a paragraph or line only says that a response follows, without a colon."""
+    return _ASSENTS.fullmatch(text.strip()) is not None or _HEADING.fullmatch(text) is not None
 
 
 def drop_talk(text: str) -> str:
