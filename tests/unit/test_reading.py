@@ -99,6 +99,9 @@ ANNOUNCED = [
     "The student's comment (negative): {}",
     "Answer 1: {}",
     "### Response:\n{}",
+    "Assistant: {}",
+    "**Customer:** {}",
+    "Diary sentence: {}",
     "**Student comment**\n\n{}",
     "Kommentar: {}",
     "评论：{}",
@@ -144,6 +147,7 @@ OWN = [
     "I think the thinking behind it is good.",
     "Analysis of the text shows that it is ironic.",
     "Sure.",
+    "ok",
     "Of course I would buy it again.",
     "Here you pay more for less.",
     "The user wants a menu that works.",
@@ -152,6 +156,8 @@ OWN = [
     "I asked the assistant: no help.",
     "The header has these fields:\nsequence number\nwindow",
     "It looks better(:",
+    "Answers to both questions:\nyes and no",
+    "Student life: cheap meals.",
     f"{'The solution is long. ' * 20}It is this:",
 ]
 
@@ -159,6 +165,8 @@ OWN = [
 @pytest.mark.parametrize("text", OWN)
 def test_what_is_a_responses_own_stays(text: str) -> None:
     assert parse_answer(text, "stop", "text", 1) == ([" ".join(text.split())], "")
+    if "\n" not in text and not text.startswith("-"):
+        assert parse_answer(text, "stop", "lines", 1) == ([text], "")
 
 
 REFUSED = [

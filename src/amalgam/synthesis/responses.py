@@ -119,7 +119,7 @@ def _read_lines(raw: str, *, is_cut: bool) -> list[str]:
     if 2 * len(marked) >= len(lines):
         return marked  # what stands around a list speaks of the list
     # Without marks, only what looks like the announcement of a list is taken for one.
-    while lines and (announces(lines[0]) or is_heading(lines[0])):
+    while lines and (announces(lines[0]) or (len(lines) > 1 and is_heading(lines[0]))):
         lines = lines[1:]
     return lines
 

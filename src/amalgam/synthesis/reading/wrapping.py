@@ -6,19 +6,21 @@ COLONS = (":", "\N{FULLWIDTH COLON}")
 # The words by which models call a response, as they stand in front of one.
 _NAMES = (
     r"(?:comments?|responses?|answers?|reviews?|repl(?:y|ies)|feedback|text|output|messages?|example|samples?|"
-    r"statements?|sentences?|posts?|tweets?|opinions?|kommentare?|antwort(?:en)?|bewertung(?:en)?|rezension(?:en)?|"
+    r"statements?|sentences?|posts?|tweets?|opinions?|reflections?|essays?|kommentare?|antwort(?:en)?|bewertung(?:en)?|rezension(?:en)?|"
     r"rückmeldung(?:en)?|beispiele?|commentaires?|réponses?|avis|critiques?|exemples?|comentarios?|respuestas?|"
     r"reseñas?|ejemplos?|comentários?|respostas?|avaliaç(?:ão|ões)|exemplos?|comment[oi]|rispost[ae]|recension[ei]|"
     r"esemp[io]|reacties?|antwoord(?:en)?|комментари[йи]|ответы?|отзывы?|пример|komentarz|odpowiedź|opinia|"
     r"评论|評論|回答|回复|回覆|答案|评价|評價|留言|コメント|レビュー|댓글|답변|리뷰|응답)"
 )
 _KINDS = (
-    r"(?:student|customer|user|parent|reader|reviewer|guest|patient|tutor|child|sample|example|synthetic|generated|"
+    r"(?:student|customer|user|parent|reader|reviewer|guest|patient|tutor|child|diary|sample|example|synthetic|generated|"
     r"short|brief|final|positive|negative|neutral|critical|mixed|new|my|your|the|a|possible|realistic|typical|product|"
     r"film|movie|one)(?:['\N{RIGHT SINGLE QUOTATION MARK}]s)?"
 )
 _LABEL = rf"[#>\s]*[*_]*(?:{_KINDS} ){{0,3}}{_NAMES}(?: ?#?\d{{1,3}})?(?: ?\([^()\n]{{1,40}}\))?[*_]*"
-_LABEL_IN_FRONT = re.compile(rf"{_LABEL}\s*[:\N{{FULLWIDTH COLON}}][*_]*\s*(?=\S)", re.IGNORECASE)
+_LABEL_IN_FRONT = re.compile(
+    rf"(?:{_LABEL}|[*_]*(?:assistant|student|customer)[*_]*)\s*[:\N{{FULLWIDTH COLON}}][*_]*\s*(?=\S)", re.IGNORECASE
+)
 _HEADING = re.compile(rf"(?=[#*]){_LABEL}\s*", re.IGNORECASE)
 _ASSENT = (
     r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|alright|all right|got it|understood|no problem|"
@@ -44,7 +46,7 @@ _ASSENTS = re.compile(
 )
 # A line that announces a response; other lines with a colon at the end are as often the first line of one.
 _SPEAKS = re.compile(
-    rf"[*_#> ]*(?:{_ASSENT}[!,. ]|{_LABEL}|here (?:you go|it is|goes|is one|.?s one)|"
+    rf"[*_#> ]*(?:{_ASSENT}[!,. ]|{_LABEL}\W*\Z|here (?:you go|it is|goes|is one|.?s one)|"
     rf"(?!here|below|the following|this){_HERE}|[^\n]{{0,40}}\b(?:might|would|could|may) (?:say|write|respond|comment|"
     rf"answer)\b|(?:{_HERE}|[^\n]{{0,40}}\bfollowing\b)[^\n]{{0,80}}{_NAMES})",
     re.IGNORECASE,
