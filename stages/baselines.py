@@ -19,8 +19,9 @@ from amalgam.llm.answering import answer_requests, iterate_answers
 from amalgam.llm.request import Request, override_bodies
 from amalgam.llm.shards import Totals, write_answers
 from amalgam.params import Params
+from amalgam.progress import notify
 from amalgam.rows import iterate_dicts, read_rows
-from amalgam.synthesis.grading import build_grading_requests, parse_grade
+from amalgam.synthesis.grading import GradeReader, build_grading_requests
 from amalgam.tasks.schema import Task, load_task
 from amalgam.training.scoring import Scorer
 
@@ -57,7 +58,7 @@ def main(params: Params, root: Path) -> None:
 def grade_sets(
     task: Task, sets: dict[str, pd.DataFrame], train: pd.DataFrame, params: Params, root: Path, summary: dict[str, Any]
 ) -> Iterator[pd.DataFrame]:
-    """Let the LLM grade the rows; where it gives no label, every class is as likely."""
+    """Let the LLM grade the rows; where it gives no label every class is as likely, and without any it has no score."""
     answering = read_answering(params.llm, root)
     model = read_json(answering.folder / "identity.json")["model"]
     counts, totals = Counter({"requests": 0, "unparsed": 0}), Totals()
@@ -69,10 +70,15 @@ def grade_sets(
             for number, (request, answer) in enumerate(iterate_answers(make(), answering))
         ]
         write_answers(TARGET / "answers" / name, lines)
-        grades = [parse_grade(line["text"], task.label_names) for line in lines]
-        counts.update(requests=len(lines), unparsed=grades.count(""))
+        reader = GradeReader(task.label_names)
+        grades = [reader.read(line) for line in lines]
+        counts.update(requests=len(lines), unparsed=reader.unread)
         for line in lines:
             totals.add(line)
+        if sentence := reader.describe(f"the LLM as grader of the {name} rows"):
+            notify(f"baselines: {sentence}")
+        if not any(grades):
+            continue
         even = 1 / len(task.labels)
         hard = [[float(grade == label) if grade else even for label in task.label_names] for grade in grades]
         yield build_predictions(name, "llm_grader", 0, rows["id"], np.array(hard), task.label_names)

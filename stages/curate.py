@@ -66,7 +66,10 @@ def check_labels(responses: Iterable[dict[str, Any]], params: Params, labels: li
     if params.curation.consistency == "none":
         return (response | {"confirmed": True} for response in responses)
     if params.curation.consistency == "judge":
-        return (response | {"confirmed": response["judged"] == response["label"]} for response in responses)
+        return (
+            response | {"confirmed": response["judged"] == response["label"], "graded": response["judged"] != ""}
+            for response in responses
+        )
     human = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation")], ignore_index=True)
     embed = partial(embed_rows, Path("models/base/encoder"), max_length=params.teacher.max_length)
     judge = HumanJudge(human, embed(human), labels)

@@ -17,9 +17,10 @@ from amalgam.llm.answering import answer_requests, iterate_answers
 from amalgam.llm.request import Answer, Request, override_bodies
 from amalgam.llm.shards import Totals, read_answers, write_answers
 from amalgam.params import Params
+from amalgam.progress import notify
 from amalgam.rows import open_rows, read_rows
 from amalgam.synthesis.completions import iterate_responses, read_completions
-from amalgam.synthesis.grading import build_grading_requests, parse_grade, select_gradable
+from amalgam.synthesis.grading import GradeReader, build_grading_requests, select_gradable
 from amalgam.tasks.schema import Task, load_task
 
 TARGET = Path("data/judgements")
@@ -60,13 +61,15 @@ def build_lines(
 def write_judgements(labels: list[str]) -> None:
     """Read the grades out of the answers, and sum them up."""
     grades: Counter[tuple[str, str]] = Counter()
-    totals = Totals()
+    totals, reader = Totals(), GradeReader(labels)
     with open_rows(TARGET / "judgements.csv", ["id", "label", "judged"]) as write:
         for line in read_answers(TARGET / "answers"):
-            judged = parse_grade(line["text"], labels)
+            judged = reader.read(line)
             write({"id": line["id"], "label": line["label"], "judged": judged})
             grades[line["label"], judged] += 1
             totals.add(line)
+    if sentence := reader.describe("the LLM as judge of its responses"):
+        notify(f"judge: {sentence}")
     pairs = pd.DataFrame(grades.elements(), columns=["label", "judged"], dtype=str)
     write_json(TARGET / "summary.json", summarise_agreement(pairs["label"], pairs["judged"], labels) | totals.to_dict())
 

@@ -1,5 +1,6 @@
 """Mix the human-coded rows that teach with synthetic ones at the ratio."""
 
+from collections import Counter
 from pathlib import Path
 
 from runtime import run_stage
@@ -21,8 +22,13 @@ def main(params: Params, root: Path) -> None:
     human = list(iterate_dicts(learned))
     synthetic = iterate_rows(Path("data/curated/synthetic.csv"))
     with open_rows(Path("data/mixed.csv"), COLUMNS) as write:
-        for row in mix_rows(human, synthetic, params.ratio, task.label_names):
+        for row in mix_rows(human, synthetic, params.ratio, task.label_names, count_rejects):
             write(row)
+
+
+def count_rejects(label: str) -> Counter[str]:
+    """Count by reason what curation rejected of a label."""
+    return Counter(row["reason"] for row in iterate_rows(Path("data/curated/rejects.csv")) if row["label"] == label)
 
 
 if __name__ == "__main__":

@@ -123,6 +123,54 @@ def test_too_few_usable_answers_are_an_error_with_the_counts(server: StubServer,
     assert len(server.log.answered) == 6 + 2 + 2
 
 
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "words"),
+    [
+        ("The soup was", "MAX_TOKENS", "are cut off, such as 'The soup was': raise `synthesis.max_tokens`"),
+        ("", "length", "are cut off: raise `synthesis.max_tokens`, or turn off the reasoning"),
+        (
+            "I can't help with that.",
+            "stop",
+            'are refused or filtered, such as "I can\'t help with that.": take another',
+        ),
+        (
+            "<think>\nHm. \x1b[2J\u202e",
+            "stop",
+            r"thinking, such as '<think> Hm. \x1b[2J\u202e': turn off the reasoning",
+        ),
+        ("Here is one:", "stop", "only announce a response, such as 'Here is one:': take another model"),
+    ],
+)
+def test_one_fault_of_most_answers_is_said_with_an_example(text: str, finish_reason: str, words: str) -> None:
+    tally = Tally()
+    for slot, prompt in enumerate(make_prompts(7)):
+        fine = prompt["label"] == "praise" or slot >= 12
+        tally.add(prompt, Answer("fine", "stop", 1, 1) if fine else Answer(text, finish_reason, 1, 1))
+    _, sentence = tally.describe_main_fault()
+    assert sentence.startswith("6 of 7 answers for label 'complaint' ")
+    assert words in sentence
+    assert "\n" not in sentence
+    assert "synthesis.rows" not in sentence
+
+
+def test_a_fault_of_half_the_answers_is_not_said() -> None:
+    tally = Tally()
+    for slot, prompt in enumerate(make_prompts(20)):
+        tally.add(prompt, Answer("fine", "length" if slot % 4 > 1 else "stop", 1, 1))
+    assert tally.describe_main_fault() == ("", "")
+
+
+def test_a_run_that_fails_by_one_fault_says_what_helps_for_it(
+    server: StubServer, answering: Answering, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.spoilt = {10_000_000 * attempt + slot: "length" for attempt in range(3) for slot in range(3)}
+    with pytest.raises(
+        DataError, match=r"; 18 of 18 answers are cut off, such as .* \`llm.body\`.*; the answers are kept"
+    ):
+        collect_completions(lambda: make_prompts(3), "m", PARAMS, answering)
+    assert capsys.readouterr().err.count("synthesize: 6 of 6 answers are cut off, such as") == 1
+
+
 def test_what_is_sent_again_counts_against_the_limit(server: StubServer, tmp_path: Path) -> None:
     server.spoilt = {0: "length"}
     answering = make_answering(tmp_path, server.url, max_requests=7)

@@ -39,7 +39,7 @@ def test_what_stages_counted_goes_into_three_files():
         "mixed": rows,
         "learned": rows,
         "held_out": 0,
-        "grader": {"unparsed": 1},
+        "grader": {"rows": 5, "unparsed": 1},
     }
     assert list(counts["training"]["training"]) == ["teacher", "student", "student_undistilled", "human_only"]
     assert counts["training"]["training"]["student"] == {"seed_1": run}

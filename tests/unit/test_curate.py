@@ -79,7 +79,7 @@ def test_without_human_rows_nothing_copies_them() -> None:
     assert find_reasons(SHOTS["text"][0], shots=NO_ROWS, held_out=NO_ROWS) == [("", "")]
 
 
-@pytest.mark.parametrize("fault", ["error", "refusal", "cut_off", "empty", "malformed"])
+@pytest.mark.parametrize("fault", ["error", "refusal", "cut_off", "thinking", "announcement", "empty", "malformed"])
 def test_an_answer_of_no_use_is_rejected_for_its_fault(fault: str) -> None:
     assert fault in REASONS
     assert curate([make_response(0, GOOD, fault), make_response(1, GOOD)]) == [(fault, ""), ("", "")]
@@ -95,6 +95,11 @@ def test_a_rejected_text_is_no_reason_against_another() -> None:
     ]
     reasons = [reason for reason, _ in curate(responses)]
     assert reasons == ["cut_off", "inconsistent", "", "near_duplicate", "exact_duplicate"]
+
+
+def test_a_grade_that_could_not_be_read_is_no_disagreement() -> None:
+    unread = make_response(0, GOOD, confirmed=False) | {"graded": False}
+    assert curate([unread, make_response(1, GOOD, confirmed=False)]) == [("ungraded", ""), ("inconsistent", "")]
 
 
 def test_near_texts_of_rejected_ones_are_kept() -> None:

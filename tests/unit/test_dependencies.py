@@ -1,6 +1,7 @@
 """`deps:` of dvc.yaml: whatever shapes an output of a stage, the code that it imports through other modules too."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
+_FILE = re.compile(r"[\w.-][\w./-]{0,99}")  # what may be the name of a file beside a module
 TASK: str = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["task"]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 # Code of which a change alters how results are reached, not what they are; each with the reason. So is
@@ -62,7 +64,7 @@ def find_needed(path: Path, source: Path = SOURCE) -> set[Path]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: write the whole name of an imported module"
             names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value:
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _FILE.fullmatch(node.value):
             texts.add(node.value)
     packages = {name.rsplit(".", count)[0] for name in names for count in range(1, name.count(".") + 1)}
     modules = {find_module(name, source) for name in names | packages}

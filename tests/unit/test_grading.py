@@ -6,7 +6,7 @@ import pytest
 
 from amalgam.llm.request import Request
 from amalgam.params import Judge
-from amalgam.synthesis.grading import build_grading_requests, parse_grade, select_gradable
+from amalgam.synthesis.grading import GradeReader, build_grading_requests, parse_grade, select_gradable
 from amalgam.tasks.schema import Task
 
 ROWS = [
@@ -70,7 +70,28 @@ def test_a_grade_is_the_same_each_time(task: Task) -> None:
     [
         ('{"label": "good"}', "good"),
         ('\n {"rationale": "It says so.", "label": "mixed_view"} ', "mixed_view"),
-        ('{"label": "Good"}', ""),
+        ('{"label": "Good"}', "good"),
+        ('{"Label": "mixed view"}', "mixed_view"),
+        ("{'label': 'bad'}", "bad"),
+        ("{label: bad}", "bad"),
+        ('```json\n{"label": "bad"}\n```', "bad"),
+        ('<think>Is it {"label": "good"}?</think>\n{"label": "bad"}', "bad"),
+        ('The comment is harsh.\n\n{"label": "bad"}\n\nIt is not good.', "bad"),
+        ('{"label": "bad"} or rather {"label": "good"}', ""),
+        ('{"grade": {"label": "bad"}}', "bad"),
+        ('{"rationale": "She says "fine"", "label": "good"}', "good"),
+        ("Label: bad", "bad"),
+        ("**Label:** Bad.", "bad"),
+        ('The label is "mixed view", since both occur.', "mixed_view"),
+        ("label: good or bad", ""),
+        ("The label is not good.", ""),
+        ("Label: good\nLabel: bad", ""),
+        ("Bad.", "bad"),
+        ("bad\n\nIt says nothing good.", "bad"),
+        ("It is harsh.\n\n**bad**", "bad"),
+        ("It is bad.", ""),
+        ("goodness", ""),
+        ("label: goodness", ""),
         ('{"label": "awful"}', ""),
         ('{"label": null}', ""),
         ('{"label": ["good"]}', ""),
@@ -79,13 +100,53 @@ def test_a_grade_is_the_same_each_time(task: Task) -> None:
         ('["good"]', ""),
         ('"label"', ""),
         ("null", ""),
-        ("good", ""),
+        ("good", "good"),
         ('{"label": "go', ""),
         ("", ""),
     ],
 )
 def test_a_grade_is_one_of_the_labels_or_nothing(task: Task, text: str, label: str) -> None:
     assert parse_grade(text, task.label_names) == label
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "label"),
+    [
+        ('{"label": 2}', ["1", "2"], "2"),
+        ('{"label": 2.0}', ["1", "2"], "2"),
+        ("Label: 2", ["1", "2"], "2"),
+        ("Label: 2.5", ["2", "3"], ""),
+        ('{"label": true}', ["true", "false"], "true"),
+        ('{"label": "-1"}', ["1", "-1"], "-1"),
+        ("-1", ["1", "-1"], "-1"),
+        ('{"label": "a"}', ["a", "A"], "a"),
+        ('{"label": "a."}', ["a", "A"], ""),
+        ("label: very good", ["good", "very_good"], "very_good"),
+        ("label: good indeed", ["good", "very_good"], "good"),
+        ('{"label": "ÉLOGE"}', ["éloge", "critique"], "éloge"),
+        ("{" * 100_000, ["a", "b"], ""),
+        ('{"a":' * 100_000, ["a", "b"], ""),
+    ],
+)
+def test_a_label_is_known_by_number_and_in_another_case(text: str, labels: list[str], label: str) -> None:
+    assert parse_grade(text, labels) == label
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        (["good", "bad", "?"], ""),
+        (["?", "!"], "it gave no readable grade of 2 rows (it answered '?'), so it has no score: take another model"),
+        (["good", "?", "!"], "it gave 1 readable grades of 3 rows (it answered '?'), so its score"),
+        (["<think>\nHm"], "(it answered '<think> Hm'), so it has no score: turn off the reasoning of a model"),
+        ([], ""),
+    ],
+)
+def test_a_grader_of_which_most_cannot_be_read_is_named(answers: list[str], sentence: str) -> None:
+    reader = GradeReader(["good", "bad"])
+    for answer in answers:
+        reader.read({"text": answer, "finish_reason": "stop"})
+    assert (sentence in reader.describe("it")) if sentence else not reader.describe("it")
 
 
 def test_requests_are_made_one_by_one_of_a_head_that_they_share(task: Task) -> None:

@@ -87,6 +87,24 @@ def test_a_pool_that_is_too_small_gives_one_sentence(counts: dict[str, int]) -> 
         mix(make_rows("s", **counts), 0.5)
 
 
+@pytest.mark.parametrize(
+    ("rejects", "words"),
+    [
+        ({"ungraded": 9}, "could not read the judge's grades of 9 of 13: take another model, or set `curation.consist"),
+        ({"inconsistent": 6, "near_duplicate": 1}, "could not confirm the label of 6 of 11: say the labels"),
+        ({"exact_duplicate": 8}, "rejected as alike 8 of 12: raise `synthesis.temperature`"),
+        ({"ungraded": 4}, ""),  # half: more rows bring as many again
+        ({"refusal": 99}, ""),  # asked again until there were enough
+    ],
+)
+def test_more_rows_are_no_help_where_most_are_rejected(rejects: dict[str, int], words: str) -> None:
+    pool = make_rows("s", bad=50, good=4, so=50)
+    with pytest.raises(DataError) as raised:
+        list(mix_rows(HUMAN, pool, 0.5, LABELS, lambda label: rejects if label == "good" else {}))
+    assert f"label 'good', but curation kept 4{', and ' if words else ''}{words}" in str(raised.value)
+    assert ("synthesis.rows" in str(raised.value)) == (not words)
+
+
 @pytest.mark.parametrize("counts", [{}, {"bad": 9, "good": 9}])
 def test_ratio_1_needs_every_label(counts: dict[str, int]) -> None:
     label = "so" if counts else "bad"

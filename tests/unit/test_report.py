@@ -121,6 +121,29 @@ def test_what_a_run_lacks_is_left_out(plain):
     assert "beside 0 human rows" in html
 
 
+@pytest.mark.parametrize(
+    ("unparsed", "sentence"),
+    [
+        (0, ""),
+        (40, "gave no readable grade of 40 rows, so it has no score."),
+        (30, "gave no readable grade of most rows, 30 of 40: there, its scores take every label as equally likely."),
+        (3, "gave no readable grade of some rows, 3 of 40: there"),
+    ],
+)
+def test_a_grader_that_cannot_be_read_is_named(unparsed, sentence):
+    content = make_content()
+    html = build_page(replace(content, data=content.data | {"grader": {"rows": 40, "unparsed": unparsed}}, plots={}))
+    assert ("gave no readable grade" in html) == bool(sentence)
+    assert sentence in html
+
+
+def test_a_judge_that_cannot_be_read_is_named():
+    content = make_content()
+    synthetic = {"synthesis": content.synthetic["synthesis"], "judge": {"rows": 24, "unparsed": 24}}
+    html = build_page(replace(content, synthetic=synthetic, plots={}))
+    assert "Asked to grade 24 of them by the rubric, the LLM gave no grade that could be read" in html
+
+
 def test_more_labels_and_sets_are_explained():
     content = make_content()
     labels = content.labels | {"maybe": ""}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from amalgam.synthesis.responses import build_answer, build_response_format, extract_response, find_fault, parse_answer
+from amalgam.synthesis.responses import build_answer, build_response_format, parse_answer
 from amalgam.tasks.texts import clean_text, fold_text
 
 GOOD = "I liked the corner seat by the window."
@@ -28,7 +28,7 @@ REFUSED = "I'm sorry, but I can't assist with that."
     ],
 )
 def test_the_response_is_taken_out_of_the_answer(raw: str, text: str) -> None:
-    assert extract_response(raw) == text
+
     assert parse_answer(raw, "stop", "text", 1) == (([text], "") if text else ([], "empty"))
 
 
@@ -48,7 +48,7 @@ def test_the_response_is_taken_out_of_the_answer(raw: str, text: str) -> None:
     ],
 )
 def test_a_refusal_is_no_response(text: str) -> None:
-    assert find_fault(text, "stop") == "refusal"
+
     for format in ("text", "lines", "json"):
         assert parse_answer(text, "stop", format, 3) == ([], "refusal")
         assert parse_answer(f"{text}\nPlease ask me something else.", "stop", format, 3) == ([], "refusal")
@@ -72,7 +72,7 @@ def test_a_refusal_is_no_response(text: str) -> None:
     ],
 )
 def test_what_only_begins_like_a_refusal_is_a_response(text: str) -> None:
-    assert find_fault(text, "stop") == ""
+
     assert parse_answer(text, "stop", "text", 1) == ([text], "")
     assert parse_answer(f"{text}\n{GOOD}", "stop", "lines", 2) == ([text, GOOD], "")
 
@@ -91,8 +91,9 @@ def test_what_only_begins_like_a_refusal_is_a_response(text: str) -> None:
         ("", "length", ("cut_off", "cut_off", "cut_off")),
         ("", "stop", ("empty", "empty", "empty")),
         (' \n\n "" \n', "stop", ("empty", "empty", "empty")),
-        ("---", "stop", ("", "malformed", "malformed")),
-        ("Here are three comments:", "stop", ("", "malformed", "malformed")),
+        ("---", "stop", ("empty", "empty", "empty")),
+        ("Here are three comments:", "stop", ("announcement", "announcement", "announcement")),
+        ("Here are three comments:", "length", ("cut_off", "cut_off", "cut_off")),
         (":)", "stop", ("", "", "malformed")),
         ("👍", "stop", ("", "", "malformed")),
         ('{"response": "One."}', "length", ("cut_off", "cut_off", "")),
@@ -220,7 +221,7 @@ REASONS = st.sampled_from(["stop", "length", "error", "refusal", "content_filter
 @example('{"response": "\\ud83d"}', "stop", "json", 1)
 def test_any_text_gives_responses_or_a_fault(raw: str, finish_reason: str, format: str, responses: int) -> None:
     texts, fault = parse_answer(raw, finish_reason, format, responses)
-    assert fault in ("", "error", "refusal", "cut_off", "empty", "malformed")
+    assert fault in ("", "error", "refusal", "cut_off", "thinking", "announcement", "empty", "malformed")
     assert bool(texts) == (fault == "")
     assert len(texts) <= responses
     for text in texts:

@@ -29,7 +29,7 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
         "mixed": dict(sorted(mixed.items())),
         "learned": teacher["learned"],
         "held_out": teacher["held_out"],
-        "grader": grader and {"unparsed": grader["unparsed"]},
+        "grader": grader and {"rows": grader["requests"], "unparsed": grader["unparsed"]},
     }
     found = {
         "data": summaries["prepared"] | counts,

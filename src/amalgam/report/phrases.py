@@ -33,6 +33,8 @@ METRIC_NAMES = {
     "ece": "Calibration error",
 }
 REASON_NAMES = {
+    "thinking": "Nothing but thinking",
+    "announcement": "Announced, but not there",
     "empty": "Empty",
     "malformed": "Not in the format that was asked for",
     "cut_off": "Cut off at the token limit",
@@ -43,6 +45,7 @@ REASON_NAMES = {
     "copies_shot": "Nearly equal to a human train row",
     "near_validation_or_test": "Nearly equal to a validation or test row",
     "inconsistent": "Label not confirmed",
+    "ungraded": "The judge's grade could not be read",
 }
 
 Numbers = Mapping[str, Any]

@@ -10,11 +10,14 @@ from amalgam.errors import DataError
 from amalgam.llm.answering import Answering, answer_requests, iterate_answers
 from amalgam.llm.request import Answer, Request, override_bodies
 from amalgam.params import Synthesis
+from amalgam.progress import notify
+from amalgam.synthesis.reading.faults import phrase_main_fault
 from amalgam.synthesis.responses import build_response_format, parse_answer
 
 # The sample number of an attempt is that of its slot plus a multiple of this: new at each attempt, and the same
 # whatever `synthesis.rows` is.
 _STRIDE = 10_000_000
+_HELP = "raise `synthesis.max_tokens` or `synthesis.attempts`, or change the prompt"
 
 Prompt = dict[str, Any]
 MakePrompts = Callable[[], Iterable[Prompt]]
@@ -32,6 +35,8 @@ class Tally:
         self.usable: Counter[str] = Counter()
         self.faults: dict[str, Counter[str]] = {}
         self.attempts: Counter[str] = Counter()  # by slot: how often it was asked again
+        self._answers: Counter[str] = Counter()
+        self._examples: dict[tuple[str, str], str] = {}  # by label and fault: an answer
         self._missing: dict[str, dict[str, int]] = {}  # by label, then slot: usable responses that it lacks
         self._most: dict[str, int] = {}  # by label: responses that one answer can bring
 
@@ -42,9 +47,11 @@ class Tally:
         texts, fault = parse_answer(answer.text, answer.finish_reason, prompt["format"], wanted)
         self._most[label] = wanted
         self.usable[label] += len(texts)
+        self._answers[label] += 1
         faults = self.faults.setdefault(label, Counter())
         if fault:
             faults[fault] += 1
+            self._examples.setdefault((label, fault), answer.text)
         missing = self._missing.setdefault(label, {})
         missing[slot] = missing.get(slot, wanted) - len(texts)
         if missing[slot] <= 0:
@@ -58,6 +65,10 @@ class Tally:
             chosen.update(list(missing)[: max(needed, 0)])
         self.attempts.update(chosen)
         return chosen
+
+    def describe_main_fault(self) -> tuple[str, str]:
+        """Return the fault that most answers have, and half a sentence about it; both are "" where there is none."""
+        return phrase_main_fault(self.faults, self._answers, self._examples)
 
     def describe_shortfall(self, rows: int) -> str:
         """Say by label what there is and what came instead, or "" where no label lacks anything."""
@@ -90,7 +101,7 @@ def build_requests(pairs: Iterable[tuple[Prompt, int]], model: str, params: Synt
 def collect_completions(prompts: MakePrompts, model: str, params: Synthesis, answering: Answering) -> Tally:
     """Ask until there are `params.rows` usable responses a label; the journal then holds every answer.
 
-    An answer that is cut off, refused, empty or malformed is asked for again with a new sample number, in rounds
+    An answer that holds no usable response is asked for again with a new sample number, in rounds
     over all slots, so that nothing is paid for beyond what is still missing.
 
     Args:
@@ -104,6 +115,7 @@ def collect_completions(prompts: MakePrompts, model: str, params: Synthesis, ans
     """
     tally = Tally()
     chosen: set[str] | None = None
+    told: set[str] = set()
     for attempt in range(params.attempts + 1):
         make = partial(_make_requests, prompts, chosen, tally.attempts, model, params, answering.llm.body)
         sent = answer_requests(make, answering, f"synthesize, attempt {attempt + 1}" if attempt else "synthesize")
@@ -111,15 +123,17 @@ def collect_completions(prompts: MakePrompts, model: str, params: Synthesis, ans
         asked = (prompt for prompt in prompts() if chosen is None or prompt["id"] in chosen)
         for prompt, (_, answer) in zip(asked, iterate_answers(make(), answering), strict=True):
             tally.add(prompt, answer)
+        fault, sentence = tally.describe_main_fault()
+        if fault and fault not in told:
+            told.add(fault)
+            notify(f"synthesize: {sentence}")
         if attempt < params.attempts:
             chosen = tally.choose_slots(params.rows)
             if not chosen:
                 break
     if shortfall := tally.describe_shortfall(params.rows):
-        raise DataError(
-            f"after {params.attempts + 1} attempts {shortfall}: raise `synthesis.max_tokens` or `synthesis.attempts`, "
-            "or change the prompt; the answers are kept"
-        )
+        cause = f"; {sentence}" if sentence else f": {_HELP}"
+        raise DataError(f"after {params.attempts + 1} attempts {shortfall}{cause}; the answers are kept")
     return tally
 
 

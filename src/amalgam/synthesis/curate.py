@@ -24,6 +24,8 @@ REASONS = (
     "error",
     "refusal",
     "cut_off",
+    "thinking",
+    "announcement",
     "empty",
     "malformed",
     "exact_duplicate",
@@ -31,6 +33,7 @@ REASONS = (
     "near_validation_or_test",
     "near_duplicate",
     "inconsistent",
+    "ungraded",
 )
 _CHUNK = 2000  # responses that are surveyed, or scored by a classifier, at once
 
@@ -117,7 +120,8 @@ def curate_responses(
     equals. The first of several near-equal responses is kept.
 
     Args:
-        responses: the surveyed ones, and in each `confirmed`: whether the consistency check has nothing against it.
+        responses: the surveyed ones, and in each `confirmed`: whether the consistency check has nothing against it;
+            `graded` is False where that is so because the judge's grade could not be read.
         survey: what `survey_responses` found at the same threshold.
         shots: human-coded train rows (id, text), of which no copy is wanted.
         held_out: validation and test rows (id, text), from which training rows must keep their distance.
@@ -140,7 +144,7 @@ def curate_responses(
             else:
                 reason, detail = _find_neighbour(cut_grams(text), row, human, survey.near)
             if not reason and not response["confirmed"]:
-                reason = "inconsistent"
+                reason = "inconsistent" if response.get("graded", True) else "ungraded"
             if not reason:
                 survey.near.keep(row, response["id"], text)
                 if folded:

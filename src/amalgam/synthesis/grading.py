@@ -1,17 +1,29 @@
 """The LLM as a grader: it puts a label on a response by the rubric, as JSON that a schema constrains."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import pandas as pd
 
 from amalgam.llm.request import Request
 from amalgam.params import Judge
+from amalgam.synthesis.reading.answer import read_answer
+from amalgam.synthesis.reading.faults import phrase_unread
 from amalgam.tasks.schema import Task
+from amalgam.tasks.texts import fold_text
 
 _LABEL_TOKENS = 40  # enough for {"label": "…"} with blanks
 _RATIONALE_TOKENS = 160
+_TRIES = 50  # places in an answer at which a label may stand
+_MARKS = " \t\"'`*\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
+_NAMED = re.compile(
+    rf"\blabel[{_MARKS}]*(?:[:=\N{{FULLWIDTH COLON}}]|\bis\b|\bwould be\b|\bshould be\b)", re.IGNORECASE
+)
+_WORD_END = re.compile(r"(?<=\S)(?=[\s\"'`*,.;:!)}\]\N{RIGHT DOUBLE QUOTATION MARK}]|$)(?![.,]\d)")
+_OR = re.compile(r"or\b|[/|]")
 
 
 def select_gradable(
@@ -55,13 +67,84 @@ def build_grading_requests(
         yield Request(id=row["id"], model=model, body=body | {"messages": [*head, asked]}, sample=0)
 
 
+class GradeReader:
+    """Reads grades out of answers one by one, and knows how many could not be read."""
+
+    def __init__(self, labels: list[str]) -> None:
+        """Start with no answer; `labels` are those of the task."""
+        self.rows = self.unread = 0
+        self._labels = labels
+        self._example: Mapping[str, Any] = {"text": "", "finish_reason": ""}  # the first that could not be read
+
+    def read(self, line: Mapping[str, Any]) -> str:
+        """Return the label in an answer (text, finish_reason), "" where there is none, and count it."""
+        grade = parse_grade(line["text"], self._labels)
+        self.rows += 1
+        if not grade:
+            self._example = self._example if self.unread else line
+            self.unread += 1
+        return grade
+
+    def describe(self, who: str) -> str:
+        """Say that most grades of `who` could not be read, or "" where they could."""
+        text = self._example["text"]
+        _, fault = read_answer(text, self._example["finish_reason"])
+        return phrase_unread(who, self.rows, self.unread, text, fault)
+
+
 def parse_grade(text: str, labels: list[str]) -> str:
-    """Return the label that the grader gave in its answer, or "" where it holds none."""
-    try:
-        label = json.loads(text)["label"]
-    except (ValueError, KeyError, TypeError):
+    """Return the label that the grader gave in its answer, or "" where it holds none, or several.
+
+    The label stands in JSON, whatever is around it, behind the word "label", or alone on the first or the last line.
+    """
+    said, fault = read_answer(text, "stop")
+    if fault:
         return ""
-    return label if label in labels else ""
+    if values := list(_iterate_json_labels(said)):
+        found = {_match_label(value, labels) for value in values}
+    elif rests := [said[match.end() :] for match in islice(_NAMED.finditer(said), _TRIES)]:
+        found = {_match_beginning(rest, labels) for rest in rests}
+    else:
+        lines = [line for line in said.splitlines() if fold_text(line)]
+        found = {_match_label(line, labels) for line in (*lines[:1], *lines[-1:])}
+    found.discard("")
+    return found.pop() if len(found) == 1 else ""
+
+
+def _iterate_json_labels(said: str) -> Iterator[Any]:
+    """Yield what stands under the key "label" in every JSON object."""
+    for start in islice(re.finditer("{", said), _TRIES):
+        try:
+            value, _ = json.JSONDecoder().raw_decode(said, start.start())
+        except (ValueError, RecursionError):
+            continue
+        yield from (item for key, item in value.items() if key.strip().casefold() == "label")
+
+
+def _match_label(value: Any, labels: list[str]) -> str:
+    """Return the label that a value means: itself, or else the only one that differs in case or punctuation alone."""
+    if isinstance(value, bool | int | float):
+        value = json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+    if not isinstance(value, str):
+        return ""
+    if value in labels:
+        return value
+    alike = [label for label in labels if _fold_label(label) == _fold_label(value)]
+    return alike[0] if len(alike) == 1 else ""
+
+
+def _match_beginning(text: str, labels: list[str]) -> str:
+    """Return the label that a text begins with, the longest one if several do, or "" where another is offered too."""
+    line = text.lstrip().partition("\n")[0].lstrip(_MARKS)
+    ends = [end.start() for end in islice(_WORD_END.finditer(line), _TRIES)]
+    for end in reversed(ends):
+        if label := _match_label(line[:end], labels):
+            return "" if _OR.match(line[end:].lstrip(_MARKS)) else label
+    return ""
+
+
+def _fold_label(label: str) -> str:
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", label.strip(f"{_MARKS}.,;:!").casefold())
 
 
 def _select_examples(task: Task, examples: pd.DataFrame, params: Judge) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Mixing human-coded and synthetic rows at a ratio."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from amalgam.errors import DataError
@@ -9,6 +9,27 @@ from amalgam.errors import DataError
 COLUMNS = ["id", "text", "question", "label", "group", "origin", "shots"]
 
 Row = Mapping[str, Any]
+CountRejects = Callable[[str], Mapping[str, int]]  # of a label: how many responses were rejected for which reason
+
+_ALIKE = (
+    "rejected as alike",
+    "raise `synthesis.temperature`, or let the prompts differ more (`prompts.samples_per_shots`, attributes)",
+)
+# Where most responses are rejected for one reason, more of them bring more of the same.
+_HELP = {
+    "ungraded": (
+        "could not read the judge's grades of",
+        "take another model, or set `curation.consistency` to `human_model` or `none`",
+    ),
+    "inconsistent": (
+        "could not confirm the label of",
+        "say the labels' definitions in the task's `task.yaml` more clearly, take another model, or set "
+        "`curation.consistency: none`",
+    ),
+    **dict.fromkeys(("exact_duplicate", "near_duplicate"), _ALIKE),
+    "copies_shot": ("rejected as copies of human rows", _ALIKE[1]),
+    "near_validation_or_test": ("rejected as copies of human rows", _ALIKE[1]),
+}
 
 
 def count_synthetic(ratio: float, human: int) -> int:
@@ -16,7 +37,13 @@ def count_synthetic(ratio: float, human: int) -> int:
     return round(ratio / (1 - ratio) * human)
 
 
-def mix_rows(human: Sequence[Row], synthetic: Iterable[Row], ratio: float, labels: list[str]) -> Iterator[Row]:
+def mix_rows(
+    human: Sequence[Row],
+    synthetic: Iterable[Row],
+    ratio: float,
+    labels: list[str],
+    count_rejects: CountRejects = lambda _label: {},
+) -> Iterator[Row]:
     """Mix rows at the synthetic share `ratio`, the human rows held fixed (arXiv 2501.09126).
 
     Synthetic rows are taken in turn from each label, in the order of the pool, so that the rows of a smaller
@@ -28,6 +55,8 @@ def mix_rows(human: Sequence[Row], synthetic: Iterable[Row], ratio: float, label
         synthetic: the curated pool (id, text, question, label, shots), in the order in which it was asked for.
         ratio: synthetic share, 0 to 1.
         labels: all labels of the task.
+        count_rejects: returns, of a label, how many responses curation rejected for which reason; called where rows
+            are missing, to say what helps.
 
     Yields:
         Rows with the columns `COLUMNS`; the origin is `human` or `synthetic`, and `shots` are the ids of the human
@@ -37,10 +66,10 @@ def mix_rows(human: Sequence[Row], synthetic: Iterable[Row], ratio: float, label
         DataError: the pool is too small for the ratio; seen when it has been read to its end.
     """
     if ratio == 1:
-        chosen = _take_all(synthetic, labels)
+        chosen = _take_all(synthetic, labels, count_rejects)
     else:
         yield from (_mark_origin(row, "human") for row in human)
-        chosen = _take_in_turn(synthetic, count_synthetic(ratio, len(human)), ratio, labels)
+        chosen = _take_in_turn(synthetic, count_synthetic(ratio, len(human)), ratio, labels, count_rejects)
     yield from (_mark_origin(row, "synthetic") for row in chosen)
 
 
@@ -51,16 +80,18 @@ def _mark_origin(row: Row, origin: str) -> Row:
     return {**kept, "group": row.get("group", ""), "origin": origin, "shots": ""}
 
 
-def _take_all(pool: Iterable[Row], labels: list[str]) -> Iterator[Row]:
+def _take_all(pool: Iterable[Row], labels: list[str], count_rejects: CountRejects) -> Iterator[Row]:
     found: Counter[str] = Counter()
     for row in pool:
         found[row["label"]] += 1
         yield row
     # What there is will do, but no model learns a label without a row.
-    _check_enough(dict.fromkeys(labels, 1), found, 1)
+    _check_enough(dict.fromkeys(labels, 1), found, 1, count_rejects)
 
 
-def _take_in_turn(pool: Iterable[Row], wanted: int, ratio: float, labels: list[str]) -> Iterator[Row]:
+def _take_in_turn(
+    pool: Iterable[Row], wanted: int, ratio: float, labels: list[str], count_rejects: CountRejects
+) -> Iterator[Row]:
     needed = {label: -(-(wanted - place) // len(labels)) for place, label in enumerate(labels)}
     found: Counter[str] = Counter()
     waiting: dict[str, deque[Row]] = {label: deque() for label in labels}
@@ -70,7 +101,7 @@ def _take_in_turn(pool: Iterable[Row], wanted: int, ratio: float, labels: list[s
         while not queue:
             row = next(rows, None)
             if row is None:
-                _check_enough(needed, found, ratio)
+                _check_enough(needed, found, ratio, count_rejects)
             elif row["label"] in needed:
                 found[row["label"]] += 1
                 if found[row["label"]] <= needed[row["label"]]:
@@ -78,10 +109,18 @@ def _take_in_turn(pool: Iterable[Row], wanted: int, ratio: float, labels: list[s
         yield queue.popleft()
 
 
-def _check_enough(needed: Mapping[str, int], found: Mapping[str, int], ratio: float) -> None:
+def _check_enough(
+    needed: Mapping[str, int], found: Mapping[str, int], ratio: float, count_rejects: CountRejects
+) -> None:
     for label, count in needed.items():
-        if found.get(label, 0) < count:
-            raise DataError(
-                f"`ratio: {ratio:g}` needs {count} synthetic rows of label {label!r}, but curation kept "
-                f"{found.get(label, 0)}: raise `synthesis.rows`, or lower `ratio`"
-            )
+        kept = found.get(label, 0)
+        if kept < count:
+            # Not what was no response: that was asked again until there were enough.
+            rejects = {reason: rows for reason, rows in count_rejects(label).items() if reason in _HELP}
+            reason = max(rejects, key=rejects.__getitem__, default="")
+            usable = kept + sum(rejects.values())
+            few = f"`ratio: {ratio:g}` needs {count} synthetic rows of label {label!r}, but curation kept {kept}"
+            if reason and 2 * rejects[reason] > usable:
+                what, helps = _HELP[reason]
+                raise DataError(f"{few}, and {what} {rejects[reason]} of {usable}: {helps}, or lower `ratio`")
+            raise DataError(f"{few}: raise `synthesis.rows`, or lower `ratio`")

@@ -7,20 +7,14 @@ line; `json` is an object that the endpoint enforces by a schema.
 import json
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
+from amalgam.synthesis.reading.answer import read_answer
+from amalgam.synthesis.reading.refusals import is_refusal
+from amalgam.synthesis.reading.wrapping import announces, drop_talk, find_first, is_heading, unwrap
 from amalgam.tasks.texts import clean_text, fold_text
 
-# Narrow on purpose: a response may well begin with "I'm sorry, but I can't recommend it" or "I can't help but wonder".
-_SORRY = r"((i.?m |i am )?(very |so )?sorry|i apologi[sz]e|my apologies)[,.;:]?( but)? "
-_CANNOT = r"i( am|.?m)? (can.?t|cannot|can not|unable to|not able to|won.?t) "
-_WORK = r"(write|provide|create|generate|produce) (that|this|(\w+ ){0,4}(comment|content|response|review|text)s?)\b"
-_REFUSAL = re.compile(
-    rf"({_SORRY})?{_CANNOT}(assist|comply|fulfil|help (you )?with|{_WORK})|as an? (ai|artificial|language model)\b",
-    re.IGNORECASE,
-)
-_PARAGRAPHS = re.compile(r"\n\s*\n")
-_QUOTES = "\"'`*\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
 _DASHES = "\N{EN DASH}\N{EM DASH}"
 # A number in front of a response ("3. ", "**3)** ", "Response 3: "), not one that it begins with ("3.5 stars"), or a
 # bullet.
@@ -29,6 +23,7 @@ _MARK = re.compile(
     re.IGNORECASE,
 )
 _RULE = re.compile(rf"[-\s_=#~*`{_DASHES}]*|```\w*")  # a line that only sets parts of an answer apart
+_TRIES = 20  # brackets at which JSON may begin
 _KEY = re.compile(r"responses?|response_\d+")
 
 
@@ -78,39 +73,30 @@ def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> 
         responses: how many were asked for; what is beyond that is dropped.
 
     Returns:
-        The responses, cleaned, and the answer's fault: error, refusal, cut_off, empty or malformed, or "" exactly if
-        there is a response. Of lines that were cut off, the complete ones are usable.
+        The responses, cleaned, and the answer's fault: error, refusal, cut_off, thinking, announcement, empty or
+        malformed, or "" exactly if there is a response. Of lines that were cut off, the complete ones are usable.
     """
-    first = extract_response(text)
-    fault = find_fault(first, finish_reason)
-    if format == "text":
-        return ([], fault) if fault else ([first], "")
-    if fault in ("error", "refusal"):
+    said, fault = read_answer(text, finish_reason)
+    first = _clean_response(find_first(said))
+    if fault != "error" and is_refusal(first):
+        fault = "refusal"
+    if fault in ("error", "refusal", "thinking"):
         return [], fault
-    found = _read_json(text) if format == "json" else _read_lines(text, is_cut=fault == "cut_off")
+    if format == "text":
+        found = [] if fault else [first]
+    else:
+        found = _read_json(said) if format == "json" else _read_lines(said, is_cut=fault == "cut_off")
     cleaned = [_clean_response(response) for response in found]
-    usable = [response for response in cleaned if not find_fault(response, "stop")][:responses]
-    if usable:
+    usable = [response for response in cleaned if fold_text(response) and not is_refusal(response)][:responses]
+    if usable and not all(map(announces, usable)):
         return usable, ""
-    if cleaned:
-        return [], "refusal" if any(_REFUSAL.match(response) for response in cleaned) else "empty"
-    return [], fault or "malformed"
-
-
-def extract_response(raw: str) -> str:
-    """Take the response out of an answer of format `text`: its first paragraph, cleaned, without quotation marks."""
-    return _clean_response(next((part for part in _PARAGRAPHS.split(raw) if part.strip()), ""))
-
-
-def find_fault(text: str, finish_reason: str) -> str:
-    """Return the reason for which a response can be no row whatever the others are, or ""."""
-    if finish_reason == "error":
-        return "error"
-    if finish_reason in ("refusal", "content_filter") or _REFUSAL.match(text):
-        return "refusal"
-    if finish_reason == "length":
-        return "cut_off"
-    return "" if fold_text(text) else "empty"
+    if fault:
+        return [], fault
+    if any(map(is_refusal, cleaned)):
+        return [], "refusal"
+    if usable or (not cleaned and announces(said)):
+        return [], "announcement"
+    return [], "empty" if cleaned or not fold_text(first) else "malformed"
 
 
 def _list_keys(responses: int) -> list[str]:
@@ -119,13 +105,11 @@ def _list_keys(responses: int) -> list[str]:
 
 def _clean_response(raw: str) -> str:
     # JSON can hold halves of surrogate pairs, which no file in UTF-8 can.
-    text = clean_text(raw.encode("utf-8", "ignore").decode("utf-8"))
-    quoted = len(text) > 1 and text[0] in _QUOTES and text[-1] in _QUOTES
-    return text.strip(_QUOTES).strip() if quoted else text
+    return unwrap(clean_text(raw.encode("utf-8", "ignore").decode("utf-8")))
 
 
 def _read_lines(raw: str, *, is_cut: bool) -> list[str]:
-    lines = raw.splitlines(keepends=True)
+    lines = (raw if is_cut else drop_talk(raw)).splitlines(keepends=True)
     if is_cut and lines and lines[-1].splitlines() == [lines[-1]]:  # no line end: the model was still writing it
         lines.pop()
     lines = [line.strip() for line in lines]
@@ -134,18 +118,22 @@ def _read_lines(raw: str, *, is_cut: bool) -> list[str]:
     marked = [line[marks[line] :] for line in lines if line in marks]
     if 2 * len(marked) >= len(lines):
         return marked  # what stands around a list speaks of the list
-    # Without marks, only what ends like the announcement of a list is taken for one.
-    start = next((number for number, line in enumerate(lines) if not line.rstrip(_QUOTES).endswith(":")), len(lines))
-    return lines[start:]
+    # Without marks, only what looks like the announcement of a list is taken for one.
+    while lines and (announces(lines[0]) or (len(lines) > 1 and is_heading(lines[0]))):
+        lines = lines[1:]
+    return lines
 
 
 def _read_json(raw: str) -> list[str]:
     """Read JSON of the asked shape or one that models confuse it with; an empty list is anything else."""
-    start = re.search(r"[{\[]", raw)  # it may stand in a code block, or after a sentence
-    if not start:
-        return []
+    # It may stand in a code block, or after a sentence, which may hold brackets itself.
+    starts = islice(re.finditer(r"[{\[]", raw), _TRIES)
+    return next((found for start in starts if (found := _read_json_at(raw, start.start()))), [])
+
+
+def _read_json_at(raw: str, start: int) -> list[str]:
     try:
-        value, _ = json.JSONDecoder().raw_decode(raw, start.start())
+        value, _ = json.JSONDecoder().raw_decode(raw, start)
     except (ValueError, RecursionError):
         return []
     if isinstance(value, dict):

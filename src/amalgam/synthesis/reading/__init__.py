@@ -1,0 +1,1 @@
+"""What an LLM says in its answer, without all that stands around it."""

@@ -1,0 +1,290 @@
+# ruff: noqa: RUF001
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amalgam.synthesis.grading import parse_grade
+from amalgam.synthesis.reading.answer import read_answer
+from amalgam.synthesis.reading.refusals import is_refusal
+from amalgam.synthesis.responses import parse_answer
+
+GOOD = "The soup was cold, again."
+
+SURROUNDED = {
+    "thinking": "<think>\nOkay, one comment.\n\nShort.\n</think>\n\n{}",
+    "thinking on the same line": "<think>One comment.</think>{}",
+    "empty thinking": "<think>\n\n</think>\n\n{}",
+    "only a closing tag": "The user wants a comment.\n</think>\n\n{}",
+    "several thoughts": "<think>One.</think>\n\nDraft.\n\n<think>Two.</think>\n{}",
+    "capitals and attributes": '<Thinking type="deep" budget=3>One.</THINKING>\n{}',
+    "reasoning": "<reasoning>One.</reasoning>{}",
+    "a namespace": "<seed:think>One.</seed:think>{}",
+    "square brackets": "[THINK]One.[/THINK]{}",
+    "triangles": "◁think▷One.◁/think▷{}",
+    "escaped": "&lt;think&gt;One.&lt;/think&gt;{}",
+    "tokens of thinking": "<|START_THINKING|>One.<|END_THINKING|><|START_RESPONSE|>{}<|END_RESPONSE|>",
+    "channels": "<|channel|>analysis<|message|>One.<|end|><|start|>assistant<|channel|>final<|message|>{}<|return|>",
+    "the final channel alone": "<|channel|>final <|constrain|>json<|message|>{}",
+    "channels whose tokens were dropped": "analysisOne comment is wanted.assistantfinal{}",
+    "channels of another kind": "<|channel>thought\nOne.<channel|>{}<turn|>",
+    "a wrapped answer": "<think>One.</think>\n<answer>\n{}\n</answer>",
+    "the end of a turn": "{}<|im_end|>",
+    "the end of a sequence": "{}</s>",
+    "another turn": "{}<|im_end|>\n<|im_start|>user\nAnother one.<|im_end|>\n<|im_start|>assistant\nToo salty.",
+    "a turn of thinking": "<think>One.</think>{}<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nMore.",
+    "another turn with thinking": "{}<end_of_turn>\n<start_of_turn>model\n<think>Two.</think>Too salty.",
+    "a user's turn": "{}<|user|>\nAnother one.<|assistant|>\nToo salty.",
+    "an instruction": "{} [/INST] Too salty. [INST] More.",
+    "another document": "{}<|endoftext|>Human: what is soup?",
+    "a turn without tokens": "{}\nUser: Another one.\nAssistant: Too salty.",
+    "an instruction without tokens": "{}\n\n### Instruction:\nAnother one.",
+    "the beginning of a turn": "<|im_start|>assistant\n{}<|im_end|>",
+    "headers": "<|start_header_id|>assistant<|end_header_id|>\n\n{}<|eot_id|>",
+    "the beginning of a sequence": "<s>{}</s>",
+    "wide bars": "{}<｜end▁of▁sentence｜><｜User｜>More.",
+}
+
+
+@pytest.mark.parametrize("around", SURROUNDED.values(), ids=SURROUNDED)
+def test_what_is_said_is_read_alike_in_all_formats(around: str) -> None:
+    assert parse_answer(around.replace("{}", GOOD), "stop", "text", 1) == ([GOOD], "")
+    assert parse_answer(around.replace("{}", f"1. {GOOD}\n2. Too salty!"), "stop", "lines", 2)[0][0] == GOOD
+    assert parse_answer(around.replace("{}", json.dumps({"response": GOOD})), "stop", "json", 1) == ([GOOD], "")
+    assert parse_grade(around.replace("{}", '{"label": "good"}'), ["bad", "good"]) == "good"
+
+
+@pytest.mark.parametrize("format", ["text", "lines", "json"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>\nOkay, the user wants me to write",
+        '<think>Okay.</think>\n<think>Or rather {"response": "x", "label": "good"}',
+        "<think>Okay.</think>",
+        "<think></think>\n\n<|im_end|>",
+        "<|channel|>analysis<|message|>We need a comment.<|end|>",
+        "analysisWe need a comment",
+        "Okay, so the user wants me to write a short comment.",
+    ],
+)
+def test_nothing_but_thinking_has_a_fault_of_its_own(text: str, format: str) -> None:
+    assert parse_answer(text, "stop", format, 2) == ([], "thinking")
+    assert parse_answer(text, "length", format, 2) == ([], "cut_off")
+    assert parse_grade(text, ["bad", "good"]) == ""
+
+
+@pytest.mark.parametrize("text", ["<|im_end|>", "<|im_end|>\n<|im_start|>user\nAnother one.", "<|user|>\nWrite."])
+def test_a_turn_of_the_user_is_no_response(text: str) -> None:
+    assert parse_answer(text, "stop", "text", 1) == ([], "empty")
+
+
+ANNOUNCED = [
+    "Here is a comment from a student:\n\n{}",
+    'Here is a comment from a student:\n\n"{}"',
+    "Sure! Here is a comment about the soup and the queue:\n\n{}",
+    "Okay, this one is by a busy parent:\n{}",
+    "Certainly!\n\n{}",
+    "Sure, here's a comment that fits.\n\n{}",
+    "Of course, I'd be happy to help with that!\n\nHere you go:\n\n{}",
+    "**Here is the comment:**\n\n{}",
+    'Here\'s a short comment: "{}"',
+    "Hier ist ein Kommentar:\n\n{}",
+    "Voici un commentaire d'un élève :\n\n« {} »",
+    "以下是一条评论：\n\n「{}」",
+    "**Comment:** {}",
+    "**Comment**: {}",
+    "Response: {}",
+    "Student answer: {}",
+    "The student's comment (negative): {}",
+    "Answer 1: {}",
+    "### Response:\n{}",
+    "Assistant: {}",
+    "**Customer:** {}",
+    "Diary sentence: {}",
+    "**Student comment**\n\n{}",
+    "Kommentar: {}",
+    "评论：{}",
+    "```\n{}\n```",
+    "```text\n{}\n```\n\nThis comment is negative.",
+    "Here is one:\n\n```\n{}\n```",
+    "„{}“",
+    "« {} »",
+    "「{}」",
+    "『{}』",
+    "'{}'",
+    '**"{}"**',
+    '"**Comment:** {}"',
+    "{}\n\nLet me know if you'd like another!",
+    "{}\nLet me know if you'd like another!",
+    "{}\n---\nThis comment expresses dissatisfaction.",
+    '"{}\n\nNever again."',
+]
+
+
+@pytest.mark.parametrize("around", ANNOUNCED)
+def test_a_response_is_taken_out_of_what_stands_around_it(around: str) -> None:
+    assert parse_answer(around.replace("{}", GOOD), "stop", "text", 1) == ([GOOD], "")
+
+
+@pytest.mark.parametrize("text", ["Here is a comment from a student:", "Sure! Here it is:\n\n", "**Comment:**"])
+def test_an_announcement_alone_is_no_response(text: str) -> None:
+    assert parse_answer(text, "stop", "text", 1) == ([], "announcement")
+
+
+OWN = [
+    "Note: the soup was cold.",
+    "Warning: do not buy it.",
+    "Two things: the soup and the bread.",
+    "The answer is 42: everybody knows.",
+    "My first impression: cheap.",
+    '"Good" soup, they said, and "fresh" bread',
+    "“Good” and “fresh”",
+    "«Гарно» і «смачно»",
+    "'Twas cold, and so were we",
+    "*sigh* broke *again*",
+    "The users' tags: <b>bold</b> and x < 3 > 2",
+    "I think the thinking behind it is good.",
+    "Analysis of the text shows that it is ironic.",
+    "Sure.",
+    "ok",
+    "Of course I would buy it again.",
+    "Here you pay more for less.",
+    "The user wants a menu that works.",
+    "There are three reasons:\n- the soup\n- the bread\n- the queue",
+    "- the soup",
+    "I asked the assistant: no help.",
+    "The header has these fields:\nsequence number\nwindow",
+    "It looks better(:",
+    "Answers to both questions:\nyes and no",
+    "Student life: cheap meals.",
+    f"{'The solution is long. ' * 20}It is this:",
+]
+
+
+@pytest.mark.parametrize("text", OWN)
+def test_what_is_a_responses_own_stays(text: str) -> None:
+    assert parse_answer(text, "stop", "text", 1) == ([" ".join(text.split())], "")
+    if "\n" not in text and not text.startswith("-"):
+        assert parse_answer(text, "stop", "lines", 1) == ([text], "")
+
+
+REFUSED = [
+    "I'm sorry, but I can't assist with that request.",
+    "I’m sorry, I can’t do that.",
+    "I am unable to fulfil this request.",
+    "Unfortunately, I cannot provide this content.",
+    "I won't be able to help with that.",
+    "I must respectfully decline this request.",
+    "I'm not comfortable writing that comment.",
+    "I don't feel comfortable creating this kind of content.",
+    "I'm just an AI language model, so I have no opinion.",
+    "As an AI, I do not eat soup.",
+    "I cannot engage in this conversation.",
+    "Sorry, but I can't continue this conversation.",
+    "This request violates my guidelines.",
+    "It would not be appropriate for me to write this.",
+    "I have to decline your request.",
+    "Es tut mir leid, aber ich kann Ihnen dabei nicht helfen.",
+    "Leider kann ich dir dabei nicht helfen.",
+    "Ich kann diese Anfrage nicht erfüllen.",
+    "Als KI-Sprachmodell habe ich keine Meinung.",
+    "Je suis désolé, mais je ne peux pas vous aider avec cette demande.",
+    "Désolé, je ne peux pas écrire ce commentaire.",
+    "En tant qu'IA, je n'ai pas d'avis.",
+    "Lo siento, pero no puedo ayudarte con eso.",
+    "Lo siento, no puedo generar ese tipo de contenido.",
+    "Desculpe, mas não posso ajudar com isso.",
+    "Sinto muito, não posso criar esse tipo de conteúdo.",
+    "Mi dispiace, ma non posso aiutarti con questa richiesta.",
+    "Sorry, maar ik kan je daar niet mee helpen.",
+    "Przepraszam, ale nie mogę pomóc w tej sprawie.",
+    "Извините, но я не могу помочь с этим запросом.",
+    "К сожалению, я не могу выполнить эту просьбу.",
+    "Üzgünüm, bu konuda yardımcı olamam.",
+    "抱歉，我无法提供这样的内容。",
+    "对不起，我不能帮助你完成这个请求。",
+    "很抱歉，我無法協助您。",
+    "作为一个人工智能，我没有个人观点。",
+    "申し訳ありませんが、そのリクエストにはお応えできません。",
+    "申し訳ございません。その内容を作成することはできません。",
+    "죄송합니다. 그 요청은 도와드릴 수 없습니다.",
+    "عذراً، لا أستطيع مساعدتك في ذلك.",
+    "क्षमा करें, मैं इसमें आपकी सहायता नहीं कर सकता।",
+]
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_a_refusal_is_known_in_many_languages(text: str) -> None:
+    for format in ("text", "lines", "json"):
+        assert parse_answer(text, "stop", format, 2) == ([], "refusal")
+    assert parse_answer(f'<think>No.</think>"{text}"', "stop", "text", 1) == ([], "refusal")
+
+
+ORDINARY = [
+    "I'm sorry, but I can't recommend it.",
+    "Sorry, I can't write well with this pen.",
+    "I have to decline a cup of this coffee.",
+    "I'm not comfortable writing with it.",
+    "I am not able to provide for my family with this job.",
+    "I must decline to buy another.",
+    "I am an AI engineer, and this is slow.",
+    "I cannot do that exercise, it hurts.",
+    "This product violates every rule of taste.",
+    "Es tut mir leid, aber ich kann es nicht empfehlen.",
+    "Leider kann ich nicht gut schlafen.",
+    "Ich kann meinem Sohn in Mathe nicht helfen.",
+    "Als Kind war ich gern hier.",
+    "Je suis désolé, mais je ne peux pas le recommander.",
+    "Je ne peux pas manger ça.",
+    "En tant que client, je suis déçu.",
+    "Lo siento, pero no puedo recomendarlo.",
+    "Como cliente estoy contento.",
+    "Infelizmente não posso comer isso.",
+    "Mi dispiace, ma non posso consigliarlo.",
+    "Sorry, maar ik kan dit niet aanraden.",
+    "Извините, но я не могу это рекомендовать.",
+    "抱歉，我无法推荐这款手机。",
+    "作为学生，我很喜欢。",
+    "残念ながら、料理が冷たかったです。",
+    "죄송하지만 추천하고 싶지 않아요.",
+]
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_what_only_begins_like_a_refusal_in_any_language_is_a_response(text: str) -> None:
+    assert not is_refusal(text)
+    assert parse_answer(text, "stop", "text", 1) == ([text], "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "reasons"),
+    [
+        ("", "stop STOP eos end_turn stop_sequence eos_token COMPLETE tool_calls FINISH_REASON_STOP"),
+        ("cut_off", "length LENGTH max_tokens MAX_TOKENS model_length max_output_tokens FinishReason.MAX_TOKENS"),
+        ("refusal", "content_filter SAFETY RECITATION PROHIBITED_CONTENT BLOCKLIST SPII safety guardrail_intervened"),
+        ("refusal", "refusal content_filtered ERROR_TOXIC sensitive IMAGE_SAFETY"),
+        ("error", "error abort network_error"),
+    ],
+)
+def test_why_a_model_stopped_has_many_names(fault: str, reasons: str) -> None:
+    for reason in reasons.split():
+        assert parse_answer(GOOD, reason, "text", 1) == (([], fault) if fault else ([GOOD], "")), reason
+        assert parse_answer("", reason, "text", 1) == ([], fault or "empty"), reason
+    assert parse_answer(GOOD, "", "text", 1) == ([GOOD], "")
+
+
+@pytest.mark.parametrize("format", ["text", "lines"])
+def test_what_is_cut_off_behind_the_turn_is_no_matter(format: str) -> None:
+    assert parse_answer(f"{GOOD}<|im_end|>\n<|im_start|>user\nAnother", "length", format, 1) == ([GOOD], "")
+    assert parse_answer(f"<think>One.</think>{GOOD[:-5]}", "MAX_TOKENS", format, 1) == ([], "cut_off")
+
+
+WORDS = st.lists(st.from_regex(r"[a-z][a-z']{0,8}", fullmatch=True), min_size=2, max_size=9).map(" ".join)
+
+
+@given(WORDS, st.sampled_from(["I liked", "It is not", "Sorry,", "As a parent I say", "My son, who is", "So"]))
+def test_ordinary_words_pass_unchanged(words: str, start: str) -> None:
+    text = f"{start} a {words}."
+    assert parse_answer(text, "stop", "text", 1) == ([text], "")
+    assert read_answer(text, "stop") == (text, "")
