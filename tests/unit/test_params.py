@@ -190,14 +190,19 @@ def write_params(path: Path, key: str, value: Any) -> Path:
             "../x",
             "`task` is '../x', but must be the name of a folder of data/tasks: letters, digits, `_` and `-`",
         ),
-        ("task", 5, "`task` is 5, but must be text"),
+        ("task", 5, "`task` is 5, but must be text: put it in quotes"),
         (
             "llm.endpoint",
             "localhost:8000",
-            "`llm.endpoint` is 'localhost:8000', but must be `embedded` or a URL that begins with http:// or https://",
+            "`llm.endpoint` is 'localhost:8000', but must be `embedded` or a URL that begins with http:// or https://, "
+            "with a host",
         ),
         ("llm.model", "", "`llm.model` is '', but must have at least 1 character"),
-        ("llm.body", {"seed": 1}, "`llm.body` must leave `seed` alone: it is set elsewhere"),
+        (
+            "llm.body",
+            {"seed": 1},
+            "`llm.body` must leave `seed` alone, which each request has its own of; null leaves it out",
+        ),
         (
             "llm.body",
             {"max_tokens": None},

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+# Names under which endpoints take the most tokens of an answer.
+TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens")
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -14,7 +17,8 @@ class Request:
     `model` is the model's identity (for a GGUF the hash of its file, for an endpoint the served name), so that
     an answer is never taken for another model's. `body` holds what else is sent: messages and sampling params.
     `sample` tells apart equal requests, of which several answers are wanted. Requests of one `group` begin with
-    the same long prefix, which a server that is asked for them one after the other reads only once.
+    the same long prefix, which a server that is asked for them one after the other reads only once. `rows` are the ids
+    of the human-coded rows that it shows, each as an answer of the model.
     """
 
     id: str
@@ -22,12 +26,23 @@ class Request:
     body: dict[str, Any]
     sample: int
     group: str = ""
+    rows: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """SHA-256 of the canonical JSON of what is sent; neither code nor the order of keys changes it."""
         sent = {"model": self.model, "body": self.body, "sample": self.sample}
         return hashlib.sha256(json.dumps(sent, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def find_longest(self) -> tuple[str, int]:
+        """Return the id of the longest row in it, with a blank before, "" where it is not known, and its characters."""
+        shown = [turn["content"] for turn in self.body["messages"] if turn["role"] == "assistant"]
+        if self.rows and len(shown) == len(self.rows):
+            length, row = max((len(text), row) for text, row in zip(shown, self.rows, strict=True))
+            return f" ({row})", length
+        texts = [turn["content"] for turn in self.body["messages"]]
+        longest = max(map(len, texts))
+        return (f" ({self.id})" if len(texts[-1]) == longest and not self.group else ""), longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +70,15 @@ def override_bodies(requests: Iterable[Request], fields: Mapping[str, Any]) -> I
             yield replace(request, body=body)
         else:
             yield request
+
+
+def check_fields(value: dict[str, Any]) -> dict[str, Any]:
+    """Return what `llm.body` may be; raise a ValueError that says so about anything else."""
+    if taken := sorted({"messages", "model", "n", "response_format", "stream"} & value.keys()):
+        raise ValueError(f"leave `{taken[0]}` alone: it is set elsewhere")
+    if value.get("seed") is not None:
+        raise ValueError("leave `seed` alone, which each request has its own of; null leaves it out")
+    limits = [value[name] for name in TOKEN_LIMITS if value.get(name) is not None]
+    if any(type(limit) is not int or limit < 1 for limit in limits) or (not limits and "max_tokens" in value):
+        raise ValueError("hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out")
+    return value
