@@ -156,10 +156,10 @@ def _advise_on_length(endpoint: Endpoint, request: Request | None) -> str:
     advice = "raise `llm.context`, or lower" if endpoint.slots else "lower"
     if request is None:
         return f"{advice} `prompts.shots` or `judge.shots`, or leave out the longest row"
-    # Only requests for responses are in groups; those for grades have the id of the row that is graded.
-    shots = "prompts.shots" if request.group else "judge.shots"
-    row, length = request.find_longest()
-    return f"{advice} `{shots}`, or shorten the longest row of this request{row}, of {length} characters"
+    shots = "prompts.shots" if request.group else "judge.shots"  # only requests for responses are in groups
+    if longest := request.find_longest():
+        return f"{advice} `{shots}`, or shorten the row {longest[0]}, the longest in it ({longest[1]} characters)"
+    return f"{advice} `{shots}`, or shorten the longest of its rows ({', '.join(request.rows) or request.id})"
 
 
 def _advise_on_fields(fields: list[str], body: dict[str, Any], text: str) -> str:

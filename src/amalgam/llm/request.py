@@ -18,7 +18,7 @@ class Request:
     an answer is never taken for another model's. `body` holds what else is sent: messages and sampling params.
     `sample` tells apart equal requests, of which several answers are wanted. Requests of one `group` begin with
     the same long prefix, which a server that is asked for them one after the other reads only once. `rows` are the ids
-    of the human-coded rows that it shows, each as an answer of the model.
+    of the rows that it shows.
     """
 
     id: str
@@ -34,15 +34,17 @@ class Request:
         sent = {"model": self.model, "body": self.body, "sample": self.sample}
         return hashlib.sha256(json.dumps(sent, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
-    def find_longest(self) -> tuple[str, int]:
-        """Return the id of the longest row in it, with a blank before, "" where it is not known, and its characters."""
-        shown = [turn["content"] for turn in self.body["messages"] if turn["role"] == "assistant"]
-        if self.rows and len(shown) == len(self.rows):
-            length, row = max((len(text), row) for text, row in zip(shown, self.rows, strict=True))
-            return f" ({row})", length
-        texts = [turn["content"] for turn in self.body["messages"]]
-        longest = max(map(len, texts))
-        return (f" ({self.id})" if len(texts[-1]) == longest and not self.group else ""), longest
+    def find_longest(self) -> tuple[str, int] | None:
+        """Return the id of the longest of its rows and its characters; None where these are not turns of their own."""
+        for role in (
+            "assistant",
+            "user",
+        ):  # examples are turns of the model where it writes, of the user where it grades
+            texts = [turn["content"] for turn in self.body["messages"] if turn["role"] == role]
+            if texts and len(texts) == len(self.rows):
+                length, row = max((len(text), row) for text, row in zip(texts, self.rows, strict=True))
+                return row, length
+        return None
 
 
 @dataclass(frozen=True, slots=True)
