@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Client = TypeVar("Client")
 
+_RENEW = "have it renewed, or check the clock of this machine"
+_RENAME = "put the name that it is for into `llm.endpoint`"
+_CERTIFICATES = {9: _RENEW, 10: _RENEW, 62: _RENAME, 64: _RENAME}  # by OpenSSL's number of the trouble
 _PROXIES = ("http", "https", "all")  # `HTTP_PROXY` and so on, as httpx reads them
 
 
@@ -62,15 +65,17 @@ def open_http(kind: Callable[..., Client], endpoint: Endpoint, **settings: Any) 
         URL(endpoint.url)
     except InvalidURL as error:
         raise EndpointError(f"`llm.endpoint: {endpoint.url}` is no URL ({error}): correct it") from error
+    # A server of one's own without TLS, as the embedded one, has nothing to do with the environment.
+    is_own = is_local(endpoint)
     try:
-        context = create_ssl_context()
+        context = True if is_own and endpoint.url.startswith("http:") else create_ssl_context()
     except OSError as error:
         raise EndpointError(
             f"the file of certificates that SSL_CERT_FILE names in the environment cannot be read ({error}): correct "
             "or unset it"
         ) from error
     try:
-        return kind(trust_env=not is_local(endpoint), verify=context, **settings)
+        return kind(trust_env=not is_own, verify=context, **settings)
     except (ValueError, ImportError, InvalidURL) as error:
         name = next((scheme for scheme in _PROXIES if not _is_usable(scheme)), "no").upper()
         missing = isinstance(error, ImportError)
@@ -91,11 +96,10 @@ def explain_silence(error: BaseException, endpoint: Endpoint) -> Silence:
         return next((cause for cause in causes if isinstance(cause, kinds)), None)
 
     if certificate := find(ssl.SSLCertVerificationError):
-        return Silence(
-            f"the certificate of {host} is not trusted ({certificate.verify_message}): where it should be, set "
-            "SSL_CERT_FILE in the environment to a file with that of its authority; else check `llm.endpoint`",
-            can_pass=False,
-        )
+        trust = "set SSL_CERT_FILE in the environment to a file with that of its authority, if you trust it"
+        advice = _CERTIFICATES.get(certificate.verify_code, trust)
+        said = f"the certificate of {host} is not trusted ({certificate.verify_message})"
+        return Silence(f"{said}: {advice}", can_pass=False)
     silent = f"the LLM endpoint {endpoint.url} does not answer ({reason})"
     if find(ssl.SSLError) and find(ConnectError):
         return Silence(f"{silent}: check whether `llm.endpoint` begins with https:// or http://", can_pass=False)

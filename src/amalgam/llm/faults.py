@@ -148,6 +148,7 @@ def advise(fault: Fault, endpoint: Endpoint, request: Request | None = None) -> 
         401: f"set {endpoint.key_name} in the environment",
         403: f"check what the key in {endpoint.key_name} may do",
         404: "check `llm.endpoint` and `llm.model`",
+        407: "put a name and a password into HTTP_PROXY or HTTPS_PROXY in the environment",
         429: "wait, or set `llm.requests_per_minute` to what the endpoint allows",
     }.get(status, "run again later" if fault.can_pass else "check `llm.endpoint`, the base URL that the API is below")
 
