@@ -122,9 +122,10 @@ def read_fault(content: bytes, status: int = 200) -> Fault | None:
         body = content.decode(errors="replace") if status != 200 else None
     if isinstance(body, list) and len(body) == 1:  # Google's
         body = body[0]
-    error = _find_error(body) or (body if status != 200 else None)
-    if error is None:
+    error = _find_error(body)
+    if not error and status == 200:
         return None
+    error = error or body or ""
     error = _leave_out_input(error)
     text = json.dumps(error, ensure_ascii=False).lower()
     return Fault(status if status != 200 else _find_status(error, text), _phrase(error), text)
