@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
         """Keep the output clean."""
 
 
-def build_reply(text: str | None = "fine", **changes: Any) -> dict[str, Any]:
+def build_reply(text: Any = "fine", **changes: Any) -> dict[str, Any]:
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     head = {"id": "1", "object": "chat.completion", "created": 0, "model": "served"}
@@ -263,6 +263,8 @@ def test_what_is_no_completion_is_told(content: Any, kind: str, server: Server, 
     [
         (build_reply(choices=[]), Answer("", "error", 3, 2)),
         (build_reply(None), Answer("", "stop", 3, 2)),
+        (build_reply([{"type": "text", "text": "fi"}, {"type": "text", "text": "ne"}]), Answer("fine", "stop", 3, 2)),
+        (build_reply([{"type": "thinking", "thinking": [{"text": "hm"}]}, "fine"]), Answer("fine", "stop", 3, 2)),
         (build_reply(usage=None), Answer("fine", "stop", 0, 0)),
         (build_reply(usage={}), Answer("fine", "stop", 0, 0)),
         ({"choices": [{"message": {"content": "short"}}]}, Answer("short", "", 0, 0)),
