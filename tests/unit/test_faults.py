@@ -81,6 +81,8 @@ def test_nothing_else_is_taken_for_either(status: int, error: Any) -> None:
         (404, "No endpoints found that can handle the requested parameters.", True),
         (400, "Bad Request", True),  # nothing is named, so it is worth a try
         (400, "seed is not supported", False),
+        (400, "API key not valid. Please pass a valid API key.", False),
+        (400, "Model Not Exist", False),
         (404, "no such model", False),
         (401, "wrong key", False),
         (500, "internal error", False),
@@ -107,12 +109,22 @@ def test_a_schema_that_is_refused_is_told(status: int, message: str, is_schema: 
         ),
         ({"message": "max_tokens is too large: 64. At most 32 are allowed"}, "lower `synthesis.max_tokens`"),
         ({"message": 'unknown name "top_k": cannot find field'}, "take `top_k` out of `llm.body`, or change it"),
+        ({"message": "API key not valid. Please pass a valid API key."}, "set OPENAI_API_KEY in the environment"),
+        ({"message": "The model `m` does not exist"}, "check `llm.model`"),
         ({"message": "please stop"}, "leave out what it names by `llm.body`, as in `llm.body: {seed: null}`"),
         ({"message": "property 'stop' is unsupported"}, "take `stop` out of `llm.body`"),
     ],
 )
 def test_a_field_that_is_refused_is_named_with_the_way_out(error: Any, advice: str) -> None:
     assert advise(read(400, error), ENDPOINT, Request("a", "m", BODY, 0)).startswith(advice)
+
+
+def test_of_a_batch_only_the_fault_is_at_hand() -> None:
+    assert advise(read(400, {"message": "no json_schema"}), ENDPOINT).startswith("set `llm.batch: false`")
+    assert advise(read(400, {"message": "no such seed"}), ENDPOINT).startswith("set `llm.body: {seed: null}`")
+    assert advise(read(400, {"message": "context_length"}), ENDPOINT).startswith(
+        "lower `prompts.shots` or `judge.shots`"
+    )
 
 
 def test_both_limits_at_once_leave_out_the_older_one() -> None:

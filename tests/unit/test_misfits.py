@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from amalgam.errors import BudgetError, EndpointError
+from amalgam.llm.batch.lines import read_outcome
 from amalgam.llm.endpoint import Endpoint, Limits
 from amalgam.llm.forms import shape_body
 from amalgam.llm.journal import Journal, open_journal
+from amalgam.llm.prices import Price
 from amalgam.llm.request import Answer, Request
 from amalgam.llm.sending import send_requests
 from amalgam.synthesis.responses import build_response_format
@@ -134,6 +136,12 @@ def test_a_filter_is_an_answer_without_a_text(fault: Fault, server: StubServer, 
     assert [answer for answer in came if not answer.text] == [Answer("", "content_filter", 0, 0)]
     assert journal.find([make_request(3).key])[make_request(3).key].finish_reason == "content_filter"
     assert send(9, server, journal) == []
+
+
+def test_a_filter_is_an_answer_in_a_batch_too() -> None:
+    response = {"status_code": 400, "body": {"error": {"code": "content_filter", "message": "no"}}}
+    outcome = read_outcome(json.dumps({"custom_id": "k", "response": response}).encode(), Price(1.0, 1.0))
+    assert outcome.answer == Answer("", "content_filter", 0, 0, 0.0)
 
 
 @pytest.mark.parametrize(("code", "words"), [(401, "set OPENAI_API_KEY"), (402, "pay for more there")])

@@ -34,11 +34,13 @@ _FORM = re.compile(
     r"response[ _]?format|json[ _-]?(object|mode|output)|structured[ _-]?output|output[ _](format|config)|schema|guided"
     r"|grammar|requested param"
 )
+_KEY = re.compile(r"api[ _-]?key|unauthori[sz]ed|authenticat")
+_MODEL = re.compile(r"model[^.]{0,60}(not[ _](found|exist)|does not exist)|(unknown|invalid|no such) model")
 _STATUSES = {  # what an error inside a reply with status 200 means where it gives no number
     402: _UNPAID,
     429: re.compile(r"rate[ _-]?limit|too many requests|resource[ _]exhausted|throttl"),
     503: re.compile(r"overload|unavailable|capacity|timed? ?out"),
-    401: re.compile(r"api[ _]?key|unauthori[sz]ed|authenticat"),
+    401: _KEY,
     403: re.compile(r"permission|forbidden|access denied"),
     404: re.compile(r"not[ _]found|no such model|does not exist"),
     400: re.compile(r"invalid|bad[ _]?request|unsupported|not supported"),
@@ -102,11 +104,11 @@ class Fault:
 
     def refuses_schema(self, body: dict[str, Any]) -> bool:
         """Whether it may be the JSON schema in the body that is refused: it is named, or nothing else is."""
-        if self.is_too_long or self.is_filtered or self.is_unpaid:
+        if self.is_too_long or self.is_filtered or self.is_unpaid or _KEY.search(self.text):
             return False
         if _FORM.search(self.text):
             return self.status in (*_REJECTING, 404, 500)
-        return self.status in _REJECTING and not self.find_fields(body)
+        return self.status in _REJECTING and not self.find_fields(body) and not _MODEL.search(self.text)
 
 
 def can_pass(status: int) -> bool:
@@ -138,7 +140,11 @@ def advise(fault: Fault, endpoint: Endpoint, request: Request | None = None) -> 
         return _advise_on_length(endpoint, request)
     if fault.is_unpaid:
         return "pay for more there, or name another `llm.endpoint`"
-    if status in _REJECTING:
+    if status in _REJECTING and _KEY.search(fault.text):
+        status = 401
+    elif status in _REJECTING:
+        if _MODEL.search(fault.text):
+            return "check `llm.model`"
         if endpoint.api_version and re.search(r"api[ _-]?version", fault.text):
             return "check `llm.api_version`"
         if request is None and _FORM.search(fault.text):
