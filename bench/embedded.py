@@ -124,7 +124,7 @@ def measure_way(way: Way, params: Params, rows: int, seeds: list[int]) -> Outcom
     tables = []
     for seed in seeds:
         prompts = make_prompts(params, way, rows, seed)
-        requests = list(build_requests(((prompt, 0) for prompt in prompts), model, params.synthesis, {}))
+        requests = list(build_requests(((prompt, 0) for prompt in prompts), model, params.synthesis))
         groups = list(cut_groups(requests))
         taken, answers, counted = _time_sending(way, groups, params.llm.threads)
         seconds, tokens, asked = seconds + taken, tokens + counted, asked + len(requests)

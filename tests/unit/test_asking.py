@@ -65,7 +65,7 @@ def answer_by_chance(slot: str, attempt: int) -> Answer:
 
 def test_a_request_holds_what_decides_its_answer_and_no_more() -> None:
     prompt = make_prompts(2)[2]
-    first, third = build_requests([(prompt, 0), (prompt, 2)], "m", PARAMS, {})
+    first, third = build_requests([(prompt, 0), (prompt, 2)], "m", PARAMS)
     sampling = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 50}
     assert (first.id, first.model, first.sample, first.group) == ("complaint-00001", "m", 1, "complaint/0")
     assert first.body == {"messages": prompt["messages"], **sampling, "seed": 1}
@@ -93,12 +93,12 @@ def test_samples_without_a_seed_stay_apart() -> None:
 
 
 def test_the_key_of_a_default_request_is_for_ever() -> None:
-    (request,) = build_requests([(make_prompts(1)[0], 1)], "m", PARAMS, {})
+    (request,) = build_requests([(make_prompts(1)[0], 1)], "m", PARAMS)
     assert request.key == "975282c6c10928a80b24660b5810fa26bd1ee94ad141e5fe1400f1e32750ace4"
 
 
 def test_json_is_asked_for_by_schema() -> None:
-    (request,) = build_requests([(make_prompts(1, 2, "json")[0], 0)], "m", PARAMS, {})
+    (request,) = build_requests([(make_prompts(1, 2, "json")[0], 0)], "m", PARAMS)
     assert request.body["response_format"]["type"] == "json_schema"
 
 

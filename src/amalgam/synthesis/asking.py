@@ -8,7 +8,7 @@ from typing import Any
 
 from amalgam.errors import DataError
 from amalgam.llm.answering import Answering, answer_requests, iterate_answers
-from amalgam.llm.request import TOKEN_LIMITS, Answer, Request, override_bodies
+from amalgam.llm.request import NO_FIELDS, TOKEN_LIMITS, Answer, Request, override_bodies
 from amalgam.params import Synthesis
 from amalgam.synthesis.responses import build_response_format, parse_answer
 
@@ -69,7 +69,7 @@ class Tally:
 
 
 def build_requests(
-    pairs: Iterable[tuple[Prompt, int]], model: str, params: Synthesis, fields: Mapping[str, Any]
+    pairs: Iterable[tuple[Prompt, int]], model: str, params: Synthesis, fields: Mapping[str, Any] = NO_FIELDS
 ) -> Iterator[Request]:
     """Turn prompts, each with the number of its attempt, into requests; the sample number is also the seed.
 
