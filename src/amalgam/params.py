@@ -12,20 +12,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from amalgam.errors import ParamsError
-
-
-def _check_endpoint(value: str) -> str:
-    if not re.fullmatch(r"embedded|https?://\S+", value):
-        raise ValueError("be `embedded` or a URL that begins with http:// or https://")
-    return value
-
-
-def _check_body(value: dict[str, Any]) -> dict[str, Any]:
-    if taken := sorted({"messages", "model", "n", "response_format", "seed", "stream"} & value.keys()):
-        raise ValueError(f"leave `{taken[0]}` alone: it is set elsewhere")
-    if "max_tokens" in value and not isinstance(value["max_tokens"] or value.get("max_completion_tokens"), int):
-        raise ValueError("hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out")
-    return value
+from amalgam.llm.endpoint import check_url
+from amalgam.llm.request import check_fields
 
 
 def _check_task(value: str) -> str:
@@ -57,7 +45,7 @@ _ALLOWED = {  # by the type of pydantic's error, where its own words are those o
     "int_type": "be a whole number",
     "list_type": "be a list",
     "model_type": "be a section with keys of its own",
-    "string_type": "be text",
+    "string_type": "be text: put it in quotes",  # a date or a number for YAML
 }
 _SHORTER = {"greater than or equal to": "at least", "less than or equal to": "at most", " after validation": ""}
 
@@ -81,10 +69,10 @@ class Split(Section):
 class Llm(Section):
     """The language model that writes and judges, and how hard it may be driven."""
 
-    endpoint: Annotated[str, AfterValidator(_check_endpoint)]
+    endpoint: Annotated[str, AfterValidator(check_url)]
     model: str = Field(min_length=1)
     api_version: str | None = Field(min_length=1)
-    body: Annotated[dict[str, Any], AfterValidator(_check_body)]
+    body: Annotated[dict[str, Any], AfterValidator(check_fields)]
     batch: bool = Field(json_schema_extra=_UNTRACKED)
     offline: bool = Field(json_schema_extra=_UNTRACKED)
     budget_usd: float | None = Field(ge=0, json_schema_extra=_UNTRACKED)
@@ -296,5 +284,6 @@ def _describe(fault: Any) -> str:
     if not key:
         return "the file must hold keys with values" if fault["type"] == "model_type" else allowed
     value = fault["input"]
-    shown = f"is {value!r}, but " if not isinstance(value, (dict, list)) else ""
-    return f"`{key}` {shown}must {allowed}"
+    shown = repr(value) if isinstance(value, str) else value
+    known = "" if isinstance(value, (dict, list)) else f"is {shown}, but "
+    return f"`{key}` {known}must {allowed}"

@@ -107,7 +107,7 @@ class _Files:
             stream = (prompt for prompt in self._iterate_prompts() if chosen is None or prompt["id"] in chosen)
             while prompts := list(islice(stream, _CHUNK)):
                 pairs = ((prompt, tally.attempts[prompt["id"]]) for prompt in prompts)
-                requests = list(override_bodies(build_requests(pairs, model, params), self._params.llm.body))
+                requests = list(build_requests(pairs, model, params, self._params.llm.body))
                 yield from requests
                 found = journal.find([request.key for request in requests])
                 for prompt, request in zip(prompts, requests, strict=True):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from amalgam.errors import BudgetError, DataError
 from amalgam.llm.answering import Answering
 from amalgam.llm.request import Answer
+from amalgam.llm.tokens import bound_answer
 from amalgam.params import Synthesis
 from amalgam.synthesis.asking import Tally, build_requests, collect_completions, iterate_asked
 from tests.pipeline.server import StubServer
@@ -70,6 +71,30 @@ def test_a_request_holds_what_decides_its_answer_and_no_more() -> None:
     assert first.body == {"messages": prompt["messages"], **sampling, "seed": 1}
     assert (third.id, third.sample) == ("complaint-00001r2", 20_000_001)
     assert third.body == first.body | {"seed": 20_000_001, "max_tokens": 100}
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
+def test_each_attempt_has_more_tokens_by_whichever_name(name: str) -> None:
+    prompt = make_prompts(1)[0]
+    fields = {"max_tokens": None, "seed": None, name: 400}
+    requests = list(build_requests([(prompt, attempt) for attempt in range(3)], "m", PARAMS, fields))
+    assert [request.body[name] for request in requests] == [400, 600, 800]
+    assert [bound_answer(request) for request in requests] == [400, 600, 800]
+    assert all(request.body.keys() == {"messages", "temperature", "top_p", name} for request in requests)
+    assert [request.sample for request in requests] == [0, 10_000_000, 20_000_000]
+
+
+def test_samples_without_a_seed_stay_apart() -> None:
+    prompts = make_prompts(2)[::2]  # equal but for their samples
+    one, two = build_requests([(prompt, 0) for prompt in prompts], "m", PARAMS, {"seed": None})
+    assert one.body == two.body
+    assert "seed" not in one.body
+    assert one.key != two.key
+
+
+def test_the_key_of_a_default_request_is_for_ever() -> None:
+    (request,) = build_requests([(make_prompts(1)[0], 1)], "m", PARAMS)
+    assert request.key == "975282c6c10928a80b24660b5810fa26bd1ee94ad141e5fe1400f1e32750ace4"
 
 
 def test_json_is_asked_for_by_schema() -> None:

@@ -128,7 +128,7 @@ def test_a_batch_that_was_cancelled_ends_the_run(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "message"), [(400, "no such seed"), (401, f"wrong key {KEY}"), (400, "content filter")]
+    ("status", "message"), [(400, "no such seed"), (401, f"wrong key {KEY}"), (400, "no json_schema")]
 )
 def test_a_refused_request_ends_the_run_with_what_the_endpoint_said(status: int, message: str, run: Run) -> None:
     def refuse_two(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -267,7 +267,7 @@ def test_an_endpoint_that_refuses_says_so(what: str, status: int, words: str, ru
 def test_an_endpoint_that_is_not_there_is_told(run: Run) -> None:
     run.server.shutdown()
     run.server.server_close()
-    with pytest.raises(EndpointError, match=r"the Batch API of http.* does not answer"):
+    with pytest.raises(EndpointError, match=r"the LLM endpoint http.* does not answer"):
         run.send(1, retries=0)
 
 

@@ -15,8 +15,8 @@ SOURCE = ROOT / "src"
 _FILE = re.compile(r"[\w.-][\w./-]{0,99}")  # what may be the name of a file beside a module
 TASK: str = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["task"]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-# Code of which a change alters how results are reached, not what they are; each with the reason. So is
-# stages/runtime.py, and data/prices.yaml: what an answer cost is kept with it, and later prices do not change it.
+# Code of which a change alters how results are reached, not what they are, with all that it imports; each with the
+# reason. So is stages/runtime.py, and data/prices.yaml: an answer's cost is kept with it, whatever prices are later.
 PLUMBING = {
     "amalgam/cores.py": "how many threads compute, not what",
     "amalgam/errors.py": "what a user is told",
@@ -25,7 +25,6 @@ PLUMBING = {
     "amalgam/progress.py": "what the terminal shows",
     "amalgam/rows.py": "cells are read as they were written, whatever lies between",
     "amalgam/tasks/schema.py": "task.yaml is a dependency, and what it says is checked and taken as it stands",
-    "amalgam/tasks/yaml_text.py": "the same",
 }
 
 
@@ -87,7 +86,8 @@ def trace_needed(script: Path, source: Path = SOURCE) -> dict[Path, Path]:
     brought: dict[Path, Path] = {}
     waiting = [script]
     for path in waiting:
-        for needed in sorted(find_needed(path, source) - brought.keys()) if path.suffix == ".py" else []:
+        followed = path.suffix == ".py" and path not in {source / name for name in PLUMBING}
+        for needed in sorted(find_needed(path, source) - brought.keys()) if followed else []:
             brought[needed] = path
             waiting.append(needed)
     return brought

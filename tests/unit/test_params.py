@@ -1,6 +1,7 @@
 """params.yaml, its models, the `params:` lists of dvc.yaml and what each stage reads: four lists that must agree."""
 
 import ast
+import datetime
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,16 @@ def test_every_param_decides_something_before_the_report() -> None:
     assert set().union(*read) == TRACKED
 
 
+NO_URL = "be `embedded` or a URL that begins with http:// or https://, with a host"
+BAD_URLS = [
+    *(
+        (url, NO_URL)
+        for url in ("localhost:8000", "http:///v1", "http://[::1/v1", "http://host:x", "http://host:99999")
+    ),
+    ("https://x.org/chat/completions", "be the base URL of the API, which ends before /chat/completions"),
+]
+
+
 def write_params(path: Path, key: str, value: Any) -> Path:
     """Write params.yaml with one key set to a value, or without it for `...`."""
     values = yaml.safe_load(yaml.safe_dump(VALUES))
@@ -146,17 +157,28 @@ def write_params(path: Path, key: str, value: Any) -> Path:
             "../x",
             "`task` is '../x', but must be the name of a folder of data/tasks: letters, digits, `_` and `-`",
         ),
-        ("task", 5, "`task` is 5, but must be text"),
+        ("task", 5, "`task` is 5, but must be text: put it in quotes"),
+        *(("llm.endpoint", url, f"`llm.endpoint` is {url!r}, but must {allowed}") for url, allowed in BAD_URLS),
         (
-            "llm.endpoint",
-            "localhost:8000",
-            "`llm.endpoint` is 'localhost:8000', but must be `embedded` or a URL that begins with http:// or https://",
+            "llm.api_version",
+            datetime.date(2024, 10, 21),
+            "`llm.api_version` is 2024-10-21, but must be text: put it in quotes",
         ),
+        ("llm.model", 7, "`llm.model` is 7, but must be text: put it in quotes"),
         ("llm.model", "", "`llm.model` is '', but must have at least 1 character"),
-        ("llm.body", {"seed": 1}, "`llm.body` must leave `seed` alone: it is set elsewhere"),
+        (
+            "llm.body",
+            {"seed": 1},
+            "`llm.body` must leave `seed` alone, which each request has its own of; null leaves it out",
+        ),
         (
             "llm.body",
             {"max_tokens": None},
+            "`llm.body` must hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out",
+        ),
+        (
+            "llm.body",
+            {"max_completion_tokens": "400"},
             "`llm.body` must hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out",
         ),
         (

@@ -51,13 +51,12 @@ def test_what_passes_is_sent_again(fault: Fault, server: StubServer, journal: Jo
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (Fault(400, "bad seed"), "status 400 (bad seed): the request "),
+        (Fault(400, "bad seed"), "status 400 (bad seed): set `llm.body: {seed: null}`"),
         (Fault(401, "wrong key"), "status 401 (wrong key): set OPENAI_API_KEY"),
         (Fault(403, "no"), "status 403 (no)"),
         (Fault(404, "no model"), "status 404 (no model)"),
         (Fault(422, "bad"), "status 422 (bad)"),
         (Fault(429, "pay first", code="insufficient_quota"), "status 429 (pay first): pay for more there"),
-        (Fault(400, "filtered", code="content_filter"), "status 400 (filtered): change what the request "),
         (Fault(429, "tomorrow", retry_after=86400), "(tomorrow; it asks to wait 86400 s)"),
     ],
 )

@@ -1,20 +1,25 @@
 """Limits in dollars and requests, against a real server: they are used up, and never passed."""
 
+import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from amalgam.errors import BudgetError
+from amalgam.errors import BudgetError, EndpointError
 from amalgam.llm.endpoint import Endpoint, Limits
 from amalgam.llm.journal import Journal, open_journal
 from amalgam.llm.prices import Price
 from amalgam.llm.request import Answer
 from amalgam.llm.sending import send_requests
 from amalgam.llm.tokens import bound_tokens
-from tests.pipeline.server import Fault, StubServer
+from tests.pipeline.server import BROKEN_JSON, Fault, StubServer
 from tests.unit.sending import check_rows, make_request, send
 
+ROOT = Path(__file__).parents[2]
 PRICE = Price(1000.0, 10_000.0)  # 0.001 and 0.01 US dollars a token
 
 
@@ -87,9 +92,62 @@ def test_a_budget_that_is_met_exactly_is_enough(server: StubServer, journal: Jou
 
 def test_a_request_that_timed_out_counts_as_spent(server: StubServer, journal: Journal) -> None:
     server.delay = 0.3
-    with pytest.raises(BudgetError, match=r"is reached: 0.109000 US dollars are spent"):
-        send(1, server, journal, price=PRICE, budget_usd=0.15, timeout=0.1, retries=9)
+    for _ in range(2):  # another run does not begin anew
+        with pytest.raises(BudgetError, match=r"is reached: 0.109000 US dollars are spent"):
+            send(1, server, journal, price=PRICE, budget_usd=0.15, timeout=0.1, retries=9)
     assert len(server.log.arrived) <= 1  # it is logged when its answer is ready
+
+
+@pytest.mark.parametrize(
+    ("fault", "spent"),
+    [
+        (Fault(500), 0.109),
+        (Fault(504), 0.109),
+        (Fault(200, body=BROKEN_JSON), 0.109),
+        (Fault(200, body=b'{"error": {"code": 502, "message": "it broke off"}}'), 0.109),
+        (Fault(0), 0.109),  # the connection breaks when the request is there
+        (Fault(503), 0.0),
+        (Fault(429), 0.0),
+        (Fault(400), 0.0),
+    ],
+)
+def test_what_failed_and_may_have_cost_counts_for_ever(
+    fault: Fault, spent: float, server: StubServer, journal: Journal
+) -> None:
+    server.fault = fault
+    with pytest.raises(EndpointError):
+        send(1, server, journal, price=PRICE, retries=0)
+    assert journal.read_spending() == pytest.approx(spent)
+    server.reset()
+    send(3, server, journal, price=PRICE)
+    assert journal.read_spending() == pytest.approx(spent + 3 * 0.098)
+
+
+def test_an_answer_that_does_not_say_what_it_cost_counts_at_its_most(server: StubServer, journal: Journal) -> None:
+    reply = {"choices": [{"message": {"content": "fine"}}]}
+    server.fault = Fault(200, body=json.dumps(reply).encode())
+    (answer,) = send(1, server, journal, price=PRICE)
+    assert answer.cost_usd is None
+    assert journal.read_spending() == pytest.approx(0.109)
+
+
+def test_a_run_that_is_killed_has_counted_what_was_on_its_way(server: StubServer, tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from types import SimpleNamespace\n"
+        "from amalgam.llm.journal import open_journal\n"
+        "from amalgam.llm.prices import Price; from tests.unit.sending import send\n"
+        "with open_journal(Path(sys.argv[1])) as journal:\n"
+        "    send(9, SimpleNamespace(url=sys.argv[2]), journal, price=Price(1000.0, 10000.0), timeout=60)\n"
+    )
+    server.delay = 60
+    path = tmp_path / "journal.sqlite"
+    with subprocess.Popen([sys.executable, "-c", script, str(path), server.url], cwd=ROOT) as process:
+        while server.log.most_at_once < 4:
+            time.sleep(0.01)
+            assert process.poll() is None
+        process.kill()
+    with open_journal(path, pytest.fail) as journal:
+        assert 4 * 0.109 <= journal.read_spending() < 8 * 0.112
 
 
 def test_a_budget_without_a_price_is_told_before_anything_is_sent(server: StubServer, journal: Journal) -> None:

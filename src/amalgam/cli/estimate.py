@@ -54,7 +54,7 @@ class Estimate:
         stages: those that would run and ask something.
         live_usd: what all of them cost, sent request by request.
         batch_usd: what they cost through the Batch API.
-        spent_usd: what the answers in the journal have cost this clone.
+        spent_usd: what the answers in the journal have cost this clone, and requests that failed may have.
         left_usd: what `llm.budget_usd` leaves of it; None where there is no budget.
         in_batches: requests that are at the endpoint in batches, and not collected yet.
         notices: sentences on what would stop the run, and on what is not known.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ from amalgam.errors import DataError, EndpointError
 from amalgam.llm.batch import check_no_batches, send_batches
 from amalgam.llm.embedded import choose_slots, serve_model
 from amalgam.llm.endpoint import NO_KEY, Endpoint, Limits
+from amalgam.llm.forms import Forms
 from amalgam.llm.journal import Journal, lock_sending, open_journal
 from amalgam.llm.prices import FREE, load_prices
 from amalgam.llm.request import Answer, Request
@@ -39,6 +40,7 @@ class Answering:
         api_key: key of the endpoint; None where it needs none.
         read_seeds: yields the answers that DVC shares, by the hash of their folder; called with a function that says
             of a hash whether it has been read already.
+        forms: in which form the endpoint takes JSON; found out on the way, and kept for the run.
     """
 
     llm: Llm
@@ -47,6 +49,7 @@ class Answering:
     prices: Path
     api_key: str | None
     read_seeds: ReadSeeds
+    forms: Forms = field(default_factory=Forms)
 
     def deduct(self, sent: int) -> "Answering":
         """Leave `sent` requests fewer to what one run of a stage may send."""
@@ -189,7 +192,7 @@ def _open_endpoint(answering: Answering, survey: Survey) -> Iterator[Endpoint]:
         key = (answering.api_key or "").strip() or NO_KEY
         version = llm.api_version or ""
         name = "AZURE_OPENAI_API_KEY" if version else "OPENAI_API_KEY"
-        yield Endpoint(llm.endpoint, llm.model, key, api_version=version, key_name=name)
+        yield Endpoint(llm.endpoint, llm.model, key, api_version=version, key_name=name, forms=answering.forms)
 
 
 def _phrase_estimate(survey: Survey, limits: Limits, *, batch: bool = False) -> str:

@@ -1,18 +1,15 @@
 """An LLM endpoint: where it is, how it is asked, and how much it may be asked."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from amalgam.errors import EndpointError
+from amalgam.llm.forms import Forms
 from amalgam.llm.prices import Price
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 NO_KEY = "none"  # stands for the key where there is none: servers that need no key still want the header
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SHOWN = 300  # characters of an endpoint's message that an error shows
+_SECRET = 8  # characters; what is shorter, such as "x" for a server that wants no key, is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +23,7 @@ class Endpoint:
         api_version: Azure's API version; "" for every other endpoint.
         key_name: the environment variable that the key is of.
         slots: requests that it answers at once, where that is known: then neither more nor fewer are in flight.
+        forms: in which form it is asked for JSON; found out on the way.
     """
 
     url: str
@@ -34,6 +32,7 @@ class Endpoint:
     api_version: str = ""
     key_name: str = "OPENAI_API_KEY"
     slots: int | None = None
+    forms: Forms = field(default_factory=Forms, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +62,18 @@ class Limits:
     price: Price | None = None
 
 
-def open_client(endpoint: Endpoint) -> "AsyncOpenAI":
-    """Return a client to be used in `async with`; it neither sends again nor gives up by itself.
-
-    Raises:
-        EndpointError: the key holds what cannot be sent.
-    """
-    from httpx2 import Limits as Connections
-    from openai import AsyncAzureOpenAI, AsyncOpenAI, DefaultAsyncHttpxClient
-
-    check_key(endpoint)
-    connections = Connections(max_connections=None, max_keepalive_connections=None)
-    http_client = DefaultAsyncHttpxClient(trust_env=not is_local(endpoint), limits=connections)
-    settings: dict[str, Any] = {"api_key": endpoint.api_key, "timeout": None, "max_retries": 0}
-    if endpoint.api_version:
-        address = locate_azure(endpoint)
-        return AsyncAzureOpenAI(
-            azure_endpoint=address, api_version=endpoint.api_version, http_client=http_client, **settings
-        )
-    return AsyncOpenAI(base_url=endpoint.url, http_client=http_client, **settings)
-
-
-def check_key(endpoint: Endpoint) -> None:
-    """Raise an EndpointError if the key holds what cannot be sent."""
-    if not (endpoint.api_key.isascii() and endpoint.api_key.isprintable()):
-        raise EndpointError(f"the key in {endpoint.key_name} holds a character that no key has: set it again")
+def check_url(value: str) -> str:
+    """Return what `llm.endpoint` may be; raise a ValueError that says so about anything else."""
+    try:
+        parts = urlsplit(value)
+        is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and value.split() == [value]
+    except ValueError:  # of a port that is none, or of half an IPv6 address
+        is_url = False
+    if value != "embedded" and not is_url:
+        raise ValueError("be `embedded` or a URL that begins with http:// or https://, with a host")
+    if value.rstrip("/").endswith("/completions"):
+        raise ValueError("be the base URL of the API, which ends before /chat/completions")
+    return value
 
 
 def is_local(endpoint: Endpoint) -> bool:
@@ -102,5 +88,5 @@ def locate_azure(endpoint: Endpoint) -> str:
 
 def shorten(message: str, endpoint: Endpoint) -> str:
     """Put a message on one line of bounded length, without the key."""
-    shown = message if endpoint.api_key == NO_KEY else message.replace(endpoint.api_key, "***")
+    shown = message.replace(endpoint.api_key, "***") if len(endpoint.api_key) >= _SECRET else message
     return " ".join(shown.split())[:_SHOWN] or "no message"

@@ -2,7 +2,7 @@
 
 import json
 
-from amalgam.llm.request import Request
+from amalgam.llm.request import TOKEN_LIMITS, Request
 
 BYTES_A_TOKEN = 4  # of English text, about
 _LEAST_BYTES_A_TOKEN = 2  # less than any text has that people write
@@ -16,7 +16,7 @@ def guess_prompt_tokens(request: Request) -> float:
 
 def bound_answer(request: Request) -> int:
     """Return the most tokens that the answer can have, by whichever name the endpoint wants that."""
-    return int(request.body.get("max_completion_tokens") or request.body["max_tokens"])
+    return max(int(request.body[name]) for name in TOKEN_LIMITS if name in request.body)
 
 
 def bound_tokens(request: Request) -> tuple[int, int]:

@@ -1,14 +1,14 @@
 """Asking for responses: a request a slot, and again where an answer is of no use, until there are enough."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import tee
 from typing import Any
 
 from amalgam.errors import DataError
 from amalgam.llm.answering import Answering, answer_requests, iterate_answers
-from amalgam.llm.request import Answer, Request, override_bodies
+from amalgam.llm.request import NO_FIELDS, TOKEN_LIMITS, Answer, Request, override_bodies
 from amalgam.params import Synthesis
 from amalgam.progress import notify
 from amalgam.synthesis.reading.faults import phrase_main_fault
@@ -79,10 +79,13 @@ class Tally:
         )
 
 
-def build_requests(pairs: Iterable[tuple[Prompt, int]], model: str, params: Synthesis) -> Iterator[Request]:
+def build_requests(
+    pairs: Iterable[tuple[Prompt, int]], model: str, params: Synthesis, fields: Mapping[str, Any] = NO_FIELDS
+) -> Iterator[Request]:
     """Turn prompts, each with the number of its attempt, into requests; the sample number is also the seed.
 
-    Each attempt has half of `max_tokens` more: some prompts bring a long answer time after time.
+    Each attempt has half of `max_tokens` more, by whichever name `fields` has it: some prompts bring a long answer
+    time after time. `fields` are those of `llm.body`.
     """
     for prompt, attempt in pairs:
         sample = prompt["sample"] + attempt * _STRIDE
@@ -90,12 +93,17 @@ def build_requests(pairs: Iterable[tuple[Prompt, int]], model: str, params: Synt
             "messages": prompt["messages"],
             "temperature": params.temperature,
             "top_p": params.top_p,
-            "max_tokens": params.max_tokens + attempt * params.max_tokens // 2,
+            "max_tokens": params.max_tokens,
             "seed": sample,
         }
         if prompt["format"] == "json":
             body["response_format"] = build_response_format(prompt["responses"])
-        yield Request(_name_answer(prompt, attempt), model, body, sample, prompt["group"])
+        rows = tuple(prompt.get("shots", ()))
+        request = Request(_name_answer(prompt, attempt), model, body, sample, prompt["group"], rows)
+        for asked in override_bodies([request], fields):
+            for name in asked.body.keys() & set(TOKEN_LIMITS):
+                asked.body[name] += attempt * asked.body[name] // 2
+            yield asked
 
 
 def collect_completions(prompts: MakePrompts, model: str, params: Synthesis, answering: Answering) -> Tally:
@@ -142,8 +150,7 @@ def iterate_asked(
 ) -> Iterator[tuple[Prompt, int, Request, Answer]]:
     """Yield all that was asked, by slot, label and attempt: prompt, number of the attempt, request and answer."""
     asked, pairs = tee((prompt, attempt) for prompt in prompts() for attempt in range(tally.attempts[prompt["id"]] + 1))
-    requests = override_bodies(build_requests(pairs, model, params), answering.llm.body)
-    answers = iterate_answers(requests, answering)
+    answers = iterate_answers(build_requests(pairs, model, params, answering.llm.body), answering)
     for (prompt, attempt), (request, answer) in zip(asked, answers, strict=True):
         yield prompt, attempt, request, answer
 
@@ -157,7 +164,7 @@ def _make_requests(
     body: dict[str, Any],
 ) -> Iterator[Request]:
     pairs = ((prompt, attempts[prompt["id"]]) for prompt in prompts() if chosen is None or prompt["id"] in chosen)
-    return override_bodies(build_requests(pairs, model, params), body)
+    return build_requests(pairs, model, params, body)
 
 
 def _name_answer(prompt: Prompt, attempt: int) -> str:

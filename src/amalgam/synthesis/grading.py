@@ -53,7 +53,8 @@ def build_grading_requests(
         params: examples a label, and whether a rationale comes before the label.
     """
     head = [{"role": "system", "content": _phrase_rubric(task)}]
-    for example in _select_examples(task, examples, params).to_dict("records"):
+    shown = _select_examples(task, examples, params).to_dict("records")
+    for example in shown:
         head.append({"role": "user", "content": _phrase_response(task, example["question"], example["text"])})
         head.append({"role": "assistant", "content": json.dumps({"label": example["label"]})})
     body = {
@@ -64,7 +65,8 @@ def build_grading_requests(
     }
     for row in rows:
         asked = {"role": "user", "content": _phrase_response(task, row["question"], row["text"])}
-        yield Request(id=row["id"], model=model, body=body | {"messages": [*head, asked]}, sample=0)
+        rows_in_it = (*(example["id"] for example in shown), row["id"])
+        yield Request(row["id"], model, body | {"messages": [*head, asked]}, sample=0, rows=rows_in_it)
 
 
 class GradeReader:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from amalgam.errors import EndpointError
-from amalgam.llm.batch.lines import BatchFile, can_pass, name_url
-from amalgam.llm.endpoint import Endpoint, Limits, check_key, is_local, locate_azure, shorten
+from amalgam.llm.batch.lines import BatchFile, name_url
+from amalgam.llm.connection import explain_silence, open_http
+from amalgam.llm.endpoint import Endpoint, Limits, locate_azure, shorten
+from amalgam.llm.faults import can_pass, read_fault
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -67,8 +69,7 @@ def open_api(endpoint: Endpoint, limits: Limits, settle: float) -> Iterator["Bat
     """
     from openai import AzureOpenAI, DefaultHttpxClient, OpenAI
 
-    check_key(endpoint)
-    http_client = DefaultHttpxClient(trust_env=not is_local(endpoint))
+    http_client = open_http(DefaultHttpxClient, endpoint)
     settings: dict[str, Any] = {"api_key": endpoint.api_key, "timeout": limits.timeout, "max_retries": limits.retries}
     client: OpenAI
     if endpoint.api_version:
@@ -183,18 +184,17 @@ class BatchApi:
         try:
             yield
         except APIStatusError as error:
-            said = shorten(_read_message(error.body) or error.response.text, self._endpoint)
+            fault = read_fault(error.response.content, error.status_code)
+            said = shorten(fault.message if fault else "", self._endpoint)
             kind = EndpointGoneError if can_pass(error.status_code) else EndpointError
             raise kind(
                 f"the Batch API of {url} answered with status {error.status_code} ({said}): check `llm.endpoint`, "
                 f"{self._endpoint.key_name}, and whether the endpoint has a Batch API (else set `llm.batch: false`)"
             ) from error
         except APIError as error:
-            said = shorten(str(error.__cause__ or "") or error.message, self._endpoint)
-            raise EndpointGoneError(
-                f"the Batch API of {url} does not answer ({said}): check `llm.endpoint` and run again; what was sent "
-                "is not lost"
-            ) from error
+            silence = explain_silence(error, self._endpoint)
+            kind = EndpointGoneError if silence.can_pass else EndpointError
+            raise kind(f"{silence.sentence}, and run again; what was sent is not lost") from error
 
 
 def _read_state(batch: "Batch") -> State:
@@ -210,8 +210,3 @@ def _read_state(batch: "Batch") -> State:
         files=tuple(file for file in (batch.output_file_id, batch.error_file_id) if file),
         faults=tuple((fault.code or "", fault.message or "no message") for fault in faults or ()),
     )
-
-
-def _read_message(body: object) -> str:
-    message = body.get("message") if isinstance(body, dict) else None
-    return message if isinstance(message, str) else ""

@@ -7,6 +7,7 @@ from amalgam.errors import EndpointError
 from amalgam.llm.batch.api import BatchApi, EndpointGoneError, State
 from amalgam.llm.batch.lines import Outcome, read_outcome
 from amalgam.llm.endpoint import Endpoint, Limits, shorten
+from amalgam.llm.faults import Fault, advise
 from amalgam.llm.journal import Journal
 from amalgam.llm.request import Answer
 from amalgam.llm.sending import Advance
@@ -102,9 +103,9 @@ class Collector:
             self._record(answers)
             for outcome in outcomes:
                 if outcome.passing:
-                    self.fault = outcome.fault
+                    self.fault = outcome.said
                 elif outcome.answer is None:
-                    self.refused[outcome.key] = self._phrase_refusal(outcome.fault)
+                    self.refused[outcome.key] = self._phrase_refusal(outcome.said, outcome.fault)
 
     def _read_line(self, line: bytes) -> Outcome:
         try:
@@ -131,10 +132,11 @@ class Collector:
         said = "; ".join(message for _, message in state.faults) or "no message"
         self.refused |= dict.fromkeys(keys, self._phrase_refusal(said))
 
-    def _phrase_refusal(self, said: str) -> str:
+    def _phrase_refusal(self, said: str, fault: Fault | None = None) -> str:
+        advice = advise(fault, self._endpoint) if fault else "run again when it is mended"
         return (
-            f"the LLM endpoint refused a request of a batch ({shorten(said, self._endpoint)}): the answers that came "
-            "are kept; run again when it is mended"
+            f"the LLM endpoint refused a request of a batch ({shorten(said, self._endpoint)}): {advice}; the answers "
+            "that came are kept"
         )
 
 

@@ -7,16 +7,16 @@ from typing import IO
 from pydantic import BaseModel
 
 from amalgam.llm.endpoint import Endpoint
+from amalgam.llm.faults import Fault
 from amalgam.llm.prices import Price
 from amalgam.llm.request import Answer, Request
-from amalgam.llm.sending.reply import read_answer
+from amalgam.llm.sending.reply import RefusedError, read_answer
 from amalgam.llm.tokens import bound_tokens
 
 # The limits of OpenAI's Batch API: https://platform.openai.com/docs/api-reference/batch/create
 MOST_REQUESTS = 50_000
 _MOST_BYTES = 200_000_000
 _PASSING = ("batch_expired", "batch_cancelled")  # codes of requests that were never tried
-_PASSING_STATUS = (408, 409, 425, 429)  # and all from 500 up
 
 
 @dataclass
@@ -47,15 +47,19 @@ class BatchFile:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a request: its answer, or else what the endpoint says, and whether trying again may help."""
+    """What came of a request: its answer, or else what the endpoint says, and whether trying again may help.
+
+    `fault` is None where the request was never tried.
+    """
 
     key: str
     answer: Answer | None
-    fault: str = ""
+    said: str = ""
     passing: bool = False
+    fault: Fault | None = None
 
 
-class _Fault(BaseModel):
+class _Error(BaseModel):
     code: str | None = None
     message: str | None = None
 
@@ -68,17 +72,12 @@ class _Response(BaseModel):
 class _Line(BaseModel):
     custom_id: str
     response: _Response | None = None
-    error: _Fault | None = None
+    error: _Error | None = None
 
 
 def name_url(endpoint: Endpoint) -> str:
     """Name the place of chat completions as lines and batches must both say it."""
     return "/chat/completions" if endpoint.api_version else "/v1/chat/completions"
-
-
-def can_pass(status: int) -> bool:
-    """Say of the HTTP status of a failure whether trying again may help."""
-    return status in _PASSING_STATUS or status >= 500
 
 
 def read_outcome(line: bytes, price: Price | None) -> Outcome:
@@ -90,12 +89,14 @@ def read_outcome(line: bytes, price: Price | None) -> Outcome:
     # Half a surrogate pair is valid JSON, but no valid text: `read_answer` knows what to do with it.
     read = _Line.model_validate(json.loads(line))
     if read.response is None:
-        fault = read.error or _Fault()
-        return Outcome(read.custom_id, None, fault.message or fault.code or "no message", fault.code in _PASSING)
-    status, body = read.response.status_code, read.response.body
-    if status == 200:
-        return Outcome(read.custom_id, read_answer(json.dumps(body).encode(), price, batch=True))
-    return Outcome(read.custom_id, None, f"status {status}: {_read_message(body)}", can_pass(status))
+        error = read.error or _Error()
+        return Outcome(read.custom_id, None, error.message or error.code or "no message", error.code in _PASSING)
+    content = json.dumps(read.response.body).encode()
+    try:
+        return Outcome(read.custom_id, read_answer(content, price, batch=True, status=read.response.status_code))
+    except RefusedError as refused:
+        fault = refused.fault
+        return Outcome(read.custom_id, None, f"status {fault.status}: {fault.message}", fault.can_pass, fault)
 
 
 def _build_line(request: Request, endpoint: Endpoint) -> bytes:
@@ -106,9 +107,3 @@ def _build_line(request: Request, endpoint: Endpoint) -> bytes:
         "body": {"model": endpoint.model, **request.body},
     }
     return json.dumps(line, ensure_ascii=False).encode() + b"\n"
-
-
-def _read_message(body: object) -> str:
-    error = body.get("error") if isinstance(body, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
-    return message if isinstance(message, str) else json.dumps(body)

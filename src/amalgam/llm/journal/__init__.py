@@ -140,8 +140,15 @@ class Journal:
         return new
 
     def read_spending(self) -> float:
-        """Return the US dollars that all answers recorded here, not read in from files, have cost so far."""
+        """Return the US dollars spent so far: what answers recorded here, not read in from files, have cost, and more.
+
+        What failed, or was on its way when its process was killed, may have cost something too, and counts at its most.
+        """
         return self._file.read(queries.read_spending)
+
+    def add_spending(self, usd: float) -> None:
+        """Count US dollars that no answer accounts for; negative ones take back what turned out not to be spent."""
+        self._file.change(queries.add_spending, usd)
 
     def summarise(self) -> list[ModelSummary]:
         """Sum up the answers by model, in the order of the models' names."""

@@ -37,8 +37,13 @@ def add_answers(connection: sqlite3.Connection, rows: Iterable[Row]) -> int:
             new += 1
             spent += 0.0 if row[SEEDED] else row[COST] or 0.0
     if spent:
-        connection.execute("UPDATE spending SET usd = usd + ?", [spent])
+        add_spending(connection, spent)
     return new
+
+
+def add_spending(connection: sqlite3.Connection, usd: float) -> None:
+    """Add to the running total in US dollars; what is taken back was added before, but for rounding."""
+    connection.execute("UPDATE spending SET usd = max(usd + ?, 0.0)", [usd])
 
 
 def add_setups(connection: sqlite3.Connection, setups: Iterable[Setup]) -> None:

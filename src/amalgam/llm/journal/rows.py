@@ -2,7 +2,8 @@
 
     answers   one a request: the answer, and beside its key what a person wants to know of the request
     setups    models and sampling settings, of which many requests share one; the number is made of the content
-    spending  one row: US dollars that the answers recorded here have cost, kept up in their transaction
+    spending  one row: US dollars that the answers recorded here have cost, kept up in their transaction, and what
+              requests without an answer may have cost; the latter is lost where the file is damaged
     batches   what was submitted to the Batch API and not yet collected
     folders   hashes of folders of answers that were read in
 

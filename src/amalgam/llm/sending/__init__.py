@@ -51,6 +51,8 @@ def send_requests(
             asyncio.run(dispatcher.run())
         except (EndpointError, BudgetError, Interrupted) as error:
             raise type(error)(f"{error}; {_count(dispatcher.saved, total)}") from error.__cause__
+        finally:
+            spending.close()
     return spending.sent
 
 

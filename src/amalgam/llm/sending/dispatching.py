@@ -10,7 +10,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from amalgam.errors import BudgetError, EndpointError, Interrupted
-from amalgam.llm.endpoint import Endpoint, Limits, open_client
+from amalgam.llm.connection import open_client
+from amalgam.llm.endpoint import Endpoint, Limits
 from amalgam.llm.request import Answer, Request
 from amalgam.llm.sending.exchange import Failure, exchange
 from amalgam.llm.sending.interrupts import catch_signals
@@ -144,14 +145,15 @@ class Dispatcher:
     async def _send(self, client: "AsyncOpenAI", lane: _Lane, mark: int, reserved: float, tokens: float) -> None:
         request = lane.requests[0]
         try:
+            self._spending.secure()
             answer = await exchange(client, self._endpoint, request, self._limits)
         except Failure as failure:
-            self._spending.settle(reserved, reserved if failure.may_cost else 0.0)
+            self._spending.settle(reserved, None if failure.may_cost else 0.0)
             self._try_again(lane, mark, failure)
             self._in_flight.end()
             return
         self._in_flight.grow(mark)
-        self._spending.settle(reserved, reserved if answer.cost_usd is None else answer.cost_usd)
+        self._spending.settle(reserved, answer.cost_usd)
         if used := answer.prompt_tokens + answer.completion_tokens:
             self._pace.correct(used - tokens)
         # A slot of a server of one's own is kept for the lane, so that it finds the prefix that it left there.
@@ -169,6 +171,11 @@ class Dispatcher:
         self._advance(answer)
 
     def _try_again(self, lane: _Lane, mark: int, failure: Failure) -> None:
+        if failure.notice:
+            self._notify(failure.notice)
+        if failure.is_misfit:
+            self._queue(lane)
+            return
         if failure.is_push_back:
             self._in_flight.cut(mark)
         lane.failures = lane.failures + 1 if lane.saved == self.saved else 1

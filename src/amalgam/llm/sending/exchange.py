@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from amalgam.llm.connection import explain_silence
 from amalgam.llm.endpoint import Endpoint, Limits, shorten
+from amalgam.llm.faults import Fault, advise
+from amalgam.llm.forms import shape_body, wants_schema
 from amalgam.llm.request import Answer, Request
-from amalgam.llm.sending.reply import read_answer
+from amalgam.llm.sending.reply import RefusedError, read_answer
 
 if TYPE_CHECKING:
-    from openai import APIConnectionError, APIStatusError, AsyncOpenAI
+    from httpx2 import Response
+    from openai import AsyncOpenAI
 
-_PASSING = (408, 409, 425, 429)  # and all from 500 up
-_PUSH_BACK = (408, 429, 503, 504, 529)  # 529 is Anthropic's word for 503
+_PUSH_BACK = (408, 429, 503, 504, 529)
 _LONGEST_WAIT = 600.0  # seconds; an endpoint that wants more is better asked another day
 
 
@@ -29,6 +32,8 @@ class Failure(Exception):  # noqa: N818 - most failures are no error, only a rea
         is_push_back: whether the endpoint had too much to do.
         wait: seconds that the endpoint wants to be left alone; 0 where it does not say.
         may_cost: whether it may have been charged for.
+        is_misfit: whether it is to be sent again at once, in another form.
+        notice: what to tell the user meanwhile.
     """
 
     sentence: str
@@ -36,36 +41,46 @@ class Failure(Exception):  # noqa: N818 - most failures are no error, only a rea
     is_push_back: bool = False
     wait: float = 0.0
     may_cost: bool = False
+    is_misfit: bool = False
+    notice: str = ""
 
 
 async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, limits: Limits) -> Answer:
-    """Send a request once and read its answer.
+    """Send a request once, in the form that the endpoint takes, and read its answer.
 
     Raises:
         Failure: there is no answer.
     """
     from httpx2 import Response
-    from openai import APIConnectionError, APIStatusError
+    from openai import APIStatusError
 
+    form = endpoint.forms.level
     try:
         # The client's typed methods do the same at three times the cost.
         async with asyncio.timeout(limits.timeout):
-            response = await client.post(
-                "/chat/completions", cast_to=Response, body={"model": endpoint.model, **request.body}
-            )
+            body = {"model": endpoint.model, **shape_body(request.body, form)}
+            response = await client.post("/chat/completions", cast_to=Response, body=body)
     except APIStatusError as error:
-        raise _explain_status(error, endpoint, request) from error
-    except APIConnectionError as error:
-        raise _explain_silence(error, endpoint) from error
+        response = error.response
     except TimeoutError as error:
-        sentence = _phrase_silence(f"no answer within {limits.timeout:g} s", endpoint)
+        sentence = (
+            f"the LLM endpoint {endpoint.url} does not answer (no answer within {limits.timeout:g} s): check "
+            "`llm.endpoint` and that the server runs, or raise `llm.timeout`"
+        )
         raise Failure(sentence, is_push_back=True, may_cost=True) from error
+    except Exception as error:  # whatever the client and what it stands on raise
+        silence = explain_silence(error, endpoint)
+        raise Failure(
+            silence.sentence, silence.can_pass, is_push_back=silence.can_pass, may_cost=silence.may_cost
+        ) from error
     try:
-        return read_answer(response.content, limits.price)
+        return read_answer(response.content, limits.price, status=response.status_code)
+    except RefusedError as error:
+        raise _explain_fault(error.fault, endpoint, request, form, response) from error
     except ValueError as error:
         raise Failure(
             f"the LLM endpoint {endpoint.url} answers with something other than a chat completion "
-            f"({shorten(response.text, endpoint)}): check `llm.endpoint`",
+            f"({shorten(response.text, endpoint)}): {_advise_on_redirect(response) or 'check `llm.endpoint`'}",
             may_cost=True,
         ) from error
 
@@ -90,39 +105,30 @@ def read_wait(headers: Mapping[str, str], now: float) -> float:
     return 0.0
 
 
-def _explain_status(error: "APIStatusError", endpoint: Endpoint, request: Request) -> Failure:
-    status, code = error.status_code, error.code or ""
-    message = shorten(_read_message(error.body) or error.response.text, endpoint)
-    can_pass = (status in _PASSING or status >= 500) and code != "insufficient_quota"
-    wait = read_wait(error.response.headers, time.time()) if can_pass else 0.0
+def _explain_fault(fault: Fault, endpoint: Endpoint, request: Request, form: int, response: "Response") -> Failure:
+    message, can_pass = shorten(fault.message, endpoint), fault.can_pass
+    notice = None
+    if wants_schema(request.body) and fault.refuses_schema(request.body):
+        notice = endpoint.forms.leave(form)
+    if notice:
+        notice = f"the LLM endpoint {endpoint.url} takes no JSON schema ({message}): {notice}"
+    wait = read_wait(response.headers, time.time()) if can_pass else 0.0
     if wait > _LONGEST_WAIT:
         message, can_pass = f"{message}; it asks to wait {wait:.0f} s", False
-    advice = {
-        401: f"set {endpoint.key_name} in the environment",
-        403: f"check what the key in {endpoint.key_name} may do",
-        404: "check `llm.endpoint` and `llm.model`",
-        429: "wait, or set `llm.requests_per_minute` to what the endpoint allows",
-    }.get(status, "run again later" if can_pass else f"the request {request.id} is not to its liking")
-    if code == "insufficient_quota":
-        advice = "pay for more there, or name another `llm.endpoint`"
-    elif code == "content_filter":
-        advice = f"change what the request {request.id} says, or name another `llm.model`"
-    sentence = f"the LLM endpoint answered with status {status} ({message}): {advice}"
-    return Failure(sentence, can_pass, is_push_back=wait > 0 or status in _PUSH_BACK, wait=wait)
+    did = f"rejected the request {request.id} with" if fault.is_rejection else "answered with"
+    advice = _advise_on_redirect(response) or advise(fault, endpoint, request)
+    return Failure(
+        f"the LLM endpoint {endpoint.url} {did} status {fault.status} ({message}): {advice}",
+        can_pass,
+        is_push_back=wait > 0 or fault.status in _PUSH_BACK,
+        wait=wait,
+        may_cost=fault.may_cost,
+        is_misfit=notice is not None,
+        notice=notice or "",
+    )
 
 
-def _explain_silence(error: "APIConnectionError", endpoint: Endpoint) -> Failure:
-    from httpx2 import ConnectError
-
-    reason = shorten(str(error.__cause__ or "") or error.message, endpoint)
-    never_arrived = isinstance(error.__cause__, ConnectError)
-    return Failure(_phrase_silence(reason, endpoint), is_push_back=True, may_cost=not never_arrived)
-
-
-def _phrase_silence(reason: str, endpoint: Endpoint) -> str:
-    return f"the LLM endpoint {endpoint.url} does not answer ({reason}): check `llm.endpoint` and that the server runs"
-
-
-def _read_message(body: object) -> str:
-    message = body.get("message") if isinstance(body, dict) else None
-    return message if isinstance(message, str) else ""
+def _advise_on_redirect(response: "Response") -> str:
+    """Name the address that a request was led on to, where it got no answer; "" where it was not led on."""
+    address = str(response.url).removesuffix("/chat/completions")
+    return f"the endpoint redirects to {address}: set `llm.endpoint` to that" if response.history else ""

@@ -1,0 +1,171 @@
+"""What endpoints say of a request that they do not answer, in the words of many of them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from amalgam.llm.endpoint import Endpoint
+from amalgam.llm.faults import Fault, advise, read_fault
+from amalgam.llm.request import Request
+
+ENDPOINT = Endpoint("http://127.0.0.1/v1", "m", "none")
+BODY = {"messages": [], "temperature": 0.7, "top_p": 0.9, "max_tokens": 64, "seed": 1, "top_k": 5, "stop": "x"}
+JSON = BODY | {"response_format": {"type": "json_schema"}}
+FILTERED = [
+    (400, {"message": "The response was filtered", "code": "content_filter", "innererror": {"code": "x"}}),
+    (400, {"message": "Filtered.", "code": None, "innererror": {"code": "ResponsibleAIPolicyViolation"}}),
+    (400, {"message": "the prompt triggered the content management policy. Please modify your prompt"}),
+    (400, {"message": "Input data may contain inappropriate content.", "code": "data_inspection_failed"}),
+    (400, {"message": "Output data may contain it.", "code": "DataInspectionFailed"}),
+    (400, {"message": "Content Exists Risk", "type": "invalid_request_error"}),
+    (400, {"message": "Invalid prompt: your prompt was flagged as potentially violating our usage policy."}),
+    (400, {"message": "Output blocked by content filtering policy"}),
+    (403, {"message": "Your chosen model requires moderation and your input was flagged", "code": 403}),
+    (403, {"message": "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO"}),
+    (422, {"message": "rejected because it was considered high risk"}),
+    (400, {"code": "1301", "message": "内容可能包含不安全或敏感内容"}),
+]
+TOO_LONG = [
+    (400, {"message": "This model's maximum context length is 4096 tokens. However, you requested 9360 tokens."}),
+    (400, {"message": "Please reduce it", "code": "context_length_exceeded"}),
+    (400, {"message": "the request exceeds the available context size, try increasing it", "n_ctx": 4096}),
+    (500, {"message": "the request exceeds the available context size. try increasing the context size"}),
+    (400, {"message": "prompt is too long: 210000 tokens > 200000 maximum"}),
+    (400, {"message": "The input token count (40000) exceeds the maximum number of tokens allowed (32768)."}),
+    (400, {"message": "Input length 5000 exceeds the maximum input length 4095"}),
+    (413, "<html><h1>413 Request Entity Too Large</h1></html>"),
+]
+NEITHER = [
+    (400, {"message": "This response_format type is unavailable now"}),
+    (401, {"message": "Incorrect API key provided"}),
+    (403, {"message": "You do not have access to this model"}),
+    (429, {"message": "Rate limit reached for requests"}),
+    (400, {"message": "Invalid value for 'content': expected a string"}),
+    (422, [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted", "input": "content policy"}]),
+]
+
+
+def read(status: int, error: Any) -> Fault:
+    fault = read_fault(json.dumps({"error": error}).encode(), status)
+    assert fault
+    return fault
+
+
+@pytest.mark.parametrize(("status", "error"), FILTERED)
+def test_a_filter_is_told_in_every_wording(status: int, error: Any) -> None:
+    fault = read(status, error)
+    assert (fault.is_filtered, fault.is_too_long, fault.refuses_schema(JSON)) == (True, False, False)
+
+
+@pytest.mark.parametrize(("status", "error"), TOO_LONG)
+def test_a_context_that_is_too_small_is_told_in_every_wording(status: int, error: Any) -> None:
+    fault = read(status, error)
+    assert (fault.is_filtered, fault.is_too_long, fault.can_pass, fault.may_cost) == (False, True, False, False)
+
+
+@pytest.mark.parametrize(("status", "error"), NEITHER)
+def test_nothing_else_is_taken_for_either(status: int, error: Any) -> None:
+    fault = read(status, error)
+    assert (fault.is_filtered, fault.is_too_long) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "is_schema"),
+    [
+        (400, "This response_format type is unavailable now", True),
+        (400, "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.", True),
+        (422, "response_format.type: Input should be 'text' or 'json_object'", True),
+        (500, "failed to parse grammar", True),
+        (501, "structured outputs are not implemented", True),
+        (404, "No endpoints found that can handle the requested parameters.", True),
+        (400, "Bad Request", True),  # nothing is named, so it is worth a try
+        (400, "seed is not supported", False),
+        (400, "API key not valid. Please pass a valid API key.", False),
+        (400, "Model Not Exist", False),
+        (404, "no such model", False),
+        (401, "wrong key", False),
+        (500, "internal error", False),
+        (402, "insufficient credits", False),
+    ],
+)
+def test_a_schema_that_is_refused_is_told(status: int, message: str, is_schema: bool) -> None:
+    assert read(status, {"message": message}).refuses_schema(JSON) == is_schema
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ({"message": {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs"}]}}, "set `llm.body: {seed: null}`"),
+        ({"message": "Unrecognized request argument supplied: seed"}, "set `llm.body: {seed: null}`"),
+        ({"message": "it is unsupported", "param": "temperature"}, "set `llm.body: {temperature: null}`"),
+        (
+            {"message": "`temperature` and `top_p` cannot both be specified for this model."},
+            "set `llm.body: {temperature: null, top_p: null}`",
+        ),
+        (
+            {"message": "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."},
+            "set `llm.body: {max_tokens: null, max_completion_tokens: 400}`",
+        ),
+        ({"message": "max_tokens is too large: 64. At most 32 are allowed"}, "lower `synthesis.max_tokens`"),
+        ({"message": 'unknown name "top_k": cannot find field'}, "take `top_k` out of `llm.body`, or change it"),
+        ({"message": "API key not valid. Please pass a valid API key."}, "set OPENAI_API_KEY in the environment"),
+        ({"message": "The model `m` does not exist"}, "check `llm.model`"),
+        ({"message": "please stop"}, "leave out what it names by `llm.body`, as in `llm.body: {seed: null}`"),
+        ({"message": "property 'stop' is unsupported"}, "take `stop` out of `llm.body`"),
+    ],
+)
+def test_a_field_that_is_refused_is_named_with_the_way_out(error: Any, advice: str) -> None:
+    assert advise(read(400, error), ENDPOINT, Request("a", "m", BODY, 0)).startswith(advice)
+
+
+def test_of_a_batch_only_the_fault_is_at_hand() -> None:
+    assert advise(read(400, {"message": "no json_schema"}), ENDPOINT).startswith("set `llm.batch: false`")
+    assert advise(read(400, {"message": "no such seed"}), ENDPOINT).startswith("set `llm.body: {seed: null}`")
+    assert advise(read(400, {"message": "context_length"}), ENDPOINT).startswith(
+        "lower `prompts.shots` or `judge.shots`"
+    )
+
+
+def test_both_limits_at_once_leave_out_the_older_one() -> None:
+    request = Request("a", "m", BODY | {"max_completion_tokens": 400}, 0)
+    fault = read(400, {"message": "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported"})
+    assert advise(fault, ENDPOINT, request) == "set `llm.body: {max_tokens: null}`, beside what it holds"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"choices": None, "error": {"message": "busy", "code": 429}}, 429, "busy"),
+        ({"error": {"message": "Provider returned error", "code": 502, "metadata": {"raw": "x"}}}, 502, "x"),
+        ({"error": {"message": "Insufficient credits", "code": "402"}}, 402, "Insufficient credits"),
+        ({"error": {"message": "no", "type": "insufficient_quota"}}, 402, "no"),
+        ({"error": {"message": "no", "type": "rate_limit_error"}}, 429, "no"),
+        ({"error": "model is overloaded"}, 503, "model is overloaded"),
+        ({"error": {"message": "Invalid API key"}}, 401, "Invalid API key"),
+        ({"error": {"message": "what?"}}, 500, "what?"),
+        ({"object": "error", "message": "bad", "type": "BadRequestError", "code": 400}, 400, "bad"),
+        ([{"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED"}}], 429, "slow"),
+        ({"choices": [{"finish_reason": "error", "error": {"code": 503, "message": "gone"}}]}, 503, "gone"),
+        ({"choices": [{"finish_reason": "error", "message": {"content": "hal"}}]}, 502, "finish_reason"),
+    ],
+)
+def test_an_error_inside_an_answer_counts_as_its_status(body: Any, status: int, message: str) -> None:
+    fault = read_fault(json.dumps(body).encode())
+    assert fault
+    assert fault.status == status
+    assert message in fault.message
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>", b"[]", b'{"detail": "hello"}', b'{"choices": []}', b'{"error": 0}']
+)
+def test_what_is_no_error_is_none(content: bytes) -> None:
+    assert read_fault(content) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"null", b'{"error": null}', b"\xff", b'[{"a": 1}]', b'"x"'])
+def test_whatever_comes_with_a_status_is_an_error(content: bytes) -> None:
+    fault = read_fault(content, 500)
+    assert fault
+    assert (fault.status, fault.can_pass, fault.may_cost) == (500, True, True)
