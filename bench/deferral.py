@@ -1,0 +1,142 @@
+"""Does the student ask a human often enough? How many rows it labels alone, and how often coders agree there.
+
+Run `python -m bench.deferral FOLDER`, where FOLDER/TASK/responses.csv holds the rows of each task of bench/tasks, after
+`dvc repro models`. Teachers learn the human rows alone, with one seed, so that no LLM is needed; the rest is as in the
+pipeline: five folds label every human row, the bound says which share needs no human, and the student of the teacher's
+two members takes as large a share of the test rows. Wanted is an agreement of `shipping.agreement`; in at most one
+setting in twenty may its whole interval on the test rows lie below that. What was trained is kept in `.cache/bench`.
+"""
+
+import argparse
+import os
+import tempfile
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file, save_file
+
+from amalgam.evaluation.compare import encode_groups, encode_labels
+from amalgam.evaluation.selective import measure_selective
+from amalgam.params import Params, load_params
+from amalgam.rows import read_rows, write_rows
+from amalgam.shipping.calibration import Calibration, Judged, calibrate
+from amalgam.training.budget import scale_steps
+from amalgam.training.checkpoint import note_members
+from amalgam.training.cross_validation import label_out_of_fold
+from amalgam.training.members import HUMAN_ONLY, make_members
+from amalgam.training.roles import assign_roles
+from amalgam.training.scoring import Scorer
+from amalgam.training.student import Distiller, Views
+from amalgam.training.teacher import run_trials
+from amalgam.training.transfer import build_transfer, hold_out_texts, score_views
+from amalgam.units import find_units
+from bench.pools import CACHE, SIZES, TASKS, prepare_task
+from bench.rules import MORE_TASKS
+from bench.variants import ENCODER, Setting, ignore, soften
+
+_SEED = 1
+_SCORED = ("test", "unlabelled", "validation")
+
+
+class Deferral:
+    """One setting: what cross-validation says of its human rows, and the student's logits."""
+
+    def __init__(self, setting: Setting, params: Params) -> None:
+        """Read the rows; train what is not on the disk yet."""
+        self._setting, self._params = setting, params
+        self._teacher = scale_steps(params.teacher, setting.size)
+        self._folder = CACHE / f"{setting.task}-{setting.size}" / "deferral"
+        self._validation = setting.read("validation")
+        self._human, self._held_out = assign_roles(
+            setting.read("train"), self._validation, least=self._teacher.least_validation
+        )
+        if not (self._folder / "student.safetensors").is_file():
+            write_rows(self._folder / "out_of_fold.csv", self._label_out_of_fold())
+            save_file(self._train_student(), self._folder / "student.safetensors")
+
+    def calibrate(self) -> Calibration:
+        """Find the threshold as the stage `export` does."""
+        judged = read_rows(self._folder / "out_of_fold.csv")
+        student = load_file(self._folder / "student.safetensors")
+        validation = self._validation if self._held_out is not None else self._validation.head(0)
+        return calibrate(
+            student["validation"][: len(validation)],
+            encode_labels(validation, self._setting.labels, "the validation rows"),
+            find_units(validation),
+            Judged(
+                judged["probability"].to_numpy(np.float64),
+                (judged["predicted"] == judged["label"]).to_numpy(np.bool_),
+                judged["unit"].to_numpy(np.int64),
+            ),
+            student["unlabelled"],
+            agreement=self._params.shipping.agreement,
+            confidence=self._params.evaluation.confidence,
+        )
+
+    def measure(self, calibration: Calibration) -> dict[str, float]:
+        """Measure on the test rows what came of it."""
+        test, logits = self._setting.read("test"), load_file(self._folder / "student.safetensors")["test"]
+        actual = encode_labels(test, self._setting.labels, "the test rows")
+        fields = {name: getattr(calibration, name) for name in ("temperature", "threshold", "ask_below")}
+        return measure_selective(actual, encode_groups(test), soften(logits), fields, self._params.evaluation)
+
+    def _label_out_of_fold(self) -> pd.DataFrame:
+        human = pd.concat([self._human, self._held_out] if self._held_out is not None else [self._human])
+        none = human.head(0).assign(shots="")
+        run = partial(run_trials, ENCODER, self._setting.labels, self._teacher, ignore)
+        rows = human.reset_index(drop=True)
+        return label_out_of_fold(rows, none, self._setting.labels, run, folds=self._teacher.guard_folds, seed=_SEED)
+
+    def _train_student(self) -> dict[str, np.ndarray]:
+        learned = self._human.assign(origin="human", shots="")
+        members = make_members(ENCODER, learned, self._held_out, self._setting.labels, self._teacher, HUMAN_ONLY)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            for name, trainer in members.items():
+                trainer.train(_SEED, folder / name, ignore)
+            note_members(folder, list(members))
+            whole = build_transfer(learned, iter([]), self._setting.read("unlabelled"), left_out=0)
+            rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
+            views = [Views(rows[name], logits[0]) for name, logits in score_views([folder], rows).items()]
+            distillation = scale_steps(self._params.distillation, self._setting.size)
+            distiller = Distiller(folder, ENCODER, ENCODER, views[0], views[1], distillation)
+            distiller.distil(_SEED, folder / "student", ignore)
+            student = Scorer(folder / "student")
+            return {name: student.compute_logits(self._setting.read(name)) for name in _SCORED}
+
+
+def main(data: Path, tasks: list[str], sizes: list[int]) -> None:
+    """Measure all settings, then print the table and how many fall short."""
+    params = load_params(Path("params.yaml"))
+    short = several = 0
+    print("| setting | human rows in cross-validation, right | labelled alone | agreement there |\n|---|---|---|---|")
+    for setting in (Setting(task, size) for task in tasks for size in sizes):
+        if not (CACHE / f"{setting.task}-{setting.size}").is_dir():
+            prepare_task(setting.task, data, params)
+        bench = Deferral(setting, params)
+        found = bench.measure(bench.calibrate())
+        judged = read_rows(CACHE / f"{setting.task}-{setting.size}/deferral/out_of_fold.csv")
+        right = (judged["predicted"] == judged["label"]).mean()
+        several += 1
+        agreement = "-"
+        if "agreement" in found:
+            agreement = f"{found['agreement']:.3f} [{found['agreement_low']:.3f}, {found['agreement_high']:.3f}]"
+            short += found["agreement_high"] < params.shipping.agreement
+        print(f"| {setting.task}, {setting.size} | {right:.2f} | {found['coverage']:.0%} | {agreement} |", flush=True)
+    print(f"\n{short} of {several} settings have an agreement wholly below {params.shipping.agreement:g}.")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with TASK/responses.csv")
+    parser.add_argument("--tasks", nargs="+", default=[*TASKS, *MORE_TASKS])
+    parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
+    args = parser.parse_args()
+    main(args.data, args.tasks, args.sizes)
