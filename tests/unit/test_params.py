@@ -204,6 +204,11 @@ def test_a_wrong_value_gives_one_sentence(key: str, value: Any, sentence: str, t
     assert str(caught.value) == f"{path}: {sentence}"
 
 
+def test_the_order_of_seeds_says_nothing(tmp_path: Path) -> None:
+    write_params(tmp_path / "params.yaml", "seeds", [3, 1, 2])
+    assert load_params(tmp_path / "params.yaml").seeds == [1, 2, 3]
+
+
 def test_several_faults_are_told_at_once(tmp_path: Path) -> None:
     path = write_params(tmp_path / "params.yaml", "ratio", -1)
     path.write_text(path.read_text().replace("alpha:", "alpa:"))

@@ -226,6 +226,9 @@ def test_the_control_is_chosen_by_coded_rows_alone(
     mixed = Views(comments.assign(label=comments["label"].where(comments.index < 9, "")), logits)
     for name, held_out in (("coded", coded), ("mixed", mixed)):
         Distiller(teacher, encoder, encoder, whole, held_out, PARAMS).train_alone(1, tmp_path / name, ignore)
+    few = Distiller(teacher, encoder, encoder, mixed, coded, PARAMS.model_copy(update={"steps": 1}))
+    assert few.train_alone(1, tmp_path / "few", ignore).train_rows == 9  # those without a label teach it nothing
+    assert few.distil(1, tmp_path / "all", ignore).train_rows == 60
     one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("coded", "mixed"))
     assert one == other
 
