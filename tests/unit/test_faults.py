@@ -141,6 +141,7 @@ def test_both_limits_at_once_leave_out_the_older_one() -> None:
         ({"error": {"message": "Insufficient credits", "code": "402"}}, 402, "Insufficient credits"),
         ({"error": {"message": "no", "type": "insufficient_quota"}}, 402, "no"),
         ({"error": {"message": "no", "type": "rate_limit_error"}}, 429, "no"),
+        ({"error": {"message": "It may be.", "code": "data_inspection_failed"}}, 400, "It may be."),
         ({"error": "model is overloaded"}, 503, "model is overloaded"),
         ({"error": {"message": "Invalid API key"}}, 401, "Invalid API key"),
         ({"error": {"message": "what?"}}, 500, "what?"),

@@ -213,6 +213,8 @@ def _find_status(error: object, text: str) -> int:
             number = str(error.get(name, ""))
             if number.isdigit() and 400 <= int(number) < 600:
                 return int(number)
+    if _FILTER.search(text) or _CONTEXT.search(text):
+        return 400
     return next((status for status, words in _STATUSES.items() if words.search(text)), 500)
 
 
