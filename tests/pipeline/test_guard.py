@@ -30,8 +30,9 @@ def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(projec
     assert list_members(project) == ["contrastive", "mixed"]
     project.set_params(teacher__guard=True)
     run = project.repro("export")
-    assert run.ran == ["teacher", "transfer", "distill", "export"]
     guard = read_summary(project)["guard"]
+    # Where the rows are let in, the teacher is the one that it was, and so are its students.
+    assert run.ran == ["teacher", "transfer", "distill", *([] if guard["helps"] else ["export"])]
     assert (guard["folds"], guard["rows"]) == (2, 24)
     assert guard["difference"] == pytest.approx(guard["with_synthetic_auc"] - guard["human_only_auc"], abs=2e-4)
     helped = bool(guard["helps"])
