@@ -88,10 +88,10 @@ def test_the_share_that_cross_validation_shows_is_carried_over() -> None:
     judged = judge(teachers, right & (np.arange(100) < 70))
     found = calibrate_by(*NO_ROWS, judged, student)
     assert (found.temperature, found.threshold, found.guaranteed) == (1.0, None, False)
-    share = float((teachers >= find_agreement(judged, 0.9, 0.95)).mean())
+    share = float((teachers >= find_agreement(judged, 0.9, 0.8)).mean())
     assert 0.6 < share < 0.8
     assert (np.linspace(0.5, 0.89, 200) >= found.ask_below).mean() == pytest.approx(share, abs=0.006)
-    assert f"the {share:.0%} whose labels are most certain show an agreement of 90% with 95%" in found.sentence
+    assert f"the {share:.0%} whose labels are most certain show an agreement of 90% with 80%" in found.sentence
     few = calibrate_by(*NO_ROWS, judged, student[:49])  # too few texts: the teachers' own probability
     assert (teachers >= few.ask_below).mean() == share
     assert few.sentence.endswith("they are those from this probability on.")
@@ -99,19 +99,19 @@ def test_the_share_that_cross_validation_shows_is_carried_over() -> None:
 
 def test_it_is_said_how_many_more_rows_would_do() -> None:
     certainty = np.linspace(1, 0.5, 40)
-    judged = judge(certainty, np.arange(40) < 20)  # 29 rows without an error would be 58 in all
-    assert count_more_rows(judged, 0.9, 0.95) == 18
+    judged = judge(certainty, np.arange(40) < 12)  # 16 rows without an error would be 54 in all
+    assert count_more_rows(judged, 0.9, 0.8) == 14
     found = calibrate_by(*NO_ROWS, judged)
     assert found.ask_below == 2.0
     assert found.sentence == (
-        "In cross-validation 40 human-coded rows do not show an agreement of 90% with 95% confidence, so a human is "
-        "asked about every row; about 18 more coded rows would."
+        "In cross-validation 40 human-coded rows do not show an agreement of 90% with 80% confidence, so a human is "
+        "asked about every row; about 14 more coded rows would."
     )
     doubled = Judged(np.tile(certainty, 3), np.tile(judged.right, 3), np.arange(120))
-    assert find_agreement(doubled, 0.9, 0.95) is not None
-    assert count_more_rows(judge(certainty, np.arange(40) < 20, group=2), 0.9, 0.95) == 76
+    assert find_agreement(doubled, 0.9, 0.8) is not None
+    assert count_more_rows(judge(certainty, np.arange(40) < 12, group=2), 0.9, 0.8) == 67
     hopeless = judge(certainty, np.arange(40) % 2 == 0)
-    assert count_more_rows(hopeless, 0.9, 0.95) is None
+    assert count_more_rows(hopeless, 0.9, 0.8) is None
     assert "more rows like these would hardly do so" in calibrate_by(*NO_ROWS, hopeless).sentence
 
 

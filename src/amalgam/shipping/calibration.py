@@ -20,6 +20,9 @@ _MOST_ROWS = 100_000  # that anyone would code
 _WARMEST = 20.0
 _FOLDS = 20  # at most
 _DECISIONS = np.round(np.arange(0.1, 0.91, 0.05), 2)  # thresholds that are tried
+# With which cross-validation is to show an agreement. Then that on test rows lies below the one wanted, interval and all,
+# in fewer than one setting of twenty (bench/README.md); with 0.95 hardly a row would go without a human.
+_CONFIDENCE = 0.8
 _ALL = 2.0  # above every probability: every row goes to a human
 
 Bools = npt.NDArray[np.bool_]
@@ -95,11 +98,11 @@ def calibrate(
         )
         return Calibration(temperature, threshold, asked, True, sentence)
     _, sure = _decide_certainly(compute_probabilities(uncoded, temperature), threshold)
-    asked, sentence = carry_share(out_of_fold, sure, agreement, confidence)
+    asked, sentence = carry_share(out_of_fold, sure, agreement)
     return Calibration(temperature, threshold, asked, False, sentence)
 
 
-def carry_share(judged: Judged, sure: Floats, agreement: float, confidence: float) -> tuple[float, str]:
+def carry_share(judged: Judged, sure: Floats, agreement: float) -> tuple[float, str]:
     """Return the certainty below which a human is asked, and how cross-validation led to it.
 
     Teachers of other rows are more certain than what ships, a student of many teachers; so no probability is carried
@@ -111,15 +114,14 @@ def carry_share(judged: Judged, sure: Floats, agreement: float, confidence: floa
         judged: human-coded rows as teachers of other ones label them.
         sure: probability of the label that the model that ships gives to texts that nobody coded [texts].
         agreement: share of the rows that keep their label which is to agree with the coders.
-        confidence: with which it is to be shown.
     """
     rows = len(judged.right)
     if not rows:
         return _ALL, "No human-coded row shows how often the labels are right: a human is asked about every row."
-    wanted = f"an agreement of {agreement:.0%} with {confidence:.0%} confidence"
-    threshold = find_agreement(judged, agreement, confidence)
+    wanted = f"an agreement of {agreement:.0%} with {_CONFIDENCE:.0%} confidence"
+    threshold = find_agreement(judged, agreement, _CONFIDENCE)
     if threshold is None:
-        more = count_more_rows(judged, agreement, confidence)
+        more = count_more_rows(judged, agreement, _CONFIDENCE)
         help_ = f"about {more} more coded rows would" if more else "more rows like these would hardly do so"
         found = f"In cross-validation {rows} human-coded rows do not show {wanted}"
         return _ALL, f"{found}, so a human is asked about every row; {help_}."
