@@ -20,8 +20,8 @@ _MOST_ROWS = 100_000  # that anyone would code
 _WARMEST = 20.0
 _FOLDS = 20  # at most
 _DECISIONS = np.round(np.arange(0.1, 0.91, 0.05), 2)  # thresholds that are tried
-# With which cross-validation is to show an agreement. Then that on test rows lies below the one wanted, interval and all,
-# in fewer than one setting of twenty (bench/README.md); with 0.95 hardly a row would go without a human.
+# With which cross-validation is to show an agreement. Then that on test rows lies below the one wanted, with its whole
+# interval, in fewer than one setting of twenty (bench/README.md); with 0.95 hardly a row would go without a human.
 _CONFIDENCE = 0.8
 _ALL = 2.0  # above every probability: every row goes to a human
 
