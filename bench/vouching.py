@@ -3,10 +3,10 @@
 Run `python -m bench.vouching FOLDER`, where FOLDER/TASK/responses.csv holds the rows of each task of bench/tasks, after
 `dvc repro models`. A draw splits a task anew, labels its human rows out of fold, and carries the share that is vouched
 for over to the test rows by the texts that nobody coded, as the stage `export` does; logistic regressions on frozen
-embeddings stand in for teachers and student, so that there can be many draws. By confidence and number of human rows, the
-table has how many draws ask about every row, the share labelled alone, how often coders agree there, and in how many
-draws the whole interval of that lies below `shipping.agreement`. The first line of each number takes the largest share
-whose labels agree as wanted, without a bound.
+embeddings stand in for teachers and student, so that there can be many draws. By number of human rows and confidence,
+the table has how many draws ask about every row, the share labelled alone, how often coders agree there, and in how
+many draws the whole interval of that lies below `shipping.agreement`. The first line of each number takes the largest
+share whose labels agree as wanted, without a bound.
 """
 
 import argparse
