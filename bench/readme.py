@@ -39,7 +39,7 @@ def format_results(metrics: Path) -> str:
         found = (
             f"classifiers of the human rows tell their labels apart with an AUC of {guard['label_auc']:.3f} (wanted: "
             f"{guard['least_label_auc']:.2f}), and in cross-validation on the {guard['rows']} human rows they brought "
-            f"{cell(guard, 'difference', '+')} of AUC"
+            f"such a classifier {cell(guard, 'difference', '+')} of AUC"
         )
         decision = (
             f"The guard let the synthetic rows in: {found}. {decision}"
@@ -47,8 +47,8 @@ def format_results(metrics: Path) -> str:
             else f"The guard left the synthetic rows out: {found}. So the teacher is the human-only one."
         )
     lines = [
-        f"The default run: {data['learned']['human']} human-coded rows teach, {rows['train']} of them mixed 20:80 with "
-        f"rows that a 135 M LLM wrote on the same machine; {rows['test']} human-coded test rows, three seeds. "
+        f"The default run: {data['learned']['human']} human-coded rows teach, and {data['learned']['synthetic']} that a "
+        f"135 M LLM wrote on the same machine; {rows['test']} human-coded test rows, three seeds. "
         "Intervals (95 %) are over seeds and reviews.",
         "",
         "| model | AUC | macro-F1 | Cohen's kappa |",
@@ -87,7 +87,9 @@ def format_results(metrics: Path) -> str:
 def describe_selective(found: dict[str, Any]) -> str:
     """Say how many rows the student that ships labels alone, and how often coders agree with it there."""
     if "agreement" not in found:
-        return "The student asks a human about every test row."
+        return (
+            "The student asks a human about every test row: so few coded rows do not show that it may label any alone."
+        )
     share, low, high = (100 * found[f"agreement{end}"] for end in ("", "_low", "_high"))
     return (
         f"The student labels {100 * found['coverage']:.0f} % of the test rows without a human, and coders agree with "
