@@ -47,8 +47,8 @@ def format_results(metrics: Path) -> str:
             else f"The guard left the synthetic rows out: {found}. So the teacher is the human-only one."
         )
     lines = [
-        f"The default run: {data['learned']['human']} human-coded rows teach, and {data['learned']['synthetic']} that a "
-        f"135 M LLM wrote on the same machine; {rows['test']} human-coded test rows, three seeds. "
+        f"The default run: {data['learned']['human']} human-coded rows teach, and {data['learned']['synthetic']} that "
+        f"a 135 M LLM wrote on the same machine; {rows['test']} human-coded test rows, three seeds. "
         "Intervals (95 %) are over seeds and reviews.",
         "",
         "| model | AUC | macro-F1 | Cohen's kappa |",
