@@ -45,7 +45,8 @@ def main(params: Params, root: Path) -> None:
             summary["guard"] = evidence.to_dict()
         if evidence and not evidence.helps:
             learned, synthetic = human, synthetic.head(0)
-    trainings = (teacher.guard_folds if len(human) else 0) + 2 * len(params.seeds)
+    members = 1 if len(human) else 2  # to train: the first one is that of the human-only teacher, where there is one
+    trainings = teacher.guard_folds * bool(len(human)) + members * len(params.seeds) * bool(len(synthetic))
     with show_progress("teacher", total=trainings * teacher.steps) as advance:
         if len(synthetic):
             chooses = held_out if len(held_out) else None

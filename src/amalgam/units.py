@@ -15,13 +15,14 @@ def find_units(rows: "pd.DataFrame") -> NDArray[np.int64]:
     """Return the number [rows] of the unit of each row: its group, or else its text.
 
     Args:
-        rows: with `text`, and `group` where the task has one; a row without a group has an empty cell.
+        rows: with `text`, and `group` where the task has one; a row without a group has an empty cell, or none.
     """
     import pandas as pd
 
     names = "text " + rows["text"].map(fold_text)
     if "group" in rows:
-        names = names.where(rows["group"] == "", "group " + rows["group"])
+        groups = rows["group"].fillna("")
+        names = names.where(groups == "", "group " + groups)
     return np.asarray(pd.factorize(names)[0], dtype=np.int64)
 
 

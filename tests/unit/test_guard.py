@@ -137,6 +137,7 @@ def test_rows_of_a_group_or_of_one_text_depend_on_each_other() -> None:
     rows = pd.DataFrame({"text": ["A b.", "a b", "c", "d"], "group": ["", "", "g", "g"]})
     assert find_units(rows).tolist() == [0, 0, 1, 1]
     assert find_units(rows[["text"]]).tolist() == [0, 0, 1, 2]
+    assert find_units(pd.concat([rows, rows[["text"]]], ignore_index=True)).tolist() == [0, 0, 1, 1, 0, 0, 2, 3]
 
 
 class Trainer:
