@@ -86,7 +86,7 @@ def write_parts(
     selective = measure_selective(actual, groups, student, shipped["calibration"], params.evaluation)
     parts = {
         "ceiling": {"human_ceiling": ceiling},
-        "selective": {"selective": selective},
+        "selective": {"selective": selective | {"basis": shipped["calibration"]["sentence"]}},
         "subgroups": {"subgroups": measure_subgroups(*measured, ordinal=task.ordinal)},
         "periods": {"periods": measure_periods(*measured, ordinal=task.ordinal)},
     }

@@ -109,12 +109,12 @@ def test_guard_says_what_it_rests_on():
             "worse",
             "The student that ships labels 53\N{NO-BREAK SPACE}%",
         ),
-        (None, "unclear", "The student that ships asks a human about all 500 test rows."),
+        (None, "unclear", "The student that ships asks a human about all 500 test rows:"),
     ],
 )
 def test_what_the_student_labels_alone_is_weighed_against_the_agreement_wanted(found, outcome, claim):
     content = make_content()
-    measured = content.selective["selective"] | found if found else {"rows": 500, "coverage": 0.0}
+    measured = content.selective["selective"] | found if found else {"rows": 500, "coverage": 0.0, "basis": "So few."}
     said = phrase_claims(replace(content, selective={"selective": measured}))[-1]
     assert said.outcome == outcome
     assert said.claim.startswith(claim)

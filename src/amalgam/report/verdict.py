@@ -137,7 +137,7 @@ def _claim_student(content: Content) -> Claim:
 def _claim_alone(content: Content, found: Numbers) -> Claim:
     rows, wanted = format_count(found["rows"]), content.params["shipping"]["agreement"]
     if "agreement" not in found:
-        return Claim("unclear", f"The student that ships asks a human about all {rows} test rows.", "")
+        return Claim("unclear", f"The student that ships asks a human about all {rows} test rows:", found["basis"])
     low, high = found["agreement_low"], found["agreement_high"]
     outcome = "better" if low >= wanted else "worse" if high < wanted else "unclear"
     claim = f"The student that ships labels {format_share(found['coverage'])} of the test rows without a human:"
