@@ -25,7 +25,7 @@ from amalgam.synthesis.curate import curate_responses, survey_responses
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
 from amalgam.tasks.contradictions import drop_contradictions
-from amalgam.tasks.rows import load_task_rows
+from amalgam.tasks.rows import TaskRows, load_task_rows
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import keep_apart, split_rows
 
@@ -49,11 +49,7 @@ _COLUMNS = ["id", "text", "question", "label", "sample", "shots"]
 
 def prepare_task(name: str, data: Path, params: Params) -> None:
     """Split a task's rows with each number of human rows; the small sets are parts of the large ones."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / name
-        shutil.copytree(Path("bench/tasks") / name, folder)
-        shutil.copy(data / name / "responses.csv", folder)
-        loaded = load_task_rows(load_task(folder), folder, CACHE / "downloads")
+    loaded = load_rows(name, data)
     rows = drop_contradictions(loaded.main)
     for size in SIZES:
         tables = split_rows(
@@ -67,6 +63,15 @@ def prepare_task(name: str, data: Path, params: Params) -> None:
         )
         for part, table in tables.items():
             write_rows(CACHE / f"{name}-{size}" / f"{part}.csv", table)
+
+
+def load_rows(name: str, data: Path) -> TaskRows:
+    """Read the rows of data/NAME/responses.csv as the task's task.yaml in bench/tasks says."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / name
+        shutil.copytree(Path("bench/tasks") / name, folder)
+        shutil.copy(data / name / "responses.csv", folder)
+        return load_task_rows(load_task(folder), folder, CACHE / "downloads")
 
 
 def write_pool(name: str, params: Params, rows: int) -> None:

@@ -11,8 +11,6 @@ share whose labels agree as wanted, without a bound.
 
 import argparse
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +29,12 @@ from amalgam.evaluation.selective import measure_selective
 from amalgam.params import Params, load_params
 from amalgam.shipping.calibration import Judged, find_agreement
 from amalgam.tasks.contradictions import drop_contradictions
-from amalgam.tasks.rows import load_task_rows
 from amalgam.tasks.schema import load_task
 from amalgam.tasks.split import split_rows
 from amalgam.training.folds import deal_folds
 from amalgam.training.guard import fit_and_score, index_classes
 from amalgam.units import find_units
-from bench.pools import CACHE, TASKS
+from bench.pools import TASKS, load_rows
 from bench.rules import MORE_TASKS
 from bench.variants import ENCODER, soften
 
@@ -78,14 +75,8 @@ class Draw:
 
 def draw_task(name: str, data: Path, params: Params, draws: int) -> Iterator[tuple[int, Draw]]:
     """Yield each draw with its number of human rows; one that cannot be split so is passed over."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / name
-        shutil.copytree(Path("bench/tasks") / name, folder)
-        shutil.copy(data / name / "responses.csv", folder)
-        task = load_task(folder)
-        rows = drop_contradictions(load_task_rows(task, folder, CACHE / "downloads").main)
+    rows, labels = drop_contradictions(load_rows(name, data).main), load_task(Path("bench/tasks") / name).label_names
     rows = rows.sample(min(len(rows), _MOST), random_state=0).reset_index(drop=True)
-    labels = task.label_names
     vectors = dict(zip(rows["id"], embed_rows(ENCODER, rows, max_length=params.teacher.max_length), strict=True))
     for size in SIZES:
         for seed in range(draws):
