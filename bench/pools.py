@@ -52,17 +52,24 @@ def prepare_task(name: str, data: Path, params: Params) -> None:
     loaded = load_rows(name, data)
     rows = drop_contradictions(loaded.main)
     for size in SIZES:
-        tables = split_rows(
-            rows,
-            human_rows=size,
-            test=params.split.test,
-            validation=params.split.validation,
-            unlabelled=params.split.unlabelled,
-            seed=_SEED,
-            texts=keep_apart(loaded.unlabelled, loaded.transfer),
-        )
+        tables = split_task(rows, size, _SEED, params, keep_apart(loaded.unlabelled, loaded.transfer))
         for part, table in tables.items():
             write_rows(CACHE / f"{name}-{size}" / f"{part}.csv", table)
+
+
+def split_task(
+    rows: pd.DataFrame, size: int, seed: int, params: Params, texts: pd.DataFrame | None = None
+) -> dict[str, pd.DataFrame]:
+    """Split rows with so many human rows; all else is as in params.yaml."""
+    return split_rows(
+        rows,
+        human_rows=size,
+        test=params.split.test,
+        validation=params.split.validation,
+        unlabelled=params.split.unlabelled,
+        seed=seed,
+        texts=texts,
+    )
 
 
 def load_rows(name: str, data: Path) -> TaskRows:

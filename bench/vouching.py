@@ -30,11 +30,10 @@ from amalgam.params import Params, load_params
 from amalgam.shipping.calibration import Judged, find_agreement
 from amalgam.tasks.contradictions import drop_contradictions
 from amalgam.tasks.schema import load_task
-from amalgam.tasks.split import split_rows
 from amalgam.training.folds import deal_folds
 from amalgam.training.guard import fit_and_score, index_classes
 from amalgam.units import find_units
-from bench.pools import TASKS, load_rows
+from bench.pools import TASKS, load_rows, split_task
 from bench.rules import MORE_TASKS
 from bench.variants import ENCODER, soften
 
@@ -81,14 +80,7 @@ def draw_task(name: str, data: Path, params: Params, draws: int) -> Iterator[tup
     for size in SIZES:
         for seed in range(draws):
             try:
-                tables = split_rows(
-                    rows,
-                    human_rows=size,
-                    test=params.split.test,
-                    validation=params.split.validation,
-                    unlabelled=params.split.unlabelled,
-                    seed=seed,
-                )
+                tables = split_task(rows, size, seed, params)
             except DataError:
                 continue
             human = pd.concat([tables["train"], tables["validation"]], ignore_index=True)

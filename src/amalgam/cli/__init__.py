@@ -216,7 +216,7 @@ def main() -> None:
     except AmalgamError as error:
         print(f"amalgam: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except Exception as error:
+    except Exception as error:  # of DVC's Git libraries, which have no type in common; all else goes on
         if "not owned by current user" not in str(error):
             raise
         allow = f"`git config --global --add safe.directory {Path.cwd()}`"
