@@ -104,7 +104,7 @@ class Deferral:
             note_members(folder, list(members))
             whole = build_transfer(learned, iter([]), self._setting.read("unlabelled"), left_out=0)
             rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
-            views = [Views(rows[name], logits[0]) for name, logits in score_views([folder], rows).items()]
+            views = [Views(rows[name], logits[0]) for name, logits in score_views([folder], rows, ENCODER).items()]
             distillation = scale_steps(self._params.distillation, self._setting.size)
             distiller = Distiller(folder, ENCODER, ENCODER, views[0], views[1], distillation)
             distiller.distil(_SEED, folder / "student", ignore)

@@ -155,7 +155,7 @@ class Bench:
         unlabelled = self.setting.read("unlabelled")
         whole = build_transfer(learned, pool, unlabelled, left_out=self._params.distillation.left_out)
         rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
-        logits = score_views(teachers, rows)
+        logits = score_views(teachers, rows, ENCODER)
         students = [folder / "student" for folder in teachers]
         transfer, validation = (Views(table, average_views(logits[name])) for name, table in rows.items())
         for seed, folder, target in zip(self._seeds, teachers, students, strict=True):
@@ -165,7 +165,7 @@ class Bench:
         return students
 
     def _score(self, folders: list[Path]) -> np.ndarray:
-        return np.stack([Scorer(folder).score(self.test) for folder in folders])
+        return np.stack([Scorer(folder, ENCODER).score(self.test) for folder in folders])
 
 
 def is_trained(folder: Path) -> bool:

@@ -25,13 +25,13 @@ from amalgam.params import load_params
 from amalgam.predicting.onnx import OnnxScorer
 from amalgam.rows import read_rows
 from amalgam.tasks.schema import load_task
-from amalgam.training.checkpoint import find_body, read_note
-from amalgam.training.classifier import add_pooling, load_classifier
+from amalgam.training.checkpoint import find_body, load_trained, read_note
+from amalgam.training.classifier import add_pooling
 from amalgam.training.device import choose_device
 from amalgam.training.encoding import load_tokenizer
 from amalgam.training.scoring import Scorer
 
-STUDENT = Path("models/student")
+ENCODER, STUDENT = Path("models/base/encoder"), Path("models/student")
 _PAPER_LENGTH, _PAPER_BATCH = 128, 16
 Score = Callable[[pd.DataFrame], np.ndarray]
 
@@ -63,12 +63,12 @@ def list_ways(teacher: Path, labels: list[str]) -> dict[str, Score]:
     from transformers import BertConfig, BertForSequenceClassification
 
     body = find_body(teacher)
-    own = add_pooling(load_classifier(body, labels), read_note(body).pooling)
+    own = add_pooling(load_trained(body, ENCODER), read_note(body).pooling)
     base = BertForSequenceClassification(BertConfig(num_labels=len(labels)))
     return {
         "the paper's loop, the teacher's encoder": PaperLoop(own, body),
         "the paper's loop, random weights of bert-base's size": PaperLoop(base, body),
-        "teacher, PyTorch": Scorer(teacher).score,
+        "teacher, PyTorch": Scorer(teacher, ENCODER).score,
         "student, PyTorch": Scorer(STUDENT).score,
         "student, ONNX float32": OnnxScorer(STUDENT / "model.onnx", STUDENT).score,
         "student, ONNX int8": OnnxScorer(STUDENT / "model.int8.onnx", STUDENT).score,

@@ -33,22 +33,23 @@ Train = Callable[[pd.DataFrame, list[str], Params, int, int], Any]
 
 
 def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> Any:
-    """Train with Amalgam's loop: plain mixing, no validation; word embeddings stay as they are, as by default."""
-    from amalgam.training.classifier import freeze_embeddings, load_classifier
+    """Train with Amalgam's loop: plain mixing, no validation; the lower layers stay as they are, as by default."""
+    from amalgam.training.classifier import load_classifier
     from amalgam.training.device import set_seed
     from amalgam.training.encoding import encode_rows, load_tokenizer
+    from amalgam.training.frozen import freeze_lower, hold_lower
     from amalgam.training.loop import Examples, train_model
     from amalgam.training.losses import CrossEntropy, encode_targets
 
     set_seed(seed)
-    tokenizer, model = load_tokenizer(ENCODER), load_classifier(ENCODER, labels)
-    if not params.teacher.train_embeddings:
-        freeze_embeddings(model)
+    model = load_classifier(ENCODER, labels)
+    freeze_lower(model, params.teacher.trained_layers)
     steps = epochs * -(-len(mixed) // params.teacher.batch_size)
     teacher = params.teacher.model_copy(update={"steps": steps})
-    encoded = encode_rows(tokenizer, mixed, teacher.max_length, labels)
-    learn = Examples(encoded, CrossEntropy(encode_targets(encoded.labels, len(labels))))
-    train_model(model, tokenizer, learn, None, None, teacher, seed=seed, curves=None, advance=_ignore)
+    encoded = encode_rows(load_tokenizer(ENCODER), mixed, teacher.max_length, labels)
+    with hold_lower(model, teacher.trained_layers) as read:
+        learn = Examples(read(encoded), CrossEntropy(encode_targets(encoded.labels, len(labels))))
+        train_model(model, learn, None, None, teacher, seed=seed, curves=None, advance=_ignore)
     return model
 
 
@@ -119,8 +120,8 @@ def measure_auc(model: torch.nn.Module, test: pd.DataFrame, labels: list[str]) -
     from amalgam.training.encoding import encode_rows, load_tokenizer
     from amalgam.training.loop import compute_logits
 
-    tokenizer = load_tokenizer(ENCODER)
-    logits = compute_logits(model, tokenizer, encode_rows(tokenizer, test, PAPER_LENGTH), choose_device())
+    encoded = encode_rows(load_tokenizer(ENCODER), test, PAPER_LENGTH)
+    logits = compute_logits(model, encoded, choose_device())
     probabilities = torch.softmax(torch.tensor(logits), dim=1).numpy()
     actual = test["label"].to_numpy()
     return float(np.mean([roc_auc_score(actual == label, probabilities[:, n]) for n, label in enumerate(labels)]))

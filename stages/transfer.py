@@ -9,6 +9,7 @@ from amalgam.rows import iterate_rows, read_rows, write_rows
 from amalgam.training.transfer import build_transfer, hold_out_texts, score_views, write_views
 
 PREPARED = Path("data/prepared")
+ENCODER = Path("models/base/encoder")
 TEACHERS = Path("models/teacher")
 TARGET = Path("data/transfer")
 
@@ -27,7 +28,7 @@ def main(params: Params, root: Path) -> None:
         write_rows(TARGET / f"{name}.csv", table)
         rows[name] = read_rows(TARGET / f"{name}.csv")  # as written: whoever reads the file sees what was scored
     teachers = [TEACHERS / f"seed-{seed}" for seed in params.seeds]
-    write_views(TARGET / "views.safetensors", score_views(teachers, rows))
+    write_views(TARGET / "views.safetensors", score_views(teachers, rows, ENCODER))
 
 
 if __name__ == "__main__":

@@ -16,20 +16,19 @@ def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndar
     from transformers import AutoModel
 
     from amalgam.training.classifier import pool_mean
-    from amalgam.training.device import choose_device
-    from amalgam.training.encoding import encode_rows, load_tokenizer, pad_batch, sort_batches
+    from amalgam.training.device import choose_device, open_autocast
+    from amalgam.training.encoding import encode_rows, load_tokenizer, sort_batches
 
     device = choose_device()
-    tokenizer = load_tokenizer(encoder)
     model = AutoModel.from_pretrained(encoder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     model = model.to(device).eval()
-    encoded = encode_rows(tokenizer, rows, max_length)
+    encoded = encode_rows(load_tokenizer(encoder), rows, max_length)
     vectors = np.zeros((len(rows), model.config.hidden_size))
-    for batch_rows in sort_batches(encoded.lengths, 64):
-        batch = {name: tensor.to(device) for name, tensor in pad_batch(tokenizer, encoded, batch_rows).items()}
-        with torch.inference_mode():
-            states = model(**batch).last_hidden_state
-        vectors[batch_rows] = pool_mean(states, batch["attention_mask"]).float().cpu().numpy()
+    with torch.inference_mode(), open_autocast(device):
+        for batch_rows in sort_batches(encoded.lengths, 64):
+            batch = {name: tensor.to(device) for name, tensor in encoded.pad(batch_rows).items()}
+            states = model(**batch).last_hidden_state.float()
+            vectors[batch_rows] = pool_mean(states, batch["attention_mask"]).cpu().numpy()
     return vectors
 
 

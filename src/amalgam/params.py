@@ -138,7 +138,6 @@ class Training(Section):
     weight_decay: float = Field(ge=0)
     evaluate_every: int = Field(ge=1)
     patience: int = Field(ge=1)
-    train_embeddings: bool
 
 
 class Teacher(Training):
@@ -146,6 +145,7 @@ class Teacher(Training):
 
     model: str = Field(min_length=1)
     max_length: int = Field(ge=8, le=8192)
+    trained_layers: int | None = Field(ge=1)
     pooling: Literal["cls", "mean"]
     head: Literal["random", "embedding"]
     order: Literal["joint", "human_then_synthetic", "synthetic_then_human"]
@@ -172,6 +172,7 @@ class Distillation(Training):
     hidden: float = Field(ge=0)
     relations: float = Field(ge=0)
     left_out: int = Field(ge=0)
+    train_embeddings: bool
 
 
 class Baselines(Section):

@@ -42,7 +42,7 @@ _SETTINGS: dict[str, Any] = {
     "teacher.guard": False,  # so that every ratio has a teacher of its own
     "teacher.guard_label_auc": 0.0,
     "teacher.guard_folds": 2,
-    "teacher.train_embeddings": True,  # those of a toy encoder are random
+    "teacher.trained_layers": 1,
     "distillation.layers": 1,
     "distillation.steps": 8,
     "distillation.evaluate_every": 4,

@@ -98,7 +98,7 @@ def write_task(folder: Path) -> None:
 
 
 def write_encoder(folder: Path) -> None:
-    """Write a BERT of two layers with seeded random weights, and a vocabulary that knows the toy task's words."""
+    """Write a BERT of two layers with seeded weights, most of them random, that knows the toy task's words."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
@@ -118,5 +118,10 @@ def write_encoder(folder: Path) -> None:
         max_position_embeddings=64,
     )
     torch.manual_seed(0)
-    BertModel(config).save_pretrained(folder)
+    model = BertModel(config)
+    # As in a trained encoder, words of one kind lie together; a teacher leaves the word embeddings as they are.
+    for label, shift in zip(LABELS, (-0.04, 0.04), strict=True):
+        for word in _ADJECTIVES[label].split(", "):
+            model.embeddings.word_embeddings.weight.data[vocabulary.index(word), ::2] += shift
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

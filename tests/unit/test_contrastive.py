@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from amalgam.training.checkpoint import find_body, note_members, read_note
 from amalgam.training.classifier import Embedder, load_classifier
 from amalgam.training.contrastive import ContrastiveTrainer
-from amalgam.training.encoding import encode_rows, load_tokenizer, pad_batch
+from amalgam.training.encoding import encode_rows, load_tokenizer
 from amalgam.training.losses import ContrastiveLoss, encode_targets
 from amalgam.training.scoring import Scorer
 from amalgam.training.teacher import TeacherTrainer
@@ -72,11 +72,11 @@ def test_a_step_draws_one_label_together_and_others_apart() -> None:
 def test_a_vector_does_not_depend_on_the_rows_beside_it(encoder: Path, comments: pd.DataFrame) -> None:
     rows = comments.head(21).reset_index(drop=True)
     rows.loc[0, "text"] = "rude"
-    tokenizer, embedder = load_tokenizer(encoder), Embedder(load_classifier(encoder, list(LABELS))).eval()
-    encoded = encode_rows(tokenizer, rows, 24)
+    embedder = Embedder(load_classifier(encoder, list(LABELS))).eval()
+    encoded = encode_rows(load_tokenizer(encoder), rows, 24)
     with torch.inference_mode():
-        together = embedder(**pad_batch(tokenizer, encoded, np.arange(len(rows)))).logits
-        alone = torch.cat([embedder(**pad_batch(tokenizer, encoded, np.array([row]))).logits for row in range(21)])
+        together = embedder(**encoded.pad(np.arange(len(rows)))).logits
+        alone = torch.cat([embedder(**encoded.pad(np.array([row]))).logits for row in range(21)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
     torch.testing.assert_close(together.norm(dim=1), torch.ones(21))
 
@@ -87,7 +87,7 @@ def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1) -> np.
     outcome = trainer.train(seed, target, lambda _item: None)
     assert (trainer.steps, outcome.steps, outcome.best_step) == (STEPS, STEPS, STEPS)
     assert read_note(target).pooling == "mean"
-    return Scorer(target).score(rows)
+    return Scorer(target, encoder).score(rows)
 
 
 def test_a_contrastive_teacher_learns_and_a_seed_decides_it(
@@ -109,7 +109,7 @@ def test_members_that_read_other_tokens_speak_together(encoder: Path, comments: 
     trainer = TeacherTrainer(encoder, comments.assign(origin="human", shots=""), None, list(LABELS), TEACHER)
     trainer.train(1, tmp_path / "mixed", lambda _item: None)
     assert read_note(tmp_path / "mixed").pooling == "cls"
-    first = Scorer(tmp_path / "mixed").score(comments)
+    first = Scorer(tmp_path / "mixed", encoder).score(comments)
     note_members(tmp_path, ["contrastive", "mixed"])
-    np.testing.assert_allclose(Scorer(tmp_path).score(comments), (mean + first) / 2, atol=1e-5)
+    np.testing.assert_allclose(Scorer(tmp_path, encoder).score(comments), (mean + first) / 2, atol=1e-5)
     assert find_body(tmp_path) == tmp_path / "contrastive"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from amalgam.training.encoding import Encoded, draw_batches, encode_rows, load_tokenizer, pad_batch, sort_batches
+from amalgam.training.encoding import Encoded, draw_batches, encode_rows, load_tokenizer, sort_batches
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=90).map(np.array)
 
@@ -63,7 +63,7 @@ def test_any_text_fits_the_context(tokenizer: PreTrainedTokenizerBase, text: str
 
 def test_a_batch_is_padded_to_its_longest_row(tokenizer: PreTrainedTokenizerBase) -> None:
     encoded = encode_rows(tokenizer, make_rows(["rude", "cold " * 5, "cold " * 30]), 64)
-    batch = pad_batch(tokenizer, encoded, np.array([1, 0]))
+    batch = encoded.pad(np.array([1, 0]))
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 7)
     assert batch["attention_mask"].sum(1).tolist() == [7, 3]
     assert batch["input_ids"][1, 3:].tolist() == [tokenizer.pad_token_id] * 4

@@ -97,9 +97,8 @@ def test_the_head_begins_as_the_logistic_regression(encoder: Path, mixed: pd.Dat
     head = plan(encoder, mixed, head="embedding").head
     assert head is not None
     begin_head(model, *head)
-    tokenizer = load_tokenizer(encoder)
     module = add_pooling(model.float(), "mean")
-    logits = compute_logits(module, tokenizer, encode_rows(tokenizer, human, 24), find_head(model).weight.device)
+    logits = compute_logits(module, encode_rows(load_tokenizer(encoder), human, 24), find_head(model).weight.device)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities, reference, atol=0.02)  # of bfloat16
 

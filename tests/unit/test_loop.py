@@ -38,7 +38,6 @@ PARAMS = Training(
     weight_decay=0.01,
     evaluate_every=3,
     patience=9,
-    train_embeddings=True,
 )
 CPU = torch.device("cpu")
 Weights = dict[str, torch.Tensor]
@@ -48,9 +47,8 @@ class Run:
     """One training of the tiny encoder, and what it came to."""
 
     def __init__(self, encoder: Path, rows: pd.DataFrame, folder: Path) -> None:
-        self.tokenizer = load_tokenizer(encoder)
         self.encoder, self.folder = encoder, folder
-        encoded = [encode_rows(self.tokenizer, part, 24, list(LABELS)) for part in (rows[:40], rows[40:])]
+        encoded = [encode_rows(load_tokenizer(encoder), part, 24, list(LABELS)) for part in (rows[:40], rows[40:])]
         self.train, self.held_out = (Examples(part, CrossEntropy(encode_targets(part.labels, 2))) for part in encoded)
         self.steps = 0
 
@@ -68,7 +66,6 @@ class Run:
         self.model: PreTrainedModel = load_classifier(self.encoder, list(LABELS))
         return train_model(
             self.model,
-            self.tokenizer,
             Examples(self.train.encoded, loss or self.train.loss, phases),
             Examples(self.held_out.encoded, judge or self.held_out.loss) if merit else None,
             merit,
@@ -86,7 +83,7 @@ class Run:
         return {name: weight.clone() for name, weight in self.model.state_dict().items()}
 
     def look(self) -> np.ndarray:
-        return compute_logits(self.model, self.tokenizer, self.held_out.encoded, CPU)
+        return compute_logits(self.model, self.held_out.encoded, CPU)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from amalgam.predicting.onnx import OnnxScorer, compute_probabilities, decide
 from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
 from amalgam.training.checkpoint import read_note, save_checkpoint
 from amalgam.training.classifier import add_pooling, load_classifier
-from amalgam.training.encoding import encode_rows, load_tokenizer, pad_batch
+from amalgam.training.encoding import encode_rows, load_tokenizer
 from tests.pipeline.toy import LABELS
 
 ODD_TEXTS = ["", "👍🏽", "שלום עולם", "cold " * 500, "x" * 2000, "rude", "\x00\r\n\t"]
@@ -22,11 +22,10 @@ ODD_TEXTS = ["", "👍🏽", "שלום עולם", "cold " * 500, "x" * 2000, "ru
 def score_with_torch(folder: Path, rows: pd.DataFrame) -> np.ndarray:
     """Score in 32-bit floats, all rows in one batch."""
     note = read_note(folder)
-    tokenizer = load_tokenizer(folder)
     model = add_pooling(load_classifier(folder, note.labels), note.pooling).eval()
-    encoded = encode_rows(tokenizer, rows, note.max_length)
+    encoded = encode_rows(load_tokenizer(folder), rows, note.max_length)
     with torch.inference_mode():
-        logits = model(**pad_batch(tokenizer, encoded, np.arange(len(rows)))).logits
+        logits = model(**encoded.pad(np.arange(len(rows)))).logits
     return torch.softmax(logits.double(), dim=1).numpy()
 
 

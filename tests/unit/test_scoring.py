@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from amalgam.errors import ModelError
 from amalgam.training.loop import DivergedError
@@ -68,15 +70,17 @@ def test_a_model_is_scored_with_the_pooling_that_it_learned_with(
 ) -> None:
     train(encoder, comments, tmp_path, pooling="mean")
     note = tmp_path / "amalgam.json"
-    mean = score_rows(tmp_path, comments)
+    mean = score_rows(tmp_path, comments, encoder)
     note.write_text(note.read_text().replace('"mean"', '"cls"'))
-    assert np.abs(score_rows(tmp_path, comments) - mean).max() > 1e-3
+    assert np.abs(score_rows(tmp_path, comments, encoder) - mean).max() > 1e-3
 
 
 def test_a_model_that_learned_with_questions_sees_them(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     train(encoder, comments.assign(question="Why?"), tmp_path)
     assert json.loads((tmp_path / "amalgam.json").read_text())["uses_question"] is True
-    bare, asked = (score_rows(tmp_path, make_rows(["rude"], question)) for question in ("", "the coffee was cold"))
+    bare, asked = (
+        score_rows(tmp_path, make_rows(["rude"], question), encoder) for question in ("", "the coffee was cold")
+    )
     assert not np.array_equal(bare, asked)
 
 
@@ -84,7 +88,14 @@ def test_a_trained_model_names_its_labels_and_no_folder(teacher: Path, encoder: 
     config = json.loads((teacher / "config.json").read_text())
     assert config["id2label"] == {"0": "complaint", "1": "praise"}
     note = json.loads((teacher / "amalgam.json").read_text())
-    assert note == {"labels": list(LABELS), "max_length": 24, "uses_question": False, "pooling": "cls", "members": []}
+    assert note == {
+        "labels": list(LABELS),
+        "max_length": 24,
+        "uses_question": False,
+        "pooling": "cls",
+        "members": [],
+        "base": "",
+    }
     assert {"model.safetensors", "tokenizer.json"} <= {path.name for path in teacher.iterdir()}
     for path in teacher.rglob("*.json"):
         for folder in (teacher.parents[1], encoder.parents[1], Path.cwd()):
@@ -102,8 +113,32 @@ def test_a_folder_that_holds_no_trained_model_gives_one_sentence(teacher: Path, 
     assert "\n" not in str(caught.value)
 
 
+def test_a_checkpoint_holds_what_learned_and_scores_as_the_model_did(
+    encoder: Path, comments: pd.DataFrame, tmp_path: Path
+) -> None:
+    learn, params = comments.assign(origin="human", shots=""), TEACHER.model_copy(update={"trained_layers": 1})
+    trainer = TeacherTrainer(encoder, learn, None, list(LABELS), params)
+    scored = trainer.train_and_score(1, comments, lambda _item: None)
+    trainer.train(1, tmp_path, lambda _item: None)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert {name.split(".layer.")[-1][:2] for name in weights if ".layer." in name} == {"1."}
+    assert not any("embeddings" in name for name in weights)
+    assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
+    found = score_rows(tmp_path, comments, encoder)
+    np.testing.assert_allclose(found, torch.tensor(scored).softmax(1).numpy(), atol=0.02)
+    assert found[:, 0].std() > 0.1
+    other = shutil.copytree(encoder, tmp_path / "other")
+    save_file({"x": torch.zeros(1)}, other / "model.safetensors")
+    for base in (None, other, tmp_path / "none"):
+        with pytest.raises(ModelError, match=r"was trained from another encoder than .*: run `dvc repro`"):
+            score_rows(tmp_path, comments, base)
+    (tmp_path / "model.safetensors").write_bytes(b"none")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        score_rows(tmp_path, comments, encoder)
+
+
 def test_what_diverges_leaves_the_last_good_checkpoint(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     train(encoder, comments, tmp_path / "good", steps=4)
     with pytest.raises(DivergedError, match="lower the learning rate of this stage"):
         train(encoder, comments, tmp_path / "bad", learning_rate=1e30, steps=40)
-    assert np.isfinite(score_rows(tmp_path / "bad", comments)).all()
+    assert np.isfinite(score_rows(tmp_path / "bad", comments, encoder)).all()

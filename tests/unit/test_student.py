@@ -207,7 +207,7 @@ def test_with_alpha_1_the_student_hears_its_teacher_alone(
 ) -> None:
     misled = distil(teacher, turn_labels(comments), tmp_path / "misled", alpha=1.0)
     np.testing.assert_array_equal(misled, distil(teacher, comments.assign(label=""), tmp_path / "untold"))
-    assert np.abs(misled - score_rows(teacher, comments)[:, 1]).max() < 0.1
+    assert np.corrcoef(misled, score_rows(teacher, comments)[:, 1])[0, 1] > 0.9
 
 
 def test_with_alpha_0_the_student_hears_the_labels_alone(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:

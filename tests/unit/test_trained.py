@@ -20,10 +20,10 @@ def test_models_are_those_whose_folders_are_there(tmp_path):
     for name in ("teacher/seed-1/mixed", "teacher/seed-1/human_only", "students/seed-1", "exported/seed-1"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "model.safetensors").write_bytes(b"x" * 10)
-    assert list(list_trained(folders, tmp_path / "none", 1)) == ["teacher", "student"]
-    assert list_trained(folders, tmp_path / "none", 2) == {}
+    assert list(list_trained(folders, tmp_path / "none", tmp_path, 1)) == ["teacher", "student"]
+    assert list_trained(folders, tmp_path / "none", tmp_path, 2) == {}
     (tmp_path / "exported/seed-1/model.int8.onnx").write_bytes(b"x" * 3)
-    models = list_trained(folders, tmp_path / "exported", 1)
+    models = list_trained(folders, tmp_path / "exported", tmp_path, 1)
     assert list(models) == ["teacher", "student", "student_int8"]
     assert len(models["teacher"].weights) == 2  # of a blend both members count
     assert [file.name for file in models["student_int8"].weights] == ["model.int8.onnx"]

@@ -66,7 +66,7 @@ def test_an_ensemble_is_the_mean_of_probabilities() -> None:
 
 def test_views_come_back_as_the_teachers_gave_them(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     rows = {"transfer": comments.iloc[:12], "validation": comments.iloc[12:15]}
-    write_views(tmp_path / "views.safetensors", score_views([teacher, teacher], rows))
+    write_views(tmp_path / "views.safetensors", score_views([teacher, teacher], rows, teacher))
     found = read_views(tmp_path / "views.safetensors")
     assert {name: array.shape for name, array in found.items()} == {"transfer": (2, 12, 2), "validation": (2, 3, 2)}
     np.testing.assert_array_equal(found["transfer"][1], Scorer(teacher).compute_logits(rows["transfer"]))

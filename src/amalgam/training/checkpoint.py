@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amalgam.errors import ModelError
-from amalgam.files import read_json, write_json
+from amalgam.files import hash_file, read_json, write_json
 from amalgam.training.pooling import Pooling
 from amalgam.training.processes import is_main_process
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_NOTE = "amalgam.json"
+_NOTE, _WEIGHTS = "amalgam.json", "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Note:
         uses_question: whether the question is read with the response.
         pooling: what the head reads; see pooling.py.
         members: folders in this one whose models give their mean view together; none where it is one model itself.
+        base: SHA-256 of the weights of the encoder that all weights come from which are not here; "" where all are.
     """
 
     labels: list[str]
@@ -33,6 +34,7 @@ class Note:
     uses_question: bool
     pooling: Pooling = "cls"
     members: list[str] = field(default_factory=list)
+    base: str = ""
 
 
 def save_checkpoint(
@@ -44,15 +46,54 @@ def save_checkpoint(
     *,
     uses_question: bool,
     pooling: Pooling = "cls",
+    base: Path | None = None,
 ) -> None:
-    """Save weights (safetensors), tokenizer and note; of several processes that train together, the main one does."""
+    """Save weights (safetensors), tokenizer and note; of several processes that train together, the main one does.
+
+    With the folder `base` of the encoder that the model was, only weights that are not frozen are saved, in bfloat16.
+    """
     if not is_main_process():
         return
     model.config._name_or_path = ""  # else the folder on this machine would stand in config.json
-    model.to("cpu").save_pretrained(target)
+    if base:
+        import torch
+        from safetensors.torch import save_file
+
+        model.config.save_pretrained(target)
+        trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        save_file(
+            {name: weight.detach().to("cpu", torch.bfloat16) for name, weight in trained.items()}, target / _WEIGHTS
+        )
+    else:
+        model.to("cpu").save_pretrained(target)
     tokenizer.name_or_path = ""
     tokenizer.save_pretrained(target)
-    write_json(target / _NOTE, asdict(Note(labels, max_length, uses_question, pooling)))
+    digest = hash_file(base / _WEIGHTS) if base else ""
+    write_json(target / _NOTE, asdict(Note(labels, max_length, uses_question, pooling, base=digest)))
+
+
+def load_trained(folder: Path, base: Path | None) -> "PreTrainedModel":
+    """Load a model that `save_checkpoint` saved; the weights that are not in `folder` come from the encoder `base`.
+
+    Raises:
+        ModelError: it cannot be read, or was trained from another encoder.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from amalgam.training.classifier import load_classifier
+
+    note = read_note(folder)
+    if not note.base:
+        return load_classifier(folder, note.labels)
+    if base is None or not (base / _WEIGHTS).is_file() or hash_file(base / _WEIGHTS) != note.base:
+        raise ModelError(f"{folder} was trained from another encoder than {base}: run `dvc repro`")
+    model = load_classifier(base, note.labels)
+    try:
+        model.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{folder} cannot be loaded ({error}): delete it and run `dvc repro`") from error
+    return model
 
 
 def read_note(folder: Path) -> Note:

@@ -1,5 +1,6 @@
 """A teacher that learns by contrast: rows of one label are drawn together, then a logistic regression is fitted."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import pandas as pd
 from amalgam.params import Teacher
 from amalgam.training.classifier import Embedder, begin_head
 from amalgam.training.device import choose_device
+from amalgam.training.frozen import hold_lower
 from amalgam.training.learning import fit_head
 from amalgam.training.loop import Outcome, compute_logits, train_model
 from amalgam.training.losses import ContrastiveLoss
@@ -42,18 +44,12 @@ class ContrastiveTrainer(TeacherTrainer):
         super().__init__(encoder, learned, None, labels, params)
 
     def _fine_tune(self, model: "PreTrainedModel", seed: int, advance: Advance, curves: Path | None) -> Outcome:
-        outcome = train_model(
-            Embedder(model),
-            self._tokenizer,
-            self._learn,
-            None,
-            None,
-            self._params,
-            seed=seed,
-            curves=curves,
-            advance=advance,
-        )
-        vectors = compute_logits(Embedder(model), self._tokenizer, self._learn.encoded, choose_device())
+        with hold_lower(model, self._params.trained_layers) as read:
+            learn = replace(self._learn, encoded=read(self._learn.encoded))
+            outcome = train_model(
+                Embedder(model), learn, None, None, self._params, seed=seed, curves=curves, advance=advance
+            )
+            vectors = compute_logits(Embedder(model), learn.encoded, choose_device())
         weights = self._learning.weights
         learned = weights > 0
         classes = self._learning.targets[learned].argmax(axis=1)

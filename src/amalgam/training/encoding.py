@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 _WINDOW = 16  # batches that are sorted by length together: enough to save padding, few enough to keep order random
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Encoded:
     """Tokenised rows.
 
     Attributes:
+        tokenizer: pads batches of them.
         features: for each row the tokenizer's lists of ids and masks.
         labels: class index of each row, -1 where there is none.
     """
 
+    tokenizer: "PreTrainedTokenizerBase"
     features: list[dict[str, list[int]]]
     labels: np.ndarray
 
@@ -35,6 +37,10 @@ class Encoded:
     def lengths(self) -> np.ndarray:
         """Tokens of each row."""
         return np.array([len(feature["input_ids"]) for feature in self.features])
+
+    def pad(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Collect rows into tensors, padded to the longest of them and no further."""
+        return dict(self.tokenizer.pad([self.features[row] for row in rows], return_tensors="pt"))
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -67,13 +73,7 @@ def encode_rows(
     features = [{name: encoded[name][row] for name in names} for row in range(len(texts))]
     index = {label: number for number, label in enumerate(labels or [])}
     classes = rows["label"].map(index) if labels else np.full(len(rows), -1)
-    return Encoded(features, np.asarray(classes, dtype=np.int64))
-
-
-def pad_batch(tokenizer: "PreTrainedTokenizerBase", encoded: Encoded, rows: np.ndarray) -> dict[str, torch.Tensor]:
-    """Collect rows into tensors, padded to the longest of them and no further."""
-    batch: dict[str, Any] = dict(tokenizer.pad([encoded.features[row] for row in rows], return_tensors="pt"))
-    return batch
+    return Encoded(tokenizer, features, np.asarray(classes, dtype=np.int64))
 
 
 def draw_batches(lengths: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:

@@ -16,12 +16,11 @@ from amalgam.errors import ModelError
 from amalgam.params import Training
 from amalgam.training.curves import open_curves, write_losses
 from amalgam.training.device import open_autocast
-from amalgam.training.encoding import Encoded, draw_batches, pad_batch, sort_batches
+from amalgam.training.encoding import Encoded, draw_batches, sort_batches
 from amalgam.training.processes import share_rows
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from transformers import PreTrainedTokenizerBase
 
 # Loss of a batch, from the model's logits and the row numbers.
 Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
@@ -68,7 +67,6 @@ class DivergedError(ModelError):
 
 def train_model(
     model: nn.Module,
-    tokenizer: "PreTrainedTokenizerBase",
     train: Examples,
     validation: Examples | None,
     merit: Merit | None,
@@ -90,7 +88,6 @@ def train_model(
     Args:
         model: a classifier whose output has `logits`, and perhaps `guidance`, a loss of its own that is added;
             changed in place.
-        tokenizer: pads the batches.
         train: what to learn from.
         validation: what chooses the checkpoint and stops the training early; None takes all steps and keeps the last.
         merit: by what measure it does.
@@ -118,7 +115,7 @@ def train_model(
     with open_curves(curves if accelerator.is_main_process else None) as live:
         for rows in batches:
             step += 1
-            loss = _take_step(trained, tokenizer, train, share_rows(rows, accelerator), optimizer, accelerator)
+            loss = _take_step(trained, train, share_rows(rows, accelerator), optimizer, accelerator)
             if not math.isfinite(loss):
                 _give_up(model, weights, best, step)
             losses.append(loss)
@@ -131,7 +128,7 @@ def train_model(
                 losses.clear()
                 best, weights = replace(best, best_step=step), copy.deepcopy(model.state_dict())
                 continue
-            logits = compute_logits(model, tokenizer, validation.encoded, accelerator.device)
+            logits = compute_logits(model, validation.encoded, accelerator.device)
             loss = float(validation.loss(torch.tensor(logits), np.arange(len(logits))))
             if not math.isfinite(loss):
                 _give_up(model, weights, best, step)
@@ -168,21 +165,15 @@ def scale_rate(step: int, params: Training) -> float:
 
 
 @torch.inference_mode()
-def compute_logits(
-    model: nn.Module,
-    tokenizer: "PreTrainedTokenizerBase",
-    encoded: Encoded,
-    device: torch.device,
-    batch_size: int = 64,
-) -> np.ndarray:
+def compute_logits(model: nn.Module, encoded: Encoded, device: torch.device, batch_size: int = 64) -> np.ndarray:
     """Return the logits [rows, classes] of all rows in their order, dropout off."""
     model.eval()
     logits: dict[int, np.ndarray] = {}
-    for rows in sort_batches(encoded.lengths, batch_size):
-        batch = {name: tensor.to(device) for name, tensor in pad_batch(tokenizer, encoded, rows).items()}
-        with open_autocast(device):
+    with open_autocast(device):  # once, as each time the weights are rounded anew
+        for rows in sort_batches(encoded.lengths, batch_size):
+            batch = {name: tensor.to(device) for name, tensor in encoded.pad(rows).items()}
             output = model(**batch).logits.float().cpu().numpy()
-        logits |= dict(zip(rows.tolist(), output, strict=True))
+            logits |= dict(zip(rows.tolist(), output, strict=True))
     return np.stack([logits[row] for row in range(len(encoded))])
 
 
@@ -197,17 +188,12 @@ def _draw_phases(train: Examples, params: Training, generator: np.random.Generat
 
 
 def _take_step(
-    model: nn.Module,
-    tokenizer: "PreTrainedTokenizerBase",
-    train: Examples,
-    rows: np.ndarray,
-    optimizer: Any,
-    accelerator: "Accelerator",
+    model: nn.Module, train: Examples, rows: np.ndarray, optimizer: Any, accelerator: "Accelerator"
 ) -> float:
     """Take one optimizer step, unless the loss is no number; return the loss."""
     model.train()
     device = accelerator.device
-    batch = {name: tensor.to(device) for name, tensor in pad_batch(tokenizer, train.encoded, rows).items()}
+    batch = {name: tensor.to(device) for name, tensor in train.encoded.pad(rows).items()}
     with open_autocast(device):
         output = model(**batch)
     loss = train.loss(output.logits.float(), rows)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amalgam.training.checkpoint import read_note
-from amalgam.training.classifier import add_pooling, load_classifier
+from amalgam.training.checkpoint import load_trained, read_note
+from amalgam.training.classifier import add_pooling
 from amalgam.training.device import choose_device
 from amalgam.training.encoding import encode_rows, load_tokenizer
 from amalgam.training.loop import compute_logits
@@ -15,9 +15,12 @@ from amalgam.training.loop import compute_logits
 class Scorer:
     """A trained classifier, loaded once; where it has several members, the mean of their probabilities is its view."""
 
-    def __init__(self, folder: Path, *, batch_size: int = 64) -> None:
-        """Load the model in `folder`; batches of `batch_size` rows hold rows of similar length."""
-        self._members = [_Member(folder / name, batch_size) for name in read_note(folder).members or ["."]]
+    def __init__(self, folder: Path, base: Path | None = None, *, batch_size: int = 64) -> None:
+        """Load the model in `folder`; batches of `batch_size` rows hold rows of similar length.
+
+        `base` is the folder of the encoder that it was trained from, see `load_trained`.
+        """
+        self._members = [_Member(folder / name, base, batch_size) for name in read_note(folder).members or ["."]]
 
     def score(self, rows: pd.DataFrame) -> np.ndarray:
         """Return probabilities [rows, classes], in the order of the rows (with `text` and `question`)."""
@@ -32,11 +35,11 @@ class Scorer:
 
 
 class _Member:
-    def __init__(self, folder: Path, batch_size: int) -> None:
+    def __init__(self, folder: Path, base: Path | None, batch_size: int) -> None:
         self._note = read_note(folder)  # its own: members may read different tokens
         self._tokenizer = load_tokenizer(folder)
         self._device = choose_device()
-        model = load_classifier(folder, self._note.labels)
+        model = load_trained(folder, base)
         self._model = add_pooling(model, self._note.pooling).to(self._device).eval()
         self._batch_size = batch_size
 
@@ -45,7 +48,7 @@ class _Member:
             return np.zeros((0, len(self._note.labels)), dtype=np.float32)
         read = rows if self._note.uses_question else rows.assign(question="")
         encoded = encode_rows(self._tokenizer, read, self._note.max_length)
-        return compute_logits(self._model, self._tokenizer, encoded, self._device, self._batch_size)
+        return compute_logits(self._model, encoded, self._device, self._batch_size)
 
 
 def average_views(views: np.ndarray) -> np.ndarray:
@@ -59,6 +62,6 @@ def average_views(views: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(np.maximum(probabilities.mean(axis=0), 1e-12)), dtype=np.float32)
 
 
-def score_rows(folder: Path, rows: pd.DataFrame, *, batch_size: int = 64) -> np.ndarray:
+def score_rows(folder: Path, rows: pd.DataFrame, base: Path | None = None) -> np.ndarray:
     """Return the probabilities [rows, classes] that the model in `folder` gives, in the order of the rows."""
-    return Scorer(folder, batch_size=batch_size).score(rows)
+    return Scorer(folder, base).score(rows)

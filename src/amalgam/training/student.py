@@ -11,7 +11,7 @@ from torch import nn
 from amalgam.errors import ModelError
 from amalgam.params import OWN_STUDENTS, Distillation
 from amalgam.training.architectures import build_student
-from amalgam.training.checkpoint import find_body, read_note, save_checkpoint
+from amalgam.training.checkpoint import find_body, load_trained, read_note, save_checkpoint
 from amalgam.training.classifier import add_pooling, freeze_embeddings, load_classifier
 from amalgam.training.device import set_seed
 from amalgam.training.encoding import Encoded, encode_rows, load_tokenizer
@@ -70,7 +70,7 @@ class Distiller:
         self._note = read_note(teacher)
         self._params, self._base, self._encoder = params, base, encoder
         teacher = find_body(teacher)
-        self._teacher = load_classifier(teacher, self._note.labels)
+        self._teacher = load_trained(teacher, base)
         self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(teacher if own else encoder)
         self._transfer, self._validation = transfer, validation
         self._learn = self._encode(transfer)
@@ -134,7 +134,6 @@ class Distiller:
             trained = add_pooling(student, pooling)
         outcome = train_model(
             trained,
-            self._tokenizer,
             learn,
             held_out,
             merit,

@@ -1,7 +1,7 @@
 """The teacher: a BERT-family encoder, fine-tuned on a mix of human-coded and synthetic rows."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +11,10 @@ import pandas as pd
 
 from amalgam.params import Teacher
 from amalgam.training.checkpoint import save_checkpoint
-from amalgam.training.classifier import add_pooling, begin_head, freeze_embeddings, load_classifier
+from amalgam.training.classifier import add_pooling, begin_head, load_classifier
 from amalgam.training.device import choose_device, set_seed
 from amalgam.training.encoding import encode_rows, load_tokenizer
+from amalgam.training.frozen import freeze_lower, hold_lower
 from amalgam.training.learning import plan_learning
 from amalgam.training.loop import Examples, Loss, Outcome, compute_logits, train_model
 from amalgam.training.losses import CrossEntropy, encode_targets
@@ -71,7 +72,7 @@ class TeacherTrainer:
         return self._params.steps
 
     def train(self, seed: int, target: Path, advance: Advance, *, curves: Path | None = None) -> Outcome:
-        """Fine-tune with this seed, of the head's weights, dropout and the order of batches; save to `target`.
+        """Fine-tune with this seed, of the head's weights and the order of batches; save to `target`.
 
         `advance` is called once a step. The training curves go to `curves`, or to a folder of that name in the target.
 
@@ -90,6 +91,7 @@ class TeacherTrainer:
                 self._params.max_length,
                 uses_question=self._uses_question,
                 pooling=self._params.pooling,
+                base=self._encoder,
             )
 
     def train_and_score(self, seed: int, rows: pd.DataFrame, advance: Advance) -> np.ndarray:
@@ -97,31 +99,31 @@ class TeacherTrainer:
         model = self._begin(seed)
         self._fine_tune(model, seed, advance, None)
         encoded = encode_rows(self._tokenizer, rows, self._params.max_length)
-        return compute_logits(add_pooling(model, self._params.pooling), self._tokenizer, encoded, choose_device())
+        device = choose_device()
+        return compute_logits(add_pooling(model, self._params.pooling).to(device), encoded, device)
 
     def _begin(self, seed: int) -> "PreTrainedModel":
         """Make the model that this seed begins with."""
         set_seed(seed)
         model = load_classifier(self._encoder, self._labels)
-        if not self._params.train_embeddings:
-            freeze_embeddings(model)
+        freeze_lower(model, self._params.trained_layers)
         if self._learning.head is not None:
             begin_head(model, *self._learning.head)
         return model
 
     def _fine_tune(self, model: "PreTrainedModel", seed: int, advance: Advance, curves: Path | None) -> Outcome:
         """Train the model in place; curves go to the folder, or nowhere."""
-        return train_model(
-            add_pooling(model, self._params.pooling),
-            self._tokenizer,
-            self._learn,
-            self._held_out,
-            self._merit,
-            self._params,
-            seed=seed,
-            curves=curves,
-            advance=advance,
-        )
+        with hold_lower(model, self._params.trained_layers) as read:
+            return train_model(
+                add_pooling(model, self._params.pooling),
+                replace(self._learn, encoded=read(self._learn.encoded)),
+                self._held_out and replace(self._held_out, encoded=read(self._held_out.encoded)),
+                self._merit,
+                self._params,
+                seed=seed,
+                curves=curves,
+                advance=advance,
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,11 +55,11 @@ def hold_out_texts(transfer: pd.DataFrame, validation: pd.DataFrame) -> tuple[pd
     return transfer.drop(index=held_out).reset_index(drop=True), rows
 
 
-def score_views(teachers: Sequence[Path], rows: dict[str, pd.DataFrame]) -> dict[str, np.ndarray]:
-    """Return the logits [teachers, rows, classes] of several teachers for each table of rows, by its name."""
+def score_views(teachers: Sequence[Path], rows: dict[str, pd.DataFrame], base: Path) -> dict[str, np.ndarray]:
+    """Return the logits [teachers, rows, classes] of teachers of the encoder `base` for each table, by its name."""
     views: dict[str, list[np.ndarray]] = {name: [] for name in rows}
     for folder in teachers:
-        scorer = Scorer(folder)
+        scorer = Scorer(folder, base)
         for name, table in rows.items():
             views[name].append(scorer.compute_logits(table))
     return {name: np.stack(logits).astype(np.float32) for name, logits in views.items()}
