@@ -145,13 +145,13 @@ def test_an_experiment_is_a_revision(repository):
 
 
 def test_experiments_are_listed_with_params_and_all_numbers(repository, capsys):
-    with pytest.raises(DataError, match="no experiment began at HEAD: `dvc exp run` makes one"):
-        run_experiments(repository.folder)
     repository.git("switch", "--create", "dial", "main")
     path = repository.folder / "params.yaml"
     path.write_text(path.read_text() + "quality: fast\nteacher: {model: null}\n")
     repository.commit("The dial")
     repository.git("switch", "ratio")
+    with pytest.raises(DataError, match="no experiment began at HEAD: `dvc exp run` makes one"):
+        run_experiments(repository.folder)
     head = repository.git("rev-parse", "HEAD").strip()
     repository.git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/quick-test", "dial")
     run_experiments(repository.folder)
