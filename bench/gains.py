@@ -1,27 +1,25 @@
-"""Does it help, and on which tasks? Amalgam beside what human rows alone can buy, on human-coded test rows.
+"""Does it help, and on which tasks? Amalgam beside what people would pick in its place, on human-coded test rows.
 
 Run `python -m bench.gains` after `python -m bench.pools FOLDER`. What was trained is kept in `.cache/bench`, so that a
 run that was ended goes on where it was, and what was measured in `bench/gains.jsonl`, a line a setting, from which the
-tables come; `--again` measures the settings anew. `--setfit PYTHON` names the interpreter of an environment with SetFit
-(see setfit_peer.py); without it that method is left out. Small encoders learn faster on one core each, so give each
-core its own tasks (`taskset -c 0 python -m bench.gains --tasks ...`), then print the whole table.
+tables come; `--again` compares anew what the disk has. `--encoder FOLDER` is the encoder of all methods that have one.
+`--setfit PYTHON` names the interpreter of an environment with SetFit (see setfit_peer.py), `--grader` lets the LLM
+grade the test rows: without them those methods are left out where the disk does not have them. `--only setfit`,
+`--only grader` and `--only amalgam` make one piece and compare nothing, so that pieces can be made side by side, a core
+each (`taskset -c 0 python -m bench.gains --only amalgam`); then run it once more without `--only`.
 
-For each number of human rows, a table has the AUC of each method, the mean over seeds. Below it, Amalgam's teacher and
-student are compared with the human-only method that did best on the same test rows, which favours that method, and the
-student with its twin, the human-only teacher of the same recipe: paired differences with 95 % intervals over seeds and
-test rows, and the p-value of the student's, corrected for the number of tasks by Holm's method. The last line has
-their means with an interval over tasks (Student's t).
+For each number of human rows there is a table of the AUC of each method, the mean over its seeds, and one of minutes:
+what one model takes to train and to score the test rows, without the LLM that writes synthetic rows. Minutes say
+something only of processes that had their cores to themselves. Then the student is compared with SetFit, with the
+opponent that did best on the same test rows, which favours that one, with its teacher, and with its twin, the recipe on
+the human rows alone. Differences are paired, with 95 % intervals over seeds and test rows; p-values are corrected for
+the number of tasks by Holm's method. The last line has the means with an interval over tasks (Student's t).
 """
 
 import argparse
 import json
 import os
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,237 +30,153 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
-import pandas as pd
-from safetensors.numpy import load_file, save_file
 
-from amalgam.baselines import fit_embedding, fit_tfidf
-from amalgam.evaluation.bootstrap import find_interval, find_p_value, subtract_estimates
 from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
-from amalgam.files import read_json, write_json
 from amalgam.params import Params, load_params
 from amalgam.review.paired import correct_p_values
-from amalgam.rows import iterate_dicts, read_rows
-from amalgam.training.budget import scale_steps
-from amalgam.training.checkpoint import note_members
-from amalgam.training.contrastive import ContrastiveTrainer
-from amalgam.training.roles import assign_roles
-from amalgam.training.scoring import Scorer, average_views
-from amalgam.training.student import Distiller, Views
-from amalgam.training.teacher import TeacherTrainer
-from amalgam.training.transfer import build_transfer, hold_out_texts, score_views
-from bench.guarding import ask_about
-from bench.pools import CACHE, SIZES, TASKS
-from bench.variants import ENCODER, Setting, format_mean, ignore, measure_way
+from bench.differences import Gain, measure_gain
+from bench.opponents import (
+    EMBEDDING,
+    GRADER,
+    SETFIT,
+    TFIDF,
+    Scored,
+    fit_baselines,
+    grade_rows,
+    identify,
+    run_setfit,
+)
+from bench.pools import SIZES, TASKS
+from bench.recipe import STUDENT, TEACHER, TWIN, Recipe
+from bench.variants import ENCODER, Setting, format_mean
 
 RESULTS = Path("bench/gains.jsonl")
-TWIN = "teacher, Amalgam's recipe"
-HUMAN_ONLY = ("TF-IDF + LR", "embedding + LR", "SetFit", "teacher, plain recipe", TWIN)
-METHODS = (*HUMAN_ONLY, "plain mix", "Amalgam: teacher", "Amalgam: student")
-
-
-class Bench:
-    """One setting: all methods' probabilities [seeds, rows, classes] of its test rows, kept as they come."""
-
-    def __init__(self, setting: Setting, params: Params, seeds: list[int], setfit: Path | None) -> None:
-        """Read the setting's rows."""
-        scaled = {name: scale_steps(getattr(params, name), setting.size) for name in ("teacher", "distillation")}
-        self._params = params.model_copy(update=scaled)
-        self.setting, self._seeds, self._setfit = setting, seeds, setfit
-        self.folder = CACHE / f"{setting.task}-{setting.size}"
-        self._train, self._validation = setting.read("train"), setting.read("validation")
-        self.test = setting.read("test")
-        human, self._held_out = assign_roles(self._train, self._validation, least=params.teacher.least_validation)
-        self._human_only, self._mixed = (setting.mix(human, ratio) for ratio in (0.0, params.ratio))
-        self._teaches_all = self._held_out is None
-
-    def measure(self) -> dict[str, np.ndarray]:
-        """Return the probabilities by method, in the order of `METHODS`."""
-        plain = partial(measure_way, setting=self.setting, params=self._params, seeds=self._seeds)
-        found = self._fit_baselines() | self._run_setfit()
-        ways = ("human only, validation rows teach", "validation rows teach")
-        ways = ways if self._teaches_all else ("human only", "plain mix")
-        found |= {"teacher, plain recipe": plain(ways[0]), "plain mix": plain(ways[1])}
-        found |= self.run_amalgam()
-        return {name: found[name] for name in METHODS if name in found}
-
-    def read_evidence(self) -> dict[str, float]:
-        """Return what the guard decided, and why, once Amalgam has run."""
-        found: dict[str, float] = read_json(self.folder / "guard.json")
-        return found
-
-    def _fit_baselines(self) -> dict[str, np.ndarray]:
-        rows = self._train, self._validation, self.test, self.setting.labels
-        max_length, refit = self._params.teacher.max_length, self._teaches_all
-        embedding = fit_embedding(ENCODER, *rows, max_length=max_length, refit=refit)
-        found = {"TF-IDF + LR": fit_tfidf(*rows, refit=refit), "embedding + LR": embedding}
-        return {name: fitted.probabilities[None] for name, fitted in found.items()}
-
-    def _run_setfit(self) -> dict[str, np.ndarray]:
-        if self._setfit is None:
-            return {}
-        stack = []
-        for seed in self._seeds:
-            path = self.folder / f"setfit-{seed}.csv"
-            if not path.is_file():
-                with tempfile.TemporaryDirectory() as temporary:
-                    human = Path(temporary) / "human.csv"
-                    pd.concat([self._train, self._validation]).to_csv(human, index=False)
-                    tables = [str(human), str(self.folder / "test.csv"), str(ENCODER)]
-                    command = [str(self._setfit), "bench/setfit_peer.py", *tables, ",".join(self.setting.labels)]
-                    subprocess.run([*command, str(seed), str(path)], check=True, stdout=subprocess.DEVNULL)
-            stack.append(pd.read_csv(path)[self.setting.labels].to_numpy())
-        return {"SetFit": np.stack(stack)}
-
-    def run_amalgam(self) -> dict[str, np.ndarray]:
-        """Train teachers and students as the pipeline does; keep their probabilities and not their weights."""
-        path = self.folder / f"amalgam-{len(self._seeds)}.safetensors"  # the seeds' teachers teach together
-        if path.is_file():
-            return load_file(path)
-        models = self.folder / "models"
-        folders = [models / str(seed) for seed in self._seeds]
-        learned, held_out, rest = self._human_only, self._held_out, (self.setting.labels, self._params.teacher)
-        self._train_members("human_only", folders, partial(TeacherTrainer, ENCODER, learned, held_out, *rest))
-        self._train_members("contrastive", folders, partial(ContrastiveTrainer, ENCODER, learned, *rest))
-        for folder in folders:
-            note_members(folder, ["contrastive", "human_only"])
-        found = {TWIN: self._score(folders)}
-        if self._ask_guard():
-            learned = self._mixed
-            self._train_members("mixed", folders, partial(TeacherTrainer, ENCODER, learned, held_out, *rest))
-            for folder in folders:
-                note_members(folder, ["contrastive", "mixed"])
-        found["Amalgam: teacher"] = self._score(folders)
-        found["Amalgam: student"] = self._score(self._distil(folders, learned))
-        save_file(found, path)
-        shutil.rmtree(models)
-        return found
-
-    def _train_members(self, name: str, folders: list[Path], begin: Callable[[], TeacherTrainer]) -> None:
-        missing = [both for both in zip(self._seeds, folders, strict=True) if not is_trained(both[1] / name)]
-        if missing:
-            trainer = begin()
-            for seed, folder in missing:
-                trainer.train(seed, folder / name, ignore)
-
-    def _ask_guard(self) -> bool:
-        """Decide as the stage `teacher` does, and keep the evidence."""
-        evidence = ask_about(self.setting, self._params, self._seeds[0])
-        write_json(self.folder / "guard.json", evidence.to_dict() if evidence else {"helps": 1})
-        return bool(self.read_evidence()["helps"])
-
-    def _distil(self, teachers: list[Path], learned: pd.DataFrame) -> list[Path]:
-        pool = iterate_dicts(read_rows(CACHE / self.setting.task / "synthetic.csv"))
-        unlabelled = self.setting.read("unlabelled")
-        whole = build_transfer(learned, pool, unlabelled, left_out=self._params.distillation.left_out)
-        rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
-        logits = score_views(teachers, rows, ENCODER)
-        students = [folder / "student" for folder in teachers]
-        transfer, validation = (Views(table, average_views(logits[name])) for name, table in rows.items())
-        for seed, folder, target in zip(self._seeds, teachers, students, strict=True):
-            if not is_trained(target):
-                distiller = Distiller(folder, ENCODER, ENCODER, transfer, validation, self._params.distillation)
-                distiller.distil(seed, target, ignore)
-        return students
-
-    def _score(self, folders: list[Path]) -> np.ndarray:
-        return np.stack([Scorer(folder, ENCODER).score(self.test) for folder in folders])
-
-
-def is_trained(folder: Path) -> bool:
-    """Tell whether a model's folder is whole: this file is written last."""
-    return (folder / "amalgam.json").is_file()
-
-
-@dataclass(frozen=True)
-class Gain:
-    """By how much an AUC is above that of a human-only method: paired, over seeds and test rows."""
-
-    value: float
-    low: float
-    high: float
-    p: float
-
-    def __str__(self) -> str:
-        """Write the difference with its interval, for a table."""
-        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+OPPONENTS = (GRADER, TFIDF, EMBEDDING, SETFIT, TWIN)
+METHODS = (*OPPONENTS, TEACHER, STUDENT)
+PIECES = ("setfit", "grader", "amalgam")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came out on one setting."""
+    """What came out on one setting; `gains` has the student's differences to SetFit, the best opponent and its kin."""
 
     areas: dict[str, float]
-    best: str  # the human-only method with the highest AUC on the same test rows
-    teacher: Gain
-    student: Gain
-    student_over_twin: Gain  # over the human-only teacher of the same recipe, whatever the test rows say
+    minutes: dict[str, float]
+    best: str  # the opponent with the highest AUC on the same test rows
+    gains: dict[str, Gain]
     helps: bool
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """Make one of what `asdict` returns."""
-        gains = {name: Gain(**fields[name]) for name in ("teacher", "student", "student_over_twin")}
-        return cls(**fields | gains)
+        gains = {name: Gain(**gain) for name, gain in fields["gains"].items()}
+        return cls(**fields | {"gains": gains})
 
 
-def compare(bench: Bench, found: dict[str, np.ndarray], params: Params) -> Result:
-    """Compare teacher and student with the best human-only method, and the student with the teacher's twin."""
-    actual = encode_labels(bench.test, bench.setting.labels, "the test rows")
-    estimates = estimate_models(actual, encode_groups(bench.test), found, params.evaluation, ordinal=False)
-    areas = {name: estimates[name]["auc"].value for name in found}
-    best = max((name for name in HUMAN_ONLY if name in found), key=lambda name: areas[name])
-
-    def measure_gain(name: str, other: str) -> Gain:
-        change = subtract_estimates(estimates[name], estimates[other], ("auc",))["auc"]
-        return Gain(change.value, *find_interval(change, params.evaluation.confidence), find_p_value(change))
-
-    return Result(
-        areas,
-        best,
-        measure_gain("Amalgam: teacher", best),
-        measure_gain("Amalgam: student", best),
-        measure_gain("Amalgam: student", TWIN),
-        helps=bool(bench.read_evidence()["helps"]),
-    )
+def compare(setting: Setting, found: dict[str, Scored], params: Params, *, helps: bool) -> Result:
+    """Compare the student with SetFit, where that was run, the best opponent, its teacher and its twin."""
+    test = setting.read("test")
+    actual, groups = encode_labels(test, setting.labels, "the test rows"), encode_groups(test)
+    estimates = {  # one by one, since the numbers of seeds differ; all on the same resamples
+        name: estimate_models(actual, groups, {name: one.probabilities}, params.evaluation, ordinal=False)[name]["auc"]
+        for name, one in found.items()
+    }
+    areas = {name: estimates[name].value for name in METHODS if name in found}
+    best = max((name for name in OPPONENTS if name in found), key=lambda name: areas[name])
+    others = {SETFIT: SETFIT, "best": best, "teacher": TEACHER, "twin": TWIN}
+    gains = {
+        name: measure_gain(estimates[STUDENT], estimates[other], params.evaluation.confidence)
+        for name, other in others.items()
+        if other in estimates
+    }
+    minutes = {name: one.minutes for name, one in found.items() if one.minutes is not None}
+    return Result(areas, minutes, best, gains, helps)
 
 
 def print_tables(results: dict[str, Result]) -> None:
-    """Print the AUC by method, and what teacher and student gain."""
-    print("\n| method | " + " | ".join(results) + " | mean |\n|---|" + "---|" * (len(results) + 1))
-    for name in METHODS:
-        values = [one.areas[name] for one in results.values() if name in one.areas]
-        if values:
-            print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in [*values, float(np.mean(values))]) + " |")
-    heads = ["best human-only method", "teacher minus it", "student minus it", "p", "student minus twin", "synthetic"]
+    """Print AUC and minutes by method, and what the student gains."""
+    print_methods("AUC", {name: one.areas for name, one in results.items()}, 3)
+    print_methods("minutes", {name: one.minutes for name, one in results.items()}, 1)
+    heads = ["student minus SetFit", "p", "best opponent", "student minus it", "p", "student minus teacher"]
+    heads += ["student minus twin", "synthetic rows"]
     print(f"\n| task | {' | '.join(heads)} |\n|---|" + "---|" * len(heads))
-    corrected = correct_p_values([one.student.p for one in results.values()])
-    for (name, one), p in zip(results.items(), corrected, strict=True):
-        cells = [name, one.best, one.teacher, one.student, f"{p:.3f}", one.student_over_twin]
-        print(f"| {' | '.join(map(str, cells))} | {'in' if one.helps else 'out'} |")
-    gains = [[one.teacher.value, one.student.value, one.student_over_twin.value] for one in results.values()]
-    teacher, student, over_twin = (format_mean(np.array(values)) for values in zip(*gains, strict=True))
-    print(f"| mean | | {teacher} | {student} | | {over_twin} | |")
+    p_values = {
+        name: correct({task: one.gains.get(name) for task, one in results.items()}) for name in (SETFIT, "best")
+    }
+    for task, one in results.items():
+        setfit, best, teacher, twin = (str(one.gains.get(name, "")) for name in (SETFIT, "best", "teacher", "twin"))
+        cells = [setfit, p_values[SETFIT][task], one.best, best, p_values["best"][task], teacher, twin]
+        print(f"| {' | '.join([task, *cells])} | {'in' if one.helps else 'out'} |")
+    found = {
+        name: np.array([one.gains[name].value for one in results.values() if name in one.gains])
+        for name in (SETFIT, "best", "teacher", "twin")
+    }
+    setfit, best, teacher, twin = (format_mean(values) if len(values) else "" for values in found.values())
+    print(f"| mean | {setfit} | | | {best} | | {teacher} | {twin} | |")
 
 
-def read_results() -> dict[tuple[str, int], Result]:
-    """Read what was measured, by task and number of human rows; of several measurements the last one."""
+def print_methods(corner: str, values: dict[str, dict[str, float]], digits: int) -> None:
+    """Print one value of each method on each task, and the mean of those that have one everywhere."""
+    print(f"\n| {corner} | {' | '.join(values)} | mean |\n|---|" + "---|" * (len(values) + 1))
+    for name in METHODS:
+        row = [one.get(name) for one in values.values()]
+        known = [value for value in row if value is not None]
+        if known:
+            mean = float(np.mean(known)) if len(known) == len(row) else None
+            cells = ["" if value is None else f"{value:.{digits}f}" for value in [*row, mean]]
+            print(f"| {name} | {' | '.join(cells)} |")
+
+
+def correct(gains: dict[str, Gain | None]) -> dict[str, str]:
+    """Return the p-value of each task, corrected for their number by Holm's method; "" where there is none."""
+    known = {task: gain.p for task, gain in gains.items() if gain}
+    corrected = dict(zip(known, correct_p_values(list(known.values())), strict=True))
+    return {task: f"{corrected[task]:.3f}" if task in corrected else "" for task in gains}
+
+
+def read_results(encoder: str) -> dict[tuple[str, int], Result]:
+    """Read what was measured of an encoder, by task and number of human rows; of several measurements the last one."""
     lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
-    return {(line.pop("task"), line.pop("size")): Result.from_dict(line) for line in lines}
+    own = [line for line in lines if line.pop("encoder") == encoder]
+    return {(line.pop("task"), line.pop("size")): Result.from_dict(line) for line in own}
 
 
-def main(tasks: list[str], sizes: list[int], seeds: list[int], setfit: Path | None, *, again: bool) -> None:
-    """Measure the settings that are not measured yet, then print the tables."""
+def make_piece(name: str, setting: Setting, params: Params, args: argparse.Namespace) -> dict[str, Scored]:
+    """Make one of `PIECES`, or take it from the disk."""
+    if name == "setfit":
+        return run_setfit(setting, args.encoder, args.setfit)
+    if name == "grader":
+        return grade_rows(setting, params, ask=args.grader or args.only == "grader")
+    return Recipe(setting, params, args.seeds, args.encoder).run()
+
+
+def measure(setting: Setting, params: Params, args: argparse.Namespace) -> Result:
+    """Make all pieces of a setting, compare them, and write the result down."""
+    found = make_piece("grader", setting, params, args)  # first: threads of the LLM and of torch disturb each other
+    for name in ("setfit", "amalgam"):
+        found |= make_piece(name, setting, params, args)
+    found |= fit_baselines(setting, args.encoder, params)
+    helps = Recipe(setting, params, args.seeds, args.encoder).helps
+    result = compare(setting, found, params, helps=helps)
+    key = {"task": setting.task, "size": setting.size, "encoder": identify(args.encoder)}
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(key | asdict(result)) + "\n")
+    return result
+
+
+def main(args: argparse.Namespace) -> None:
+    """Make one piece of all settings; or measure those that are not measured yet, then print the tables."""
     params = load_params(Path("params.yaml"))
-    for size in sizes:
+    for size in args.sizes:
+        settings = {task: Setting(task, size) for task in args.tasks}
+        if args.only:
+            for setting in settings.values():
+                make_piece(args.only, setting, params, args)
+            continue
+        known = {} if args.again else read_results(identify(args.encoder))
         results = {}
-        for task in tasks:
-            found = read_results().get((task, size))
-            if found is None or again:
-                bench = Bench(Setting(task, size), params, seeds, setfit)
-                found = compare(bench, bench.measure(), params)
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps({"task": task, "size": size} | asdict(found)) + "\n")
-            results[task] = found
+        for task, setting in settings.items():
+            results[task] = known.get((task, size)) or measure(setting, params, args)
         print_tables(results)
 
 
@@ -270,8 +184,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
-    parser.add_argument("--setfit", type=Path)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of Amalgam's models")
+    parser.add_argument("--encoder", type=Path, default=ENCODER)
+    parser.add_argument("--setfit", type=Path, help="a Python that has SetFit")
+    parser.add_argument("--grader", action="store_true", help="let the LLM grade test rows that it has not graded")
+    parser.add_argument("--only", choices=PIECES)
     parser.add_argument("--again", action="store_true")
-    args = parser.parse_args()
-    main(args.tasks, args.sizes, args.seeds, args.setfit, again=args.again)
+    given = parser.parse_args()
+    if given.only == "setfit" and given.setfit is None:
+        parser.error("--only setfit needs --setfit PYTHON")
+    main(given)

@@ -45,12 +45,12 @@ def measure_sides(setting: Setting, params: Params, seeds: list[int]) -> dict[st
     return areas | {f"gain{end}": found[f"auc{end}"] for end in ("", "_low", "_high")}
 
 
-def ask_about(setting: Setting, params: Params, seed: int) -> Evidence | None:
+def ask_about(setting: Setting, params: Params, seed: int, encoder: Path = ENCODER) -> Evidence | None:
     """Ask the guard about the synthetic rows of a setting, as the stage `teacher` does."""
     human = pd.concat([setting.read("train"), setting.read("validation")], ignore_index=True)
     mixed = setting.mix(human, params.ratio)
     synthetic = mixed[mixed["origin"] == "synthetic"]
-    vectors = embed_rows(ENCODER, pd.concat([human, synthetic]), max_length=params.teacher.max_length)
+    vectors = embed_rows(encoder, pd.concat([human, synthetic]), max_length=params.teacher.max_length)
     return ask_guard(
         human,
         synthetic,

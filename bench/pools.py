@@ -41,6 +41,8 @@ TASKS = (
     "saf_networks",
     "mathdial_moves",
     "vader_reviews",
+    "asap_sas_10",
+    "cered_4class",
 )
 _MAX_TOKENS = 160  # an answer; some tasks have longer responses than the default one
 _SEED = 11  # of the splits, so that figures of different days are of the same test rows
@@ -89,9 +91,7 @@ def write_pool(name: str, params: Params, rows: int) -> None:
     few = train["label"].value_counts().reindex(task.label_names, fill_value=0).min()
     prompts = params.prompts.model_copy(update={"shots": min(params.prompts.shots, int(few))})
     synthesis = params.synthesis.model_copy(update={"rows": rows, "max_tokens": _MAX_TOKENS})
-    base = Path("models/base/llm")
-    answering = Answering(params.llm, base, CACHE / "journal.sqlite", Path("data/prices.yaml"), None, _read_no_seeds)
-    model = read_json(base / "identity.json")["model"]
+    model, answering = open_llm(params)
     make = partial(_make_prompts, task, train, prompts, rows)
     tally = collect_completions(make, model, synthesis, answering)
     lines = list(build_lines(iterate_asked(make, tally, model, synthesis, answering)))
@@ -105,6 +105,13 @@ def write_pool(name: str, params: Params, rows: int) -> None:
     )
     kept = pd.DataFrame([row for row in curated if not row["reason"]])[_COLUMNS]
     write_rows(CACHE / name / "synthetic.csv", kept.astype(str))
+
+
+def open_llm(params: Params) -> tuple[str, Answering]:
+    """Return the identity of the LLM, and how it answers: into a journal that all benchmarks share."""
+    base = Path("models/base/llm")
+    answering = Answering(params.llm, base, CACHE / "journal.sqlite", Path("data/prices.yaml"), None, _read_no_seeds)
+    return read_json(base / "identity.json")["model"], answering
 
 
 def _make_prompts(task: Task, train: pd.DataFrame, prompts: Prompts, rows: int) -> Iterator[dict[str, Any]]:

@@ -40,7 +40,7 @@ def join_texts(rows: pd.DataFrame) -> list[str]:
 
 
 def load_body(encoder: Path) -> Any:
-    """Make a sentence encoder, the way all-MiniLM-L6-v2 is published: mean pooling, vectors of length 1."""
+    """Make a sentence encoder, as all-mpnet-base-v2 and all-MiniLM-L6-v2 are published: mean pooling, length 1."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from amalgam.errors import ParamsError
 from amalgam.llm.endpoint import check_url
 from amalgam.llm.request import check_fields
+from amalgam.quality import Quality, fill_in
 
 
 def _check_task(value: str) -> str:
@@ -202,6 +203,7 @@ class Params(Section):
     task: Annotated[str, AfterValidator(_check_task)]
     ratio: Share
     human_rows: int = Field(ge=4)
+    quality: Quality
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_check_seeds)]
     split: Split
     llm: Llm
@@ -226,7 +228,7 @@ _Loader.add_implicit_resolver(
 
 
 def load_params(path: Path) -> Params:
-    """Read and check params.yaml.
+    """Read params.yaml, fill in what `quality` means, and check it.
 
     Raises:
         ParamsError: one sentence with the key, the value and what is allowed.
@@ -240,7 +242,7 @@ def load_params(path: Path) -> Params:
         where = f", line {place.line + 1}" if place else ""
         raise ParamsError(f"{path}{where} is not valid YAML: compare it with `git diff {path}`") from error
     try:
-        return Params.model_validate(values)
+        return Params.model_validate(fill_in(values))
     except ValidationError as error:
         raise ParamsError(f"{path}: {describe_errors(error)}") from error
 

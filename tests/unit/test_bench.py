@@ -5,8 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
 
+from amalgam.evaluation.bootstrap import Estimate, find_interval, find_p_value, subtract_estimates
+from bench.differences import measure_gain
 from bench.stub_endpoint import measure_rate, run_stub
 
 LATENCY = 0.05
@@ -62,3 +65,34 @@ def test_stub_answers_by_the_request_alone_and_counts():
         assert report["answered"] == 8
         assert report["most_in_flight"] > 1
         assert LATENCY <= report["seconds"] < 8 * LATENCY
+
+
+def make_estimate(points: list[float], rows: float = 0.01) -> Estimate:
+    """Make the AUC of some seeds, each of which follows the same test rows over the resamples."""
+    drawn = np.random.default_rng(0).normal(0, rows, (400, 1))
+    return Estimate(np.array(points), np.array(points) + drawn, 500, (0.0, 1.0))
+
+
+@pytest.mark.parametrize("other", [[0.80, 0.83, 0.79], [0.81]])
+def test_a_gain_is_paired_by_seed_where_it_can_be(other: list[float]):
+    first, second = make_estimate([0.85, 0.86, 0.84], 0.02), make_estimate(other)
+    change = subtract_estimates({"auc": first}, {"auc": second}, ("auc",))["auc"]
+    gain = measure_gain(first, second, 0.95)
+    assert (gain.value, gain.low, gain.high, gain.p) == (
+        change.value,
+        *find_interval(change, 0.95),
+        find_p_value(change),
+    )
+
+
+def test_a_gain_over_another_number_of_seeds_is_welchs():
+    from scipy.stats import ttest_ind
+
+    own, other = [0.85, 0.86, 0.84], [0.79, 0.80]
+    gain = measure_gain(make_estimate(own), make_estimate(other), 0.95)  # rows that draw both alike cancel out
+    welch = ttest_ind(own, other, equal_var=False)
+    assert gain.p == pytest.approx(welch.pvalue)
+    assert (gain.low, gain.high) == pytest.approx(tuple(welch.confidence_interval(0.95)))
+    wider = measure_gain(make_estimate(own, 0.03), make_estimate(other), 0.95)
+    assert wider.value == pytest.approx(gain.value) == pytest.approx(0.055)
+    assert wider.high - wider.low > gain.high - gain.low

@@ -11,11 +11,14 @@ import yaml
 
 from amalgam.errors import ParamsError
 from amalgam.params import list_tracked_keys, load_params
+from amalgam.quality import PRESETS, fill_in
+from amalgam.report.tables.run import flatten_values
 
 ROOT = Path(__file__).parents[2]
 VALUES: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 TRACKED = set(list_tracked_keys())
+FILLED_IN = {key for preset in PRESETS.values() for key in preset}
 UNTRACKED = {
     *("llm.batch", "llm.offline", "llm.budget_usd", "llm.max_requests", "llm.concurrency", "llm.max_concurrency"),
     *("llm.requests_per_minute", "llm.tokens_per_minute", "llm.timeout", "llm.retries"),
@@ -94,7 +97,9 @@ def test_the_keys_of_the_file_are_the_fields_of_the_models() -> None:
 def test_a_stage_lists_the_params_that_it_reads(stage: str) -> None:
     listed = STAGES[stage]["params"]
     assert all(expand_key(key) for key in listed), f"dvc.yaml, {stage}: a key of `params` is not in params.yaml"
-    assert set().union(*map(expand_key, listed)) == find_read_keys(stage) - PASSED_UNREAD.get(stage, set())
+    read = find_read_keys(stage) - PASSED_UNREAD.get(stage, set())
+    read |= {"quality"} if read & FILLED_IN else set()  # which says what these keys mean where they are null
+    assert set().union(*map(expand_key, listed)) == read
     assert listed == sorted(listed)
 
 
@@ -119,9 +124,9 @@ BAD_URLS = [
 ]
 
 
-def write_params(path: Path, key: str, value: Any) -> Path:
+def write_params(path: Path, key: str, value: Any, values: dict[str, Any] = VALUES) -> Path:
     """Write params.yaml with one key set to a value, or without it for `...`."""
-    values = yaml.safe_load(yaml.safe_dump(VALUES))
+    values = yaml.safe_load(yaml.safe_dump(values))
     *sections, leaf = key.split(".")
     place = values
     for section in sections:
@@ -195,6 +200,14 @@ def write_params(path: Path, key: str, value: Any) -> Path:
         ),
         ("distillation.temperature", float("inf"), "`distillation.temperature` is inf, but must be a finite number"),
         ("baselines", None, "`baselines` is None, but must be a section with keys of its own"),
+        *(
+            ("quality", value, f"`quality` {shown}must be 'best' or 'fast'")
+            for value, shown in (("worst", "is 'worst', but "), (None, "is None, but "), (["best"], ""))
+        ),
+        ("teacher.model", 7, "`teacher.model` is 7, but must be text: put it in quotes"),
+        ("teacher", None, "`teacher` is None, but must be a section with keys of its own"),
+        ("teacher.steps", None, "`teacher.steps` is None, but must be a whole number"),
+        ("distillation.layers", ..., "`distillation.layers` is missing"),
     ],
 )
 def test_a_wrong_value_gives_one_sentence(key: str, value: Any, sentence: str, tmp_path: Path) -> None:
@@ -202,6 +215,40 @@ def test_a_wrong_value_gives_one_sentence(key: str, value: Any, sentence: str, t
     with pytest.raises(ParamsError) as caught:
         load_params(path)
     assert str(caught.value) == f"{path}: {sentence}"
+
+
+def load_leaves(tmp_path: Path, changes: dict[str, Any]) -> dict[str, str]:
+    """Load params.yaml with some keys changed; return its leaves as text, with what the dial filled in."""
+    path = tmp_path / "params.yaml"
+    for place, (key, value) in enumerate(changes.items()):
+        write_params(path, key, value, VALUES if not place else yaml.safe_load(path.read_text()))
+    return dict(flatten_values(load_params(path).model_dump()))
+
+
+def test_the_dial_decides_the_keys_that_are_null_and_no_other(tmp_path: Path) -> None:
+    found = {quality: load_leaves(tmp_path, {"quality": quality}) for quality in PRESETS}
+    for quality, preset in PRESETS.items():
+        assert {key: found[quality][key] for key in preset} == {key: str(value) for key, value in preset.items()}
+    differing = {key for key, value in found["best"].items() if value != found["fast"][key]}
+    assert {"quality", "teacher.model", "distillation.layers"} <= differing <= FILLED_IN | {"quality"}
+    assert found["best"]["distillation.pooling"] == "null"  # which has a meaning of its own there
+
+
+@pytest.mark.parametrize("quality", PRESETS)
+@pytest.mark.parametrize(
+    ("key", "value"), [("teacher.model", "some/encoder"), ("distillation.student", "tiny"), ("distillation.layers", 3)]
+)
+def test_a_value_that_is_given_wins_over_the_dial(quality: str, key: str, value: Any, tmp_path: Path) -> None:
+    alone, given = (load_leaves(tmp_path, {"quality": quality} | more) for more in ({}, {key: value}))
+    assert given == alone | {key: str(value)}
+
+
+def test_the_file_leaves_to_the_dial_what_it_can_decide() -> None:
+    before = yaml.safe_dump(VALUES)
+    leaves, filled = (dict(flatten_values(values)) for values in (VALUES, fill_in(VALUES)))
+    assert yaml.safe_dump(VALUES) == before
+    assert {key for key in leaves if leaves[key] != filled[key]} == FILLED_IN
+    assert all(set(preset) == FILLED_IN for preset in PRESETS.values())
 
 
 def test_the_order_of_seeds_says_nothing(tmp_path: Path) -> None:

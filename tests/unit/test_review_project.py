@@ -12,6 +12,7 @@ from amalgam.cli import app
 from amalgam.cli.experiments import run_experiments
 from amalgam.cli.review import run_review
 from amalgam.errors import DataError, ParamsError
+from amalgam.quality import PRESETS
 from amalgam.review.review import review_revisions
 from amalgam.review.revisions import open_project
 from tests.unit.review_project import ReviewProject, make_outputs, make_rows
@@ -144,14 +145,20 @@ def test_an_experiment_is_a_revision(repository):
 
 
 def test_experiments_are_listed_with_params_and_all_numbers(repository, capsys):
+    repository.git("switch", "--create", "dial", "main")
+    path = repository.folder / "params.yaml"
+    path.write_text(path.read_text() + "quality: fast\nteacher: {model: null}\n")
+    repository.commit("The dial")
+    repository.git("switch", "ratio")
     with pytest.raises(DataError, match="no experiment began at HEAD: `dvc exp run` makes one"):
         run_experiments(repository.folder)
     head = repository.git("rev-parse", "HEAD").strip()
-    repository.git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/quick-test", "main")
+    repository.git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/quick-test", "dial")
     run_experiments(repository.folder)
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     found = {key: row[key] for key in ("params.yaml:ratio", "params.yaml:seeds", "student.auc", "student.auc_low")}
     assert list(found.values()) == ["0.8", "1, 2, 3", "0.7", "0.6"]
+    assert row["params.yaml:teacher.model"] == PRESETS["fast"]["teacher.model"]  # as a run's report has it
 
 
 def test_the_default_base_is_main_or_what_origin_says_or_a_sentence(repository):

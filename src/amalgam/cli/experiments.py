@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from amalgam.errors import DataError
+from amalgam.quality import fill_in
 from amalgam.report.tables.run import flatten_values
 from amalgam.review.revisions import open_project
 
@@ -24,7 +25,7 @@ def run_experiments(folder: Path) -> None:
         )
     rows = [
         {"Experiment": revision.name}
-        | {f"params.yaml:{key}": value for key, value in flatten_values(revision.params)}
+        | {f"params.yaml:{key}": value for key, value in flatten_values(fill_in(revision.params))}
         | revision.metrics
         for revision in revisions
     ]

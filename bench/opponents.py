@@ -1,0 +1,113 @@
+"""What people would pick in Amalgam's place, on one setting of bench.gains; all of it sees the human rows alone."""
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from amalgam.baselines import fit_embedding, fit_tfidf
+from amalgam.files import hash_file, read_json, write_json
+from amalgam.llm.answering import answer_requests, iterate_answers
+from amalgam.llm.request import Request, override_bodies
+from amalgam.params import Params
+from amalgam.rows import iterate_dicts
+from amalgam.synthesis.grading import GradeReader, build_grading_requests
+from amalgam.tasks.schema import load_task
+from bench.pools import CACHE, open_llm
+from bench.variants import Setting
+
+TFIDF, EMBEDDING, SETFIT, GRADER = "TF-IDF + LR", "embedding + LR", "SetFit", "LLM grader"
+SETFIT_SEEDS = {51: (1, 2)}  # by human rows; else seed 1: training takes many minutes
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Probabilities [seeds, rows, classes] of the test rows, and the minutes of one model; None: not known."""
+
+    probabilities: np.ndarray
+    minutes: float | None
+
+
+def find_folder(setting: Setting, encoder: Path) -> Path:
+    """Return where a setting keeps what comes of an encoder, whichever folder holds that."""
+    return CACHE / f"{setting.task}-{setting.size}" / f"gains-{identify(encoder)}"
+
+
+@cache
+def identify(encoder: Path) -> str:
+    """Return a short name of an encoder's weights."""
+    return hash_file(encoder / "model.safetensors")[:8]
+
+
+def fit_baselines(setting: Setting, encoder: Path, params: Params) -> dict[str, Scored]:
+    """Fit logistic regression on TF-IDF and on frozen embeddings, as the stage `baselines` does."""
+    train, validation, test = (setting.read(name) for name in ("train", "validation", "test"))
+    refit = len(validation) < params.teacher.least_validation
+    embed = partial(fit_embedding, encoder, max_length=params.teacher.max_length)
+    found = {}
+    for name, fit in ((TFIDF, fit_tfidf), (EMBEDDING, embed)):
+        start = time.monotonic()
+        probabilities = fit(train, validation, test, setting.labels, refit=refit).probabilities
+        found[name] = Scored(probabilities[None], (time.monotonic() - start) / 60)
+    return found
+
+
+def run_setfit(setting: Setting, encoder: Path, interpreter: Path | None) -> dict[str, Scored]:
+    """Train SetFit with each seed that the disk lacks; nothing where there is no interpreter for that."""
+    folder = find_folder(setting, encoder)
+    paths = {seed: folder / f"setfit-{seed}.csv" for seed in SETFIT_SEEDS.get(setting.size, (1,))}
+    for seed, path in paths.items():
+        if path.is_file():
+            continue
+        if interpreter is None:
+            return {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as temporary:
+            human = Path(temporary) / "human.csv"
+            pd.concat([setting.read("train"), setting.read("validation")]).to_csv(human, index=False)
+            test, part = CACHE / f"{setting.task}-{setting.size}" / "test.csv", path.with_suffix(".part")
+            tables = [str(human), str(test), str(encoder)]
+            command = [str(interpreter), "bench/setfit_peer.py", *tables, ",".join(setting.labels), str(seed)]
+            ended = subprocess.run([*command, str(part)], check=True, stdout=subprocess.PIPE, text=True)
+        write_json(path.with_suffix(".json"), json.loads(ended.stdout.splitlines()[-1]))
+        part.rename(path)
+    stack = np.stack([pd.read_csv(path)[setting.labels].to_numpy() for path in paths.values()])
+    seconds = [read_json(path.with_suffix(".json"))["seconds"] for path in paths.values()]
+    return {SETFIT: Scored(stack, float(np.mean(seconds)) / 60)}
+
+
+def grade_rows(setting: Setting, params: Params, *, ask: bool) -> dict[str, Scored]:
+    """Let the LLM grade the test rows, unless the disk has that; nothing where it has not, and `ask` is false."""
+    path = CACHE / f"{setting.task}-{setting.size}" / "grader.csv"
+    if not path.is_file():
+        if not ask:
+            return {}
+        model, answering = open_llm(params)
+        make = partial(_make_requests, setting, params, model)
+        start = time.monotonic()
+        sent = answer_requests(make, answering, f"grade {setting.task}, {setting.size}")
+        seconds = time.monotonic() - start
+        reader = GradeReader(setting.labels)
+        grades = [reader.read(asdict(answer)) for _, answer in iterate_answers(make(), answering)]
+        whole = sent >= len(grades)  # else the journal had some of the answers
+        write_json(path.with_suffix(".json"), {"seconds": seconds if whole else None, "unread": reader.unread})
+        even = 1 / len(setting.labels)
+        hard = [[float(grade == label) if grade else even for label in setting.labels] for grade in grades]
+        pd.DataFrame(hard, columns=setting.labels).to_csv(path, index=False)
+    known = read_json(path.with_suffix(".json"))["seconds"]
+    probabilities = pd.read_csv(path)[setting.labels].to_numpy()
+    return {GRADER: Scored(probabilities[None], None if known is None else known / 60)}
+
+
+def _make_requests(setting: Setting, params: Params, model: str) -> Iterator[Request]:
+    task, rows = load_task(Path("bench/tasks") / setting.task), iterate_dicts(setting.read("test"))
+    return override_bodies(
+        build_grading_requests(task, rows, setting.read("train"), model, params.judge), params.llm.body
+    )
