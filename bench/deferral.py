@@ -108,7 +108,7 @@ class Deferral:
             distillation = scale_steps(self._params.distillation, self._setting.size)
             distiller = Distiller(folder, ENCODER, ENCODER, views[0], views[1], distillation)
             distiller.distil(_SEED, folder / "student", ignore)
-            student = Scorer(folder / "student")
+            student = Scorer(folder / "student", [ENCODER])
             return {name: student.compute_logits(self._setting.read(name)) for name in _SCORED}
 
 

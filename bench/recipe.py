@@ -120,7 +120,7 @@ class Recipe:
 
     def _score(self, name: str, folders: list[Path]) -> np.ndarray:
         with self._time(f"{name}/score"):
-            return np.stack([Scorer(folder, self._encoder).score(self._test) for folder in folders])
+            return np.stack([Scorer(folder, [self._encoder]).score(self._test) for folder in folders])
 
     @contextmanager
     def _time(self, part: str) -> Iterator[None]:

@@ -63,12 +63,12 @@ def list_ways(teacher: Path, labels: list[str]) -> dict[str, Score]:
     from transformers import BertConfig, BertForSequenceClassification
 
     body = find_body(teacher)
-    own = add_pooling(load_trained(body, ENCODER), read_note(body).pooling)
+    own = add_pooling(load_trained(body, [ENCODER]), read_note(body).pooling)
     base = BertForSequenceClassification(BertConfig(num_labels=len(labels)))
     return {
         "the paper's loop, the teacher's encoder": PaperLoop(own, body),
         "the paper's loop, random weights of bert-base's size": PaperLoop(base, body),
-        "teacher, PyTorch": Scorer(teacher, ENCODER).score,
+        "teacher, PyTorch": Scorer(teacher, [ENCODER]).score,
         "student, PyTorch": Scorer(STUDENT).score,
         "student, ONNX float32": OnnxScorer(STUDENT / "model.onnx", STUDENT).score,
         "student, ONNX int8": OnnxScorer(STUDENT / "model.int8.onnx", STUDENT).score,

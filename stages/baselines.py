@@ -94,7 +94,7 @@ def make_requests(task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: st
 def score_human_only(task: Task, sets: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[pd.DataFrame]:
     """Score the rows with the human-only teacher of every seed."""
     for seed in seeds:
-        scorer = Scorer(HUMAN_ONLY / f"seed-{seed}", ENCODER)
+        scorer = Scorer(HUMAN_ONLY / f"seed-{seed}", [ENCODER])
         for name, rows in sets.items():
             yield build_predictions(name, "human_only", seed, rows["id"], scorer.score(rows), task.label_names)
 

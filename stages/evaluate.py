@@ -33,14 +33,14 @@ METRICS = Path("metrics")
 SUMMARISED = ("models", "comparisons", "selective", "speed", "cost", "data")
 STUDENTS = Path("models/students")
 EXPORTED = Path("models/exported")
-ENCODER = Path("models/base/encoder")
+BASES = [Path("models/base/encoder"), Path("models/base/student")]
 TRAINED = {"teacher": Path("models/teacher"), "student": STUDENTS, "student_undistilled": STUDENTS / "undistilled"}
 
 
 def main(params: Params, root: Path) -> None:
     task, precision = load_task(Path("data/tasks") / params.task), read_json(EXPORTED / "summary.json")["precision"]
     sets = {path.stem: read_rows(path) for path in sorted(PREPARED.glob("*test.csv"))}  # test, perhaps transfer_test
-    models = {seed: list_trained(TRAINED, EXPORTED, ENCODER, seed) for seed in params.seeds}
+    models = {seed: list_trained(TRAINED, EXPORTED, BASES, seed) for seed in params.seeds}
     scored = score_sets(sets, models, task.label_names)
     baselines = read_predictions(BASELINES / "predictions.csv", task.label_names)
     write_predictions(PREDICTIONS, pd.concat([scored, baselines]))

@@ -23,6 +23,7 @@ PREPARED = Path("data/prepared")
 STUDENTS = Path("models/students")
 HELD_OUT = Path("data/transfer/validation.csv")
 OUT_OF_FOLD = Path("models/teacher/out_of_fold.csv")
+BASES = [Path("models/base/encoder"), Path("models/base/student")]
 TARGET = Path("models/exported")
 
 
@@ -76,7 +77,7 @@ def read_out_of_fold() -> Judged:
 def export_student(seed: int, texts: pd.DataFrame) -> dict[str, Any]:
     """Write both precisions of a seed's student; return how near they are to each other."""
     student, folder = STUDENTS / f"seed-{seed}", TARGET / f"seed-{seed}"
-    export_onnx(student, folder / FLOAT)
+    export_onnx(student, folder / FLOAT, BASES)
     quantize_onnx(folder / FLOAT, folder / INTEGER)
     exact, small = (OnnxScorer(folder / name, student).score(texts) for name in (FLOAT, INTEGER))
     return measure_fidelity(exact, small)

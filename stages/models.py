@@ -6,7 +6,7 @@ from runtime import run_stage
 
 from amalgam.base_models import describe_remote_llm, fetch_encoder, fetch_llm
 from amalgam.files import write_json
-from amalgam.params import OWN_STUDENTS, Params
+from amalgam.params import Params
 
 BASE = Path("models/base")
 
@@ -15,7 +15,7 @@ def main(params: Params, root: Path) -> None:
     downloads = root / ".cache" / "downloads"
     fetch_encoder(params.teacher.model, BASE / "encoder", downloads)
     student = params.distillation.student
-    if student in OWN_STUDENTS:
+    if student == "layers":
         write_json(BASE / "student" / "amalgam.json", {"name": student})
     else:
         fetch_encoder(student, BASE / "student", downloads)

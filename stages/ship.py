@@ -30,7 +30,7 @@ def main(params: Params, root: Path) -> None:
     exported = read_json(EXPORTED / "summary.json")
     student = STUDENTS / f"seed-{exported['seed']}"
     shutil.rmtree(TARGET, ignore_errors=True)
-    write_weights(student, TARGET)
+    write_weights(student, TARGET, [BASE / "encoder", BASE / "student"])
     for model in sorted((EXPORTED / student.name).glob("*.onnx")):
         shutil.copy2(model, TARGET)
     base = {"encoder": read_json(BASE / "encoder/amalgam.json"), "llm": read_json(BASE / "llm/identity.json")}

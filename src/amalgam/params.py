@@ -35,7 +35,6 @@ def _check_seeds(value: list[int]) -> list[int]:
     return sorted(value)  # their order says nothing, and tables have them in this one
 
 
-OWN_STUDENTS = ("layers", "tiny")  # students that no model of the hub stands for
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 _UNTRACKED: dict[str, Any] = {"untracked": True}
@@ -146,7 +145,7 @@ class Teacher(Training):
 
     model: str = Field(min_length=1)
     max_length: int = Field(ge=8, le=8192)
-    trained_layers: int | None = Field(ge=1)
+    trained_layers: int = Field(ge=1)
     pooling: Literal["cls", "mean"]
     head: Literal["random", "embedding"]
     order: Literal["joint", "human_then_synthetic", "synthetic_then_human"]
@@ -167,13 +166,10 @@ class Distillation(Training):
 
     student: str = Field(min_length=1)
     layers: int = Field(ge=1)
-    pooling: Literal["cls", "mean"] | None
+    trained_layers: int = Field(ge=1)
     temperature: float = Field(gt=0)
     alpha: Share
-    hidden: float = Field(ge=0)
-    relations: float = Field(ge=0)
     left_out: int = Field(ge=0)
-    train_embeddings: bool
 
 
 class Baselines(Section):

@@ -5,11 +5,17 @@ A value that the file gives always wins. Nothing but this fills a key in, so the
 
 from typing import Any, Literal
 
-Quality = Literal["best", "fast"]
+Quality = Literal["best", "whole", "small", "fast"]
+_MPNET = {"teacher.model": "all-mpnet-base-v2", "teacher.trained_layers": 6}
+_MINILM = {"teacher.model": "all-minilm-l6-v2", "teacher.trained_layers": 6}
+_OWN = {"distillation.student": "layers"}
+_SMALL = {"distillation.layers": 4, "distillation.trained_layers": 4}
 # By dotted key. A stage that reads one of them lists `quality` among its params in dvc.yaml.
 PRESETS: dict[Quality, dict[str, Any]] = {
-    "best": {"teacher.model": "all-mpnet-base-v2", "distillation.student": "layers", "distillation.layers": 6},
-    "fast": {"teacher.model": "all-minilm-l6-v2", "distillation.student": "layers", "distillation.layers": 4},
+    "best": _MPNET | _OWN | {"distillation.layers": 6, "distillation.trained_layers": 3},
+    "whole": _MPNET | _OWN | {"distillation.layers": 12, "distillation.trained_layers": 6},
+    "small": _MPNET | {"distillation.student": "all-minilm-l6-v2"} | _SMALL,
+    "fast": _MINILM | _OWN | _SMALL,
 }
 
 

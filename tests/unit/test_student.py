@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from amalgam.training.architectures import build_student
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -26,7 +27,6 @@ from transformers import (
 )
 
 from amalgam.errors import ModelError
-from amalgam.training.architectures import build_student
 from amalgam.training.checkpoint import read_note
 from amalgam.training.layers import choose_layers, keep_layers
 from amalgam.training.losses import DistillationLoss

@@ -6,7 +6,7 @@ taken out.
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from amalgam.training.checkpoint import read_note
-from amalgam.training.classifier import add_pooling, load_classifier
+from amalgam.training.checkpoint import load_trained, read_note
+from amalgam.training.classifier import add_pooling
 from amalgam.training.encoding import load_tokenizer
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ _OPSET = 20  # the first with Gelu
 _EXAMPLE = (2, 8)  # rows and tokens of what the exporter traces; both stay free
 
 
-def export_onnx(folder: Path, target: Path) -> None:
-    """Write the trained classifier in `folder` as ONNX in 32-bit floats.
+def export_onnx(folder: Path, target: Path, bases: Sequence[Path] = ()) -> None:
+    """Write the trained classifier in `folder` as ONNX in 32-bit floats; for `bases` see `load_trained`.
 
     Inputs are those of the tokenizer, such as `input_ids` and `attention_mask`, each int64 [rows, tokens]; the output
     is `logits`, float32 [rows, classes].
@@ -39,7 +39,7 @@ def export_onnx(folder: Path, target: Path) -> None:
 
     note = read_note(folder)
     tokenizer = load_tokenizer(folder)
-    model = load_classifier(folder, note.labels)
+    model = load_trained(folder, bases)
     model.set_attn_implementation("eager")  # its graph is a quarter smaller than that of fused attention
     names = list(tokenizer.model_input_names)
     length = min(note.max_length, tokenizer.model_max_length)

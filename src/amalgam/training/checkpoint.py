@@ -11,6 +11,7 @@ from amalgam.training.pooling import Pooling
 from amalgam.training.processes import is_main_process
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _NOTE, _WEIGHTS = "amalgam.json", "model.safetensors"
@@ -50,30 +51,27 @@ def save_checkpoint(
 ) -> None:
     """Save weights (safetensors), tokenizer and note; of several processes that train together, the main one does.
 
-    With the folder `base` of the encoder that the model was, only weights that are not frozen are saved, in bfloat16.
+    With the folder `base` of the encoder that the model was, only weights that differ from it are saved, in bfloat16.
     """
     if not is_main_process():
         return
     model.config._name_or_path = ""  # else the folder on this machine would stand in config.json
+    model.to("cpu")
     if base:
-        import torch
         from safetensors.torch import save_file
 
         model.config.save_pretrained(target)
-        trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        save_file(
-            {name: weight.detach().to("cpu", torch.bfloat16) for name, weight in trained.items()}, target / _WEIGHTS
-        )
+        save_file(_find_changes(model, base, labels), target / _WEIGHTS)
     else:
-        model.to("cpu").save_pretrained(target)
+        model.save_pretrained(target)
     tokenizer.name_or_path = ""
     tokenizer.save_pretrained(target)
-    digest = hash_file(base / _WEIGHTS) if base else ""
+    digest = identify_weights(base) if base else ""
     write_json(target / _NOTE, asdict(Note(labels, max_length, uses_question, pooling, base=digest)))
 
 
-def load_trained(folder: Path, base: Path | None) -> "PreTrainedModel":
-    """Load a model that `save_checkpoint` saved; the weights that are not in `folder` come from the encoder `base`.
+def load_trained(folder: Path, bases: Sequence[Path] = ()) -> "PreTrainedModel":
+    """Load a model that `save_checkpoint` saved; the weights that are not in `folder` come from one of the encoders.
 
     Raises:
         ModelError: it cannot be read, or was trained from another encoder.
@@ -82,18 +80,52 @@ def load_trained(folder: Path, base: Path | None) -> "PreTrainedModel":
     from safetensors.torch import load_file
 
     from amalgam.training.classifier import load_classifier
+    from amalgam.training.layers import keep_layers
 
     note = read_note(folder)
     if not note.base:
         return load_classifier(folder, note.labels)
-    if base is None or not (base / _WEIGHTS).is_file() or hash_file(base / _WEIGHTS) != note.base:
-        raise ModelError(f"{folder} was trained from another encoder than {base}: run `dvc repro`")
+    base = next((base for base in bases if (base / _WEIGHTS).is_file() and identify_weights(base) == note.base), None)
+    if base is None:
+        raise ModelError(
+            f"{folder} was trained from another encoder than {', '.join(map(str, bases))}: run `dvc repro`"
+        )
     model = load_classifier(base, note.labels)
     try:
+        layers = read_layers(folder)
+        if layers < model.config.num_hidden_layers:
+            keep_layers(model, layers)
         model.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"{folder} cannot be loaded ({error}): delete it and run `dvc repro`") from error
     return model
+
+
+def read_layers(folder: Path) -> int:
+    """Read how many layers a model's encoder has."""
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(folder, local_files_only=True).num_hidden_layers)
+
+
+def identify_weights(encoder: Path) -> str:
+    """Return the SHA-256 of an encoder's weights; who fetched it has noted that."""
+    noted = read_json(encoder / _NOTE).get("files", {}) if (encoder / _NOTE).is_file() else {}
+    return str(noted.get(_WEIGHTS) or hash_file(encoder / _WEIGHTS))
+
+
+def _find_changes(model: "PreTrainedModel", base: Path, labels: list[str]) -> "dict[str, torch.Tensor]":
+    import torch
+
+    from amalgam.training.classifier import load_classifier
+
+    before = dict(load_classifier(base, labels).named_parameters())
+    changed = (
+        (name, weight.detach())
+        for name, weight in model.named_parameters()
+        if weight.requires_grad or name not in before or not torch.equal(weight, before[name])
+    )
+    return {name: weight.to(torch.bfloat16) for name, weight in changed}
 
 
 def read_note(folder: Path) -> Note:

@@ -1,6 +1,5 @@
 """The classifier: a BERT-family encoder with a classification head, and how the head may begin."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +24,9 @@ class Output:
 
     Attributes:
         logits: of the classes, or vectors [rows, width] for a loss that compares them.
-        hidden_states: of every layer, where they were asked for.
-        guidance: a loss that is added.
     """
 
     logits: torch.Tensor
-    hidden_states: Sequence[torch.Tensor] | None = None
-    guidance: torch.Tensor | None = None
 
 
 class MeanPooled(nn.Module):
@@ -41,17 +36,42 @@ class MeanPooled(nn.Module):
     """
 
     def __init__(self, model: "PreTrainedModel", *, centred: bool = False) -> None:
-        """Take a model of `load_classifier`; `centred` takes from each mean that of its components."""
+        """Take a model of `load_classifier`; `centred` takes from each mean that of its components.
+
+        The centred mean is what a layer of the encoder can compute too (see pooling_layer.py). In MPNet, attention
+        depends on how far a token is away, and so does its weight in that mean.
+        """
         super().__init__()
         self.model, self.centred = model, centred
-        self.dropout = nn.Dropout(_read_dropout(model))
 
     def forward(self, **batch: Any) -> Output:
-        """Return the `logits` [rows, classes], and the `hidden_states` where the batch asks for them."""
-        output = self.model.base_model(**batch)
-        vectors = pool_mean(output.last_hidden_state, batch["attention_mask"], centred=self.centred)
-        logits = find_head(self.model)(self.dropout(vectors))
-        return Output(logits, output.get("hidden_states"))
+        """Return the `logits` [rows, classes]."""
+        return Output(find_head(self.model)(self.embed(**batch)))
+
+    def embed(self, **batch: Any) -> torch.Tensor:
+        """Return the vectors that the head reads [rows, width]."""
+        states, mask = self.model.base_model(**batch).last_hidden_state, batch["attention_mask"]
+        encoder: Any = getattr(self.model.base_model, "encoder", None)
+        if not self.centred or not hasattr(encoder, "compute_position_bias"):
+            return pool_mean(states, mask, centred=self.centred)
+        bias = encoder.compute_position_bias(states)[:, :, 0].detach()  # as the first token sees the others
+        shares = (bias + (1 - mask[:, None].to(bias)) * torch.finfo(bias.dtype).min).softmax(-1)
+        parts = states.to(shares).unflatten(-1, (shares.shape[1], -1))  # [rows, tokens, heads, width of a head]
+        means = (shares.transpose(1, 2).unsqueeze(-1) * parts).sum(1).flatten(1)
+        return functional.normalize(means - means.mean(1, keepdim=True), dim=1)
+
+
+class Vectors(nn.Module):
+    """What the head of a `MeanPooled` classifier reads, on the model's own weights."""
+
+    def __init__(self, classifier: MeanPooled) -> None:
+        """Take the classifier."""
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, **batch: Any) -> Output:
+        """Return the vectors [rows, width] as `logits`."""
+        return Output(self.classifier.embed(**batch))
 
 
 class Embedder(nn.Module):
@@ -141,13 +161,3 @@ def begin_head(model: "PreTrainedModel", weights: np.ndarray, biases: np.ndarray
     head = find_head(model)
     head.weight.data = torch.tensor(weights, dtype=head.weight.dtype)
     head.bias.data = torch.tensor(biases, dtype=head.bias.dtype)
-
-
-def freeze_embeddings(model: "PreTrainedModel") -> None:
-    """Leave the word embeddings as they are: half of a small encoder's weights, of which few rows teach little."""
-    model.get_input_embeddings().requires_grad_(False)
-
-
-def _read_dropout(model: "PreTrainedModel") -> float:
-    rates = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
-    return rates[-1] if rates else 0.0

@@ -1,6 +1,5 @@
-"""Which layers of a teacher a student takes."""
+"""The layers of an encoder, and an encoder with fewer of them."""
 
-import copy
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -11,30 +10,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def choose_layers(teacher_layers: int, student_layers: int) -> list[int]:
-    """Return which of the teacher's layers the student takes: evenly spaced, the last one among them.
+def keep_layers(model: "PreTrainedModel", count: int) -> None:
+    """Leave an encoder classifier its lowest `count` layers and everything else.
+
+    What lies above them is not missed: each layer still gets what it learned to read. Of layers that are evenly
+    spaced none does, and few rows do not teach it anew (bench/).
 
     Raises:
-        ModelError: the student would have more layers than the teacher.
+        ModelError: it has fewer, or is not built of a list of layers, as those of the BERT family are.
     """
-    if student_layers > teacher_layers:
-        raise ModelError(f"`distillation.layers` is {student_layers}, but the teacher has {teacher_layers}: lower it")
-    return [round((number + 1) * teacher_layers / student_layers) - 1 for number in range(student_layers)]
-
-
-def keep_layers(model: "PreTrainedModel", count: int) -> "PreTrainedModel":
-    """Return a copy of an encoder classifier with `count` of its layers and everything else.
-
-    Raises:
-        ModelError: the encoder is not built of a list of layers, as those of the BERT family are.
-    """
-    student = copy.deepcopy(model)
-    owner, name = find_stack(student)
+    owner, name = find_stack(model)
     layers = getattr(owner, name)
-    chosen = choose_layers(len(layers), count)
-    setattr(owner, name, nn.ModuleList(layers[number] for number in chosen))
-    student.config.num_hidden_layers = count
-    return student
+    if count > len(layers):
+        raise ModelError(f"`distillation.layers` is {count}, but the encoder has {len(layers)}: lower it")
+    setattr(owner, name, nn.ModuleList(layers[:count]))
+    model.config.num_hidden_layers = count
 
 
 def find_stack(model: "PreTrainedModel") -> tuple[nn.Module, str]:

@@ -86,8 +86,7 @@ def train_model(
     Under `accelerate launch` each process computes its part of every batch, and the gradients are averaged.
 
     Args:
-        model: a classifier whose output has `logits`, and perhaps `guidance`, a loss of its own that is added;
-            changed in place.
+        model: a classifier whose output has `logits`; changed in place.
         train: what to learn from.
         validation: what chooses the checkpoint and stops the training early; None takes all steps and keeps the last.
         merit: by what measure it does.
@@ -197,8 +196,6 @@ def _take_step(
     with open_autocast(device):
         output = model(**batch)
     loss = train.loss(output.logits.float(), rows)
-    if (guidance := getattr(output, "guidance", None)) is not None:
-        loss = loss + guidance
     value = float(accelerator.reduce(loss.detach(), "mean"))  # the same in all processes, and so is what follows
     if math.isfinite(value):
         accelerator.backward(loss)

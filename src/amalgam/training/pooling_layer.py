@@ -1,8 +1,9 @@
 """Mean pooling as one more layer of the encoder, so that a classifier which reads the mean loads anywhere.
 
 The classifiers of `transformers` read the first token. A layer whose queries and keys are 0 attends to all tokens
-alike, so what its first token gets is their mean. It is made so large that the residual beside it vanishes, and the
-normalisation that follows centres it and scales it. The feed-forward part is 0 and changes nothing.
+alike (in MPNet by their distance alone), so what its first token gets is their mean. It is made so large that the
+residual beside it vanishes, and the normalisation that follows centres it and scales it. The feed-forward part is 0 and
+changes nothing.
 """
 
 import copy
@@ -26,6 +27,7 @@ _PARTS = {
     "bert": (*_BERT, "bert.pooler.dense", 0.0),
     "roberta": (*_BERT, "classifier.dense", 0.0),
     "xlm-roberta": (*_BERT, "classifier.dense", 0.0),
+    "mpnet": ("attention.attn.v", "attention.attn.o", "classifier.dense", 0.0),
     "distilbert": ("attention.v_lin", "attention.out_lin", "pre_classifier", 1.0),
 }
 

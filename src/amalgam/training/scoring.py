@@ -1,5 +1,6 @@
 """Scoring: class probabilities from a trained model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,12 @@ from amalgam.training.loop import compute_logits
 class Scorer:
     """A trained classifier, loaded once; where it has several members, the mean of their probabilities is its view."""
 
-    def __init__(self, folder: Path, base: Path | None = None, *, batch_size: int = 64) -> None:
+    def __init__(self, folder: Path, bases: Sequence[Path] = (), *, batch_size: int = 64) -> None:
         """Load the model in `folder`; batches of `batch_size` rows hold rows of similar length.
 
-        `base` is the folder of the encoder that it was trained from, see `load_trained`.
+        `bases` are folders of encoders, one of which it was trained from; see `load_trained`.
         """
-        self._members = [_Member(folder / name, base, batch_size) for name in read_note(folder).members or ["."]]
+        self._members = [_Member(folder / name, bases, batch_size) for name in read_note(folder).members or ["."]]
 
     def score(self, rows: pd.DataFrame) -> np.ndarray:
         """Return probabilities [rows, classes], in the order of the rows (with `text` and `question`)."""
@@ -35,11 +36,11 @@ class Scorer:
 
 
 class _Member:
-    def __init__(self, folder: Path, base: Path | None, batch_size: int) -> None:
+    def __init__(self, folder: Path, bases: Sequence[Path], batch_size: int) -> None:
         self._note = read_note(folder)  # its own: members may read different tokens
         self._tokenizer = load_tokenizer(folder)
         self._device = choose_device()
-        model = load_trained(folder, base)
+        model = load_trained(folder, bases)
         self._model = add_pooling(model, self._note.pooling).to(self._device).eval()
         self._batch_size = batch_size
 
@@ -62,6 +63,12 @@ def average_views(views: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(np.maximum(probabilities.mean(axis=0), 1e-12)), dtype=np.float32)
 
 
-def score_rows(folder: Path, rows: pd.DataFrame, base: Path | None = None) -> np.ndarray:
+def score_rows(folder: Path, rows: pd.DataFrame, bases: Sequence[Path] = ()) -> np.ndarray:
     """Return the probabilities [rows, classes] that the model in `folder` gives, in the order of the rows."""
-    return Scorer(folder, base).score(rows)
+    return Scorer(folder, bases).score(rows)
+
+
+def measure_size(folder: Path, bases: Sequence[Path] = ()) -> int:
+    """Return the bytes of all weights of the model in `folder`, of all its members, as it computes with them."""
+    members = [folder / name for name in read_note(folder).members or ["."]]
+    return sum(weight.nbytes for member in members for weight in load_trained(member, bases).parameters())

@@ -1,22 +1,21 @@
 """The student: a small encoder, trained to see texts as the teacher does."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
-from amalgam.errors import ModelError
-from amalgam.params import OWN_STUDENTS, Distillation
-from amalgam.training.architectures import build_student
+from amalgam.params import Distillation
 from amalgam.training.checkpoint import find_body, load_trained, read_note, save_checkpoint
-from amalgam.training.classifier import add_pooling, freeze_embeddings, load_classifier
-from amalgam.training.device import set_seed
+from amalgam.training.classifier import MeanPooled, Vectors, add_pooling, begin_head, load_classifier
+from amalgam.training.device import choose_device, set_seed
 from amalgam.training.encoding import Encoded, encode_rows, load_tokenizer
-from amalgam.training.guidance import Guided
-from amalgam.training.loop import Examples, Loss, Merit, Outcome, train_model
+from amalgam.training.frozen import freeze_lower, hold_lower
+from amalgam.training.layers import keep_layers
+from amalgam.training.learning import fit_head
+from amalgam.training.loop import Examples, Loss, Merit, Outcome, compute_logits, train_model
 from amalgam.training.losses import CrossEntropy, DistillationLoss, encode_targets
 from amalgam.training.merits import Closeness, RankingMerit
 from amalgam.training.parallel import Advance
@@ -24,7 +23,9 @@ from amalgam.training.pooling import Pooling
 from amalgam.training.pooling_layer import can_append_pooling
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
+
+_STRENGTH = 1.0  # inverse regularisation of the head that a student begins with
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,43 +58,41 @@ class Distiller:
             validation: rows that choose the checkpoint: human-coded ones, and texts with label ""; without any, the
                 last step is kept.
             params: the section `distillation`.
-
-        Raises:
-            ModelError: the student is to learn from inside a teacher that reads other tokens.
         """
-        own = params.student in OWN_STUDENTS
-        if not own and (params.hidden or params.relations):
-            raise ModelError(
-                f"a student {params.student!r} cuts texts into other tokens than its teacher: "
-                "set `distillation.hidden` and `distillation.relations` to 0"
-            )
         self._note = read_note(teacher)
-        self._params, self._base, self._encoder = params, base, encoder
-        teacher = find_body(teacher)
-        self._teacher = load_trained(teacher, base)
-        self._tokenizer: PreTrainedTokenizerBase = load_tokenizer(teacher if own else encoder)
+        self._params, self._teacher = params, find_body(teacher)
+        self._own = params.student == "layers"
+        self._base = base if self._own else encoder  # what the student consists of, but for what it learns
+        self._encoder = base
+        self._tokenizer = load_tokenizer(self._base)
         self._transfer, self._validation = transfer, validation
         self._learn = self._encode(transfer)
 
     def distil(self, seed: int, target: Path, advance: Advance) -> Outcome:
         """Distil a student of this seed and save it to `target`; `advance` is called once a step."""
         learn = Examples(self._learn, self._weigh_views(self._transfer))
+        classes = self._transfer.logits.argmax(axis=1)
+        begin = load_trained(self._teacher, [self._encoder]) if self._own else self._load_base()
         if self._validation.rows.empty:
-            return self._train(seed, target, learn, None, None, self._teacher, advance)
+            return self._train(begin, classes, seed, target, learn, None, None, advance)
         held_out = Examples(self._encode(self._validation), self._weigh_views(self._validation))
-        return self._train(seed, target, learn, held_out, Closeness(held_out.loss), self._teacher, advance)
+        return self._train(begin, classes, seed, target, learn, held_out, Closeness(held_out.loss), advance)
 
     def train_alone(self, seed: int, target: Path, advance: Advance) -> Outcome:
         """Train the same student on the labels alone, from layers that the teacher never trained: the control."""
-        labelled = np.flatnonzero(index_labels(self._transfer.rows, self._note.labels) >= 0)
+        classes = index_labels(self._transfer.rows, self._note.labels)
+        labelled, begin = np.flatnonzero(classes >= 0), self._load_base()
         learn = Examples(self._learn, self._weigh_labels(self._transfer), [labelled])
         coded = np.flatnonzero(index_labels(self._validation.rows, self._note.labels) >= 0)
         if not len(coded):
-            return self._train(seed, target, learn, None, None, None, advance)
+            return self._train(begin, classes, seed, target, learn, None, None, advance)
         validation = Views(self._validation.rows.iloc[coded], self._validation.logits[coded])
         held_out = Examples(self._encode(validation), self._weigh_labels(validation))
         merit = RankingMerit(index_labels(validation.rows, self._note.labels))
-        return self._train(seed, target, learn, held_out, merit, None, advance)
+        return self._train(begin, classes, seed, target, learn, held_out, merit, advance)
+
+    def _load_base(self) -> "PreTrainedModel":
+        return load_classifier(self._base, self._note.labels)
 
     def _encode(self, views: Views) -> Encoded:
         return encode_rows(self._tokenizer, self._drop_question(views.rows), self._note.max_length)
@@ -112,36 +111,36 @@ class Distiller:
 
     def _train(
         self,
+        student: "PreTrainedModel",
+        classes: np.ndarray,
         seed: int,
         target: Path,
         learn: Examples,
         held_out: Examples | None,
         merit: Merit | None,
-        teacher: "PreTrainedModel | None",
         advance: Advance,
     ) -> Outcome:
+        """Shorten the model, train it and save it; the rows' classes, -1 for none, say where its head begins."""
         set_seed(seed)
         params, note = self._params, self._note
-        begin = teacher or load_classifier(self._base, note.labels)
-        student = build_student(params.student, begin, self._encoder, note.labels, params.layers)
-        if not params.train_embeddings and params.student != "tiny":  # whose embeddings are new to it
-            freeze_embeddings(student)
-        pooling = choose_pooling(student, params.pooling)
-        if teacher and (params.hidden or params.relations):
-            guides = {"hidden": params.hidden, "relations": params.relations}
-            trained: nn.Module = Guided(student, teacher, **guides, pooling=pooling)
-        else:
-            trained = add_pooling(student, pooling)
-        outcome = train_model(
-            trained,
-            learn,
-            held_out,
-            merit,
-            params,
-            seed=seed,
-            curves=target / "curves",
-            advance=advance,
-        )
+        keep_layers(student, params.layers)
+        freeze_lower(student, params.trained_layers)
+        pooling = choose_pooling(student)
+        module = add_pooling(student, pooling)
+        with hold_lower(student, params.trained_layers) as read:
+            learn = replace(learn, encoded=read(learn.encoded))
+            if isinstance(module, MeanPooled):
+                _begin_head(module, learn, classes, len(note.labels))
+            outcome = train_model(
+                module,
+                learn,
+                held_out and replace(held_out, encoded=read(held_out.encoded)),
+                merit,
+                params,
+                seed=seed,
+                curves=target / "curves",
+                advance=advance,
+            )
         save_checkpoint(
             student,
             self._tokenizer,
@@ -150,24 +149,22 @@ class Distiller:
             note.max_length,
             uses_question=note.uses_question,
             pooling=pooling,
+            base=self._base,
         )
         return outcome
 
 
-def choose_pooling(student: "PreTrainedModel", wanted: Literal["cls", "mean"] | None) -> Pooling:
-    """Return what the student's head reads: as wanted, or the mean where that can ship as a layer of the encoder.
+def _begin_head(module: MeanPooled, learn: Examples, classes: np.ndarray, count: int) -> None:
+    """Begin with the head that logistic regression finds: a random one hardly learns in so few steps (bench/)."""
+    known = np.flatnonzero(classes >= 0)
+    device = choose_device()
+    vectors = compute_logits(Vectors(module).to(device), learn.encoded, device)
+    begin_head(module.model, *fit_head(vectors[known], classes[known], count, strength=_STRENGTH))
 
-    Raises:
-        ModelError: the mean is wanted of an encoder that no layer can be appended to.
-    """
-    if wanted == "cls" or (wanted is None and not can_append_pooling(student)):
-        return "cls"
-    if not can_append_pooling(student):
-        raise ModelError(
-            f"a student of type {student.config.model_type!r} cannot take the mean of its tokens along when it ships: "
-            "set `distillation.pooling` to cls"
-        )
-    return "centred_mean"
+
+def choose_pooling(student: "PreTrainedModel") -> Pooling:
+    """Return what its head reads: the mean, where that can ship as a layer of the encoder, or the first token."""
+    return "centred_mean" if can_append_pooling(student) else "cls"
 
 
 def index_labels(rows: pd.DataFrame, labels: list[str]) -> np.ndarray:

@@ -59,7 +59,7 @@ def score_views(teachers: Sequence[Path], rows: dict[str, pd.DataFrame], base: P
     """Return the logits [teachers, rows, classes] of teachers of the encoder `base` for each table, by its name."""
     views: dict[str, list[np.ndarray]] = {name: [] for name in rows}
     for folder in teachers:
-        scorer = Scorer(folder, base)
+        scorer = Scorer(folder, [base])
         for name, table in rows.items():
             views[name].append(scorer.compute_logits(table))
     return {name: np.stack(logits).astype(np.float32) for name, logits in views.items()}
