@@ -89,10 +89,9 @@ class Deferral:
 
     def _label_out_of_fold(self) -> pd.DataFrame:
         human = pd.concat([self._human, self._held_out] if self._held_out is not None else [self._human])
-        none = human.head(0).assign(shots="")
         run = partial(run_trials, ENCODER, self._setting.labels, self._teacher, ignore)
         rows = human.reset_index(drop=True)
-        return label_out_of_fold(rows, none, self._setting.labels, run, folds=self._teacher.guard_folds, seed=_SEED)
+        return label_out_of_fold(rows, self._setting.labels, run, folds=self._teacher.guard_folds, seed=_SEED)
 
     def _train_student(self) -> dict[str, np.ndarray]:
         learned = self._human.assign(origin="human", shots="")

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,9 @@ from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.budget import scale_steps
 from amalgam.training.cross_validation import COLUMNS as OUT_OF_FOLD
-from amalgam.training.cross_validation import label_out_of_fold
 from amalgam.training.guard import Evidence, ask_guard
 from amalgam.training.members import MIXED, join_members, make_members, train_members
 from amalgam.training.processes import is_main_process, wait_for_all
-from amalgam.training.teacher import run_trials
 
 ENCODER = Path("models/base/encoder")
 HUMAN_ONLY = Path("models/human_only")
@@ -46,22 +43,19 @@ def main(params: Params, root: Path) -> None:
         if evidence and not evidence.helps:
             learned, synthetic = human, synthetic.head(0)
     members = 1 if len(human) else 2  # to train: the first one is that of the human-only teacher, where there is one
-    trainings = teacher.guard_folds * bool(len(human)) + members * len(params.seeds) * bool(len(synthetic))
+    trainings = members * len(params.seeds) * bool(len(synthetic))
     with show_progress("teacher", total=trainings * teacher.steps) as advance:
         if len(synthetic):
             chooses = held_out if len(held_out) else None
             summary["seeds"] = train_teachers(learned, chooses, labels, teacher, params.seeds, advance)
         else:
             summary |= take_human_only(params.seeds)
-        out_of_fold = pd.DataFrame(columns=OUT_OF_FOLD)
-        if len(human):
-            run = partial(run_trials, ENCODER, labels, teacher, advance)
-            folds, seed = teacher.guard_folds, params.seeds[0]
-            out_of_fold = label_out_of_fold(coded, synthetic, labels, run, folds=folds, seed=seed)
     summary["learned"] = {"human": len(learned) - len(synthetic), "synthetic": len(synthetic)}
     summary["held_out"] = len(held_out)
     if is_main_process():
         write_rows(TARGET / "learned.csv", learned)
+        # Where no human rows were learned, they say nothing of what was.
+        out_of_fold = read_rows(HUMAN_ONLY / "out_of_fold.csv") if len(human) else pd.DataFrame(columns=OUT_OF_FOLD)
         write_rows(TARGET / "out_of_fold.csv", out_of_fold)
         write_json(TARGET / "summary.json", summary)
     wait_for_all()

@@ -19,7 +19,7 @@ Job = Callable[[Advance], Result]
 
 _SMALL = 4_000_000  # bytes of weights; a smaller model is trained before a process has started
 _PROCESS = 1_500_000_000  # bytes of memory that a process takes before it has a model
-_COPIES = 8  # of the weights: gradients, AdamW's two moments, the best checkpoint, activations
+_COPIES = 6  # of the weights: gradients and AdamW's two moments of those that learn, checkpoints, activations
 
 _send: Advance
 
