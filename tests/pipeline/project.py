@@ -44,9 +44,9 @@ _SETTINGS: dict[str, Any] = {
     "teacher.guard_folds": 2,
     "teacher.trained_layers": 1,
     "distillation.layers": 1,
+    "distillation.trained_layers": 1,
     "distillation.steps": 8,
     "distillation.evaluate_every": 4,
-    "distillation.train_embeddings": True,
     "evaluation.resamples": 100,
 }
 

@@ -124,7 +124,7 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
         trainer = TeacherTrainer(base / "encoder", train, human.tail(8), task.label_names, steps)
         outcome = trainer.train(1, tmp_path / "teacher", advance)
     assert (outcome.steps, outcome.train_rows) == (6, 16 + 2 * ROWS)
-    scores = score_rows(tmp_path / "teacher", human, base / "encoder")
+    scores = score_rows(tmp_path / "teacher", human, [base / "encoder"])
     assert scores.shape == (24, 2)
     np.testing.assert_allclose(scores.sum(axis=1), 1)
 

@@ -63,7 +63,7 @@ def teacher(encoder: Path, comments: pd.DataFrame, tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("models") / "teacher"
     learn, held_out = comments.iloc[:40].assign(origin="human", shots=""), comments.iloc[40:]
     TeacherTrainer(encoder, learn, held_out, list(LABELS), TEACHER).train(1, folder, lambda _item: None)
-    model = load_trained(folder, encoder)
+    model = load_trained(folder, [encoder])
     save_checkpoint(model, load_tokenizer(folder), folder, list(LABELS), TEACHER.max_length, uses_question=False)
     return folder
 

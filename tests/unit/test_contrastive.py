@@ -87,7 +87,7 @@ def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1) -> np.
     outcome = trainer.train(seed, target, lambda _item: None)
     assert (trainer.steps, outcome.steps, outcome.best_step) == (STEPS, STEPS, STEPS)
     assert read_note(target).pooling == "mean"
-    return Scorer(target, encoder).score(rows)
+    return Scorer(target, [encoder]).score(rows)
 
 
 def test_a_contrastive_teacher_learns_and_a_seed_decides_it(
@@ -109,7 +109,7 @@ def test_members_that_read_other_tokens_speak_together(encoder: Path, comments: 
     trainer = TeacherTrainer(encoder, comments.assign(origin="human", shots=""), None, list(LABELS), TEACHER)
     trainer.train(1, tmp_path / "mixed", lambda _item: None)
     assert read_note(tmp_path / "mixed").pooling == "cls"
-    first = Scorer(tmp_path / "mixed", encoder).score(comments)
+    first = Scorer(tmp_path / "mixed", [encoder]).score(comments)
     note_members(tmp_path, ["contrastive", "mixed"])
-    np.testing.assert_allclose(Scorer(tmp_path, encoder).score(comments), (mean + first) / 2, atol=1e-5)
+    np.testing.assert_allclose(Scorer(tmp_path, [encoder]).score(comments), (mean + first) / 2, atol=1e-5)
     assert find_body(tmp_path) == tmp_path / "contrastive"

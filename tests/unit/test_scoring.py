@@ -70,16 +70,16 @@ def test_a_model_is_scored_with_the_pooling_that_it_learned_with(
 ) -> None:
     train(encoder, comments, tmp_path, pooling="mean")
     note = tmp_path / "amalgam.json"
-    mean = score_rows(tmp_path, comments, encoder)
+    mean = score_rows(tmp_path, comments, [encoder])
     note.write_text(note.read_text().replace('"mean"', '"cls"'))
-    assert np.abs(score_rows(tmp_path, comments, encoder) - mean).max() > 1e-3
+    assert np.abs(score_rows(tmp_path, comments, [encoder]) - mean).max() > 1e-3
 
 
 def test_a_model_that_learned_with_questions_sees_them(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     train(encoder, comments.assign(question="Why?"), tmp_path)
     assert json.loads((tmp_path / "amalgam.json").read_text())["uses_question"] is True
     bare, asked = (
-        score_rows(tmp_path, make_rows(["rude"], question), encoder) for question in ("", "the coffee was cold")
+        score_rows(tmp_path, make_rows(["rude"], question), [encoder]) for question in ("", "the coffee was cold")
     )
     assert not np.array_equal(bare, asked)
 
@@ -124,21 +124,21 @@ def test_a_checkpoint_holds_what_learned_and_scores_as_the_model_did(
     assert {name.split(".layer.")[-1][:2] for name in weights if ".layer." in name} == {"1."}
     assert not any("embeddings" in name for name in weights)
     assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
-    found = score_rows(tmp_path, comments, encoder)
+    found = score_rows(tmp_path, comments, [encoder])
     np.testing.assert_allclose(found, torch.tensor(scored).softmax(1).numpy(), atol=0.02)
     assert found[:, 0].std() > 0.1
     other = shutil.copytree(encoder, tmp_path / "other")
     save_file({"x": torch.zeros(1)}, other / "model.safetensors")
-    for base in (None, other, tmp_path / "none"):
+    for bases in ([other], [tmp_path / "none", other], []):
         with pytest.raises(ModelError, match=r"was trained from another encoder than .*: run `dvc repro`"):
-            score_rows(tmp_path, comments, base)
+            score_rows(tmp_path, comments, bases)
     (tmp_path / "model.safetensors").write_bytes(b"none")
     with pytest.raises(ModelError, match="cannot be loaded"):
-        score_rows(tmp_path, comments, encoder)
+        score_rows(tmp_path, comments, [encoder])
 
 
 def test_what_diverges_leaves_the_last_good_checkpoint(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     train(encoder, comments, tmp_path / "good", steps=4)
     with pytest.raises(DivergedError, match="lower the learning rate of this stage"):
         train(encoder, comments, tmp_path / "bad", learning_rate=1e30, steps=40)
-    assert np.isfinite(score_rows(tmp_path / "bad", comments, encoder)).all()
+    assert np.isfinite(score_rows(tmp_path / "bad", comments, [encoder])).all()

@@ -19,19 +19,17 @@ def test_models_are_those_whose_folders_are_there(tmp_path):
     folders["student_undistilled"] = folders["student"] / "undistilled"
     for name in ("teacher/seed-1/mixed", "teacher/seed-1/human_only", "students/seed-1", "exported/seed-1"):
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "model.safetensors").write_bytes(b"x" * 10)
-    assert list(list_trained(folders, tmp_path / "none", tmp_path, 1)) == ["teacher", "student"]
-    assert list_trained(folders, tmp_path / "none", tmp_path, 2) == {}
+    assert list(list_trained(folders, tmp_path / "none", [tmp_path], 1)) == ["teacher", "student"]
+    assert list_trained(folders, tmp_path / "none", [tmp_path], 2) == {}
     (tmp_path / "exported/seed-1/model.int8.onnx").write_bytes(b"x" * 3)
-    models = list_trained(folders, tmp_path / "exported", tmp_path, 1)
+    models = list_trained(folders, tmp_path / "exported", [tmp_path], 1)
     assert list(models) == ["teacher", "student", "student_int8"]
-    assert len(models["teacher"].weights) == 2  # of a blend both members count
-    assert [file.name for file in models["student_int8"].weights] == ["model.int8.onnx"]
+    assert models["student_int8"].measure_size() == 3
 
 
 def test_every_model_scores_every_set():
     rows = pd.DataFrame({"id": ["a", "b"], "text": ["x", "y"]})
-    models = {seed: {"teacher": Timed(lambda rows: wait(rows, 0), [])} for seed in (3, 5)}
+    models = {seed: {"teacher": Timed(lambda rows: wait(rows, 0), lambda: 1)} for seed in (3, 5)}
     table = score_sets({"test": rows, "transfer_test": rows.head(1)}, models, ["no", "yes"])
     assert table[["set", "seed", "id"]].to_numpy().tolist() == [
         ["test", 3, "a"],
@@ -44,13 +42,11 @@ def test_every_model_scores_every_set():
     assert (table["p_yes"] == 0.75).all()
 
 
-def test_speed_and_size_are_told_of_every_model(tmp_path):
-    (tmp_path / "w").write_bytes(b"x" * 2_000_000)
-    (tmp_path / "v").write_bytes(b"x" * 500_000)
+def test_speed_and_size_are_told_of_every_model():
     models = {
-        "teacher": Timed(lambda rows: wait(rows, 1), [tmp_path / "w"]),
-        "student": Timed(lambda rows: wait(rows, 0.1), [tmp_path / "v"]),
-        "student_int8": Timed(lambda rows: wait(rows, 0.1), [tmp_path / "v"]),
+        "teacher": Timed(lambda rows: wait(rows, 1), lambda: 2_000_000),
+        "student": Timed(lambda rows: wait(rows, 0.1), lambda: 500_000),
+        "student_int8": Timed(lambda rows: wait(rows, 0.1), lambda: 500_000),
     }
     speed = measure_speed(models, pd.DataFrame({"text": ["x"] * 20}))
     assert speed["teacher_megabytes"] == 2.0
