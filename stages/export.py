@@ -1,6 +1,8 @@
 """Export each student as ONNX in two precisions, and choose by rows outside the test set what ships and how."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from amalgam.rows import read_rows
 from amalgam.shipping.calibration import Judged, calibrate
 from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
 from amalgam.shipping.fidelity import choose_precision, measure_fidelity
+from amalgam.training.parallel import run_trainings
 from amalgam.units import find_units
 
 PREPARED = Path("data/prepared")
@@ -30,11 +33,9 @@ TARGET = Path("models/exported")
 def main(params: Params, root: Path) -> None:
     """Read models/students/ and the rows outside the test set, write models/exported/."""
     texts = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "unlabelled", "validation")])
-    fidelity: dict[int, dict[str, Any]] = {}
-    with show_progress("export", total=len(params.seeds)) as advance:
-        for seed in params.seeds:
-            fidelity[seed] = export_student(seed, texts[["text", "question"]])
-            advance(None)
+    jobs = [partial(export_student, seed, texts[["text", "question"]]) for seed in params.seeds]
+    with show_progress("export", total=len(jobs)) as advance:
+        fidelity = dict(zip(params.seeds, run_trainings(jobs, BASES[0], advance), strict=True))
     outcomes = read_json(STUDENTS / "summary.json")["seeds"]
     best = min(params.seeds, key=lambda seed: outcomes[str(seed)]["validation_loss"] or 0.0)
     precision = choose_precision(fidelity[best], params.shipping.int8_auc_loss)
@@ -74,12 +75,13 @@ def read_out_of_fold() -> Judged:
     return Judged(rows["probability"].to_numpy(np.float64), right, rows["unit"].to_numpy(np.int64))
 
 
-def export_student(seed: int, texts: pd.DataFrame) -> dict[str, Any]:
+def export_student(seed: int, texts: pd.DataFrame, advance: Callable[[object], None]) -> dict[str, Any]:
     """Write both precisions of a seed's student; return how near they are to each other."""
     student, folder = STUDENTS / f"seed-{seed}", TARGET / f"seed-{seed}"
     export_onnx(student, folder / FLOAT, BASES)
     quantize_onnx(folder / FLOAT, folder / INTEGER)
     exact, small = (OnnxScorer(folder / name, student).score(texts) for name in (FLOAT, INTEGER))
+    advance(None)
     return measure_fidelity(exact, small)
 
 

@@ -29,7 +29,7 @@ def test_models_are_those_whose_folders_are_there(tmp_path):
 
 def test_every_model_scores_every_set():
     rows = pd.DataFrame({"id": ["a", "b"], "text": ["x", "y"]})
-    models = {seed: {"teacher": Timed(lambda rows: wait(rows, 0), lambda: 1)} for seed in (3, 5)}
+    models = {seed: {"teacher": Timed(lambda: lambda rows: wait(rows, 0), lambda: 1)} for seed in (3, 5)}
     table = score_sets({"test": rows, "transfer_test": rows.head(1)}, models, ["no", "yes"])
     assert table[["set", "seed", "id"]].to_numpy().tolist() == [
         ["test", 3, "a"],
@@ -44,9 +44,9 @@ def test_every_model_scores_every_set():
 
 def test_speed_and_size_are_told_of_every_model():
     models = {
-        "teacher": Timed(lambda rows: wait(rows, 1), lambda: 2_000_000),
-        "student": Timed(lambda rows: wait(rows, 0.1), lambda: 500_000),
-        "student_int8": Timed(lambda rows: wait(rows, 0.1), lambda: 500_000),
+        "teacher": Timed(lambda: lambda rows: wait(rows, 1), lambda: 2_000_000),
+        "student": Timed(lambda: lambda rows: wait(rows, 0.1), lambda: 500_000),
+        "student_int8": Timed(lambda: lambda rows: wait(rows, 0.1), lambda: 500_000),
     }
     speed = measure_speed(models, pd.DataFrame({"text": ["x"] * 20}))
     assert speed["teacher_megabytes"] == 2.0

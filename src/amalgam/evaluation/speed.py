@@ -9,34 +9,30 @@ import pandas as pd
 from amalgam.evaluation.metrics import Floats
 
 _PASSES = 3
+Score = Callable[[pd.DataFrame], Floats]
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A model: opens and scores rows in one call; and how many bytes its weights take."""
+    """A model: how it is opened, which gives what scores rows; and how many bytes its weights take."""
 
-    score: Callable[[pd.DataFrame], Floats]
+    open: Callable[[], Score]
     measure_size: Callable[[], int]
 
 
 def measure_speed(models: Mapping[str, Timed], rows: pd.DataFrame) -> dict[str, float]:
     """Measure scoring rates (rows a second, on this machine) and sizes (MB of weights), to 2 and 3 digits.
 
-    The models take turns, so that a busy moment of the machine meets all, and the fastest of three passes counts.
-    Opening a model, measured on one row, is taken off: it is done once, however many rows follow.
+    The models are opened before. They take turns, so that a busy moment of the machine meets all, and the fastest of
+    three passes counts.
 
     Returns:
         `<model>_rows_per_second` and `<model>_megabytes`; `speedup` and `size_ratio`, of `student` to `teacher`.
     """
-    passes = [
-        {name: (_time(model, rows.head(1)), _time(model, rows)) for name, model in models.items()}
-        for _ in range(_PASSES)
-    ]
-    rates, sizes = {}, {}
-    for name, model in models.items():
-        opening, scoring = (min(turn[name][part] for turn in passes) for part in (0, 1))
-        rates[name] = len(rows) / max(scoring - opening, scoring / 100)
-        sizes[name] = model.measure_size() / 1e6
+    opened = {name: model.open() for name, model in models.items()}
+    passes = [{name: _time(score, rows) for name, score in opened.items()} for _ in range(_PASSES)]
+    rates = {name: len(rows) / min(turn[name] for turn in passes) for name in models}
+    sizes = {name: model.measure_size() / 1e6 for name, model in models.items()}
     return {
         **{f"{name}_rows_per_second": round_digits(rate, 2) for name, rate in rates.items()},
         "speedup": round_digits(rates["student"] / rates["teacher"], 2),
@@ -50,7 +46,7 @@ def round_digits(value: float, digits: int) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def _time(model: Timed, rows: pd.DataFrame) -> float:
+def _time(score: Score, rows: pd.DataFrame) -> float:
     start = time.perf_counter()
-    model.score(rows)
+    score(rows)
     return time.perf_counter() - start

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from amalgam.evaluation.metrics import Floats
 from amalgam.evaluation.predictions import build_predictions
-from amalgam.evaluation.speed import Timed
-from amalgam.training.scoring import measure_size, score_rows
+from amalgam.evaluation.speed import Score, Timed
+from amalgam.training.scoring import Scorer, measure_size
 
 
 def list_trained(folders: dict[str, Path], exported: Path, bases: Sequence[Path], seed: int) -> dict[str, Timed]:
@@ -23,14 +22,14 @@ def list_trained(folders: dict[str, Path], exported: Path, bases: Sequence[Path]
     """
     of_seed = {model: folder / f"seed-{seed}" for model, folder in folders.items()}
     models = {
-        model: Timed(partial(score_rows, folder, bases=bases), partial(measure_size, folder, bases))
+        model: Timed(partial(_open, folder, bases), partial(measure_size, folder, bases))
         for model, folder in of_seed.items()
         if folder.exists()
     }
     quantised = exported / f"seed-{seed}" / "model.int8.onnx"
     if quantised.exists():
         models["student_int8"] = Timed(
-            partial(_score_exported, quantised, of_seed["student"]), lambda: quantised.stat().st_size
+            partial(_open_exported, quantised, of_seed["student"]), partial(_weigh, quantised)
         )
     return models
 
@@ -43,16 +42,25 @@ def score_sets(sets: dict[str, pd.DataFrame], models: dict[int, dict[str, Timed]
         models: by seed, then by name.
         labels: the task's, in order.
     """
-    return pd.concat(
-        build_predictions(name, model, seed, rows["id"], timed.score(rows), labels)
-        for name, rows in sets.items()
-        for seed, of_seed in models.items()
-        for model, timed in of_seed.items()
-    )
+    tables = []
+    for seed, of_seed in models.items():
+        for model, timed in of_seed.items():
+            score = timed.open()
+            for name, rows in sets.items():
+                tables.append(build_predictions(name, model, seed, rows["id"], score(rows), labels))
+    return pd.concat(tables).sort_values("set", kind="stable")
 
 
-def _score_exported(model: Path, tokenizer: Path, rows: pd.DataFrame) -> Floats:
-    """Score rows with the quantised student, as it ships."""
+def _open(folder: Path, bases: Sequence[Path]) -> Score:
+    return Scorer(folder, bases).score
+
+
+def _open_exported(model: Path, tokenizer: Path) -> Score:
+    """Open the quantised student, as it ships."""
     from amalgam.predicting.onnx import OnnxScorer
 
-    return OnnxScorer(model, tokenizer).score(rows)
+    return OnnxScorer(model, tokenizer).score
+
+
+def _weigh(file: Path) -> int:
+    return file.stat().st_size
