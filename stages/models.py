@@ -4,7 +4,7 @@ from pathlib import Path
 
 from runtime import run_stage
 
-from amalgam.base_models import describe_remote_llm, fetch_encoder, fetch_llm
+from amalgam.base_models import check_layers, describe_remote_llm, fetch_encoder, fetch_llm
 from amalgam.files import write_json
 from amalgam.params import Params
 
@@ -19,6 +19,7 @@ def main(params: Params, root: Path) -> None:
         write_json(BASE / "student" / "amalgam.json", {"name": student})
     else:
         fetch_encoder(student, BASE / "student", downloads)
+    check_layers(BASE / ("encoder" if student == "layers" else "student"), params.distillation.layers)
     if params.llm.endpoint == "embedded":
         fetch_llm(params.llm.model, BASE / "llm", downloads)
     else:

@@ -24,7 +24,7 @@ from amalgam.downloads import (
     resolve_hub_revision,
 )
 from amalgam.errors import ModelError
-from amalgam.files import hash_file, write_json
+from amalgam.files import hash_file, read_json, write_json
 from amalgam.progress import show_progress
 
 _WEIGHTS = "model.safetensors"
@@ -81,6 +81,18 @@ def fetch_encoder(name: str, target: Path, cache: Path) -> None:
             folder / "amalgam.json",
             {"name": origin.name, "licence": origin.licence, "source": origin.source, "files": hashes},
         )
+
+
+def check_layers(encoder: Path, wanted: int) -> None:
+    """Check that a fetched encoder has as many layers as its student is to have, before anything is paid for.
+
+    Raises:
+        ModelError: it has fewer.
+    """
+    config, name = read_json(encoder / "config.json"), read_json(encoder / "amalgam.json")["name"]
+    count = config.get("num_hidden_layers") or config.get("n_layers") or wanted  # the latter in DistilBERT
+    if wanted > count:
+        raise ModelError(f"`distillation.layers` is {wanted}, but {name} has {count}: give at most {count}")
 
 
 def fetch_llm(name: str, target: Path, cache: Path) -> None:

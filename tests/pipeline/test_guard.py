@@ -51,14 +51,20 @@ def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(projec
 
 def test_without_synthetic_rows_there_is_nothing_to_guard_or_to_blend(project: Project) -> None:
     project.set_params(teacher__guard=True, ratio=0.0)
-    project.repro("teacher")
+    judged = "models/teacher/out_of_fold.csv"
+    with project.keep("models/human_only", judged):  # by human-only teachers, whatever the ratio
+        run = project.repro("teacher")
+    assert run.ran == ["mix", "teacher"]
     assert "guard" not in read_summary(project)
     assert list_members(project) == ["contrastive", "human_only"]
     project.set_params(ratio=1.0)
-    project.repro("teacher")
+    project.repro("export")
     assert "guard" not in read_summary(project)
     assert list_members(project) == ["contrastive", "mixed"]  # as many as its twin has
     assert read_summary(project)["learned"]["human"] == 0
+    assert read_rows(project.folder / judged).empty
+    calibration = read_calibration(project)  # of a student that nothing vouches for
+    assert (calibration["guaranteed"], calibration["ask_below"]) == (False, 2.0)
 
 
 def test_rows_whose_labels_human_rows_do_not_confirm_are_left_out(project: Project) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from amalgam.base_models import describe_remote_llm, fetch_encoder, fetch_entry, fetch_llm
+from amalgam.base_models import check_layers, describe_remote_llm, fetch_encoder, fetch_entry, fetch_llm
 from amalgam.catalogue import Entry
 from amalgam.errors import ModelError
 
@@ -214,6 +214,17 @@ def test_a_hub_encoder_records_its_commit_and_licence(hub: type[Hub], tmp_path: 
         "files": {name: hash_bytes(content) for name, content in sorted(ENCODER.items())},
     }
     assert set(read_files(tmp_path / "encoder")) == {*ENCODER, "amalgam.json"}
+
+
+@pytest.mark.parametrize(("key", "count"), [("num_hidden_layers", 6), ("n_layers", 6), ("num_hidden_layers", 12)])
+def test_more_layers_than_an_encoder_has_give_one_sentence(key: str, count: int, tmp_path: Path) -> None:
+    config = json.dumps({"model_type": "bert", key: count}).encode()
+    about = json.dumps({"name": "some-encoder"}).encode()
+    folder = write_files(tmp_path / "encoder", {"config.json": config, "amalgam.json": about})
+    check_layers(folder, count)
+    message = rf"`distillation\.layers` is {count + 1}, but some-encoder has {count}: give at most {count}"
+    with pytest.raises(ModelError, match=message):
+        check_layers(folder, count + 1)
 
 
 def test_a_hub_llm_is_asked_for_at_its_revision(hub: type[Hub], tmp_path: Path) -> None:

@@ -31,8 +31,7 @@ ANSWERING = {"llm.api_version", "llm.body", "llm.endpoint", "llm.model"}
 PASSED_UNREAD = {
     "baselines": {"judge.rows"},
     "human_only": {
-        *("teacher.guard", "teacher.guard_folds", "teacher.guard_label_auc"),
-        *("teacher.human_weight", "teacher.model"),
+        *("teacher.guard", "teacher.guard_label_auc", "teacher.human_weight", "teacher.model"),
         *("teacher.order", "teacher.soft_labels", "teacher.synthetic_weights"),
     },
     "teacher": {"teacher.model"},

@@ -129,7 +129,7 @@ def test_a_checkpoint_holds_what_learned_and_scores_as_the_model_did(
     assert found[:, 0].std() > 0.1
     other = shutil.copytree(encoder, tmp_path / "other")
     save_file({"x": torch.zeros(1)}, other / "model.safetensors")
-    for bases in ([other], [tmp_path / "none", other], []):
+    for bases in ([other], [tmp_path / "none", other]):
         with pytest.raises(ModelError, match=r"was trained from another encoder than .*: run `dvc repro`"):
             score_rows(tmp_path, comments, bases)
     (tmp_path / "model.safetensors").write_bytes(b"none")

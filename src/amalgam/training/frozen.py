@@ -1,4 +1,4 @@
-"""The lower layers of a teacher's encoder stay as they are, and so do their states of a row: they are computed once."""
+"""The lower layers of an encoder stay as they are, and so do their states of a row: they are computed once."""
 
 import copy
 from collections.abc import Callable, Iterator
