@@ -40,6 +40,9 @@ def main(params: Params, root: Path) -> None:
     best = min(params.seeds, key=lambda seed: outcomes[str(seed)]["validation_loss"] or 0.0)
     precision = choose_precision(fidelity[best], params.shipping.int8_auc_loss)
     model = INTEGER if precision == "int8" else FLOAT
+    for seed in params.seeds if model == INTEGER else ():  # of the others, what would ship is measured, and no more
+        if seed != best:
+            (TARGET / f"seed-{seed}" / FLOAT).unlink()
     scorer = OnnxScorer(TARGET / f"seed-{best}" / model, STUDENTS / f"seed-{best}")
     validation = read_rows(PREPARED / "validation.csv")
     validation = validation[validation["id"].isin(read_rows(HELD_OUT)["id"])]  # those that no teacher learned

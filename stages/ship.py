@@ -66,6 +66,7 @@ def describe_student(params: Params, task: Task, exported: dict[str, Any], base:
         calibration=Calibration(**exported["calibration"]),
         seed=exported["seed"],
         metrics=read_json(METRICS / "models.json"),
+        size=read_json(METRICS / "summary.json")["student"],
         selective=read_json(METRICS / "selective.json")["selective"],
         data=read_json(METRICS / "data.json"),
         confidence=params.evaluation.confidence,

@@ -26,6 +26,7 @@ CONTENT = CardContent(
     calibration=Calibration(1.0, None, 0.9, False, "10 validation rows do not show it."),
     seed=2,
     metrics={"student": INTERVAL, "teacher": INTERVAL},
+    size={"megabytes": 66.8, "rows_per_second": 550.0},
     selective={
         **{"rows": 500, "ask_below": 0.9, "coverage": 0.53, "coverage_low": 0.466, "coverage_high": 0.593},
         **{"agreement": 0.9547, "agreement_low": 0.9155, "agreement_high": 0.9762},

@@ -44,6 +44,7 @@ class CardContent:
         calibration: the thresholds.
         seed: of the student that ships.
         metrics: as in metrics/models.json.
+        size: `megabytes` and `rows_per_second` of what ships, as in metrics/summary.json.
         selective: as in metrics/selective.json.
         data: as in metrics/data.json.
         confidence: of the intervals.
@@ -60,6 +61,7 @@ class CardContent:
     calibration: Calibration
     seed: int
     metrics: Mapping[str, Any]
+    size: Mapping[str, float]
     selective: Mapping[str, Any]
     data: Mapping[str, Any]
     confidence: float
