@@ -70,6 +70,7 @@ class Distiller:
 
     def distil(self, seed: int, target: Path, advance: Advance) -> Outcome:
         """Distil a student of this seed and save it to `target`; `advance` is called once a step."""
+        set_seed(seed)  # also of weights that loading makes
         learn = Examples(self._learn, self._weigh_views(self._transfer))
         classes = self._transfer.logits.argmax(axis=1)
         begin = load_trained(self._teacher, [self._encoder]) if self._own else self._load_base()
@@ -80,6 +81,7 @@ class Distiller:
 
     def train_alone(self, seed: int, target: Path, advance: Advance) -> Outcome:
         """Train the same student on the labels alone, from layers that the teacher never trained: the control."""
+        set_seed(seed)
         classes = index_labels(self._transfer.rows, self._note.labels)
         labelled, begin = np.flatnonzero(classes >= 0), self._load_base()
         learn = Examples(self._learn, self._weigh_labels(self._transfer), [labelled])
@@ -121,7 +123,6 @@ class Distiller:
         advance: Advance,
     ) -> Outcome:
         """Shorten the model, train it and save it; the rows' classes, -1 for none, say where its head begins."""
-        set_seed(seed)
         params, note = self._params, self._note
         keep_layers(student, params.layers)
         freeze_lower(student, params.trained_layers)
