@@ -34,6 +34,8 @@ def main(params: Params, root: Path) -> None:
     for model in sorted((EXPORTED / student.name).glob("*.onnx")):
         shutil.copy2(model, TARGET)
     base = {"encoder": read_json(BASE / "encoder/amalgam.json"), "llm": read_json(BASE / "llm/identity.json")}
+    if params.distillation.student != "layers":
+        base["student"] = read_json(BASE / "student/amalgam.json")
     write_text(TARGET / "README.md", build_card(describe_student(params, task, exported, base)))
     data = [folder / "task.yaml", Path("data/mixed.csv"), *Path("data/prepared").glob("*.csv")]
     write_manifest(
@@ -70,7 +72,7 @@ def describe_student(params: Params, task: Task, exported: dict[str, Any], base:
         selective=read_json(METRICS / "selective.json")["selective"],
         data=read_json(METRICS / "data.json"),
         confidence=params.evaluation.confidence,
-        base_model=base["encoder"],
+        base_model=base.get("student", base["encoder"]),  # what the weights that ship were
         llm=base["llm"],
     )
 
