@@ -66,12 +66,11 @@ class Distiller:
         self._encoder = base
         self._tokenizer = load_tokenizer(self._base)
         self._transfer, self._validation = transfer, validation
-        self._learn = self._encode(transfer)
 
     def distil(self, seed: int, target: Path, advance: Advance) -> Outcome:
         """Distil a student of this seed and save it to `target`; `advance` is called once a step."""
         set_seed(seed)  # also of weights that loading makes
-        learn = Examples(self._learn, self._weigh_views(self._transfer))
+        learn = Examples(self._encode(self._transfer), self._weigh_views(self._transfer))
         classes = self._transfer.logits.argmax(axis=1)
         begin = load_trained(self._teacher, [self._encoder]) if self._own else self._load_base()
         if self._validation.rows.empty:
@@ -82,9 +81,10 @@ class Distiller:
     def train_alone(self, seed: int, target: Path, advance: Advance) -> Outcome:
         """Train the same student on the labels alone, from layers that the teacher never trained: the control."""
         set_seed(seed)
-        classes = index_labels(self._transfer.rows, self._note.labels)
-        labelled, begin = np.flatnonzero(classes >= 0), self._load_base()
-        learn = Examples(self._learn, self._weigh_labels(self._transfer), [labelled])
+        labelled = np.flatnonzero(index_labels(self._transfer.rows, self._note.labels) >= 0)
+        learned = Views(self._transfer.rows.iloc[labelled], self._transfer.logits[labelled])
+        learn = Examples(self._encode(learned), self._weigh_labels(learned))
+        classes, begin = index_labels(learned.rows, self._note.labels), self._load_base()
         coded = np.flatnonzero(index_labels(self._validation.rows, self._note.labels) >= 0)
         if not len(coded):
             return self._train(begin, classes, seed, target, learn, None, None, advance)
@@ -107,9 +107,7 @@ class Distiller:
         return DistillationLoss(views.logits, labels, temperature=self._params.temperature, alpha=self._params.alpha)
 
     def _weigh_labels(self, views: Views) -> Loss:
-        # A row without a label is never drawn; the first class stands in its place.
-        labels = np.maximum(index_labels(views.rows, self._note.labels), 0)
-        return CrossEntropy(encode_targets(labels, len(self._note.labels)))
+        return CrossEntropy(encode_targets(index_labels(views.rows, self._note.labels), len(self._note.labels)))
 
     def _train(
         self,
@@ -122,7 +120,7 @@ class Distiller:
         merit: Merit | None,
         advance: Advance,
     ) -> Outcome:
-        """Shorten the model, train it and save it; the rows' classes, -1 for none, say where its head begins."""
+        """Shorten the model, train it and save it; the classes of the rows that it learns say where its head begins."""
         params, note = self._params, self._note
         keep_layers(student, params.layers)
         freeze_lower(student, params.trained_layers)
@@ -157,10 +155,9 @@ class Distiller:
 
 def _begin_head(module: MeanPooled, learn: Examples, classes: np.ndarray, count: int) -> None:
     """Begin with the head that logistic regression finds: a random one hardly learns in so few steps (bench/)."""
-    known = np.flatnonzero(classes >= 0)
     device = choose_device()
     vectors = compute_logits(Vectors(module).to(device), learn.encoded, device)
-    begin_head(module.model, *fit_head(vectors[known], classes[known], count, strength=_STRENGTH))
+    begin_head(module.model, *fit_head(vectors, classes, count, strength=_STRENGTH))
 
 
 def choose_pooling(student: "PreTrainedModel") -> Pooling:
