@@ -1,5 +1,7 @@
 """What a trained model's folder holds, written and read."""
 
+import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -90,7 +92,7 @@ def load_trained(folder: Path, bases: Sequence[Path] = ()) -> "PreTrainedModel":
         raise ModelError(
             f"{folder} was trained from another encoder than {', '.join(map(str, bases))}: run `dvc repro`"
         )
-    model = load_classifier(base, note.labels)
+    model = copy.deepcopy(_load_base(base, tuple(note.labels)))
     try:
         layers = read_layers(folder)
         if layers < model.config.num_hidden_layers:
@@ -99,6 +101,14 @@ def load_trained(folder: Path, bases: Sequence[Path] = ()) -> "PreTrainedModel":
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"{folder} cannot be loaded ({error}): delete it and run `dvc repro`") from error
     return model
+
+
+@functools.lru_cache(maxsize=1)
+def _load_base(base: Path, labels: tuple[str, ...]) -> "PreTrainedModel":
+    """Load an encoder once, however many models were trained from it."""
+    from amalgam.training.classifier import load_classifier
+
+    return load_classifier(base, list(labels))
 
 
 def read_layers(folder: Path) -> int:
