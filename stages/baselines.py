@@ -19,11 +19,12 @@ from amalgam.llm.answering import answer_requests, iterate_answers
 from amalgam.llm.request import Request, override_bodies
 from amalgam.llm.shards import Totals, write_answers
 from amalgam.params import Params
+from amalgam.predicting.onnx import compute_probabilities
 from amalgam.progress import notify
 from amalgam.rows import iterate_dicts, read_rows
 from amalgam.synthesis.grading import GradeReader, build_grading_requests
 from amalgam.tasks.schema import Task, load_task
-from amalgam.training.scoring import Scorer
+from amalgam.training.transfer import score_views
 
 PREPARED = Path("data/prepared")
 ENCODER = Path("models/base/encoder")
@@ -93,10 +94,11 @@ def make_requests(task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: st
 
 def score_human_only(task: Task, sets: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[pd.DataFrame]:
     """Score the rows with the human-only teacher of every seed."""
-    for seed in seeds:
-        scorer = Scorer(HUMAN_ONLY / f"seed-{seed}", [ENCODER])
+    views = score_views([HUMAN_ONLY / f"seed-{seed}" for seed in seeds], sets, ENCODER)
+    for number, seed in enumerate(seeds):
         for name, rows in sets.items():
-            yield build_predictions(name, "human_only", seed, rows["id"], scorer.score(rows), task.label_names)
+            probabilities = compute_probabilities(views[name][number].astype(np.float64), 1.0)
+            yield build_predictions(name, "human_only", seed, rows["id"], probabilities, task.label_names)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main(params: Params, root: Path) -> None:
     task, precision = load_task(Path("data/tasks") / params.task), read_json(EXPORTED / "summary.json")["precision"]
     sets = {path.stem: read_rows(path) for path in sorted(PREPARED.glob("*test.csv"))}  # test, perhaps transfer_test
     models = {seed: list_trained(TRAINED, EXPORTED, BASES, seed) for seed in params.seeds}
-    scored = score_sets(sets, models, task.label_names)
+    scored = score_sets(sets, models, task.label_names, BASES[0])
     baselines = read_predictions(BASELINES / "predictions.csv", task.label_names)
     write_predictions(PREDICTIONS, pd.concat([scored, baselines]))
 

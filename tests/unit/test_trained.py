@@ -27,10 +27,10 @@ def test_models_are_those_whose_folders_are_there(tmp_path):
     assert models["student_int8"].measure_size() == 3
 
 
-def test_every_model_scores_every_set():
+def test_every_model_scores_every_set(tmp_path):
     rows = pd.DataFrame({"id": ["a", "b"], "text": ["x", "y"]})
     models = {seed: {"teacher": Timed(lambda: lambda rows: wait(rows, 0), lambda: 1)} for seed in (3, 5)}
-    table = score_sets({"test": rows, "transfer_test": rows.head(1)}, models, ["no", "yes"])
+    table = score_sets({"test": rows, "transfer_test": rows.head(1)}, models, ["no", "yes"], tmp_path)
     assert table[["set", "seed", "id"]].to_numpy().tolist() == [
         ["test", 3, "a"],
         ["test", 3, "b"],

@@ -8,6 +8,7 @@ import pandas as pd
 
 from amalgam.evaluation.predictions import build_predictions
 from amalgam.evaluation.speed import Score, Timed
+from amalgam.training.parallel import Advance, run_trainings
 from amalgam.training.scoring import Scorer, measure_size
 
 
@@ -34,21 +35,29 @@ def list_trained(folders: dict[str, Path], exported: Path, bases: Sequence[Path]
     return models
 
 
-def score_sets(sets: dict[str, pd.DataFrame], models: dict[int, dict[str, Timed]], labels: list[str]) -> pd.DataFrame:
+def score_sets(
+    sets: dict[str, pd.DataFrame], models: dict[int, dict[str, Timed]], labels: list[str], encoder: Path
+) -> pd.DataFrame:
     """Return the predictions of every model of every seed for every set, as `amalgam.evaluation.predictions` has them.
 
     Args:
         sets: rows by the name of the set.
         models: by seed, then by name.
         labels: the task's, in order.
+        encoder: folder of the largest model, whose size says how many seeds are scored at once.
     """
+    jobs = [partial(_score_seed, seed, sets, of_seed, labels) for seed, of_seed in models.items()]
+    return pd.concat(run_trainings(jobs, encoder, lambda _: None)).sort_values("set", kind="stable")
+
+
+def _score_seed(
+    seed: int, sets: dict[str, pd.DataFrame], models: dict[str, Timed], labels: list[str], _advance: Advance
+) -> pd.DataFrame:
     tables = []
-    for seed, of_seed in models.items():
-        for model, timed in of_seed.items():
-            score = timed.open()
-            for name, rows in sets.items():
-                tables.append(build_predictions(name, model, seed, rows["id"], score(rows), labels))
-    return pd.concat(tables).sort_values("set", kind="stable")
+    for model, timed in models.items():
+        score = timed.open()
+        tables += [build_predictions(name, model, seed, rows["id"], score(rows), labels) for name, rows in sets.items()]
+    return pd.concat(tables)
 
 
 def _open(folder: Path, bases: Sequence[Path]) -> Score:

