@@ -60,7 +60,7 @@ def hold_out_texts(transfer: pd.DataFrame, validation: pd.DataFrame) -> tuple[pd
 def score_views(teachers: Sequence[Path], rows: dict[str, pd.DataFrame], base: Path) -> dict[str, np.ndarray]:
     """Return the logits [teachers, rows, classes] of teachers of the encoder `base` for each table, by its name."""
     jobs = [partial(_score, folder, base, rows) for folder in teachers]
-    found = run_trainings(jobs, base, lambda _: None)  # twice as fast as one after the other on all cores
+    found = run_trainings(jobs, base, lambda _: None)
     return {name: np.stack([logits[name] for logits in found]).astype(np.float32) for name in rows}
 
 
