@@ -12,8 +12,8 @@ from pathlib import Path
 try:
     from amalgam.errors import AmalgamError, Interrupted
     from amalgam.llm.answering import Answering
+    from amalgam.machine import notify
     from amalgam.params import Llm, Params, load_params
-    from amalgam.progress import notify
     from amalgam.seeding import iterate_seeds
 except ModuleNotFoundError as missing:
     print(

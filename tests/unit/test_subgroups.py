@@ -8,7 +8,7 @@ from amalgam.evaluation.periods import measure_periods, name_periods
 from amalgam.evaluation.slices import SMALLEST
 from amalgam.evaluation.subgroups import measure_subgroups
 from amalgam.params import Evaluation
-from amalgam.tasks.times import parse_times
+from amalgam.tasks.texts import parse_times
 
 PARAMS = Evaluation(seed=1, resamples=200, confidence=0.95)
 ROWS = 300

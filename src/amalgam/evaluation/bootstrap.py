@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from amalgam.evaluation.calibration import invert_gaps
 from amalgam.evaluation.metrics import Floats, Ints, measure_weighted, weigh_calibration_gaps
-from amalgam.units import count_independent
+from amalgam.tasks.texts import count_independent
 
 # A resample's own calibration error is larger than that of all rows, so differences of it have no interval.
 WITHOUT_DIFFERENCE = frozenset({"ece"})

@@ -9,7 +9,7 @@ from amalgam.evaluation.bootstrap import draw_resamples, summarise_estimates
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.slices import MODELS, estimate_slice, is_small, keep_defined, list_parts
 from amalgam.params import Evaluation
-from amalgam.tasks.times import parse_times
+from amalgam.tasks.texts import parse_times
 
 _MOST = 12  # periods; more are no longer read
 _UNITS = {"day": "%Y-%m-%d", "month": "%Y-%m", "quarter": "", "year": "%Y"}

@@ -14,7 +14,7 @@ from amalgam.evaluation.bootstrap import Estimate, draw_resamples, summarise_est
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.params import Evaluation
 from amalgam.predicting.onnx import compute_probabilities, decide
-from amalgam.units import count_independent
+from amalgam.tasks.texts import count_independent
 
 _LEAST = 1e-12  # probability of which there is a logarithm
 

@@ -8,7 +8,7 @@ import numpy as np
 from amalgam.evaluation.abroca import Bools
 from amalgam.evaluation.bootstrap import Estimate, Resamples, estimate_metrics
 from amalgam.evaluation.metrics import Floats, Ints, count_confusions, weigh_false_positives
-from amalgam.units import count_independent
+from amalgam.tasks.texts import count_independent
 
 MODELS = ("teacher", "student")  # those that are looked at in parts
 SMALLEST = 10  # rows of each label; with fewer, an interval says nothing
