@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from amalgam import machine
 from amalgam.errors import ModelError
 from amalgam.machine import count_cores, find_memory
 from amalgam.training import parallel
