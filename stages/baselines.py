@@ -20,8 +20,8 @@ from amalgam.llm.request import Request, override_bodies
 from amalgam.llm.shards import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.predicting.onnx import compute_probabilities
 from amalgam.rows import iterate_dicts, read_rows
+from amalgam.shipping.onnx import compute_probabilities
 from amalgam.synthesis.grading import GradeReader, build_grading_requests
 from amalgam.tasks.schema import Task, load_task
 from amalgam.training.transfer import score_views

@@ -22,8 +22,8 @@ from amalgam.evaluation.summary import name_shipped, summarise_run
 from amalgam.evaluation.trained import list_trained, score_sets
 from amalgam.files import read_json, write_json, write_text
 from amalgam.params import Params
-from amalgam.predicting.onnx import OnnxScorer
 from amalgam.rows import iterate_rows, read_rows
+from amalgam.shipping.onnx import OnnxScorer
 from amalgam.tasks.schema import Task, load_task
 
 PREPARED = Path("data/prepared")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from amalgam.evaluation.bootstrap import Estimate, draw_resamples, summarise_estimates
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.params import Evaluation
-from amalgam.predicting.onnx import compute_probabilities, decide
+from amalgam.shipping.onnx import compute_probabilities, decide
 from amalgam.tasks.texts import count_independent
 
 _LEAST = 1e-12  # probability of which there is a logarithm
@@ -35,8 +35,8 @@ def measure_selective(
         params: resamples and confidence of the intervals.
     """
     scaled = compute_probabilities(np.log(np.maximum(probabilities, _LEAST)), calibration["temperature"])
-    chosen = decide(scaled, calibration["threshold"])
-    alone = np.take_along_axis(scaled, chosen[:, None], axis=1)[:, 0] >= calibration["ask_below"]
+    chosen, certainty = decide(scaled, calibration["threshold"])
+    alone = certainty >= calibration["ask_below"]
     right = alone & (chosen == actual)
     # Any label may be missing from a resample: neither share needs it.
     resamples = draw_resamples(

@@ -66,7 +66,7 @@ def _open(folder: Path, bases: Sequence[Path]) -> Score:
 
 def _open_exported(model: Path, tokenizer: Path) -> Score:
     """Open the quantised student, as it ships."""
-    from amalgam.predicting.onnx import OnnxScorer
+    from amalgam.shipping.onnx import OnnxScorer
 
     return OnnxScorer(model, tokenizer).score
 
