@@ -5,7 +5,7 @@ from pathlib import Path
 
 from amalgam.errors import DataError
 from amalgam.quality import fill_in
-from amalgam.report.tables.run import flatten_values
+from amalgam.report.phrases import flatten_values
 from amalgam.review.revisions import open_project
 
 
