@@ -30,9 +30,9 @@ from amalgam.params import Params, load_params
 from amalgam.shipping.calibration import Judged, find_agreement
 from amalgam.tasks.contradictions import drop_contradictions
 from amalgam.tasks.schema import load_task
+from amalgam.tasks.texts import find_units
 from amalgam.training.folds import deal_folds
 from amalgam.training.guard import fit_and_score, index_classes
-from amalgam.units import find_units
 from bench.pools import TASKS, load_rows, split_task
 from bench.rules import MORE_TASKS
 from bench.variants import ENCODER, soften

@@ -15,7 +15,7 @@ from amalgam.evaluation.subgroups import (
     name_periods,
     shuffle_members,
 )
-from amalgam.tasks.times import parse_times
+from amalgam.tasks.texts import parse_times
 
 ROWS = 300
 

@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from amalgam.evaluation.metrics import METRICS, Floats, Ints, measure_weighted, weigh_calibration_gaps
-from amalgam.units import count_independent
+from amalgam.tasks.texts import count_independent
 
 SEED, RESAMPLES = 5, 2000
 # A resample's own calibration error is larger than that of all rows, so differences of it have no interval.

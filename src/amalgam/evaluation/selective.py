@@ -11,7 +11,7 @@ from amalgam.evaluation.bootstrap import Estimate, draw_resamples, summarise_est
 from amalgam.evaluation.metrics import Bools, Floats, Ints, measure_weighted
 from amalgam.predicting.onnx import compute_probabilities, decide
 from amalgam.tasks.schema import LEAVE_OUT
-from amalgam.units import count_independent
+from amalgam.tasks.texts import count_independent
 
 _SMALLEST = 1e-12  # probability of which a logarithm is taken
 
