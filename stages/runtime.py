@@ -13,8 +13,8 @@ try:
     from amalgam import dvc
     from amalgam.errors import AmalgamError, DataError, Interrupted
     from amalgam.llm.answering import Answering
+    from amalgam.machine import notify
     from amalgam.params import Llm, Params, load_params
-    from amalgam.progress import notify
 except ModuleNotFoundError as missing:
     print(
         f"{Path(sys.argv[0]).stem}: {sys.executable} has no `{missing.name}`, since the environment is not active: "

@@ -12,7 +12,6 @@ from scipy.stats import false_discovery_control
 from sklearn.metrics import roc_auc_score
 
 from amalgam.errors import DataError
-from amalgam.params import Evaluation
 from amalgam.review.changes import Change, StageChange, compare_mappings, compare_stages, find_stale_params, list_usage
 from amalgam.review.paired import (
     Comparison,
@@ -29,8 +28,6 @@ from amalgam.review.revisions import Revision, flatten
 from amalgam.review.verdict import judge_comparison
 from tests.unit.review_project import LABELS, make_outputs, make_rows
 
-PARAMS = Evaluation(seed=5, resamples=200, confidence=0.95)
-
 
 def make_revision(**fields: Any) -> Revision:
     empty = {"commit": "", "params": {}, "pipeline": frozenset(), "stages": {}, "metrics": {}, "ordinal": False}
@@ -38,7 +35,7 @@ def make_revision(**fields: Any) -> Revision:
 
 
 def compare(old: Outputs, new: Outputs) -> Comparison:
-    return compare_outputs(old, new, PARAMS, ordinal=False)
+    return compare_outputs(old, new, 0.95, ordinal=False)
 
 
 def flip(rows: pd.DataFrame, old: np.ndarray, new: np.ndarray) -> list[Flip]:

@@ -19,7 +19,6 @@ from amalgam.evaluation.bootstrap import WITHOUT_DIFFERENCE, find_interval, find
 from amalgam.evaluation.compare import Estimates, encode_groups, encode_labels, estimate_models
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.predictions import read_predictions, stack_predictions
-from amalgam.params import Evaluation
 from amalgam.review.revisions import STUDENT, STUDENT_INT8, Revision
 from amalgam.rows import read_rows
 
@@ -127,7 +126,7 @@ def find_obstacle(old: Outputs, new: Outputs, name: str = TEST) -> str:
     return ""
 
 
-def compare_outputs(old: Outputs, new: Outputs, params: Evaluation, *, ordinal: bool) -> Comparison:
+def compare_outputs(old: Outputs, new: Outputs, confidence: float, *, ordinal: bool) -> Comparison:
     """Compare all models on the rows that both revisions have; `find_obstacle` must find none for the test set.
 
     Raises:
@@ -145,12 +144,10 @@ def compare_outputs(old: Outputs, new: Outputs, params: Evaluation, *, ordinal: 
         prefix = "" if name == TEST else f"{name}."
         unchanged += [prefix + model for model in pairs if model not in changed]
         before, after = (
-            estimate_models(
-                actual, groups, {model: pair[side] for model, pair in changed.items()}, params, ordinal=ordinal
-            )
+            estimate_models(actual, groups, {model: pair[side] for model, pair in changed.items()}, ordinal=ordinal)
             for side in (0, 1)
         )
-        differences += _subtract_models(before, after, prefix, params.confidence)
+        differences += _subtract_models(before, after, prefix, confidence)
         if name == TEST:
             flips = find_flips(rows, actual, *pairs[STUDENT], new.labels)
     models = [set(outputs.table.loc[outputs.table["set"] == TEST, "model"]) for outputs in (old, new)]
@@ -158,7 +155,7 @@ def compare_outputs(old: Outputs, new: Outputs, params: Evaluation, *, ordinal: 
         rows=len(share_rows(old, new)),
         old_rows=len(old.rows[TEST]),
         new_rows=len(new.rows[TEST]),
-        differences=_correct_differences(differences, params.confidence),
+        differences=_correct_differences(differences, confidence),
         unchanged=unchanged,
         left_out=sorted(models[0] ^ models[1]),
         flips=flips,

@@ -56,12 +56,15 @@ def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Callabl
         DataError: an output of a revision is not in the form in which it is written.
     """
     old, new = choose_students(old, new)
+    given = new.params.get("evaluation", {})
     try:
-        params = Evaluation.model_validate(new.params.get("evaluation", {}))
+        # Earlier versions had more keys.
+        known = {name: value for name, value in given.items() if name in Evaluation.model_fields}
+        confidence = Evaluation.model_validate(known).confidence
     except ValidationError as error:
         raise ParamsError(f"params.yaml of `{new.name}`, section `evaluation`: {describe_errors(error)}") from error
     stages = changes.compare_stages(old, new)
-    comparison, verdict = _compare(repo, old, new, stages, params, notify)
+    comparison, verdict = _compare(repo, old, new, stages, confidence, notify)
     covered = {difference.measure for difference in comparison.differences} if comparison else set()
     metrics = [
         change
@@ -74,7 +77,7 @@ def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Callabl
         old_commit=old.commit,
         new_commit=new.commit,
         verdict=verdict,
-        confidence=params.confidence,
+        confidence=confidence,
         params=changes.compare_mappings(flatten(old.params), flatten(new.params)),
         stages=stages,
         comparison=comparison,
@@ -131,7 +134,7 @@ def _compare(
     old: Revision,
     new: Revision,
     stages: list[StageChange],
-    params: Evaluation,
+    confidence: float,
     notify: Callable[[str], None],
 ) -> tuple[Comparison | None, Verdict]:
     for revision in (old, new):
@@ -150,5 +153,5 @@ def _compare(
         return None, judge_points(old, new, reason)
     if obstacle := find_obstacle(before, after):
         return None, judge_points(old, new, f"the test rows cannot be compared, since {obstacle}")
-    comparison = compare_outputs(before, after, params, ordinal=new.ordinal)
-    return comparison, judge_comparison(comparison, params.confidence)
+    comparison = compare_outputs(before, after, confidence, ordinal=new.ordinal)
+    return comparison, judge_comparison(comparison, confidence)
