@@ -85,7 +85,9 @@ class Deferral:
         test, logits = self._setting.read("test"), load_file(self._folder / "student.safetensors")["test"]
         actual = encode_labels(test, self._setting.labels, "the test rows")
         fields = {name: getattr(calibration, name) for name in ("temperature", "threshold", "ask_below")}
-        return measure_selective(actual, encode_groups(test), soften(logits), fields, self._params.evaluation)
+        return measure_selective(
+            actual, encode_groups(test), soften(logits), fields, self._params.evaluation.confidence
+        )
 
     def _label_out_of_fold(self) -> pd.DataFrame:
         human = pd.concat([self._human, self._held_out] if self._held_out is not None else [self._human])
