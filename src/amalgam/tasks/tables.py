@@ -245,8 +245,12 @@ def _name_columns(source: Source, header: Sequence[str]) -> list[str]:
 def _iterate_cells(source: Source) -> Iterator[tuple[int, list[str]]]:
     layout = find_layout(source)
     csv.field_size_limit(2**31 - 1)  # a response may be longer than 128 KiB
-    quoting = csv.QUOTE_NONE if source.format == "plain_tsv" else csv.QUOTE_MINIMAL
-    reader = csv.reader(_iterate_lines(source, layout), delimiter=layout.separator, quoting=quoting, strict=True)
+    reader = csv.reader(
+        _iterate_lines(source, layout),
+        delimiter=layout.separator,
+        quoting=csv.QUOTE_NONE if source.format == "plain_tsv" else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
     line = layout.lines + 1  # on which a row begins
     try:
         for number, cells in enumerate(reader, start=line):
