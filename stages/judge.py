@@ -11,13 +11,13 @@ from runtime import read_answering, run_stage
 
 import pandas as pd
 
-from amalgam.evaluation.agreement import summarise_agreement
+from amalgam.evaluation.metrics import summarise_agreement
 from amalgam.files import read_json, write_json
 from amalgam.llm.answering import answer_requests, iterate_answers
 from amalgam.llm.request import Answer, Request, override_bodies
 from amalgam.llm.shards import Totals, read_answers, write_answers
+from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.progress import notify
 from amalgam.rows import open_rows, read_rows
 from amalgam.synthesis.completions import iterate_responses, read_completions
 from amalgam.synthesis.grading import GradeReader, build_grading_requests, select_gradable
