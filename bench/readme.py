@@ -112,7 +112,7 @@ def measure_setfit(interpreter: Path) -> dict[str, Any]:
             scored.append(pd.read_csv(out)[labels].to_numpy())
     actual, groups = encode_labels(test, labels, f"{PREPARED}/test.csv"), encode_groups(test)
     stacks = {"setfit": np.stack(scored)}
-    estimates = estimate_models(actual, groups, stacks, params.evaluation, ordinal=task.ordinal)["setfit"]
+    estimates = estimate_models(actual, groups, stacks, ordinal=task.ordinal)["setfit"]
     return {**summarise_estimates(estimates, params.evaluation.confidence), "minutes": float(np.mean(seconds)) / 60}
 
 

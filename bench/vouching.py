@@ -63,7 +63,7 @@ class Draw:
             threshold = float(np.quantile(self.uncoded, 1 - share)) if len(self.uncoded) >= 50 else found
         calibration = {"temperature": 1.0, "threshold": None, "ask_below": threshold}
         units = encode_groups(self.test)
-        return measure_selective(self.classes, units, self.probabilities, calibration, params.evaluation)
+        return measure_selective(self.classes, units, self.probabilities, calibration, params.evaluation.confidence)
 
     def _find_plain(self, agreement: float) -> float | None:
         order = np.argsort(-self.judged.certainty, kind="stable")
@@ -109,7 +109,6 @@ def make_draw(
 def main(data: Path, tasks: list[str], draws: int) -> None:
     """Draw, then print the table."""
     params = load_params(Path("params.yaml"))
-    params = params.model_copy(update={"evaluation": params.evaluation.model_copy(update={"resamples": 300})})
     found: dict[tuple[int, float], list[dict[str, float]]] = {}
     for task in tasks:
         for size, drawn in draw_task(task, data, params, draws):

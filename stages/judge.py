@@ -11,7 +11,7 @@ from runtime import read_answering, run_stage
 
 import pandas as pd
 
-from amalgam.evaluation.agreement import summarise_agreement
+from amalgam.evaluation.metrics import summarise_agreement
 from amalgam.files import read_json, write_json
 from amalgam.llm.answering import answer_requests, iterate_answers
 from amalgam.llm.request import Answer, Request, override_bodies

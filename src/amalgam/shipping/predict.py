@@ -14,7 +14,7 @@ from amalgam.files import hash_file, read_json
 from amalgam.machine import show_progress
 from amalgam.shipping.onnx import OnnxScorer, decide
 from amalgam.shipping.tables import Added, find_format, open_source, survey_table, write_table
-from amalgam.tasks.reading import Part, read_parts
+from amalgam.tasks.tables import Part, read_parts
 from amalgam.tasks.texts import clean_text
 
 MANIFEST, FORMAT = "manifest.json", 1

@@ -16,8 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from amalgam.errors import DataError
 from amalgam.rows import guard_cell
-from amalgam.tasks.layout import OTHERS, SEPARATORS, Format, Source, find_layout
-from amalgam.tasks.reading import Part, blank_numbers, list_columns, open_parquet, read_parts, write_text
+from amalgam.tasks.tables import (
+    OTHERS,
+    SEPARATORS,
+    Format,
+    Part,
+    Source,
+    blank_numbers,
+    find_layout,
+    list_columns,
+    open_parquet,
+    read_parts,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from pyarrow import DataType
