@@ -33,7 +33,8 @@ def main(params: Params, root: Path) -> None:
     if params.distillation.student != "layers":
         base["student"] = read_json(BASE / "student/amalgam.json")
     metrics = {name: read_json(METRICS / f"{name}.json") for name in ("data", "models", "selective", "summary")}
-    write_text(TARGET / "README.md", build_card(task, exported, metrics, base, params))
+    card = build_card(task, exported, metrics, base, params.teacher.max_length, params.evaluation.confidence)
+    write_text(TARGET / "README.md", card)
     data = [folder / "task.yaml", Path("data/mixed.csv"), *Path("data/prepared").glob("*.csv")]
     write_manifest(
         TARGET,

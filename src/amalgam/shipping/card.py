@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from amalgam.files import hash_file, write_json
-from amalgam.params import Params
 from amalgam.shipping.predict import FORMAT, MANIFEST
 from amalgam.tasks.schema import Task
 
@@ -41,7 +40,8 @@ def build_card(
     exported: Mapping[str, Any],
     metrics: Mapping[str, Any],
     base_models: Mapping[str, Mapping[str, str]],
-    params: Params,
+    max_length: int,
+    confidence: float,
 ) -> str:
     """Build the card: YAML front matter and Markdown.
 
@@ -50,7 +50,8 @@ def build_card(
         exported: as in models/exported/summary.json.
         metrics: of the files `data`, `models`, `selective` and `summary` in metrics/.
         base_models: `name`, `licence` and `source` of `encoder`, `llm` and, where it is another encoder, `student`.
-        params: as the run had them.
+        max_length: tokens of a text.
+        confidence: of the intervals.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -75,9 +76,10 @@ def build_card(
         models=[(name, models[key]) for key, name in _MODELS.items() if key in models],
         encoder=encoder,
         llm=base_models["llm"],
-        params=params,
+        max_length=max_length,
+        confidence=confidence,
     )
-    return f"---\n{_build_front_matter(task, models, measures, encoder, params)}\n---\n\n{body.strip()}\n"
+    return f"---\n{_build_front_matter(task, models, measures, encoder, confidence)}\n---\n\n{body.strip()}\n"
 
 
 def escape_markdown(text: str) -> str:
@@ -126,12 +128,12 @@ def _build_front_matter(
     models: Mapping[str, Any],
     measures: Iterable[tuple[str, str, str]],
     encoder: Mapping[str, str],
-    params: Params,
+    confidence: float,
 ) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     source = encoder.get("source", "").partition("@")[0]
-    student, confidence = models.get("student", {}), params.evaluation.confidence
+    student = models.get("student", {})
     results = [
         EvalResult(
             task_type="text-classification",
