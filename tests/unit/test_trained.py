@@ -37,7 +37,7 @@ def test_every_model_that_is_there_scores_every_set(
     scores = {model: part[[f"p_{label}" for label in LABELS]].to_numpy() for model, part in table.groupby("model")}
     expected = score_rows(teacher, rows, [encoder])
     np.testing.assert_allclose(scores["teacher"][: len(rows)], expected, atol=1e-6)
-    np.testing.assert_allclose(scores["student_int8"][: len(rows)], expected, atol=5e-3)
+    np.testing.assert_allclose(scores["student_int8"][: len(rows)], expected, atol=0.03)  # of bfloat16
 
 
 def test_speed_and_size_are_told_of_every_model(
