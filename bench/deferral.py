@@ -27,6 +27,7 @@ from amalgam.evaluation.selective import measure_selective
 from amalgam.params import Params, load_params
 from amalgam.rows import read_rows, write_rows
 from amalgam.shipping.calibration import Calibration, Judged, calibrate
+from amalgam.tasks.texts import find_units
 from amalgam.training.budget import scale_steps
 from amalgam.training.checkpoint import note_members
 from amalgam.training.cross_validation import label_out_of_fold
@@ -36,7 +37,6 @@ from amalgam.training.scoring import Scorer
 from amalgam.training.student import Distiller, Views
 from amalgam.training.teacher import run_trials
 from amalgam.training.transfer import build_transfer, hold_out_texts, score_views
-from amalgam.units import find_units
 from bench.pools import CACHE, SIZES, TASKS, prepare_task
 from bench.rules import MORE_TASKS
 from bench.variants import ENCODER, Setting, ignore, soften
@@ -85,7 +85,9 @@ class Deferral:
         test, logits = self._setting.read("test"), load_file(self._folder / "student.safetensors")["test"]
         actual = encode_labels(test, self._setting.labels, "the test rows")
         fields = {name: getattr(calibration, name) for name in ("temperature", "threshold", "ask_below")}
-        return measure_selective(actual, encode_groups(test), soften(logits), fields, self._params.evaluation)
+        return measure_selective(
+            actual, encode_groups(test), soften(logits), fields, self._params.evaluation.confidence
+        )
 
     def _label_out_of_fold(self) -> pd.DataFrame:
         human = pd.concat([self._human, self._held_out] if self._held_out is not None else [self._human])

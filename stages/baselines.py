@@ -18,9 +18,9 @@ from amalgam.files import read_json, write_json
 from amalgam.llm.answering import answer_requests, iterate_answers
 from amalgam.llm.request import Request, override_bodies
 from amalgam.llm.shards import Totals, write_answers
+from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.predicting.onnx import compute_probabilities
-from amalgam.progress import notify
 from amalgam.rows import iterate_dicts, read_rows
 from amalgam.synthesis.grading import GradeReader, build_grading_requests
 from amalgam.tasks.schema import Task, load_task

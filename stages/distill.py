@@ -7,8 +7,8 @@ from pathlib import Path
 from runtime import run_stage
 
 from amalgam.files import write_json
+from amalgam.machine import show_progress
 from amalgam.params import Distillation, Params
-from amalgam.progress import show_progress
 from amalgam.rows import read_rows
 from amalgam.training.budget import scale_steps
 from amalgam.training.loop import Outcome

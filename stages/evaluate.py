@@ -8,23 +8,18 @@ from runtime import run_stage
 import pandas as pd
 
 from amalgam.evaluation.bootstrap import summarise_estimates
-from amalgam.evaluation.ceiling import measure_ceiling
 from amalgam.evaluation.compare import Estimates, compare_models, encode_groups, encode_labels, estimate_models
-from amalgam.evaluation.counts import gather_counts
 from amalgam.evaluation.curves import bin_calibration, list_confusions, list_intervals, read_training, trace_roc
-from amalgam.evaluation.metrics import Floats, Ints
-from amalgam.evaluation.periods import measure_periods
 from amalgam.evaluation.predictions import read_predictions, stack_predictions, write_predictions
-from amalgam.evaluation.selective import measure_selective
-from amalgam.evaluation.speed import measure_speed
-from amalgam.evaluation.subgroups import measure_subgroups
-from amalgam.evaluation.summary import name_shipped, summarise_run
-from amalgam.evaluation.trained import list_trained, score_sets
+from amalgam.evaluation.selective import measure_ceiling, measure_selective
+from amalgam.evaluation.subgroups import CodedRows, measure_periods, measure_subgroups
+from amalgam.evaluation.summary import gather_counts, name_shipped, summarise_run
+from amalgam.evaluation.trained import list_trained, measure_speed, score_sets
 from amalgam.files import read_json, write_json, write_text
 from amalgam.params import Params
 from amalgam.predicting.onnx import OnnxScorer
-from amalgam.rows import iterate_rows, read_rows
-from amalgam.tasks.schema import Task, load_task
+from amalgam.rows import read_rows
+from amalgam.tasks.schema import load_task
 
 PREPARED = Path("data/prepared")
 BASELINES = Path("data/baselines")
@@ -35,6 +30,15 @@ STUDENTS = Path("models/students")
 EXPORTED = Path("models/exported")
 BASES = [Path("models/base/encoder"), Path("models/base/student")]
 TRAINED = {"teacher": Path("models/teacher"), "student": STUDENTS, "student_undistilled": STUDENTS / "undistilled"}
+# Folders whose summary.json has what earlier stages counted; cached outputs, so that Git does not see them.
+COUNTED = {
+    "prepared": PREPARED,
+    "baselines": BASELINES,
+    "synthesis": Path("data/curated"),
+    "judge": Path("data/judgements"),
+    "teacher": TRAINED["teacher"],
+    "student": TRAINED["student"],
+}
 
 
 def main(params: Params, root: Path) -> None:
@@ -51,12 +55,16 @@ def main(params: Params, root: Path) -> None:
     for name, rows in sets.items():
         actual, groups = encode_labels(rows, task.label_names, f"{PREPARED}/{name}.csv"), encode_groups(rows)
         stacks = stack_predictions(table, name, list(rows["id"]), task.label_names)
-        estimates[name] = estimate_models(actual, groups, stacks, params.evaluation, ordinal=task.ordinal)
+        estimates[name] = estimate_models(actual, groups, stacks, ordinal=task.ordinal)
         if name == "test":
-            write_parts(rows, actual, groups, stacks, task, params)
-            write_plots(actual, stacks, params.seeds, task.label_names)
+            coded = CodedRows(rows, actual, groups, stacks, task.ordinal)
+            write_parts(coded, task.label_names, params.evaluation.confidence)
+            write_plots(coded, params.seeds, task.label_names)
     write_models(estimates, name_shipped(precision), params.evaluation.confidence)
-    write_counts()
+    mixed = Counter(read_rows(Path("data/mixed.csv"))["origin"])
+    counts = gather_counts({name: read_json(folder / "summary.json") for name, folder in COUNTED.items()}, mixed)
+    for name, part in counts.items():
+        write_json(METRICS / f"{name}.json", part)
     write_json(METRICS / "speed.json", measure_speed(models[params.seeds[0]], sets["test"]))
     files = {name: read_json(METRICS / f"{name}.json") for name in SUMMARISED}
     write_json(METRICS / "summary.json", summarise_run(files, precision))
@@ -68,60 +76,43 @@ def write_models(estimates: dict[str, Estimates], shipped: str, confidence: floa
         name: {model: summarise_estimates(metrics, confidence) for model, metrics in part.items()}
         for name, part in estimates.items()
     }
-    intervals = list_intervals(models["test"])
-    write_text(METRICS / "plots/intervals.csv", intervals.to_csv(index=False, lineterminator="\n"))
+    write_table("intervals", list_intervals(models["test"]))
     write_json(METRICS / "models.json", models.pop("test") | models)
     write_json(METRICS / "comparisons.json", compare_models(estimates["test"], shipped, confidence))
 
 
-def write_parts(
-    rows: pd.DataFrame, actual: Ints, groups: Ints | None, stacks: dict[str, Floats], task: Task, params: Params
-) -> None:
+def write_parts(coded: CodedRows, labels: list[str], confidence: float) -> None:
     """Write how far raters agree on the test rows, how the models do by subgroup and period, and what ships alone."""
-    measured = (rows, actual, groups, stacks, params.evaluation)
     shipped = read_json(EXPORTED / "summary.json")
     # The file that ships, whatever its precision: its thresholds were found with it.
     seed = f"seed-{shipped['seed']}"
-    student = OnnxScorer(EXPORTED / seed / shipped["model"], STUDENTS / seed).score(rows)
-    ceiling = measure_ceiling(rows, groups, task.label_names, params.evaluation, ordinal=task.ordinal)
-    selective = measure_selective(actual, groups, student, shipped["calibration"], params.evaluation)
+    student = OnnxScorer(EXPORTED / seed / shipped["model"], STUDENTS / seed).score(coded.rows)
+    selective = measure_selective(coded.actual, coded.groups, student, shipped["calibration"], confidence)
     parts = {
-        "ceiling": {"human_ceiling": ceiling},
+        "ceiling": {
+            "human_ceiling": measure_ceiling(coded.rows, coded.groups, labels, confidence, ordinal=coded.ordinal)
+        },
         "selective": {"selective": selective | {"basis": shipped["calibration"]["sentence"]}},
-        "subgroups": {"subgroups": measure_subgroups(*measured, ordinal=task.ordinal)},
-        "periods": {"periods": measure_periods(*measured, ordinal=task.ordinal)},
+        "subgroups": {"subgroups": measure_subgroups(coded, confidence)},
+        "periods": {"periods": measure_periods(coded, confidence)},
     }
     for name, part in parts.items():
         write_json(METRICS / f"{name}.json", {key: value for key, value in part.items() if value})
 
 
-def write_plots(actual: Ints, stacks: dict[str, Floats], seeds: list[int], labels: list[str]) -> None:
+def write_plots(coded: CodedRows, seeds: list[int], labels: list[str]) -> None:
     """Write the tables that `dvc plots` and the report draw."""
     curves = {(model, seed): folder / f"seed-{seed}/curves" for model, folder in TRAINED.items() for seed in seeds}
-    plots = {
-        "roc": trace_roc(actual, stacks, labels),
-        "calibration": bin_calibration(actual, stacks),
-        "confusion": list_confusions(actual, {model: stacks[model] for model in ("teacher", "student")}, labels),
-        "training": read_training(curves),
-    }
-    for name, plot in plots.items():
-        write_text(METRICS / f"plots/{name}.csv", plot.to_csv(index=False, lineterminator="\n"))
+    write_table("roc", trace_roc(coded.actual, coded.stacks, labels))
+    write_table("calibration", bin_calibration(coded.actual, coded.stacks))
+    both = {model: coded.stacks[model] for model in ("teacher", "student")}
+    write_table("confusion", list_confusions(coded.actual, both, labels))
+    write_table("training", read_training(curves))
 
 
-def write_counts() -> None:
-    """Write what earlier stages counted; they keep it in cached outputs, where Git does not see it."""
-    folders = {
-        "prepared": PREPARED,
-        "baselines": BASELINES,
-        "synthesis": Path("data/curated"),
-        "judge": Path("data/judgements"),
-        "teacher": TRAINED["teacher"],
-        "student": TRAINED["student"],
-    }
-    summaries = {name: read_json(folder / "summary.json") for name, folder in folders.items()}
-    mixed = Counter(row["origin"] for row in iterate_rows(Path("data/mixed.csv")))
-    for name, counts in gather_counts(summaries, mixed).items():
-        write_json(METRICS / f"{name}.json", counts)
+def write_table(name: str, table: pd.DataFrame) -> None:
+    """Write a table that is drawn."""
+    write_text(METRICS / f"plots/{name}.csv", table.to_csv(index=False, lineterminator="\n"))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ from runtime import read_answering, run_stage
 
 import pandas as pd
 
-from amalgam.evaluation.agreement import summarise_agreement
+from amalgam.evaluation.metrics import summarise_agreement
 from amalgam.files import read_json, write_json
 from amalgam.llm.answering import answer_requests
 from amalgam.llm.shards import Totals, write_answers
+from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.progress import notify
 from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.answers import iterate_responses
 from amalgam.synthesis.grading import build_grading_requests, read_grades, select_gradable

@@ -11,8 +11,8 @@ import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.files import write_json
+from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.progress import notify
 from amalgam.rows import write_rows
 from amalgam.tasks.contradictions import check_left, describe_contradictions, drop_contradictions
 from amalgam.tasks.rows import TRANSFER, TaskRows, load_task_rows, measure_agreement

@@ -25,7 +25,7 @@ from amalgam.downloads import (
 )
 from amalgam.errors import ModelError
 from amalgam.files import hash_file, read_json, write_json
-from amalgam.progress import show_progress
+from amalgam.machine import show_progress
 
 _WEIGHTS = "model.safetensors"
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")  # an encoder needs one of them

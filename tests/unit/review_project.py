@@ -18,7 +18,7 @@ PARAMS: dict[str, Any] = {
     "task": "toy",
     "ratio": 0.8,
     "seeds": [1, 2, 3],
-    "evaluation": {"seed": 5, "resamples": 200, "confidence": 0.95},
+    "evaluation": {"confidence": 0.95},
 }
 
 

@@ -15,8 +15,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from amalgam.machine import open_autocast
 from amalgam.training.classifier import load_classifier
-from amalgam.training.device import open_autocast
 from amalgam.training.encoding import Encoded, encode_rows, load_tokenizer
 from amalgam.training.frozen import cut_model, freeze_lower, hold_lower
 from tests.pipeline.toy import LABELS

@@ -29,7 +29,7 @@ from amalgam.review.revisions import Revision, flatten
 from amalgam.review.verdict import judge_comparison, judge_equal, judge_points
 from tests.unit.review_project import LABELS, make_outputs, make_rows
 
-PARAMS = Evaluation(seed=5, resamples=200, confidence=0.95)
+PARAMS = Evaluation(confidence=0.95)
 
 
 def make_revision(name="new", **fields):

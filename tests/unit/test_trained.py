@@ -2,16 +2,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amalgam.evaluation.speed import Timed, measure_speed, round_digits
-from amalgam.evaluation.trained import list_trained, score_sets
+from amalgam.evaluation.trained import Trained, list_trained, measure_speed, round_digits, score_sets
 
 
-def wait(rows, seconds):
-    """Use the processor for so many seconds a row, and give each row its number as probability."""
-    found = np.zeros(int(20_000 * seconds * len(rows)) + 1)
-    for _ in range(200):
-        found += 1.0
-    return np.tile([0.25, 0.75], (len(rows), 1))
+class Waiting(Trained):
+    """A model that uses the processor for so long, a row; its weights take a megabyte for each unit of that."""
+
+    def __init__(self, work):
+        super().__init__(None, ())
+        object.__setattr__(self, "work", work)
+
+    def open(self):
+        return self.score
+
+    def measure_size(self):
+        return int(self.work * 1e6)
+
+    def score(self, rows):
+        found = np.zeros(int(20_000 * self.work * len(rows)) + 1)
+        for _ in range(200):
+            found += 1.0
+        return np.tile([0.25, 0.75], (len(rows), 1))
 
 
 def test_models_are_those_whose_folders_are_there(tmp_path):
@@ -29,7 +40,7 @@ def test_models_are_those_whose_folders_are_there(tmp_path):
 
 def test_every_model_scores_every_set(tmp_path):
     rows = pd.DataFrame({"id": ["a", "b"], "text": ["x", "y"]})
-    models = {seed: {"teacher": Timed(lambda: lambda rows: wait(rows, 0), lambda: 1)} for seed in (3, 5)}
+    models = {seed: {"teacher": Waiting(0)} for seed in (3, 5)}
     table = score_sets({"test": rows, "transfer_test": rows.head(1)}, models, ["no", "yes"], tmp_path)
     assert table[["set", "seed", "id"]].to_numpy().tolist() == [
         ["test", 3, "a"],
@@ -43,11 +54,7 @@ def test_every_model_scores_every_set(tmp_path):
 
 
 def test_speed_and_size_are_told_of_every_model():
-    models = {
-        "teacher": Timed(lambda: lambda rows: wait(rows, 1), lambda: 2_000_000),
-        "student": Timed(lambda: lambda rows: wait(rows, 0.1), lambda: 500_000),
-        "student_int8": Timed(lambda: lambda rows: wait(rows, 0.1), lambda: 500_000),
-    }
+    models = {"teacher": Waiting(2), "student": Waiting(0.5), "student_int8": Waiting(0.5)}
     speed = measure_speed(models, pd.DataFrame({"text": ["x"] * 20}))
     assert speed["teacher_megabytes"] == 2.0
     assert speed["size_ratio"] == 0.25

@@ -75,11 +75,11 @@ def run_import(project: Path, source: Path) -> None:
 
 def run_seed(project: Path) -> None:
     """Read in all answers that DVC has of this project, and say how many were new."""
-    from amalgam.seeding import iterate_seeds
+    from amalgam.dvc import iterate_shared_answers
 
     folders, new = 0, 0
     with open_journal(project / _PLACE) as journal:
-        for source, lines in iterate_seeds(project, write_notice, journal.is_seeded):
+        for source, lines in iterate_shared_answers(project, write_notice, journal.is_seeded):
             new += journal.seed(lines)
             journal.mark_seeded(source)
             folders += 1

@@ -10,17 +10,18 @@ from amalgam.evaluation.bootstrap import (
     Estimate,
     draw_resamples,
     estimate_metrics,
+    find_errors,
+    find_quantile,
     subtract_estimates,
     summarise_estimates,
 )
 from amalgam.evaluation.metrics import Floats, Ints
-from amalgam.evaluation.ratio import shift_estimate, summarise_ratio
-from amalgam.params import Evaluation
 
 BASELINES = ("human_only", "embedding_lr", "tfidf_lr", "llm_grader")
 # Metrics of which more is better; only these are compared.
 COMPARED = ("auc", "macro_f1", "accuracy", "kappa", "quadratic_kappa")
 _CHANCE = 0.5  # the AUC of guessing
+_WIDEST = 1e3  # times the ratio; an interval that goes beyond says nothing
 
 Estimates = dict[str, dict[str, Estimate]]
 
@@ -44,25 +45,21 @@ def encode_groups(rows: pd.DataFrame) -> Ints | None:
     return np.asarray(pd.factorize(names)[0], dtype=np.int64)
 
 
-def estimate_models(
-    actual: Ints, groups: Ints | None, predictions: dict[str, Floats], params: Evaluation, *, ordinal: bool
-) -> Estimates:
+def estimate_models(actual: Ints, groups: Ints | None, predictions: dict[str, Floats], *, ordinal: bool) -> Estimates:
     """Estimate every metric of every model on one set, all on the same resamples.
 
     Args:
         actual: class index of each row [n].
         groups: group index of each row [n], or None.
         predictions: by model, probabilities [s seeds, n rows, k classes]; one seed stands for all.
-        params: seed and number of the resamples.
         ordinal: whether the classes have an order.
 
     Raises:
         DataError: models were trained with different numbers of seeds.
     """
-    counts = {len(stack) for stack in predictions.values()} - {1}
-    if len(counts) > 1:
+    if len({len(stack) for stack in predictions.values()} - {1}) > 1:
         raise DataError("data/predictions/predictions.csv holds models with different seeds: run `dvc repro`")
-    resamples = draw_resamples(actual, groups, resamples=params.resamples, rng=np.random.default_rng(params.seed))
+    resamples = draw_resamples(actual, groups)
     return {model: estimate_metrics(actual, stack, resamples, ordinal=ordinal) for model, stack in predictions.items()}
 
 
@@ -71,7 +68,7 @@ def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dic
 
     Args:
         estimates: by model.
-        shipped: the model that ships; what is retained of the teacher is said of it.
+        shipped: the model that ships; `retention` is what it keeps of the teacher's AUC, and of that above chance.
         confidence: of the intervals.
 
     Raises:
@@ -94,16 +91,58 @@ def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dic
         if first in estimates and second in estimates
     }
     differences["gain_over_best_baseline"]["baseline"] = best
-    return differences | {"retention": dict(measure_retention(estimates[shipped], estimates["teacher"], confidence))}
-
-
-def measure_retention(
-    student: dict[str, Estimate], teacher: dict[str, Estimate], confidence: float
-) -> dict[str, float]:
-    """Return what the student keeps of the teacher's AUC, and of what that is above chance, with intervals."""
-    own, whole = student["auc"], teacher["auc"]
-    above = (shift_estimate(own, -_CHANCE), shift_estimate(whole, -_CHANCE))
-    return {
-        **summarise_ratio("auc", own, whole, confidence),
-        **summarise_ratio("auc_above_chance", *above, confidence),
+    kept, whole = (estimates[model]["auc"] for model in (shipped, "teacher"))
+    return differences | {
+        "retention": {
+            **summarise_ratio("auc", kept, whole, confidence),
+            **summarise_ratio("auc_above_chance", kept, whole, confidence, above=_CHANCE),
+        }
     }
+
+
+def summarise_ratio(
+    name: str, top: Estimate, bottom: Estimate, confidence: float, *, above: float = 0.0
+) -> dict[str, float]:
+    """Return `<name>`, `<name>_low` and `<name>_high` to 4 decimals: a ratio of means over seeds, of what is `above`.
+
+    The ends are left out where there is no finite interval, and all is where the denominator is not above 0.
+    """
+    if not bottom.value > above:
+        return {}
+    ends = find_ratio_interval(top, bottom, confidence, above=above)
+    values = {name: (top.value - above) / (bottom.value - above)}
+    values |= dict(zip((f"{name}_low", f"{name}_high"), ends or (), strict=False))
+    return {end: round(value, 4) for end, value in values.items()}
+
+
+def find_ratio_interval(
+    top: Estimate, bottom: Estimate, confidence: float, *, above: float = 0.0
+) -> tuple[float, float] | None:
+    """Return the interval of the ratio by Fieller's theorem (Fieller, 1954).
+
+    It holds every r for which `top - r * bottom` may well be 0. It is finite only where `bottom` itself is clearly
+    not 0; else there is none.
+    """
+    from scipy.optimize import brentq
+
+    def measure_excess(numerator: float, ratio: float) -> float:
+        """Return by how much the combination is farther from 0 than chance would have it; 0 or less: it may be 0."""
+        points, resampled = (
+            numerator * (one - above) - ratio * (other - above)
+            for one, other in ((top.points, bottom.points), (top.resampled, bottom.resampled))
+        )
+        error, variances = find_errors(Estimate(points, resampled, top.independent, (-1.0, 1.0)))
+        return abs(float(points.mean())) - (error and error * find_quantile(variances, 1 - confidence))
+
+    if measure_excess(0, 1) <= 0:
+        return None
+    ratio = (top.value - above) / (bottom.value - above)
+    ends = []
+    for sign in (-1, 1):
+        step = 1e-3 * (abs(ratio) + 1)
+        while measure_excess(1, ratio + sign * step) < 0:
+            step *= 2
+            if step > _WIDEST * (abs(ratio) + 1):
+                return None
+        ends.append(float(brentq(lambda end: measure_excess(1, end), ratio, ratio + sign * step)))
+    return ends[0], ends[1]

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_curve
 
 from amalgam.evaluation.metrics import Floats, Ints, assign_bins
 
@@ -18,19 +17,18 @@ def trace_roc(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -
     For two labels the curve of the last one, for more one curve a label against the rest. A label that no row or
     every row has gets none.
     """
-    positives = [1] if len(labels) == 2 else range(len(labels))
-    tables = []
+    from sklearn.metrics import roc_curve
+
+    tables = [pd.DataFrame(columns=["model", "fpr", "tpr", "label"])]
     for model, stack in predictions.items():
-        for index in positives:
+        for index in [1] if len(labels) == 2 else range(len(labels)):
             positive = actual == index
-            if positive.all() or not positive.any():
-                continue
-            rates = np.mean([_interpolate_roc(positive, seed[:, index]) for seed in stack], axis=0)
-            # The first point: nothing is called positive yet.
-            curve = pd.DataFrame({"fpr": np.r_[0, _GRID], "tpr": np.r_[0, rates].round(4)})
-            tables.append(curve.assign(model=model, label=labels[index]))
-    columns = ["model", "fpr", "tpr", "label"]
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+            if not positive.all() and positive.any():
+                # Where a curve rises straight up, its upper end counts.
+                rates = np.mean([np.interp(_GRID, *roc_curve(positive, seed[:, index])[:2]) for seed in stack], axis=0)
+                points = {"fpr": np.r_[0, _GRID], "tpr": np.r_[0, rates].round(4)}  # at first nothing is positive
+                tables.append(pd.DataFrame({"model": model, **points, "label": labels[index]}))
+    return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
 def bin_calibration(actual: Ints, predictions: dict[str, Floats]) -> pd.DataFrame:
@@ -40,12 +38,11 @@ def bin_calibration(actual: Ints, predictions: dict[str, Floats]) -> pd.DataFram
     """
     tables = []
     for model, stack in predictions.items():
-        top = stack.max(axis=2).ravel()
-        right = (stack.argmax(axis=2) == actual).ravel()
-        table = pd.DataFrame({"bin": assign_bins(top), "confidence": top, "share": right.astype(float)})
-        means = table.groupby("bin")[["confidence", "share"]].mean().round(4)
-        tables.append(means.assign(model=model, rows=table.groupby("bin").size()))
-    return pd.concat(tables, ignore_index=True)[["model", "confidence", "share", "rows"]]
+        top, right = stack.max(axis=2).ravel(), (stack.argmax(axis=2) == actual).ravel()
+        bins = pd.DataFrame({"confidence": top, "share": right.astype(float)}).groupby(assign_bins(top))
+        tables.append(bins.mean().round(4).assign(rows=bins.size()).reset_index(drop=True))
+        tables[-1].insert(0, "model", model)
+    return pd.concat(tables, ignore_index=True)
 
 
 def list_confusions(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -> pd.DataFrame:
@@ -72,21 +69,14 @@ def list_intervals(models: dict[str, dict[str, float]]) -> pd.DataFrame:
 
 def read_training(curves: dict[tuple[str, int], Path]) -> pd.DataFrame:
     """Read dvclive's curves of each (model, seed) into one table (model, seed, step, loss, validation_loss)."""
-    tables = [_read_run(folder).assign(model=model, seed=seed) for (model, seed), folder in curves.items()]
+    tables = []
+    for (model, seed), folder in curves.items():
+        run = pd.DataFrame({"step": pd.Series(dtype="int64")})
+        for recorded, name in _LOSSES.items():
+            path = folder / "plots" / "metrics" / f"{recorded}.tsv"
+            curve = pd.read_csv(path, sep="\t") if path.is_file() else pd.DataFrame({"step": [], recorded: []})
+            curve = curve[["step", recorded]].rename(columns={recorded: name}).astype({"step": "int64"})
+            run = run.merge(curve, on="step", how="outer")
+        tables.append(run.sort_values("step", ignore_index=True).assign(model=model, seed=seed))
     columns = ["model", "seed", "step", *_LOSSES.values()]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
-
-
-def _interpolate_roc(positive: np.ndarray, scores: Floats) -> Floats:
-    fpr, tpr, _ = roc_curve(positive, scores)
-    return np.asarray(np.interp(_GRID, fpr, tpr))  # where the curve rises straight up, its upper end counts
-
-
-def _read_run(folder: Path) -> pd.DataFrame:
-    run = pd.DataFrame({"step": pd.Series(dtype="int64")})
-    for recorded, name in _LOSSES.items():
-        path = folder / "plots" / "metrics" / f"{recorded}.tsv"
-        curve = pd.read_csv(path, sep="\t") if path.is_file() else pd.DataFrame({"step": [], recorded: []})
-        curve = curve[["step", recorded]].rename(columns={recorded: name}).astype({"step": "int64"})
-        run = run.merge(curve, on="step", how="outer")
-    return run.sort_values("step", ignore_index=True)

@@ -1,10 +1,63 @@
-"""The run at a glance: the few numbers of metrics/summary.json, which `dvc metrics diff` and `dvc exp show` list."""
+"""The run in numbers: what earlier stages counted, and the few numbers by which a change is judged."""
 
 from collections.abc import Mapping
 from typing import Any
 
 Parts = Mapping[str, Mapping[str, Any]]
-_INTERVAL = ("", "_low", "_high")
+_ENDS = ("", "_low", "_high")
+_REQUESTS = ("completions", "requests", "rows")  # what summaries call the number of their requests
+_COSTS = ("requests", "prompt_tokens", "completion_tokens", "cost_usd")
+
+
+def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Return what metrics/data.json, metrics/cost.json and metrics/training.json hold, by their names.
+
+    Args:
+        summaries: the summary of `prepared`, `synthesis`, `judge`, `baselines`, `teacher` and `student`.
+        mixed: rows of the training set by origin.
+    """
+    baselines, teacher, student = (summaries[name] for name in ("baselines", "teacher", "student"))
+    grader = baselines.get("llm_grader")
+    runs = {
+        "teacher": teacher["seeds"],
+        "student": student["seeds"],
+        "student_undistilled": student.get("undistilled"),
+        "human_only": baselines["human_only"]["seeds"],
+    }
+    found = {
+        "data": summaries["prepared"]
+        | {
+            "mixed": dict(sorted(mixed.items())),
+            "learned": teacher["learned"],
+            "held_out": teacher["held_out"],
+            "grader": grader and {"rows": grader["requests"], "unparsed": grader["unparsed"]},
+        },
+        "cost": sum_costs({"synthesis": summaries["synthesis"], "judge": summaries["judge"], "grader": grader}),
+        "training": {
+            "training": {
+                model: {f"seed_{seed}": run for seed, run in of_seeds.items()}
+                for model, of_seeds in runs.items()
+                if of_seeds
+            },
+            "guard": teacher.get("guard"),
+        },
+    }
+    return {name: _drop_nulls(part) for name, part in found.items()}
+
+
+def sum_costs(summaries: Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict[str, float]]:
+    """Return requests, tokens and cost in US dollars of each kind of work, and of all together as `llm`.
+
+    All that the run rests on counts, also what came from the journal or the cache and so cost nothing this time. An
+    unknown cost is left out, and then also that of all. None stands for work that was not done.
+    """
+    costs: dict[str, dict[str, float]] = {}
+    for work, summary in summaries.items():
+        if summary is not None:
+            requests = next((summary[name] for name in _REQUESTS if name in summary), None)
+            costs[work] = _drop_nulls({name: summary.get(name) for name in _COSTS} | {"requests": requests})
+    known = [name for name in _COSTS if all(name in cost for cost in costs.values())]
+    return costs | {"llm": {name: round(sum(cost[name] for cost in costs.values()), 6) for name in known}}
 
 
 def name_shipped(precision: str) -> str:
@@ -13,29 +66,13 @@ def name_shipped(precision: str) -> str:
 
 
 def summarise_run(files: Mapping[str, Parts], precision: str) -> dict[str, dict[str, float]]:
-    """Pick the numbers by which a change is judged; one that the run does not have is left out.
+    """Pick the numbers of metrics/summary.json; one that the run does not have is left out.
 
-    All but the last two sections are measured on the test rows. `_low` and `_high` are the ends of an interval.
-
-    `student`, which is the file that ships:
-        `auc`: area under the ROC curve, with its interval.
-        `kappa`: Cohen's kappa with the coders, by squared distance where the labels have an order.
-        `retention`: the share that it keeps of the teacher's AUC above chance.
-        `coverage`: the share of the rows that need no human.
-        `agreement`: the share of these in which the coders agree with it.
-        `rows_per_second`: the rate of scoring, on the machine that measured it.
-        `megabytes`: the size of its weights.
-        `bits`: what a weight takes, 8 or 32.
-    `teacher`, `human_only`:
-        `auc`: as above; the teacher, and its twin that saw no synthetic row.
-    `gain`, of the teacher's AUC, paired by row and seed:
-        `over_human_only`: with its interval; the report's verdict rests on it.
-        `over_best_baseline`: over the best of the twin and all baselines.
-    `llm`:
-        `requests`: what was asked in all, also where the answer was there already.
-        `usd`: what they cost in US dollars.
-    `learned`:
-        `human`, `synthetic`: how many rows of each origin the teacher learned.
+    `student`, the file that ships: AUC with its interval, Cohen's kappa with the coders (by squared distance where
+    labels have an order), the share that it keeps of the teacher's AUC above chance, the share of the rows that need
+    no human and the coders' agreement there, rows a second, megabytes, and bits a weight. `teacher` and `human_only`:
+    AUC. `gain`: of the teacher's AUC, paired by row and seed. `llm`: what was asked in all, and its cost. `learned`:
+    rows that the teacher learned.
 
     Args:
         files: the contents of models, comparisons, selective, speed, cost and data.json in metrics/, by these names.
@@ -58,17 +95,21 @@ def summarise_run(files: Mapping[str, Parts], precision: str) -> dict[str, dict[
         "teacher": _pick_auc(models["teacher"]),
         "human_only": _pick_auc(models["human_only"]),
         "gain": {
-            **{f"over_human_only{end}": gain.get(f"auc{end}") for end in _INTERVAL},
+            **{f"over_human_only{end}": gain.get(f"auc{end}") for end in _ENDS},
             "over_best_baseline": gains["gain_over_best_baseline"].get("auc"),
         },
         "llm": {"requests": llm.get("requests"), "usd": llm.get("cost_usd")},
         "learned": {origin: files["data"]["learned"].get(origin) for origin in ("human", "synthetic")},
     }
-    return {
-        section: {name: value for name, value in values.items() if value is not None}
-        for section, values in summary.items()
-    }
+    return _drop_nulls(summary)
 
 
 def _pick_auc(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"auc{end}": values.get(f"auc{end}") for end in _INTERVAL}
+    return {f"auc{end}": values.get(f"auc{end}") for end in _ENDS}
+
+
+def _drop_nulls(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out keys without a value, at every depth: DVC compares numbers only."""
+    return {
+        name: _drop_nulls(part) if isinstance(part, dict) else part for name, part in values.items() if part is not None
+    }

@@ -18,8 +18,8 @@ from amalgam.llm.prices import FREE, load_prices
 from amalgam.llm.request import Answer, Request
 from amalgam.llm.sending import send_requests
 from amalgam.llm.survey import Survey, iterate_missing, survey_requests
+from amalgam.machine import notify, show_progress
 from amalgam.params import Llm
-from amalgam.progress import notify, show_progress
 
 _CHUNK = 500  # answers read at once
 _WINDOW = 4000  # requests among which those of one group are looked for

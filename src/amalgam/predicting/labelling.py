@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from amalgam.errors import DataError
+from amalgam.machine import show_progress
 from amalgam.predicting.onnx import decide
 from amalgam.predicting.shipped import Shipped
 from amalgam.predicting.survey import find_format, open_source, survey_table
 from amalgam.predicting.writing import open_table
-from amalgam.progress import show_progress
 from amalgam.tasks.reading import Part, read_parts
 
 _DECIMALS = 6

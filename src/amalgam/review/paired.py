@@ -101,8 +101,8 @@ def compare_outputs(old: Outputs, new: Outputs, params: Evaluation, *, ordinal: 
         if find_obstacle(old, new, name):
             continue
         rows = share_rows(old, new, name)
-        actual, rng = encode_labels(rows, new.labels, f"data/prepared/{name}.csv"), np.random.default_rng(params.seed)
-        resamples = draw_resamples(actual, encode_groups(rows), resamples=params.resamples, rng=rng)
+        actual = encode_labels(rows, new.labels, f"data/prepared/{name}.csv")
+        resamples = draw_resamples(actual, encode_groups(rows))
         for model in (model for model in list_models(new, name) if model in list_models(old, name)):
             title = model if name == TEST else f"{name}.{model}"
             stacks = stack_pair(old, new, model, list(rows["id"]), name)

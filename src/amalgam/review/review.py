@@ -102,7 +102,9 @@ def review_revisions(project: Project, old: Revision, new: Revision, notify: Cal
 def read_evaluation(revision: Revision) -> Evaluation:
     """Read how a revision measures results."""
     try:
-        return Evaluation.model_validate(revision.params.get("evaluation", {}))
+        # Earlier versions had more keys.
+        given = revision.params.get("evaluation", {})
+        return Evaluation.model_validate({name: given[name] for name in Evaluation.model_fields if name in given})
     except ValidationError as error:
         raise ParamsError(
             f"params.yaml of `{revision.name}`, section `evaluation`: {describe_errors(error)}"

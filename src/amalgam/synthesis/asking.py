@@ -18,8 +18,8 @@ from amalgam.files import write_json
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.request import NO_FIELDS, TOKEN_LIMITS, Answer, Request, override_bodies
 from amalgam.llm.shards import Totals, write_answers
+from amalgam.machine import notify
 from amalgam.params import Synthesis
-from amalgam.progress import notify
 from amalgam.synthesis.answers import NO_REASONING, SUMMARY, list_keys, parse_answer, shorten_example
 
 T = TypeVar("T")

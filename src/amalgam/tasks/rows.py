@@ -10,7 +10,7 @@ from amalgam.errors import DataError
 from amalgam.tasks.columns import read_columns, read_text_columns, select_rows
 from amalgam.tasks.schema import LEAVE_OUT, Task
 from amalgam.tasks.sources import load_tables
-from amalgam.tasks.times import parse_times
+from amalgam.tasks.texts import parse_times
 
 MAIN, TRANSFER = "main", "transfer_test"
 

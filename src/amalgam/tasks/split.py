@@ -19,8 +19,7 @@ from itertools import islice
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.tasks.texts import fold_text
-from amalgam.tasks.times import parse_times
+from amalgam.tasks.texts import fold_text, parse_times
 
 MIN_TRAIN, MIN_VALIDATION = 2, 1  # rows of each label, without which nothing can be learnt or chosen
 TRAIN, VALIDATION = "train", "validation"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from amalgam.errors import ModelError
-from amalgam.training.device import choose_device, choose_dtype, open_autocast
+from amalgam.machine import choose_device, choose_dtype, open_autocast
 from amalgam.training.encoding import Encoded, sort_batches
 from amalgam.training.layers import find_stack
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from amalgam.machine import choose_device
 from amalgam.training.checkpoint import load_trained, read_note
 from amalgam.training.classifier import add_pooling
-from amalgam.training.device import choose_device
 from amalgam.training.encoding import encode_rows, load_tokenizer
 from amalgam.training.loop import compute_logits
 

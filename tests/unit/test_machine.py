@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from amalgam import progress
-from amalgam.progress import show_progress
+from amalgam import machine
+from amalgam.machine import show_progress
 
 
 def test_a_log_has_a_first_and_a_last_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,7 +27,7 @@ def test_with_nothing_to_do_there_is_one_line(capsys: pytest.CaptureFixture[str]
 
 def test_a_line_comes_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([0.0, *range(10, 100, 10)])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr(machine.time, "monotonic", lambda: float(next(seconds)))
     with show_progress("train", total=8) as advance:
         for step in range(3):
             advance(step)

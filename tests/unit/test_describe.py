@@ -1,18 +1,22 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics.pairwise import rbf_kernel
 
-from amalgam.description.describe import compare_embeddings, describe_texts, sample_rows
-from amalgam.description.distance import build_kernel, estimate_mmd2, measure_distance
-from amalgam.description.likeness import find_nearest, find_nearest_other, measure_likeness, measure_similarity
-from amalgam.description.telling import measure_telling
-from amalgam.description.words import measure_distinct, measure_foreign, measure_own
-from amalgam.params import Evaluation
+from amalgam.evaluation.describe import (
+    compare_embeddings,
+    describe_texts,
+    measure_distance,
+    measure_distinct,
+    measure_foreign,
+    measure_likeness,
+    measure_own,
+    measure_similarity,
+    run_two_sample_test,
+)
 from amalgam.synthesis.neighbours import cut_grams
-
-PARAMS = Evaluation(seed=1, resamples=100, confidence=0.95)
 
 
 def test_distinct_counts_different_runs_of_words():
@@ -49,13 +53,6 @@ def test_similarity_compares_within_a_label():
     assert measure_similarity(["abcdefg", "abcdefX"], ["x", "x"]) == pytest.approx(2 / 4)
 
 
-def test_the_nearest_is_another_text():
-    texts = ["abcdefg", "abcdefX", "tuvwxyz"]
-    assert find_nearest(["abcdefg"], texts).tolist() == [1.0]
-    assert find_nearest_other(texts) == pytest.approx([0.5, 0.5, 0.0])
-    assert find_nearest_other(["abcdefg"]).tolist() == [0.0]
-
-
 def test_mmd_equals_a_double_loop():
     rng = np.random.default_rng(1)
     first, second = rng.normal(size=(7, 3)), 0.5 + rng.normal(size=(5, 3))
@@ -65,55 +62,36 @@ def test_mmd_equals_a_double_loop():
     within = np.mean([kernel[i, j] for i in range(7) for j in range(7) if i != j])
     others = np.mean([kernel[i, j] for i in range(7, 12) for j in range(7, 12) if i != j])
     across = np.mean([kernel[i, j] for i in range(7) for j in range(7, 12)])
-    found = estimate_mmd2(build_kernel(both), (np.arange(12) < 7)[None])
-    assert found == pytest.approx([within + others - 2 * across])
+    assert measure_distance(first, second, 0.95)["mmd2"] == round(within + others - 2 * across, 4)
 
 
 def test_distance_by_permutation_is_calibrated_and_finds_a_shift():
     rng = np.random.default_rng(2)
     values = [
-        measure_distance(rng.normal(size=(20, 4)), rng.normal(size=(30, 4)), shuffles=39, confidence=0.95, rng=rng).p
+        measure_distance(rng.normal(size=(20, 4)), rng.normal(size=(30, 4)), 0.95, shuffles=39)["mmd2_p"]
         for _ in range(200)
     ]
     shares = [np.mean(np.array(values) <= level) for level in (0.1, 0.5, 0.9)]
     assert shares == pytest.approx([0.1, 0.5, 0.9], abs=0.08)
-    far = measure_distance(
-        rng.normal(size=(40, 4)), 1 + rng.normal(size=(40, 4)), shuffles=199, confidence=0.95, rng=rng
-    )
-    assert far.p == pytest.approx(1 / 200)
-    assert far.mmd2 > 3 * far.chance > 0
+    far = measure_distance(rng.normal(size=(40, 4)), 1 + rng.normal(size=(40, 4)), 0.95, shuffles=199)
+    assert far["mmd2_p"] == 1 / 200
+    assert far["mmd2"] > 3 * far["mmd2_chance"] > 0
 
 
 def test_rows_of_one_source_cannot_be_told_apart_and_shifted_ones_can():
     rng = np.random.default_rng(3)
-    same = measure_telling(rng.normal(size=(150, 10)), rng.normal(size=(250, 10)), PARAMS)
+    same = run_two_sample_test(rng.normal(size=(150, 10)), rng.normal(size=(250, 10)), 0.95)
     assert same["auc_low"] < 0.5 < same["auc_high"]
     assert same["auc"] == pytest.approx(0.5, abs=0.08)
-    shifted = measure_telling(rng.normal(size=(150, 10)), 1.5 + rng.normal(size=(250, 10)), PARAMS)
+    shifted = run_two_sample_test(rng.normal(size=(150, 10)), 1.5 + rng.normal(size=(250, 10)), 0.95)
     assert shifted["auc"] > 0.98
-    assert measure_telling(rng.normal(size=(4, 10)), rng.normal(size=(50, 10)), PARAMS) == {}
-
-
-def test_a_sample_is_seeded_ordered_and_fair():
-    rows = [{"id": str(number), "text": "x", "question": ""} for number in range(50)]
-    sample, count = sample_rows(iter(rows), 10, seed=1)
-    assert count == 50
-    assert sample["id"].astype(int).is_monotonic_increasing
-    assert list(sample) == ["id", "text", "question", "label"]
-    assert sample.equals(sample_rows(iter(rows), 10, seed=1)[0])
-    assert sample_rows(iter(rows), 90, seed=1)[0]["id"].tolist() == [row["id"] for row in rows]
-    drawn = [name for seed in range(400) for name in sample_rows(iter(rows), 10, seed)[0]["id"]]
-    counts = np.bincount(list(map(int, drawn)), minlength=50)
-    assert counts.mean() == 80
-    assert counts.std() == pytest.approx(np.sqrt(400 * 0.2 * 0.8), rel=0.35)
+    assert run_two_sample_test(rng.normal(size=(4, 10)), rng.normal(size=(50, 10)), 0.95) == {}
 
 
 def test_copies_show_in_the_description():
-    human = [
-        {"id": str(n), "text": f"{word} is what I bought", "label": "no" if n % 2 else ""}
-        for n, word in enumerate(["a lamp", "the kettle", "one old chair", "my second phone"])
-    ]
-    people, _ = sample_rows(human, 10, 1)
+    things = ["a lamp", "the kettle", "one old chair", "my second phone"]
+    texts = [f"{thing} is what I bought" for thing in things]
+    people = pd.DataFrame({"text": texts, "label": ["", "no", "", "no"]})
     copies = people.assign(label="no")
     found = describe_texts(copies, people)
     assert (found["copied_rate"], found["nearest_human"], found["out_of_vocabulary"]) == (1.0, 1.0, 0.0)
@@ -128,7 +106,7 @@ def test_embeddings_are_compared_in_all_and_within_labels_that_humans_gave():
     synthetic, human = rng.normal(size=(60, 5)), rng.normal(size=(80, 5))
     synthetic[30:] += 2
     labels, coded = ["no"] * 30 + ["yes"] * 30, ["no"] * 20 + ["yes"] * 20 + [""] * 40
-    found = compare_embeddings(synthetic, human, labels, coded, PARAMS)
+    found = compare_embeddings(synthetic, human, labels, coded, 0.95)
     assert {name: (part["rows"], part["human_rows"]) for name, part in found["mmd"].items()} == {
         "all": (60, 80),
         "no": (30, 20),
@@ -136,4 +114,4 @@ def test_embeddings_are_compared_in_all_and_within_labels_that_humans_gave():
     }
     assert found["mmd"]["no"]["mmd2_p"] > 0.05 > found["mmd"]["yes"]["mmd2_p"]
     assert found["two_sample_auc_low"] < found["two_sample_auc"] < found["two_sample_auc_high"]
-    assert "no" not in compare_embeddings(synthetic, human, labels, [""] * 80, PARAMS)["mmd"]
+    assert "no" not in compare_embeddings(synthetic, human, labels, [""] * 80, 0.95)["mmd"]

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from amalgam.fetching import FOLDERS
-from amalgam.seeding import iterate_seeds
+from amalgam.dvc import FOLDERS, iterate_shared_answers
 
 COMPLETIONS, JUDGEMENTS, BASELINES = FOLDERS
 _STAGES = {"synthesize": COMPLETIONS, "judge": JUDGEMENTS, "baselines": BASELINES}
@@ -117,7 +116,7 @@ def read(
 ) -> tuple[Mapping[str, list[dict[str, Any]]], list[str]]:
     """Return the lines by source, and the notices."""
     notices: list[str] = []
-    found = {source: list(lines) for source, lines in iterate_seeds(project, notices.append, skip, **options)}
+    found = {source: list(lines) for source, lines in iterate_shared_answers(project, notices.append, skip, **options)}
     return found, notices
 
 
