@@ -5,16 +5,14 @@ from pathlib import Path
 
 from runtime import read_answering, run_stage
 
-import pandas as pd
-
 from amalgam.evaluation.metrics import summarise_agreement
 from amalgam.files import read_json, write_json
-from amalgam.llm.answering import answer_requests
 from amalgam.llm.shards import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.answers import iterate_responses
+from amalgam.synthesis.asking import get_answers
 from amalgam.synthesis.grading import build_grading_requests, read_grades, select_gradable
 from amalgam.tasks.schema import load_task
 
@@ -31,19 +29,19 @@ def main(params: Params, root: Path) -> None:
     most = None if params.curation.consistency == "judge" else params.judge.rows
     rows = select_gradable(iterate_responses(Path("data/completions")), task.label_names, most)
     requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)
-    answers = answer_requests(requests, answering, "judge")
+    answers, _ = get_answers(requests, answering, "judge")
     grades, sentence = read_grades(answers, task.label_names, "the LLM as judge of its responses")
     if sentence:
         notify(f"judge: {sentence}")
     totals, lines = Totals(), []
-    for row, request, answer in zip(rows, requests, answers, strict=True):
-        # The slot is that of the response.
-        place = {"key": request.key, "id": row.id, "label": row.label, "sample": row.sample}
-        lines.append(place | asdict(answer))
+    for row, label, slot, request, answer in zip(
+        rows["id"], rows["label"], rows["sample"], requests, answers, strict=True
+    ):
+        lines.append({"key": request.key, "id": row, "label": label, "sample": slot, **asdict(answer)})
         totals.add(lines[-1])
     write_answers(TARGET / "answers", lines)
-    judged = pd.DataFrame({"id": [row.id for row in rows], "label": [row.label for row in rows], "judged": grades})
-    write_rows(TARGET / "judgements.csv", judged.astype(str))
+    judged = rows[["id", "label"]].assign(judged=grades)
+    write_rows(TARGET / "judgements.csv", judged)
     agreement = summarise_agreement(judged["label"], judged["judged"], task.label_names)
     write_json(TARGET / "summary.json", agreement | totals.to_dict())
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from amalgam.synthesis.completions import build_lines, iterate_responses
+from amalgam.synthesis.responses import build_response_format
 
 from amalgam.base_models import fetch_encoder, fetch_llm
 from amalgam.errors import ModelError
@@ -23,10 +25,8 @@ from amalgam.llm.request import Request
 from amalgam.machine import show_progress
 from amalgam.params import Llm, load_params
 from amalgam.synthesis.asking import collect_completions, iterate_asked
-from amalgam.synthesis.completions import build_lines, iterate_responses
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
 from amalgam.synthesis.prompts import build_prompts
-from amalgam.synthesis.responses import build_response_format
 from amalgam.synthesis.templates import load_template
 from amalgam.tasks.schema import load_task
 from amalgam.training.scoring import score_rows

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from amalgam.errors import DataError
 from amalgam.files import write_json
-from amalgam.llm.answering import Answering, answer_requests
+from amalgam.llm.answering import Answering, answer_requests, iterate_answers
 from amalgam.llm.request import NO_FIELDS, TOKEN_LIMITS, Answer, Request, override_bodies
 from amalgam.llm.shards import Totals, write_answers
 from amalgam.machine import notify
@@ -25,7 +25,7 @@ from amalgam.synthesis.answers import NO_REASONING, SUMMARY, list_keys, parse_an
 T = TypeVar("T")
 Prompt = dict[str, Any]
 
-_ATTEMPTS = 10  # times that a slot is asked again
+ATTEMPTS = 10  # times that a slot is asked again
 # The sample number of an attempt is that of its slot plus a multiple of this: new at each attempt, and the same
 # whatever `synthesis.rows` is.
 _STRIDE = 10_000_000
@@ -101,7 +101,8 @@ class Rounds:
         """
         for slot, answer in zip(self._slots, answers, strict=True):
             prompt = self._prompts[slot]
-            label, wanted = prompt["label"], prompt["responses"]
+            label: str = prompt["label"]
+            wanted: int = prompt["responses"]
             texts, fault = parse_answer(answer.text, answer.finish_reason, prompt["format"], wanted)
             self._answers[slot].append(answer)
             self.usable[label] += len(texts)
@@ -119,7 +120,7 @@ class Rounds:
         for label, missing in self._missing.items():
             needed = -(-(self._params.rows - self.usable[label]) // self._prompts[0]["responses"])
             chosen += list(missing)[: max(needed, 0)]
-        self._slots = sorted(chosen) if self.number <= _ATTEMPTS else []
+        self._slots = sorted(chosen) if self.number <= ATTEMPTS else []
 
     def describe_main_fault(self) -> tuple[str, str]:
         """Return the fault that most answers have, of all or of a label, and half a sentence about it; or "" and ""."""
@@ -163,7 +164,8 @@ def collect_answers(rounds: Rounds, answering: Answering) -> None:
     sentence = ""
     while requests := rounds.build_requests():
         title = f"synthesize, attempt {rounds.number + 1}" if rounds.number else "synthesize"
-        rounds.add_answers(answer_requests(requests, answering, title))
+        answers, answering = get_answers(requests, answering, title)
+        rounds.add_answers(answers)
         fault, sentence = rounds.describe_main_fault()
         if fault and fault not in told:
             told.add(fault)
@@ -171,6 +173,12 @@ def collect_answers(rounds: Rounds, answering: Answering) -> None:
     if shortfall := rounds.describe_shortfall():
         cause = sentence or "raise `synthesis.max_tokens`, or change the prompt"
         raise DataError(f"after {rounds.number} attempts {shortfall}; {cause}; the answers are kept")
+
+
+def get_answers(requests: Sequence[Request], answering: Answering, title: str) -> tuple[list[Answer], Answering]:
+    """Return an answer to each request, sent for where there is none, and what is left of the limits."""
+    sent = answer_requests(lambda: requests, answering, title)
+    return [answer for _, answer in iterate_answers(requests, answering)], answering.deduct(sent)
 
 
 def write_completions(folder: Path, rounds: Rounds) -> None:
@@ -211,7 +219,9 @@ class Lazy(Sequence[T]):
 
     def __getitem__(self, place: Any) -> Any:
         """Make an item, or a list of those of a slice."""
-        return [*map(self._make, self._numbers[place])] if isinstance(place, slice) else self._make(self._numbers[place])
+        return (
+            [*map(self._make, self._numbers[place])] if isinstance(place, slice) else self._make(self._numbers[place])
+        )
 
 
 def build_response_format(responses: int) -> dict[str, Any]:

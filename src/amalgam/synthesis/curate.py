@@ -45,7 +45,8 @@ def join_judgements(responses: pd.DataFrame, judgements: pd.DataFrame) -> pd.Ser
             f"data/judgements/judgements.csv grades {strangers.iloc[0]}, but data/completions/ holds no such response: "
             "run `dvc repro judge`"
         )
-    return responses["id"].map(judgements.set_index("id")["judged"]).fillna("")
+    grades = dict(zip(judgements["id"], judgements["judged"], strict=True))
+    return responses["id"].map(lambda name: grades.get(name, ""))
 
 
 def confirm_labels(responses: pd.DataFrame, predict: Predict, labels: list[str]) -> pd.Series:

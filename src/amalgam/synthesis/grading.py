@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
@@ -26,33 +26,20 @@ _WORD_END = re.compile(r"(?<=\S)(?=[\s\"'`*,.;:!)}\]\N{RIGHT DOUBLE QUOTATION MA
 _OR = re.compile(r"or\b|[/|]")
 
 
-class Gradable(Protocol):
-    """What is graded: a response, or a row of a table."""
-
-    @property
-    def id(self) -> str: ...  # noqa: D102
-
-    @property
-    def text(self) -> str: ...  # noqa: D102
-
-    @property
-    def question(self) -> str: ...  # noqa: D102
-
-
-def select_gradable(responses: Iterable[Response], labels: list[str], rows: int | None) -> list[Response]:
-    """Return usable responses, the first `rows` of each label, or all where it is None; reads no more than it needs."""
+def select_gradable(responses: Iterable[Response], labels: list[str], rows: int | None) -> pd.DataFrame:
+    """Select usable responses, the first `rows` of each label, or all where it is None; reads no more than it needs."""
     left = dict.fromkeys(labels, float("inf") if rows is None else rows)
     stream, found = iter(responses), []
     while any(left.values()) and (response := next(stream, None)) is not None:
         if not response.fault and left.get(response.label):
             left[response.label] -= 1
             found.append(response)
-    return found
+    return pd.DataFrame(found, columns=Response._fields)
 
 
 def build_grading_requests(
     task: Task,
-    rows: Iterable[Gradable],
+    rows: pd.DataFrame,
     train: pd.DataFrame,
     model: str,
     params: Judge,
@@ -64,7 +51,7 @@ def build_grading_requests(
 
     Args:
         task: the rubric.
-        rows: what is graded.
+        rows: what is graded (id, text, question).
         train: human-coded rows; the first two of each label are shown.
         model: identity of the model.
         params: whether a rationale comes before the label.
@@ -84,10 +71,10 @@ def build_grading_requests(
         "response_format": _build_format(task, params.rationale),
     }
     requests = []
-    for row in rows:
-        asked = {"role": "user", "content": _phrase_response(task, row.question, row.text)}
-        rows_in_it = (*(example["id"] for example in shown), row.id)
-        requests.append(Request(row.id, model, body | {"messages": [*head, asked]}, sample=0, rows=rows_in_it))
+    for row, text, question in zip(rows["id"], rows["text"], rows["question"], strict=True):
+        asked = {"role": "user", "content": _phrase_response(task, question, text)}
+        seen = (*(example["id"] for example in shown), row)
+        requests.append(Request(row, model, body | {"messages": [*head, asked]}, sample=0, rows=seen))
     return list(override_bodies(requests, fields))
 
 

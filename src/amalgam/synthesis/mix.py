@@ -49,18 +49,18 @@ def mix_rows(
     Raises:
         DataError: the pool is too small for the ratio.
     """
+    human = human.assign(group=human.get("group", ""), origin="human", shots="")[COLUMNS]
+    pool = pool.assign(group="", origin="synthetic")[COLUMNS]
     if ratio == 1:
         _check_enough(pool, rejects, dict.fromkeys(labels, 1), ratio)
-        parts = [pool.assign(origin="synthetic")]
-    else:
-        wanted = count_synthetic(ratio, len(human))
-        needed = {label: -(-(wanted - place) // len(labels)) for place, label in enumerate(labels)}
-        _check_enough(pool, rejects, needed, ratio)
-        places = pool["label"].map({label: place for place, label in enumerate(labels)})
-        turns = (pool.groupby("label").cumcount() * len(labels) + places).sort_values(kind="stable")
-        taken = pool.loc[turns.index[turns < wanted]]  # a label that the task does not know has no turn
-        parts = [human.assign(origin="human"), taken.assign(origin="synthetic")]
-    return pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS).fillna("")
+        return pool
+    wanted = count_synthetic(ratio, len(human))
+    needed = {label: -(-(wanted - place) // len(labels)) for place, label in enumerate(labels)}
+    _check_enough(pool, rejects, needed, ratio)
+    # A label that the task does not know has no turn.
+    places = pool["label"].map({label: place for place, label in enumerate(labels)})
+    turns = (pool.groupby("label").cumcount() * len(labels) + places).sort_values()
+    return pd.concat([human, pool.loc[turns.index[turns < wanted]]], ignore_index=True)
 
 
 def _check_enough(pool: pd.DataFrame, rejects: pd.DataFrame, needed: dict[str, int], ratio: float) -> None:

@@ -121,4 +121,4 @@ class Stream:
 
     def _list_shared(self, row: int) -> list[int]:
         bands, shared = self._bands
-        return bands[row, shared[row]].tolist()
+        return [*map(int, bands[row, shared[row]])]

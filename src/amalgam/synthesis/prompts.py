@@ -15,8 +15,8 @@ from amalgam.synthesis.templates import Template
 from amalgam.tasks.schema import Label, Task
 
 _POOL = 16  # first train rows a label that shots are drawn from, so that more human rows leave prompts as they are
-_SET = 16  # consecutive requests that share all shots but the last, so that a server reuses their prefix
-_LAST = 4  # of these, consecutive ones that share the last shot too; fewer vary more and cost more
+SET = 16  # consecutive requests that share all shots but the last, so that a server reuses their prefix
+LAST = 4  # of these, consecutive ones that share the last shot too; fewer vary more and cost more
 
 Row = dict[str, str]
 Pools = dict[str, list[Row]]
@@ -55,7 +55,7 @@ def build_prompts(
     pools = {label.name: _select_pool(train, label.name) for label in task.labels}
     sets: dict[str, tuple[str, str, list[Row]]] = {}  # by label: scenario, question and shots of the set at hand
     for slot in range(-(-rows // params.responses)):
-        number, place = divmod(slot, _SET)
+        number, place = divmod(slot, SET)
         for label in task.labels:
             if place == 0:
                 sets[label.name] = _draw_set(task, label, pools, params, number)
@@ -113,9 +113,7 @@ def _select_pool(train: pd.DataFrame, label: str) -> list[Row]:
     return pool[["id", "text", "question"]].to_dict("records")  # type: ignore[return-value]
 
 
-def _draw_set(
-    task: Task, label: Label, pools: Pools, params: Prompts, number: int
-) -> tuple[str, str, list[Row]]:
+def _draw_set(task: Task, label: Label, pools: Pools, params: Prompts, number: int) -> tuple[str, str, list[Row]]:
     draw = random.Random(f"{params.seed}/{label.name}/{number}")
     scenario = draw.choice(task.scenarios)
     questions = sorted({row["question"] for pool in pools.values() for row in pool}) or [""]
@@ -132,7 +130,7 @@ def _draw_own(
     seed = f"{params.seed}/{label.name}/own"
     persona = random.Random(f"{seed}/persona/{slot}").choice(label.personas)
     left = [row for row in pool if row not in shared]
-    draw = random.Random(f"{seed}/shot/{slot // _LAST}")
+    draw = random.Random(f"{seed}/shot/{slot // LAST}")
     return persona, _draw_shots(draw, left, question, min(params.shots, 1), params)
 
 
