@@ -7,13 +7,12 @@ from runtime import run_stage
 
 import pandas as pd
 
+from amalgam.evaluation import summary
 from amalgam.evaluation.bootstrap import summarise_estimates
-from amalgam.evaluation.compare import Estimates, compare_models, encode_groups, encode_labels, estimate_models
-from amalgam.evaluation.curves import bin_calibration, list_confusions, list_intervals, read_training, trace_roc
+from amalgam.evaluation.compare import CodedRows, compare_models, encode_groups, encode_labels, estimate_models
 from amalgam.evaluation.predictions import read_predictions, stack_predictions, write_predictions
 from amalgam.evaluation.selective import measure_ceiling, measure_selective
-from amalgam.evaluation.subgroups import CodedRows, measure_periods, measure_subgroups
-from amalgam.evaluation.summary import gather_counts, name_shipped, summarise_run
+from amalgam.evaluation.subgroups import measure_periods, measure_subgroups
 from amalgam.evaluation.trained import list_trained, measure_speed, score_sets
 from amalgam.files import read_json, write_json, write_text
 from amalgam.params import Params
@@ -42,43 +41,38 @@ COUNTED = {
 
 
 def main(params: Params, root: Path) -> None:
-    task, precision = load_task(Path("data/tasks") / params.task), read_json(EXPORTED / "summary.json")["precision"]
+    task, confidence = load_task(Path("data/tasks") / params.task), params.evaluation.confidence
+    precision = read_json(EXPORTED / "summary.json")["precision"]
     sets = {path.stem: read_rows(path) for path in sorted(PREPARED.glob("*test.csv"))}  # test, perhaps transfer_test
-    models = {seed: list_trained(TRAINED, EXPORTED, BASES, seed) for seed in params.seeds}
-    scored = score_sets(sets, models, task.label_names, BASES[0])
+    trained = {seed: list_trained(TRAINED, EXPORTED, BASES, seed) for seed in params.seeds}
+    scored = score_sets(sets, trained, task.label_names, BASES[0])
     baselines = read_predictions(BASELINES / "predictions.csv", task.label_names)
     write_predictions(PREDICTIONS, pd.concat([scored, baselines]))
 
     # The table as it was written: whoever reads the file gets the same numbers.
     table = read_predictions(PREDICTIONS, task.label_names)
-    estimates: dict[str, Estimates] = {}
+    models = {}
     for name, rows in sets.items():
         actual, groups = encode_labels(rows, task.label_names, f"{PREPARED}/{name}.csv"), encode_groups(rows)
         stacks = stack_predictions(table, name, list(rows["id"]), task.label_names)
-        estimates[name] = estimate_models(actual, groups, stacks, ordinal=task.ordinal)
+        estimates = estimate_models(actual, groups, stacks, ordinal=task.ordinal)
+        models[name] = {model: summarise_estimates(metrics, confidence) for model, metrics in estimates.items()}
         if name == "test":
-            coded = CodedRows(rows, actual, groups, stacks, task.ordinal)
-            write_parts(coded, task.label_names, params.evaluation.confidence)
-            write_plots(coded, params.seeds, task.label_names)
-    write_models(estimates, name_shipped(precision), params.evaluation.confidence)
-    mixed = Counter(read_rows(Path("data/mixed.csv"))["origin"])
-    counts = gather_counts({name: read_json(folder / "summary.json") for name, folder in COUNTED.items()}, mixed)
-    for name, part in counts.items():
-        write_json(METRICS / f"{name}.json", part)
-    write_json(METRICS / "speed.json", measure_speed(models[params.seeds[0]], sets["test"]))
-    files = {name: read_json(METRICS / f"{name}.json") for name in SUMMARISED}
-    write_json(METRICS / "summary.json", summarise_run(files, precision))
-
-
-def write_models(estimates: dict[str, Estimates], shipped: str, confidence: float) -> None:
-    """Write the metrics of all models with their intervals, and the paired differences on the test set."""
-    models = {
-        name: {model: summarise_estimates(metrics, confidence) for model, metrics in part.items()}
-        for name, part in estimates.items()
-    }
-    write_table("intervals", list_intervals(models["test"]))
+            comparisons = compare_models(estimates, summary.name_shipped(precision), confidence)
+            write_json(METRICS / "comparisons.json", comparisons)
+            write_parts(CodedRows(rows, actual, groups, stacks, task.ordinal), task.label_names, confidence)
+            write_table("intervals", summary.list_intervals(models[name]))
+            write_table("roc", summary.trace_roc(actual, stacks, task.label_names))
+            write_table("calibration", summary.bin_calibration(actual, stacks))
+            both = {model: stacks[model] for model in ("teacher", "student")}
+            write_table("confusion", summary.list_confusions(actual, both, task.label_names))
     write_json(METRICS / "models.json", models.pop("test") | models)
-    write_json(METRICS / "comparisons.json", compare_models(estimates["test"], shipped, confidence))
+    curves = {(model, seed): TRAINED[model] / f"seed-{seed}/curves" for model in TRAINED for seed in params.seeds}
+    write_table("training", summary.read_training(curves))
+    write_counts()
+    write_json(METRICS / "speed.json", measure_speed(trained[params.seeds[0]], sets["test"]))
+    files = {name: read_json(METRICS / f"{name}.json") for name in SUMMARISED}
+    write_json(METRICS / "summary.json", summary.summarise_run(files, precision))
 
 
 def write_parts(coded: CodedRows, labels: list[str], confidence: float) -> None:
@@ -88,26 +82,22 @@ def write_parts(coded: CodedRows, labels: list[str], confidence: float) -> None:
     seed = f"seed-{shipped['seed']}"
     student = OnnxScorer(EXPORTED / seed / shipped["model"], STUDENTS / seed).score(coded.rows)
     selective = measure_selective(coded.actual, coded.groups, student, shipped["calibration"], confidence)
-    parts = {
-        "ceiling": {
-            "human_ceiling": measure_ceiling(coded.rows, coded.groups, labels, confidence, ordinal=coded.ordinal)
-        },
-        "selective": {"selective": selective | {"basis": shipped["calibration"]["sentence"]}},
-        "subgroups": {"subgroups": measure_subgroups(coded, confidence)},
-        "periods": {"periods": measure_periods(coded, confidence)},
-    }
-    for name, part in parts.items():
-        write_json(METRICS / f"{name}.json", {key: value for key, value in part.items() if value})
+    ceiling = measure_ceiling(coded.rows, coded.groups, labels, confidence, ordinal=coded.ordinal)
+    write_json(METRICS / "ceiling.json", {"human_ceiling": ceiling} if ceiling else {})
+    write_json(METRICS / "selective.json", {"selective": selective | {"basis": shipped["calibration"]["sentence"]}})
+    for name, parts in (
+        ("subgroups", measure_subgroups(coded, confidence)),
+        ("periods", measure_periods(coded, confidence)),
+    ):
+        write_json(METRICS / f"{name}.json", {name: parts} if parts else {})
 
 
-def write_plots(coded: CodedRows, seeds: list[int], labels: list[str]) -> None:
-    """Write the tables that `dvc plots` and the report draw."""
-    curves = {(model, seed): folder / f"seed-{seed}/curves" for model, folder in TRAINED.items() for seed in seeds}
-    write_table("roc", trace_roc(coded.actual, coded.stacks, labels))
-    write_table("calibration", bin_calibration(coded.actual, coded.stacks))
-    both = {model: coded.stacks[model] for model in ("teacher", "student")}
-    write_table("confusion", list_confusions(coded.actual, both, labels))
-    write_table("training", read_training(curves))
+def write_counts() -> None:
+    """Write what earlier stages counted."""
+    mixed = Counter(read_rows(Path("data/mixed.csv"))["origin"])
+    summaries = {name: read_json(folder / "summary.json") for name, folder in COUNTED.items()}
+    for name, counts in summary.gather_counts(summaries, mixed).items():
+        write_json(METRICS / f"{name}.json", counts)
 
 
 def write_table(name: str, table: pd.DataFrame) -> None:

@@ -11,8 +11,7 @@ import pytest
 from amalgam.errors import DataError
 from amalgam.tasks.rows import load_task_rows, measure_agreement
 from amalgam.tasks.schema import File, FileSource, GitSource, HubSource, Label, Task, WheelSource, load_task
-from amalgam.tasks.sources import load_tables
-from amalgam.tasks.tables import parse_table
+from amalgam.tasks.sources import load_tables, parse_table
 
 TASKS = Path(__file__).parents[2] / "data" / "tasks"
 GOOD = "id,text,label\n1,Fine work,yes\n2,Poor work,no\n"

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score, roc_curve
 
 from amalgam.errors import DataError
+from amalgam.evaluation.compare import CodedRows
 from amalgam.evaluation.subgroups import (
     SMALLEST,
-    CodedRows,
     measure_abroca,
     measure_periods,
     measure_subgroups,

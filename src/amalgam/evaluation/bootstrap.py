@@ -20,6 +20,9 @@ The expected calibration error has an interval of its own. As measured it is too
 and their absolute values add up. So the spread of resamples around it makes no interval. But they do give the noise
 of the gaps, which is as often up as down. The interval holds every error that could well have led to the measured one
 (test inversion: DiCiccio and Romano, 1990, section 3): the measured gaps times a factor, with the noise added.
+
+`actual` holds the class index of each row [n], `groups` its group index, counted from 0, or is None where rows are
+independent; `probabilities` are [s seeds, n rows, k classes], where one seed stands for all.
 """
 
 import math
@@ -51,21 +54,13 @@ class Resamples:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric, or a paired difference of two.
+    """A metric, or a paired difference of two."""
 
-    Attributes:
-        points: of each seed on all rows [s].
-        resampled: of each seed on each resample of the rows [r, s].
-        independent: how many rows count as independent.
-        limits: the lowest and the highest possible value.
-        gaps: of the calibration error, the gaps by bin of all rows [1, s, b] and of each resample [r, s, b].
-    """
-
-    points: Floats
-    resampled: Floats
-    independent: float
-    limits: tuple[float, float]
-    gaps: tuple[Floats, Floats] | None = None
+    points: Floats  # of each seed on all rows [s]
+    resampled: Floats  # of each seed on each resample of the rows [r, s]
+    independent: float  # how many rows count as independent
+    limits: tuple[float, float]  # the lowest and the highest possible value
+    gaps: tuple[Floats, Floats] | None = None  # of the calibration error, by bin: of all rows [1, s, b], and [r, s, b]
 
     @property
     def value(self) -> float:
@@ -76,46 +71,37 @@ class Estimate:
 def draw_resamples(
     actual: Ints, groups: Ints | None, *, resamples: int = RESAMPLES, rng: np.random.Generator | None = None
 ) -> Resamples:
-    """Draw rows, or whole groups of them.
+    """Draw rows, or whole groups of them; every resample holds all classes that occur in `actual`.
 
-    Args:
-        actual: class index of each row [n]; every resample holds all classes that occur here.
-        groups: group index of each row [n], counted from 0; None where rows are independent.
-        resamples: number of resamples.
-        rng: where the randomness comes from; by default always the same.
+    Without `rng`, equal sets have equal draws.
     """
     rng = rng or np.random.default_rng(SEED)
     units = np.arange(len(actual)) if groups is None else groups
-    rows = _draw_weights(int(units.max()) + 1, resamples, rng)[:, units]
     holds_label = np.eye(int(actual.max()) + 1)[:, np.unique(actual)][actual]
-    while len(missing := np.flatnonzero((rows @ holds_label == 0).any(axis=1))):
-        rows[missing] = _draw_weights(int(units.max()) + 1, len(missing), rng)[:, units]
+    count = int(units.max()) + 1
+    rows, missing = np.zeros((resamples, len(units))), np.arange(resamples)
+    while len(missing):
+        rows[missing] = rng.multinomial(count, np.full(count, 1 / count), size=len(missing))[:, units]
+        missing = np.flatnonzero((rows @ holds_label == 0).any(axis=1))
     return Resamples(rows, count_independent(units))
 
 
 def estimate_metrics(
     actual: Ints, probabilities: Floats, resamples: Resamples, *, ordinal: bool, names: Iterable[str] = METRICS
 ) -> dict[str, Estimate]:
-    """Estimate metrics of one model.
-
-    Args:
-        actual: class index of each row [n].
-        probabilities: [s seeds, n rows, k classes]; one seed stands for all.
-        resamples: the draws, the same for all models that are compared.
-        ordinal: whether the classes have an order; else there is no `quadratic_kappa`.
-        names: of the metrics.
-    """
+    """Estimate metrics of one model; without an order of the classes there is no `quadratic_kappa`."""
     names = [name for name in names if ordinal or name != "quadratic_kappa"]
     weightings = (np.ones((1, len(actual))), resamples.rows)
     points, drawn = (
         [measure_weighted(actual, seed, weights, names) for seed in probabilities] for weights in weightings
     )
+    highest = {"brier": 1.0 if probabilities.shape[2] == 2 else 2.0}
     estimates = {
         name: Estimate(
             np.array([point[name][0] for point in points]),
             np.stack([values[name] for values in drawn], axis=1),
             resamples.independent,
-            _find_limits(name, probabilities.shape[2]),
+            (-1.0 if "kappa" in name else 0.0, highest.get(name, 1.0)),
         )
         for name in names
     }
@@ -131,11 +117,7 @@ def estimate_metrics(
 def subtract_estimates(
     first: dict[str, Estimate], second: dict[str, Estimate], names: Iterable[str]
 ) -> dict[str, Estimate]:
-    """Return the paired differences `first - second` of the named metrics, where both have them.
-
-    Raises:
-        ValueError: the numbers of seeds differ, and neither is one.
-    """
+    """Return the paired differences `first - second` of the named metrics, where both have them."""
     differences = {}
     for name in (name for name in names if name in first and name in second):
         one, other = first[name], second[name]
@@ -199,14 +181,6 @@ def find_quantile(variances: Variances, tails: float) -> float:
 
     total = sum(variance for variance, _ in variances)
     return float(sum(-variance / total * stdtrit(freedom, tails / 2) for variance, freedom in variances))
-
-
-def _draw_weights(units: int, resamples: int, rng: np.random.Generator) -> Floats:
-    return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
-
-
-def _find_limits(name: str, classes: int) -> tuple[float, float]:
-    return -1.0 if "kappa" in name else 0.0, 2.0 if name == "brier" and classes > 2 else 1.0
 
 
 def _find_common_variance(resampled: Floats) -> float:

@@ -1,6 +1,7 @@
-"""All models of a run against each other, on the same test rows and seeds."""
+"""All models of a run against each other, on the same rows and seeds."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,17 @@ _WIDEST = 1e3  # times the ratio; an interval that goes beyond says nothing
 Estimates = dict[str, dict[str, Estimate]]
 
 
+@dataclass(frozen=True)
+class CodedRows:
+    """A set of human-coded rows, and what the models say of them."""
+
+    rows: pd.DataFrame  # the table [n]
+    actual: Ints  # class index of each row [n]
+    groups: Ints | None  # group index of each row [n]; None where rows are independent
+    stacks: dict[str, Floats]  # by model, probabilities [s seeds, n rows, k classes]
+    ordinal: bool  # whether the classes have an order
+
+
 def encode_labels(rows: pd.DataFrame, labels: list[str], name: str) -> Ints:
     """Return the class index [n] of each row.
 
@@ -46,13 +58,7 @@ def encode_groups(rows: pd.DataFrame) -> Ints | None:
 
 
 def estimate_models(actual: Ints, groups: Ints | None, predictions: dict[str, Floats], *, ordinal: bool) -> Estimates:
-    """Estimate every metric of every model on one set, all on the same resamples.
-
-    Args:
-        actual: class index of each row [n].
-        groups: group index of each row [n], or None.
-        predictions: by model, probabilities [s seeds, n rows, k classes]; one seed stands for all.
-        ordinal: whether the classes have an order.
+    """Estimate every metric of every model on one set, all on the same resamples; see `amalgam.evaluation.bootstrap`.
 
     Raises:
         DataError: models were trained with different numbers of seeds.
@@ -66,10 +72,7 @@ def estimate_models(actual: Ints, groups: Ints | None, predictions: dict[str, Fl
 def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dict[str, dict[str, float | str]]:
     """Return the paired differences that the report's verdict rests on, as metrics/comparisons.json holds them.
 
-    Args:
-        estimates: by model.
-        shipped: the model that ships; `retention` is what it keeps of the teacher's AUC, and of that above chance.
-        confidence: of the intervals.
+    `retention` is what the model that ships keeps of the teacher's AUC, and of that above chance.
 
     Raises:
         DataError: no model has an AUC, since all test rows have the same label.
@@ -105,44 +108,30 @@ def summarise_ratio(
 ) -> dict[str, float]:
     """Return `<name>`, `<name>_low` and `<name>_high` to 4 decimals: a ratio of means over seeds, of what is `above`.
 
-    The ends are left out where there is no finite interval, and all is where the denominator is not above 0.
-    """
-    if not bottom.value > above:
-        return {}
-    ends = find_ratio_interval(top, bottom, confidence, above=above)
-    values = {name: (top.value - above) / (bottom.value - above)}
-    values |= dict(zip((f"{name}_low", f"{name}_high"), ends or (), strict=False))
-    return {end: round(value, 4) for end, value in values.items()}
-
-
-def find_ratio_interval(
-    top: Estimate, bottom: Estimate, confidence: float, *, above: float = 0.0
-) -> tuple[float, float] | None:
-    """Return the interval of the ratio by Fieller's theorem (Fieller, 1954).
-
-    It holds every r for which `top - r * bottom` may well be 0. It is finite only where `bottom` itself is clearly
-    not 0; else there is none.
+    The interval is that of Fieller (1954): it holds every r for which `top - r * bottom` may well be 0. It is finite
+    only where `bottom` itself is clearly not 0; else there is none. Empty where `bottom` is not above 0.
     """
     from scipy.optimize import brentq
 
-    def measure_excess(numerator: float, ratio: float) -> float:
-        """Return by how much the combination is farther from 0 than chance would have it; 0 or less: it may be 0."""
+    def measure_excess(factor: float, ratio: float) -> float:
+        """Return by how much `factor * top - ratio * bottom` is farther from 0 than chance would have it."""
         points, resampled = (
-            numerator * (one - above) - ratio * (other - above)
+            factor * (one - above) - ratio * (other - above)
             for one, other in ((top.points, bottom.points), (top.resampled, bottom.resampled))
         )
         error, variances = find_errors(Estimate(points, resampled, top.independent, (-1.0, 1.0)))
         return abs(float(points.mean())) - (error and error * find_quantile(variances, 1 - confidence))
 
-    if measure_excess(0, 1) <= 0:
-        return None
+    if not bottom.value > above:
+        return {}
     ratio = (top.value - above) / (bottom.value - above)
-    ends = []
-    for sign in (-1, 1):
+    found = {name: round(ratio, 4)}
+    for end, sign in (("low", -1), ("high", 1)) if measure_excess(0, 1) > 0 else ():
         step = 1e-3 * (abs(ratio) + 1)
         while measure_excess(1, ratio + sign * step) < 0:
             step *= 2
             if step > _WIDEST * (abs(ratio) + 1):
-                return None
-        ends.append(float(brentq(lambda end: measure_excess(1, end), ratio, ratio + sign * step)))
-    return ends[0], ends[1]
+                return {name: found[name]}
+        root = brentq(lambda value: measure_excess(1, value), ratio, ratio + sign * step)
+        found[f"{name}_{end}"] = round(float(root), 4)
+    return found

@@ -14,7 +14,7 @@ from amalgam.synthesis.neighbours import cut_grams
 
 COPIED = 0.5  # similarity of character 5-grams from which a text counts as copied in large part
 _FOLDS = 5  # of the classifier two-sample test
-_SHUFFLES, _SHUFFLES_AT_ONCE = 500, 100
+_SHUFFLES = 500
 _WORD = re.compile(r"\w+")
 
 
@@ -42,7 +42,7 @@ def describe_texts(synthetic: pd.DataFrame, human: pd.DataFrame) -> dict[str, fl
         "self_similarity": measure_similarity(texts, list(synthetic["label"])),
         "human_self_similarity": measure_similarity(list(coded["text"]), list(coded["label"])),
         "out_of_vocabulary": measure_foreign(texts, others),
-        "human_out_of_vocabulary": measure_own(others),
+        "human_out_of_vocabulary": measure_foreign(others),
         "nearest_human": nearest.mean(),
         "human_nearest_human": other_nearest.mean(),
         "copied_rate": (nearest >= COPIED).mean(),
@@ -115,16 +115,11 @@ def measure_distance(
     median = float(np.median(squares[np.triu_indices(len(squares), 1)]))
     kernel = np.exp(-squares / (2 * median)) if median else np.ones_like(squares)
     np.fill_diagonal(kernel, 0.0)
-    sides, rng = np.arange(len(kernel)) < len(first), np.random.default_rng(seed)
-    found = float(_estimate_mmd2(kernel, sides[None])[0])
-    drawn = np.concatenate(
-        [
-            _estimate_mmd2(kernel, rng.permuted(np.tile(sides, (min(_SHUFFLES_AT_ONCE, shuffles - done), 1)), axis=1))
-            for done in range(0, shuffles, _SHUFFLES_AT_ONCE)
-        ]
-    )
+    sides = np.arange(len(kernel)) < len(first)
+    shuffled = np.random.default_rng(seed).permuted(np.tile(sides, (shuffles, 1)), axis=1)
+    found, drawn = (_estimate_mmd2(kernel, divisions) for divisions in (sides[None], shuffled))
     p = (1 + (drawn >= found).sum()) / (1 + shuffles)
-    values = {"mmd2": found, "mmd2_chance": np.quantile(drawn, confidence), "mmd2_p": p}
+    values = {"mmd2": found[0], "mmd2_chance": np.quantile(drawn, confidence), "mmd2_p": p}
     return {name: round(float(value), 4) for name, value in values.items()}
 
 
@@ -145,19 +140,14 @@ def measure_distinct(texts: Iterable[str], size: int, *, most: int | None = None
     return len(set(runs)) / len(runs) if runs else 0.0
 
 
-def measure_foreign(texts: Iterable[str], others: Iterable[str]) -> float:
-    """Return the out-of-vocabulary rate: the share of the texts' words that occur in none of the others; 0 to 1."""
-    known = {word for text in others for word in split_words(text)}
+def measure_foreign(texts: Sequence[str], others: Sequence[str] | None = None) -> float:
+    """Return the out-of-vocabulary rate: the share of the texts' words that occur in none of the others; 0 to 1.
+
+    Without `others`, the others of a text are all texts but itself.
+    """
+    holders = Counter(word for text in (texts if others is None else others) for word in set(split_words(text)))
     words = [word for text in texts for word in split_words(text)]
-    return sum(word not in known for word in words) / len(words) if words else 0.0
-
-
-def measure_own(texts: Iterable[str]) -> float:
-    """Return the share of the words of each text that occur in none of the other ones; 0 to 1."""
-    rows = [split_words(text) for text in texts]
-    holders = Counter(word for row in rows for word in set(row))
-    words = [word for row in rows for word in row]
-    return sum(holders[word] == 1 for word in words) / len(words) if words else 0.0
+    return sum(holders[word] <= (others is None) for word in words) / len(words) if words else 0.0
 
 
 def measure_likeness(texts: Sequence[str], others: Sequence[str]) -> Floats:

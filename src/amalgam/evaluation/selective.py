@@ -1,18 +1,20 @@
 """Agreement with human coders: of raters with each other, and of the student on the rows that it labels alone."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from amalgam.evaluation.bootstrap import Estimate, draw_resamples, summarise_estimates
-from amalgam.evaluation.metrics import Bools, Floats, Ints, measure_weighted
+from amalgam.evaluation.bootstrap import Estimate, draw_resamples, estimate_metrics, summarise_estimates
+from amalgam.evaluation.metrics import Bools, Floats, Ints
 from amalgam.predicting.onnx import compute_probabilities, decide
 from amalgam.tasks.schema import LEAVE_OUT
 from amalgam.tasks.texts import count_independent
 
+_AGREEMENT = ("accuracy", "kappa", "quadratic_kappa")
 _SMALLEST = 1e-12  # probability of which a logarithm is taken
 
 
@@ -25,12 +27,8 @@ def measure_selective(
     The thresholds were not chosen by the test rows, so the figures hold for new rows like them. Terms as in Geifman
     and El-Yaniv (2017, arXiv 1705.08500), agreement being their selective accuracy.
 
-    Args:
-        actual: class index of each row [n].
-        groups: group index of each row [n], or None.
-        probabilities: [n rows, k classes] of the student that ships, at temperature 1.
-        calibration: its thresholds, the fields of `amalgam.shipping.calibration.Calibration`.
-        confidence: of the intervals.
+    `probabilities` [n rows, k classes] are those of the student that ships, at temperature 1; `calibration` has the
+    fields of `amalgam.shipping.calibration.Calibration`.
     """
     scaled = compute_probabilities(np.log(np.maximum(probabilities, _SMALLEST)), calibration["temperature"])
     chosen = decide(scaled, calibration["threshold"])
@@ -52,20 +50,11 @@ def measure_selective(
 def measure_ceiling(
     ratings: pd.DataFrame, groups: Ints | None, labels: list[str], confidence: float, *, ordinal: bool
 ) -> dict[str, float]:
-    """Return rows, raters, and the agreement of one rater with another, the mean over pairs of raters.
+    """Return rows, raters, and how far one rater agrees with another, the mean over pairs of raters.
 
-    A rating that is no label of the task counts as a category of its own; for ordinal labels, where it has no place
-    in the order, its row is left out. Rows that not all raters rated are left out.
-
-    Args:
-        ratings: columns rater1, rater2, … of the test rows [n]; other columns do not matter.
-        groups: group index of each row [n], or None.
-        labels: all labels of the task, in order.
-        confidence: of the intervals.
-        ordinal: whether the labels have an order.
-
-    Returns:
-        Empty where no two raters rated the same rows.
+    The ratings are in the columns rater1, rater2, … of the rows. A rating that is no label of the task counts as a
+    category of its own; for ordinal labels, where it has no place in the order, its row is left out. Rows that not all
+    raters rated are left out. Empty where no two raters rated the same rows.
     """
     cells = ratings.filter(regex=r"^rater\d+$")
     known = cells.isin(labels) if ordinal else (cells != "") & (cells != LEAVE_OUT)
@@ -77,22 +66,17 @@ def measure_ceiling(
     codes = [kept[rater].map(categories.index).to_numpy() for rater in kept]
     units = None if groups is None else np.unique(groups[rated], return_inverse=True)[1]
     resamples = draw_resamples(np.zeros(len(kept), dtype=np.int64), units)  # agreement needs no label in particular
-    names = ["accuracy", "kappa", *(["quadratic_kappa"] if ordinal else [])]
-    found: dict[str, list[Floats]] = {name: [] for name in names}
-    for weights in (np.ones((1, len(kept))), resamples.rows):
-        pairs = [
-            measure_weighted(one, np.eye(len(categories))[other], weights, names)
-            for one, other in combinations(codes, 2)
-        ]
-        for name in names:
-            found[name].append(np.mean([pair[name] for pair in pairs], axis=0))
-    estimates = {
-        # A kappa that is undefined, where all ratings are of one category: the raters agree.
-        name: Estimate(
-            points, np.nan_to_num(drawn[:, None], nan=1.0), resamples.independent, (-1.0 if "kappa" in name else 0, 1)
+    pairs = [
+        estimate_metrics(one, np.eye(len(categories))[other][None], resamples, ordinal=ordinal, names=_AGREEMENT)
+        for one, other in combinations(codes, 2)
+    ]
+    estimates = {}
+    for name, estimate in pairs[0].items():
+        points, drawn = (
+            np.mean([getattr(pair[name], kind) for pair in pairs], axis=0) for kind in ("points", "resampled")
         )
-        for name, (points, drawn) in found.items()
-    }
+        # Where all ratings are of one category, kappa is undefined: the raters agree.
+        estimates[name] = replace(estimate, points=points, resampled=np.nan_to_num(drawn, nan=1.0))
     return {"rows": len(kept), "raters": cells.shape[1], **summarise_estimates(estimates, confidence)}
 
 

@@ -1,11 +1,11 @@
 """Parts of the test rows: teacher and student for each subgroup, beside all other rows, and for each period."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from amalgam.evaluation.bootstrap import (
     SEED,
@@ -16,6 +16,7 @@ from amalgam.evaluation.bootstrap import (
     subtract_estimates,
     summarise_estimates,
 )
+from amalgam.evaluation.compare import CodedRows
 from amalgam.evaluation.metrics import Bools, Floats, Ints
 from amalgam.rows import SUBGROUP
 from amalgam.tasks.texts import count_independent, parse_times
@@ -23,41 +24,9 @@ from amalgam.tasks.texts import count_independent, parse_times
 SMALLEST = 10  # rows of each label; with fewer, an interval says nothing
 _MODELS = ("teacher", "student")
 _SHOWN = ("auc", "accuracy", "kappa", "quadratic_kappa", "fpr")
-_COMPARED = ("auc", "fpr")
 _SHUFFLES = 500  # enough for a p-value of 0.002
 _MOST_PERIODS = 12  # more are no longer read
 _UNITS = {"day": "%Y-%m-%d", "month": "%Y-%m", "quarter": "", "year": "%Y"}
-
-
-@dataclass(frozen=True)
-class CodedRows:
-    """A set of human-coded rows, and what the models say of them.
-
-    Attributes:
-        rows: the table [n].
-        actual: class index of each row [n].
-        groups: group index of each row [n], whose rows depend on each other; None where rows are independent.
-        stacks: by model, probabilities [s seeds, n rows, k classes].
-        ordinal: whether the classes have an order.
-    """
-
-    rows: pd.DataFrame
-    actual: Ints
-    groups: Ints | None
-    stacks: dict[str, Floats]
-    ordinal: bool
-
-    def is_small(self, member: Bools) -> bool:
-        """Whether a part of the rows [n] has too few of a label to say anything about it."""
-        classes = next(iter(self.stacks.values())).shape[2]
-        return int(np.bincount(self.actual[member], minlength=classes).min()) < SMALLEST
-
-    def estimate(self, model: str, member: Bools, resamples: Resamples) -> dict[str, Estimate]:
-        """Estimate the metrics of a model on a part of the rows [n]; the draws are of all rows."""
-        units = np.arange(len(self.actual)) if self.groups is None else self.groups
-        part = Resamples(resamples.rows[:, member], count_independent(units[member]))
-        stack = self.stacks[model][:, member]
-        return estimate_metrics(self.actual[member], stack, part, ordinal=self.ordinal, names=_SHOWN)
 
 
 def measure_subgroups(coded: CodedRows, confidence: float) -> dict[str, Any]:
@@ -69,33 +38,21 @@ def measure_subgroups(coded: CodedRows, confidence: float) -> dict[str, Any]:
         leave it, at the confidence of the intervals. A subgroup with too few rows has `small: 1` and no metrics.
     """
     columns = {name: coded.rows[name].to_numpy() for name in map(str, coded.rows) if name.startswith(SUBGROUP)}
-    if not columns:
-        return {}
-    resamples = draw_resamples(coded.actual, coded.groups)
     return {
-        name.removeprefix(SUBGROUP): {
-            part: _measure_part(coded, cells == part, resamples, confidence, known=cells != "")
-            for part in _list_parts(cells)
-        }
+        name.removeprefix(SUBGROUP): _measure_parts(coded, cells, confidence, compared=True)
         for name, cells in columns.items()
     }
 
 
 def measure_periods(coded: CodedRows, confidence: float) -> dict[str, Any]:
-    """Measure every period of the column `time`, in order of time; a row without a time is in none.
-
-    Returns:
-        By period and model, metrics with intervals; a period with too few rows has `small: 1` and no metrics. Empty
-        where the task names no date.
+    """Measure every period of the column `time`, in order of time, as subgroups; a row without a time is in none.
 
     Raises:
         DataError: a time is no date.
     """
     if "time" not in coded.rows or not (coded.rows["time"] != "").any():
         return {}
-    names = name_periods(parse_times(coded.rows)).to_numpy()
-    resamples = draw_resamples(coded.actual, coded.groups)
-    return {name: _measure_part(coded, names == name, resamples, confidence) for name in _list_parts(names)}
+    return _measure_parts(coded, name_periods(parse_times(coded.rows)).to_numpy(), confidence, compared=False)
 
 
 def name_periods(times: "pd.Series[pd.Timestamp]") -> "pd.Series[str]":
@@ -114,12 +71,8 @@ def measure_abroca(actual: Ints, stack: Floats, members: Bools) -> Floats:
     """Return ABROCA [r], the area between the ROC curves of two groups of rows (Gardner, Brooks and Baker, 2019).
 
     It is never negative: chance alone makes it larger than 0. It is the mean over seeds, and for more than two
-    classes over one class against the rest; NaN where a group lacks positive or negative rows.
-
-    Args:
-        actual: class index of each row [n].
-        stack: probabilities [s seeds, n rows, k classes].
-        members: which rows belong to the one group [r ways to divide them, n]; all others are the other group.
+    classes over one class against the rest; NaN where a group lacks positive or negative rows. `members` says which
+    rows belong to the one group [r ways to divide them, n].
     """
     classes = stack.shape[2]
     positives = [classes - 1] if classes == 2 else range(classes)
@@ -144,28 +97,37 @@ def shuffle_members(actual: Ints, member: Bools, units: Ints | None, *, times: i
     return drawn
 
 
-def _list_parts(cells: Iterable[str]) -> list[str]:
-    return sorted(set(cells) - {""})
+def _measure_parts(coded: CodedRows, cells: NDArray[Any], confidence: float, *, compared: bool) -> dict[str, Any]:
+    """Measure the rows of each cell, where wanted compared with those of all other cells; an empty cell is none."""
+    resamples = draw_resamples(coded.actual, coded.groups)
+    found: dict[str, Any] = {}
+    for name in sorted(set(cells) - {""}):
+        member, rest = cells == name, (cells != name) & (cells != "")
+        small = _is_small(coded, member)
+        found[name] = {"rows": int(member.sum()), "small": int(small)}
+        for model in () if small else _MODELS:
+            part = _estimate_part(coded, model, member, resamples)
+            found[name][model] = _summarise(part, confidence)
+            if compared and not _is_small(coded, rest):
+                change = subtract_estimates(part, _estimate_part(coded, model, rest, resamples), ("auc", "fpr"))
+                found[name][model] |= {
+                    **_summarise({f"{metric}_minus_rest": estimate for metric, estimate in change.items()}, confidence),
+                    **_test_abroca(coded, model, member, member | rest, confidence),
+                }
+    return found
 
 
-def _measure_part(
-    coded: CodedRows, member: Bools, resamples: Resamples, confidence: float, known: Bools | None = None
-) -> dict[str, Any]:
-    """Measure a part of the rows, and where the rows of all parts are `known`, compare it with the other ones."""
-    small = coded.is_small(member)
-    measured: dict[str, Any] = {"rows": int(member.sum()), "small": int(small)}
-    if small:
-        return measured
-    compared = known is not None and not coded.is_small(known & ~member)
-    for model in _MODELS:
-        part = coded.estimate(model, member, resamples)
-        measured[model] = _summarise(part, confidence)
-        if known is not None and compared:
-            others = coded.estimate(model, known & ~member, resamples)
-            differences = subtract_estimates(part, others, _COMPARED)
-            measured[model] |= _summarise({f"{name}_minus_rest": one for name, one in differences.items()}, confidence)
-            measured[model] |= _test_abroca(coded, model, member, known, confidence)
-    return measured
+def _is_small(coded: CodedRows, member: Bools) -> bool:
+    """Whether a part of the rows [n] has too few of a label to say anything about it."""
+    classes = next(iter(coded.stacks.values())).shape[2]
+    return int(np.bincount(coded.actual[member], minlength=classes).min()) < SMALLEST
+
+
+def _estimate_part(coded: CodedRows, model: str, member: Bools, resamples: Resamples) -> dict[str, Estimate]:
+    units = np.arange(len(coded.actual)) if coded.groups is None else coded.groups
+    part = Resamples(resamples.rows[:, member], count_independent(units[member]))
+    stack = coded.stacks[model][:, member]
+    return estimate_metrics(coded.actual[member], stack, part, ordinal=coded.ordinal, names=_SHOWN)
 
 
 def _summarise(estimates: dict[str, Estimate], confidence: float) -> dict[str, float]:

@@ -1,12 +1,92 @@
-"""The run in numbers: what earlier stages counted, and the few numbers by which a change is judged."""
+"""A run at a glance: tables that are drawn, counts of earlier stages, and the numbers by which a change is judged."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from amalgam.evaluation.metrics import Floats, Ints, assign_bins
+
+_GRID = np.linspace(0, 1, 101)  # false positive rates at which curves of several seeds are averaged
+_LOSSES = {"train_loss": "loss", "validation_loss": "validation_loss"}  # dvclive's name: the table's
 Parts = Mapping[str, Mapping[str, Any]]
 _ENDS = ("", "_low", "_high")
 _REQUESTS = ("completions", "requests", "rows")  # what summaries call the number of their requests
 _COSTS = ("requests", "prompt_tokens", "completion_tokens", "cost_usd")
+
+
+def trace_roc(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -> pd.DataFrame:
+    """Return ROC curves (model, fpr, tpr, label), the mean over seeds at fixed fpr (Fawcett, 2006, section 8.2).
+
+    For two labels the curve of the last one, for more one curve a label against the rest. A label that no row or
+    every row has gets none.
+    """
+    from sklearn.metrics import roc_curve
+
+    tables = [pd.DataFrame(columns=["model", "fpr", "tpr", "label"])]
+    for model, stack in predictions.items():
+        for index in [1] if len(labels) == 2 else range(len(labels)):
+            positive = actual == index
+            if not positive.all() and positive.any():
+                # Where a curve rises straight up, its upper end counts.
+                rates = np.mean([np.interp(_GRID, *roc_curve(positive, seed[:, index])[:2]) for seed in stack], axis=0)
+                points = {"fpr": np.r_[0, _GRID], "tpr": np.r_[0, rates].round(4)}  # at first nothing is positive
+                tables.append(pd.DataFrame({"model": model, **points, "label": labels[index]}))
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def bin_calibration(actual: Ints, predictions: dict[str, Floats]) -> pd.DataFrame:
+    """Return, for each model and bin of the top probability, all seeds together (model, confidence, share, rows).
+
+    `confidence` is the mean top probability of the bin, `share` the share of right predictions, `rows` their count.
+    """
+    tables = []
+    for model, stack in predictions.items():
+        top, right = stack.max(axis=2).ravel(), (stack.argmax(axis=2) == actual).ravel()
+        bins = pd.DataFrame({"confidence": top, "share": right.astype(float)}).groupby(assign_bins(top))
+        tables.append(bins.mean().round(4).assign(rows=bins.size()).reset_index(drop=True))
+        tables[-1].insert(0, "model", model)
+    return pd.concat(tables, ignore_index=True)
+
+
+def list_confusions(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -> pd.DataFrame:
+    """Return one line a model, seed and row (model, actual, predicted), the form of DVC's confusion template."""
+    names = np.array(labels, dtype=object)
+    tables = [
+        pd.DataFrame({"model": model, "actual": names[actual], "predicted": names[seed.argmax(axis=1)]})
+        for model, stack in predictions.items()
+        for seed in stack
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def list_intervals(models: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """Return one line a model and metric (model, metric, value, low, high) from metrics with their intervals."""
+    lines = [
+        (model, name, value, metrics[f"{name}_low"], metrics[f"{name}_high"])
+        for model, metrics in models.items()
+        for name, value in metrics.items()
+        if f"{name}_low" in metrics
+    ]
+    return pd.DataFrame(lines, columns=["model", "metric", "value", "low", "high"])
+
+
+def read_training(curves: dict[tuple[str, int], Path]) -> pd.DataFrame:
+    """Read dvclive's curves of each (model, seed) into one table (model, seed, step, loss, validation_loss)."""
+    columns = ["model", "seed", "step", *_LOSSES.values()]
+    tables = [pd.DataFrame(columns=columns)]
+    for (model, seed), folder in curves.items():
+        files = {name: folder / f"plots/metrics/{recorded}.tsv" for recorded, name in _LOSSES.items()}
+        losses = {
+            name: pd.read_csv(file, sep="\t", index_col="step").iloc[:, 0]
+            for name, file in files.items()
+            if file.is_file()
+        }
+        if losses:
+            tables.append(pd.DataFrame(losses).rename_axis("step").reset_index().assign(model=model, seed=seed))
+    return pd.concat(tables[1:] or tables, ignore_index=True)[columns]
 
 
 def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dict[str, dict[str, Any]]:
@@ -21,28 +101,25 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
     runs = {
         "teacher": teacher["seeds"],
         "student": student["seeds"],
-        "student_undistilled": student.get("undistilled"),
+        "student_undistilled": student.get("undistilled") or {},
         "human_only": baselines["human_only"]["seeds"],
     }
+    training = {model: {f"seed_{seed}": run for seed, run in of_seed.items()} for model, of_seed in runs.items()}
+    counts = {
+        "mixed": dict(sorted(mixed.items())),
+        "learned": teacher["learned"],
+        "held_out": teacher["held_out"],
+        "grader": grader and {"rows": grader["requests"], "unparsed": grader["unparsed"]},
+    }
     found = {
-        "data": summaries["prepared"]
-        | {
-            "mixed": dict(sorted(mixed.items())),
-            "learned": teacher["learned"],
-            "held_out": teacher["held_out"],
-            "grader": grader and {"rows": grader["requests"], "unparsed": grader["unparsed"]},
-        },
+        "data": summaries["prepared"] | counts,
         "cost": sum_costs({"synthesis": summaries["synthesis"], "judge": summaries["judge"], "grader": grader}),
         "training": {
-            "training": {
-                model: {f"seed_{seed}": run for seed, run in of_seeds.items()}
-                for model, of_seeds in runs.items()
-                if of_seeds
-            },
+            "training": {model: seeds for model, seeds in training.items() if seeds},
             "guard": teacher.get("guard"),
         },
     }
-    return {name: _drop_nulls(part) for name, part in found.items()}
+    return _drop_nulls(found)
 
 
 def sum_costs(summaries: Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict[str, float]]:

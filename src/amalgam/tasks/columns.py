@@ -31,7 +31,7 @@ import pandas as pd
 from amalgam.errors import DataError
 from amalgam.rows import SUBGROUP
 from amalgam.tasks.schema import LEAVE_OUT, Cell, Columns
-from amalgam.tasks.tables import check_columns
+from amalgam.tasks.sources import check_columns
 from amalgam.tasks.texts import clean_text
 
 
