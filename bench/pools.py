@@ -25,7 +25,7 @@ from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
 from amalgam.tasks.contradictions import drop_contradictions
 from amalgam.tasks.rows import TaskRows, load_task_rows
-from amalgam.tasks.schema import Task, load_task
+from amalgam.tasks.schema import load_task
 from amalgam.tasks.split import keep_apart, split_rows
 
 # As the stages have it; read when llama.cpp is loaded.
