@@ -23,8 +23,7 @@ from amalgam.synthesis.asking import Rounds, collect_answers, write_completions
 from amalgam.synthesis.curate import find_rejects
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
-from amalgam.tasks.contradictions import drop_contradictions
-from amalgam.tasks.rows import TaskRows, load_task_rows
+from amalgam.tasks.columns import TaskRows, load_task_rows
 from amalgam.tasks.schema import load_task
 from amalgam.tasks.split import keep_apart, split_rows
 
@@ -51,9 +50,8 @@ _COLUMNS = ["id", "text", "question", "label", "sample", "shots"]
 def prepare_task(name: str, data: Path, params: Params) -> None:
     """Split a task's rows with each number of human rows; the small sets are parts of the large ones."""
     loaded = load_rows(name, data)
-    rows = drop_contradictions(loaded.main)
     for size in SIZES:
-        tables = split_task(rows, size, _SEED, params, keep_apart(loaded.unlabelled, loaded.transfer))
+        tables = split_task(loaded.main, size, _SEED, params, keep_apart(loaded.unlabelled, loaded.transfer))
         for part, table in tables.items():
             write_rows(CACHE / f"{name}-{size}" / f"{part}.csv", table)
 

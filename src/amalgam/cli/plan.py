@@ -22,7 +22,7 @@ from amalgam.synthesis.asking import Rounds, read_prompts
 from amalgam.synthesis.grading import build_grading_requests, select_gradable
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
-from amalgam.tasks.rows import load_task_rows
+from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import FileSource, Task
 
 _SAMPLE = 500  # requests of which a mean is taken
