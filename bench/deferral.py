@@ -33,10 +33,10 @@ from amalgam.training.checkpoint import note_members
 from amalgam.training.cross_validation import label_out_of_fold
 from amalgam.training.members import HUMAN_ONLY, make_members
 from amalgam.training.roles import assign_roles
-from amalgam.training.scoring import Scorer
+from amalgam.training.scoring import Scorer, score_models
 from amalgam.training.student import Distiller, Views
 from amalgam.training.teacher import run_trials
-from amalgam.training.transfer import build_transfer, hold_out_texts, score_views
+from amalgam.training.transfer import build_transfer, hold_out_texts
 from bench.pools import CACHE, SIZES, TASKS, prepare_task
 from bench.rules import MORE_TASKS
 from bench.variants import ENCODER, Setting, ignore, soften
@@ -105,7 +105,8 @@ class Deferral:
             note_members(folder, list(members))
             whole = build_transfer(learned, iter([]), self._setting.read("unlabelled"), left_out=0)
             rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
-            views = [Views(rows[name], logits[0]) for name, logits in score_views([folder], rows, ENCODER).items()]
+            logits = score_models([folder], rows, [ENCODER])
+            views = [Views(rows[name], logits[name][0]) for name in rows]
             distillation = scale_steps(self._params.distillation, self._setting.size)
             distiller = Distiller(folder, ENCODER, ENCODER, views[0], views[1], distillation)
             distiller.distil(_SEED, folder / "student", ignore)
