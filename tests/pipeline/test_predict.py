@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from amalgam.cli.predict import run_predict
-from amalgam.errors import DataError, ModelError
 from amalgam.shipping.predict import Columns
 from tests.pipeline.project import AFTER_RATIO, ROWS, Project, Run
 from tests.pipeline.server import Log, StubServer
@@ -55,27 +54,6 @@ def test_a_row_alone_gets_the_same_as_among_others(student: Path, tmp_path: Path
     assert alone[0][:3] == among[4][:3]
     # Activations of 8 bits are scaled over the batch, so that a row's neighbours count a little.
     assert [float(cell) for cell in alone[0][4:6]] == pytest.approx([float(cell) for cell in among[4][4:6]], abs=0.05)
-
-
-def test_no_rows_give_the_header_alone(student: Path, tmp_path: Path) -> None:
-    assert label([], student, tmp_path) == []
-
-
-def test_cells_that_a_spreadsheet_would_run_are_made_text(student: Path, tmp_path: Path) -> None:
-    labelled = label([["1", "=1+1", "@home the bread is stale"], ["-2", "plain", "nan"]], student, tmp_path)
-    assert [row[:3] for row in labelled] == [["1", "'=1+1", "'@home the bread is stale"], ["-2", "plain", "nan"]]
-
-
-def test_a_missing_column_is_named(student: Path, tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text("id,comment\n1,good\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"in.csv has no column 'text', only id, comment: .* --text-column"):
-        run_predict(tmp_path / "in.csv", tmp_path / "out.csv", student, COLUMNS)
-    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
-
-
-def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is not a shipped student"):
-        label([], tmp_path / "nothing", tmp_path)
 
 
 def test_the_command_labels_and_says_in_one_sentence_what_is_wrong(project: Project) -> None:
