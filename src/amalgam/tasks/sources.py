@@ -15,7 +15,8 @@ from amalgam.downloads import NoAnswerError, fetch_wheel, open_member
 from amalgam.errors import DataError
 from amalgam.files import hash_file, open_sibling
 from amalgam.tasks.schema import File, FileSource, GitSource, HubSource, WheelSource
-from amalgam.tasks.tables import Source, read_parts, write_text
+from amalgam.tasks.tables import Source, read_parts
+from amalgam.tasks.texts import write_text
 
 Origin = FileSource | WheelSource | HubSource | GitSource
 
