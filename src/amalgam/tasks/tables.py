@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from amalgam.errors import DataError
 from amalgam.rows import unguard_cell
+from amalgam.tasks.texts import blank_numbers as blank_numbers
+from amalgam.tasks.texts import write_text as write_text
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -38,16 +40,15 @@ _IMPORT_ID = re.compile(r"""\{\s*["']ImportId["']""")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that holds a table: its name in messages, a function that opens its bytes, and what is in them.
+    """A file that holds a table, by its name in messages and a function that opens its bytes.
 
-    `header` names the columns where the file does not; `short_rows` may lack their last cells; columns that are named
-    alike are `numbered` ("score (1)"), or else refused.
+    `short_rows` may lack their last cells; columns of one name are `numbered` ("score (1)"), or else refused.
     """
 
     name: str
     open: Callable[[], BinaryIO]
     format: Format
-    header: Sequence[str] = ()
+    header: Sequence[str] = ()  # where the file has none
     short_rows: bool = False
     numbered: bool = False
 
