@@ -37,10 +37,10 @@ def measure_subgroups(coded: CodedRows, confidence: float) -> dict[str, Any]:
         and ABROCA (`abroca`) against all other rows with its p-value and the value below which chance alone would
         leave it, at the confidence of the intervals. A subgroup with too few rows has `small: 1` and no metrics.
     """
-    columns = {name: coded.rows[name].to_numpy() for name in map(str, coded.rows) if name.startswith(SUBGROUP)}
     return {
-        name.removeprefix(SUBGROUP): _measure_parts(coded, cells, confidence, compared=True)
-        for name, cells in columns.items()
+        name.removeprefix(SUBGROUP): _measure_parts(coded, coded.rows[name].to_numpy(), confidence, compared=True)
+        for name in map(str, coded.rows)
+        if name.startswith(SUBGROUP)
     }
 
 

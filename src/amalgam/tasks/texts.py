@@ -102,20 +102,25 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def find_units(rows: "pd.DataFrame") -> "NDArray[np.int64]":
-    """Number the units of rows [n], which are rows that depend on each other: those of one group, or of one text.
+def name_units(rows: "pd.DataFrame") -> "pd.Series[str]":
+    """Name the unit of each row: rows of one group depend on each other, and so do those of one text without a group.
 
     Args:
         rows: with `text`, and `group` where the task has one; a row without a group has an empty cell, or none.
     """
+    texts = "text:" + rows["text"].map(fold_text)
+    if "group" not in rows:
+        return texts
+    groups = rows["group"].fillna("")
+    return ("group:" + groups).where(groups != "", texts)
+
+
+def find_units(rows: "pd.DataFrame") -> "NDArray[np.int64]":
+    """Number the units of rows [n], as `name_units` has them."""
     import numpy as np
     import pandas as pd
 
-    names = "text " + rows["text"].map(fold_text)
-    if "group" in rows:
-        groups = rows["group"].fillna("")
-        names = names.where(groups == "", "group " + groups)
-    return np.asarray(pd.factorize(names)[0], dtype=np.int64)
+    return np.asarray(pd.factorize(name_units(rows))[0], dtype=np.int64)
 
 
 def count_independent(units: "NDArray[np.int64]") -> float:
