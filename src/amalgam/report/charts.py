@@ -97,9 +97,9 @@ def draw_sweep(rows: pd.DataFrame, title: str) -> Spec:
 
 
 def draw_points(
-    rows: Rows, title: str, looks: Looks = {}, *, signed: bool = False, joined: bool = False, unit: bool = False
+    rows: Rows, axis: str, looks: Looks | None = None, *, signed: bool = False, joined: bool = False, unit: bool = False
 ) -> Spec:
-    """Draw a point (value) for each row (name, series) on a line from `low` to `high`, over an axis with a title.
+    """Draw a point (value) for each row (name, series) on a line from `low` to `high`, over an axis of that title.
 
     Series are models where `looks` does not say otherwise. Points of one name stand below each other, or on one line
     where they are `joined`. Signed values are differences, and get a line at zero; `unit` is an axis from 0 to 1.
@@ -115,9 +115,9 @@ def draw_points(
     if beside > 1:
         order = list(looks)
         base = base.encode(yOffset=alt.YOffset("series:N", sort=order, scale=alt.Scale(domain=order, paddingOuter=0.7)))
-    axis = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(datum.value, '+.2f')") if signed else alt.Axis()
+    ticks = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(datum.value, '+.2f')") if signed else alt.Axis()
     scale = _UNIT if unit else alt.Scale(zero=signed or joined, nice=True)
-    bars = base.encode(x=alt.X("low:Q", title=title, axis=axis, scale=scale), x2="high:Q")
+    bars = base.encode(x=alt.X("low:Q", title=axis, axis=ticks, scale=scale), x2="high:Q")
     legend = any(row["name"] != row["series"] for row in rows)
     coloured = bars.mark_rule(strokeWidth=2.5).encode(**_tell_apart(looks, legend=legend))
     shapes = _tell_apart(looks, points=True, legend=legend)
