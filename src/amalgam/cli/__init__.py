@@ -72,13 +72,13 @@ def predict(
     """Label a table of responses with the student.
 
     Rows keep their order and their columns. New are `label`, a probability
-    `p_<label>` for each label, and `ask_human`: true where the model is not
-    certain enough to be left alone. Any number of rows fits into memory.
+    `p_<label>` for each label, and `needs_human`: true where the model is not
+    certain enough. Any number of rows fits into memory.
 
     Example: amalgam predict responses.csv labelled.csv
     """
     from amalgam.cli.predict import run_predict
-    from amalgam.predicting.labelling import Columns
+    from amalgam.shipping.predict import Columns
 
     columns = Columns(text_column, question_column, prefix)
     run_predict(source, target, model, columns, threads=threads, as_json=json)
