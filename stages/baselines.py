@@ -17,8 +17,8 @@ from amalgam.files import read_json, write_json
 from amalgam.llm.shards import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.predicting.onnx import compute_probabilities
 from amalgam.rows import read_rows
+from amalgam.shipping.onnx import compute_probabilities
 from amalgam.synthesis.asking import get_answers
 from amalgam.synthesis.grading import build_grading_requests, read_grades
 from amalgam.tasks.schema import Task, load_task
