@@ -33,6 +33,8 @@ _SETTINGS: dict[str, Any] = {
     "llm.retries": 0,
     "prompts.shots": 2,
     "synthesis.rows": ROWS,
+    "judge.rows": 1000,
+    "baselines.llm_grader": True,
     "teacher.model": "tiny-bert",
     "teacher.steps": 8,
     "teacher.contrastive_steps": 8,
