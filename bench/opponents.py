@@ -14,7 +14,7 @@ import pandas as pd
 
 from amalgam.baselines import fit_embedding, fit_tfidf
 from amalgam.files import hash_file, read_json, write_json
-from amalgam.llm.answering import answer_requests, iterate_answers
+from amalgam.llm.answering import answer_requests
 from amalgam.llm.request import Request, override_bodies
 from amalgam.params import Params
 from amalgam.rows import iterate_dicts
@@ -90,13 +90,13 @@ def grade_rows(setting: Setting, params: Params, *, ask: bool) -> dict[str, Scor
         if not ask:
             return {}
         model, answering = open_llm(params)
-        make = partial(_make_requests, setting, params, model)
+        requests = list(_make_requests(setting, params, model))
         start = time.monotonic()
-        sent = answer_requests(make, answering, f"grade {setting.task}, {setting.size}")
+        answers = answer_requests(requests, answering, f"grade {setting.task}, {setting.size}")
         seconds = time.monotonic() - start
         reader = GradeReader(setting.labels)
-        grades = [reader.read(asdict(answer)) for _, answer in iterate_answers(make(), answering)]
-        whole = sent >= len(grades)  # else the journal had some of the answers
+        grades = [reader.read(asdict(answer)) for answer in answers]
+        whole = answering.sent >= len(grades)  # else the journal had some of the answers
         write_json(path.with_suffix(".json"), {"seconds": seconds if whole else None, "unread": reader.unread})
         even = 1 / len(setting.labels)
         hard = [[float(grade == label) if grade else even for label in setting.labels] for grade in grades]

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ import pandas as pd
 from amalgam.baselines import fit_embedding, fit_tfidf
 from amalgam.evaluation.predictions import build_predictions, write_predictions
 from amalgam.files import read_json, write_json
-from amalgam.llm.answering import answer_requests, iterate_answers
-from amalgam.llm.request import Request, override_bodies
-from amalgam.llm.shards import Totals, write_answers
+from amalgam.llm.answering import answer_requests
+from amalgam.llm.request import Totals, override_bodies, write_answers
 from amalgam.params import Params
 from amalgam.predicting.onnx import compute_probabilities
 from amalgam.progress import notify
@@ -64,11 +62,12 @@ def grade_sets(
     model = read_json(answering.folder / "identity.json")["model"]
     counts, totals = Counter({"requests": 0, "unparsed": 0}), Totals()
     for name, rows in sets.items():
-        make = partial(make_requests, task, rows, train, model, params)
-        answering = answering.deduct(answer_requests(make, answering, f"grade {name} rows"))
+        grading = build_grading_requests(task, iterate_dicts(rows), train, model, params.judge)
+        requests = list(override_bodies(grading, params.llm.body))
+        answers = answer_requests(requests, answering, f"grade {name} rows")
         lines = [
             {"key": request.key, "id": request.id, "sample": number, **asdict(answer)}
-            for number, (request, answer) in enumerate(iterate_answers(make(), answering))
+            for number, (request, answer) in enumerate(zip(requests, answers, strict=True))
         ]
         write_answers(TARGET / "answers" / name, lines)
         reader = GradeReader(task.label_names)
@@ -84,12 +83,6 @@ def grade_sets(
         hard = [[float(grade == label) if grade else even for label in task.label_names] for grade in grades]
         yield build_predictions(name, "llm_grader", 0, rows["id"], np.array(hard), task.label_names)
     summary["llm_grader"] = dict(counts) | totals.to_dict()
-
-
-def make_requests(task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, params: Params) -> Iterator[Request]:
-    """Ask for a grade on each row."""
-    requests = build_grading_requests(task, iterate_dicts(rows), train, model, params.judge)
-    return override_bodies(requests, params.llm.body)
 
 
 def score_human_only(task: Task, sets: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[pd.DataFrame]:

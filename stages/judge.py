@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ import pandas as pd
 
 from amalgam.evaluation.agreement import summarise_agreement
 from amalgam.files import read_json, write_json
-from amalgam.llm.answering import answer_requests, iterate_answers
-from amalgam.llm.request import Answer, Request, override_bodies
-from amalgam.llm.shards import Totals, read_answers, write_answers
+from amalgam.llm.answering import answer_requests
+from amalgam.llm.request import Answer, Request, Totals, override_bodies, read_answers, write_answers
 from amalgam.params import Params
 from amalgam.progress import notify
 from amalgam.rows import open_rows, read_rows
@@ -32,16 +30,12 @@ def main(params: Params, root: Path) -> None:
     answering = read_answering(params.llm, root)
     model = read_json(answering.folder / "identity.json")["model"]
     examples = read_rows(Path("data/prepared/train.csv"))
-    make = partial(make_requests, task, params, examples, model)
-    answer_requests(make, answering, "judge")
-    write_answers(TARGET / "answers", build_lines(select_rows(task, params), iterate_answers(make(), answering)))
+    rows = list(select_rows(task, params))
+    grading = build_grading_requests(task, rows, examples, model, params.judge)
+    requests = list(override_bodies(grading, params.llm.body))
+    answers = answer_requests(requests, answering, "judge")
+    write_answers(TARGET / "answers", build_lines(rows, requests, answers))
     write_judgements(task.label_names)
-
-
-def make_requests(task: Task, params: Params, examples: pd.DataFrame, model: str) -> Iterator[Request]:
-    """Read the responses anew and make their requests."""
-    requests = build_grading_requests(task, select_rows(task, params), examples, model, params.judge)
-    return override_bodies(requests, params.llm.body)
 
 
 def select_rows(task: Task, params: Params) -> Iterator[Mapping[str, Any]]:
@@ -51,10 +45,10 @@ def select_rows(task: Task, params: Params) -> Iterator[Mapping[str, Any]]:
 
 
 def build_lines(
-    rows: Iterable[Mapping[str, Any]], answers: Iterable[tuple[Request, Answer]]
+    rows: Iterable[Mapping[str, Any]], requests: Iterable[Request], answers: Iterable[Answer]
 ) -> Iterator[dict[str, Any]]:
     """Put each answer beside what it is about; the slot is that of the response."""
-    for row, (request, answer) in zip(rows, answers, strict=True):
+    for row, request, answer in zip(rows, requests, answers, strict=True):
         yield {"key": request.key, **{name: row[name] for name in ("id", "label", "sample")}, **asdict(answer)}
 
 

@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from amalgam.errors import ParamsError
-from amalgam.llm.endpoint import check_url
+from amalgam.llm.client import check_url
 from amalgam.llm.request import check_fields
 from amalgam.quality import Quality, fill_in
 
@@ -77,15 +77,8 @@ class Llm(Section):
     offline: bool = Field(json_schema_extra=_UNTRACKED)
     budget_usd: float | None = Field(ge=0, json_schema_extra=_UNTRACKED)
     max_requests: int | None = Field(ge=0, json_schema_extra=_UNTRACKED)
-    concurrency: int = Field(ge=1, le=4096, json_schema_extra=_UNTRACKED)
-    max_concurrency: int = Field(ge=1, le=4096, json_schema_extra=_UNTRACKED)
-    requests_per_minute: int | None = Field(ge=1, json_schema_extra=_UNTRACKED)
-    tokens_per_minute: int | None = Field(ge=1, json_schema_extra=_UNTRACKED)
+    concurrency: int | None = Field(ge=1, le=4096, json_schema_extra=_UNTRACKED)
     timeout: float = Field(gt=0, json_schema_extra=_UNTRACKED)
-    retries: int = Field(ge=0, le=100, json_schema_extra=_UNTRACKED)
-    slots: int | None = Field(ge=1, le=256, json_schema_extra=_UNTRACKED)
-    threads: int | None = Field(ge=1, le=1024, json_schema_extra=_UNTRACKED)
-    context: int | None = Field(ge=256, json_schema_extra=_UNTRACKED)
 
 
 class Prompts(Section):

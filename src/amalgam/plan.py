@@ -6,9 +6,9 @@ from itertools import islice
 from pathlib import Path
 
 from amalgam.errors import AmalgamError, DataError
+from amalgam.llm.answering import estimate_tokens, find_missing
 from amalgam.llm.journal import Journal
-from amalgam.llm.survey import survey_requests
-from amalgam.llm.tokens import bound_answer, guess_prompt_tokens
+from amalgam.llm.request import bound_answer, guess_prompt_tokens
 from amalgam.params import Params
 from amalgam.stage_requests import StageRequests, list_requests, read_mean_tokens
 from amalgam.tasks.schema import Task
@@ -89,16 +89,16 @@ def plan_requests(
 def _plan_stage(asked: StageRequests, project: Path, journal: Journal) -> Sending:
     if not asked.is_known:
         return _plan_unknown(asked, project, journal)
-    survey = survey_requests(asked.make(journal), journal)
+    needed, missing = find_missing(asked.make(journal), journal)
+    prompts, most = estimate_tokens(missing)
     mean = _measure_answers(asked, journal) or read_mean_tokens(project, asked.stage)
-    most = survey.completion_tokens
     return Sending(
         stage=asked.stage,
-        needed=survey.requests,
-        unanswered=survey.missing,
+        needed=needed,
+        unanswered=len(missing),
         exact=True,
-        prompt_tokens=survey.prompt_tokens,
-        completion_tokens=most if mean is None else min(round(mean * survey.missing), most),
+        prompt_tokens=prompts,
+        completion_tokens=most if mean is None else min(round(mean * len(missing)), most),
         most_completion_tokens=most,
         measured=mean is not None,
     )

@@ -14,7 +14,7 @@ from typing import Any
 from amalgam.dvc_cache import find_cache
 from amalgam.errors import DataError
 from amalgam.fetching import fetch_answers
-from amalgam.llm.journal.rows import parse_stored
+from amalgam.llm.request import parse_stored
 
 
 def iterate_seeds(

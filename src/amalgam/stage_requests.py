@@ -9,8 +9,7 @@ from typing import Any
 from amalgam.errors import DataError
 from amalgam.files import read_json, read_jsonl
 from amalgam.llm.journal import Journal
-from amalgam.llm.request import Request, override_bodies
-from amalgam.llm.tokens import BYTES_A_TOKEN
+from amalgam.llm.request import BYTES_A_TOKEN, Request, override_bodies
 from amalgam.params import Params
 from amalgam.rows import iterate_rows, read_rows
 from amalgam.synthesis.asking import Prompt, Tally, build_requests

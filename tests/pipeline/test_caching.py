@@ -91,8 +91,8 @@ def test_more_human_rows_change_neither_test_rows_nor_requests(project: Project,
 
 
 def test_the_speed_of_asking_is_no_reason_to_run(project: Project) -> None:
-    project.set_params(llm__concurrency=3, llm__timeout=5.0, llm__retries=1, llm__requests_per_minute=60)
-    project.set_params(llm__budget_usd=1.0, llm__max_requests=1, llm__batch=True, llm__offline=True, llm__slots=2)
+    project.set_params(llm__concurrency=3, llm__timeout=5.0)
+    project.set_params(llm__budget_usd=1.0, llm__max_requests=1, llm__batch=True, llm__offline=True)
     run = project.repro()
     assert not run.ran + run.restored
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import pytest
 from amalgam.base_models import fetch_encoder, fetch_llm
 from amalgam.errors import ModelError
 from amalgam.files import read_json
-from amalgam.llm.answering import Answering, answer_requests, iterate_answers
+from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.embedded import choose_slots, serve_model
 from amalgam.llm.request import Request
 from amalgam.params import Llm, load_params
@@ -112,10 +111,9 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     assert list(iterate_asked(lambda: prompts, tally, model, synthesis, again)) == asked
     collect_completions(lambda: prompts, model, synthesis, again)
 
-    make_grading = partial(build_grading_requests, task, rows.to_dict("records"), human, model, params.judge)
-    answer_requests(make_grading, answering, "judge")
-    grades = [answer.text for _, answer in iterate_answers(make_grading(), answering)]
-    assert all(parse_grade(grade, task.label_names) for grade in grades)
+    grading = list(build_grading_requests(task, rows.to_dict("records"), human, model, params.judge))
+    answers = answer_requests(grading, answering, "judge")
+    assert all(parse_grade(answer.text, task.label_names) for answer in answers)
 
     steps = params.teacher.model_copy(update={"steps": 6, "evaluate_every": 3, "batch_size": 8})
     learned = [human.head(16).assign(origin="human", shots=""), rows.assign(origin="synthetic")]
@@ -134,8 +132,7 @@ def test_json_by_a_schema_is_what_the_grammar_lets_through(base: Path, tmp_path:
     body = {"messages": turns, "max_tokens": 60, "temperature": 1.0, "response_format": build_response_format(2)}
     answering = make_answering(load_params(REPOSITORY / "params.yaml").llm, base / "llm", tmp_path)
     requests = [Request(str(number), "m", body | {"seed": number}, number) for number in range(4)]
-    answer_requests(lambda: requests, answering, "json")
-    for _, answer in iterate_answers(requests, answering):
+    for answer in answer_requests(requests, answering, "json"):
         assert re.match(r'\s*\{\s*"response_1"\s*:\s*"', answer.text)
         assert answer.finish_reason == "length" or list(json.loads(answer.text)) == ["response_1", "response_2"]
 

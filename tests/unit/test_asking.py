@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from amalgam.errors import BudgetError, DataError
 from amalgam.llm.answering import Answering
-from amalgam.llm.request import Answer
-from amalgam.llm.tokens import bound_answer
+from amalgam.llm.request import Answer, bound_answer
 from amalgam.params import Synthesis
 from amalgam.synthesis.asking import Tally, build_requests, collect_completions, iterate_asked
 from tests.pipeline.server import StubServer

@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from amalgam.llm.journal import Journal, open_journal, write_notice
+from amalgam.llm.journal import Journal, open_journal
 from amalgam.llm.prices import FREE, Price, Prices, load_prices
-from amalgam.llm.tokens import BYTES_A_TOKEN
+from amalgam.llm.request import BYTES_A_TOKEN
 from amalgam.params import Llm, Params, load_params
 from amalgam.plan import Sending, list_stages_to_run, plan_requests
+from amalgam.progress import notify
 from amalgam.tasks.schema import Task, load_task
 
 
@@ -90,7 +91,7 @@ def estimate_project(project: Path, params: Params) -> Estimate:
     """
     task = load_task(project / "data/tasks" / params.task)
     stages = list_stages_to_run(project)
-    with open_journal(project / ".cache/journal.sqlite", write_notice) as journal:
+    with open_journal(project / ".cache/journal.sqlite", notify) as journal:
         sendings = plan_project(project, params, task, stages, journal)
         spent = journal.read_spending()
         in_batches = sum(batch.keys for batch in journal.list_batches())
@@ -130,7 +131,7 @@ def plan_project(project: Path, params: Params, task: Task, stages: list[str], j
     from amalgam.llm.answering import seed_journal
     from amalgam.seeding import iterate_seeds
 
-    read_seeds = partial(iterate_seeds, project, write_notice, fetch=False)
+    read_seeds = partial(iterate_seeds, project, notify, fetch=False)
     return plan_requests(project, params, task, stages, journal, partial(seed_journal, journal, read_seeds))
 
 

@@ -2,12 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from itertools import tee
 from typing import Any
 
 from amalgam.errors import DataError
-from amalgam.llm.answering import Answering, answer_requests, iterate_answers
+from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.request import NO_FIELDS, TOKEN_LIMITS, Answer, Request, override_bodies
 from amalgam.params import Synthesis
 from amalgam.progress import notify
@@ -125,11 +123,13 @@ def collect_completions(prompts: MakePrompts, model: str, params: Synthesis, ans
     chosen: set[str] | None = None
     told: set[str] = set()
     for attempt in range(params.attempts + 1):
-        make = partial(_make_requests, prompts, chosen, tally.attempts, model, params, answering.llm.body)
-        sent = answer_requests(make, answering, f"synthesize, attempt {attempt + 1}" if attempt else "synthesize")
-        answering = answering.deduct(sent)
-        asked = (prompt for prompt in prompts() if chosen is None or prompt["id"] in chosen)
-        for prompt, (_, answer) in zip(asked, iterate_answers(make(), answering), strict=True):
+        asked = [prompt for prompt in prompts() if chosen is None or prompt["id"] in chosen]
+        pairs = ((prompt, tally.attempts[prompt["id"]]) for prompt in asked)
+        requests = list(build_requests(pairs, model, params, answering.llm.body))
+        answers = answer_requests(
+            requests, answering, f"synthesize, attempt {attempt + 1}" if attempt else "synthesize"
+        )
+        for prompt, answer in zip(asked, answers, strict=True):
             tally.add(prompt, answer)
         fault, sentence = tally.describe_main_fault()
         if fault and fault not in told:
@@ -149,22 +149,11 @@ def iterate_asked(
     prompts: MakePrompts, tally: Tally, model: str, params: Synthesis, answering: Answering
 ) -> Iterator[tuple[Prompt, int, Request, Answer]]:
     """Yield all that was asked, by slot, label and attempt: prompt, number of the attempt, request and answer."""
-    asked, pairs = tee((prompt, attempt) for prompt in prompts() for attempt in range(tally.attempts[prompt["id"]] + 1))
-    answers = iterate_answers(build_requests(pairs, model, params, answering.llm.body), answering)
-    for (prompt, attempt), (request, answer) in zip(asked, answers, strict=True):
+    asked = [(prompt, attempt) for prompt in prompts() for attempt in range(tally.attempts[prompt["id"]] + 1)]
+    requests = list(build_requests(asked, model, params, answering.llm.body))
+    answers = answer_requests(requests, answering, "synthesize")
+    for (prompt, attempt), request, answer in zip(asked, requests, answers, strict=True):
         yield prompt, attempt, request, answer
-
-
-def _make_requests(
-    prompts: MakePrompts,
-    chosen: set[str] | None,
-    attempts: Counter[str],
-    model: str,
-    params: Synthesis,
-    body: dict[str, Any],
-) -> Iterator[Request]:
-    pairs = ((prompt, attempts[prompt["id"]]) for prompt in prompts() if chosen is None or prompt["id"] in chosen)
-    return build_requests(pairs, model, params, body)
 
 
 def _name_answer(prompt: Prompt, attempt: int) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 
 from amalgam.errors import DataError
 from amalgam.files import read_json, write_json
-from amalgam.llm.request import Answer, Request
-from amalgam.llm.shards import Totals, read_answers, write_answers
+from amalgam.llm.request import Answer, Request, Totals, read_answers, write_answers
 from amalgam.synthesis.responses import parse_answer
 
 _SUMMARY = "summary.json"
