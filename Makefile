@@ -15,8 +15,8 @@ setup: .venv/.installed ## make .venv and install the project in it, at the pinn
 repro: .venv/.installed ## run the pipeline: every stage whose inputs changed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
-test: lint ## run lint, then all tests
-	@$(BIN)/pytest
+test: lint ## run lint, then all tests, on all cores
+	@$(BIN)/pytest --numprocesses logical --maxprocesses 4
 
 lint: .venv/.installed ## check style, types and spelling
 	@$(BIN)/ruff check --quiet

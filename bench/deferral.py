@@ -27,16 +27,16 @@ from amalgam.evaluation.selective import measure_selective
 from amalgam.params import Params, load_params
 from amalgam.rows import read_rows, write_rows
 from amalgam.shipping.calibration import Calibration, Judged, calibrate
+from amalgam.tasks.texts import find_units
 from amalgam.training.budget import scale_steps
 from amalgam.training.checkpoint import note_members
 from amalgam.training.cross_validation import label_out_of_fold
 from amalgam.training.members import HUMAN_ONLY, make_members
 from amalgam.training.roles import assign_roles
-from amalgam.training.scoring import Scorer
+from amalgam.training.scoring import Scorer, score_models
 from amalgam.training.student import Distiller, Views
 from amalgam.training.teacher import run_trials
-from amalgam.training.transfer import build_transfer, hold_out_texts, score_views
-from amalgam.units import find_units
+from amalgam.training.transfer import build_transfer, hold_out_texts
 from bench.pools import CACHE, SIZES, TASKS, prepare_task
 from bench.rules import MORE_TASKS
 from bench.variants import ENCODER, Setting, ignore, soften
@@ -85,7 +85,9 @@ class Deferral:
         test, logits = self._setting.read("test"), load_file(self._folder / "student.safetensors")["test"]
         actual = encode_labels(test, self._setting.labels, "the test rows")
         fields = {name: getattr(calibration, name) for name in ("temperature", "threshold", "ask_below")}
-        return measure_selective(actual, encode_groups(test), soften(logits), fields, self._params.evaluation)
+        return measure_selective(
+            actual, encode_groups(test), soften(logits), fields, self._params.evaluation.confidence
+        )
 
     def _label_out_of_fold(self) -> pd.DataFrame:
         human = pd.concat([self._human, self._held_out] if self._held_out is not None else [self._human])
@@ -103,7 +105,8 @@ class Deferral:
             note_members(folder, list(members))
             whole = build_transfer(learned, iter([]), self._setting.read("unlabelled"), left_out=0)
             rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
-            views = [Views(rows[name], logits[0]) for name, logits in score_views([folder], rows, ENCODER).items()]
+            logits = score_models([folder], rows, [ENCODER])
+            views = [Views(rows[name], logits[name][0]) for name in rows]
             distillation = scale_steps(self._params.distillation, self._setting.size)
             distiller = Distiller(folder, ENCODER, ENCODER, views[0], views[1], distillation)
             distiller.distil(_SEED, folder / "student", ignore)

@@ -21,8 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from amalgam.description.likeness import measure_similarity
-from amalgam.description.words import measure_distinct
+from amalgam.evaluation.describe import measure_distinct, measure_similarity
 from amalgam.files import read_json
 from amalgam.llm.answering import cut_groups
 from amalgam.llm.client import Endpoint, Limits
@@ -182,7 +181,7 @@ def format_quality(outcomes: list[Outcome], params: Params) -> Iterator[str]:
     if any(set(rows.get("label", ())) != set(task.label_names) for several in tables.values() for rows in several):
         yield "Too few rows to say what they are worth: a label has none."
         return
-    scores = measure_auc(ENCODER, tables, human, test, task.label_names, params.evaluation)
+    scores = measure_auc(ENCODER, tables, human, test, task.label_names, params.evaluation.confidence)
     yield (
         "| shots | slots | distinct-1 | distinct-2 | distinct-3 | self-similarity | AUC | difference to the first "
         "| AUC with human rows | difference to the first |"

@@ -78,7 +78,7 @@ def compare(setting: Setting, found: dict[str, Scored], params: Params, *, helps
     test = setting.read("test")
     actual, groups = encode_labels(test, setting.labels, "the test rows"), encode_groups(test)
     estimates = {  # one by one, since the numbers of seeds differ; all on the same resamples
-        name: estimate_models(actual, groups, {name: one.probabilities}, params.evaluation, ordinal=False)[name]["auc"]
+        name: estimate_models(actual, groups, {name: one.probabilities}, ordinal=False)[name]["auc"]
         for name, one in found.items()
     }
     areas = {name: estimates[name].value for name in METHODS if name in found}

@@ -38,7 +38,7 @@ def measure_sides(setting: Setting, params: Params, seeds: list[int]) -> dict[st
     shared = measure_way(SHARED, setting, params, seeds)
     models = {name: (shared + measure_way(way, setting, params, seeds)) / 2 for name, way in SIDES.items()}
     actual = encode_labels(test, setting.labels, "the test rows")
-    estimates = estimate_models(actual, encode_groups(test), models, params.evaluation, ordinal=False)
+    estimates = estimate_models(actual, encode_groups(test), models, ordinal=False)
     gain = subtract_estimates(estimates["mix"], estimates["human only"], ("auc",))
     found = summarise_estimates(gain, params.evaluation.confidence)
     areas = {name: estimates[name]["auc"].value for name in models}

@@ -24,8 +24,7 @@ from amalgam.synthesis.completions import build_lines, iterate_responses
 from amalgam.synthesis.curate import curate_responses, survey_responses
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
-from amalgam.tasks.contradictions import drop_contradictions
-from amalgam.tasks.rows import TaskRows, load_task_rows
+from amalgam.tasks.columns import TaskRows, load_task_rows
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import keep_apart, split_rows
 
@@ -52,9 +51,8 @@ _COLUMNS = ["id", "text", "question", "label", "sample", "shots"]
 def prepare_task(name: str, data: Path, params: Params) -> None:
     """Split a task's rows with each number of human rows; the small sets are parts of the large ones."""
     loaded = load_rows(name, data)
-    rows = drop_contradictions(loaded.main)
     for size in SIZES:
-        tables = split_task(rows, size, _SEED, params, keep_apart(loaded.unlabelled, loaded.transfer))
+        tables = split_task(loaded.main, size, _SEED, params, keep_apart(loaded.unlabelled, loaded.transfer))
         for part, table in tables.items():
             write_rows(CACHE / f"{name}-{size}" / f"{part}.csv", table)
 

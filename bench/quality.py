@@ -8,7 +8,6 @@ import pandas as pd
 from amalgam.embeddings import embed_rows
 from amalgam.evaluation.bootstrap import subtract_estimates, summarise_estimates
 from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
-from amalgam.params import Evaluation
 
 _STRENGTH = 10.0  # inverse regularisation, the same for all, so that only the rows differ
 
@@ -16,7 +15,7 @@ Tables = dict[str, list[pd.DataFrame]]
 
 
 def measure_auc(
-    encoder: Path, tables: Tables, human: pd.DataFrame, test: pd.DataFrame, labels: list[str], params: Evaluation
+    encoder: Path, tables: Tables, human: pd.DataFrame, test: pd.DataFrame, labels: list[str], confidence: float
 ) -> dict[str, dict[str, float]]:
     """Train logistic regression on frozen embeddings of each table, alone and with the human rows; measure the AUC.
 
@@ -27,7 +26,7 @@ def measure_auc(
         human: human-coded train rows.
         test: human-coded rows on which everything is measured.
         labels: the task's.
-        params: resamples and confidence of the intervals.
+        confidence: of the intervals.
 
     Returns:
         By name, then `auc`, `with_human`, and of both the paired difference to the first table with its interval.
@@ -52,13 +51,13 @@ def measure_auc(
                 probabilities.append(fit.predict_proba(vectors[measured])[:, order])
             predictions[f"{name}/{kind}"] = np.stack(probabilities)
     actual = encode_labels(test, labels, "the test rows")
-    estimates = estimate_models(actual, encode_groups(test), predictions, params, ordinal=False)
+    estimates = estimate_models(actual, encode_groups(test), predictions, ordinal=False)
     found: dict[str, dict[str, float]] = {name: {} for name in tables}
     first = next(iter(tables))
     for name in tables:
         for kind in ("auc", "with_human"):
             one, other = estimates[f"{name}/{kind}"], estimates[f"{first}/{kind}"]
-            change = summarise_estimates(subtract_estimates(one, other, ("auc",)), params.confidence)
+            change = summarise_estimates(subtract_estimates(one, other, ("auc",)), confidence)
             found[name] |= {kind: one["auc"].value, f"{kind}_change": change["auc"]}
             found[name] |= {f"{kind}_low": change["auc_low"], f"{kind}_high": change["auc_high"]}
     return found

@@ -1,18 +1,35 @@
-"""Write the README's table of results from metrics/: run `python bench/readme.py` after the default run."""
+"""Write the README's table of results from metrics/: run `python bench/readme.py` after the default run.
 
+`--setfit PYTHON` first trains SetFit on the same human rows, with the Python of an environment that has it (see
+setfit_peer.py), and writes what it gets on the test rows to bench/setfit.json.
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from amalgam.files import read_json, write_text
+import numpy as np
+import pandas as pd
 
-README = Path("README.md")
+from amalgam.evaluation.bootstrap import summarise_estimates
+from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
+from amalgam.files import read_json, write_json, write_text
+from amalgam.params import load_params
+from amalgam.rows import read_rows
+from amalgam.tasks.schema import load_task
+
+README, SETFIT = Path("README.md"), Path("bench/setfit.json")
+PREPARED, ENCODER = Path("data/prepared"), Path("models/base/encoder")
 BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 MODELS = {
-    "teacher": "teacher",
-    "student": "student: distilled from it",
-    "student_int8": "student in 8-bit integers, as it ships",
-    "student_undistilled": "the same student without a teacher",
-    "human_only": "human-only teacher, same recipe and compute",
+    "student_int8": "**the student**, as it ships",
+    "teacher": "its teacher",
+    "human_only": "the same teacher without synthetic rows",
+    "student_undistilled": "the student without a teacher",
+    "setfit": "SetFit on the teacher's encoder",
     "embedding_lr": "frozen embedding + logistic regression",
     "tfidf_lr": "TF-IDF + logistic regression",
     "llm_grader": "the LLM as few-shot grader",
@@ -25,81 +42,78 @@ def format_results(metrics: Path) -> str:
         read_json(metrics / f"{name}.json")
         for name in ("models", "comparisons", "data", "speed", "training", "ceiling", "selective")
     )
-    rows = data["rows"]
-    gain, guard = gains["gain_over_human_only"], training.get("guard", {})
-    verdict = (
-        "better than the human-only teacher"
-        if gain["auc_low"] > 0
-        else "worse than the human-only teacher"
-        if gain["auc_high"] < 0
-        else "not clearly better or worse than the human-only teacher: the interval of the difference includes 0"
-    )
-    decision = f"The teacher is {verdict}."
-    if guard:
-        found = (
-            f"classifiers of the human rows tell their labels apart with an AUC of {guard['label_auc']:.3f} (wanted: "
-            f"{guard['least_label_auc']:.2f}), and in cross-validation on the {guard['rows']} human rows they brought "
-            f"such a classifier {cell(guard, 'difference', '+')} of AUC"
-        )
-        decision = (
-            f"The guard let the synthetic rows in: {found}. {decision}"
-            if guard["helps"]
-            else f"The guard left the synthetic rows out: {found}. So the teacher is the human-only one."
-        )
+    setfit = read_json(SETFIT) if SETFIT.is_file() else None
+    if setfit:
+        models["setfit"] = setfit
+    learned, gain = data["learned"], gains["gain_over_human_only"]
+    verdict = "better" if gain["auc_low"] > 0 else "worse" if gain["auc_high"] < 0 else "not clearly better or worse"
+    minutes = f" SetFit took {setfit['minutes']:.0f} minutes a seed on one core." if setfit else ""
+    faster = speed["student_int8_rows_per_second"] / speed["teacher_rows_per_second"]
     lines = [
-        f"The default run: {data['learned']['human']} human-coded rows teach, and {data['learned']['synthetic']} that "
-        f"a 135 M LLM wrote on the same machine; {rows['test']} human-coded test rows, three seeds. "
-        "Intervals (95 %) are over seeds and reviews.",
+        f"The default run, with {learned['human']} human-coded rows, {learned['synthetic']} that a 135 M LLM wrote on "
+        f"this machine, and {data['rows']['test']} human-coded test rows (95 % intervals over seeds and rows):",
         "",
-        "| model | AUC | macro-F1 | Cohen's kappa |",
-        "|---|---|---|---|",
+        "| | AUC | Cohen's kappa |",
+        "|---|---|---|",
         *(
-            f"| {name} | {cell(models[model], 'auc')} | {cell(models[model], 'macro_f1')} "
-            f"| {cell(models[model], 'kappa')} |"
+            f"| {name} | {cell(models[model], 'auc')} | {cell(models[model], 'kappa')} |"
             for model, name in MODELS.items()
             if model in models
         ),
+        f"| two human coders | | {cell(ceiling['human_ceiling'], 'kappa')} |",
         "",
-        "| paired difference | AUC |",
-        "|---|---|",
-        f"| teacher \N{MINUS SIGN} human-only teacher | {cell(gains['gain_over_human_only'], 'auc', '+')} |",
-        f"| teacher \N{MINUS SIGN} best baseline ({gains['gain_over_best_baseline']['baseline']}) "
-        f"| {cell(gains['gain_over_best_baseline'], 'auc', '+')} |",
-        f"| student \N{MINUS SIGN} teacher | {cell(gains['student_minus_teacher'], 'auc', '+')} |",
-        f"| student \N{MINUS SIGN} the same without a teacher "
-        f"| {cell(gains['student_minus_undistilled'], 'auc', '+')} |",
-        f"| student in 8-bit integers \N{MINUS SIGN} student | {cell(gains['int8_minus_student'], 'auc', '+')} |",
-        "",
-        f"{decision} A run from nothing writes other rows; its numbers differ within intervals.",
-        "",
-        f"The student that ships has {speed['student_int8_megabytes']:.0f} MB, the teacher "
-        f"{speed['teacher_megabytes']:.0f} MB, and it scored "
-        f"{speed['student_int8_rows_per_second'] / speed['teacher_rows_per_second']:.0f} times as many rows a second. "
-        f"Two coders of the same reviews agree with a kappa of {cell(ceiling['human_ceiling'], 'kappa')}. "
-        f"{describe_selective(selective['selective'])}",
+        f"The student has {speed['student_int8_megabytes']:.0f} MB, its teacher {speed['teacher_megabytes']:.0f} MB, "
+        f"and it scores {faster:.0f} times as many rows a second. {describe_selective(selective['selective'])} "
+        f"With synthetic rows the teacher is {verdict} than without: "
+        f"{cell(gain, 'auc', '+')} of AUC.{describe_guard(training.get('guard'))}{minutes}",
     ]
-    return (
-        "\n".join(lines).replace("+-", "-").replace("-0.", "\N{MINUS SIGN}0.").replace(" %", "\N{NO-BREAK SPACE}%")
-        + "\n"
-    )
+    return "\n".join(lines).replace("-0.", "\N{MINUS SIGN}0.").replace(" %", "\N{NO-BREAK SPACE}%") + "\n"
+
+
+def describe_guard(guard: dict[str, Any] | None) -> str:
+    """Say what the guard decided, where it was asked."""
+    if guard is None:
+        return ""
+    decision = "let the synthetic rows in" if guard["helps"] else "left the synthetic rows out"
+    return f" The guard {decision}: the human rows confirm their labels with an AUC of {guard['label_auc']:.2f}."
 
 
 def describe_selective(found: dict[str, Any]) -> str:
     """Say how many rows the student that ships labels alone, and how often coders agree with it there."""
     if "agreement" not in found:
-        return (
-            "The student asks a human about every test row: so few coded rows do not show that it may label any alone."
-        )
+        return "It asks a human about every row: so few coded rows do not show that it may label any alone."
     share, low, high = (100 * found[f"agreement{end}"] for end in ("", "_low", "_high"))
     return (
-        f"The student labels {100 * found['coverage']:.0f} % of the test rows without a human, and coders agree with "
-        f"{share:.0f} % [{low:.0f}, {high:.0f}] of these labels; about the others, it asks."
+        f"It labels {100 * found['coverage']:.0f} % of the test rows without a human, and coders agree with "
+        f"{share:.0f} % [{low:.0f}, {high:.0f}] of these labels."
     )
 
 
 def cell(values: dict[str, Any], name: str, sign: str = "") -> str:
     """Format a value with its interval."""
     return f"{values[name]:{sign}.3f} [{values[f'{name}_low']:{sign}.3f}, {values[f'{name}_high']:{sign}.3f}]"
+
+
+def measure_setfit(interpreter: Path) -> dict[str, Any]:
+    """Train SetFit with the run's seeds on its human rows; return its metrics on the test rows, and minutes a seed."""
+    params = load_params(Path("params.yaml"))
+    task = load_task(Path("data/tasks") / params.task)
+    human = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation")])
+    test, labels = read_rows(PREPARED / "test.csv"), task.label_names
+    scored, seconds = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        table, out = Path(folder) / "human.csv", Path(folder) / "out.csv"
+        human.to_csv(table, index=False)
+        for seed in params.seeds:
+            command = [str(interpreter), "bench/setfit_peer.py", str(table), str(PREPARED / "test.csv"), str(ENCODER)]
+            command += [",".join(labels), str(seed), str(out)]
+            ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            seconds.append(json.loads(ended.stdout.splitlines()[-1])["seconds"])
+            scored.append(pd.read_csv(out)[labels].to_numpy())
+    actual, groups = encode_labels(test, labels, f"{PREPARED}/test.csv"), encode_groups(test)
+    stacks = {"setfit": np.stack(scored)}
+    estimates = estimate_models(actual, groups, stacks, ordinal=task.ordinal)["setfit"]
+    return {**summarise_estimates(estimates, params.evaluation.confidence), "minutes": float(np.mean(seconds)) / 60}
 
 
 def replace_results(readme: str, block: str) -> str:
@@ -109,4 +123,8 @@ def replace_results(readme: str, block: str) -> str:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--setfit", type=Path, help="a Python that has SetFit")
+    if interpreter := parser.parse_args().setfit:
+        write_json(SETFIT, measure_setfit(interpreter))
     write_text(README, replace_results(README.read_text(encoding="utf-8"), format_results(Path("metrics"))))

@@ -24,10 +24,10 @@ from amalgam.training.budget import scale_steps
 from amalgam.training.checkpoint import note_members
 from amalgam.training.contrastive import ContrastiveTrainer
 from amalgam.training.roles import assign_roles
-from amalgam.training.scoring import Scorer, average_views
+from amalgam.training.scoring import Scorer, average_logits, score_models
 from amalgam.training.student import Distiller, Views
 from amalgam.training.teacher import TeacherTrainer
-from amalgam.training.transfer import build_transfer, hold_out_texts, score_views
+from amalgam.training.transfer import build_transfer, hold_out_texts
 from bench.guarding import ask_about
 from bench.opponents import Scored, find_folder
 from bench.pools import CACHE
@@ -107,9 +107,9 @@ class Recipe:
         whole = build_transfer(learned, pool, unlabelled, left_out=self._params.distillation.left_out)
         rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
         with self._time("views/scored"):
-            logits = score_views(teachers, rows, self._encoder)
+            logits = score_models(teachers, rows, [self._encoder])
         students = [folder / "student" for folder in teachers]
-        transfer, validation = (Views(table, average_views(logits[name])) for name, table in rows.items())
+        transfer, validation = (Views(table, average_logits(logits[name])) for name, table in rows.items())
         for seed, folder, target in zip(self._seeds, teachers, students, strict=True):
             if not is_trained(target):
                 with self._time(f"student/{seed}"):

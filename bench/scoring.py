@@ -21,13 +21,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from amalgam.machine import choose_device
 from amalgam.params import load_params
 from amalgam.predicting.onnx import OnnxScorer
 from amalgam.rows import read_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import find_body, load_trained, read_note
 from amalgam.training.classifier import add_pooling
-from amalgam.training.device import choose_device
 from amalgam.training.encoding import load_tokenizer
 from amalgam.training.scoring import Scorer
 

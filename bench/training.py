@@ -34,8 +34,8 @@ Train = Callable[[pd.DataFrame, list[str], Params, int, int], Any]
 
 def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> Any:
     """Train with Amalgam's loop: plain mixing, no validation; the lower layers stay as they are, as by default."""
+    from amalgam.machine import set_seed
     from amalgam.training.classifier import load_classifier
-    from amalgam.training.device import set_seed
     from amalgam.training.encoding import encode_rows, load_tokenizer
     from amalgam.training.frozen import freeze_lower, hold_lower
     from amalgam.training.loop import Examples, train_model
@@ -55,8 +55,8 @@ def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: i
 
 def train_as_paper(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> Any:
     """Train as the paper's notebook does: every row padded to 128 tokens, float32, AdamW at a constant rate."""
+    from amalgam.machine import choose_device
     from amalgam.training.classifier import load_classifier
-    from amalgam.training.device import choose_device
     from amalgam.training.encoding import load_tokenizer
 
     torch.manual_seed(seed)
@@ -116,7 +116,7 @@ def measure_auc(model: torch.nn.Module, test: pd.DataFrame, labels: list[str]) -
     """Return the AUC on the test rows, the mean over classes of one against the rest; scored alike for all."""
     from sklearn.metrics import roc_auc_score
 
-    from amalgam.training.device import choose_device
+    from amalgam.machine import choose_device
     from amalgam.training.encoding import encode_rows, load_tokenizer
     from amalgam.training.loop import compute_logits
 

@@ -1,8 +1,8 @@
-"""Runs the commands of the README's section "Nothing is paid twice" and writes down what they print.
+"""Runs the commands of docs/paying.md and writes down what they print.
 
 In a clone in a temporary folder, with the default task and its LLM on this machine; takes some minutes:
 
-    python bench/transcript.py            # writes it into README.md, between the marks
+    python bench/transcript.py            # writes it into docs/paying.md, between the marks
     python bench/transcript.py --print    # only shows it
 """
 
@@ -73,18 +73,18 @@ class Shell:
 
 
 def main() -> None:
-    """Run the transcript, and print it or put it into the README."""
+    """Run the transcript, and print it or put it into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--print", action="store_true", help="show it and leave the README as it is")
+    parser.add_argument("--print", action="store_true", help="show it and leave the page as it is")
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
         text = "```\n" + "\n".join(record(Path(folder))) + "\n```"
     if options.print:
         print(text)
         return
-    readme = REPOSITORY / "README.md"
-    before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    page = REPOSITORY / "docs/paying.md"
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 def record(folder: Path) -> list[str]:

@@ -157,7 +157,7 @@ def measure_difference(
     """Return the AUC of probabilities [seeds, rows, classes], its difference to plain mixing, and the interval."""
     test = setting.read("test")
     actual, groups = encode_labels(test, setting.labels, "the test rows"), encode_groups(test)
-    found = estimate_models(actual, groups, {"way": way, "plain": plain}, params.evaluation, ordinal=False)
+    found = estimate_models(actual, groups, {"way": way, "plain": plain}, ordinal=False)
     difference = subtract_estimates(found["way"], found["plain"], ("auc",))["auc"]
     return found["way"]["auc"].value, difference.value, *find_interval(difference, params.evaluation.confidence)
 

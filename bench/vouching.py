@@ -28,11 +28,10 @@ from amalgam.evaluation.compare import encode_groups
 from amalgam.evaluation.selective import measure_selective
 from amalgam.params import Params, load_params
 from amalgam.shipping.calibration import Judged, find_agreement
-from amalgam.tasks.contradictions import drop_contradictions
 from amalgam.tasks.schema import load_task
+from amalgam.tasks.texts import find_units
 from amalgam.training.folds import deal_folds
 from amalgam.training.guard import fit_and_score, index_classes
-from amalgam.units import find_units
 from bench.pools import TASKS, load_rows, split_task
 from bench.rules import MORE_TASKS
 from bench.variants import ENCODER, soften
@@ -63,7 +62,7 @@ class Draw:
             threshold = float(np.quantile(self.uncoded, 1 - share)) if len(self.uncoded) >= 50 else found
         calibration = {"temperature": 1.0, "threshold": None, "ask_below": threshold}
         units = encode_groups(self.test)
-        return measure_selective(self.classes, units, self.probabilities, calibration, params.evaluation)
+        return measure_selective(self.classes, units, self.probabilities, calibration, params.evaluation.confidence)
 
     def _find_plain(self, agreement: float) -> float | None:
         order = np.argsort(-self.judged.certainty, kind="stable")
@@ -74,7 +73,7 @@ class Draw:
 
 def draw_task(name: str, data: Path, params: Params, draws: int) -> Iterator[tuple[int, Draw]]:
     """Yield each draw with its number of human rows; one that cannot be split so is passed over."""
-    rows, labels = drop_contradictions(load_rows(name, data).main), load_task(Path("bench/tasks") / name).label_names
+    rows, labels = load_rows(name, data).main, load_task(Path("bench/tasks") / name).label_names
     rows = rows.sample(min(len(rows), _MOST), random_state=0).reset_index(drop=True)
     vectors = dict(zip(rows["id"], embed_rows(ENCODER, rows, max_length=params.teacher.max_length), strict=True))
     for size in SIZES:
@@ -109,7 +108,6 @@ def make_draw(
 def main(data: Path, tasks: list[str], draws: int) -> None:
     """Draw, then print the table."""
     params = load_params(Path("params.yaml"))
-    params = params.model_copy(update={"evaluation": params.evaluation.model_copy(update={"resamples": 300})})
     found: dict[tuple[int, float], list[dict[str, float]]] = {}
     for task in tasks:
         for size, drawn in draw_task(task, data, params, draws):

@@ -16,13 +16,13 @@ from amalgam.evaluation.predictions import build_predictions, write_predictions
 from amalgam.files import read_json, write_json
 from amalgam.llm.answering import answer_requests
 from amalgam.llm.request import Totals, override_bodies, write_answers
+from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.predicting.onnx import compute_probabilities
-from amalgam.progress import notify
 from amalgam.rows import iterate_dicts, read_rows
 from amalgam.synthesis.grading import GradeReader, build_grading_requests
 from amalgam.tasks.schema import Task, load_task
-from amalgam.training.transfer import score_views
+from amalgam.training.scoring import score_models
 
 PREPARED = Path("data/prepared")
 ENCODER = Path("models/base/encoder")
@@ -87,10 +87,10 @@ def grade_sets(
 
 def score_human_only(task: Task, sets: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[pd.DataFrame]:
     """Score the rows with the human-only teacher of every seed."""
-    views = score_views([HUMAN_ONLY / f"seed-{seed}" for seed in seeds], sets, ENCODER)
+    logits = score_models([HUMAN_ONLY / f"seed-{seed}" for seed in seeds], sets, [ENCODER])
     for number, seed in enumerate(seeds):
         for name, rows in sets.items():
-            probabilities = compute_probabilities(views[name][number].astype(np.float64), 1.0)
+            probabilities = compute_probabilities(logits[name][number].astype(np.float64), 1.0)
             yield build_predictions(name, "human_only", seed, rows["id"], probabilities, task.label_names)
 
 

@@ -7,49 +7,51 @@ from runtime import run_stage
 
 import pandas as pd
 
-from amalgam.description.describe import MOST, compare_embeddings, describe_texts, sample_rows
 from amalgam.embeddings import embed_rows
+from amalgam.evaluation.bootstrap import SEED
+from amalgam.evaluation.describe import compare_embeddings, describe_texts
 from amalgam.files import read_json, write_json
 from amalgam.params import Params
-from amalgam.rows import iterate_rows
+from amalgam.rows import read_rows
 
 CURATED = Path("data/curated")
 PREPARED = Path("data/prepared")
+MOST = 1000  # rows of each kind that are compared; the work grows with the square
+COLUMNS = ["id", "text", "question", "label"]
 TOKENS = ("prompt_tokens", "completion_tokens", "cost_usd")  # metrics/cost.json has them
 
 
 def main(params: Params, root: Path) -> None:
     """Read data/curated/, data/judgements/ and human rows, write metrics/synthetic.json."""
-    seed = params.evaluation.seed
-    synthetic, rows = sample_rows(iterate_rows(CURATED / "synthetic.csv"), MOST, seed)
     # Never test rows. Coded rows first: only they are compared by label.
-    coded, coded_rows = sample_rows(iterate_rows(PREPARED / "train.csv"), MOST, seed)
-    uncoded, uncoded_rows = sample_rows(iterate_rows(PREPARED / "unlabelled.csv"), MOST - len(coded), seed)
-    human = pd.concat([coded, uncoded], ignore_index=True)
+    pool, coded, uncoded = (
+        read_rows(path).reindex(columns=COLUMNS, fill_value="")
+        for path in (CURATED / "synthetic.csv", PREPARED / "train.csv", PREPARED / "unlabelled.csv")
+    )
+    synthetic, human = draw_rows(pool, MOST), draw_rows(coded, MOST)
+    human = pd.concat([human, draw_rows(uncoded, MOST - len(human))], ignore_index=True)
     curation, judged = (read_json(Path(folder) / "summary.json") for folder in (CURATED, "data/judgements"))
-    found: dict[str, Any] = {"rows": rows, "human_rows": coded_rows + uncoded_rows}
-    if rows:
-        found |= {"compared_rows": len(synthetic), "compared_human_rows": len(human)}
-        found |= {"near_duplicate_rate": measure_repeats(curation), **describe_texts(synthetic, human)}
-        found |= embed_and_compare(synthetic, human, params)
+    found: dict[str, Any] = {"rows": len(pool), "human_rows": len(coded) + len(uncoded)}
+    if len(pool):
+        vectors = embed_rows(
+            Path("models/base/encoder"), pd.concat([synthetic, human]), max_length=params.teacher.max_length
+        )
+        own, others = vectors[: len(synthetic)], vectors[len(synthetic) :]
+        repeats = curation["rejected"]["exact_duplicate"] + curation["rejected"]["near_duplicate"]
+        found |= {
+            "compared_rows": len(synthetic),
+            "compared_human_rows": len(human),
+            "near_duplicate_rate": round(repeats / (curation["kept"] + repeats), 4),
+            **describe_texts(synthetic, human),
+            **compare_embeddings(own, others, synthetic["label"], human["label"], params.evaluation.confidence),
+        }
     counts = {"synthesis": drop_tokens(curation), "judge": drop_tokens(judged)}
     write_json(Path("metrics/synthetic.json"), counts | {"synthetic": found})
 
 
-def measure_repeats(curation: dict[str, Any]) -> float:
-    """Return the share of the usable responses that repeat another one, in whole or nearly."""
-    repeats: int = curation["rejected"]["exact_duplicate"] + curation["rejected"]["near_duplicate"]
-    usable: int = curation["kept"] + repeats
-    return round(repeats / usable, 4)
-
-
-def embed_and_compare(synthetic: pd.DataFrame, human: pd.DataFrame, params: Params) -> dict[str, Any]:
-    """Embed both by the frozen encoder, and compare."""
-    both = pd.concat([synthetic, human], ignore_index=True)
-    vectors = embed_rows(Path("models/base/encoder"), both, max_length=params.teacher.max_length)
-    labels = list(both["label"])
-    cut = len(synthetic)
-    return compare_embeddings(vectors[:cut], vectors[cut:], labels[:cut], labels[cut:], params.evaluation)
+def draw_rows(rows: pd.DataFrame, size: int) -> pd.DataFrame:
+    """Draw at most `size` rows, and keep their order."""
+    return rows.sample(min(size, len(rows)), random_state=SEED).sort_index()
 
 
 def drop_tokens(counts: dict[str, Any]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from pathlib import Path
 from runtime import run_stage
 
 from amalgam.files import write_json
+from amalgam.machine import show_progress
 from amalgam.params import Distillation, Params
-from amalgam.progress import show_progress
 from amalgam.rows import read_rows
 from amalgam.training.budget import scale_steps
 from amalgam.training.loop import Outcome
 from amalgam.training.parallel import run_trainings
 from amalgam.training.processes import is_main_process, wait_for_all
-from amalgam.training.scoring import average_views
+from amalgam.training.scoring import average_logits
 from amalgam.training.student import Distiller, Views
 from amalgam.training.transfer import read_views
 
@@ -29,7 +29,7 @@ def main(params: Params, root: Path) -> None:
     logits = read_views(TRANSFER / "views.safetensors")
     distillation = scale_steps(params.distillation, params.human_rows)
     # All students learn the mean view of all seeds' teachers, so that their distances from it can be compared.
-    views = {name: Views(rows[name], average_views(logits[name])) for name in rows}
+    views = {name: Views(rows[name], average_logits(logits[name])) for name in rows}
     jobs = [
         partial(train_student, seed, alone, views, distillation) for seed in params.seeds for alone in (False, True)
     ]

@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 
 from amalgam.files import read_json, write_json
+from amalgam.machine import show_progress
 from amalgam.params import Params
 from amalgam.predicting.onnx import Floats, OnnxScorer
-from amalgam.progress import show_progress
 from amalgam.rows import read_rows
 from amalgam.shipping.calibration import Judged, calibrate
 from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
 from amalgam.shipping.fidelity import choose_precision, measure_fidelity
+from amalgam.tasks.texts import find_units
 from amalgam.training.parallel import run_trainings
-from amalgam.units import find_units
 
 PREPARED = Path("data/prepared")
 STUDENTS = Path("models/students")

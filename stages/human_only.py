@@ -11,8 +11,8 @@ from runtime import run_stage
 import pandas as pd
 
 from amalgam.files import write_json
+from amalgam.machine import show_progress
 from amalgam.params import Params
-from amalgam.progress import show_progress
 from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.budget import scale_steps

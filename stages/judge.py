@@ -10,12 +10,12 @@ from runtime import read_answering, run_stage
 
 import pandas as pd
 
-from amalgam.evaluation.agreement import summarise_agreement
+from amalgam.evaluation.metrics import summarise_agreement
 from amalgam.files import read_json, write_json
 from amalgam.llm.answering import answer_requests
 from amalgam.llm.request import Answer, Request, Totals, override_bodies, read_answers, write_answers
+from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.progress import notify
 from amalgam.rows import open_rows, read_rows
 from amalgam.synthesis.completions import iterate_responses, read_completions
 from amalgam.synthesis.grading import GradeReader, build_grading_requests, select_gradable

@@ -10,11 +10,11 @@ from functools import cache, partial
 from pathlib import Path
 
 try:
-    from amalgam.errors import AmalgamError, Interrupted
+    from amalgam import dvc
+    from amalgam.errors import AmalgamError, DataError, Interrupted
     from amalgam.llm.answering import Answering
+    from amalgam.machine import notify
     from amalgam.params import Llm, Params, load_params
-    from amalgam.progress import notify
-    from amalgam.seeding import iterate_seeds
 except ModuleNotFoundError as missing:
     print(
         f"{Path(sys.argv[0]).stem}: {sys.executable} has no `{missing.name}`, since the environment is not active: "
@@ -56,21 +56,12 @@ def run_stage(name: str, main: Main) -> None:
 
 
 def restore_outputs(stage: str) -> None:
-    """Put back the outputs as DVC last saved them: it removed them before it ran the stage, which now failed."""
+    """Put back the outputs that DVC removed before it ran the stage, which has failed."""
     if "DVC_STAGE" not in os.environ:  # run by hand, so nothing was removed
         return
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
     try:
-        with Repo() as repo:
-            for output in repo.stage.load_one(name=stage).outs:
-                # DVC's run cache holds outputs without `cache` too; Git tracks those, so they must not be links.
-                output.use_cache = True
-                output.cache.cache_types = ["copy"]
-                if not output.changed_cache():
-                    output.checkout(force=True)
-    except DvcException as error:
+        dvc.restore_outputs(stage)
+    except DataError as error:
         print(f"{stage}: earlier outputs are left to `dvc checkout` ({error})", file=sys.stderr)
 
 
@@ -84,5 +75,5 @@ def read_answering(llm: Llm, root: Path) -> Answering:
         prices=Path("data/prices.yaml"),
         api_key=next((os.environ[name] for name in names if os.environ.get(name)), None),
         # Asked for in every round; what cannot be fetched is said once.
-        read_seeds=partial(iterate_seeds, root, cache(notify), workspace=Path()),
+        read_seeds=partial(dvc.iterate_shared_answers, root, cache(notify), workspace=Path()),
     )

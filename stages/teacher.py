@@ -11,8 +11,8 @@ import pandas as pd
 
 from amalgam.embeddings import embed_rows
 from amalgam.files import read_json, write_json
+from amalgam.machine import show_progress
 from amalgam.params import Params, Teacher
-from amalgam.progress import show_progress
 from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.budget import scale_steps

@@ -6,7 +6,8 @@ from runtime import run_stage
 
 from amalgam.params import Params
 from amalgam.rows import iterate_rows, read_rows, write_rows
-from amalgam.training.transfer import build_transfer, hold_out_texts, score_views, write_views
+from amalgam.training.scoring import score_models
+from amalgam.training.transfer import build_transfer, hold_out_texts, write_views
 
 PREPARED = Path("data/prepared")
 ENCODER = Path("models/base/encoder")
@@ -28,7 +29,7 @@ def main(params: Params, root: Path) -> None:
         write_rows(TARGET / f"{name}.csv", table)
         rows[name] = read_rows(TARGET / f"{name}.csv")  # as written: whoever reads the file sees what was scored
     teachers = [TEACHERS / f"seed-{seed}" for seed in params.seeds]
-    write_views(TARGET / "views.safetensors", score_views(teachers, rows, ENCODER))
+    write_views(TARGET / "views.safetensors", score_models(teachers, rows, [ENCODER]))
 
 
 if __name__ == "__main__":

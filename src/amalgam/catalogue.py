@@ -5,10 +5,7 @@ from importlib.resources import files
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
-
-from amalgam.errors import ModelError
-from amalgam.params import describe_errors
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 Kind = Literal["llm", "encoder"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -45,15 +42,6 @@ class Mirror(Section):
     folder: str = ""
     wheels: tuple[Wheel, ...] = Field(min_length=1, strict=False)
 
-    @model_validator(mode="after")
-    def check_parts(self) -> "Mirror":
-        """Refuse a layout that its wheels cannot have."""
-        if self.layout == "files" and len(self.wheels) > 1:
-            raise ValueError("the layout `files` has one wheel")
-        if self.layout != "files" and not all(wheel.part for wheel in self.wheels):
-            raise ValueError(f"the layout `{self.layout}` has a `part` in every wheel")
-        return self
-
 
 class Entry(Section):
     """One base model. `files` maps the name of each file at the hub to its SHA-256."""
@@ -64,40 +52,9 @@ class Entry(Section):
     files: dict[DataFile, Sha256] = Field(min_length=1)
     mirror: Mirror | None = None
 
-    @model_validator(mode="after")
-    def check_files(self) -> "Entry":
-        """Refuse an LLM of several files: it is served from one."""
-        if len(self.files) > 1 and (self.kind == "llm" or (self.mirror and self.mirror.layout == "parts")):
-            raise ValueError("an llm, and a mirror with the layout `parts`, has one file")
-        return self
-
 
 @cache
 def load_catalogue() -> dict[str, Entry]:
     """Return all entries by name, in the order of catalogue.yaml."""
-    return parse_catalogue(files("amalgam").joinpath("catalogue.yaml").read_text(encoding="utf-8"))
-
-
-def parse_catalogue(text: str) -> dict[str, Entry]:
-    """Read and check the text of a catalogue.
-
-    Raises:
-        ModelError: one sentence with the entry, what it holds or lacks, and what is allowed.
-    """
-    try:
-        return TypeAdapter(dict[str, Entry]).validate_python(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ModelError("catalogue.yaml is not valid YAML: restore it") from error
-    except ValidationError as error:
-        raise ModelError(f"catalogue.yaml: {describe_errors(error)}") from error
-
-
-def find_entry(name: str, kind: Kind) -> Entry | None:
-    """Return the entry of this name if there is one and it is of this kind."""
-    entry = load_catalogue().get(name)
-    return entry if entry and entry.kind == kind else None
-
-
-def list_names(kind: Kind) -> list[str]:
-    """Return the names of all entries of a kind, in the order of catalogue.yaml."""
-    return [name for name, entry in load_catalogue().items() if entry.kind == kind]
+    text = files("amalgam").joinpath("catalogue.yaml").read_text(encoding="utf-8")
+    return TypeAdapter(dict[str, Entry]).validate_python(yaml.safe_load(text))

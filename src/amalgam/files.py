@@ -1,4 +1,4 @@
-"""Reading and writing of small files, so that a kill never leaves half of one."""
+"""Reading and writing of files, so that a kill never leaves half of one."""
 
 import hashlib
 import json
@@ -6,18 +6,19 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from amalgam.errors import DataError
 
 
 @contextmanager
-def open_sibling(path: Path) -> Iterator[TextIO]:
-    """Open a temporary sibling to write UTF-8 text; when the block ends well, it is flushed and put in place."""
+def open_sibling(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
+    """Open a temporary sibling to write UTF-8 text or bytes; when the block ends well, it is flushed, then in place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        opened: IO[Any] = temporary.open("wb") if binary else temporary.open("w", encoding="utf-8", newline="\n")
+        with opened as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -27,7 +28,7 @@ def open_sibling(path: Path) -> Iterator[TextIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text to a temporary sibling, flush it to the disk, then put it in place."""
+    """Write UTF-8 text."""
     with open_sibling(path) as stream:
         stream.write(text)
 
@@ -35,6 +36,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with two blanks of indentation; keys stay in the order given."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line, streaming."""
+    with open_sibling(path) as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -45,13 +53,6 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from error
-
-
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, streaming, through a temporary file."""
-    with open_sibling(path) as stream:
-        for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -174,8 +174,6 @@ class Baselines(Section):
 class Evaluation(Section):
     """How results are measured."""
 
-    seed: Seed
-    resamples: int = Field(ge=100)
     confidence: float = Field(gt=0.5, lt=1)
 
 

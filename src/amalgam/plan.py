@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from amalgam.errors import AmalgamError, DataError
+from amalgam.errors import AmalgamError
 from amalgam.llm.answering import estimate_tokens, find_missing
 from amalgam.llm.journal import Journal
 from amalgam.llm.request import bound_answer, guess_prompt_tokens
@@ -39,28 +39,6 @@ class Sending:
     completion_tokens: int | None
     most_completion_tokens: int | None
     measured: bool
-
-
-def list_stages_to_run(project: Path) -> list[str]:
-    """List the stages that `dvc repro` would run, in order: those that changed, and at most all that follow.
-
-    Raises:
-        DataError: the folder is not a DVC project that can be read.
-    """
-    import networkx
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(str(project)) as repo:
-            changed = set(repo.status())
-            graph = repo.index.graph
-            order = list(networkx.topological_sort(graph.reverse(copy=True)))
-            run = [stage for stage in order if stage.addressing in changed]
-            following = {stage for first in run for stage in networkx.ancestors(graph, first)} | set(run)
-            return [stage.addressing for stage in order if stage in following]
-    except DvcException as error:
-        raise DataError(f"DVC cannot read the project ({error}): run `dvc status` to see why") from error
 
 
 def plan_requests(

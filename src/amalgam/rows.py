@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any
 
 from amalgam.errors import DataError
 from amalgam.files import open_sibling
@@ -76,7 +76,7 @@ def iterate_dicts(rows: "pd.DataFrame") -> Iterator[dict[str, Any]]:
 
 
 class _Writer:
-    def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
+    def __init__(self, stream: IO[str], columns: Sequence[str]) -> None:
         self._columns = columns
         self._free = {name for name in columns if _FREE_TEXT.fullmatch(name)}
         self._plain = csv.writer(stream, lineterminator="\n")

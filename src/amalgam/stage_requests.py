@@ -17,7 +17,7 @@ from amalgam.synthesis.completions import iterate_responses, read_completions
 from amalgam.synthesis.grading import build_grading_requests, select_gradable
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
-from amalgam.tasks.rows import load_task_rows
+from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import FileSource, Task
 
 _CHUNK = 500  # answers read at once

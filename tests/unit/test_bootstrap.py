@@ -1,13 +1,10 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 
-from amalgam.errors import DataError
 from amalgam.evaluation.bootstrap import (
     Estimate,
     draw_resamples,
@@ -17,9 +14,6 @@ from amalgam.evaluation.bootstrap import (
     subtract_estimates,
     summarise_estimates,
 )
-from amalgam.evaluation.compare import compare_models, encode_groups, encode_labels, estimate_models
-from amalgam.evaluation.predictions import build_predictions, read_predictions, stack_predictions, write_predictions
-from amalgam.params import Evaluation
 
 
 def draw_model(rng, actual, strengths, shared=0.8):
@@ -52,19 +46,6 @@ def test_rows_of_unequal_groups_count_as_fewer_than_there_are_groups():
     groups = np.array([0, 0, 0, 0, 0, 0, 1, 2])
     resamples = draw_resamples(np.zeros(8, dtype=int), groups, resamples=3, rng=np.random.default_rng(1))
     assert resamples.independent == pytest.approx(64 / 38)
-
-
-def test_values_equal_scikit_learn_on_the_drawn_rows():
-    rng = np.random.default_rng(1)
-    actual = np.arange(30) % 2
-    probabilities = draw_model(rng, actual, [1.0, 0.5, 2.0])
-    resamples = draw_resamples(actual, None, resamples=5, rng=rng)
-    auc = estimate_metrics(actual, probabilities, resamples, ordinal=False)["auc"]
-    assert auc.value == pytest.approx(np.mean([roc_auc_score(actual, seed[:, 1]) for seed in probabilities]))
-    for number in range(5):
-        rows = np.repeat(np.arange(30), resamples.rows[number].astype(int))
-        expected = [roc_auc_score(actual[rows], seed[rows, 1]) for seed in probabilities]
-        assert auc.resampled[number] == pytest.approx(expected)
 
 
 def test_interval_of_rows_alone_by_hand():
@@ -176,81 +157,3 @@ def test_metrics_know_their_limits():
     }
     differences = subtract_estimates(measured, measured, ["auc", "kappa"])
     assert {name: estimate.limits for name, estimate in differences.items()} == {"auc": (-1, 1), "kappa": (-2, 2)}
-
-
-def make_estimates(seeds=3, *, grader=True):
-    rng = np.random.default_rng(5)
-    actual = np.arange(200) % 2
-    predictions = {
-        "human_only": draw_model(rng, actual, [0.5] * seeds),
-        "teacher": draw_model(rng, actual, [3.0] * seeds),
-        "tfidf_lr": draw_model(rng, actual, [1.5]),
-        "embedding_lr": draw_model(rng, actual, [1.0]),
-        "student": draw_model(rng, actual, [3.0] * seeds),
-    }
-    if grader:
-        predictions["llm_grader"] = np.full((1, 200, 2), 0.5)
-    params = Evaluation(seed=1, resamples=100, confidence=0.95)
-    return actual, predictions, params, estimate_models(actual, None, predictions, params, ordinal=False)
-
-
-@pytest.mark.parametrize("grader", [True, False])
-def test_comparisons_are_paired_and_against_the_strongest_baseline(grader):
-    _, _, _, estimates = make_estimates(grader=grader)
-    differences = compare_models(estimates, "student", 0.95)
-    best = differences["gain_over_best_baseline"]
-    assert best["baseline"] == "tfidf_lr"
-    assert best["auc"] == pytest.approx(
-        estimates["teacher"]["auc"].value - estimates["tfidf_lr"]["auc"].value, abs=1e-4
-    )
-    assert differences["gain_over_human_only"]["auc_low"] > 0
-    assert differences["student_minus_teacher"]["auc_low"] < 0 < differences["student_minus_teacher"]["auc_high"]
-    assert "brier" not in best
-    assert "int8_minus_student" not in differences
-
-
-def test_the_control_and_the_quantised_student_are_compared_where_they_are():
-    _, predictions, params, _ = make_estimates()
-    actual = np.arange(200) % 2
-    others = {"student_undistilled": predictions["human_only"], "student_int8": predictions["student"]}
-    estimates = estimate_models(actual, None, predictions | others, params, ordinal=False)
-    differences = compare_models(estimates, "student_undistilled", 0.95)
-    assert differences["student_minus_undistilled"]["auc_low"] > 0
-    kept = estimates["student_undistilled"]["auc"].value / estimates["teacher"]["auc"].value
-    assert differences["retention"]["auc"] == pytest.approx(kept, abs=1e-4)  # of what ships
-    assert {differences["int8_minus_student"][f"auc{end}"] for end in ("", "_low", "_high")} == {0.0}
-
-
-def test_equal_seed_gives_equal_results_and_one_label_is_refused():
-    actual, predictions, params, estimates = make_estimates()
-    again = estimate_models(actual, None, predictions, params, ordinal=False)
-    assert compare_models(again, "student", 0.95) == compare_models(estimates, "student", 0.95)
-    with pytest.raises(DataError, match="the same label"):
-        compare_models(estimate_models(actual * 0, None, predictions, params, ordinal=False), "student", 0.95)
-    with pytest.raises(DataError, match="different seeds"):
-        estimate_models(actual, None, predictions | {"student": predictions["student"][:2]}, params, ordinal=False)
-
-
-def test_rows_become_indices():
-    rows = pd.DataFrame({"id": ["a", "b", "c", "d"], "label": ["no", "yes", "no", "no"], "group": ["x", "", "x", ""]})
-    assert encode_labels(rows, ["no", "yes"], "test.csv").tolist() == [0, 1, 0, 0]
-    assert encode_groups(rows).tolist() == [0, 1, 0, 2]
-    assert encode_groups(rows.drop(columns="group")) is None
-    with pytest.raises(DataError, match=r"test\.csv holds the label 'yes'"):
-        encode_labels(rows, ["no"], "test.csv")
-
-
-def test_predictions_survive_the_file_and_are_put_in_order(tmp_path):
-    labels = ["no", "yes"]
-    probabilities = np.array([[0.25, 0.75], [1 / 3, 2 / 3]])
-    path = tmp_path / "predictions.csv"
-    write_predictions(path, build_predictions("test", "teacher", 7, ["NA", "01"], probabilities, labels))
-    assert path.read_text().splitlines()[1] == "test,teacher,7,NA,0.250000,0.750000"
-    stacks = stack_predictions(read_predictions(path, labels), "test", ["01", "NA"], labels)
-    assert stacks["teacher"] == pytest.approx(probabilities[None, ::-1], abs=1e-6)
-    with pytest.raises(DataError, match="teacher, seed 7"):
-        stack_predictions(read_predictions(path, labels), "test", ["01"], labels)
-    with pytest.raises(DataError, match="has the columns"):
-        read_predictions(path, ["yes", "no"])
-    with pytest.raises(DataError, match="missing"):
-        read_predictions(tmp_path / "none.csv", labels)

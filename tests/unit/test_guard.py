@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from amalgam.tasks.texts import find_units
 from amalgam.training.cross_validation import COLUMNS, label_out_of_fold
 from amalgam.training.folds import deal_folds
 from amalgam.training.guard import Evidence, ask_guard, cross_validate, measure_label_auc, measure_within
 from amalgam.training.human_judge import HumanJudge
 from amalgam.training.teacher import Trial
-from amalgam.units import find_units
 
 LABELS = ["bad", "good"]
 RECOGNISED = {"label_auc": 0.8, "least_label_auc": 0.65}

@@ -10,9 +10,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from transformers import PreTrainedModel
 
+from amalgam.machine import set_seed
 from amalgam.params import Training
 from amalgam.training.classifier import load_classifier
-from amalgam.training.device import set_seed
 from amalgam.training.encoding import encode_rows, load_tokenizer
 from amalgam.training.loop import (
     DivergedError,

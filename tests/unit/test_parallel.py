@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from amalgam import cores
-from amalgam.cores import count_cores, find_memory
+from amalgam import machine
 from amalgam.errors import ModelError
+from amalgam.machine import count_cores, find_memory
 from amalgam.training import parallel
 from amalgam.training.parallel import Advance, count_workers, run_trainings
 
@@ -80,15 +80,15 @@ def test_as_many_at_once_as_cores_and_memory_allow(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_limits_of_a_container_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine, all_cores = find_memory(), count_cores()
+    memory, all_cores = find_memory(), count_cores()
     new, old, cpu = (tmp_path / name for name in ("memory.max", "limit_in_bytes", "cpu.max"))
-    monkeypatch.setattr(cores, "_MEMORY", (new, old))
-    monkeypatch.setattr(cores, "_CPU", cpu)
-    assert (find_memory(), count_cores()) == (machine, all_cores)  # no such files
+    monkeypatch.setattr(machine, "_MEMORY", (new, old))
+    monkeypatch.setattr(machine, "_CPU", cpu)
+    assert (find_memory(), count_cores()) == (memory, all_cores)  # no such files
     new.write_text("max\n")
     old.write_text("9223372036854771712\n")
     cpu.write_text("max 100000\n")
-    assert (find_memory(), count_cores()) == (machine, all_cores)
+    assert (find_memory(), count_cores()) == (memory, all_cores)
     new.write_text("2000000000\n")
     cpu.write_text("150000 100000\n")
     assert (find_memory(), count_cores()) == (2 * 10**9, 1)

@@ -15,10 +15,9 @@ from pyarrow import parquet
 from amalgam.errors import DataError
 from amalgam.predicting.survey import open_source, survey_table
 from amalgam.predicting.writing import open_table
-from amalgam.tasks.layout import Source
-from amalgam.tasks.reading import Part, read_parts
 from amalgam.tasks.schema import File
-from amalgam.tasks.tables import parse_table
+from amalgam.tasks.sources import parse_table
+from amalgam.tasks.tables import Part, Source, read_parts
 
 MARK = b"\xef\xbb\xbf"
 PLAIN = [{"id": "1", "text": "good; really, so"}, {"id": "2", "text": "hält"}]

@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 
 from amalgam.errors import DataError
-from amalgam.tasks.rows import load_task_rows, measure_agreement
+from amalgam.tasks.columns import load_task_rows, measure_agreement
 from amalgam.tasks.schema import File, FileSource, GitSource, HubSource, Label, Task, WheelSource, load_task
-from amalgam.tasks.sources import load_tables
-from amalgam.tasks.tables import parse_table
+from amalgam.tasks.sources import load_tables, parse_table
 
 TASKS = Path(__file__).parents[2] / "data" / "tasks"
 GOOD = "id,text,label\n1,Fine work,yes\n2,Poor work,no\n"
@@ -119,6 +118,11 @@ def test_a_broken_file_is_named_with_the_place(name: str, data: bytes, parts: li
             ["'31.5.2024'", "ISO 8601"],
         ),
         ("id,text,label\n1,Fine,yes\n2,Good,yes\n", {}, ["no row that is coded 'no'", "all 2 rows are coded 'yes'"]),
+        (
+            f"id,text,label\n1,{'Fine ' * 20},no\n2,{'fine ' * 20},yes\n3,Good,no\n",
+            {},
+            ["2 rows were left out", f"('{('Fine ' * 20)[:40]}…', no)", "; none is left that is coded yes"],
+        ),
         (GOOD, {"set": "label"}, ["a.csv, row 2 belongs to the set 'yes'"]),
     ],
 )
@@ -261,7 +265,7 @@ def test_an_export_of_the_cultural_competence_task(tmp_path: Path) -> None:
     }
     assert loaded.main["id"].tolist() == ["t1", "t3"]
     assert loaded.transfer["id"].tolist() == ["t2", "t4"]
-    assert loaded.left_out == {"no_label": 2}
+    assert loaded.left_out == {"no_label": 2, "equal_text_other_label": 0}
     assert measure_agreement(loaded.ratings, task) == {"rater_kappa": 0.5}
 
 

@@ -1,16 +1,22 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score, roc_curve
 
 from amalgam.errors import DataError
-from amalgam.evaluation.periods import measure_periods, name_periods
-from amalgam.evaluation.slices import SMALLEST
-from amalgam.evaluation.subgroups import measure_subgroups
-from amalgam.params import Evaluation
-from amalgam.tasks.times import parse_times
+from amalgam.evaluation.compare import CodedRows
+from amalgam.evaluation.subgroups import (
+    SMALLEST,
+    measure_abroca,
+    measure_periods,
+    measure_subgroups,
+    name_periods,
+    shuffle_members,
+)
+from amalgam.tasks.texts import parse_times
 
-PARAMS = Evaluation(seed=1, resamples=200, confidence=0.95)
 ROWS = 300
 
 
@@ -28,7 +34,7 @@ def draw_case(unfair=0.0, seed=0):
 
 def test_metrics_of_a_subgroup_equal_scikit_learn_on_its_rows():
     rows, actual, stacks = draw_case()
-    found = measure_subgroups(rows, actual, None, stacks, PARAMS, ordinal=False)["school"]
+    found = measure_subgroups(CodedRows(rows, actual, None, stacks, False), 0.95)["school"]
     assert list(found) == ["a", "b", "tiny"]
     part, stack = (rows["subgroup_school"] == "b").to_numpy(), stacks["teacher"]
     teacher, predicted = found["b"]["teacher"], stack.argmax(axis=2)
@@ -54,14 +60,14 @@ def test_rows_that_depend_on_each_other_widen_the_intervals_of_a_subgroup():
     stacks = {model: np.tile(stack[:1], (1, 4, 1)) for model, stack in stacks.items()}
     widths = []
     for units in (None, np.tile(np.arange(ROWS), 4)):
-        found = measure_subgroups(rows, actual, units, stacks, PARAMS, ordinal=False)["school"]["a"]["teacher"]
+        found = measure_subgroups(CodedRows(rows, actual, units, stacks, False), 0.95)["school"]["a"]["teacher"]
         widths.append(found["accuracy_high"] - found["accuracy_low"])
     assert widths[1] == pytest.approx(2 * widths[0], rel=0.25)
 
 
 def test_a_small_subgroup_is_marked_and_says_nothing():
     rows, actual, stacks = draw_case()
-    found = measure_subgroups(rows, actual, None, stacks, PARAMS, ordinal=False)["school"]
+    found = measure_subgroups(CodedRows(rows, actual, None, stacks, False), 0.95)["school"]
     assert found["tiny"] == {"rows": 8, "small": 1}
     assert found["a"]["small"] == 0
     assert min(np.bincount(actual[8:])) > SMALLEST
@@ -70,7 +76,7 @@ def test_a_small_subgroup_is_marked_and_says_nothing():
 def test_a_model_that_is_worse_for_some_is_found_out_and_a_fair_one_is_not():
     for unfair, least, most in ((4.0, 0.0, 0.01), (0.0, 0.05, 1.0)):
         rows, actual, stacks = draw_case(unfair)
-        student = measure_subgroups(rows, actual, None, stacks, PARAMS, ordinal=False)["school"]["b"]["student"]
+        student = measure_subgroups(CodedRows(rows, actual, None, stacks, False), 0.95)["school"]["b"]["student"]
         assert least <= student["abroca_p"] <= most
         assert (student["abroca"] > student["abroca_chance"]) == (student["abroca_p"] < 0.05)
         assert (student["auc_minus_rest_high"] < 0) == bool(unfair)
@@ -79,11 +85,11 @@ def test_a_model_that_is_worse_for_some_is_found_out_and_a_fair_one_is_not():
 def test_one_subgroup_alone_has_no_rest_and_an_empty_cell_is_no_subgroup():
     rows, actual, stacks = draw_case()
     rows["subgroup_school"] = rows["subgroup_school"].replace({"tiny": "", "b": ""})
-    found = measure_subgroups(rows, actual, None, stacks, PARAMS, ordinal=False)["school"]
+    found = measure_subgroups(CodedRows(rows, actual, None, stacks, False), 0.95)["school"]
     assert list(found) == ["a"]
     assert "auc" in found["a"]["teacher"]
     assert "abroca" not in found["a"]["teacher"]
-    assert measure_subgroups(rows[["id"]], actual, None, stacks, PARAMS, ordinal=False) == {}
+    assert measure_subgroups(CodedRows(rows[["id"]], actual, None, stacks, False), 0.95) == {}
 
 
 def test_periods_are_measured_in_order_of_time():
@@ -92,13 +98,13 @@ def test_periods_are_measured_in_order_of_time():
         np.arange(ROWS) < 100, "2023-11-02", np.where(np.arange(ROWS) < 290, "2022-10-01T08:00", "2024-02-02")
     )
     years[299] = ""
-    found = measure_periods(rows.assign(time=years), actual, None, stacks, PARAMS, ordinal=False)
+    found = measure_periods(CodedRows(rows.assign(time=years), actual, None, stacks, False), 0.95)
     assert list(found) == ["2022-10-01", "2023-11-02", "2024-02-02"]
     assert [period["rows"] for period in found.values()] == [190, 100, 9]
     assert found["2024-02-02"]["small"] == 1
     expected = np.mean([roc_auc_score(actual[:100], seed[:100, 1]) for seed in stacks["teacher"]])
     assert found["2023-11-02"]["teacher"]["auc"] == pytest.approx(expected, abs=5e-5)
-    assert measure_periods(rows, actual, None, stacks, PARAMS, ordinal=False) == {}
+    assert measure_periods(CodedRows(rows, actual, None, stacks, False), 0.95) == {}
 
 
 @pytest.mark.parametrize(
@@ -115,3 +121,72 @@ def test_a_time_that_is_no_date_is_named():
     with pytest.raises(DataError, match="the row c has the time 'last May', which is not in the form of ISO 8601"):
         parse_times(rows)
     assert parse_times(rows.head(2)).isna().tolist() == [False, True]
+
+
+def stack_scores(*seeds):
+    return np.stack([np.stack([1 - scores, scores], axis=1) for scores in seeds])
+
+
+def integrate_directly(actual, scores, member, points=200_001):
+    """Integrate by a very fine grid, as scikit-learn gives the curves."""
+    grid = (np.arange(points) + 0.5) / points
+    curves = [
+        np.interp(grid, *roc_curve(actual[part], scores[part], drop_intermediate=False)[:2])
+        for part in (member, ~member)
+    ]
+    return np.abs(curves[0] - curves[1]).mean()
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10_000), digits=st.integers(1, 6))
+def test_the_area_equals_a_direct_integral(seed, digits):
+    rng = np.random.default_rng(seed)
+    actual, member = np.arange(80) % 2, rng.permutation(np.arange(80) // 2 % 2 == 0)
+    scores = np.clip(rng.random(80) * 0.6 + 0.4 * actual * rng.random(80), 0, 1).round(digits)
+    found = measure_abroca(actual, stack_scores(scores), member[None])
+    assert found == pytest.approx([integrate_directly(actual, scores, member)], abs=2e-5)
+
+
+def test_curves_that_do_not_cross_are_as_far_apart_as_their_auc():
+    actual, member = np.tile([0, 1], 100), np.repeat([True, False], 100)
+    scores = np.where(member, actual, np.tile([0.2, 0.1], 100))  # perfect for one group, reversed for the other
+    assert measure_abroca(actual, stack_scores(scores), member[None]) == pytest.approx([1.0])
+    rng = np.random.default_rng(1)
+    guessed = np.where(member, actual, rng.random(200))
+    gap = 1 - roc_auc_score(actual[~member], guessed[~member])
+    assert measure_abroca(actual, stack_scores(guessed), member[None]) == pytest.approx([gap])
+
+
+def test_the_area_is_the_mean_over_seeds_and_classes_and_not_defined_without_a_label():
+    rng = np.random.default_rng(2)
+    actual, member = np.arange(90) % 3, rng.random(90) < 0.5
+    stack = rng.dirichlet(np.ones(3), size=(2, 90))
+    expected = [integrate_directly(actual == index, seed[:, index], member) for seed in stack for index in range(3)]
+    assert measure_abroca(actual, stack, member[None]) == pytest.approx([np.mean(expected)], abs=2e-5)
+    assert np.isnan(measure_abroca(actual, stack, (actual == 0)[None])).all()
+
+
+def test_membership_moves_within_a_label_or_among_whole_units():
+    rng = np.random.default_rng(3)
+    actual, units = np.arange(60) % 2, np.arange(60) // 3
+    loose, bound = rng.random(60) < 0.4, (units % 4 == 0)
+    drawn = shuffle_members(actual, loose, units, times=20, rng=rng)
+    for label in (0, 1):
+        assert (drawn[:, actual == label].sum(axis=1) == loose[actual == label].sum()).all()
+    drawn = shuffle_members(actual, bound, units, times=20, rng=rng)
+    assert (drawn.sum(axis=1) == bound.sum()).all()
+    assert (drawn.reshape(20, 20, 3).std(axis=2) == 0).all()
+    assert len(np.unique(drawn, axis=0)) > 15
+
+
+def test_p_values_of_groups_that_do_not_differ_are_uniform():
+    rng = np.random.default_rng(4)
+    values = []
+    for _ in range(120):
+        actual, member = rng.integers(0, 2, size=80), rng.random(80) < 0.4
+        stack = stack_scores(1 / (1 + np.exp(-(actual + rng.normal(size=80)))))
+        area = measure_abroca(actual, stack, member[None])[0]
+        chance = measure_abroca(actual, stack, shuffle_members(actual, member, None, times=39, rng=rng))
+        values.append((1 + (chance >= area).sum()) / 40)
+    shares = [np.mean(np.array(values) <= level) for level in (0.1, 0.5, 0.9)]
+    assert shares == pytest.approx([0.1, 0.5, 0.9], abs=0.1)

@@ -1,11 +1,15 @@
-"""The numbers of metrics/summary.json, each taken from the file that has it."""
+"""The tables that are drawn, and the numbers of metrics/summary.json, each taken from the file that has it."""
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from amalgam.evaluation.summary import summarise_run
+from amalgam.evaluation import summary
 
 
 def make_estimate(name: str, value: float) -> dict[str, float]:
@@ -36,7 +40,7 @@ FILES: dict[str, dict[str, Any]] = {
 
 
 def summarise(precision: str = "int8", **changes: Any) -> dict[str, dict[str, float]]:
-    return summarise_run(FILES | changes, precision)
+    return summary.summarise_run(FILES | changes, precision)
 
 
 def test_every_number_is_that_of_the_file_that_has_it() -> None:
@@ -80,3 +84,117 @@ def test_what_a_run_does_not_have_is_left_out(changes: dict[str, Any], missing: 
         for found in (summarise(), summarise(**changes))
     )
     assert names - fewer == missing
+
+
+def test_requests_tokens_and_dollars_are_summed_over_all_work() -> None:
+    costs = summary.sum_costs(
+        {
+            "synthesis": {"completions": 5, "kept": 4, "prompt_tokens": 100, "completion_tokens": 10, "cost_usd": 0.25},
+            "judge": {"rows": 3, "unparsed": 0, "prompt_tokens": 30, "completion_tokens": 3, "cost_usd": 0.5},
+            "grader": None,
+        }
+    )
+    assert costs["synthesis"] == {"requests": 5, "prompt_tokens": 100, "completion_tokens": 10, "cost_usd": 0.25}
+    assert costs["llm"] == {"requests": 8, "prompt_tokens": 130, "completion_tokens": 13, "cost_usd": 0.75}
+    assert list(costs) == ["synthesis", "judge", "llm"]
+
+
+def test_a_cost_that_is_not_known_makes_the_sum_unknown() -> None:
+    known = {"requests": 1, "prompt_tokens": 1, "completion_tokens": 1, "cost_usd": 1.0}
+    costs = summary.sum_costs({"judge": known, "grader": known | {"cost_usd": None}})
+    assert "cost_usd" not in costs["grader"]
+    assert costs["llm"] == {"requests": 2, "prompt_tokens": 2, "completion_tokens": 2}
+
+
+def test_what_stages_counted_goes_into_three_files() -> None:
+    asked = {"prompt_tokens": 1, "completion_tokens": 2, "cost_usd": 0.0}
+    run = {"steps": 8, "best_step": 4}
+    summaries: dict[str, Any] = {
+        "prepared": {"rows": {"train": 3}, "rater_kappa": None},
+        "synthesis": {"completions": 4, "kept": 3, **asked},
+        "judge": {"rows": 2, **asked},
+        "baselines": {"human_only": {"seeds": {"1": run}}, "llm_grader": {"requests": 5, "unparsed": 1, **asked}},
+        "teacher": {"seeds": {"1": run}, "guard": {"helps": 1}, "learned": {"human": 1, "synthetic": 2}, "held_out": 0},
+        "student": {"seeds": {"1": run}, "undistilled": {"1": run}},
+    }
+    counts = summary.gather_counts(summaries, {"synthetic": 2, "human": 1})
+    rows = {"human": 1, "synthetic": 2}
+    assert counts["data"] == {
+        "rows": {"train": 3},
+        "mixed": rows,
+        "learned": rows,
+        "held_out": 0,
+        "grader": {"rows": 5, "unparsed": 1},
+    }
+    assert list(counts["training"]["training"]) == ["teacher", "student", "student_undistilled", "human_only"]
+    assert counts["training"]["training"]["student"] == {"seed_1": run}
+    assert counts["training"]["guard"] == {"helps": 1}
+    assert counts["cost"]["llm"]["requests"] == 11
+    del summaries["baselines"]["llm_grader"], summaries["student"]["undistilled"], summaries["teacher"]["guard"]
+    fewer = summary.gather_counts(summaries, {"human": 1})
+    assert "grader" not in fewer["data"] | fewer["cost"]
+    assert list(fewer["training"]) == ["training"]
+    assert list(fewer["training"]["training"]) == ["teacher", "student", "human_only"]
+
+
+NAMES = ["no", "yes"]
+ACTUAL = np.array([0, 0, 1, 1])
+PERFECT = np.eye(2)[ACTUAL][None]
+
+
+def test_roc_of_a_perfect_and_a_reversed_model() -> None:
+    table = summary.trace_roc(ACTUAL, {"teacher": PERFECT, "student": 1 - PERFECT}, NAMES)
+    assert set(table["label"]) == {"yes"}
+    teacher, student = (table[table["model"] == model] for model in ("teacher", "student"))
+    assert teacher["tpr"].tolist() == [0] + [1] * 101
+    assert student["tpr"].tolist() == [0] * 101 + [1]
+
+
+def test_area_under_the_mean_curve_is_the_mean_auc() -> None:
+    rng = np.random.default_rng(0)
+    actual = np.arange(400) % 2
+    scores = 1 / (1 + np.exp(-(actual + rng.normal(size=(3, 400)))))
+    table = summary.trace_roc(actual, {"teacher": np.stack([1 - scores, scores], axis=2)}, NAMES)
+    expected = np.mean([roc_auc_score(actual, seed) for seed in scores])
+    assert np.trapezoid(table["tpr"], table["fpr"]) == pytest.approx(expected, abs=0.01)
+    assert table["tpr"].is_monotonic_increasing
+
+
+def test_more_labels_give_a_curve_each_and_an_absent_label_none() -> None:
+    stack = np.eye(3)[[0, 0, 1, 1]][None]
+    table = summary.trace_roc(ACTUAL, {"teacher": stack}, ["low", "mid", "high"])
+    assert set(table["label"]) == {"low", "mid"}
+    assert summary.trace_roc(ACTUAL * 0, {"teacher": PERFECT}, NAMES).empty
+
+
+def test_calibration_bins_hold_all_seeds() -> None:
+    certain, unsure = np.eye(2)[ACTUAL], np.array([[0.45, 0.55]] * 4)
+    table = summary.bin_calibration(ACTUAL, {"teacher": np.stack([certain, unsure])})
+    assert table.to_dict("records") == [
+        {"model": "teacher", "confidence": 0.55, "share": 0.5, "rows": 4},
+        {"model": "teacher", "confidence": 1.0, "share": 1.0, "rows": 4},
+    ]
+
+
+def test_confusions_are_one_line_a_row_and_seed() -> None:
+    table = summary.list_confusions(ACTUAL, {"student": np.concatenate([PERFECT, 1 - PERFECT])}, NAMES)
+    counts = table.groupby(["model", "actual", "predicted"]).size().to_dict()
+    assert counts == {("student", actual, predicted): 2 for actual in NAMES for predicted in NAMES}
+
+
+def test_intervals_are_one_line_a_model_and_metric() -> None:
+    table = summary.list_intervals({"teacher": {"auc": 0.9, "auc_low": 0.8, "auc_high": 0.95, "rows": 5}})
+    assert table.to_dict("records") == [{"model": "teacher", "metric": "auc", "value": 0.9, "low": 0.8, "high": 0.95}]
+
+
+def test_training_curves_are_joined_by_step(tmp_path: Path) -> None:
+    folder = tmp_path / "seed-3" / "plots" / "metrics"
+    folder.mkdir(parents=True)
+    (folder / "train_loss.tsv").write_text("step\ttrain_loss\n10\t0.5\n20\t0.4\n")
+    (folder / "validation_loss.tsv").write_text("step\tvalidation_loss\n20\t0.6\n")
+    table = summary.read_training({("teacher", 3): tmp_path / "seed-3", ("student", 3): tmp_path / "none"})
+    expected = pd.DataFrame(
+        {"model": "teacher", "seed": 3, "step": [10, 20], "loss": [0.5, 0.4], "validation_loss": [None, 0.6]}
+    )
+    pd.testing.assert_frame_equal(table, expected, check_dtype=False)
+    assert summary.read_training({}).empty

@@ -3,12 +3,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amalgam.training.scoring import Scorer, average_views
+from amalgam.training.scoring import Scorer, average_logits, score_models
 from amalgam.training.transfer import (
     build_transfer,
     hold_out_texts,
     read_views,
-    score_views,
     write_views,
 )
 
@@ -61,12 +60,12 @@ def test_without_texts_that_nobody_coded_nothing_is_held_out() -> None:
 
 def test_an_ensemble_is_the_mean_of_probabilities() -> None:
     views = np.log(np.array([[[0.5, 0.5], [0.9, 0.1]], [[0.1, 0.9], [0.7, 0.3]]])) + 3.0
-    np.testing.assert_allclose(np.exp(average_views(views)), [[0.3, 0.7], [0.8, 0.2]])
+    np.testing.assert_allclose(np.exp(average_logits(views)), [[0.3, 0.7], [0.8, 0.2]])
 
 
 def test_views_come_back_as_the_teachers_gave_them(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     rows = {"transfer": comments.iloc[:12], "validation": comments.iloc[12:15]}
-    write_views(tmp_path / "views.safetensors", score_views([teacher, teacher], rows, teacher))
+    write_views(tmp_path / "views.safetensors", score_models([teacher, teacher], rows, [teacher]))
     found = read_views(tmp_path / "views.safetensors")
     assert {name: array.shape for name, array in found.items()} == {"transfer": (2, 12, 2), "validation": (2, 3, 2)}
     np.testing.assert_array_equal(found["transfer"][1], Scorer(teacher).compute_logits(rows["transfer"]))

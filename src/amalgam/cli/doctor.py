@@ -69,8 +69,8 @@ def _find_models(project: Path, params: Params) -> dict[str, str]:
 
 def _plan(project: Path, params: Params) -> dict[str, Any]:
     from amalgam.cli.estimate import plan_project
+    from amalgam.dvc import list_stages_to_run
     from amalgam.llm.journal import open_journal
-    from amalgam.plan import list_stages_to_run
     from amalgam.tasks.schema import load_task
 
     task = load_task(project / "data/tasks" / params.task)

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from amalgam.dvc import iterate_shared_answers, list_stages_to_run
 from amalgam.llm.journal import Journal, open_journal
 from amalgam.llm.prices import FREE, Price, Prices, load_prices
 from amalgam.llm.request import BYTES_A_TOKEN
+from amalgam.machine import notify
 from amalgam.params import Llm, Params, load_params
-from amalgam.plan import Sending, list_stages_to_run, plan_requests
-from amalgam.progress import notify
+from amalgam.plan import Sending, plan_requests
 from amalgam.tasks.schema import Task, load_task
 
 
@@ -129,9 +130,8 @@ def build_estimate(llm: Llm, sendings: list[Sending], prices: Prices, *, spent: 
 def plan_project(project: Path, params: Params, task: Task, stages: list[str], journal: Journal) -> list[Sending]:
     """Plan what the stages would send, with the journal seeded by what DVC's cache holds."""
     from amalgam.llm.answering import seed_journal
-    from amalgam.seeding import iterate_seeds
 
-    read_seeds = partial(iterate_seeds, project, notify, fetch=False)
+    read_seeds = partial(iterate_shared_answers, project, notify, fetch=False)
     return plan_requests(project, params, task, stages, journal, partial(seed_journal, journal, read_seeds))
 
 

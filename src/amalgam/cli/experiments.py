@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
+from amalgam.dvc import list_experiments, open_repo
 from amalgam.errors import DataError
 from amalgam.quality import fill_in
-from amalgam.report.tables.run import flatten_values
-from amalgam.review.revisions import open_project
+from amalgam.report.phrases import flatten_values
+from amalgam.review.revisions import read_revision
 
 
 def run_experiments(folder: Path) -> None:
@@ -17,8 +18,8 @@ def run_experiments(folder: Path) -> None:
     """
     import pandas as pd
 
-    with open_project(folder) as project:
-        revisions = [project.read(commit) for commit in project.list_experiments()]
+    with open_repo(folder) as repo:
+        revisions = [read_revision(repo, commit) for commit in list_experiments(repo)]
     if not revisions:
         raise DataError(
             "no experiment began at HEAD: `dvc exp run` makes one, and `dvc exp list -A` lists those of other commits"

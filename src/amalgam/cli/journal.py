@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from amalgam.errors import DataError
 from amalgam.llm.journal import Batch, Journal, ModelSummary, open_journal
 from amalgam.llm.request import StoredAnswer, explain_fault
-from amalgam.progress import notify
+from amalgam.machine import notify
 
 _PLACE = Path(".cache/journal.sqlite")
 _GZIP = b"\x1f\x8b"  # how such a file begins, whatever its name
@@ -76,11 +76,11 @@ def run_import(project: Path, source: Path) -> None:
 
 def run_seed(project: Path) -> None:
     """Read in all answers that DVC has of this project, and say how many were new."""
-    from amalgam.seeding import iterate_seeds
+    from amalgam.dvc import iterate_shared_answers
 
     folders, new = 0, 0
     with open_journal(project / _PLACE) as journal:
-        for source, lines in iterate_seeds(project, notify, journal.is_seeded):
+        for source, lines in iterate_shared_answers(project, notify, journal.is_seeded):
             new += journal.seed(lines)
             journal.mark_seeded(source)
             folders += 1

@@ -3,26 +3,26 @@
 Two things could have come out otherwise: which rows are in the test set, and which seeds the models were trained
 with. A metric is the mean over the seeds, and its uncertainty has two parts.
 
-- Rows: a bootstrap (Efron and Tibshirani, 1993) draws the test rows anew, with replacement. Where the set has groups,
-  its rows depend on each other (say, sentences of one review), and whole groups are drawn in their place (Davison
-  and Hinkley, 1997, section 3.8).
-- Seeds: the variance between them, over their number. They are too few to be drawn anew: three have only ten
-  different resamples, whose spread would come out too small.
-- Seeds differ on single rows by chance even where they are equally good. The seeds' part holds that already, so the
-  rows' part is the covariance of two seeds over the resamples, as in studies in which several readers look at the
-  same cases (Obuchowski and Rockette, 1995; Hillis, 2007). Here the seeds are the readers.
-- The interval is so many standard errors wide as Student's t says, for one degree of freedom fewer than there are
-  seeds, or rows that count as independent; the mean of both, weighted by their variances (Cochran and Cox, 1950).
-  Where seeds matter, few of them make a wide interval: up to 4.3 standard errors for three, 2.8 for five.
-- Rows in groups of unequal size count as n^2 / sum(group size^2) independent ones (Kish, 1965).
-- Intervals are formed on the log-odds scale between the lowest and the highest value that can be (delta method), so
-  that they stay within these.
-- All models see the same drawn rows and, by position, the same seeds, so differences are paired. A method without
+- Rows: a bootstrap (Efron and Tibshirani, 1993) draws the test rows with replacement. Where rows come in groups that
+  depend on each other, whole groups are drawn (Davison and Hinkley, 1997, section 3.8). Rows in groups of unequal
+  size count as n^2 / sum(group size^2) independent ones (Kish, 1965).
+- Seeds: the variance between them, over their number. They are too few to be resampled. Their chance differences on
+  single rows are in that part already, so the rows' part is the covariance of two seeds over the resamples, as for
+  several readers of the same cases (Obuchowski and Rockette, 1995; Hillis, 2007). A single seed has no such part.
+- The interval is as many standard errors wide as Student's t says, for one degree of freedom fewer than there are
+  seeds, or independent rows; the mean of both, weighted by their variances (Cochran and Cox, 1950).
+- Intervals are formed on the log-odds scale between the lowest and the highest possible value (delta method).
+- All models see the same resamples and, by position, the same seeds, so differences are paired. A method without
   seeds counts as having the same predictions for each.
-- The calibration error has an interval of its own, see `amalgam.evaluation.calibration`.
-- With a single seed the interval covers rows only: one run does not say how much runs differ.
-- A resample that misses a label which the set holds is thrown away and drawn anew, since no AUC exists for it. That
-  makes the interval a little narrow where a label has only a handful of rows or groups.
+- A resample that misses a label of the set is drawn anew, since no AUC exists for it.
+
+The expected calibration error has an interval of its own. As measured it is too large: chance opens gaps in all bins,
+and their absolute values add up. So the spread of resamples around it makes no interval. But they do give the noise
+of the gaps, which is as often up as down. The interval holds every error that could well have led to the measured one
+(test inversion: DiCiccio and Romano, 1990, section 3): the measured gaps times a factor, with the noise added.
+
+`actual` holds the class index of each row [n], `groups` its group index, counted from 0, or is None where rows are
+independent; `probabilities` are [s seeds, n rows, k classes], where one seed stands for all.
 """
 
 import math
@@ -30,15 +30,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from amalgam.evaluation.calibration import invert_gaps
-from amalgam.evaluation.metrics import Floats, Ints, measure_weighted, weigh_calibration_gaps
-from amalgam.units import count_independent
+from amalgam.evaluation.metrics import METRICS, Floats, Ints, measure_weighted, weigh_calibration_gaps
+from amalgam.tasks.texts import count_independent
 
+SEED, RESAMPLES = 5, 2000
 # A resample's own calibration error is larger than that of all rows, so differences of it have no interval.
 WITHOUT_DIFFERENCE = frozenset({"ece"})
 _SMALLEST = 1e-12  # p-value
+_HALVINGS = 20  # of the factor of the calibration error
 
 # Of rows and of seeds: a variance and its degrees of freedom.
 Variances = tuple[tuple[float, float], tuple[float, float]]
@@ -54,21 +54,13 @@ class Resamples:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric, or a paired difference of two.
+    """A metric, or a paired difference of two."""
 
-    Attributes:
-        points: of each seed on all rows [s].
-        resampled: of each seed on each resample of the rows [r, s].
-        independent: how many rows count as independent.
-        limits: the lowest and the highest value that can be.
-        gaps: of the calibration error, the gaps by bin of all rows [1, s, b] and of each resample [r, s, b].
-    """
-
-    points: Floats
-    resampled: Floats
-    independent: float
-    limits: tuple[float, float]
-    gaps: tuple[Floats, Floats] | None = None
+    points: Floats  # of each seed on all rows [s]
+    resampled: Floats  # of each seed on each resample of the rows [r, s]
+    independent: float  # how many rows count as independent
+    limits: tuple[float, float]  # the lowest and the highest possible value
+    gaps: tuple[Floats, Floats] | None = None  # of the calibration error, by bin: of all rows [1, s, b], and [r, s, b]
 
     @property
     def value(self) -> float:
@@ -77,73 +69,72 @@ class Estimate:
 
 
 def draw_resamples(
-    actual: Ints, groups: NDArray[np.int64] | None, *, resamples: int, rng: np.random.Generator
+    actual: Ints, groups: Ints | None, *, resamples: int = RESAMPLES, rng: np.random.Generator | None = None
 ) -> Resamples:
-    """Draw rows, or whole groups of them.
+    """Draw rows, or whole groups of them; every resample holds all classes that occur in `actual`.
 
-    Args:
-        actual: class index of each row [n].
-        groups: group index of each row [n], counted from 0; None where rows are independent.
-        resamples: number of resamples.
-        rng: where the randomness comes from.
+    Without `rng`, equal sets have equal draws.
     """
+    rng = rng or np.random.default_rng(SEED)
     units = np.arange(len(actual)) if groups is None else groups
-    rows = _draw_weights(int(units.max()) + 1, resamples, rng)[:, units]
     holds_label = np.eye(int(actual.max()) + 1)[:, np.unique(actual)][actual]
-    while len(missing := np.flatnonzero((rows @ holds_label == 0).any(axis=1))):
-        rows[missing] = _draw_weights(int(units.max()) + 1, len(missing), rng)[:, units]
+    count = int(units.max()) + 1
+    rows, missing = np.zeros((resamples, len(units))), np.arange(resamples)
+    while len(missing):
+        rows[missing] = rng.multinomial(count, np.full(count, 1 / count), size=len(missing))[:, units]
+        missing = np.flatnonzero((rows @ holds_label == 0).any(axis=1))
     return Resamples(rows, count_independent(units))
 
 
 def estimate_metrics(
-    actual: Ints, probabilities: Floats, resamples: Resamples, *, ordinal: bool
+    actual: Ints, probabilities: Floats, resamples: Resamples, *, ordinal: bool, names: Iterable[str] = METRICS
 ) -> dict[str, Estimate]:
-    """Estimate every metric of one model.
-
-    Args:
-        actual: class index of each row [n].
-        probabilities: [s seeds, n rows, k classes]; one seed stands for all.
-        resamples: the draws, the same for all models that are compared.
-        ordinal: whether the classes have an order.
-    """
-    ones = np.ones((1, len(actual)))
-    points = [measure_weighted(actual, seed, ones, ordinal=ordinal) for seed in probabilities]
-    drawn = [measure_weighted(actual, seed, resamples.rows, ordinal=ordinal) for seed in probabilities]
+    """Estimate metrics of one model; without an order of the classes there is no `quadratic_kappa`."""
+    names = [name for name in names if ordinal or name != "quadratic_kappa"]
+    weightings = (np.ones((1, len(actual))), resamples.rows)
+    points, drawn = (
+        [measure_weighted(actual, seed, weights, names) for seed in probabilities] for weights in weightings
+    )
+    highest = {"brier": 1.0 if probabilities.shape[2] == 2 else 2.0}
     estimates = {
         name: Estimate(
             np.array([point[name][0] for point in points]),
             np.stack([values[name] for values in drawn], axis=1),
             resamples.independent,
-            _find_limits(name, probabilities.shape[2]),
+            (-1.0 if "kappa" in name else 0.0, highest.get(name, 1.0)),
         )
-        for name in points[0]
+        for name in names
     }
-    gaps = [
-        np.stack([weigh_calibration_gaps(actual, seed, weights) for seed in probabilities], axis=1)
-        for weights in (ones, resamples.rows)
-    ]
-    return estimates | {"ece": replace(estimates["ece"], gaps=(gaps[0], gaps[1]))}
+    if "ece" in estimates:
+        gaps, noisy = (
+            np.stack([weigh_calibration_gaps(actual, seed, weights) for seed in probabilities], axis=1)
+            for weights in weightings
+        )
+        estimates["ece"] = replace(estimates["ece"], gaps=(gaps, noisy))
+    return estimates
 
 
 def subtract_estimates(
     first: dict[str, Estimate], second: dict[str, Estimate], names: Iterable[str]
 ) -> dict[str, Estimate]:
-    """Return the paired differences `first - second` of the named metrics, where both have them.
-
-    Raises:
-        ValueError: the numbers of seeds differ, and neither is one.
-    """
-    return {name: _subtract(first[name], second[name]) for name in names if name in first and name in second}
+    """Return the paired differences `first - second` of the named metrics, where both have them."""
+    differences = {}
+    for name in (name for name in names if name in first and name in second):
+        one, other = first[name], second[name]
+        width = one.limits[1] - one.limits[0]
+        differences[name] = Estimate(
+            one.points - other.points, one.resampled - other.resampled, one.independent, (-width, width)
+        )
+    return differences
 
 
 def summarise_estimates(estimates: dict[str, Estimate], confidence: float) -> dict[str, float]:
-    """Return `<name>`, `<name>_low` and `<name>_high` to 4 decimals; a metric that is not defined is left out."""
+    """Return `<name>`, `<name>_low` and `<name>_high` to 4 decimals; an undefined metric is left out."""
     summary: dict[str, float] = {}
     for name, estimate in estimates.items():
-        if not math.isfinite(estimate.value):
-            continue
-        low, high = find_interval(estimate, confidence)
-        summary |= {name: round(estimate.value, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
+        if math.isfinite(estimate.value):
+            low, high = find_interval(estimate, confidence)
+            summary |= {name: round(estimate.value, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
     return summary
 
 
@@ -173,7 +164,7 @@ def find_p_value(difference: Estimate) -> float:
     distance = abs(_to_odds(share) - _to_odds(-low / width)) * share * (1 - share) * width / error
     if find_quantile(variances, _SMALLEST) <= distance:
         return _SMALLEST
-    return float(brentq(_compare_quantile, _SMALLEST, 1, args=(variances, distance), xtol=_SMALLEST))
+    return float(brentq(lambda tails: find_quantile(variances, tails) - distance, _SMALLEST, 1, xtol=_SMALLEST))
 
 
 def find_errors(estimate: Estimate) -> tuple[float, Variances]:
@@ -192,36 +183,6 @@ def find_quantile(variances: Variances, tails: float) -> float:
     return float(sum(-variance / total * stdtrit(freedom, tails / 2) for variance, freedom in variances))
 
 
-def _draw_weights(units: int, resamples: int, rng: np.random.Generator) -> Floats:
-    return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
-
-
-def _find_limits(name: str, classes: int) -> tuple[float, float]:
-    if "kappa" in name:
-        return -1.0, 1.0
-    return 0.0, 2.0 if name == "brier" and classes > 2 else 1.0
-
-
-def _subtract(first: Estimate, second: Estimate) -> Estimate:
-    width = first.limits[1] - first.limits[0]
-    points, resampled = first.points - second.points, first.resampled - second.resampled
-    return Estimate(points, resampled, first.independent, (-width, width))
-
-
-def _find_gap_interval(estimate: Estimate, gaps: Floats, resampled: Floats, confidence: float) -> tuple[float, float]:
-    """Widen the rows' interval of the calibration error by the spread between seeds."""
-    low, middle, high = invert_gaps(gaps, resampled - gaps, 1 - confidence)
-    (_, freedom), seeds = find_errors(estimate)[1]
-    ends = []
-    for end in (low, high):
-        rows = (end - middle) / find_quantile(((1.0, freedom), (0.0, 1)), 1 - confidence)
-        variances = (rows**2, freedom), seeds
-        error = math.sqrt(rows**2 + seeds[0])
-        ends.append(error and find_quantile(variances, 1 - confidence) * error)
-    # The error as measured is too large rather than too small; still, nobody expects it outside of its interval.
-    return max(0.0, middle - ends[0]), min(1.0, max(estimate.value, middle + ends[1]))
-
-
 def _find_common_variance(resampled: Floats) -> float:
     """Return the mean covariance between two seeds' values over the resamples; with one seed, its variance."""
     seeds = int(resampled.shape[1])
@@ -232,8 +193,38 @@ def _find_common_variance(resampled: Floats) -> float:
     return float(together - apart) / (seeds * (seeds - 1))
 
 
-def _compare_quantile(tails: float, variances: Variances, distance: float) -> float:
-    return find_quantile(variances, tails) - distance
+def _find_gap_interval(estimate: Estimate, gaps: Floats, resampled: Floats, confidence: float) -> tuple[float, float]:
+    """Invert the test of the calibration error, and widen the interval by the spread between seeds."""
+    tails, noise = 1 - confidence, resampled - gaps
+    low, middle, high = (
+        _find_gap_factor(gaps, noise, share) * estimate.value for share in (1 - tails / 2, 0.5, tails / 2)
+    )
+    (_, freedom), seeds = find_errors(estimate)[1]
+    ends = []
+    for end in (low, high):
+        rows = (end - middle) / find_quantile(((1.0, freedom), (0.0, 1)), tails)
+        error = math.sqrt(rows**2 + seeds[0])
+        ends.append(error and find_quantile(((rows**2, freedom), seeds), tails) * error)
+    # The error as measured is too large rather than too small; still, nobody expects it outside of its interval.
+    return max(0.0, middle - ends[0]), min(1.0, max(estimate.value, middle + ends[1]))
+
+
+def _find_gap_factor(gaps: Floats, noise: Floats, share: float) -> float:
+    """Return the factor, at least 0, with which the share `share` of the noisy errors is up to the measured one."""
+    measured = np.abs(gaps).sum(axis=2).mean()
+
+    def is_low(factor: float) -> bool:
+        return bool((np.abs(factor * gaps + noise).sum(axis=2).mean(axis=1) <= measured).mean() > share)
+
+    low, high = 0.0, 1.0
+    if not measured or not is_low(low):
+        return low
+    while is_low(high):
+        low, high = high, 2 * high
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_low(middle) else (low, middle)
+    return (low + high) / 2
 
 
 def _to_odds(share: float) -> float:

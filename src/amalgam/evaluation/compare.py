@@ -1,6 +1,7 @@
-"""All models of a run against each other, on the same test rows and seeds."""
+"""All models of a run against each other, on the same rows and seeds."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,19 +11,31 @@ from amalgam.evaluation.bootstrap import (
     Estimate,
     draw_resamples,
     estimate_metrics,
+    find_errors,
+    find_quantile,
     subtract_estimates,
     summarise_estimates,
 )
 from amalgam.evaluation.metrics import Floats, Ints
-from amalgam.evaluation.ratio import shift_estimate, summarise_ratio
-from amalgam.params import Evaluation
 
 BASELINES = ("human_only", "embedding_lr", "tfidf_lr", "llm_grader")
 # Metrics of which more is better; only these are compared.
 COMPARED = ("auc", "macro_f1", "accuracy", "kappa", "quadratic_kappa")
 _CHANCE = 0.5  # the AUC of guessing
+_WIDEST = 1e3  # times the ratio; an interval that goes beyond says nothing
 
 Estimates = dict[str, dict[str, Estimate]]
+
+
+@dataclass(frozen=True)
+class CodedRows:
+    """A set of human-coded rows, and what the models say of them."""
+
+    rows: pd.DataFrame  # the table [n]
+    actual: Ints  # class index of each row [n]
+    groups: Ints | None  # group index of each row [n]; None where rows are independent
+    stacks: dict[str, Floats]  # by model, probabilities [s seeds, n rows, k classes]
+    ordinal: bool  # whether the classes have an order
 
 
 def encode_labels(rows: pd.DataFrame, labels: list[str], name: str) -> Ints:
@@ -44,35 +57,22 @@ def encode_groups(rows: pd.DataFrame) -> Ints | None:
     return np.asarray(pd.factorize(names)[0], dtype=np.int64)
 
 
-def estimate_models(
-    actual: Ints, groups: Ints | None, predictions: dict[str, Floats], params: Evaluation, *, ordinal: bool
-) -> Estimates:
-    """Estimate every metric of every model on one set, all on the same resamples.
-
-    Args:
-        actual: class index of each row [n].
-        groups: group index of each row [n], or None.
-        predictions: by model, probabilities [s seeds, n rows, k classes]; one seed stands for all.
-        params: seed and number of the resamples.
-        ordinal: whether the classes have an order.
+def estimate_models(actual: Ints, groups: Ints | None, predictions: dict[str, Floats], *, ordinal: bool) -> Estimates:
+    """Estimate every metric of every model on one set, all on the same resamples; see `amalgam.evaluation.bootstrap`.
 
     Raises:
         DataError: models were trained with different numbers of seeds.
     """
-    counts = {len(stack) for stack in predictions.values()} - {1}
-    if len(counts) > 1:
+    if len({len(stack) for stack in predictions.values()} - {1}) > 1:
         raise DataError("data/predictions/predictions.csv holds models with different seeds: run `dvc repro`")
-    resamples = draw_resamples(actual, groups, resamples=params.resamples, rng=np.random.default_rng(params.seed))
+    resamples = draw_resamples(actual, groups)
     return {model: estimate_metrics(actual, stack, resamples, ordinal=ordinal) for model, stack in predictions.items()}
 
 
 def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dict[str, dict[str, float | str]]:
     """Return the paired differences that the report's verdict rests on, as metrics/comparisons.json holds them.
 
-    Args:
-        estimates: by model.
-        shipped: the model that ships; what is retained of the teacher is said of it.
-        confidence: of the intervals.
+    `retention` is what the model that ships keeps of the teacher's AUC, and of that above chance.
 
     Raises:
         DataError: no model has an AUC, since all test rows have the same label.
@@ -94,16 +94,44 @@ def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dic
         if first in estimates and second in estimates
     }
     differences["gain_over_best_baseline"]["baseline"] = best
-    return differences | {"retention": dict(measure_retention(estimates[shipped], estimates["teacher"], confidence))}
-
-
-def measure_retention(
-    student: dict[str, Estimate], teacher: dict[str, Estimate], confidence: float
-) -> dict[str, float]:
-    """Return what the student keeps of the teacher's AUC, and of what that is above chance, with intervals."""
-    own, whole = student["auc"], teacher["auc"]
-    above = (shift_estimate(own, -_CHANCE), shift_estimate(whole, -_CHANCE))
-    return {
-        **summarise_ratio("auc", own, whole, confidence),
-        **summarise_ratio("auc_above_chance", *above, confidence),
+    kept, whole = (estimates[model]["auc"] for model in (shipped, "teacher"))
+    return differences | {
+        "retention": {
+            **summarise_ratio("auc", kept, whole, confidence),
+            **summarise_ratio("auc_above_chance", kept, whole, confidence, above=_CHANCE),
+        }
     }
+
+
+def summarise_ratio(
+    name: str, top: Estimate, bottom: Estimate, confidence: float, *, above: float = 0.0
+) -> dict[str, float]:
+    """Return `<name>`, `<name>_low` and `<name>_high` to 4 decimals: a ratio of means over seeds, of what is `above`.
+
+    The interval is that of Fieller (1954): it holds every r for which `top - r * bottom` may well be 0. It is finite
+    only where `bottom` itself is clearly not 0; else there is none. Empty where `bottom` is not above 0.
+    """
+    from scipy.optimize import brentq
+
+    def measure_excess(factor: float, ratio: float) -> float:
+        """Return by how much `factor * top - ratio * bottom` is farther from 0 than chance would have it."""
+        points, resampled = (
+            factor * (one - above) - ratio * (other - above)
+            for one, other in ((top.points, bottom.points), (top.resampled, bottom.resampled))
+        )
+        error, variances = find_errors(Estimate(points, resampled, top.independent, (-1.0, 1.0)))
+        return abs(float(points.mean())) - (error and error * find_quantile(variances, 1 - confidence))
+
+    if not bottom.value > above:
+        return {}
+    ratio = (top.value - above) / (bottom.value - above)
+    found = {name: round(ratio, 4)}
+    for end, sign in (("low", -1), ("high", 1)) if measure_excess(0, 1) > 0 else ():
+        step = 1e-3 * (abs(ratio) + 1)
+        while measure_excess(1, ratio + sign * step) < 0:
+            step *= 2
+            if step > _WIDEST * (abs(ratio) + 1):
+                return {name: found[name]}
+        root = brentq(lambda value: measure_excess(1, value), ratio, ratio + sign * step)
+        found[f"{name}_{end}"] = round(float(root), 4)
+    return found

@@ -1,99 +1,183 @@
-"""For whom: the models on each subgroup of the test rows, beside all other rows."""
+"""Parts of the test rows: teacher and student for each subgroup, beside all other rows, and for each period."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from amalgam.evaluation.abroca import Bools, measure_abroca, shuffle_members
-from amalgam.evaluation.bootstrap import Resamples, draw_resamples, subtract_estimates, summarise_estimates
-from amalgam.evaluation.metrics import Floats, Ints
-from amalgam.evaluation.slices import MODELS, estimate_slice, is_small, keep_defined, list_parts
-from amalgam.params import Evaluation
+from amalgam.evaluation.bootstrap import (
+    SEED,
+    Estimate,
+    Resamples,
+    draw_resamples,
+    estimate_metrics,
+    subtract_estimates,
+    summarise_estimates,
+)
+from amalgam.evaluation.compare import CodedRows
+from amalgam.evaluation.metrics import Bools, Floats, Ints
 from amalgam.rows import SUBGROUP
+from amalgam.tasks.texts import count_independent, parse_times
 
+SMALLEST = 10  # rows of each label; with fewer, an interval says nothing
+_MODELS = ("teacher", "student")
+_SHOWN = ("auc", "accuracy", "kappa", "quadratic_kappa", "fpr")
 _SHUFFLES = 500  # enough for a p-value of 0.002
-_COMPARED = ("auc", "fpr")
+_MOST_PERIODS = 12  # more are no longer read
+_UNITS = {"day": "%Y-%m-%d", "month": "%Y-%m", "quarter": "", "year": "%Y"}
 
 
-def measure_subgroups(
-    rows: pd.DataFrame,
-    actual: Ints,
-    units: Ints | None,
-    stacks: dict[str, Floats],
-    params: Evaluation,
-    *,
-    ordinal: bool,
-) -> dict[str, Any]:
-    """Measure teacher and student on every subgroup that the task names.
-
-    Args:
-        rows: the test rows [n]; the columns `subgroup_…` name the subgroups, and a row with an empty cell is in none.
-        actual: class index of each row [n].
-        units: group index of each row [n], whose rows depend on each other, or None.
-        stacks: by model, probabilities [s seeds, n rows, k classes].
-        params: seed, resamples and confidence.
-        ordinal: whether the classes have an order.
+def measure_subgroups(coded: CodedRows, confidence: float) -> dict[str, Any]:
+    """Measure every subgroup of the columns `subgroup_…`; a row with an empty cell is in none.
 
     Returns:
         By column, subgroup and model: metrics with intervals, `auc_minus_rest` and `fpr_minus_rest` with intervals,
         and ABROCA (`abroca`) against all other rows with its p-value and the value below which chance alone would
         leave it, at the confidence of the intervals. A subgroup with too few rows has `small: 1` and no metrics.
     """
-    names = [str(name) for name in rows if str(name).startswith(SUBGROUP)]
-    if not names:
+    return {
+        name.removeprefix(SUBGROUP): _measure_parts(coded, coded.rows[name].to_numpy(), confidence, compared=True)
+        for name in map(str, coded.rows)
+        if name.startswith(SUBGROUP)
+    }
+
+
+def measure_periods(coded: CodedRows, confidence: float) -> dict[str, Any]:
+    """Measure every period of the column `time`, in order of time, as subgroups; a row without a time is in none.
+
+    Raises:
+        DataError: a time is no date.
+    """
+    if "time" not in coded.rows or not (coded.rows["time"] != "").any():
         return {}
-    rng = np.random.default_rng(params.seed)
-    resamples = draw_resamples(actual, units, resamples=params.resamples, rng=rng)
+    return _measure_parts(coded, name_periods(parse_times(coded.rows)).to_numpy(), confidence, compared=False)
+
+
+def name_periods(times: "pd.Series[pd.Timestamp]") -> "pd.Series[str]":
+    """Name the day, month, quarter or year of each time, the shortest of which there are at most twelve."""
+    for unit, form in _UNITS.items():
+        named = times.dt.strftime(form)
+        if unit == "quarter":
+            quarters = times.dt.quarter.astype("Int64").astype("string")
+            named = (times.dt.strftime("%Y-Q") + quarters).where(times.notna())
+        if named.nunique() <= _MOST_PERIODS:
+            break
+    return named.fillna("")
+
+
+def measure_abroca(actual: Ints, stack: Floats, members: Bools) -> Floats:
+    """Return ABROCA [r], the area between the ROC curves of two groups of rows (Gardner, Brooks and Baker, 2019).
+
+    It is never negative: chance alone makes it larger than 0. It is the mean over seeds, and for more than two
+    classes over one class against the rest; NaN where a group lacks positive or negative rows. `members` says which
+    rows belong to the one group [r ways to divide them, n].
+    """
+    classes = stack.shape[2]
+    positives = [classes - 1] if classes == 2 else range(classes)
+    areas = [_measure_areas(actual == index, seed[:, index], members) for seed in stack for index in positives]
+    return np.asarray(np.mean(areas, axis=0))
+
+
+def shuffle_members(actual: Ints, member: Bools, units: Ints | None, *, times: int, rng: np.random.Generator) -> Bools:
+    """Draw divisions [times, n] of the rows that have nothing to do with the model's scores.
+
+    Membership moves among rows of the same label. Where rows come in units that depend on each other (say, the
+    answers of one person), and each unit is of one group as a whole, it moves among whole units.
+    """
+    if units is not None:
+        shares = np.bincount(units, weights=member) / np.maximum(np.bincount(units), 1)
+        if np.isin(shares, (0, 1)).all():
+            return np.stack([rng.permutation(shares == 1)[units] for _ in range(times)])
+    drawn = np.tile(member, (times, 1))
+    for index in np.unique(actual):
+        rows = np.flatnonzero(actual == index)
+        drawn[:, rows] = rng.permuted(drawn[:, rows], axis=1)
+    return drawn
+
+
+def _measure_parts(coded: CodedRows, cells: NDArray[Any], confidence: float, *, compared: bool) -> dict[str, Any]:
+    """Measure the rows of each cell, where wanted compared with those of all other cells; an empty cell is none."""
+    resamples = draw_resamples(coded.actual, coded.groups)
     found: dict[str, Any] = {}
-    for name in names:
-        cells = rows[name].to_numpy()
-        found[name.removeprefix(SUBGROUP)] = {
-            part: _measure_subgroup(actual, cells == part, cells != "", units, stacks, resamples, params, ordinal)
-            for part in list_parts(cells)
-        }
+    for name in sorted(set(cells) - {""}):
+        member, rest = cells == name, (cells != name) & (cells != "")
+        small = _is_small(coded, member)
+        found[name] = {"rows": int(member.sum()), "small": int(small)}
+        for model in () if small else _MODELS:
+            part = _estimate_part(coded, model, member, resamples)
+            found[name][model] = _summarise(part, confidence)
+            if compared and not _is_small(coded, rest):
+                change = subtract_estimates(part, _estimate_part(coded, model, rest, resamples), ("auc", "fpr"))
+                found[name][model] |= {
+                    **_summarise({f"{metric}_minus_rest": estimate for metric, estimate in change.items()}, confidence),
+                    **_test_abroca(coded, model, member, member | rest, confidence),
+                }
     return found
 
 
-def _measure_subgroup(
-    actual: Ints,
-    member: Bools,
-    known: Bools,
-    units: Ints | None,
-    stacks: dict[str, Floats],
-    resamples: Resamples,
-    params: Evaluation,
-    ordinal: bool,
-) -> dict[str, Any]:
-    classes, rest = next(iter(stacks.values())).shape[2], known & ~member
-    small = is_small(actual, member, classes)
-    measured: dict[str, Any] = {"rows": int(member.sum()), "small": int(small)}
-    for model in () if small else MODELS:
-        part = estimate_slice(actual, units, stacks[model], member, resamples, ordinal=ordinal)
-        measured[model] = summarise_estimates(keep_defined(part), params.confidence)
-        if not is_small(actual, rest, classes):
-            others = estimate_slice(actual, units, stacks[model], rest, resamples, ordinal=ordinal)
-            differences = subtract_estimates(part, others, _COMPARED)
-            named = {f"{name}_minus_rest": difference for name, difference in differences.items()}
-            measured[model] |= summarise_estimates(keep_defined(named), params.confidence)
-            chosen = None if units is None else np.unique(units[known], return_inverse=True)[1]
-            measured[model] |= _test_abroca(actual[known], member[known], chosen, stacks[model][:, known], params)
-    return measured
+def _is_small(coded: CodedRows, member: Bools) -> bool:
+    """Whether a part of the rows [n] has too few of a label to say anything about it."""
+    classes = next(iter(coded.stacks.values())).shape[2]
+    return int(np.bincount(coded.actual[member], minlength=classes).min()) < SMALLEST
 
 
-def _test_abroca(
-    actual: Ints, member: Bools, units: Ints | None, stack: Floats, params: Evaluation
-) -> dict[str, float]:
-    """Return ABROCA, what chance would leave it below, and how often chance makes it as large (Ernst, 2004)."""
-    rng = np.random.default_rng(params.seed)
-    area = float(measure_abroca(actual, stack, member[None])[0])
-    chance = measure_abroca(actual, stack, shuffle_members(actual, member, units, times=_SHUFFLES, rng=rng))
-    chance = chance[np.isfinite(chance)]
-    if not len(chance):
-        return {"abroca": round(area, 4)}
-    p = (1 + (chance >= area - 1e-12).sum()) / (1 + len(chance))
-    return {
-        "abroca": round(area, 4),
-        "abroca_chance": round(float(np.quantile(chance, params.confidence)), 4),
-        "abroca_p": round(float(p), 4),
+def _estimate_part(coded: CodedRows, model: str, member: Bools, resamples: Resamples) -> dict[str, Estimate]:
+    units = np.arange(len(coded.actual)) if coded.groups is None else coded.groups
+    part = Resamples(resamples.rows[:, member], count_independent(units[member]))
+    stack = coded.stacks[model][:, member]
+    return estimate_metrics(coded.actual[member], stack, part, ordinal=coded.ordinal, names=_SHOWN)
+
+
+def _summarise(estimates: dict[str, Estimate], confidence: float) -> dict[str, float]:
+    """Summarise without the resamples in which a metric is undefined, since they drew none of a label."""
+    defined = {
+        name: replace(estimate, resampled=estimate.resampled[np.isfinite(estimate.resampled).all(axis=1)])
+        for name, estimate in estimates.items()
     }
+    return summarise_estimates(defined, confidence)
+
+
+def _test_abroca(coded: CodedRows, model: str, member: Bools, known: Bools, confidence: float) -> dict[str, float]:
+    """Return ABROCA, what chance would leave it below, and how often chance makes it as large (Ernst, 2004)."""
+    actual, stack, member = coded.actual[known], coded.stacks[model][:, known], member[known]
+    units = None if coded.groups is None else np.unique(coded.groups[known], return_inverse=True)[1]
+    area = float(measure_abroca(actual, stack, member[None])[0])
+    shuffled = shuffle_members(actual, member, units, times=_SHUFFLES, rng=np.random.default_rng(SEED))
+    chance = measure_abroca(actual, stack, shuffled)
+    chance = chance[np.isfinite(chance)]
+    values = {"abroca": area}
+    if len(chance):
+        values["abroca_chance"] = float(np.quantile(chance, confidence))
+        values["abroca_p"] = float((1 + (chance >= area - 1e-12).sum()) / (1 + len(chance)))
+    return {name: round(value, 4) for name, value in values.items()}
+
+
+def _measure_areas(positive: Bools, scores: Floats, members: Bools) -> Floats:
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=np.inf))  # the last row of each run of equal scores
+    rates = []
+    for part in (members[:, order], ~members[:, order]):
+        for rows in (part & ~positive[order], part & positive[order]):
+            counts = np.pad(rows.cumsum(axis=1)[:, ends], ((0, 0), (1, 0))).astype(np.float64)
+            totals = counts[:, -1:]
+            rates.append(np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0))
+    return np.array([_integrate(*curves) for curves in zip(*rates, strict=True)])
+
+
+def _integrate(fpr: Floats, tpr: Floats, other_fpr: Floats, other_tpr: Floats) -> float:
+    """Return the area between two curves of straight lines, exactly."""
+    if not np.isfinite([fpr[-1], tpr[-1], other_fpr[-1], other_tpr[-1]]).all():
+        return float("nan")
+    knots = np.unique(np.concatenate([fpr, other_fpr]))
+    starts, widths = knots[:-1], np.diff(knots)
+    # Between two knots the difference is a line; two points inside give it, clear of jumps at the knots.
+    first, second = (
+        np.interp(inside, fpr, tpr) - np.interp(inside, other_fpr, other_tpr)
+        for inside in (starts + widths / 3, starts + 2 * widths / 3)
+    )
+    left, right = 2 * first - second, 2 * second - first
+    both = np.abs(left) + np.abs(right)
+    crossing = np.divide(left**2 + right**2, both, out=np.zeros_like(both), where=both > 0)
+    return float((widths * np.where(left * right >= 0, both, crossing) / 2).sum())

@@ -1,10 +1,140 @@
-"""The run at a glance: the few numbers of metrics/summary.json, which `dvc metrics diff` and `dvc exp show` list."""
+"""A run at a glance: tables that are drawn, counts of earlier stages, and the numbers by which a change is judged."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from amalgam.evaluation.metrics import Floats, Ints, assign_bins
+
+_GRID = np.linspace(0, 1, 101)  # false positive rates at which curves of several seeds are averaged
+_LOSSES = {"train_loss": "loss", "validation_loss": "validation_loss"}  # dvclive's name: the table's
 Parts = Mapping[str, Mapping[str, Any]]
-_INTERVAL = ("", "_low", "_high")
+_ENDS = ("", "_low", "_high")
+_REQUESTS = ("completions", "requests", "rows")  # what summaries call the number of their requests
+_COSTS = ("requests", "prompt_tokens", "completion_tokens", "cost_usd")
+
+
+def trace_roc(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -> pd.DataFrame:
+    """Return ROC curves (model, fpr, tpr, label), the mean over seeds at fixed fpr (Fawcett, 2006, section 8.2).
+
+    For two labels the curve of the last one, for more one curve a label against the rest. A label that no row or
+    every row has gets none.
+    """
+    from sklearn.metrics import roc_curve
+
+    tables = [pd.DataFrame(columns=["model", "fpr", "tpr", "label"])]
+    for model, stack in predictions.items():
+        for index in [1] if len(labels) == 2 else range(len(labels)):
+            positive = actual == index
+            if not positive.all() and positive.any():
+                # Where a curve rises straight up, its upper end counts.
+                rates = np.mean([np.interp(_GRID, *roc_curve(positive, seed[:, index])[:2]) for seed in stack], axis=0)
+                points = {"fpr": np.r_[0, _GRID], "tpr": np.r_[0, rates].round(4)}  # at first nothing is positive
+                tables.append(pd.DataFrame({"model": model, **points, "label": labels[index]}))
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def bin_calibration(actual: Ints, predictions: dict[str, Floats]) -> pd.DataFrame:
+    """Return, for each model and bin of the top probability, all seeds together (model, confidence, share, rows).
+
+    `confidence` is the mean top probability of the bin, `share` the share of right predictions, `rows` their count.
+    """
+    tables = []
+    for model, stack in predictions.items():
+        top, right = stack.max(axis=2).ravel(), (stack.argmax(axis=2) == actual).ravel()
+        bins = pd.DataFrame({"confidence": top, "share": right.astype(float)}).groupby(assign_bins(top))
+        tables.append(bins.mean().round(4).assign(rows=bins.size()).reset_index(drop=True))
+        tables[-1].insert(0, "model", model)
+    return pd.concat(tables, ignore_index=True)
+
+
+def list_confusions(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -> pd.DataFrame:
+    """Return one line a model, seed and row (model, actual, predicted), the form of DVC's confusion template."""
+    names = np.array(labels, dtype=object)
+    tables = [
+        pd.DataFrame({"model": model, "actual": names[actual], "predicted": names[seed.argmax(axis=1)]})
+        for model, stack in predictions.items()
+        for seed in stack
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def list_intervals(models: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """Return one line a model and metric (model, metric, value, low, high) from metrics with their intervals."""
+    lines = [
+        (model, name, value, metrics[f"{name}_low"], metrics[f"{name}_high"])
+        for model, metrics in models.items()
+        for name, value in metrics.items()
+        if f"{name}_low" in metrics
+    ]
+    return pd.DataFrame(lines, columns=["model", "metric", "value", "low", "high"])
+
+
+def read_training(curves: dict[tuple[str, int], Path]) -> pd.DataFrame:
+    """Read dvclive's curves of each (model, seed) into one table (model, seed, step, loss, validation_loss)."""
+    columns = ["model", "seed", "step", *_LOSSES.values()]
+    tables = [pd.DataFrame(columns=columns)]
+    for (model, seed), folder in curves.items():
+        files = {name: folder / f"plots/metrics/{recorded}.tsv" for recorded, name in _LOSSES.items()}
+        losses = {
+            name: pd.read_csv(file, sep="\t", index_col="step").iloc[:, 0]
+            for name, file in files.items()
+            if file.is_file()
+        }
+        if losses:
+            tables.append(pd.DataFrame(losses).rename_axis("step").reset_index().assign(model=model, seed=seed))
+    return pd.concat(tables[1:] or tables, ignore_index=True)[columns]
+
+
+def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Return what metrics/data.json, metrics/cost.json and metrics/training.json hold, by their names.
+
+    Args:
+        summaries: the summary of `prepared`, `synthesis`, `judge`, `baselines`, `teacher` and `student`.
+        mixed: rows of the training set by origin.
+    """
+    baselines, teacher, student = (summaries[name] for name in ("baselines", "teacher", "student"))
+    grader = baselines.get("llm_grader")
+    runs = {
+        "teacher": teacher["seeds"],
+        "student": student["seeds"],
+        "student_undistilled": student.get("undistilled") or {},
+        "human_only": baselines["human_only"]["seeds"],
+    }
+    training = {model: {f"seed_{seed}": run for seed, run in of_seed.items()} for model, of_seed in runs.items()}
+    counts = {
+        "mixed": dict(sorted(mixed.items())),
+        "learned": teacher["learned"],
+        "held_out": teacher["held_out"],
+        "grader": grader and {"rows": grader["requests"], "unparsed": grader["unparsed"]},
+    }
+    found = {
+        "data": summaries["prepared"] | counts,
+        "cost": sum_costs({"synthesis": summaries["synthesis"], "judge": summaries["judge"], "grader": grader}),
+        "training": {
+            "training": {model: seeds for model, seeds in training.items() if seeds},
+            "guard": teacher.get("guard"),
+        },
+    }
+    return _drop_nulls(found)
+
+
+def sum_costs(summaries: Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict[str, float]]:
+    """Return requests, tokens and cost in US dollars of each kind of work, and of all together as `llm`.
+
+    All that the run rests on counts, also what came from the journal or the cache and so cost nothing this time. An
+    unknown cost is left out, and then also that of all. None stands for work that was not done.
+    """
+    costs: dict[str, dict[str, float]] = {}
+    for work, summary in summaries.items():
+        if summary is not None:
+            requests = next((summary[name] for name in _REQUESTS if name in summary), None)
+            costs[work] = _drop_nulls({name: summary.get(name) for name in _COSTS} | {"requests": requests})
+    known = [name for name in _COSTS if all(name in cost for cost in costs.values())]
+    return costs | {"llm": {name: round(sum(cost[name] for cost in costs.values()), 6) for name in known}}
 
 
 def name_shipped(precision: str) -> str:
@@ -13,29 +143,13 @@ def name_shipped(precision: str) -> str:
 
 
 def summarise_run(files: Mapping[str, Parts], precision: str) -> dict[str, dict[str, float]]:
-    """Pick the numbers by which a change is judged; one that the run does not have is left out.
+    """Pick the numbers of metrics/summary.json; one that the run does not have is left out.
 
-    All but the last two sections are measured on the test rows. `_low` and `_high` are the ends of an interval.
-
-    `student`, which is the file that ships:
-        `auc`: area under the ROC curve, with its interval.
-        `kappa`: Cohen's kappa with the coders, by squared distance where the labels have an order.
-        `retention`: the share that it keeps of the teacher's AUC above chance.
-        `coverage`: the share of the rows that need no human.
-        `agreement`: the share of these in which the coders agree with it.
-        `rows_per_second`: the rate of scoring, on the machine that measured it.
-        `megabytes`: the size of its weights.
-        `bits`: what a weight takes, 8 or 32.
-    `teacher`, `human_only`:
-        `auc`: as above; the teacher, and its twin that saw no synthetic row.
-    `gain`, of the teacher's AUC, paired by row and seed:
-        `over_human_only`: with its interval; the report's verdict rests on it.
-        `over_best_baseline`: over the best of the twin and all baselines.
-    `llm`:
-        `requests`: what was asked in all, also where the answer was there already.
-        `usd`: what they cost in US dollars.
-    `learned`:
-        `human`, `synthetic`: how many rows of each origin the teacher learned.
+    `student`, the file that ships: AUC with its interval, Cohen's kappa with the coders (by squared distance where
+    labels have an order), the share that it keeps of the teacher's AUC above chance, the share of the rows that need
+    no human and the coders' agreement there, rows a second, megabytes, and bits a weight. `teacher` and `human_only`:
+    AUC. `gain`: of the teacher's AUC, paired by row and seed. `llm`: what was asked in all, and its cost. `learned`:
+    rows that the teacher learned.
 
     Args:
         files: the contents of models, comparisons, selective, speed, cost and data.json in metrics/, by these names.
@@ -58,17 +172,21 @@ def summarise_run(files: Mapping[str, Parts], precision: str) -> dict[str, dict[
         "teacher": _pick_auc(models["teacher"]),
         "human_only": _pick_auc(models["human_only"]),
         "gain": {
-            **{f"over_human_only{end}": gain.get(f"auc{end}") for end in _INTERVAL},
+            **{f"over_human_only{end}": gain.get(f"auc{end}") for end in _ENDS},
             "over_best_baseline": gains["gain_over_best_baseline"].get("auc"),
         },
         "llm": {"requests": llm.get("requests"), "usd": llm.get("cost_usd")},
         "learned": {origin: files["data"]["learned"].get(origin) for origin in ("human", "synthetic")},
     }
-    return {
-        section: {name: value for name, value in values.items() if value is not None}
-        for section, values in summary.items()
-    }
+    return _drop_nulls(summary)
 
 
 def _pick_auc(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"auc{end}": values.get(f"auc{end}") for end in _INTERVAL}
+    return {f"auc{end}": values.get(f"auc{end}") for end in _ENDS}
+
+
+def _drop_nulls(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out keys without a value, at every depth: DVC compares numbers only."""
+    return {
+        name: _drop_nulls(part) if isinstance(part, dict) else part for name, part in values.items() if part is not None
+    }

@@ -16,8 +16,8 @@ from amalgam.llm.journal import Journal, lock_sending, open_journal
 from amalgam.llm.prices import FREE, load_prices
 from amalgam.llm.request import Answer, Request, bound_answer, bound_context, guess_prompt_tokens
 from amalgam.llm.sending import send_requests
+from amalgam.machine import notify, show_progress
 from amalgam.params import Llm
-from amalgam.progress import notify, show_progress
 
 _CHUNK = 500  # requests a look-up
 _WINDOW = 4000  # requests among which those of one group are looked for

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from amalgam.cores import count_cores
 from amalgam.errors import ModelError
 from amalgam.llm.client import Endpoint
+from amalgam.machine import count_cores
 
 _CONTEXT_STEP = 256  # llama.cpp pads a slot's context to this anyway
 _MOST_SLOTS = 16  # more only share the same cores, and each needs memory for its context

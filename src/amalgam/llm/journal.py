@@ -15,7 +15,7 @@ from typing import Any
 from amalgam.errors import DataError
 from amalgam.llm.journal_file import ANSWER, CHECKSUM, JournalFile, number_setup, seal
 from amalgam.llm.request import Answer, Request, parse_stored
-from amalgam.progress import notify as show_notice
+from amalgam.machine import notify as show_notice
 
 _SETUP, _SAMPLE, _TEXT = 1, 2, 4  # where in the row of an answer they are
 _LOOKUP, _PAGE, _SEED = 500, 1000, 5000  # keys a query, answers read at once, answers a transaction

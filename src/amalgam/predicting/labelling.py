@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from amalgam.errors import DataError
+from amalgam.machine import show_progress
 from amalgam.predicting.onnx import decide
 from amalgam.predicting.shipped import Shipped
 from amalgam.predicting.survey import find_format, open_source, survey_table
 from amalgam.predicting.writing import open_table
-from amalgam.progress import show_progress
-from amalgam.tasks.reading import Part, read_parts
+from amalgam.tasks.tables import Part, read_parts
 
 _DECIMALS = 6
 _SOON = 2000  # rows that are labelled before a bar would help

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from amalgam.cores import count_cores
 from amalgam.errors import ModelError
+from amalgam.machine import count_cores
 from amalgam.training.checkpoint import read_note
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amalgam.errors import DataError
-from amalgam.tasks.layout import Format, Source
-from amalgam.tasks.reading import list_columns, open_parquet, read_parts
+from amalgam.tasks.tables import Format, Source, list_columns, open_parquet, read_parts
 
 if TYPE_CHECKING:
     from pyarrow import DataType

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from amalgam.errors import DataError
 from amalgam.predicting.survey import find_format
 from amalgam.rows import guard_cell
-from amalgam.tasks.layout import OTHERS, SEPARATORS, Format, Source, find_layout
-from amalgam.tasks.reading import Part, blank_numbers, write_text
+from amalgam.tasks.tables import OTHERS, SEPARATORS, Format, Part, Source, blank_numbers, find_layout, write_text
 
 if TYPE_CHECKING:
     from pyarrow import DataType, Schema

@@ -1,95 +1,132 @@
-"""Two revisions' models on the test rows that both have: paired differences, and which are more than chance.
+"""Compares two revisions' models on the test rows that both have.
 
 - Differences are means over seeds on the same rows, with the intervals of `amalgam.evaluation.bootstrap`.
-- One measure is primary, the AUC of the student that ships: it was chosen before anyone looked, so its p-value stands
-  alone. Those of all others are corrected together by Holm's method (Holm, 1979), which holds however they depend on
-  each other.
+- One measure is primary, the AUC of the student that ships. It was chosen before anyone looked, so its p-value is not
+  corrected. The p-values of all others are corrected together by Holm's method (Holm, 1979), which holds however they
+  depend on each other.
 - Models whose predictions are the same pose no question, and are not counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from amalgam.evaluation.bootstrap import (
-    WITHOUT_DIFFERENCE,
-    Resamples,
-    draw_resamples,
-    estimate_metrics,
-    find_interval,
-    find_p_value,
-    subtract_estimates,
-)
-from amalgam.evaluation.compare import encode_groups, encode_labels
+from amalgam.dvc import find_file
+from amalgam.evaluation.bootstrap import WITHOUT_DIFFERENCE, find_interval, find_p_value, subtract_estimates
+from amalgam.evaluation.compare import Estimates, encode_groups, encode_labels, estimate_models
 from amalgam.evaluation.metrics import Floats, Ints
-from amalgam.params import Evaluation
-from amalgam.review.flips import Flip, find_flips
-from amalgam.review.matching import TEST, find_obstacle, list_models, share_rows, stack_pair
-from amalgam.review.outputs import Outputs
+from amalgam.evaluation.predictions import read_predictions, stack_predictions
+from amalgam.review.revisions import STUDENT, STUDENT_INT8, Revision
+from amalgam.rows import read_rows
 
-PRIMARY = "student.auc"
-_LESS_IS_BETTER = frozenset({"brier"})
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+TEST = "test"  # the set of the task itself
+PRIMARY = f"{STUDENT}.auc"
+_FEWEST = 5  # rows of a second label below which an interval says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """A revision's predictions, and the rows that they are for."""
+
+    labels: list[str]  # in the task's order
+    table: pd.DataFrame  # see `amalgam.evaluation.predictions`; `student` is the form that ships
+    rows: dict[str, pd.DataFrame]  # by set (`test`, perhaps `transfer_test`), with their labels
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A measure of both revisions, and the paired difference `new - old` with its interval.
+    """A measure of both revisions over the rows and seeds that both have, and their paired difference."""
 
-    Attributes:
-        measure: the model and its metric, as in `student.auc`.
-        old: the older revision's value, over the rows and seeds that both have.
-        new: the newer one's.
-        change: the difference.
-        low: the lower end of its interval, which stands for itself.
-        high: the upper end.
-        p: the p-value, for itself.
-        corrected: the p-value after correction.
-        outcome: by the corrected p-value, `better`, `worse` or `unclear`.
-        seeds: how many were compared; 1 for a method without seeds.
-    """
-
-    measure: str
+    measure: str  # the model and its metric, as in `student.auc`
+    seeds: int  # that were compared; 1 for a method without seeds
+    outcome: str  # by the corrected p-value: `better`, `worse` or `unclear`
     old: float
     new: float
-    change: float
-    low: float
+    change: float  # new - old
+    low: float  # of the interval, which is not corrected
     high: float
     p: float
-    corrected: float
-    outcome: str
-    seeds: int
+    corrected: float  # the p-value, corrected
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A test row that the student of one revision gets right and the other wrong, by majority over seeds."""
+
+    id: str
+    text: str
+    question: str
+    label: str
+    old: str  # the label that the older revision predicts
+    new: str
+    old_probability: float  # of the row's own label, mean over seeds
+    new_probability: float
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the models of two revisions say of the same test rows.
+    """What the models of two revisions say of the same test rows."""
 
-    Attributes:
-        rows: number of test rows that were compared.
-        old_rows: number of those that the older revision has.
-        new_rows: number of those that the newer one has.
-        differences: the primary measure first.
-        unchanged: the models whose predictions are the same.
-        left_out: the models that only one revision has.
-        flips: rows on which the student turned from right to wrong or back.
-    """
-
-    rows: int
-    old_rows: int
+    rows: int  # that were compared
+    old_rows: int  # that the older revision has
     new_rows: int
-    differences: list[Difference]
-    unchanged: list[str]
-    left_out: list[str]
-    flips: list[Flip]
+    differences: list[Difference]  # the primary one first
+    unchanged: list[str]  # models whose predictions are the same
+    left_out: list[str]  # models that only one revision has
+    flips: list[Flip]  # the largest change of probability first
 
     @property
     def primary(self) -> Difference | None:
-        """The measure on which the verdict rests; None where the student's predictions are the same."""
+        """The difference on which the verdict rests; None where the student's predictions are the same."""
         return next((difference for difference in self.differences if difference.measure == PRIMARY), None)
 
 
-def compare_outputs(old: Outputs, new: Outputs, params: Evaluation, *, ordinal: bool) -> Comparison:
+def read_outputs(repo: "Repo", revision: Revision, notify: Callable[[str], None]) -> Outputs | None:
+    """Read the predictions and their rows from DVC's cache or its remote; None where they are in neither.
+
+    Raises:
+        DataError: they are not in the form in which they are written.
+    """
+    title = f"the test rows and predictions of {revision.name}"
+    found = find_file(repo, revision.find_output("data/predictions"), "predictions.csv", title, notify)
+    if found is None:
+        return None
+    labels = [name.removeprefix("p_") for name in pd.read_csv(found, nrows=0).columns[4:]]
+    table = read_predictions(found, labels)
+    table = table[table["model"] != (STUDENT if revision.student == STUDENT_INT8 else STUDENT_INT8)]
+    rows = {}
+    for name in (name for name in (TEST, "transfer_test") if (table["set"] == name).any()):
+        path = find_file(repo, revision.find_output("data/prepared"), f"{name}.csv", title, notify)
+        if path is None:
+            return None
+        rows[name] = read_rows(path)
+    return Outputs(labels, table.replace({"model": {STUDENT_INT8: STUDENT}}), rows)
+
+
+def find_obstacle(old: Outputs, new: Outputs, name: str = TEST) -> str:
+    """Say why the rows of a set cannot be compared; empty where they can."""
+    if old.labels != new.labels:
+        return "the labels are not the same"
+    first, second = (outputs.rows[name].set_index("id") for outputs in (old, new))
+    shared = first.index.intersection(second.index)
+    if not len(shared):
+        return f"none of the {len(second)} test rows was one of the {len(first)} before"
+    for column in ("text", "label"):
+        if differing := int((first.loc[shared, column] != second.loc[shared, column]).sum()):
+            return f"{differing} of {len(shared)} test rows with the same id have another {column}"
+    counts = first.loc[shared, "label"].value_counts().reindex(old.labels, fill_value=0)
+    if sorted(counts)[-2] < _FEWEST:
+        return f"the {len(shared)} test rows that both have hold fewer than {_FEWEST} of a second label"
+    return ""
+
+
+def compare_outputs(old: Outputs, new: Outputs, confidence: float, *, ordinal: bool) -> Comparison:
     """Compare all models on the rows that both revisions have; `find_obstacle` must find none for the test set.
 
     Raises:
@@ -97,79 +134,108 @@ def compare_outputs(old: Outputs, new: Outputs, params: Evaluation, *, ordinal: 
     """
     differences: list[Difference] = []
     unchanged: list[str] = []
-    for name in [TEST, *sorted((old.rows.keys() & new.rows.keys()) - {TEST})]:
-        if find_obstacle(old, new, name):
-            continue
+    flips: list[Flip] = []
+    sets = [TEST, *sorted((old.rows.keys() & new.rows.keys()) - {TEST})]
+    for name in (name for name in sets if not find_obstacle(old, new, name)):
         rows = share_rows(old, new, name)
-        actual, rng = encode_labels(rows, new.labels, f"data/prepared/{name}.csv"), np.random.default_rng(params.seed)
-        resamples = draw_resamples(actual, encode_groups(rows), resamples=params.resamples, rng=rng)
-        for model in (model for model in list_models(new, name) if model in list_models(old, name)):
-            title = model if name == TEST else f"{name}.{model}"
-            stacks = stack_pair(old, new, model, list(rows["id"]), name)
-            if np.array_equal(*stacks):
-                unchanged.append(title)
-            else:
-                differences += _subtract_model(title, actual, stacks, resamples, params.confidence, ordinal)
-    rows = share_rows(old, new)
+        actual, groups = encode_labels(rows, new.labels, f"data/prepared/{name}.csv"), encode_groups(rows)
+        pairs = stack_pairs(old, new, list(rows["id"]), name)
+        changed = {model: pair for model, pair in pairs.items() if not np.array_equal(*pair)}
+        prefix = "" if name == TEST else f"{name}."
+        unchanged += [prefix + model for model in pairs if model not in changed]
+        before, after = (
+            estimate_models(actual, groups, {model: pair[side] for model, pair in changed.items()}, ordinal=ordinal)
+            for side in (0, 1)
+        )
+        differences += _subtract_models(before, after, prefix, confidence)
+        if name == TEST:
+            flips = find_flips(rows, actual, *pairs[STUDENT], new.labels)
+    models = [set(outputs.table.loc[outputs.table["set"] == TEST, "model"]) for outputs in (old, new)]
     return Comparison(
-        rows=len(rows),
+        rows=len(share_rows(old, new)),
         old_rows=len(old.rows[TEST]),
         new_rows=len(new.rows[TEST]),
-        differences=correct_differences(differences, params.confidence),
+        differences=_correct_differences(differences, confidence),
         unchanged=unchanged,
-        left_out=sorted(set(list_models(old)) ^ set(list_models(new))),
-        flips=find_flips(rows, *stack_pair(old, new, "student", list(rows["id"])), new.labels),
+        left_out=sorted(models[0] ^ models[1]),
+        flips=flips,
     )
 
 
-def correct_differences(differences: Sequence[Difference], confidence: float) -> list[Difference]:
-    """Put the primary measure first, correct the p-values of all others, and say what each difference is."""
-    primary = [one for one in differences if one.measure == PRIMARY]
-    others = [one for one in differences if one.measure != PRIMARY]
-    corrected = [one.p for one in primary] + correct_p_values([one.p for one in others])
-    return [
-        replace(one, corrected=round(p, 6), outcome=_name_outcome(one, p < 1 - confidence))
-        for one, p in zip(primary + others, corrected, strict=True)
-    ]
+def share_rows(old: Outputs, new: Outputs, name: str = TEST) -> pd.DataFrame:
+    """Return the newer revision's rows that the older one has too, by id: equal rows give equal resamples."""
+    rows = new.rows[name]
+    return rows[rows["id"].isin(old.rows[name]["id"])].sort_values("id", ignore_index=True)
+
+
+def stack_pairs(old: Outputs, new: Outputs, ids: list[str], name: str) -> dict[str, tuple[Floats, Floats]]:
+    """Return the probabilities [s seeds, n rows, k labels] of both revisions, paired by seed, for each common model."""
+    tables = [outputs.table[(outputs.table["set"] == name) & outputs.table["id"].isin(ids)] for outputs in (old, new)]
+    before, after = (stack_predictions(table, name, ids, new.labels) for table in tables)
+    pairs = {}
+    for model in (model for model in after if model in before):
+        first, second = (sorted(table.loc[table["model"] == model, "seed"].unique()) for table in tables)
+        chosen = pair_seeds(first, second)
+        pairs[model] = (
+            before[model][[first.index(seed) for seed, _ in chosen]],
+            after[model][[second.index(seed) for _, seed in chosen]],
+        )
+    return pairs
+
+
+def pair_seeds(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
+    """Pair each seed with itself where both have it, the others by position; what is left over is left out."""
+    shared = sorted(set(old) & set(new))
+    others = zip(sorted(set(old) - set(shared)), sorted(set(new) - set(shared)), strict=False)
+    return [*((seed, seed) for seed in shared), *others]
 
 
 def correct_p_values(values: Sequence[float]) -> list[float]:
     """Correct p-values for their number by Holm's method."""
-    corrected = [0.0] * len(values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
-        largest = max(largest, min(1.0, (len(values) - rank) * values[index]))
-        corrected[index] = largest
-    return corrected
+    order = np.argsort(values, kind="stable")
+    corrected = np.minimum(1.0, np.asarray(values)[order] * np.arange(len(values), 0, -1))
+    return [float(value) for value in np.maximum.accumulate(corrected)[np.argsort(order)]]
 
 
-def _subtract_model(
-    title: str, actual: Ints, stacks: tuple[Floats, Floats], resamples: Resamples, confidence: float, ordinal: bool
-) -> list[Difference]:
-    old, new = (estimate_metrics(actual, stack, resamples, ordinal=ordinal) for stack in stacks)
+def find_flips(rows: pd.DataFrame, actual: Ints, old: Floats, new: Floats, labels: list[str]) -> list[Flip]:
+    """List the rows [n] that turned from right to wrong or back, by probabilities [s seeds, n rows, k labels]."""
+    texts = rows[["id", "text", "question", "label"]].astype(str)
+    votes = [_vote(stack) for stack in (old, new)]
+    own = [np.round(stack.mean(axis=0)[np.arange(len(actual)), actual], 4) for stack in (old, new)]
+    flips = [
+        Flip(*texts.iloc[row], *(labels[vote[row]] for vote in votes), *(float(means[row]) for means in own))
+        for row in np.flatnonzero((votes[0] == actual) != (votes[1] == actual))
+    ]
+    return sorted(flips, key=lambda flip: (-abs(flip.new_probability - flip.old_probability), flip.id))
+
+
+def _vote(stack: Floats) -> Ints:
+    """Return the class [n] that most seeds predict; of equally many, the one of the higher mean probability."""
+    votes = np.eye(stack.shape[2])[stack.argmax(axis=2)].sum(axis=0)
+    return np.asarray((votes + stack.mean(axis=0) / 2).argmax(axis=1), dtype=np.int64)
+
+
+def _subtract_models(old: Estimates, new: Estimates, prefix: str, confidence: float) -> list[Difference]:
     differences = []
-    for metric, change in subtract_estimates(
-        new, old, [name for name in new if name not in WITHOUT_DIFFERENCE]
-    ).items():
-        low, high = find_interval(change, confidence)
-        difference = Difference(
-            measure=f"{title}.{metric}",
-            old=round(old[metric].value, 6),
-            new=round(new[metric].value, 6),
-            change=round(change.value, 6),
-            low=round(low, 6),
-            high=round(high, 6),
-            p=round(find_p_value(change), 6),
-            corrected=1.0,
-            outcome="unclear",
-            seeds=len(change.points),
-        )
-        differences.append(difference)
+    for model in new:
+        metrics = [metric for metric in new[model] if metric not in WITHOUT_DIFFERENCE]
+        for metric, change in subtract_estimates(new[model], old[model], metrics).items():
+            values = (old[model][metric].value, new[model][metric].value, change.value)
+            numbers = (*values, *find_interval(change, confidence), find_p_value(change), 1.0)
+            rounded = (round(number, 6) for number in numbers)
+            differences.append(Difference(f"{prefix}{model}.{metric}", len(change.points), "", *rounded))
     return differences
 
 
-def _name_outcome(difference: Difference, is_clear: bool) -> str:
-    if not is_clear or not difference.change:
-        return "unclear"
-    gains = (difference.change > 0) != (difference.measure.rpartition(".")[2] in _LESS_IS_BETTER)
-    return "better" if gains else "worse"
+def _correct_differences(differences: Sequence[Difference], confidence: float) -> list[Difference]:
+    """Put the primary difference first, correct the p-values of all others, and say what each difference is."""
+    primary = [one for one in differences if one.measure == PRIMARY]
+    others = [one for one in differences if one.measure != PRIMARY]
+    corrected = []
+    for one, p in zip(
+        primary + others, [one.p for one in primary] + correct_p_values([one.p for one in others]), strict=True
+    ):
+        gains = (one.change > 0) != one.measure.endswith(".brier")
+        outcome = "unclear" if p >= 1 - confidence or not one.change else "better" if gains else "worse"
+        corrected.append(replace(one, corrected=round(p, 6), outcome=outcome))
+    return corrected

@@ -1,11 +1,22 @@
-"""One sentence on what a change did, which rests on the student's AUC alone."""
+"""Puts a review together: all that a reviewer of a change needs, and one sentence on what the change did."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from amalgam.errors import ParamsError
+from amalgam.evaluation.predictions import MODELS
+from amalgam.params import Evaluation, describe_errors
 from amalgam.report.phrases import format_difference, format_number, format_share
-from amalgam.review.changes import StageChange
-from amalgam.review.paired import PRIMARY, Comparison, Difference
-from amalgam.review.revisions import Revision
+from amalgam.review import changes
+from amalgam.review.changes import Change, StageChange
+from amalgam.review.paired import PRIMARY, Comparison, Difference, compare_outputs, find_obstacle, read_outputs
+from amalgam.review.revisions import Revision, choose_students, flatten
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 BETTER, WORSE, UNCLEAR = "better", "worse", "no evidence of a difference"
 SAME, UNKNOWN = "no change", "cannot be said"
@@ -13,10 +24,67 @@ SAME, UNKNOWN = "no change", "cannot be said"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`kind` is one of this module's constants; the sentence begins with it and gives the numbers."""
+    """What a change did to the student's AUC; the sentence begins with the kind and gives the numbers."""
 
     kind: str
     sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What changed from an older revision to a newer one."""
+
+    old: str
+    new: str
+    old_commit: str  # empty for the workspace
+    new_commit: str
+    verdict: Verdict
+    confidence: float  # of all intervals
+    params: list[Change]
+    stages: list[StageChange]
+    comparison: Comparison | None  # None where it cannot be made or would show nothing
+    metrics: list[Change]  # the other numbers in metrics/, for which there is no interval
+    old_usage: list[dict[str, Any]]
+    new_usage: list[dict[str, Any]]
+
+
+def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Callable[[str], None]) -> Review:
+    """Compare two revisions; the newer one's params say how. `notify` is told what is fetched or damaged.
+
+    Raises:
+        ParamsError: the newer revision's params.yaml does not say how results are measured.
+        DataError: an output of a revision is not in the form in which it is written.
+    """
+    old, new = choose_students(old, new)
+    given = new.params.get("evaluation", {})
+    try:
+        # Earlier versions had more keys.
+        known = {name: value for name, value in given.items() if name in Evaluation.model_fields}
+        confidence = Evaluation.model_validate(known).confidence
+    except ValidationError as error:
+        raise ParamsError(f"params.yaml of `{new.name}`, section `evaluation`: {describe_errors(error)}") from error
+    stages = changes.compare_stages(old, new)
+    comparison, verdict = _compare(repo, old, new, stages, confidence, notify)
+    covered = {difference.measure for difference in comparison.differences} if comparison else set()
+    metrics = [
+        change
+        for change in changes.compare_mappings(old.metrics, new.metrics)
+        if change.name not in covered and not change.name.endswith(("_low", "_high"))
+    ]
+    return Review(
+        old=old.name,
+        new=new.name,
+        old_commit=old.commit,
+        new_commit=new.commit,
+        verdict=verdict,
+        confidence=confidence,
+        params=changes.compare_mappings(flatten(old.params), flatten(new.params)),
+        stages=stages,
+        comparison=comparison,
+        metrics=sorted(metrics, key=lambda change: change.name.split(".")[0] not in MODELS),
+        old_usage=changes.list_usage(old),
+        new_usage=changes.list_usage(new),
+    )
 
 
 def judge_comparison(comparison: Comparison, confidence: float) -> Verdict:
@@ -25,28 +93,34 @@ def judge_comparison(comparison: Comparison, confidence: float) -> Verdict:
     if difference is None:
         return Verdict(SAME, f"No change: the student predicts the same for all {comparison.rows} test rows.")
     kind = {"better": BETTER, "worse": WORSE}.get(difference.outcome, UNCLEAR)
-    values = f"from {format_number(difference.old)} to {format_number(difference.new)}"
-    interval = f"{format_share(confidence)} interval, {phrase_ends(difference)},"
     seeds = f"{difference.seeds} seeds" if difference.seeds > 1 else "one seed"
     caution = "" if difference.seeds > 1 else " One seed does not show how much training runs differ."
     return Verdict(
         kind,
-        f"{kind.capitalize()}: the student's AUC went {values}, by {format_difference(difference.change)}; the "
-        f"{interval} {'includes' if kind == UNCLEAR else 'excludes'} 0 "
+        f"{kind.capitalize()}: the student's AUC went from {format_number(difference.old)} to "
+        f"{format_number(difference.new)}, by {format_difference(difference.change)}; the {format_share(confidence)} "
+        f"interval, {phrase_ends(difference)}, {'includes' if kind == UNCLEAR else 'excludes'} 0 "
         f"(paired over {comparison.rows} test rows and {seeds}).{caution}",
     )
 
 
 def judge_equal(new: Revision, stages: list[StageChange]) -> Verdict:
     """Say that nothing changed, by the hashes of the predictions."""
-    ran = "stages ran anew, but" if stages else "no stage ran anew, and"
+    ran = "stages ran again, but" if stages else "no stage ran again, and"
     value = f"; the student's AUC is {format_number(new.metrics[PRIMARY])}" if PRIMARY in new.metrics else ""
     return Verdict(SAME, f"No change: {ran} every prediction is the same{value}.")
 
 
 def judge_points(old: Revision, new: Revision, reason: str) -> Verdict:
     """Say why there is no verdict, and what the metrics that Git tracks show."""
-    return Verdict(UNKNOWN, f"Cannot be said: {reason}.{_phrase_points(old, new)}")
+    points = ""
+    if PRIMARY in old.metrics and PRIMARY in new.metrics:
+        first, second = old.metrics[PRIMARY], new.metrics[PRIMARY]
+        change = format_difference(second - first)
+        points = (
+            f" The student's AUC is {format_number(first)} and {format_number(second)} ({change}), maybe by chance."
+        )
+    return Verdict(UNKNOWN, f"Cannot be said: {reason}.{points}")
 
 
 def phrase_ends(difference: Difference) -> str:
@@ -55,11 +129,29 @@ def phrase_ends(difference: Difference) -> str:
     return f"{low} to {high}"
 
 
-def _phrase_points(old: Revision, new: Revision) -> str:
-    if not (PRIMARY in old.metrics and PRIMARY in new.metrics):
-        return ""
-    first, second = old.metrics[PRIMARY], new.metrics[PRIMARY]
-    return (
-        f" The student's AUC is {format_number(first)} and {format_number(second)} "
-        f"({format_difference(second - first)}), which may be chance."
-    )
+def _compare(
+    repo: "Repo",
+    old: Revision,
+    new: Revision,
+    stages: list[StageChange],
+    confidence: float,
+    notify: Callable[[str], None],
+) -> tuple[Comparison | None, Verdict]:
+    for revision in (old, new):
+        for stage, keys in changes.find_stale_params(revision).items():
+            reason = f"stage {stage} of {revision.name} has not run with the current {', '.join(keys)}: run `dvc repro`"
+            return None, judge_points(old, new, reason)
+    # Equal hashes need no predictions, if the same form of the student ships.
+    hashes = [[revision.find_output(path) for path in ("data/predictions", "data/prepared")] for revision in (old, new)]
+    if old.student == new.student and hashes[0] == hashes[1] and all(hashes[0]):
+        return None, judge_equal(new, stages)
+    before = read_outputs(repo, old, notify)
+    after = before and read_outputs(repo, new, notify)
+    if before is None or after is None:
+        name = new.name if before else old.name
+        reason = f"the predictions of {name} are neither in DVC's cache nor on its remote, only metrics in Git are left"
+        return None, judge_points(old, new, reason)
+    if obstacle := find_obstacle(before, after):
+        return None, judge_points(old, new, f"the test rows cannot be compared, since {obstacle}")
+    comparison = compare_outputs(before, after, confidence, ordinal=new.ordinal)
+    return comparison, judge_comparison(comparison, confidence)

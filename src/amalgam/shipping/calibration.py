@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amalgam.predicting.onnx import Floats, Ints, compute_probabilities, decide
-from amalgam.units import count_independent
+from amalgam.tasks.texts import count_independent
 
 _FEWEST_TEXTS = 50  # of which a quantile is still known to about seven points
 _MOST_ROWS = 100_000  # that anyone would code

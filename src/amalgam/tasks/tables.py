@@ -1,100 +1,324 @@
-"""Source files as tables of strings, all parts of a file together, stacked and joined.
+"""Tables as people have them (CSV, TSV, JSON Lines, Parquet), read in parts of bounded size.
 
-A table is a pandas frame of strings whose index says where each row stands ("responses.csv, row 7"); see
-`amalgam.tasks.reading`.
+A broken file is an error, never a guess. What programs write beside the rows (byte order marks, a line `sep=;`, empty
+rows and columns, apostrophes before formulas) is not content. Rows count from 1 with the header, as in a spreadsheet.
 """
 
+import csv
+import gzip
 import io
-from functools import partial
-from typing import Any
-
-import pandas as pd
+import itertools
+import json
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from amalgam.errors import DataError
-from amalgam.tasks.layout import Source
-from amalgam.tasks.reading import read_parts, write_text
-from amalgam.tasks.schema import File
+from amalgam.rows import unguard_cell
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
+    from pyarrow.parquet import ParquetFile
+
+Format = Literal["csv", "tsv", "plain_tsv", "jsonl", "parquet"]  # `plain_tsv` is tab-separated without quotes
+SEPARATORS = {"csv": ",", "tsv": "\t", "plain_tsv": "\t"}  # of the formats that have one
+OTHERS = ",;\t|"  # what may part cells instead
+_SAMPLE = 1 << 16  # bytes that show the layout
+_ROWS = 8192  # of a part
+_LETTERS = 8_000_000  # of a part at most, so that a part of long texts has fewer rows
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+_MARKS = ("\ufeff", "\xef\xbb\xbf")  # of byte order, also where UTF-8 was read as Latin-1
+_INVISIBLE = "\u200b\u2060\ufeff"
+_IMPORT_ID = re.compile(r"""\{\s*["']ImportId["']""")
 
 
-def parse_table(data: bytes, file: File) -> pd.DataFrame:
-    """Read the bytes of one file as a table.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that holds a table: its name in messages, a function that opens its bytes, and what is in them.
 
-    Raises:
-        DataError: with the file and the row (or line and byte) that cannot be read.
+    `header` names the columns where the file does not; `short_rows` may lack their last cells; columns that are named
+    alike are `numbered` ("score (1)"), or else refused.
     """
-    source = Source(file.path, partial(io.BytesIO, data), file.format, file.header, file.short_rows, numbered=True)
-    parts = list(read_parts(source))
-    if not parts:
-        raise DataError(f"{file.path} holds no rows: put the coded rows in, below the header")
-    places = [f"{file.path}, row {number}" for part in parts for number in part.numbers]
-    return make_table([row for part in parts for row in part.rows], places).assign(**file.add)
+
+    name: str
+    open: Callable[[], BinaryIO]
+    format: Format
+    header: Sequence[str] = ()
+    short_rows: bool = False
+    numbered: bool = False
 
 
-def stack_tables(tables: list[tuple[File, pd.DataFrame]]) -> pd.DataFrame:
-    """Make one table: a file without `join` adds rows, one with `join` adds columns to the rows before it.
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a text file is written: encoding, whether it has a mark, lines before the table, and what parts its cells."""
 
-    Raises:
-        DataError: if a file to be joined names a row twice, or lacks one that is asked for.
+    encoding: str
+    marks: bool
+    lines: int
+    separator: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Consecutive rows and their numbers; from Parquet also as they came, with their types."""
+
+    rows: list[dict[str, Any]]
+    numbers: list[int]
+    batch: "RecordBatch | None" = None
+
+
+def read_parts(source: Source) -> Iterator[Part]:
+    """Yield all rows in order, part by part; what cannot be read is a DataError with its row or line."""
+    if source.format == "parquet":
+        parts = _read_parquet(source)
+    else:
+        parts = _gather_rows((_iterate_json if source.format == "jsonl" else _iterate_delimited)(source))
+    for part in parts:
+        for number, row in zip(part.numbers[:3], part.rows, strict=False):
+            if number <= 3 and any(isinstance(cell, str) and _IMPORT_ID.match(cell) for cell in row.values()):
+                raise DataError(
+                    f"{source.name}, row {number} holds the import ids of Qualtrics: "
+                    "delete all rows between the names of the columns and the first response"
+                )
+        yield part
+
+
+def list_columns(source: Source) -> list[str]:
+    """Return the names of the columns in order; none of JSON Lines, where each row names its own."""
+    if source.format == "parquet":
+        with open_parquet(source) as file:
+            return _name_columns(source, file.schema_arrow.names)
+    names = [] if source.format == "jsonl" else _read_header(source)[0]
+    return [name for name in names if name is not None]
+
+
+@contextmanager
+def open_parquet(source: Source) -> "Iterator[ParquetFile]":
+    """Open a Parquet file; what is wrong with its bytes is a DataError, also within the block."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with source.open() as stream, parquet.ParquetFile(stream) as file:
+            yield file
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{source.name} is not a readable Parquet file: write it again") from error
+
+
+def find_layout(source: Source) -> Layout:
+    """Find out by its first bytes how a text file is written.
+
+    Another separator than that of the format is taken if it alone parts the header, and most rows likewise.
     """
-    stacked = tables[0][1]
-    for file, table in tables[1:]:
-        stacked = _join(stacked, table, file) if file.join else _append(stacked, table, file)
-    return stacked
+    with _open_bytes(source) as stream:
+        head = stream.read(_SAMPLE)
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    text = head.decode(encoding, "ignore")
+    sample = _strip_marks(text)
+    marks, own = encoding == "utf-16" or sample != text, SEPARATORS.get(source.format, "")
+    if source.format in ("csv", "tsv"):
+        if said := re.match(r'"?sep=([^\r\n"])"?[\r\n]', sample, re.IGNORECASE):
+            return Layout(encoding, marks, 1, said[1])
+        fitting = [each for each in OTHERS if _fits(each, sample, source.header, whole=len(head) < _SAMPLE)]
+        own = fitting[0] if len(fitting) == 1 else own
+    return Layout(encoding, marks, 0, own)
 
 
-def make_table(records: list[dict[str, Any]], places: list[str]) -> pd.DataFrame:
-    """Make a table of records, with what is not text written as JSON and what is missing left empty.
+def write_text(value: object) -> str | None:
+    """Return text as it is, nothing and what is no number as None, dates as they are written, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value := blank_numbers(value), (bool, int, float, list, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return None if value is None else str(value)
 
-    Raises:
-        DataError: a value is bytes.
-    """
-    names = list(dict.fromkeys(name for record in records for name in record))
-    for place, record in zip(places, records, strict=True):
-        if binary := [name for name, value in record.items() if isinstance(value, bytes)]:
+
+def blank_numbers(value: object) -> object:
+    """Put None for NaN and the infinities, which JSON does not know and Parquet may hold."""
+    if isinstance(value, dict):
+        return {name: blank_numbers(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [blank_numbers(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _gather_rows(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[Part]:
+    part, letters = Part([], []), 0
+    for number, row in rows:
+        part.numbers.append(number)
+        part.rows.append(row)
+        letters += sum(len(cell) for cell in row.values() if isinstance(cell, str))
+        if len(part.rows) == _ROWS or letters > _LETTERS:
+            yield part
+            part, letters = Part([], []), 0
+    if part.rows:
+        yield part
+
+
+def _read_parquet(source: Source) -> Iterator[Part]:
+    with open_parquet(source) as file:
+        names = _name_columns(source, file.schema_arrow.names)
+        size = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
+        first = 1
+        for batch in file.iter_batches(max(1, min(_ROWS, _LETTERS * file.metadata.num_rows // max(size, 1)))):
+            named = batch.rename_columns(names)
+            yield Part(named.to_pylist(), list(range(first, first + len(named))), named)
+            first += len(named)
+
+
+def _iterate_json(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+    decoder = json.JSONDecoder(object_pairs_hook=_read_object, parse_constant=_refuse_constant)
+    for number, line in enumerate(_iterate_lines(source, find_layout(source)), start=1):
+        if line.isspace():
+            continue
+        try:
+            row = decoder.decode(line)
+            if "\\ud" in line.lower():
+                json.dumps(row, ensure_ascii=False).encode()  # refuses half of a surrogate pair
+        except (ValueError, RecursionError) as error:
             raise DataError(
-                f"{place} has no text under '{binary[0]}', but bytes: write them as text, or leave them out"
+                f"{source.name}, row {number} is not valid JSON ({error}): write one object a line"
+            ) from error
+        if not isinstance(row, dict):
+            raise DataError(f"{source.name}, row {number} is not a JSON object: write one object a line")
+        yield number, row
+
+
+def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    name, count = Counter(name for name, _ in pairs).most_common(1)[0] if pairs else ("", 0)
+    if count > 1:
+        raise ValueError(f"two keys are named {name!r}, rename one")
+    return dict(pairs)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _iterate_delimited(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
+    names, rows = _read_header(source)
+    least = max((place for place, name in enumerate(names, start=1) if name is not None), default=0)
+    gaps = [place for place, name in enumerate(names) if name is None]
+    for number, cells in rows:
+        filled = _count_filled(cells)
+        if not filled and (len(names) > 1 or not cells):
+            continue
+        if filled > len(names) or (len(cells) < least and not source.short_rows):
+            raise DataError(
+                f"{source.name}, row {number} has {len(cells)} cells, but the header has {len(names)}: "
+                "mend the row, and put quotes around a text that holds the separator"
             )
-    cells = [[write_text(record.get(name)) or "" for name in names] for record in records]
-    return pd.DataFrame(cells, columns=names, index=places, dtype=str)
+        cells += [""] * (len(names) - len(cells))
+        for place in gaps:
+            if cells[place].strip():
+                raise DataError(
+                    f"{source.name}, row {number} has {cells[place][:40]!r} in column {place + 1}, which has no name: "
+                    "name the column in the header, or delete it"
+                )
+        named = zip(names, cells, strict=False)
+        yield number, {name: unguard_cell(cell) for name, cell in named if name is not None}
 
 
-def check_columns(table: pd.DataFrame, names: list[str]) -> None:
-    """Refuse a table that lacks a column.
+def _read_header(source: Source) -> tuple[list[str | None], Iterator[tuple[int, list[str]]]]:
+    """Return the names of the columns, None where one has no name, and the rows below with their numbers."""
+    rows = _iterate_cells(source)
+    header = source.header or next((cells for _, cells in rows if _count_filled(cells)), [])
+    names = _name_columns(source, [unguard_cell(name) for name in header])
+    # Without a name, a first column holds those of the rows: R and pandas write it so.
+    return [name if name or (not place and any(names)) else None for place, name in enumerate(names)], rows
 
-    Raises:
-        DataError: with the missing columns and those that there are.
-    """
-    if missing := [name for name in names if name not in table]:
+
+def _name_columns(source: Source, header: Sequence[str]) -> list[str]:
+    """Strip the names of columns; what is named alike is numbered or refused."""
+    names = [name.strip().strip(_INVISIBLE).strip() for name in header]
+    doubled = {name: itertools.count(1) for name, count in Counter(names).items() if name and count > 1}
+    if doubled and not source.numbered:
+        raise DataError(f"{source.name} has two columns named {next(iter(doubled))!r}: rename one")
+    return [f"{name} ({next(doubled[name])})" if name in doubled else name for name in names]
+
+
+def _iterate_cells(source: Source) -> Iterator[tuple[int, list[str]]]:
+    layout = find_layout(source)
+    csv.field_size_limit(2**31 - 1)  # a response may be longer than 128 KiB
+    reader = csv.reader(
+        _iterate_lines(source, layout),
+        delimiter=layout.separator,
+        quoting=csv.QUOTE_NONE if source.format == "plain_tsv" else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
+    line = layout.lines + 1  # on which a row begins
+    try:
+        for number, cells in enumerate(reader, start=line):
+            yield number, cells
+            line = layout.lines + reader.line_num + 1
+    except csv.Error as error:
+        unquoted = ", or set `format: plain_tsv` in task.yaml if its cells are not quoted"
         raise DataError(
-            f"{table.index[0].rpartition(',')[0]} has no column {_quote(missing)}, only {_quote(table.columns)}: "
-            "correct the file, or `columns` in task.yaml"
-        )
+            f"{source.name}, line {line} begins a row that cannot be read ({error}): close its quotes"
+            f"{unquoted if source.format == 'tsv' and source.numbered else ''}"
+        ) from error
 
 
-def _append(above: pd.DataFrame, below: pd.DataFrame, file: File) -> pd.DataFrame:
-    if set(above.columns) != set(below.columns):
-        raise DataError(
-            f"{file.path} has the columns {_quote(below.columns)}, but the file before it {_quote(above.columns)}: "
-            "give both the same, or join them by `join`"
-        )
-    return pd.concat([above, below])
+def _iterate_lines(source: Source, layout: Layout) -> Iterator[str]:
+    """Yield the lines of the table with their ends, whatever these are."""
+    number = 0
+    try:
+        with _open_bytes(source) as stream, io.TextIOWrapper(stream, layout.encoding, newline="") as lines:
+            for number, line in enumerate(lines, start=1):
+                if "\0" in line:
+                    raise DataError(f"{source.name}, line {number} holds a NUL: save the file as UTF-8 text")
+                if number > layout.lines:
+                    yield _strip_marks(line) if number == 1 else line
+    except UnicodeDecodeError as error:
+        where = _locate_fault(source) if layout.encoding == "utf-8" else f", after line {number}"
+        raise DataError(f"{source.name}{where} is not UTF-8: save the file as UTF-8 (`CSV UTF-8`)") from error
 
 
-def _join(left: pd.DataFrame, right: pd.DataFrame, file: File) -> pd.DataFrame:
-    check_columns(left, file.join)
-    check_columns(right, file.join)
-    found = pd.MultiIndex.from_frame(right[file.join])
-    wanted = pd.MultiIndex.from_frame(left[file.join])
-    if found.has_duplicates:
-        second = right.index[found.duplicated()][0]
-        raise DataError(f"{second} is the second one with its {_quote(file.join)}: keep one of them")
-    positions = found.get_indexer(wanted)
-    if (positions < 0).any():
-        place = left.index[positions < 0][0]
-        raise DataError(f"{place} has no row in {file.path} with the same {_quote(file.join)}: add it there")
-    added = right[[name for name in right if name not in left]].iloc[positions].set_axis(left.index)
-    return pd.concat([left, added], axis=1)
+def _strip_marks(text: str) -> str:
+    while text.startswith(_MARKS):  # some programs write it twice
+        text = text.removeprefix(_MARKS[0]).removeprefix(_MARKS[1])
+    return text
 
 
-def _quote(names: Any) -> str:
-    return ", ".join(f"`{' '.join(str(name).split())}`" for name in names)
+def _locate_fault(source: Source) -> str:
+    with _open_bytes(source) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return f", line {number}, byte {error.start + 1}"
+    return ""
+
+
+@contextmanager
+def _open_bytes(source: Source) -> Iterator[BinaryIO]:
+    """Open a text file at its start, unpacked where it is packed by gzip."""
+    try:
+        with source.open() as stream:
+            head = stream.read(4)
+            stream.seek(0)
+            if head.startswith(_WORKBOOKS):
+                raise DataError(f"{source.name} is a workbook or an archive: save its sheet as `CSV UTF-8`")
+            yield cast("BinaryIO", gzip.GzipFile(fileobj=stream)) if head.startswith(b"\x1f\x8b") else stream
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{source.name} cannot be read ({error}): put a whole, readable file there") from error
+
+
+def _fits(separator: str, sample: str, header: Sequence[str], *, whole: bool) -> bool:
+    """Say whether a separator parts the header, and most of the rows below into no more cells."""
+    rows = list(csv.reader(io.StringIO(sample, newline=""), delimiter=separator))
+    rows = [cells for cells in (rows if whole else rows[:-1]) if _count_filled(cells)]
+    names = header or (rows.pop(0) if rows else [])
+    widths = [_count_filled(cells) for cells in rows[:20]]
+    fitting = sum(1 < width <= len(names) for width in widths)
+    return len(names) > 1 and not any(name.count('"') % 2 for name in names) and 2 * fitting >= len(widths)
+
+
+def _count_filled(cells: Sequence[str]) -> int:
+    """Count cells up to the last one that is not blank."""
+    return max((place for place, cell in enumerate(cells, start=1) if cell.strip()), default=0)

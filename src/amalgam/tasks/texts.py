@@ -1,8 +1,16 @@
-"""Clean texts, and the form in which two texts count as equal."""
+"""What the cells of rows mean: clean texts, texts that count as equal, rows that depend on each other, times."""
 
 import html
 import re
 import unicodedata
+from typing import TYPE_CHECKING
+
+from amalgam.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
 
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # zero-width marks that carry no meaning
@@ -92,3 +100,51 @@ def _is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def name_units(rows: "pd.DataFrame") -> "pd.Series[str]":
+    """Name the unit of each row: rows of one group depend on each other, and so do those of one text without a group.
+
+    Args:
+        rows: with `text`, and `group` where the task has one; a row without a group has an empty cell, or none.
+    """
+    texts = "text:" + rows["text"].map(fold_text)
+    if "group" not in rows:
+        return texts
+    groups = rows["group"].fillna("")
+    return ("group:" + groups).where(groups != "", texts)
+
+
+def find_units(rows: "pd.DataFrame") -> "NDArray[np.int64]":
+    """Number the units of rows [n], as `name_units` has them."""
+    import numpy as np
+    import pandas as pd
+
+    return np.asarray(pd.factorize(name_units(rows))[0], dtype=np.int64)
+
+
+def count_independent(units: "NDArray[np.int64]") -> float:
+    """Return how many rows count as independent, where those of one unit [n] depend on each other (Kish, 1965)."""
+    import numpy as np
+
+    return len(units) ** 2 / float((np.bincount(units) ** 2).sum())
+
+
+def parse_times(rows: "pd.DataFrame") -> "pd.Series[pd.Timestamp]":
+    """Read the column `time` of rows as points in time (UTC where a zone is named); an empty cell gives NaT.
+
+    Raises:
+        DataError: with the id of a row whose time is not in the form of ISO 8601, such as 2024-05-31.
+    """
+    import pandas as pd
+
+    cells = rows["time"].where(rows["time"] != "")
+    times = pd.to_datetime(cells, format="ISO8601", utc=True, errors="coerce")
+    wrong = cells.notna() & times.isna()
+    if wrong.any():
+        name, cell = rows.loc[wrong, ["id", "time"]].iloc[0]
+        raise DataError(
+            f"the row {name} has the time '{cell[:60]}', which is not in the form of ISO 8601, such as 2024-05-31 or "
+            "2024-05-31T14:00: correct it, or take `columns.time` out of task.yaml"
+        )
+    return times

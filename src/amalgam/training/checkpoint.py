@@ -72,8 +72,10 @@ def save_checkpoint(
     write_json(target / _NOTE, asdict(Note(labels, max_length, uses_question, pooling, base=digest)))
 
 
-def load_trained(folder: Path, bases: Sequence[Path] = ()) -> "PreTrainedModel":
+def load_trained(folder: Path, bases: Sequence[Path] = (), *, share: bool = False) -> "PreTrainedModel":
     """Load a model that `save_checkpoint` saved; the weights that are not in `folder` come from one of the encoders.
+
+    With `share`, models of one encoder hold these weights together: it saves memory, and none may be trained.
 
     Raises:
         ModelError: it cannot be read, or was trained from another encoder.
@@ -92,12 +94,14 @@ def load_trained(folder: Path, bases: Sequence[Path] = ()) -> "PreTrainedModel":
         raise ModelError(
             f"{folder} was trained from another encoder than {', '.join(map(str, bases))}: run `dvc repro`"
         )
-    model = copy.deepcopy(_load_base(base, tuple(note.labels)))
+    begin = _load_base(base, tuple(note.labels))
     try:
-        layers = read_layers(folder)
+        weights, layers = load_file(folder / _WEIGHTS), read_layers(folder)
+        common = {id(one): one for name, one in begin.named_parameters() if share and name not in weights}
+        model = copy.deepcopy(begin, common)
         if layers < model.config.num_hidden_layers:
             keep_layers(model, layers)
-        model.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
+        model.load_state_dict(weights, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"{folder} cannot be loaded ({error}): delete it and run `dvc repro`") from error
     return model
@@ -109,6 +113,24 @@ def _load_base(base: Path, labels: tuple[str, ...]) -> "PreTrainedModel":
     from amalgam.training.classifier import load_classifier
 
     return load_classifier(base, list(labels))
+
+
+def count_unchanged(model: "PreTrainedModel", folder: Path) -> int:
+    """Count the lowest layers of a model of `folder` that are still those of its base encoder."""
+    from safetensors import safe_open
+
+    from amalgam.training.layers import find_stack
+
+    if not read_note(folder).base:
+        return 0
+    with safe_open(folder / _WEIGHTS, "pt") as file:
+        names = set(file.keys())
+    changed = {id(weight) for name, weight in model.named_parameters() if name in names}
+    try:
+        layers = getattr(*find_stack(model))
+    except ModelError:  # such as ALBERT, whose layers are one
+        return 0
+    return next((n for n, layer in enumerate(layers) if changed & set(map(id, layer.parameters()))), len(layers))
 
 
 def read_layers(folder: Path) -> int:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from amalgam.machine import choose_device
 from amalgam.params import Teacher
 from amalgam.training.classifier import Embedder, begin_head
-from amalgam.training.device import choose_device
 from amalgam.training.frozen import hold_lower
 from amalgam.training.learning import fit_head
 from amalgam.training.loop import Outcome, compute_logits, train_model

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from amalgam.tasks.texts import find_units
 from amalgam.training.folds import deal_folds
 from amalgam.training.guard import index_classes
 from amalgam.training.teacher import Trial
-from amalgam.units import find_units
 
 RunTrials = Callable[[list[Trial]], list[np.ndarray]]
 COLUMNS = ["id", "unit", "label", "predicted", "probability"]  # the last is that of the label predicted

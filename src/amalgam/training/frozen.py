@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from amalgam.errors import ModelError
-from amalgam.training.device import choose_device, choose_dtype, open_autocast
+from amalgam.machine import choose_device, choose_dtype, open_autocast
 from amalgam.training.encoding import Encoded, sort_batches
 from amalgam.training.layers import find_stack
 
@@ -91,21 +91,30 @@ def hold_lower(model: "PreTrainedModel", trained: int | None) -> Iterator[Callab
 
     Where an encoder is not built as those of the BERT family are, it goes on to read token ids.
     """
-    with cut_model(model, trained) as lower:
+    try:
+        frozen = _count_frozen(getattr(*find_stack(model)), trained)
+    except ModelError:
+        frozen = 0
+    with cut_model(model, frozen) as lower:
         if lower is None:
             yield lambda encoded: encoded
             return
-        if choose_dtype(choose_device()) is torch.bfloat16:  # else autocast would round them at every call
-            for module in lower.modules():
-                if isinstance(module, nn.Linear):
-                    for name, weight in list(module.named_parameters()):
-                        setattr(module, name, nn.Parameter(weight.bfloat16(), requires_grad=False))
+        round_weights(lower)
         yield partial(States, lower=lower)
 
 
+def round_weights(module: nn.Module) -> None:
+    """Round the weights of linear layers to bfloat16 where autocast would otherwise round them at every call."""
+    if choose_dtype(choose_device()) is torch.bfloat16:
+        for part in module.modules():
+            if isinstance(part, nn.Linear):
+                for name, weight in list(part.named_parameters()):
+                    setattr(part, name, nn.Parameter(weight.bfloat16(), requires_grad=False))
+
+
 @contextmanager
-def cut_model(model: "PreTrainedModel", trained: int | None) -> Iterator[nn.Module | None]:
-    """Take the lower layers off a classifier while the block runs, and give them, or None where that cannot be done.
+def cut_model(model: "PreTrainedModel", frozen: int) -> Iterator[nn.Module | None]:
+    """Take the lowest `frozen` layers off a classifier while the block runs; yield them, or None where that fails.
 
     They are a model of their own, which gives its states as `last_hidden_state`; the classifier takes them as
     `inputs_embeds`. Whether both together do what the model did is tried out.
@@ -117,7 +126,6 @@ def cut_model(model: "PreTrainedModel", trained: int | None) -> Iterator[nn.Modu
         yield None
         return
     layers, above = getattr(owner, name), _find_embeddings(model)
-    frozen = _count_frozen(layers, trained)
     mask = torch.ones(1, 6, dtype=torch.long)
     batch = {"input_ids": torch.arange(4, 10)[None], "attention_mask": mask}
     try:

@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from amalgam.embeddings import fit_logistic, predict_logistic
+from amalgam.tasks.texts import find_units
 from amalgam.training.folds import deal_folds
 from amalgam.training.human_judge import STRENGTH, HumanJudge
-from amalgam.units import find_units
 
 _REPEATS = 5  # deals of the folds: with 51 rows, one alone says as much about the deal as about the rows
 _RESAMPLES = 2000

@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from amalgam.embeddings import fit_logistic, predict_logistic
+from amalgam.tasks.texts import find_units
 from amalgam.training.folds import deal_folds
-from amalgam.units import find_units
 
 _FOLDS = 10  # more than a request has shots, so that some of the human rows are left to judge by
 STRENGTH = 10.0  # inverse regularisation of logistic regression on unit vectors; the usual 1 is too strict

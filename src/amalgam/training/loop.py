@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from amalgam.errors import ModelError
+from amalgam.machine import open_autocast
 from amalgam.params import Training
 from amalgam.training.curves import open_curves, write_losses
-from amalgam.training.device import open_autocast
 from amalgam.training.encoding import Encoded, draw_batches, sort_batches
 from amalgam.training.processes import share_rows
 

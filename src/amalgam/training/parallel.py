@@ -10,8 +10,8 @@ from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
-from amalgam.cores import count_cores, find_memory
 from amalgam.errors import ModelError
+from amalgam.machine import count_cores, find_memory
 
 Advance = Callable[[object], None]
 Result = TypeVar("Result")
@@ -67,7 +67,7 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
 
 def count_workers(jobs: int, size: int) -> int:
     """Return how many trainings of a model of `size` bytes to run at once on this machine."""
-    from amalgam.training.device import choose_device
+    from amalgam.machine import choose_device
 
     alone = choose_device().type != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1
     if alone or size < _SMALL:

@@ -1,66 +1,173 @@
-"""Scoring: class probabilities from a trained model."""
+"""Scoring with trained models: the states of the layers that none of them changed are computed once for all."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import nn
 
-from amalgam.training.checkpoint import load_trained, read_note
+from amalgam.machine import choose_device, count_cores, open_autocast
+from amalgam.training.checkpoint import count_unchanged, load_trained, read_note
 from amalgam.training.classifier import add_pooling
-from amalgam.training.device import choose_device
-from amalgam.training.encoding import encode_rows, load_tokenizer
-from amalgam.training.loop import compute_logits
+from amalgam.training.encoding import encode_rows, load_tokenizer, sort_batches
+from amalgam.training.frozen import cut_model, round_weights
+from amalgam.training.parallel import Advance, count_workers, run_trainings
+
+_BATCH = 64  # rows
+
+
+def score_models(
+    folders: Sequence[Path], tables: Mapping[str, pd.DataFrame], bases: Sequence[Path]
+) -> dict[str, np.ndarray]:
+    """Return the logits [models, rows, classes] of each table, by its name; see `average_logits` for ensembles.
+
+    A member that several models share is scored once, and so are layers that no member changed. The batches are
+    shared out among processes, one a core.
+
+    Args:
+        folders: of trained models.
+        tables: rows (`text` and `question`) by name.
+        bases: folders of the encoders that the models were trained from; the first one is the largest.
+    """
+    members = list(dict.fromkeys(member for folder in folders for member in list_members(folder)))
+    size = sum(file.stat().st_size for file in bases[0].glob("*.safetensors"))
+    parts = count_workers(count_cores(), size)
+    jobs = [partial(_score_part, members, tables, bases, part, parts) for part in range(parts)]
+    scored = run_trainings(jobs, bases[0], lambda _: None)
+    found: dict[str, np.ndarray] = {}
+    for name in tables:
+        logits = dict(zip(members, np.sum([part[name] for part in scored], axis=0), strict=True))
+        found[name] = np.stack([_join_members(folder, logits) for folder in folders])
+    return found
+
+
+def _score_part(
+    members: Sequence[Path],
+    tables: Mapping[str, pd.DataFrame],
+    bases: Sequence[Path],
+    part: int,
+    parts: int,
+    _advance: Advance,
+) -> dict[str, np.ndarray]:
+    scorer, number = _MemberScorer(members, bases, _BATCH), count()
+    return {name: scorer.score(table, lambda: next(number) % parts == part) for name, table in tables.items()}
 
 
 class Scorer:
-    """A trained classifier, loaded once; where it has several members, the mean of their probabilities is its view."""
+    """A trained model, loaded once."""
 
-    def __init__(self, folder: Path, bases: Sequence[Path] = (), *, batch_size: int = 64) -> None:
-        """Load the model in `folder`; batches of `batch_size` rows hold rows of similar length.
-
-        `bases` are folders of encoders, one of which it was trained from; see `load_trained`.
-        """
-        self._members = [_Member(folder / name, bases, batch_size) for name in read_note(folder).members or ["."]]
+    def __init__(self, folder: Path, bases: Sequence[Path] = (), *, batch_size: int = _BATCH) -> None:
+        """Load the model in `folder`, which was trained from one of the encoders `bases`; see `load_trained`."""
+        self._folder, self._members = folder, list_members(folder)
+        self._scorer = _MemberScorer(self._members, bases, batch_size)
 
     def score(self, rows: pd.DataFrame) -> np.ndarray:
         """Return probabilities [rows, classes], in the order of the rows (with `text` and `question`)."""
-        logits = self.compute_logits(rows).astype(np.float64)
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+        return compute_softmax(self.compute_logits(rows))
 
     def compute_logits(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return logits [rows, classes], in the order of the rows; of several members see `average_views`."""
-        views = np.stack([member.compute_logits(rows) for member in self._members])
-        return average_views(views) if len(views) > 1 else np.asarray(views[0])
+        """Return logits [rows, classes], in the order of the rows."""
+        return _join_members(self._folder, dict(zip(self._members, self._scorer.score(rows), strict=True)))
 
 
-class _Member:
-    def __init__(self, folder: Path, bases: Sequence[Path], batch_size: int) -> None:
-        self._note = read_note(folder)  # its own: members may read different tokens
-        self._tokenizer = load_tokenizer(folder)
-        self._device = choose_device()
-        model = load_trained(folder, bases)
-        self._model = add_pooling(model, self._note.pooling).to(self._device).eval()
-        self._batch_size = batch_size
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Members that read the same tokens: by its place, each one's module and the layers below that it left unchanged.
 
-    def compute_logits(self, rows: pd.DataFrame) -> np.ndarray:
-        if rows.empty:
-            return np.zeros((0, len(self._note.labels)), dtype=np.float32)
-        read = rows if self._note.uses_question else rows.assign(question="")
-        encoded = encode_rows(self._tokenizer, read, self._note.max_length)
-        return compute_logits(self._model, encoded, self._device, self._batch_size)
+    `lower` computes the states of these layers; without it, the modules read token ids.
+    """
+
+    folder: Path  # of the tokenizer
+    lower: nn.Module | None
+    modules: dict[int, tuple[nn.Module, int]]
 
 
-def average_views(views: np.ndarray) -> np.ndarray:
+class _MemberScorer:
+    def __init__(self, members: Sequence[Path], bases: Sequence[Path], batch_size: int) -> None:
+        self._batch_size, self._device = batch_size, choose_device()
+        self._classes, self._count = len(read_note(members[0]).labels), len(members)
+        self._open = ExitStack()  # keeps models cut
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for place, member in enumerate(members):
+            note = read_note(member)
+            groups.setdefault((note.base or member, note.max_length, note.uses_question), []).append(place)
+        self._groups = [self._load({place: members[place] for place in places}, bases) for places in groups.values()]
+
+    def _load(self, members: dict[int, Path], bases: Sequence[Path]) -> _Group:
+        lower, deepest, modules = None, 0, {}
+        for place, folder in members.items():
+            model = load_trained(folder, bases, share=self._device.type == "cpu")
+            unchanged = count_unchanged(model, folder)
+            below = self._open.enter_context(cut_model(model, unchanged)) if unchanged else None
+            if below is not None and unchanged > deepest:
+                lower, deepest = below.to(self._device).eval(), unchanged
+            module = add_pooling(model, read_note(folder).pooling).to(self._device).eval()
+            round_weights(module)
+            modules[place] = (module, unchanged if below is not None else 0)
+        if lower is not None:
+            round_weights(lower)
+        return _Group(next(iter(members.values())), lower, modules)
+
+    @torch.inference_mode()
+    def score(self, rows: pd.DataFrame, wants: Any = lambda: True) -> np.ndarray:
+        """Return logits [members, rows, classes], 0 in the batches that are not wanted."""
+        found = np.zeros((self._count, len(rows), self._classes), dtype=np.float32)
+        with open_autocast(self._device):
+            for group in self._groups if len(rows) else ():
+                for numbers, batch in self._draw_batches(group.folder, rows):
+                    if wants():
+                        for place, logits in _compute(group, batch):
+                            found[place, numbers] = logits
+        return found
+
+    def _draw_batches(self, folder: Path, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
+        note = read_note(folder)
+        read = rows if note.uses_question else rows.assign(question="")
+        encoded = encode_rows(load_tokenizer(folder), read, note.max_length)
+        for numbers in sort_batches(encoded.lengths, self._batch_size):
+            yield numbers, {name: tensor.to(self._device) for name, tensor in encoded.pad(numbers).items()}
+
+
+def _compute(group: _Group, batch: dict[str, torch.Tensor]) -> Iterator[tuple[int, np.ndarray]]:
+    states = group.lower(**batch, output_hidden_states=True).hidden_states if group.lower is not None else ()
+    mask = batch["attention_mask"]
+    for place, (module, unchanged) in group.modules.items():
+        given = batch if not unchanged else {"inputs_embeds": states[unchanged], "attention_mask": mask}
+        yield place, module(**given).logits.float().cpu().numpy()
+
+
+def list_members(folder: Path) -> list[Path]:
+    """List the folders of a model's members, which may lie elsewhere; a model that is no ensemble is its own member."""
+    return [Path(os.path.normpath(folder / name)) for name in read_note(folder).members] or [folder]
+
+
+def _join_members(folder: Path, logits: Mapping[Path, np.ndarray]) -> np.ndarray:
+    found = [logits[member] for member in list_members(folder)]
+    return average_logits(np.stack(found)) if len(found) > 1 else found[0]
+
+
+def average_logits(logits: np.ndarray) -> np.ndarray:
     """Return the logarithms of the mean probabilities [rows, classes] of logits [models, rows, classes].
 
     The mean of probabilities is what an ensemble says (Lakshminarayanan et al. 2017, arXiv 1612.01474).
     """
-    views = views.astype(np.float64)
-    shifted = np.exp(views - views.max(axis=2, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=2, keepdims=True)
-    return np.asarray(np.log(np.maximum(probabilities.mean(axis=0), 1e-12)), dtype=np.float32)
+    means = compute_softmax(logits).mean(axis=0)
+    return np.asarray(np.log(np.maximum(means, 1e-12)), dtype=np.float32)
+
+
+def compute_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities [..., classes] in float64."""
+    logits = logits.astype(np.float64)
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def score_rows(folder: Path, rows: pd.DataFrame, bases: Sequence[Path] = ()) -> np.ndarray:
@@ -70,5 +177,5 @@ def score_rows(folder: Path, rows: pd.DataFrame, bases: Sequence[Path] = ()) -> 
 
 def measure_size(folder: Path, bases: Sequence[Path] = ()) -> int:
     """Return the bytes of all weights of the model in `folder`, of all its members, as it computes with them."""
-    members = [folder / name for name in read_note(folder).members or ["."]]
+    members = list_members(folder)
     return sum(weight.nbytes for member in members for weight in load_trained(member, bases).parameters())

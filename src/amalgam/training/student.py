@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from amalgam.machine import choose_device, set_seed
 from amalgam.params import Distillation
 from amalgam.training.checkpoint import find_body, load_trained, read_note, save_checkpoint
 from amalgam.training.classifier import MeanPooled, Vectors, add_pooling, begin_head, load_classifier
-from amalgam.training.device import choose_device, set_seed
 from amalgam.training.encoding import Encoded, encode_rows, load_tokenizer
 from amalgam.training.frozen import freeze_lower, hold_lower
 from amalgam.training.layers import keep_layers

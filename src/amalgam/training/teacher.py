@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from amalgam.machine import choose_device, set_seed
 from amalgam.params import Teacher
 from amalgam.training.checkpoint import save_checkpoint
 from amalgam.training.classifier import add_pooling, begin_head, load_classifier
-from amalgam.training.device import choose_device, set_seed
 from amalgam.training.encoding import encode_rows, load_tokenizer
 from amalgam.training.frozen import freeze_lower, hold_lower
 from amalgam.training.learning import plan_learning

@@ -1,16 +1,12 @@
 """The transfer set: the texts on which a student learns from its teacher, and the teacher's view of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from amalgam.training.parallel import Advance, run_trainings
-from amalgam.training.scoring import Scorer
 
 COLUMNS = ["id", "text", "question", "label", "origin"]
 _EVERY, _MOST = 10, 100  # of the texts without a label, those that are held out
@@ -55,18 +51,6 @@ def hold_out_texts(transfer: pd.DataFrame, validation: pd.DataFrame) -> tuple[pd
     held_out = transfer.index[transfer["label"] == ""][::_EVERY][:_MOST]
     rows = pd.concat([validation.assign(origin="human")[COLUMNS], transfer.loc[held_out]], ignore_index=True)
     return transfer.drop(index=held_out).reset_index(drop=True), rows
-
-
-def score_views(teachers: Sequence[Path], rows: dict[str, pd.DataFrame], base: Path) -> dict[str, np.ndarray]:
-    """Return the logits [teachers, rows, classes] of teachers of the encoder `base` for each table, by its name."""
-    jobs = [partial(_score, folder, base, rows) for folder in teachers]
-    found = run_trainings(jobs, base, lambda _: None)
-    return {name: np.stack([logits[name] for logits in found]).astype(np.float32) for name in rows}
-
-
-def _score(teacher: Path, base: Path, rows: dict[str, pd.DataFrame], _advance: Advance) -> dict[str, np.ndarray]:
-    scorer = Scorer(teacher, [base])
-    return {name: scorer.compute_logits(table) for name, table in rows.items()}
 
 
 def write_views(path: Path, views: dict[str, np.ndarray]) -> None:

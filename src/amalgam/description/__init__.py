@@ -1,1 +1,0 @@
-"""What the synthetic rows are like, beside the human ones."""

@@ -1,0 +1,289 @@
+"""All that this project asks of DVC. No other module reads DVC's insides.
+
+- `dvc.repo.Repo` says which stages would run, which outputs a stage has, and which experiments began at HEAD.
+- The file system of its Git repository reads the files of other commits.
+- `Repo.cloud.pull` fetches objects into the cache by their hash.
+- The cache is read as the files that DVC documents (user guide, "Internal directories and files"): no function of DVC
+  reads objects that the workspace does not name, such as the answers of another branch.
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from amalgam.errors import DataError
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+FOLDERS = ("data/completions", "data/judgements", "data/baselines")  # outputs that hold raw answers
+_SHARDS = r"(?:answers/)?\d+\.jsonl"  # the files of raw answers in them
+# Such a folder in dvc.lock or in the record of a run. No YAML parser, since dvc.lock may hold a conflict.
+_NAMED = re.compile(rf"- path: ({'|'.join(FOLDERS)})\n(?: +\w+: .*\n)*? +md5: ([0-9a-f]{{32}}\.dir)\b")
+
+Notify = Callable[[str], None]  # takes one sentence for the person at the terminal
+
+
+@contextmanager
+def open_repo(folder: Path) -> Iterator["Repo"]:
+    """Open the DVC project in a folder.
+
+    Raises:
+        DataError: the folder is none, or DVC cannot read what the block asks for.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(folder)) as repo:
+            yield repo
+    except DvcException as error:
+        raise DataError(f"DVC cannot read the project ({error}): run `dvc status` in its top folder") from error
+
+
+def list_stages_to_run(folder: Path) -> list[str]:
+    """List the stages that `dvc repro` would run, in order: those that changed, and at most all that follow."""
+    import networkx
+
+    with open_repo(folder) as repo:
+        changed, graph = set(repo.status()), repo.index.graph  # its edges lead to what a stage depends on
+        run: list[str] = []
+        for stage in networkx.topological_sort(graph.reverse(copy=True)):
+            if stage.addressing in changed or any(before.addressing in run for before in graph.successors(stage)):
+                run.append(stage.addressing)
+        return run
+
+
+def restore_outputs(stage: str) -> None:
+    """Put back the outputs that DVC removed before it ran a stage, as it last saved them."""
+    with open_repo(Path()) as repo:
+        for output in repo.stage.load_one(name=stage).outs:
+            # DVC's run cache holds outputs without `cache` too; Git tracks those, so they must not be links.
+            output.use_cache = True
+            output.cache.cache_types = ["copy"]
+            if not output.changed_cache():
+                output.checkout(force=True)
+
+
+def find_commit(repo: "Repo", name: str) -> str:
+    """Return the full hash of a branch, tag, commit or experiment; empty where there is none."""
+    from dvc.scm import SCMError, resolve_rev
+
+    try:
+        return str(resolve_rev(_get_git(repo), name))
+    except SCMError:
+        return ""
+
+
+def list_experiments(repo: "Repo") -> list[str]:
+    """List the commits of the experiments that began at HEAD, the oldest first."""
+    git = _get_git(repo)
+    commits = [commit for found in repo.experiments.ls().values() for _, commit in found]
+    return sorted(commits, key=lambda commit: (git.resolve_commit(commit).commit_time, commit))
+
+
+def open_files(repo: "Repo", commit: str) -> tuple[Any, str]:
+    """Return an fsspec file system of a commit, or of the workspace for `""`, and the project's folder in it."""
+    from dvc.fs import localfs
+
+    if not commit:
+        return localfs, repo.root_dir
+    git = _get_git(repo)
+    return git.get_fs(commit), Path(repo.root_dir).relative_to(git.root_dir).as_posix()
+
+
+def parse_yaml(text: str, path: str) -> Any:
+    """Parse YAML as DVC does: for other parsers 5e-05 is a text. What is not valid is a ValueError."""
+    from dvc.utils import serialize
+
+    try:
+        return serialize.parse_yaml(text, path)
+    except serialize.YAMLFileCorruptedError as error:
+        raise ValueError(str(error)) from error
+
+
+def find_file(repo: "Repo", tree: str, name: str, title: str, notify: Notify) -> Path | None:
+    """Return the cached object of a file, fetched if need be; None where it is not to be had.
+
+    Args:
+        repo: whose cache and default remote.
+        tree: the hash of the file's folder, as dvc.lock has it; empty where it has none.
+        name: the file's name in the folder.
+        title: what the file is called when it is fetched.
+        notify: is told what is fetched, and what is damaged.
+    """
+    for fetches in (False, True) if tree else ():
+        if fetches and (remote := _get_remote(repo)):
+            notify(f"fetching {title} from DVC's remote `{remote}`")
+            _fetch_files(repo, [tree], re.escape(name))
+        found = _read_tree(repo, tree).get(name)
+        if found and _place(repo, found).is_file():
+            return _check_object(repo, found, notify)
+    return None
+
+
+def iterate_shared_answers(
+    folder: Path,
+    notify: Notify,
+    is_known: Callable[[str], bool] = lambda _source: False,
+    *,
+    workspace: Path | None = None,
+    fetch: bool = True,
+) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    """Yield the answers that DVC has brought into this clone by shard, as (source, lines).
+
+    They are read from the cache: DVC removes a stage's outputs before it runs the stage, and the cache also holds
+    answers of other branches and experiments. A request's key says exactly what was asked, so any of them is right.
+
+    Args:
+        folder: the top folder; outside a DVC project nothing is yielded.
+        notify: is told in whole sentences what is fetched, missing or damaged.
+        is_known: says of a source, the shard's MD5, whether it has been read before.
+        workspace: the folder whose `dvc.lock` counts, where an experiment runs in a temporary one.
+        fetch: first fetch the answers that are named here and not in the cache.
+    """
+    try:
+        with open_repo(folder) as repo:
+            pass  # only places are asked for: DVC's databases stay closed while answers are read
+    except DataError:
+        return
+    if fetch:
+        _fetch_answers(repo, workspace or folder, notify)
+    seen: set[str] = set()
+    for path in sorted(Path(repo.cache.local.path).glob("??/*.dir")):
+        tree = path.parent.name + path.name
+        for shard in _list_shards(repo, tree) if _check_object(repo, tree, notify) else []:
+            if shard not in seen and _place(repo, shard).is_file() and not is_known(shard):
+                seen.add(shard)
+                if found := _check_object(repo, shard, notify):
+                    yield shard, _read_answers(found)
+
+
+def _fetch_answers(repo: "Repo", workspace: Path, notify: Notify) -> None:
+    """Fetch the answers that dvc.lock or a record of a run names, as far as the remote has them."""
+    locked, remote = _list_named(_read_locks(workspace)), _get_remote(repo)
+    if remote and (missing := _select_missing(repo, locked | _list_named(_read_runs(repo)))):
+        notify(f"fetching answers of earlier runs ({_phrase(missing)}) from DVC's remote `{remote}`")
+        _fetch_files(repo, sorted(tree for _, tree in missing), _SHARDS)
+    if missing := _select_missing(repo, locked):
+        folders = _phrase(missing)
+        reason = f"`dvc pull {folders}` says why" if remote else "DVC has no default remote here"
+        notify(
+            f"the answers that dvc.lock names in {folders} are not here and could not be fetched ({reason}), so the "
+            "LLM is asked for those that are needed"
+        )
+
+
+def _read_locks(workspace: Path) -> Iterator[str]:
+    """Read dvc.lock, also as HEAD and a branch that is being merged have it.
+
+    Someone who settles a conflict of the file takes one side, and should not pay for the other one again.
+    """
+    with suppress(FileNotFoundError):
+        yield (workspace / "dvc.lock").read_text(encoding="utf-8")
+    for revision in ("HEAD", "MERGE_HEAD"):
+        with suppress(OSError):  # no Git on this machine
+            command = ["git", "show", f"{revision}:./dvc.lock"]
+            yield subprocess.run(command, cwd=workspace, capture_output=True, check=False).stdout.decode()
+
+
+def _read_runs(repo: "Repo") -> Iterator[str]:
+    for path in Path(repo.stage_cache.cache_dir).glob("??/*/*"):
+        with suppress(FileNotFoundError):  # another process's temporary name
+            yield path.read_text(encoding="utf-8")
+
+
+def _list_named(texts: Iterable[str]) -> set[tuple[str, str]]:
+    """Return each folder of answers with its hash."""
+    return {(folder, tree) for text in texts for folder, tree in _NAMED.findall(text)}
+
+
+def _select_missing(repo: "Repo", named: set[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Select the folders of which the cache lacks the list of files, or a shard of answers."""
+    here = {
+        tree
+        for _, tree in named
+        if _place(repo, tree).is_file() and all(_place(repo, shard).is_file() for shard in _list_shards(repo, tree))
+    }
+    return sorted((folder, tree) for folder, tree in named if tree not in here)
+
+
+def _phrase(missing: list[tuple[str, str]]) -> str:
+    return " ".join(sorted({folder for folder, _ in missing}))
+
+
+def _read_answers(path: Path) -> Iterator[dict[str, Any]]:
+    from amalgam.llm.request import parse_stored
+
+    with path.open("rb") as stream:
+        for text in stream:
+            with suppress(ValueError, DataError):  # other files may have numbers for names
+                line = json.loads(text)
+                parse_stored(line)
+                yield line
+
+
+def _read_tree(repo: "Repo", tree: str) -> dict[str, str]:
+    """Return the hashes of a folder's files by name; none where their list is missing or damaged."""
+    try:
+        return {entry["relpath"]: entry["md5"] for entry in json.loads(_place(repo, tree).read_bytes())}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _list_shards(repo: "Repo", tree: str) -> list[str]:
+    files = sorted(_read_tree(repo, tree).items())
+    return [md5 for name, md5 in files if re.fullmatch(_SHARDS, name)]
+
+
+def _place(repo: "Repo", name: str) -> Path:
+    return Path(repo.cache.local.path) / name[:2] / name[2:]
+
+
+def _check_object(repo: "Repo", name: str, notify: Notify) -> Path | None:
+    """Return where an object is; None, with a notice, where its content is not what its hash says."""
+    path = _place(repo, name)
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if digest == name.removesuffix(".dir"):
+        return path
+    notify(f"a damaged file in DVC's cache is left out: delete {path} and run `dvc pull`")
+    return None
+
+
+def _get_remote(repo: "Repo") -> str:
+    return str(repo.config["core"].get("remote", ""))
+
+
+def _get_git(repo: "Repo") -> Any:
+    from dvc.scm import NoSCM
+
+    if isinstance(repo.scm, NoSCM):
+        raise DataError("the project is not in a Git repository, so there are no revisions to compare: run `git init`")
+    return repo.scm
+
+
+def _fetch_files(repo: "Repo", trees: list[str], names: str) -> None:
+    # A process of its own: DVC prints while it fetches, and a remote's library raises whatever it likes.
+    command = [sys.executable, "-m", "amalgam.dvc", names, *trees]
+    subprocess.run(command, cwd=repo.root_dir, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
+def _pull(names: str, trees: list[str]) -> None:
+    """Fetch folders' lists of files, then the files whose names match; what the remote lacks is passed over."""
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    with open_repo(Path()) as repo:
+        repo.cloud.pull([HashInfo("md5", tree) for tree in trees])
+        files = {item for tree in trees for item in _read_tree(repo, tree).items()}
+        repo.cloud.pull([HashInfo("md5", md5) for name, md5 in sorted(files) if re.fullmatch(names, name)])
+
+
+if __name__ == "__main__":
+    _pull(sys.argv[1], sys.argv[2:])

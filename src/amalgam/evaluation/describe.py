@@ -1,0 +1,178 @@
+"""What the synthetic rows are like beside the human ones: lengths, words, likeness and embeddings."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from amalgam.evaluation.bootstrap import SEED, draw_resamples, estimate_metrics, summarise_estimates
+from amalgam.evaluation.metrics import Bools, Floats
+from amalgam.synthesis.neighbours import cut_grams
+
+COPIED = 0.5  # similarity of character 5-grams from which a text counts as copied in large part
+_FOLDS = 5  # of the classifier two-sample test
+_SHUFFLES = 500
+_WORD = re.compile(r"\w+")
+
+
+def describe_texts(synthetic: pd.DataFrame, human: pd.DataFrame) -> dict[str, float]:
+    """Compare the texts of synthetic rows with those of human ones, at least one each.
+
+    The label is empty where nobody coded a human row. Whatever depends on the number of rows or words is measured for
+    as many human ones, beside it as `human_…`.
+    """
+    words = min(sum(len(split_words(text)) for text in rows["text"]) for rows in (synthetic, human))
+    own, others = _describe(synthetic, list(human["text"]), words), _describe(human, None, words)
+    return own | {f"human_{name}": value for name, value in others.items()}
+
+
+def _describe(rows: pd.DataFrame, human: list[str] | None, words: int) -> dict[str, float]:
+    """Describe rows beside the human texts; without these, each text beside all texts but itself."""
+    texts, coded = list(rows["text"]), rows[rows["label"] != ""]
+    lengths = [len(split_words(text)) for text in texts]
+    likeness = measure_likeness(texts, texts if human is None else human)
+    if human is None:
+        np.fill_diagonal(likeness, 0.0)
+    nearest = likeness.max(axis=1)
+    values = {
+        "words": np.mean(lengths),
+        "words_sd": np.std(lengths),
+        **{f"distinct_{size}": measure_distinct(texts, size, most=words) for size in (1, 2, 3)},
+        "self_similarity": measure_similarity(list(coded["text"]), list(coded["label"])),
+        "out_of_vocabulary": measure_foreign(texts, human),
+        "nearest_human": nearest.mean(),
+        "copied_rate": (nearest >= COPIED).mean(),
+    }
+    return {name: round(float(value), 4) for name, value in values.items()}
+
+
+def compare_embeddings(
+    synthetic: Floats, human: Floats, labels: Iterable[str], human_labels: Iterable[str], confidence: float
+) -> dict[str, Any]:
+    """Compare embeddings [n, width] and [m, width]: the classifier two-sample test, and the distance by label.
+
+    All rows together differ in their share of labels as well; within a label only coded human rows count, which may
+    be few, so that only a large distance shows.
+
+    Returns:
+        `two_sample_auc` with its interval, and `mmd` by label and for `all`.
+    """
+    own, others = (np.array(list(names)) for names in (labels, human_labels))
+    sets = {"all": (synthetic, human)} | {
+        label: (synthetic[own == label], human[others == label]) for label in np.unique(own).tolist()
+    }
+    return {
+        **{f"two_sample_{name}": value for name, value in run_two_sample_test(synthetic, human, confidence).items()},
+        "mmd": {
+            name: measure_distance(first, second, confidence) | {"rows": len(first), "human_rows": len(second)}
+            for name, (first, second) in sets.items()
+            if min(len(first), len(second)) > 1
+        },
+    }
+
+
+def run_two_sample_test(first: Floats, second: Floats, confidence: float) -> dict[str, float]:
+    """Return `auc`, `auc_low` and `auc_high` of logistic regression that tells the first set from the second.
+
+    Each row is scored by a classifier that has not seen it (Lopez-Paz and Oquab, 2017, arXiv 1610.06545). 0.5: they
+    cannot be told apart. The interval covers the rows, not the draw of the folds. Empty where a set has fewer rows
+    than there are folds.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    if min(len(first), len(second)) < _FOLDS:
+        return {}
+    sides = np.repeat([1, 0], [len(first), len(second)])
+    # Balanced weights: the intercept of a fold would otherwise follow its shares, which then rank rows across folds.
+    classifier = LogisticRegression(class_weight="balanced", max_iter=2000)
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=SEED)
+    vectors = np.concatenate([first, second])
+    scores = cross_val_predict(classifier, vectors, sides, cv=folds, method="predict_proba")
+    auc = estimate_metrics(sides, scores[None], draw_resamples(sides, None), ordinal=False, names=["auc"])
+    return summarise_estimates(auc, confidence)
+
+
+def measure_distance(
+    first: Floats, second: Floats, confidence: float, *, shuffles: int = _SHUFFLES, seed: int = SEED
+) -> dict[str, float]:
+    """Measure the maximum mean discrepancy, and test it by permutation (Gretton et al., 2012, JMLR 13).
+
+    The kernel is Gaussian; its width is the median distance of all pairs.
+
+    Returns:
+        `mmd2`, the unbiased estimate of the square, which may fall below 0; `mmd2_chance`, below which chance leaves
+        it at the confidence; and the p-value `mmd2_p`.
+    """
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    squares = euclidean_distances(np.concatenate([first, second]), squared=True)
+    median = float(np.median(squares[np.triu_indices(len(squares), 1)]))
+    kernel = np.exp(-squares / (2 * median)) if median else np.ones_like(squares)
+    np.fill_diagonal(kernel, 0.0)
+    sides = np.arange(len(kernel)) < len(first)
+    shuffled = np.random.default_rng(seed).permuted(np.tile(sides, (shuffles, 1)), axis=1)
+    found, drawn = (_estimate_mmd2(kernel, divisions) for divisions in (sides[None], shuffled))
+    p = (1 + (drawn >= found).sum()) / (1 + shuffles)
+    values = {"mmd2": found[0], "mmd2_chance": np.quantile(drawn, confidence), "mmd2_p": p}
+    return {name: round(float(value), 4) for name, value in values.items()}
+
+
+def split_words(text: str) -> list[str]:
+    """Split a text into its words, case folded."""
+    return _WORD.findall(text.casefold())
+
+
+def measure_distinct(texts: Iterable[str], size: int, *, most: int | None = None) -> float:
+    """Return distinct-n: the share of different ones among all runs of `size` words (Li et al., 2016); 0 to 1.
+
+    It falls as texts are added, so that only measures over as many words can be compared: `most` words are read.
+    """
+    runs: list[tuple[str, ...]] = []
+    for words in map(split_words, texts):
+        runs += zip(*(words[:most][start:] for start in range(size)), strict=False)
+        most = None if most is None else max(0, most - len(words))
+    return len(set(runs)) / len(runs) if runs else 0.0
+
+
+def measure_foreign(texts: Sequence[str], others: Sequence[str] | None = None) -> float:
+    """Return the out-of-vocabulary rate: the share of the texts' words that occur in none of the others; 0 to 1.
+
+    Without `others`, the others of a text are all texts but itself.
+    """
+    holders = Counter(word for text in (texts if others is None else others) for word in set(split_words(text)))
+    words = [word for text in texts for word in split_words(text)]
+    return sum(holders[word] <= (others is None) for word in words) / len(words) if words else 0.0
+
+
+def measure_likeness(texts: Sequence[str], others: Sequence[str]) -> Floats:
+    """Return the Jaccard similarity of the character 5-grams of each text and each other one [texts, others]."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    grams = CountVectorizer(analyzer=cut_grams, binary=True, dtype=np.int32).fit_transform([*texts, *others])
+    first, second = grams[: len(texts)], grams[len(texts) :]
+    shared = (first @ second.T).toarray()
+    sizes = np.asarray(first.sum(axis=1)) + np.asarray(second.sum(axis=1)).T
+    return np.asarray(shared / (sizes - shared))
+
+
+def measure_similarity(texts: Sequence[str], labels: Sequence[str]) -> float:
+    """Return the mean similarity over all pairs of texts with the same label; 0 to 1."""
+    if not texts:
+        return 0.0
+    same = np.triu(np.equal.outer(*[pd.factorize(np.array(labels, dtype=object))[0]] * 2), 1)
+    pairs = measure_likeness(texts, texts)[same]
+    return float(pairs.mean()) if pairs.size else 0.0
+
+
+def _estimate_mmd2(kernel: Floats, sides: Bools) -> Floats:
+    """Return the unbiased squared MMD [r] for divisions of the rows [r, n]; the kernel [n, n] has a diagonal of 0."""
+    one = sides.astype(np.float64)
+    reached = one @ kernel
+    within, across = (reached * one).sum(axis=1), (reached * (1 - one)).sum(axis=1)
+    others = kernel.sum() - within - 2 * across
+    n, m = float(sides[0].sum()), float((~sides[0]).sum())
+    return np.asarray(within / (n * (n - 1)) + others / (m * (m - 1)) - 2 * across / (n * m))

@@ -1,0 +1,144 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from amalgam.errors import DataError
+from amalgam.evaluation.bootstrap import Estimate
+from amalgam.evaluation.compare import (
+    compare_models,
+    encode_groups,
+    encode_labels,
+    estimate_models,
+    summarise_ratio,
+)
+from amalgam.evaluation.predictions import build_predictions, read_predictions, stack_predictions, write_predictions
+
+
+def draw_model(rng, actual, strengths, shared=0.8):
+    """Probabilities [seeds, rows, 2] of models whose scores part the classes by `strengths` standard deviations."""
+    noise = shared * rng.normal(size=len(actual))
+    own = math.sqrt(1 - shared**2) * rng.normal(size=(len(strengths), len(actual)))
+    positive = 1 / (1 + np.exp(-(np.asarray(strengths)[:, None] * actual + noise + own)))
+    return np.stack([1 - positive, positive], axis=2)
+
+
+def make_estimates(seeds=3, *, grader=True):
+    rng = np.random.default_rng(5)
+    actual = np.arange(200) % 2
+    predictions = {
+        "human_only": draw_model(rng, actual, [0.5] * seeds),
+        "teacher": draw_model(rng, actual, [3.0] * seeds),
+        "tfidf_lr": draw_model(rng, actual, [1.5]),
+        "embedding_lr": draw_model(rng, actual, [1.0]),
+        "student": draw_model(rng, actual, [3.0] * seeds),
+    }
+    if grader:
+        predictions["llm_grader"] = np.full((1, 200, 2), 0.5)
+    return actual, predictions, estimate_models(actual, None, predictions, ordinal=False)
+
+
+@pytest.mark.parametrize("grader", [True, False])
+def test_comparisons_are_paired_and_against_the_strongest_baseline(grader):
+    _, _, estimates = make_estimates(grader=grader)
+    differences = compare_models(estimates, "student", 0.95)
+    best = differences["gain_over_best_baseline"]
+    assert best["baseline"] == "tfidf_lr"
+    assert best["auc"] == pytest.approx(
+        estimates["teacher"]["auc"].value - estimates["tfidf_lr"]["auc"].value, abs=1e-4
+    )
+    assert differences["gain_over_human_only"]["auc_low"] > 0
+    assert differences["student_minus_teacher"]["auc_low"] < 0 < differences["student_minus_teacher"]["auc_high"]
+    assert "brier" not in best
+    assert "int8_minus_student" not in differences
+
+
+def test_the_control_and_the_quantised_student_are_compared_where_they_are():
+    actual, predictions, _ = make_estimates()
+    others = {"student_undistilled": predictions["human_only"], "student_int8": predictions["student"]}
+    estimates = estimate_models(actual, None, predictions | others, ordinal=False)
+    differences = compare_models(estimates, "student_undistilled", 0.95)
+    assert differences["student_minus_undistilled"]["auc_low"] > 0
+    kept = estimates["student_undistilled"]["auc"].value / estimates["teacher"]["auc"].value
+    assert differences["retention"]["auc"] == pytest.approx(kept, abs=1e-4)  # of what ships
+    assert {differences["int8_minus_student"][f"auc{end}"] for end in ("", "_low", "_high")} == {0.0}
+
+
+def test_equal_seed_gives_equal_results_and_one_label_is_refused():
+    actual, predictions, estimates = make_estimates()
+    again = estimate_models(actual, None, predictions, ordinal=False)
+    assert compare_models(again, "student", 0.95) == compare_models(estimates, "student", 0.95)
+    with pytest.raises(DataError, match="the same label"):
+        compare_models(estimate_models(actual * 0, None, predictions, ordinal=False), "student", 0.95)
+    with pytest.raises(DataError, match="different seeds"):
+        estimate_models(actual, None, predictions | {"student": predictions["student"][:2]}, ordinal=False)
+
+
+def test_rows_become_indices():
+    rows = pd.DataFrame({"id": ["a", "b", "c", "d"], "label": ["no", "yes", "no", "no"], "group": ["x", "", "x", ""]})
+    assert encode_labels(rows, ["no", "yes"], "test.csv").tolist() == [0, 1, 0, 0]
+    assert encode_groups(rows).tolist() == [0, 1, 0, 2]
+    assert encode_groups(rows.drop(columns="group")) is None
+    with pytest.raises(DataError, match=r"test\.csv holds the label 'yes'"):
+        encode_labels(rows, ["no"], "test.csv")
+
+
+def test_predictions_survive_the_file_and_are_put_in_order(tmp_path):
+    labels = ["no", "yes"]
+    probabilities = np.array([[0.25, 0.75], [1 / 3, 2 / 3]])
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, build_predictions("test", "teacher", 7, ["NA", "01"], probabilities, labels))
+    assert path.read_text().splitlines()[1] == "test,teacher,7,NA,0.250000,0.750000"
+    stacks = stack_predictions(read_predictions(path, labels), "test", ["01", "NA"], labels)
+    assert stacks["teacher"] == pytest.approx(probabilities[None, ::-1], abs=1e-6)
+    with pytest.raises(DataError, match="teacher, seed 7"):
+        stack_predictions(read_predictions(path, labels), "test", ["01"], labels)
+    with pytest.raises(DataError, match="has the columns"):
+        read_predictions(path, ["yes", "no"])
+    with pytest.raises(DataError, match="missing"):
+        read_predictions(tmp_path / "none.csv", labels)
+
+
+def make_estimate(points, resampled, independent=1e6):
+    return Estimate(np.asarray(points, float), np.asarray(resampled, float), independent, (0.0, 1.0))
+
+
+def draw_pair(rng, top, bottom, error, shared=0.7, resamples=200):
+    """Two estimates whose errors go together; the resamples spread around the values as these do around the truth."""
+    noise = rng.normal(size=(resamples + 1, 2))
+    noise[:, 1] = shared * noise[:, 0] + np.sqrt(1 - shared**2) * noise[:, 1]
+    values = np.array([top, bottom]) + error * noise[0]
+    drawn = values + error * noise[1:]
+    return [make_estimate([values[part]], drawn[:, part, None]) for part in (0, 1)]
+
+
+def test_a_ratio_by_hand():
+    student, teacher = make_estimate([0.8, 0.84], np.tile([0.8, 0.84], (9, 1))), make_estimate([0.9], [[0.9]] * 9)
+    assert summarise_ratio("auc", student, teacher, 0.95)["auc"] == pytest.approx(0.82 / 0.9, abs=5e-5)
+    above = summarise_ratio("above", student, teacher, 0.95, above=0.5)
+    assert above["above"] == pytest.approx(0.32 / 0.4, abs=5e-5)
+    # Only the seeds vary: 12.706 standard errors, for one degree of freedom.
+    half = 12.7062 * np.std([0.8, 0.84], ddof=1) / np.sqrt(2)
+    assert above["above_high"] - above["above_low"] == pytest.approx(2 * half / 0.4, rel=1e-3)
+
+
+def test_an_interval_covers_the_true_ratio_in_about_95_percent():
+    rng = np.random.default_rng(1)
+    # The denominator is four standard errors above 0, where the usual formula would fail.
+    found = [summarise_ratio("auc", *draw_pair(rng, 0.18, 0.2, 0.05), 0.95) for _ in range(400)]
+    finite = [one for one in found if "auc_low" in one]
+    covered = sum(one["auc_low"] <= 0.9 <= one["auc_high"] for one in finite) + len(found) - len(finite)
+    assert 0.93 <= covered / 400 <= 0.97
+    assert len(finite) > 380
+
+
+def test_no_finite_interval_where_the_denominator_may_be_0():
+    top, bottom = draw_pair(np.random.default_rng(2), 0.1, 0.05, 0.05)
+    assert list(summarise_ratio("auc", top, bottom, 0.95)) == ["auc"]
+    assert summarise_ratio("auc", top, bottom, 0.95, above=1.0) == {}
+
+
+def test_equal_metrics_keep_all():
+    top, _ = draw_pair(np.random.default_rng(3), 0.3, 0.3, 0.02)
+    assert summarise_ratio("auc", top, top, 0.95) == {"auc": 1.0, "auc_low": 1.0, "auc_high": 1.0}

@@ -1,0 +1,116 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics.pairwise import rbf_kernel
+
+from amalgam.evaluation.describe import (
+    compare_embeddings,
+    describe_texts,
+    measure_distance,
+    measure_distinct,
+    measure_foreign,
+    measure_likeness,
+    measure_similarity,
+    run_two_sample_test,
+)
+from amalgam.synthesis.neighbours import cut_grams
+
+
+def test_distinct_counts_different_runs_of_words():
+    texts = ["The lens is good.", "the lens is bad"]
+    assert measure_distinct(texts, 1) == pytest.approx(5 / 8)
+    assert measure_distinct(texts, 2) == pytest.approx(4 / 6)
+    assert measure_distinct(texts, 4) == 1.0
+    assert measure_distinct(texts, 5) == 0.0
+    assert measure_distinct(texts, 1, most=6) == pytest.approx(4 / 6)  # the first text, and "the lens"
+
+
+def test_words_that_no_other_text_has():
+    texts = ["Bread and butter", "bread, wine", "wine and song"]
+    assert measure_foreign(["bread, salt and salt"], texts) == 0.5
+    assert measure_foreign([], texts) == 0.0
+    assert measure_foreign(texts) == pytest.approx(2 / 8)  # butter and song
+
+
+@given(
+    st.lists(st.text("abc ", max_size=12), min_size=1, max_size=6), st.lists(st.text("abc ", max_size=12), max_size=6)
+)
+def test_likeness_is_the_jaccard_similarity_of_character_grams(texts, others):
+    expected = [
+        [len(one & other) / len(one | other) for other in map(cut_grams, others)] for one in map(cut_grams, texts)
+    ]
+    assert measure_likeness(texts, others) == pytest.approx(np.array(expected).reshape(len(texts), len(others)))
+
+
+def test_similarity_compares_within_a_label():
+    texts = ["abcdefg", "abcdefg", "abcdefg", "tuvwxyz"]
+    assert measure_similarity(texts[:2], ["x", "x"]) == 1.0
+    assert measure_similarity(texts[:2], ["x", "y"]) == 0.0
+    assert measure_similarity(texts, ["x", "x", "y", "y"]) == 0.5
+    assert measure_similarity(["abcdefg", "abcdefX"], ["x", "x"]) == pytest.approx(2 / 4)
+
+
+def test_mmd_equals_a_double_loop():
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(size=(7, 3)), 0.5 + rng.normal(size=(5, 3))
+    both = np.concatenate([first, second])
+    median = np.median([((both[i] - both[j]) ** 2).sum() for i in range(12) for j in range(i)])
+    kernel = rbf_kernel(both, gamma=1 / (2 * median))
+    within = np.mean([kernel[i, j] for i in range(7) for j in range(7) if i != j])
+    others = np.mean([kernel[i, j] for i in range(7, 12) for j in range(7, 12) if i != j])
+    across = np.mean([kernel[i, j] for i in range(7) for j in range(7, 12)])
+    assert measure_distance(first, second, 0.95)["mmd2"] == round(within + others - 2 * across, 4)
+
+
+def test_distance_by_permutation_is_calibrated_and_finds_a_shift():
+    rng = np.random.default_rng(2)
+    values = [
+        measure_distance(rng.normal(size=(20, 4)), rng.normal(size=(30, 4)), 0.95, shuffles=39)["mmd2_p"]
+        for _ in range(200)
+    ]
+    shares = [np.mean(np.array(values) <= level) for level in (0.1, 0.5, 0.9)]
+    assert shares == pytest.approx([0.1, 0.5, 0.9], abs=0.08)
+    far = measure_distance(rng.normal(size=(40, 4)), 1 + rng.normal(size=(40, 4)), 0.95, shuffles=199)
+    assert far["mmd2_p"] == 1 / 200
+    assert far["mmd2"] > 3 * far["mmd2_chance"] > 0
+
+
+def test_rows_of_one_source_cannot_be_told_apart_and_shifted_ones_can():
+    rng = np.random.default_rng(3)
+    same = run_two_sample_test(rng.normal(size=(150, 10)), rng.normal(size=(250, 10)), 0.95)
+    assert same["auc_low"] < 0.5 < same["auc_high"]
+    assert same["auc"] == pytest.approx(0.5, abs=0.08)
+    shifted = run_two_sample_test(rng.normal(size=(150, 10)), 1.5 + rng.normal(size=(250, 10)), 0.95)
+    assert shifted["auc"] > 0.98
+    assert run_two_sample_test(rng.normal(size=(4, 10)), rng.normal(size=(50, 10)), 0.95) == {}
+
+
+def test_copies_show_in_the_description():
+    things = ["a lamp", "the kettle", "one old chair", "my second phone"]
+    texts = [f"{thing} is what I bought" for thing in things]
+    people = pd.DataFrame({"text": texts, "label": ["", "no", "", "no"]})
+    copies = people.assign(label="no")
+    found = describe_texts(copies, people)
+    assert (found["copied_rate"], found["nearest_human"], found["out_of_vocabulary"]) == (1.0, 1.0, 0.0)
+    assert found["distinct_2"] == found["human_distinct_2"]
+    assert found["words"] == found["human_words"] == 6.5
+    fresh = describe_texts(copies.assign(text="quite new words stand here"), people)
+    assert (fresh["copied_rate"], fresh["out_of_vocabulary"], fresh["self_similarity"]) == (0.0, 1.0, 1.0)
+
+
+def test_embeddings_are_compared_in_all_and_within_labels_that_humans_gave():
+    rng = np.random.default_rng(4)
+    synthetic, human = rng.normal(size=(60, 5)), rng.normal(size=(80, 5))
+    synthetic[30:] += 2
+    labels, coded = ["no"] * 30 + ["yes"] * 30, ["no"] * 20 + ["yes"] * 20 + [""] * 40
+    found = compare_embeddings(synthetic, human, labels, coded, 0.95)
+    assert {name: (part["rows"], part["human_rows"]) for name, part in found["mmd"].items()} == {
+        "all": (60, 80),
+        "no": (30, 20),
+        "yes": (30, 20),
+    }
+    assert found["mmd"]["no"]["mmd2_p"] > 0.05 > found["mmd"]["yes"]["mmd2_p"]
+    assert found["two_sample_auc_low"] < found["two_sample_auc"] < found["two_sample_auc_high"]
+    assert "no" not in compare_embeddings(synthetic, human, labels, [""] * 80, 0.95)["mmd"]
