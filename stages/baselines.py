@@ -15,12 +15,12 @@ from amalgam.baselines import fit_embedding, fit_tfidf
 from amalgam.evaluation.predictions import build_predictions, write_predictions
 from amalgam.files import read_json, write_json
 from amalgam.llm.answering import answer_requests
-from amalgam.llm.request import Totals, override_bodies, write_answers
+from amalgam.llm.request import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.predicting.onnx import compute_probabilities
-from amalgam.rows import iterate_dicts, read_rows
-from amalgam.synthesis.grading import GradeReader, build_grading_requests
+from amalgam.rows import read_rows
+from amalgam.synthesis.grading import build_grading_requests, read_grades
 from amalgam.tasks.schema import Task, load_task
 from amalgam.training.scoring import score_models
 
@@ -62,20 +62,18 @@ def grade_sets(
     model = read_json(answering.folder / "identity.json")["model"]
     counts, totals = Counter({"requests": 0, "unparsed": 0}), Totals()
     for name, rows in sets.items():
-        grading = build_grading_requests(task, iterate_dicts(rows), train, model, params.judge)
-        requests = list(override_bodies(grading, params.llm.body))
+        requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)
         answers = answer_requests(requests, answering, f"grade {name} rows")
         lines = [
             {"key": request.key, "id": request.id, "sample": number, **asdict(answer)}
             for number, (request, answer) in enumerate(zip(requests, answers, strict=True))
         ]
         write_answers(TARGET / "answers" / name, lines)
-        reader = GradeReader(task.label_names)
-        grades = [reader.read(line) for line in lines]
-        counts.update(requests=len(lines), unparsed=reader.unread)
+        grades, sentence = read_grades(answers, task.label_names, f"the LLM as grader of the {name} rows")
+        counts.update(requests=len(lines), unparsed=grades.count(""))
         for line in lines:
             totals.add(line)
-        if sentence := reader.describe(f"the LLM as grader of the {name} rows"):
+        if sentence:
             notify(f"baselines: {sentence}")
         if not any(grades):
             continue

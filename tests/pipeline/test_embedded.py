@@ -21,11 +21,10 @@ from amalgam.llm.embedded import choose_slots, serve_model
 from amalgam.llm.request import Request
 from amalgam.machine import show_progress
 from amalgam.params import Llm, load_params
-from amalgam.synthesis.asking import collect_completions, iterate_asked
-from amalgam.synthesis.completions import build_lines, iterate_responses
+from amalgam.synthesis.answers import Response, iterate_responses
+from amalgam.synthesis.asking import Rounds, build_response_format, collect_answers, write_completions
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
 from amalgam.synthesis.prompts import build_prompts
-from amalgam.synthesis.responses import build_response_format
 from amalgam.synthesis.templates import load_template
 from amalgam.tasks.schema import load_task
 from amalgam.training.scoring import score_rows
@@ -100,20 +99,21 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     model = read_json(base / "llm/identity.json")["model"]
     answering = make_answering(params.llm, base / "llm", tmp_path)
 
-    tally = collect_completions(lambda: prompts, model, synthesis, answering)
-    asked = list(iterate_asked(lambda: prompts, tally, model, synthesis, answering))
-    rows = pd.DataFrame(row for row in iterate_responses(build_lines(asked)) if not row["fault"])
-    rows = rows.groupby("label").head(ROWS)
+    rounds = Rounds(prompts, model, synthesis)
+    collect_answers(rounds, answering)
+    write_completions(tmp_path / "completions", rounds)
+    rows = pd.DataFrame(iterate_responses(tmp_path / "completions"), columns=Response._fields)
+    rows = rows[rows["fault"] == ""].groupby("label").head(ROWS)
     assert list(rows["label"].value_counts()) == [ROWS, ROWS]
     assert rows["text"].nunique() > ROWS
     # The journal answers, so there is no need of a model.
-    again = make_answering(params.llm, tmp_path / "nothing", tmp_path)
-    assert list(iterate_asked(lambda: prompts, tally, model, synthesis, again)) == asked
-    collect_completions(lambda: prompts, model, synthesis, again)
+    again = Rounds(prompts, model, synthesis)
+    collect_answers(again, make_answering(params.llm, tmp_path / "nothing", tmp_path))
+    assert list(again.build_lines()) == list(rounds.build_lines())
 
-    grading = list(build_grading_requests(task, rows.to_dict("records"), human, model, params.judge))
-    answers = answer_requests(grading, answering, "judge")
-    assert all(parse_grade(answer.text, task.label_names) for answer in answers)
+    requests = build_grading_requests(task, rows, human, model, params.judge)
+    grades = [answer.text for answer in answer_requests(requests, answering, "judge")]
+    assert all(parse_grade(grade, task.label_names) for grade in grades)
 
     steps = params.teacher.model_copy(update={"steps": 6, "evaluate_every": 3, "batch_size": 8})
     learned = [human.head(16).assign(origin="human", shots=""), rows.assign(origin="synthetic")]

@@ -1,3 +1,5 @@
+"""What stands around a response, and what stands in its place."""
+
 # ruff: noqa: RUF001
 import json
 
@@ -5,10 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amalgam.synthesis.answers import parse_answer, read_answer
 from amalgam.synthesis.grading import parse_grade
-from amalgam.synthesis.reading.answer import read_answer
-from amalgam.synthesis.reading.refusals import is_refusal
-from amalgam.synthesis.responses import parse_answer
 
 GOOD = "The soup was cold, again."
 
@@ -169,7 +169,16 @@ def test_what_is_a_responses_own_stays(text: str) -> None:
         assert parse_answer(text, "stop", "lines", 1) == ([text], "")
 
 
-REFUSED = [
+REFUSALS = [
+    "I’m sorry, I can’t help with that.",
+    "Sorry, but I cannot fulfill this request.",
+    "I apologize, but I am unable to provide a response that criticises a product.",
+    "I cannot create explicit content.",
+    "I can't help you with this.",
+    "I am not able to generate such a harmful text.",
+    "I'm unable to write that.",
+    "As an AI language model, I do not buy products.",
+    "As a language model I have no opinion.",
     "I'm sorry, but I can't assist with that request.",
     "I’m sorry, I can’t do that.",
     "I am unable to fulfil this request.",
@@ -214,7 +223,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("text", REFUSED)
+@pytest.mark.parametrize("text", REFUSALS)
 def test_a_refusal_is_known_in_many_languages(text: str) -> None:
     for format in ("text", "lines", "json"):
         assert parse_answer(text, "stop", format, 2) == ([], "refusal")
@@ -222,6 +231,18 @@ def test_a_refusal_is_known_in_many_languages(text: str) -> None:
 
 
 ORDINARY = [
+    "I'm sorry it broke after a week.",
+    "I’m sorry, but I can’t recommend this phone.",
+    "Sorry, I cannot stand the menus.",
+    "i can't help but love it",
+    "I cannot help but wonder why it costs so much.",
+    "I can't believe how crisp the pictures are.",
+    "I can't create playlists on this player.",
+    "I won't buy from them again.",
+    "I am unable to hear anything in the left ear.",
+    "As an airline pilot I need a battery that lasts.",
+    "As a language teacher I like its dictionary.",
+    "He said as an AI he would refuse.",
     "I'm sorry, but I can't recommend it.",
     "Sorry, I can't write well with this pen.",
     "I have to decline a cup of this coffee.",
@@ -253,8 +274,8 @@ ORDINARY = [
 
 @pytest.mark.parametrize("text", ORDINARY)
 def test_what_only_begins_like_a_refusal_in_any_language_is_a_response(text: str) -> None:
-    assert not is_refusal(text)
     assert parse_answer(text, "stop", "text", 1) == ([text], "")
+    assert parse_answer(f"{text}\n{GOOD}", "stop", "lines", 2) == ([text, GOOD], "")
 
 
 @pytest.mark.parametrize(
@@ -280,10 +301,10 @@ def test_what_is_cut_off_behind_the_turn_is_no_matter(format: str) -> None:
     assert parse_answer(f"<think>One.</think>{GOOD[:-5]}", "MAX_TOKENS", format, 1) == ([], "cut_off")
 
 
-WORDS = st.lists(st.from_regex(r"[a-z][a-z']{0,8}", fullmatch=True), min_size=2, max_size=9).map(" ".join)
+LOWER = st.lists(st.from_regex(r"[a-z][a-z']{0,8}", fullmatch=True), min_size=2, max_size=9).map(" ".join)
 
 
-@given(WORDS, st.sampled_from(["I liked", "It is not", "Sorry,", "As a parent I say", "My son, who is", "So"]))
+@given(LOWER, st.sampled_from(["I liked", "It is not", "Sorry,", "As a parent I say", "My son, who is", "So"]))
 def test_ordinary_words_pass_unchanged(words: str, start: str) -> None:
     text = f"{start} a {words}."
     assert parse_answer(text, "stop", "text", 1) == ([text], "")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from amalgam.errors import DataError, EndpointError
 from amalgam.llm.batch import check_no_batches, send_batches
@@ -65,8 +65,8 @@ def answer_requests(requests: Sequence[Request], answering: Answering, task: str
         EndpointError: the endpoint failed for good, a limit is reached, or `llm.offline` forbids to send; every
             answer that came is in the journal.
     """
-    keys = [request.key for request in requests]
-    missing = dict(zip(keys, requests, strict=True))
+    keys = [request.key for request in requests]  # a request may be made when it is looked at, so that none is kept
+    missing = {key: place for place, key in enumerate(keys)}
     total = len(missing)
     answers: dict[str, Answer] = {}
     with open_journal(answering.journal, notify) as journal:
@@ -85,12 +85,12 @@ def answer_requests(requests: Sequence[Request], answering: Answering, task: str
                 "colleague has the answers, or set it to false"
             )
         if missing and answering.llm.batch:
-            _send(missing, total, answering, task, journal)
+            _send(requests, missing, total, answering, task, journal)
         elif missing:
             with lock_sending(answering.journal, notify):
                 check_no_batches(missing.keys(), journal)
                 if look_up():  # another run may have been sending meanwhile
-                    _send(missing, total, answering, task, journal)
+                    _send(requests, missing, total, answering, task, journal)
         else:
             with show_progress(task, total=0, done_before=total):
                 pass
@@ -99,23 +99,39 @@ def answer_requests(requests: Sequence[Request], answering: Answering, task: str
     return [answers[key] for key in keys]
 
 
-def find_missing(requests: Iterable[Request], journal: Journal) -> tuple[int, list[Request]]:
-    """Return the number of distinct requests, and those without an answer."""
+class Survey(NamedTuple):
+    """Requests and their tokens: about those of the prompts, at most those of answers; the longest context of one."""
+
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    longest: int
+
+
+def measure_requests(requests: Iterable[Request]) -> Survey:
+    """Count requests and their tokens."""
+    count, prompt, completion, longest = 0, 0.0, 0, 0
+    for request in requests:
+        count += 1
+        prompt += guess_prompt_tokens(request)
+        completion += bound_answer(request)
+        longest = max(longest, bound_context(request))
+    return Survey(count, round(prompt), completion, longest)
+
+
+def survey_requests(requests: Iterable[Request], journal: Journal) -> tuple[int, Survey]:
+    """Return the number of distinct requests, and measure those without an answer."""
     seen: set[str] = set()
-    missing: list[Request] = []
-    stream = iter(requests)
-    while chunk := {request.key: request for request in islice(stream, _CHUNK)}:
-        fresh = chunk.keys() - seen
-        found = journal.find(sorted(fresh))
-        missing += [request for key, request in chunk.items() if key in fresh and key not in found]
-        seen |= fresh
+    missing = measure_requests(_iterate_missing(iter(requests), journal, seen))
     return len(seen), missing
 
 
-def estimate_tokens(requests: Iterable[Request]) -> tuple[int, int]:
-    """Return about how many tokens prompts have, and how many their answers have at most."""
-    tokens = [(guess_prompt_tokens(request), bound_answer(request)) for request in requests]
-    return round(sum(prompt for prompt, _ in tokens)), sum(answer for _, answer in tokens)
+def _iterate_missing(requests: Iterator[Request], journal: Journal, seen: set[str]) -> Iterator[Request]:
+    while chunk := {request.key: request for request in islice(requests, _CHUNK)}:
+        fresh = {key: request for key, request in chunk.items() if key not in seen}
+        seen.update(fresh)
+        found = journal.find(list(fresh))
+        yield from (request for key, request in fresh.items() if key not in found)
 
 
 def seed_journal(journal: Journal, read_seeds: ReadSeeds) -> int:
@@ -139,8 +155,16 @@ def cut_groups(requests: Iterable[Request]) -> Iterator[list[Request]]:
         yield from groups.values()
 
 
-def _send(missing: Mapping[str, Request], total: int, answering: Answering, task: str, journal: Journal) -> None:
-    llm, requests = answering.llm, list(missing.values())
+def _send(
+    requests: Sequence[Request],
+    missing: Mapping[str, int],
+    total: int,
+    answering: Answering,
+    task: str,
+    journal: Journal,
+) -> None:
+    """Send those of the requests whose place `missing` holds, by their key."""
+    llm = answering.llm
     is_embedded = llm.endpoint == "embedded"
     if is_embedded and llm.batch:
         raise EndpointError("`llm.batch` is true, but the embedded LLM has no Batch API: set it to false")
@@ -151,28 +175,30 @@ def _send(missing: Mapping[str, Request], total: int, answering: Answering, task
         max_requests=None if llm.max_requests is None else max(llm.max_requests - answering.sent, 0),
         price=FREE if is_embedded else load_prices(answering.prices).find(llm.model),
     )
-    notify(f"{task}: {_phrase_estimate(requests, limits, batch=llm.batch)}")
-    progress = show_progress(task, total=len(requests), done_before=total - len(requests))
-    with _open_endpoint(answering, requests) as endpoint, progress as advance:
+    survey = measure_requests(requests[place] for place in missing.values())
+    notify(f"{task}: {_phrase_estimate(survey, limits, batch=llm.batch)}")
+    progress = show_progress(task, total=len(missing), done_before=total - len(missing))
+    with _open_endpoint(answering, survey) as endpoint, progress as advance:
         if llm.batch:
+            asked = {key: requests[place] for key, place in missing.items()}
             lock = partial(lock_sending, answering.journal, notify)
-            sent = send_batches(missing, endpoint, journal, advance, limits=limits, notify=notify, lock=lock)
+            sent = send_batches(asked, endpoint, journal, advance, limits=limits, notify=notify, lock=lock)
         else:
             # A server of one's own keeps the prefix of a slot's last request; elsewhere requests need not wait for
             # each other.
-            groups = cut_groups(requests) if endpoint.slots else ([request] for request in requests)
-            number = len(requests)
-            sent = send_requests(groups, endpoint, journal, advance, limits=limits, notify=notify, total=number)
+            stream = (requests[place] for place in missing.values())
+            groups = cut_groups(stream) if endpoint.slots else ([request] for request in stream)
+            count = len(missing)
+            sent = send_requests(groups, endpoint, journal, advance, limits=limits, notify=notify, total=count)
     answering.sent += sent
 
 
 @contextmanager
-def _open_endpoint(answering: Answering, requests: Sequence[Request]) -> Iterator[Endpoint]:
+def _open_endpoint(answering: Answering, survey: Survey) -> Iterator[Endpoint]:
     llm = answering.llm
     if llm.endpoint == "embedded":
-        slots = min(llm.concurrency or choose_slots(), len(requests))
-        context = max(map(bound_context, requests))
-        with serve_model(answering.folder / "model.gguf", context=context, slots=slots) as endpoint:
+        slots = min(llm.concurrency or choose_slots(), survey.requests)
+        with serve_model(answering.folder / "model.gguf", context=survey.longest, slots=slots) as endpoint:
             yield endpoint
     else:
         key = (answering.api_key or "").strip() or NO_KEY
@@ -180,13 +206,14 @@ def _open_endpoint(answering: Answering, requests: Sequence[Request]) -> Iterato
         yield Endpoint(llm.endpoint, llm.model, key, llm.api_version or "", name, form=answering.form)
 
 
-def _phrase_estimate(requests: Sequence[Request], limits: Limits, *, batch: bool) -> str:
-    prompt, completion = estimate_tokens(requests)
+def _phrase_estimate(survey: Survey, limits: Limits, *, batch: bool) -> str:
     tokens = (
-        f"{len(requests)} requests to send, about {prompt} prompt tokens and at most {completion} completion tokens"
+        f"{survey.requests} requests to send, about {survey.prompt_tokens} prompt tokens and at most "
+        f"{survey.completion_tokens} completion tokens"
     )
     if limits.price is None:
         return f"{tokens}; no price of the model is known"
     if limits.price == FREE:
         return tokens
-    return f"{tokens}, at most about {limits.price.cost(prompt, completion, batch):.4f} USD"
+    most = limits.price.cost(survey.prompt_tokens, survey.completion_tokens, batch)
+    return f"{tokens}, at most about {most:.4f} USD"
