@@ -18,8 +18,8 @@ from amalgam.llm.answering import answer_requests
 from amalgam.llm.request import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.predicting.onnx import compute_probabilities
 from amalgam.rows import read_rows
+from amalgam.shipping.onnx import compute_probabilities
 from amalgam.synthesis.grading import build_grading_requests, read_grades
 from amalgam.tasks.schema import Task, load_task
 from amalgam.training.scoring import score_models

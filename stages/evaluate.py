@@ -16,8 +16,8 @@ from amalgam.evaluation.subgroups import measure_periods, measure_subgroups
 from amalgam.evaluation.trained import list_models, measure_speed, score_sets
 from amalgam.files import read_json, write_json, write_text
 from amalgam.params import Params
-from amalgam.predicting.onnx import OnnxScorer
 from amalgam.rows import read_rows
+from amalgam.shipping.onnx import OnnxScorer
 from amalgam.tasks.schema import load_task
 
 PREPARED = Path("data/prepared")

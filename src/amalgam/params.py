@@ -175,7 +175,6 @@ class Shipping(Section):
     """What ships, and when it asks a human."""
 
     agreement: float = Field(gt=0.5, lt=1)
-    int8_auc_loss: float = Field(ge=0, lt=1)
 
 
 class Params(Section):

@@ -32,6 +32,8 @@ _SETTINGS: dict[str, Any] = {
     "llm.timeout": 20.0,
     "prompts.shots": 2,
     "synthesis.rows": ROWS,
+    "judge.rows": 1000,
+    "baselines.llm_grader": True,
     "teacher.model": "tiny-bert",
     "teacher.steps": 8,
     "teacher.contrastive_steps": 8,

@@ -76,9 +76,10 @@ def test_rows_whose_labels_human_rows_do_not_confirm_are_left_out(project: Proje
     assert list_members(project) == ["contrastive", "human_only"]
 
 
-def test_validation_rows_teach_unless_there_are_enough_to_choose(project: Project) -> None:
+def test_validation_rows_teach_unless_there_are_enough_and_more_human_rows_take_more_steps(project: Project) -> None:
     assert read_summary(project)["learned"] == {"human": 24, "synthetic": 96}  # the ratio of what is learned
     assert read_summary(project)["held_out"] == 0
+    project.set_params(teacher__steps_for=HUMAN_ROWS // 2, distillation__steps_for=HUMAN_ROWS // 3)
     project.set_params(teacher__least_validation=4)
     run = project.repro("export")
     assert run.ran == ["mix", "human_only", "teacher", "transfer", "distill", "export"]
@@ -86,12 +87,6 @@ def test_validation_rows_teach_unless_there_are_enough_to_choose(project: Projec
     assert summary["held_out"] >= 4
     assert summary["learned"]["human"] == 24 - summary["held_out"]
     assert not read_calibration(project)["guaranteed"]
-
-
-def test_more_human_rows_take_more_steps(project: Project) -> None:
-    project.set_params(teacher__steps_for=HUMAN_ROWS // 2, distillation__steps_for=HUMAN_ROWS // 3)
-    run = project.repro("distill")
-    assert run.ran == ["human_only", "teacher", "transfer", "distill"]
     for model, steps in (("human_only", 16), ("teacher", 16), ("students", 24)):  # 8 in params.yaml
         summary = json.loads((project.folder / f"models/{model}/summary.json").read_text())
         assert {seed["steps"] for seed in summary["seeds"].values()} == {steps}

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from amalgam.errors import DataError
-from amalgam.predicting.survey import open_source, survey_table
-from amalgam.predicting.writing import open_table
+from amalgam.shipping.tables import open_source, survey_table, write_table
 from amalgam.tasks.schema import File
 from amalgam.tasks.sources import parse_table
 from amalgam.tasks.tables import Part, Source, read_parts
@@ -184,6 +183,6 @@ def test_a_text_is_the_same_however_often_a_table_is_written_and_read(
 
 def write_and_read(source: Path, rows: list[dict[str, Any]], target: Path) -> list[dict[str, Any]]:
     """Write rows that came from `source` as `predict` does, the id as the new column, and read them again."""
-    with open_table(target, open_source(source), ["text", "more"], {"id": str}) as writer:
-        writer.write(Part(rows, []), {"id": [row["id"] for row in rows]})
+    part = Part(rows, []), {"id": [row["id"] for row in rows]}
+    write_table(target, open_source(source), ["text", "more"], {"id": str}, [part])
     return [row for part in read_parts(open_source(target)) for row in part.rows]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from amalgam.evaluation.metrics import Floats
 from amalgam.evaluation.predictions import build_predictions
-from amalgam.predicting.onnx import OnnxScorer
+from amalgam.shipping.onnx import OnnxScorer
 from amalgam.training.scoring import Scorer, compute_softmax, measure_size, score_models
 
 _PASSES, _ROWS = 2, 128
