@@ -72,26 +72,11 @@ def test_a_cell_that_cannot_be_read_is_named(cell: dict[str, Any], value: str, p
     assert all(part in str(caught.value) for part in parts), str(caught.value)
 
 
-def test_columns_come_in_order_with_numbered_raters_and_an_empty_question() -> None:
-    table = make_table(a=["1"], b=["2"], text=["x"], label=["no"], first=["no"], second=["yes"], day=["May"])
-    columns = Columns.model_validate({"id": {"columns": ["a", "b"]}, "raters": ["first", "second"], "time": "day"})
-    row = read_columns(table, columns).iloc[0].to_dict()
-    assert row == {
-        "id": "1-2",
-        "text": "x",
-        "question": "",
-        "label": "no",
-        "rater1": "no",
-        "rater2": "yes",
-        "time": "May",
-    }
-    assert list(row) == ["id", "text", "question", "label", "rater1", "rater2", "time"]
-
-
 def test_subgroups_become_columns_with_clean_cells() -> None:
     table = make_table(id=["1", "2"], text=["x", "y"], label=["no", "no"], sex=["F", " "], place=["a &amp;\tb", "c"])
     subgroups = {"gender": {"column": "sex", "map": {"F": "female", "": ""}}, "school": "place"}
-    rows = read_columns(table, Columns.model_validate({"subgroups": subgroups}))
+    rows = read_columns(table, Columns.model_validate({"id": {"columns": ["id", "text"]}, "subgroups": subgroups}))
+    assert rows["id"].tolist() == ["1-x", "2-y"]
     assert list(rows)[-2:] == ["subgroup_gender", "subgroup_school"]
     assert rows["subgroup_gender"].tolist() == ["female", ""]
     assert rows["subgroup_school"].tolist() == ["a & b", "c"]

@@ -45,11 +45,7 @@ def measure_subgroups(coded: CodedRows, confidence: float) -> dict[str, Any]:
 
 
 def measure_periods(coded: CodedRows, confidence: float) -> dict[str, Any]:
-    """Measure every period of the column `time`, in order of time, as subgroups; a row without a time is in none.
-
-    Raises:
-        DataError: a time is no date.
-    """
+    """Measure every period of the column `time`, in order of time, as subgroups; DataError if a time is no date."""
     if "time" not in coded.rows or not (coded.rows["time"] != "").any():
         return {}
     return _measure_parts(coded, name_periods(parse_times(coded.rows)).to_numpy(), confidence, compared=False)
@@ -83,8 +79,8 @@ def measure_abroca(actual: Ints, stack: Floats, members: Bools) -> Floats:
 def shuffle_members(actual: Ints, member: Bools, units: Ints | None, *, times: int, rng: np.random.Generator) -> Bools:
     """Draw divisions [times, n] of the rows that have nothing to do with the model's scores.
 
-    Membership moves among rows of the same label. Where rows come in units that depend on each other (say, the
-    answers of one person), and each unit is of one group as a whole, it moves among whole units.
+    Membership moves among rows of the same label, or among whole units of rows that depend on each other (say, the
+    answers of one person), where each unit is of one group as a whole.
     """
     if units is not None:
         shares = np.bincount(units, weights=member) / np.maximum(np.bincount(units), 1)

@@ -40,12 +40,7 @@ class TaskRows:
 
 
 def load_task_rows(task: Task, folder: Path, cache: Path) -> TaskRows:
-    """Load and check the rows of a task.
-
-    Args:
-        task: as `load_task` gave it.
-        folder: the task's folder.
-        cache: folder for downloads.
+    """Load and check the rows of a task whose files are in `folder`, or are downloaded to `cache`.
 
     Raises:
         DataError: one sentence with the file, the row and what to do.
@@ -100,10 +95,6 @@ def select_rows(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 def read_columns(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Make the columns of coded rows; rows that are left out have the cell `leave_out`, texts are clean.
 
-    Args:
-        table: text cells, with the place of each row as its index; the index is kept.
-        columns: `columns` of the task.
-
     Raises:
         DataError: with the place of a cell that cannot be read, or the missing column.
     """
@@ -117,8 +108,7 @@ def read_columns(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 def drop_contradictions(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Drop rows of equal text and question, but different labels: one of the codes is wrong, and nobody knows which.
 
-    Returns:
-        The rows that are left, numbered from 0, and a sentence on those that are not; empty where all are.
+    Return the rows that are left, numbered from 0, and a sentence on those that are not; empty where all are.
     """
     texts = rows["text"].map(fold_text)
     labels = rows.groupby([rows["question"], texts])["label"].transform("nunique")

@@ -17,14 +17,14 @@ from amalgam.params import describe_errors
 from amalgam.tasks.tables import Format
 
 LEAVE_OUT = "leave_out"  # as the value of a cell, it leaves the row out
-_FORMATS: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".txt": "plain_tsv",
-    ".jsonl": "jsonl",
-    ".parquet": "parquet",
+_ENDINGS = {
+    "csv": [".csv"],
+    "tsv": [".tsv", ".tab"],
+    "plain_tsv": [".txt"],
+    "jsonl": [".jsonl"],
+    "parquet": [".parquet"],
 }
+_FORMATS = {ending: form for form, endings in _ENDINGS.items() for ending in endings}
 _KINDS = ("file", "wheel", "hub", "git")
 
 
@@ -41,8 +41,8 @@ _LABEL_RULE = f"{_NAME_RULE}: choose such a name, and let `columns.label.map` tu
 Text = Annotated[str, AfterValidator(partial(_check_form, r".+", "hold some text"))]
 Name = Annotated[str, AfterValidator(partial(_check_form, _NAME, _NAME_RULE))]
 LabelName = Annotated[str, AfterValidator(partial(_check_form, _NAME, _LABEL_RULE))]
-Sha256 = Annotated[str, AfterValidator(partial(_check_form, r"[0-9a-f]{64}", "be a SHA-256 of 64 hexadecimal digits"))]
-Commit = Annotated[str, AfterValidator(partial(_check_form, r"[0-9a-f]{40}", "be a commit of 40 hexadecimal digits"))]
+Sha256 = Annotated[str, AfterValidator(partial(_check_form, "[0-9a-f]{64}", "be a SHA-256 of 64 hexadecimal digits"))]
+Commit = Annotated[str, AfterValidator(partial(_check_form, "[0-9a-f]{40}", "be a commit of 40 hexadecimal digits"))]
 Texts = Annotated[list[Text], Field(min_length=1)]
 Attributes = dict[Name, Texts]  # what varies in a response, such as its length, with the values to choose from
 
@@ -88,8 +88,9 @@ class File(Part):
             return fields
         ending = Path(str(fields.get("path", ""))).suffix.lower()
         if ending not in _FORMATS:
-            formats = ", ".join(dict.fromkeys(_FORMATS.values()))
-            raise ValueError(f"have a `format` ({formats}) or a path that ends in one of {', '.join(_FORMATS)}")
+            raise ValueError(
+                f"have a `format` ({', '.join(_ENDINGS)}) or a path that ends in one of {', '.join(_FORMATS)}"
+            )
         return {**fields, "format": _FORMATS[ending]}
 
 

@@ -1,11 +1,9 @@
 """Dividing a task's rows into train, validation, test and unlabelled.
 
-Rows are drawn in the order of a hash of their ids, so the split depends on the ids, never on the order of a file.
-The test set is drawn first and depends on `test`, `by` and `seed` alone. Human rows are drawn one after the other by
-rules that look back but never ahead: a larger `human_rows` only adds rows to the same train and validation sets.
-
-A split by time tests on the future: the test rows are the last ones, and nothing that was written at or after the
-first of them is in any other set.
+Rows are drawn in the order of a hash of their ids, never in that of a file. The test set is drawn first and depends on
+`test`, `by` and `seed` alone. Human rows are drawn by rules that look back but never ahead: a larger `human_rows` only
+adds rows to the same train and validation sets. A split by time tests on the last rows, and nothing that was written
+at or after the first of them is in any other set.
 """
 
 import hashlib

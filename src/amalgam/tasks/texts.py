@@ -1,6 +1,8 @@
 """What the cells of rows mean: clean texts, texts that count as equal, rows that depend on each other, times."""
 
 import html
+import json
+import math
 import re
 import unicodedata
 from typing import TYPE_CHECKING
@@ -100,6 +102,24 @@ def _is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def write_text(value: object) -> str | None:
+    """Return text as it is, nothing and what is no number as None, dates as they are written, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value := blank_numbers(value), (bool, int, float, list, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return None if value is None else str(value)
+
+
+def blank_numbers(value: object) -> object:
+    """Put None for NaN and the infinities, which JSON does not know and Parquet may hold."""
+    if isinstance(value, dict):
+        return {name: blank_numbers(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [blank_numbers(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def name_units(rows: "pd.DataFrame") -> "pd.Series[str]":
