@@ -31,7 +31,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report whose rows try everything, and are so many that they fill many pages."""
     texts = [*ODD.values(), *(f"plain comment {number}" for number in range(2000))]
     file = tmp_path_factory.mktemp("report") / "report.html"
-    content = make_content(HOSTILE, synthetic_rows=make_pool(texts), mistakes=make_mistakes([*ODD.values(), "plain"]))
+    content = make_content(HOSTILE, pool=make_pool(texts), mistakes=make_mistakes([*ODD.values(), "plain"]))
     file.write_text(build_page(content), encoding="utf-8")
     return file
 

@@ -12,7 +12,7 @@ import yaml
 from amalgam.errors import ParamsError
 from amalgam.params import list_tracked_keys, load_params
 from amalgam.quality import PRESETS, fill_in
-from amalgam.report.tables.run import flatten_values
+from amalgam.report.phrases import flatten_values
 
 ROOT = Path(__file__).parents[2]
 VALUES: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))

@@ -1,38 +1,52 @@
 import base64
 import hashlib
 import json
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from amalgam.report.page import build_page
-from tests.unit.reporting import HOSTILE, METRICS, make_content, make_estimates
+from amalgam.report.phrases import flatten_values, format_count, format_difference, format_number, format_share
+from tests.unit.reporting import HOSTILE, METRICS, make_content, make_estimates, make_pool
 
-DRAWING = {"svg", "g", "path", "line", "text", "title", "desc"}
+DRAWING = {"svg", "g", "path", "line", "text", "title", "desc", "rect", "circle", "tspan"}
+THIN, WIDE = "\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}"
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements with attributes, texts outside scripts, and scripts."""
+    """What a browser would see: elements with attributes, texts outside scripts, scripts, and tables by caption."""
 
     def __init__(self, html):
         super().__init__()
-        self.elements, self.texts, self.raw, self._open = [], [], [], ""
+        self.elements, self.texts, self.raw, self.tables, self._open = [], [], [], {}, ""
+        self._cells = [[""]]
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag, attributes):
         self.elements.append((tag, dict(attributes)))
         self._open = tag
+        if tag == "table":
+            self._cells = []
+        elif tag == "tr":
+            self._cells.append([])
+        elif tag in ("th", "td"):
+            self._cells[-1].append("")
 
     def handle_endtag(self, tag):
+        if tag == "table":
+            self.tables[self._caption] = self._cells
         self._open = ""
 
     def handle_data(self, data):
         if self._open in ("script", "style"):
             self.raw.append((self._open, self.elements[-1][1], data))
-        else:
-            self.texts.append(data.strip())
+            return
+        self.texts.append(data.strip())
+        if self._open == "caption":
+            self._caption = data
+        elif self._open in ("th", "td", "small"):
+            self._cells[-1][-1] += f"|{data}" if self._open == "small" else data
 
     @property
     def tags(self):
@@ -51,8 +65,7 @@ def hostile():
 
 def test_texts_stay_texts(plain, hostile):
     harmless, page = Page(plain), Page(hostile)
-    drawn = DRAWING | {"rect", "circle", "tspan", "defs", "clippath"}
-    assert [tag for tag in page.tags if tag not in drawn] == [tag for tag in harmless.tags if tag not in drawn]
+    assert [tag for tag in page.tags if tag not in DRAWING] == [tag for tag in harmless.tags if tag not in DRAWING]
     assert page.tags.count("script") == 1 + 2  # one that runs, two with rows
     assert not set(page.tags) & {"img", "iframe", "object", "base", "image", "foreignobject", "use"}
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
@@ -102,22 +115,24 @@ def test_page_can_be_read_aloud(plain):
 
 def test_what_a_run_lacks_is_left_out(plain):
     content = make_content()
-    bare = replace(
-        content,
+    metrics = content.metrics
+    empty = {name: {} for name in ("cost", "ceiling", "subgroups", "periods", "selective")}
+    data = {name: value for name, value in metrics["data"].items() if name != "rater_kappa"}
+    bare = make_content(
         params=content.params | {"seeds": [1], "ratio": 1},
-        data={name: value for name, value in content.data.items() if name != "rater_kappa"}
-        | {"learned": {"human": 0, "synthetic": 164}},
-        synthetic={"synthesis": content.synthetic["synthesis"], "judge": {"rows": 0, "unparsed": 0}},
-        training={"training": {}},
-        plots={},
-        **{name: {} for name in ("cost", "ceiling", "subgroups", "periods", "selective", "inputs", "versions")},
-        **dict.fromkeys(("synthetic_rows", "mistakes")),
+        metrics=empty
+        | {
+            "data": data | {"learned": {"human": 0, "synthetic": 164}},
+            "synthetic": {"synthesis": metrics["synthetic"]["synthesis"], "judge": {"rows": 0, "unparsed": 0}},
+            "training": {"training": {}},
+        },
+        **{"plots": {}, "pool": content.pool[:0], "mistakes": content.mistakes[:0], "inputs": {}, "versions": {}},
     )
     html = build_page(bare)
     for words in ("raters agree", "guard", "For whom", "Curves", "Mistakes", "Drift", "ceiling", "Requests", "<form"):
         assert words in plain
         assert words not in html
-    assert "intervals (95\N{NO-BREAK SPACE}%) cover test rows only" in html
+    assert f"intervals (95{WIDE}%) cover test rows only" in html
     assert "beside 0 human rows" in html
 
 
@@ -131,27 +146,89 @@ def test_what_a_run_lacks_is_left_out(plain):
     ],
 )
 def test_a_grader_that_cannot_be_read_is_named(unparsed, sentence):
-    content = make_content()
-    html = build_page(replace(content, data=content.data | {"grader": {"rows": 40, "unparsed": unparsed}}, plots={}))
+    data = make_content().metrics["data"] | {"grader": {"rows": 40, "unparsed": unparsed}}
+    html = build_page(make_content(metrics={"data": data}, plots={}))
     assert ("gave no readable grade" in html) == bool(sentence)
     assert sentence in html
 
 
 def test_a_judge_that_cannot_be_read_is_named():
-    content = make_content()
-    synthetic = {"synthesis": content.synthetic["synthesis"], "judge": {"rows": 24, "unparsed": 24}}
-    html = build_page(replace(content, synthetic=synthetic, plots={}))
-    assert "Asked to grade 24 of them by the rubric, the LLM gave no grade that could be read" in html
+    synthetic = make_content().metrics["synthetic"] | {"judge": {"rows": 24, "unparsed": 24}}
+    html = build_page(make_content(metrics={"synthetic": synthetic}, plots={}))
+    assert "Asked to grade 24 responses by the rubric, the LLM gave no grade that could be read" in html
+
+
+def test_rows_of_which_none_was_judged_have_no_column_for_it():
+    assert "not judged" in build_page(make_content())
+    html = build_page(make_content(pool=make_pool(["a"]).assign(judged="")))
+    assert "not judged" not in html
+    assert "did not judge" not in html
 
 
 def test_more_labels_and_sets_are_explained():
     content = make_content()
-    labels = content.labels | {"maybe": ""}
-    models = content.models | {"transfer_test": {"teacher": make_estimates(METRICS)}}
-    html = build_page(replace(content, labels=labels, models=models, plots={}))
+    models = content.metrics["models"] | {"transfer_test": {"teacher": make_estimates(METRICS)}}
+    html = build_page(make_content(labels=content.labels | {"maybe": ""}, metrics={"models": models}, plots={}))
     assert html.count("Transfer test: human-coded") == 2  # the caption, and the name of the region that scrolls
     assert "one against the rest" in html
 
 
 def test_page_does_not_depend_on_when_and_where(plain):
     assert build_page(make_content()) == plain
+
+
+def test_tables_hold_what_was_measured(plain):
+    tables = Page(plain).tables
+    assert tables["Requests to the LLM"][1:] == [
+        ["Writing responses", "3", f"12{THIN}345", "7", "unknown"],
+        ["All", "3", f"12{THIN}345", "7", "1.50"],
+    ]
+    assert tables["Time and size"][1:] == [
+        ["Teacher", "230", "90.9"],
+        ["Student", "430", "69.6"],
+        ["Student, int8", "", "17.6"],
+    ]
+    assert tables["Training runs"][1:] == [[name, "1", "10", "20", "10", "0.500"] for name in ("Teacher", "Student")]
+    assert tables["What became of the LLM's responses"][1:] == [
+        ["Kept", "1", f"50.0{WIDE}%"],
+        ["Empty", "2", f"100.0{WIDE}%"],
+    ]
+    assert tables["What the rows are like"][1:] == [
+        ["Words a row|mean and standard deviation", "20.0 ± 5.0", "18.0"],
+        ["Distinct words", "0.200", "0.300"],
+        ["Rejected as a duplicate", f"1.0{WIDE}%", ""],
+    ]
+    assert tables["Human responses by set and label"][1:] == [
+        ["Train", "41", "20", "21"],
+        ["Test", f"1{THIN}500", "750", "750"],
+        ["Unlabelled", "800", "no labels", "no labels"],
+    ]
+    assert tables["Test rows by fine"][-1] == ["other", "4", "too few rows", *[""] * 5]
+    assert tables["Test rows by fine"][1][-2:] == ["0.030|chance gives up to 0.060", "0.400"]
+    assert tables["Params that the results depend on"][-1] == ["llm.body", "{}"]
+
+
+def test_labels_that_are_long_or_many_do_not_break_the_charts_of_subgroups():
+    group = make_content().metrics["subgroups"]["subgroups"]["fine"]["fine"]
+    groups = {"subgroups": {"school": {f"{number} {'x' * 50}": group for number in range(20)}}}
+    html = build_page(make_content(metrics={"subgroups": groups}, plots={}))
+    assert "AUC by school, with 95\N{NO-BREAK SPACE}% intervals. The first 12; the table has all." in html
+
+
+def test_numbers_as_text():
+    assert format_number(-0.12345) == "\N{MINUS SIGN}0.123"
+    assert format_difference(0.1) == "+0.100"
+    assert format_count(1234567) == f"1{THIN}234{THIN}567"
+    assert [format_share(value) for value in (0.8, 0.975, 1)] == [f"{text}{WIDE}%" for text in ("80", "97.5", "100")]
+    assert format_share(0.05, 1) == f"5.0{WIDE}%"
+
+
+def test_nested_values_become_dotted_keys():
+    values = {"ratio": 0.8, "seeds": [1, 2], "judge": {"rationale": False, "model": None, "body": {}}}
+    assert flatten_values(values) == [
+        ("ratio", "0.8"),
+        ("seeds", "1, 2"),
+        ("judge.rationale", "false"),
+        ("judge.model", "null"),
+        ("judge.body", "{}"),
+    ]

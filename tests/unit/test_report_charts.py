@@ -1,18 +1,26 @@
+import math
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amalgam.report.charts.curves import LEAST, draw_calibration, draw_roc
-from amalgam.report.charts.intervals import CLEAR, DIFFERENCE_LOOKS, draw_intervals
-from amalgam.report.charts.style import BLUE, GREY, MODEL_LOOKS, ORANGE
+from amalgam.report.charts import (
+    BLUE,
+    GREY,
+    MODEL_LOOKS,
+    ORANGE,
+    build_figure,
+    draw_points,
+    draw_roc,
+)
+from amalgam.report.models import MIN_BIN, build_curves, tabulate_confusion, tabulate_roc, tabulate_training
 from amalgam.report.phrases import MODEL_NAMES
-from amalgam.report.svg import draw_svg
-from tests.unit.reporting import HOSTILE
+from tests.unit.reporting import HOSTILE, make_content
 
 PAGES = ("#ffffff", "#14171c")  # of style.css
-ROW = {"name": "a", "series": CLEAR, "value": 0.1, "low": 0.05, "high": 0.15}
+ROW = {"name": "a", "series": "Teacher", "value": 0.1, "low": 0.05, "high": 0.15}
 
 
 def find_luminance(colour):
@@ -36,35 +44,22 @@ def test_models_differ_without_colour():
 
 
 def test_svg_holds_drawing_alone():
-    names = [HOSTILE, "b\nc"]
-    spec = draw_intervals([ROW | {"name": name} for name in names], DIFFERENCE_LOOKS, HOSTILE, signed=True)
-    svg = draw_svg(spec, "key", HOSTILE, HOSTILE)
-    root = ElementTree.fromstring(svg)
-    assert {element.tag for element in root.iter()} <= {
-        "svg",
-        "title",
-        "desc",
-        "g",
-        "path",
-        "line",
-        "rect",
-        "text",
-        "tspan",
-    }
-    names = {name for element in root.iter() for name in element.attrib}
-    assert not {name for name in names if name.startswith("on") or name in ("style", "href", "font-family")}
-    # Parsers of XML turn every kind of line end into one.
-    assert [root[0].text, root[1].text] == [HOSTILE, HOSTILE]
-    assert (root.get("role"), root.get("aria-labelledby"), root.get("aria-describedby")) == (
-        "img",
-        "key-title",
-        "key-text",
-    )
+    spec = draw_points([ROW | {"name": name} for name in (HOSTILE, "b\nc")], HOSTILE, signed=True)
+    root = ElementTree.fromstring(build_figure("key", HOSTILE, HOSTILE, spec).svg)
+    drawing = {"svg", "title", "desc", "g", "path", "line", "rect", "text", "tspan"}
+    assert {element.tag for element in root.iter()} <= drawing
+    inner = {name for element in list(root.iter())[1:] for name in element.attrib}
+    assert not {name for name in inner if name.startswith(("on", "aria", "role", "style", "href", "font-family"))}
+    assert root[0].text == HOSTILE
+    assert root[1].text.startswith(HOSTILE)
+    ids = ("img", "key-title", "key-text")
+    assert (root.get("role"), root.get("aria-labelledby"), root.get("aria-describedby")) == ids
     assert root.get("viewBox").startswith("0 0 400 ")
 
 
 def test_points_lie_between_the_ends_of_their_intervals():
-    root = ElementTree.fromstring(draw_svg(draw_intervals([ROW], DIFFERENCE_LOOKS, "x", signed=True), "k", "t", "d"))
+    svg = build_figure("k", "t", "d", draw_points([ROW], "x", signed=True)).svg
+    root = ElementTree.fromstring(svg)
     (bar,) = [line for line in root.iter("line") if line.get("stroke") == BLUE]
     start = float(bar.get("transform")[len("translate(") :].split(",")[0])
     (point,) = [path for path in root.iter("path") if path.get("fill") == BLUE and path.get("transform")][:1]
@@ -73,15 +68,38 @@ def test_points_lie_between_the_ends_of_their_intervals():
 
 
 def test_bins_of_few_predictions_are_not_drawn():
-    rows = [{"model": "teacher", "confidence": 0.7, "share": 0.6, "rows": count} for count in (LEAST - 1, LEAST)]
-    drawn = [row for data in draw_calibration(rows)["layer"][1:] for row in data.get("data", {}).get("values", [])]
-    assert {row["rows"] for row in drawn} <= {LEAST}
+    bins = pd.DataFrame({"model": "teacher", "confidence": [0.6, 0.7], "share": 0.6, "rows": [MIN_BIN - 1, MIN_BIN]})
+    (figure,) = build_curves(make_content(plots={"calibration": bins}))["figures"]
+    root = ElementTree.fromstring(figure.svg)
+    assert len([path for path in root.iter("path") if path.get("fill") == BLUE]) == 1
+    assert len(figure.numbers.rows) == 2
+    assert build_curves(make_content(plots={"calibration": bins[:1]})) is None
 
 
-@settings(max_examples=5)
+@settings(max_examples=5, deadline=None)
 @given(title=st.text(), low=st.floats(0, 1))
 def test_every_title_makes_well_formed_svg(title, low):
-    rows = [{"model": "teacher", "fpr": 0, "tpr": low}, {"model": "teacher", "fpr": 1, "tpr": 1}]
-    svg = draw_svg(draw_roc(rows), "k", title, title)
+    svg = build_figure(
+        "k", title, title, draw_roc(pd.DataFrame({"model": "teacher", "fpr": [0, 1], "tpr": [low, 1]}))
+    ).svg
     assert svg.count("<title") == svg.count("</title>") == 1
     assert svg.count("<script") == 0
+
+
+def test_confusion_shares_are_of_the_human_label():
+    lines = pd.DataFrame({"actual": ["no"] * 4, "predicted": ["no", "no", "no", "yes"]})
+    assert tabulate_confusion(lines, "Teacher", ["no", "yes"]).rows == [
+        ["no", ("75.0\N{NO-BREAK SPACE}%", "3", 8), ("25.0\N{NO-BREAK SPACE}%", "1", 2)],
+        ["yes", ("0.0\N{NO-BREAK SPACE}%", "0", 0), ("0.0\N{NO-BREAK SPACE}%", "0", 0)],
+    ]
+
+
+def test_roc_is_read_between_its_points():
+    rows = pd.DataFrame({"model": "teacher", "fpr": [0, 0.1, 0.3, 1], "tpr": [0, 0.5, 0.9, 1]})
+    assert tabulate_roc(rows).rows == [["Teacher", "0.25", "0.50", "0.70", "0.90", "0.93"]]
+
+
+def test_losses_are_means_over_the_seeds_that_have_one():
+    losses = {"step": [20, 20, 10, 10], "seed": [1, 2, 1, 2], "loss": [0.4, 0.2, math.nan, math.nan]}
+    table = tabulate_training(pd.DataFrame(losses | {"validation_loss": 0.5}))
+    assert table.rows == [["10", "", "0.500"], ["20", "0.300", "0.500"]]

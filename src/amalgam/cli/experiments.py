@@ -6,7 +6,7 @@ from pathlib import Path
 from amalgam.dvc import list_experiments, open_repo
 from amalgam.errors import DataError
 from amalgam.quality import fill_in
-from amalgam.report.tables.run import flatten_values
+from amalgam.report.phrases import flatten_values
 from amalgam.review.revisions import read_revision
 
 

@@ -1,56 +1,95 @@
-"""What the page is made of, as plain values."""
+"""What goes into the page: the content of a run, and the tables and figures that its sections show."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from amalgam.report.browser import Browser
-from amalgam.report.phrases import Numbers
+import pandas as pd
+from markupsafe import Markup
 
-Rows = Sequence[Mapping[str, Any]]
+from amalgam.report.phrases import Numbers, format_difference, format_interval, format_number, format_share
+
+Cell = str | tuple[str, str] | tuple[str, str, int]  # text, smaller text below it, strength of its tint (0 to 10)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """All that the page says; what is empty is left out of it.
+    """What the page is made from; a section without data is left out."""
 
-    Attributes:
-        title: of the task, as are `response`, `licence` and `citation`.
-        labels: each label and its definition, in class order.
-        params: nested, as in params.yaml.
-        models: metrics/models.json, as `comparisons` to `selective` are the files of their names.
-        plots: the rows of metrics/plots by name.
-        synthetic_rows: those to look through, as `mistakes` are.
-        base_models: what identifies them, by role.
-        inputs: SHA-256 of the files that decide the result, by path.
-        versions: of Python and packages.
-        sweeps: by param, points of experiments beside this run; see `collect_sweeps`.
-        likeness: by param, what the synthetic rows of experiments were like; see `collect_likeness`.
-    """
-
-    title: str
+    title: str  # of the task, as are the next four
     response: str
     licence: str
     citation: str
-    labels: Mapping[str, str]
-    params: Numbers
-    models: Numbers
-    comparisons: Numbers
-    data: Numbers
-    synthetic: Numbers
-    training: Numbers
-    speed: Numbers
-    summary: Numbers
-    cost: Numbers = field(default_factory=dict)
-    ceiling: Numbers = field(default_factory=dict)
-    subgroups: Numbers = field(default_factory=dict)
-    periods: Numbers = field(default_factory=dict)
-    selective: Numbers = field(default_factory=dict)
-    plots: Mapping[str, Rows] = field(default_factory=dict)
-    synthetic_rows: Browser | None = None
-    mistakes: Browser | None = None
-    base_models: Mapping[str, Numbers] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    sweeps: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
-    likeness: Mapping[str, list[dict[str, float]]] = field(default_factory=dict)
+    labels: Mapping[str, str]  # each label's definition, in class order
+    params: Numbers  # nested, as in params.yaml
+    metrics: Mapping[str, Any]  # the files of metrics/, by name
+    plots: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # the tables of metrics/plots, by name
+    pool: pd.DataFrame = field(default_factory=pd.DataFrame)  # responses of the LLM, kept and rejected
+    mistakes: pd.DataFrame = field(default_factory=pd.DataFrame)  # see `list_mistakes`
+    base_models: Mapping[str, Numbers] = field(default_factory=dict)  # what identifies them, by role
+    inputs: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of files, by path
+    versions: Mapping[str, str] = field(default_factory=dict)  # of Python and packages
+    experiments: Sequence[Mapping[str, str]] = ()  # lines of `amalgam experiments`
+
+    @property
+    def confidence(self) -> str:
+        """The confidence of all intervals, as text."""
+        return format_share(self.params["evaluation"]["confidence"])
+
+    def select(self, plot: str, column: str, value: str) -> pd.DataFrame:
+        """Return the rows of a plot that have a value in a column."""
+        rows = self.plots.get(plot, pd.DataFrame({column: []}))
+        return rows[rows[column] == value]
+
+
+class Table(NamedTuple):
+    """A table whose first column names the rows."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+class Figure(NamedTuple):
+    """A chart, how to read it, and its numbers where no other table of the page has them."""
+
+    caption: str
+    svg: Markup
+    numbers: Table | None
+
+
+class Browser(NamedTuple):
+    """A table to search, filter and page through."""
+
+    key: str  # begins the ids of its elements
+    caption: str
+    head: Sequence[str]
+    filters: Mapping[str, Sequence[str]]  # options by name
+    data: Sequence[tuple[Sequence[Cell], Sequence[int]]]  # of each row, its cells and its option in each filter
+
+
+def tabulate_estimates(
+    caption: str,
+    head: Sequence[str],
+    rows: Sequence[tuple[Sequence[Cell], Numbers]],
+    metrics: Mapping[str, str],
+    *,
+    signed: bool = False,
+) -> Table:
+    """Put metrics with their intervals into a table, without those that no row has.
+
+    `head` and the first part of each row are the first columns; `metrics` has the titles of the others.
+    """
+    found = [metric for metric in metrics if any(metric in values for _, values in rows)]
+    body = [[*cells, *(_write_estimate(values, metric, signed) for metric in found)] for cells, values in rows]
+    return Table(caption, [*head, *(metrics[metric] for metric in found)], body)
+
+
+def _write_estimate(values: Numbers, metric: str, signed: bool) -> Cell:
+    if metric not in values:
+        return ""
+    signed = signed or metric.endswith("_minus_rest")
+    small = format_interval(values, metric, signed=signed)
+    if f"{metric}_chance" in values:
+        small = f"chance gives up to {format_number(values[f'{metric}_chance'])}"
+    return (format_difference if signed else format_number)(values[metric]), small

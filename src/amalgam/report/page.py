@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -11,26 +10,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from amalgam.report.content import Content
-from amalgam.report.phrases import format_count, format_number, format_share
-from amalgam.report.sections.cost import build_cost
-from amalgam.report.sections.curves import build_curves
-from amalgam.report.sections.groups import build_groups
-from amalgam.report.sections.human import build_human
-from amalgam.report.sections.mistakes import build_mistakes
-from amalgam.report.sections.models import build_models
-from amalgam.report.sections.run import build_run
-from amalgam.report.sections.sweeps import build_sweeps
-from amalgam.report.sections.synthetic import build_synthetic
-from amalgam.report.sections.verdict import build_verdict
+from amalgam.report.models import build_curves, build_groups, build_models
+from amalgam.report.phrases import (
+    MODEL_NAMES,
+    flatten_values,
+    format_count,
+    format_difference,
+    format_interval,
+    format_number,
+    format_share,
+)
+from amalgam.report.rows import SHARE_NAMES, build_mistakes, build_synthetic
+from amalgam.report.sweeps import build_sweeps
+from amalgam.report.verdict import build_verdict
 
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    name: str
-    title: str
-    values: dict[str, Any]
-
-
+# Title and values of each section; its template has the same name. A section without values is left out.
 _SECTIONS: dict[str, tuple[str, Callable[[Content], dict[str, Any] | None]]] = {
     "verdict": ("Verdict", build_verdict),
     "models": ("Models", build_models),
@@ -39,10 +33,22 @@ _SECTIONS: dict[str, tuple[str, Callable[[Content], dict[str, Any] | None]]] = {
     "mistakes": ("Mistakes", build_mistakes),
     "groups": ("For whom", build_groups),
     "synthetic": ("Synthetic rows", build_synthetic),
-    "human": ("Human rows", build_human),
-    "cost": ("Cost and time", build_cost),
-    "run": ("What was run", build_run),
+    "human": ("Human rows", lambda _: {}),
+    "cost": ("Cost and time", lambda _: {}),
+    "run": ("What was run", lambda _: {}),
 }
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("amalgam.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= {"count": format_count, "number": format_number, "share": format_share}
+_ENVIRONMENT.filters |= {"difference": format_difference, "interval": format_interval, "flatten": flatten_values}
+_ENVIRONMENT.globals |= {"model_names": MODEL_NAMES, "share_names": SHARE_NAMES}
 
 
 def build_page(content: Content) -> str:
@@ -51,37 +57,26 @@ def build_page(content: Content) -> str:
     Every text from data or an LLM is escaped. A content security policy lets only this page's own script and style
     run, by hash, and no connection be opened.
     """
-    script, style = _read("page.js"), _read("style.css")
-    environment = Environment(
-        loader=PackageLoader("amalgam.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"count": format_count, "number": format_number, "share": format_share}
-    sections = [
-        _Section(name, title, values)
-        for name, (title, build) in _SECTIONS.items()
-        if (values := build(content)) is not None
-    ]
-    return environment.get_template("page.html.j2").render(
-        content=content,
-        sections=sections,
-        policy=_write_policy(script, style),
+    script, style = (files("amalgam.report").joinpath(name).read_text("utf-8") for name in ("page.js", "style.css"))
+    written = [(name, title, write_section(name, content)) for name, (title, _) in _SECTIONS.items()]
+    rules = ["default-src 'none'", f"script-src {_hash_source(script)}", f"style-src {_hash_source(style)}"]
+    return _ENVIRONMENT.get_template("page.html.j2").render(
+        title=content.title,
+        sections=[section for section in written if section[2]],
+        policy="; ".join([*rules, "img-src data:", "base-uri 'none'", "form-action 'none'"]),
         style=Markup(style),
         script=Markup(script),
     )
 
 
-def _write_policy(script: str, style: str) -> str:
-    rules = ["default-src 'none'", f"script-src {_hash_source(script)}", f"style-src {_hash_source(style)}"]
-    return "; ".join([*rules, "img-src data:", "base-uri 'none'", "form-action 'none'"])
+def write_section(name: str, content: Content) -> Markup:
+    """Write one section as HTML, or nothing where the run has no values for it."""
+    values = _SECTIONS[name][1](content)
+    if values is None:
+        return Markup()
+    template = _ENVIRONMENT.get_template(f"{name}.html.j2")
+    return Markup(template.render(content=content, metrics=content.metrics, params=content.params, values=values))
 
 
 def _hash_source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _read(name: str) -> str:
-    return files("amalgam.report").joinpath(name).read_text(encoding="utf-8")

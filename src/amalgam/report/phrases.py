@@ -1,4 +1,4 @@
-"""Names as people say them, and numbers as text."""
+"""Names as people say them, numbers as text, and nested values as dotted keys."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,16 +13,6 @@ MODEL_NAMES = {
     "tfidf_lr": "TF-IDF + LR",
     "llm_grader": "LLM as grader",
 }
-MODEL_NOTES = {
-    "teacher": "fine-tuned on the mix of human and synthetic rows",
-    "student": "distilled from the teacher",
-    "student_int8": "the student with 8-bit weights, as ONNX",
-    "student_undistilled": "the student's twin, trained on the labels alone without the teacher",
-    "human_only": "the teacher's twin without synthetic rows: same encoder, steps and seeds",
-    "embedding_lr": "frozen sentence embedding with logistic regression, human rows alone",
-    "tfidf_lr": "TF-IDF with logistic regression, human rows alone",
-    "llm_grader": "the LLM itself, given the rubric and a few human rows",
-}
 METRIC_NAMES = {
     "auc": "AUC",
     "macro_f1": "Macro-F1",
@@ -31,21 +21,6 @@ METRIC_NAMES = {
     "quadratic_kappa": "Quadratic kappa",
     "brier": "Brier score",
     "ece": "Calibration error",
-}
-REASON_NAMES = {
-    "thinking": "Nothing but thinking",
-    "announcement": "Announced, but not there",
-    "empty": "Empty",
-    "malformed": "Not in the format that was asked for",
-    "cut_off": "Cut off at the token limit",
-    "refusal": "Refusal",
-    "error": "Error of the endpoint",
-    "exact_duplicate": "Equal to another row",
-    "near_duplicate": "Nearly equal to another row",
-    "copies_shot": "Nearly equal to a human train row",
-    "near_validation_or_test": "Nearly equal to a validation or test row",
-    "inconsistent": "Label not confirmed",
-    "ungraded": "The judge's grade could not be read",
 }
 
 Numbers = Mapping[str, Any]
@@ -67,14 +42,29 @@ def format_count(value: float) -> str:
 
 
 def format_share(value: float, digits: int | None = None) -> str:
-    """Write a share as a percentage, with as many decimals as told or as few as it needs."""
+    """Write a share as a percentage, with `digits` decimals or as few as it needs."""
     percent = f"{value * 100:.3g}" if digits is None else f"{value * 100:.{digits}f}"
     return f"{percent}\N{NO-BREAK SPACE}%"
 
 
 def format_interval(values: Numbers, metric: str, *, signed: bool = False) -> str:
-    """Write the interval of a metric as `low to high` without a line break, or nothing where it has none."""
+    """Write the interval of a metric as `low to high` without a line break; empty where it has none."""
     if f"{metric}_low" not in values:
         return ""
     write = format_difference if signed else format_number
     return "\N{NO-BREAK SPACE}".join((write(values[f"{metric}_low"]), "to", write(values[f"{metric}_high"])))
+
+
+def flatten_values(values: Numbers, prefix: str = "") -> list[tuple[str, str]]:
+    """List the leaves of nested values as (dotted key, text), keys as `dvc exp run -S` takes them."""
+    leaves: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            leaves += flatten_values(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            leaves.append((prefix + name, ", ".join(map(str, value))))
+        elif value is None or isinstance(value, bool):
+            leaves.append((prefix + name, "null" if value is None else str(value).lower()))
+        else:
+            leaves.append((prefix + name, str(value)))
+    return leaves

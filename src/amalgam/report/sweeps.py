@@ -1,137 +1,149 @@
-"""Experiments beside this run, as `amalgam experiments` lists them, that differ from it in one number alone."""
+"""What single params do, from experiments beside this run that differ from it in one number alone."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from amalgam.report.phrases import MODEL_NAMES, Numbers
-from amalgam.report.tables.run import flatten_values
+import pandas as pd
 
-_ENDS = ("auc", "auc_low", "auc_high")
-_GUARD = ("metrics/training.json", "guard.helps")
-_FREE = ("teacher.guard",)  # may differ as well: a curve wants it off, and where it leaves rows out is marked
-# What the synthetic rows of an experiment were like, by the metric's key in metrics/synthetic.json.
-LIKENESS = {
+from amalgam.report.charts import build_figure, draw_sweep
+from amalgam.report.content import Cell, Content, Figure, Table
+from amalgam.report.phrases import MODEL_NAMES, flatten_values, format_interval, format_number
+
+_FREE = "teacher.guard"  # may differ as well: a curve wants it off, and points where it left rows out are marked
+_MODELS = ("teacher", "student", "human_only")
+_TITLES = {
+    "ratio": "Synthetic share of the training rows",
+    "human_rows": "Human-coded rows",
+    "synthesis.temperature": "Temperature",
+}
+# What the synthetic rows of an experiment are like, by the key in metrics/synthetic.json.
+_STATISTICS = {
     "synthesis.kept": "Rows kept",
     "synthetic.words": "Words",
     "synthetic.distinct_2": "Distinct 2-grams",
     "synthetic.self_similarity": "Self-similarity",
     "synthetic.near_duplicate_rate": "Near-duplicates",
     "synthetic.nearest_human": "Nearest human row",
-    "synthetic.two_sample_auc": "Told from human rows, AUC",
+    "synthetic.two_sample_auc": "Classifier two-sample test, AUC",
     "synthetic.mmd.all.mmd2": "Distance (MMD²)",
     "judge.kappa": "Judge's kappa",
 }
 
 
-def collect_sweeps(
-    rows: Iterable[Mapping[str, str]], params: Numbers, models: Numbers, guard: Numbers
-) -> dict[str, list[dict[str, Any]]]:
-    """Find the experiments that tell what one param does.
+def build_sweeps(content: Content) -> dict[str, Any] | None:
+    """Draw a chart for each param of which there are experiments, and list what it does to the synthetic rows."""
+    files = {"params.yaml": content.params}
+    files |= {f"metrics/{name}.json": content.metrics[name] for name in ("models", "training", "synthetic")}
+    own = {f"{file}:{key}": text for file, values in files.items() for key, text in flatten_values(values)}
+    figures: list[Figure] = []
+    tables: list[Table] = []
+    for number, (key, runs) in enumerate(find_sweeps(content.experiments, own).items()):
+        points = read_points(runs)
+        if len({point["x"] for point in points}) > 1:
+            caption = f"AUC by {key}, with {content.confidence} intervals. All else is as in this run."
+            spec = draw_sweep(pd.DataFrame(points), _TITLES.get(key, key))
+            numbers = _tabulate_points(points, key)
+            caption += _phrase_guard(points)
+            figures.append(build_figure(f"sweep-{number}", f"AUC by {key}", caption, spec, numbers))
+        if table := tabulate_statistics(runs, own, key):
+            tables.append(table)
+    return {"figures": figures, "tables": tables} if figures or tables else None
+
+
+def find_sweeps(rows: Sequence[Mapping[str, str]], own: Mapping[str, str]) -> dict[str, dict[float, Mapping[str, str]]]:
+    """Find the experiments that differ from this run in one number alone.
 
     Args:
-        rows: lines of `amalgam experiments`; the file may stand before a name, for params and metrics share some.
-        params: of this run, nested; an experiment without one of them ran before there was such a param.
-        models: metrics of this run, by model.
-        guard: what the guard of this run found, empty where it was not asked.
+        rows: lines of `amalgam experiments`; the file may stand before a name, for params and metrics share some. An
+            experiment without one of the params ran before there was such a param.
+        own: the line of this run, with files before all names.
 
     Returns:
-        By dotted key of a numeric param, points (model, x, left_out, auc, auc_low, auc_high) with x ascending, this
-        run's among them; `left_out` says whether the guard left the synthetic rows out. The last of several experiments
-        at one value counts.
+        By key of the param and by its value, ascending, the lines, this run's among them. The last of several
+        experiments at one value counts.
     """
-    own = dict(flatten_values(params))
-    return {
-        key: [
-            {"model": model, "x": x, "left_out": left_out, **values}
-            for x, (at, left_out) in sorted(
-                {
-                    **{x: (_read_models(row), _is_zero(_read(row, *_GUARD))) for x, row in runs.items()},
-                    float(own[key]): (models, guard.get("helps") == 0),
-                }.items()
-            )
-            for model in MODEL_NAMES
-            if "auc_low" in (values := {name: at.get(model, {})[name] for name in _ENDS if name in at.get(model, {})})
-        ]
-        for key, runs in _find_sweeps(rows, own).items()
-    }
-
-
-def collect_likeness(
-    rows: Iterable[Mapping[str, str]], params: Numbers, synthetic: Numbers
-) -> dict[str, list[dict[str, float]]]:
-    """Find the experiments that tell what one param, such as the temperature, does to the synthetic rows.
-
-    Args:
-        rows: lines of `amalgam experiments`.
-        params: of this run, nested.
-        synthetic: metrics/synthetic.json of this run.
-
-    Returns:
-        By dotted key of a numeric param, points with `x` ascending and the metrics that `LIKENESS` names, this run's
-        among them. A param that leaves the rows as they are has none.
-    """
-    own = dict(flatten_values(params))
-    measured = dict(flatten_values(synthetic))
-    here = {name: float(measured[name]) for name in LIKENESS if name in measured}
-    found = {}
-    for key, runs in _find_sweeps(rows, own).items():
-        points = {x: _read_likeness(row) for x, row in runs.items()}
-        if any(values and values != here for values in points.values()):
-            points[float(own[key])] = here
-            found[key] = [{"x": x, **values} for x, values in sorted(points.items()) if values]
-    return found
-
-
-def _find_sweeps(
-    rows: Iterable[Mapping[str, str]], own: Mapping[str, str]
-) -> dict[str, dict[float, Mapping[str, str]]]:
-    """Return by key of a param, and by its value, the last line that differs in that number alone."""
+    params = {name.removeprefix("params.yaml:"): text for name, text in own.items() if name.startswith("params.yaml:")}
     found: dict[str, dict[float, Mapping[str, str]]] = defaultdict(dict)
     for row in rows:
-        theirs = {
-            key: value for key in own if key not in _FREE and (value := _read(row, "params.yaml", key)) is not None
-        }
-        changed = [key for key, value in theirs.items() if _fold(value) != _fold(own[key])]
-        if len(changed) == 1 and _is_number(own[changed[0]]) and _is_number(theirs[changed[0]]):
-            found[changed[0]][float(theirs[changed[0]])] = row
-    return dict(sorted(found.items()))
+        theirs = {key: text for key in params if key != _FREE and (text := _read(row, "params.yaml", key)) is not None}
+        changed = [key for key, text in theirs.items() if _fold(text) != _fold(params[key])]
+        if len(changed) == 1:
+            value, here = _parse(theirs[changed[0]]), _parse(params[changed[0]])
+            if value is not None and here is not None:
+                found[changed[0]] |= {value: row, here: own}
+    return {key: dict(sorted(runs.items())) for key, runs in sorted(found.items())}
 
 
-def _read_likeness(row: Mapping[str, str]) -> dict[str, float]:
-    values = {name: _read(row, "metrics/synthetic.json", name) for name in LIKENESS}
-    return {name: float(value) for name, value in values.items() if value and _is_number(value)}
+def read_points(runs: Mapping[float, Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Read points (model, x, left_out, auc, auc_low, auc_high) out of lines by x.
+
+    `left_out` says whether the guard left the synthetic rows out.
+    """
+    points = []
+    for x, row in runs.items():
+        left_out = _parse(_read(row, "metrics/training.json", "guard.helps")) == 0
+        for model in _MODELS:
+            ends = ("auc", "auc_low", "auc_high")
+            values = {end: _parse(_read(row, "metrics/models.json", f"{model}.{end}")) for end in ends}
+            if None not in values.values():
+                points.append({"model": model, "x": x, "left_out": left_out, **values})
+    return points
 
 
-def _read_models(row: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    models: dict[str, dict[str, float]] = defaultdict(dict)
-    for model in MODEL_NAMES:
-        for name in _ENDS:
-            value = _read(row, "metrics/models.json", f"{model}.{name}")
-            if value and _is_number(value):
-                models[model][name] = float(value)
-    return models
+def tabulate_statistics(runs: Mapping[float, Mapping[str, str]], own: Mapping[str, str], key: str) -> Table | None:
+    """List what the synthetic rows are like by the value of a param; None where it leaves the rows as they are."""
+    points = {x: statistics for x, row in runs.items() if (statistics := _read_statistics(row))}
+    if all(statistics == _read_statistics(own) for statistics in points.values()):
+        return None
+    names = [name for name in _STATISTICS if any(name in statistics for statistics in points.values())]
+    rows = [
+        [f"{x:g}", *(f"{statistics[name]:.4g}" if name in statistics else "" for name in names)]
+        for x, statistics in points.items()
+    ]
+    title = _TITLES.get(key, key)
+    caption = f"What the synthetic rows are like, by {title[0].lower()}{title[1:]}"
+    return Table(caption, [key, *(_STATISTICS[name] for name in names)], rows)
+
+
+def _phrase_guard(points: Sequence[Mapping[str, Any]]) -> str:
+    values = ", ".join(f"{x:g}" for x in sorted({point["x"] for point in points if point["left_out"]}))
+    if not values:
+        return ""
+    return (
+        f" At {values} the guard left the synthetic rows out, so teacher and student were trained on the human rows "
+        "alone; `teacher.guard: false` shows what the rows would have done."
+    )
+
+
+def _tabulate_points(points: Sequence[Mapping[str, Any]], key: str) -> Table:
+    rows: list[list[Cell]] = []
+    for point in points:
+        guarded = point["left_out"] and point["model"] != "human_only"
+        name = MODEL_NAMES[point["model"]] + (", synthetic rows left out" if guarded else "")
+        rows.append([f"{point['x']:g}", name, (format_number(point["auc"]), format_interval(point, "auc"))])
+    return Table(f"AUC by {key}", [key, "Model", "AUC"], rows)
+
+
+def _read_statistics(row: Mapping[str, str]) -> dict[str, float]:
+    values = {name: _parse(_read(row, "metrics/synthetic.json", name)) for name in _STATISTICS}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _read(row: Mapping[str, str], file: str, key: str) -> str | None:
     return row.get(f"{file}:{key}", row.get(key))
 
 
-def _is_zero(text: str | None) -> bool:
-    return text is not None and _is_number(text) and float(text) == 0
+def _parse(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
 
 
 def _fold(text: str) -> str:
     """Write equal values alike: the listing and the page spell numbers, lists and nothing in their own ways."""
-    if _is_number(text):
-        return repr(float(text))
+    if (number := _parse(text)) is not None:
+        return repr(number)
     plain = text.strip("[]").replace(" ", "").lower()
     return "" if plain in ("none", "null") else plain
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

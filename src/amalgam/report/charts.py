@@ -1,0 +1,236 @@
+"""The charts, drawn once as SVG, so that the page needs no library and prints as it looks.
+
+Colours keep a contrast of 3 to 1 on white and on the page's dark background, and no chart relies on colour alone. Text,
+axes and grid get their colours from the page's style sheet. A model looks the same in every chart.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import altair as alt
+import pandas as pd
+from markupsafe import Markup
+
+from amalgam.report.content import Figure, Table
+from amalgam.report.phrases import MODEL_NAMES, Numbers
+
+Spec = dict[str, Any]
+Chart = Any  # of Altair, whose types do not tell charts from layers
+
+GREY, BLUE, ORANGE = "#7d8590", "#2f7fc1", "#d55e00"
+_WIDTH = 400  # pixels with legend and axes: about a phone's width, so that text stays readable there
+_ROW, _GAP = 19, 15  # pixels of one interval, and between names
+# Of known widths on every machine, so that a chart is the same everywhere; the page then shows its own font.
+_FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+_UNIT = alt.Scale(domain=[0, 1])
+
+
+class Look(NamedTuple):
+    """How to tell a series apart: by its colour, the dashes of its line and the shape of its points."""
+
+    colour: str
+    dash: Sequence[int] = (1, 0)
+    shape: str = "circle"
+
+
+MODEL_LOOKS = {
+    MODEL_NAMES[model]: look
+    for model, look in {
+        "teacher": Look(BLUE),
+        "student": Look(ORANGE, (8, 3), "square"),
+        "student_int8": Look("#d1477f", (8, 3, 2, 3), "triangle-up"),
+        "student_undistilled": Look("#a8820f", (2, 3), "triangle-down"),
+        "human_only": Look("#129a7d", (5, 3), "diamond"),
+        "embedding_lr": Look("#9a63c4", (2, 2), "cross"),
+        "tfidf_lr": Look("#6b7a12", (1, 3), "triangle-right"),
+        "llm_grader": Look(GREY, (4, 4), "triangle-left"),
+    }.items()
+}
+_LOSSES = {"validation_loss": "Validation rows", "loss": "Training rows"}
+_LOSS_LOOKS = {"Validation rows": Look(BLUE), "Training rows": Look(ORANGE, (7, 3), "square")}
+
+
+def draw_roc(rows: pd.DataFrame) -> Spec:
+    """Draw the ROC curves (model, fpr, tpr) of all models for one label."""
+    x = alt.X("fpr:Q", title="False positive rate", scale=_UNIT)
+    y = alt.Y("tpr:Q", title="True positive rate", scale=_UNIT)
+    data, looks = _name_models(rows)
+    return _finish(_draw_diagonal([0, 1]) + _draw_dashed(data, looks).encode(x=x, y=y), 300)
+
+
+def draw_calibration(rows: pd.DataFrame) -> Spec:
+    """Draw accuracy against confidence (model, confidence, share), a point for each bin of confidence."""
+    domain = [int(rows["confidence"].min() * 10) / 10, 1]
+    x = alt.X("confidence:Q", title="Mean probability of the predicted label", scale=alt.Scale(domain=domain))
+    y = alt.Y("share:Q", title="Share of right predictions", scale=_UNIT)
+    data, looks = _name_models(rows)
+    return _finish(_draw_diagonal(domain) + _draw_dotted(_chart(data).encode(x=x, y=y), looks), 300)
+
+
+def draw_training(rows: pd.DataFrame) -> Spec:
+    """Draw the losses of one model (seed, step, loss, validation_loss; NaN where there is none), a line a seed."""
+    data = rows.rename(columns=_LOSSES).melt(["seed", "step"], list(_LOSSES.values()), "series", "loss").dropna()
+    x = alt.X("step:Q", title="Optimizer step", scale=alt.Scale(zero=True))
+    y = alt.Y("loss:Q", title="Loss", scale=alt.Scale(zero=True))
+    return _finish(_draw_dashed(data, _LOSS_LOOKS).encode(x=x, y=y, detail="seed:N"), 220)
+
+
+def draw_sweep(rows: pd.DataFrame, title: str) -> Spec:
+    """Draw a line for each model through points (model, x, auc, auc_low, auc_high) with their intervals."""
+    data, looks = _name_models(rows)
+    values = sorted(set(data["x"]))
+    # Models stand a little beside each other, else their intervals would hide each other.
+    step = (values[-1] - values[0]) / 60
+    shifts = {name: (number - (len(looks) - 1) / 2) * step for number, name in enumerate(looks)}
+    data = data.assign(place=data["x"] + data["series"].map(shifts))
+    scale = alt.Scale(zero=False, nice=False, padding=12)
+    base = _chart(data).encode(x=alt.X("place:Q", title=title, scale=scale, axis=alt.Axis(values=values)))
+    low = alt.Y("auc_low:Q", title="AUC", scale=alt.Scale(zero=False))
+    bars = base.mark_rule(strokeWidth=1.5).encode(y=low, y2="auc_high:Q", **_tell_apart(looks))
+    return _finish(bars + _draw_dotted(base.encode(y="auc:Q"), looks), 240)
+
+
+def draw_points(
+    rows: Sequence[Mapping[str, Any]],
+    title: str,
+    looks: Mapping[str, Look] | None = None,
+    *,
+    signed: bool = False,
+    joined: bool = False,
+    legend: bool = True,
+    domain: Sequence[float] | None = None,
+) -> Spec:
+    """Draw a point (value) for each row (name, series) on a line from `low` to `high`, over an axis with a title.
+
+    Series are models where `looks` does not say otherwise. Points of one name stand below each other, or on one line
+    where they are `joined`. Signed values are differences, and get a line at zero. A name may hold line breaks.
+    """
+    looks = looks or _find_looks(row["series"] for row in rows)
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    beside = 1 if joined else max([row["name"] for row in rows].count(name) for name in names)
+    labels = alt.Axis(
+        domain=False, ticks=False, grid=False, labelPadding=8, labelLimit=170, labelExpr="split(datum.label, '\\n')"
+    )
+    y = alt.Y("name:N", sort=alt.EncodingSortField("place", op="min"), title=None, axis=labels)
+    base = _chart([{**row, "place": names.index(row["name"])} for row in rows]).encode(y=y)
+    if beside > 1:
+        order = list(looks)
+        base = base.encode(yOffset=alt.YOffset("series:N", sort=order, scale=alt.Scale(domain=order, paddingOuter=0.7)))
+    axis = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(datum.value, '+.2f')") if signed else alt.Axis()
+    scale = alt.Scale(domain=domain) if domain else alt.Scale(zero=signed or joined, nice=True)
+    bars = base.encode(x=alt.X("low:Q", title=title, axis=axis, scale=scale), x2="high:Q")
+    colours = _tell_apart(looks, legend=legend)
+    chart: Chart = bars.mark_rule(color=GREY, strokeWidth=1.5)
+    chart = chart if joined else bars.mark_rule(strokeWidth=2.5).encode(**colours)
+    shapes = _tell_apart(looks, points=True, legend=legend)
+    chart += base.mark_point(filled=True, size=75, opacity=1).encode(x="value:Q", **shapes)
+    if signed:
+        chart = _chart([{"zero": 0}]).mark_rule(color=GREY, strokeWidth=1.5).encode(x="zero:Q") + chart
+    lines = max(name.count("\n") + 1 for name in names)
+    return _finish(chart, len(names) * max(beside * _ROW + _GAP, lines * 17 + 6))
+
+
+def build_figure(key: str, title: str, caption: str, spec: Spec, numbers: Table | None = None) -> Figure:
+    """Draw a chart as an SVG element with a name and a description for a screen reader.
+
+    The key is unique in the page; the title names the chart, the caption says how to read it. Only elements and
+    attributes that draw are taken over from the drawing, and nothing is fetched.
+    """
+    import vl_convert
+
+    drawn = ElementTree.fromstring(vl_convert.vegalite_to_svg(spec, vl_version="6.4", allowed_base_urls=[]))
+    _strip(drawn)
+    inner = "".join(ElementTree.tostring(child, encoding="unicode", short_empty_elements=False) for child in drawn)
+    where = "Its numbers are in the table below it." if numbers else "Its numbers are in a table of this page."
+    svg = Markup(
+        '<svg role="img" viewBox="{view}" aria-labelledby="{key}-title" aria-describedby="{key}-text">'
+        '<title id="{key}-title">{title}</title><desc id="{key}-text">{caption} {where}</desc>{inner}</svg>'
+    ).format(view=drawn.attrib["viewBox"], key=key, title=title, caption=caption, where=where, inner=Markup(inner))
+    return Figure(caption, svg, numbers)
+
+
+def place_point(name: str, series: str, values: Numbers, metric: str = "auc") -> dict[str, Any]:
+    """Return the point of a metric and its interval, for `draw_points`."""
+    ends = {"value": values[metric], "low": values[f"{metric}_low"], "high": values[f"{metric}_high"]}
+    return {"name": name, "series": series, **ends}
+
+
+def _chart(rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> alt.Chart:
+    values: Any = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
+    return alt.Chart(alt.InlineData(values))
+
+
+def _find_looks(names: Iterable[str]) -> dict[str, Look]:
+    found = set(names)
+    return {name: look for name, look in MODEL_LOOKS.items() if name in found}
+
+
+def _name_models(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Look]]:
+    data = rows.assign(series=rows["model"].map(MODEL_NAMES))
+    return data, _find_looks(data["series"])
+
+
+def _tell_apart(
+    looks: Mapping[str, Look], *, dashes: bool = False, points: bool = False, legend: bool = True
+) -> dict[str, Any]:
+    """Return the channels that tell series apart; a single one needs no legend, nor do rows that are named already."""
+    names = list(looks)
+    shown = {"title": None, "orient": "bottom", "columns": 2, "symbolOpacity": 1, "symbolStrokeWidth": 2}
+    shown |= {"labelLimit": 165} | ({"symbolSize": 600} if dashes else {})  # long enough to show the dashes
+    ranges: dict[str, list[Any]] = {"color": [look.colour for look in looks.values()]}
+    if dashes:
+        ranges["strokeDash"] = [list(look.dash) for look in looks.values()]
+    if points:
+        ranges["shape"] = [look.shape for look in looks.values()]
+    base = {"field": "series", "type": "nominal", "legend": shown if legend and len(names) > 1 else None}
+    return {name: base | {"scale": {"domain": names, "range": values}} for name, values in ranges.items()}
+
+
+def _draw_dashed(data: pd.DataFrame, looks: Mapping[str, Look]) -> Chart:
+    chart = _chart(data.assign(order=range(len(data)))).mark_line(strokeWidth=2, interpolate="linear")
+    return chart.encode(order="order:Q", **_tell_apart(looks, dashes=True))
+
+
+def _draw_dotted(base: Chart, looks: Mapping[str, Look]) -> Chart:
+    lines = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(**_tell_apart(looks))
+    return lines + base.mark_point(filled=True, size=60, opacity=1).encode(**_tell_apart(looks, points=True))
+
+
+def _draw_diagonal(ends: Sequence[float]) -> Chart:
+    line = _chart([{"x": end, "y": end} for end in ends]).mark_line(color=GREY, strokeWidth=1, strokeDash=[2, 3])
+    return line.encode(x="x:Q", y="y:Q")
+
+
+def _finish(chart: Chart, height: float) -> Spec:
+    """Give a chart its size (the height, in pixels, is that of its inner part) and its plain look."""
+    size = alt.AutoSizeParams(type="fit-x", contains="padding")
+    axis = {"labelFontSize": 13, "titleFontSize": 13, "titleFontWeight": "normal", "titlePadding": 8, "tickCount": 5}
+    sized = chart.properties(width=_WIDTH, height=height, background="transparent", autosize=size)
+    plain = sized.configure(font=_FONT, padding=4, aria=False).configure_view(stroke=None)
+    plain = plain.configure_axis(**axis, labelFlush=False)
+    spec: Spec = plain.configure_legend(labelFontSize=13, rowPadding=5, columnPadding=12, offset=12).to_dict()
+    return spec
+
+
+_ELEMENTS = {"g", "path", "line", "rect", "circle", "text", "tspan"}
+_ATTRIBUTES = {
+    *("class", "d", "dx", "dy", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "width", "height", "transform"),
+    *("fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-miterlimit", "stroke-opacity", "fill-opacity"),
+    *("opacity", "text-anchor", "font-size"),
+}
+
+
+def _strip(element: ElementTree.Element) -> None:
+    """Leave only what draws among an element's children; Vega puts invisible paths before and behind groups."""
+    for child in list(element):
+        child.tag = child.tag.removeprefix("{http://www.w3.org/2000/svg}")
+        if child.tag not in _ELEMENTS or child.get("class") in ("background", "foreground"):
+            element.remove(child)
+        child.attrib = {
+            name: re.sub(r"-?\d+\.\d{2,}(e-?\d+)?", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), value)
+            for name, value in child.attrib.items()
+            if name in _ATTRIBUTES
+        }
+        _strip(child)

@@ -1,0 +1,233 @@
+"""The rows: synthetic ones beside human ones, and the test rows that the student gets wrong."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2.utils import htmlsafe_json_dumps
+from numpy.typing import NDArray
+
+from amalgam.report.charts import BLUE, GREY, ORANGE, Look, build_figure, draw_points
+from amalgam.report.content import Browser, Cell, Content, Figure, Table
+from amalgam.report.models import tabulate_confusion
+from amalgam.report.phrases import MODEL_NAMES, Numbers, format_count, format_number
+
+POOL_BYTES, MISTAKE_BYTES = 2_000_000, 1_000_000  # of the page, which stays below 5 MB
+LONGEST_TEXT = 5000  # characters
+MOST_MISTAKES = 1000
+REASON_NAMES = {
+    "thinking": "Nothing but thinking",
+    "announcement": "Announced, but not there",
+    "empty": "Empty",
+    "malformed": "Not in the format that was asked for",
+    "cut_off": "Cut off at the token limit",
+    "refusal": "Refusal",
+    "error": "Error of the endpoint",
+    "exact_duplicate": "Equal to another row",
+    "near_duplicate": "Nearly equal to another row",
+    "copies_shot": "Nearly equal to a human train row",
+    "near_validation_or_test": "Nearly equal to a validation or test row",
+    "inconsistent": "Label not confirmed",
+    "ungraded": "The judge's grade could not be read",
+}
+# Keys of `synthetic` in metrics/synthetic.json; the human value has the same name after `human_`.
+SHARE_NAMES = {
+    "distinct_1": "Distinct words",
+    "distinct_2": "Distinct word pairs",
+    "distinct_3": "Distinct word triples",
+    "self_similarity": "Similarity of two rows",
+    "nearest_human": "Nearest human row",
+    "out_of_vocabulary": "Words no human used",
+    "copied_rate": "Copies of a human row",
+}
+_SOURCES = {"Human rows": Look(BLUE), "Synthetic rows": Look(ORANGE, shape="square")}
+_DISTANCES = {"measured": Look(ORANGE, shape="square"), "limit by chance": Look(GREY, shape="diamond")}
+_SPACE = "\N{NO-BREAK SPACE}"
+
+
+def build_synthetic(content: Content) -> dict[str, Any]:
+    """Draw how synthetic rows differ from human ones, and collect the rows to look through."""
+    statistics = content.metrics["synthetic"].get("synthetic", {})
+    rejected = sorted(content.metrics["synthetic"]["synthesis"]["rejected"].items(), key=lambda item: -item[1])
+    return {
+        "rejected": {REASON_NAMES.get(why, why): count for why, count in rejected if count},
+        "statistics": statistics,
+        "figures": [*_draw_drift(statistics), *_draw_distances(content, statistics)],
+        "browser": browse_pool(content),
+    }
+
+
+def build_mistakes(content: Content) -> dict[str, Any] | None:
+    """Collect the confusion matrices and the test rows that the student gets wrong."""
+    confusions = [
+        tabulate_confusion(lines, name, list(content.labels))
+        for model, name in MODEL_NAMES.items()
+        if len(lines := content.select("confusion", "model", model))
+    ]
+    browser = browse_mistakes(content)
+    return {"confusions": confusions, "browser": browser} if confusions or browser else None
+
+
+def pick_rows(rows: pd.DataFrame, column: str, limit: int) -> pd.DataFrame:
+    """Pick up to `limit` rows, taking turns between the values of `column`, in their order."""
+    turns = rows.groupby(column).cumcount().sort_values(kind="stable")
+    return rows.loc[turns.index[:limit].sort_values()]
+
+
+def thin_rows(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """Cut long texts, then leave out rows evenly until the rest takes at most `limit` bytes in the page."""
+    rows = rows.assign(text=[_cut_text(text) for text in rows["text"]])
+    sizes = np.array([len(htmlsafe_json_dumps(row)) for row in rows.to_dict("records")])
+    stride = next((stride for stride in range(1, len(rows) + 1) if sizes[::stride].sum() <= limit), None)
+    return rows.iloc[::stride] if stride else rows.iloc[:0]
+
+
+def list_mistakes(rows: pd.DataFrame, stacks: Mapping[str, NDArray[np.float64]], labels: Sequence[str]) -> pd.DataFrame:
+    """List the test rows whose label the student gets wrong, the most confident first.
+
+    Args:
+        rows: test rows (text, question, label, and the raters' labels in rater1, rater2, ..., where there are any).
+        stacks: probabilities [s seeds, n rows, k labels] by model.
+        labels: in class order.
+
+    Returns:
+        Of each row: text, question, label, predicted (by the mean over seeds), probability (of that label), wrong (how
+        many seeds are), raters, and the labels of the teacher and the human-only teacher, where there are any.
+    """
+    names, actual, student = np.array(labels, dtype=object), rows["label"].to_numpy(), stacks["student"]
+    labelled = {model: names[stack.mean(axis=0).argmax(axis=1)] for model, stack in stacks.items()}
+    found = rows[["text", "question", "label"]].assign(
+        predicted=labelled["student"],
+        probability=student.mean(axis=0).max(axis=1),
+        wrong=(names[student.argmax(axis=2)] != actual).sum(axis=0),
+        raters=[", ".join(filter(None, given)) for given in rows.filter(regex="^rater").to_numpy().tolist()],
+        **{model: labelled[model] for model in ("teacher", "human_only") if model in labelled},
+    )
+    wrong = found[found["predicted"] != found["label"]]
+    return wrong.sort_values("probability", ascending=False, kind="stable", ignore_index=True)
+
+
+def browse_pool(content: Content, limit: int = POOL_BYTES) -> Browser | None:
+    """Put synthetic rows, kept and rejected, into a table to look through."""
+    rows = thin_rows(content.pool, limit)
+    if rows.empty:
+        return None
+    total, usual = content.metrics["synthetic"]["synthesis"]["responses"], content.params["synthesis"]["temperature"]
+    temperatures = [own or f"{usual:g}" for own in rows.get("temperature", [""] * len(rows))]
+    outcomes = ["Kept" if not why else REASON_NAMES.get(why, why) for why in rows["reason"]]
+    caption = (
+        f"{'All' if len(rows) == total else format_count(len(rows))} of the {format_count(total)} responses of the LLM"
+    )
+    columns: dict[str, list[Cell]] = {
+        "Response": list(zip(rows["text"], rows["question"], strict=True)),
+        "Label asked for": list(rows["label"]),
+        "Temperature": list(temperatures),
+        "Judge's label": [judged or "not judged" for judged in rows["judged"]],
+        "Outcome": list(zip(outcomes, rows["detail"], strict=True)),
+    }
+    if len(set(temperatures)) == 1:
+        del columns["Temperature"]
+        caption += f", sampled at temperature {temperatures[0]}"
+    if not any(rows["judged"]):
+        del columns["Judge's label"]
+    agrees = np.where(rows["judged"] == rows["label"], "agrees", "disagrees")
+    facets = {
+        "Label": rows["label"],
+        "Temperature": temperatures,
+        "Judge": np.where(rows["judged"] == "", "did not judge", agrees),
+        "Outcome": ["Rejected" if why else "Kept" for why in rows["reason"]],
+        "Why rejected": [outcome if why else "(kept)" for why, outcome in zip(rows["reason"], outcomes, strict=True)],
+    }
+    return _build_browser("pool", caption, columns, facets)
+
+
+def browse_mistakes(content: Content, limit: int = MISTAKE_BYTES) -> Browser | None:
+    """Put the student's mistakes into a table to look through."""
+    rows = thin_rows(content.mistakes[:MOST_MISTAKES], limit)
+    if rows.empty:
+        return None
+    count, tested, seeds = len(content.mistakes), content.metrics["data"]["rows"]["test"], len(content.params["seeds"])
+    shown = "these are" if len(rows) == count else f"here are {format_count(len(rows))} of"
+    caption = (
+        f"The student gets {format_count(count)} of {format_count(tested)} test rows wrong; {shown} them, "
+        "the most confident first"
+    )
+    certainty = [
+        f"p{_SPACE}={_SPACE}{probability:.3f}"
+        + (f"; {wrong}{_SPACE}of{_SPACE}{seeds}{_SPACE}seeds" if seeds > 1 else "")
+        for probability, wrong in zip(rows["probability"], rows["wrong"], strict=True)
+    ]
+    columns: dict[str, list[Cell]] = {
+        "Response": list(zip(rows["text"], rows["question"], strict=True)),
+        "Human label": list(rows["label"]),
+        "Student": list(zip(rows["predicted"], certainty, strict=True)),
+        **({"Raters": list(rows["raters"])} if any(rows["raters"]) else {}),
+        **{MODEL_NAMES[model]: list(rows[model]) for model in ("teacher", "human_only") if model in rows},
+    }
+    facets = {
+        "Human label": rows["label"],
+        "Student's label": rows["predicted"],
+        "Teacher": np.where(rows["teacher"] == rows["label"], "right", "wrong too"),
+    }
+    return _build_browser("errors", caption, columns, facets)
+
+
+def _build_browser(key: str, caption: str, columns: Mapping[str, Sequence[Cell]], facets: Mapping[str, Any]) -> Browser:
+    """Build a table to look through; `facets` says by name of a filter what each row is."""
+    found = {name: pd.factorize(np.asarray(values, dtype=object)) for name, values in facets.items()}
+    filters = {name: list(options) for name, (_, options) in found.items() if len(options) > 1}
+    chosen = [found[name][0].tolist() for name in filters]
+    numbers = zip(*chosen, strict=True) if chosen else [()] * len(columns["Response"])
+    cells = zip(*columns.values(), strict=True)
+    return Browser(key, caption, list(columns), filters, list(zip(cells, numbers, strict=True)))
+
+
+def _cut_text(text: str) -> str:
+    rest = len(text) - LONGEST_TEXT
+    return text if rest <= 0 else f"{text[:LONGEST_TEXT]} … [{rest} more characters]"
+
+
+def _draw_drift(statistics: Numbers) -> list[Figure]:
+    pairs = {
+        name: (statistics[f"human_{key}"], statistics[key])
+        for key, name in SHARE_NAMES.items()
+        if key in statistics and f"human_{key}" in statistics
+    }
+    if not pairs:
+        return []
+    caption = "Synthetic beside human rows; the longer the line, the more they differ."
+    spec = _draw_pairs(pairs, "Share or similarity, 0 to 1", _SOURCES, [0, 1])
+    return [build_figure("drift", "Synthetic beside human rows", caption, spec)]
+
+
+def _draw_distances(content: Content, statistics: Numbers) -> list[Figure]:
+    """Draw the squared MMD between synthetic and human rows, beside what chance would give."""
+    found = statistics.get("mmd", {})
+    distances = {"All rows" if key == "all" else key: found[key] for key in ("all", *content.labels) if key in found}
+    if not distances:
+        return []
+    pairs = {name: (values["mmd2"], values["mmd2_chance"]) for name, values in distances.items()}
+    p = [format_number(at["mmd2_p"]) if at["mmd2_p"] >= 0.001 else "< 0.001" for at in distances.values()]
+    rows = [
+        [name, *(format_number(value, 4) for value in pair), chance]
+        for (name, pair), chance in zip(pairs.items(), p, strict=True)
+    ]
+    numbers = Table("Distance of the embeddings", ["Rows", "Squared MMD", "limit by chance", "p"], rows)
+    caption = "Distance between the embeddings of synthetic and human rows. Beyond the limit it is more than chance."
+    spec = _draw_pairs(pairs, "Squared MMD of sentence embeddings", _DISTANCES)
+    return [build_figure("distances", "Distance of synthetic from human rows", caption, spec, numbers)]
+
+
+def _draw_pairs(
+    pairs: Mapping[str, tuple[float, float]],
+    title: str,
+    looks: Mapping[str, Look],
+    domain: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    points = [
+        {"name": name, "series": series, "value": value, "low": pair[0], "high": pair[1]}
+        for name, pair in pairs.items()
+        for series, value in zip(looks, pair, strict=True)
+    ]
+    return draw_points(points, title, looks, joined=True, domain=domain)
