@@ -10,7 +10,6 @@ from runtime import run_stage
 
 import pandas as pd
 
-from amalgam.embeddings import embed_rows
 from amalgam.files import read_json, write_json
 from amalgam.params import Params
 from amalgam.rows import iterate_rows, open_rows, read_rows
@@ -23,7 +22,8 @@ from amalgam.synthesis.curate import (
     survey_responses,
 )
 from amalgam.tasks.schema import load_task
-from amalgam.training.human_judge import HumanJudge
+from amalgam.training.embeddings import embed_rows
+from amalgam.training.guard import judge_labels
 
 COMPLETIONS = Path("data/completions")
 PREPARED = Path("data/prepared")
@@ -72,8 +72,8 @@ def check_labels(responses: Iterable[dict[str, Any]], params: Params, labels: li
         )
     human = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation")], ignore_index=True)
     embed = partial(embed_rows, Path("models/base/encoder"), max_length=params.teacher.max_length)
-    judge = HumanJudge(human, embed(human), labels)
-    return confirm_labels(responses, lambda rows: judge.judge(embed(rows), rows["shots"].tolist()), labels)
+    judge = partial(judge_labels, human, embed(human), labels)
+    return confirm_labels(responses, lambda rows: judge(embed(rows), rows["shots"].tolist()), labels)
 
 
 if __name__ == "__main__":

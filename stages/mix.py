@@ -9,7 +9,7 @@ from amalgam.params import Params
 from amalgam.rows import iterate_dicts, iterate_rows, open_rows, read_rows
 from amalgam.synthesis.mix import COLUMNS, mix_rows
 from amalgam.tasks.schema import load_task
-from amalgam.training.roles import assign_roles
+from amalgam.training.transfer import assign_roles
 
 PREPARED = Path("data/prepared")
 
@@ -18,7 +18,7 @@ def main(params: Params, root: Path) -> None:
     """Read train rows, validation rows and pool, write data/mixed.csv."""
     task = load_task(Path("data/tasks") / params.task)
     train, validation = (read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation"))
-    learned, _ = assign_roles(train, validation, least=params.teacher.least_validation)
+    learned, _ = assign_roles(train, validation, least=params.teacher.min_validation_rows)
     human = list(iterate_dicts(learned))
     synthetic = iterate_rows(Path("data/curated/synthetic.csv"))
     with open_rows(Path("data/mixed.csv"), COLUMNS) as write:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from amalgam.errors import ModelError
 from amalgam.machine import count_cores
-from amalgam.training.checkpoint import read_note
+from amalgam.training.checkpoint import read_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ class OnnxScorer:
 
         Args:
             model: the file, as `amalgam.shipping.export` writes it.
-            tokenizer: folder of the classifier that was exported: its tokenizer and its note.
+            tokenizer: folder of the classifier that was exported: its tokenizer and its config.
             threads: batches that are computed at once, each by one thread: small models lose half of their speed
                 where threads share a batch. 0 takes the cores that this process may use. No score depends on it.
             batch_size: rows that are computed together; they are of similar length. More than 16 are slower, since
@@ -48,13 +48,13 @@ class OnnxScorer:
         """
         import onnxruntime
 
-        note = read_note(tokenizer)
-        self.labels = tuple(note.labels)
-        self.uses_question = note.uses_question
+        config = read_config(tokenizer)
+        self.labels = tuple(config.labels)
+        self.uses_question = config.uses_question
         self._batch_size = batch_size
         self._threads = threads or count_cores()
         self._temperature = temperature
-        self._tokenizer, self._padding = _load_tokenizer(tokenizer, note.max_length)
+        self._tokenizer, self._padding = _load_tokenizer(tokenizer, config.max_length)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors only

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from amalgam.training.checkpoint import load_trained, read_note
+from amalgam.training.checkpoint import load_trained, read_config
 from amalgam.training.classifier import add_pooling
 from amalgam.training.encoding import load_tokenizer
 
@@ -37,17 +37,17 @@ def export_onnx(folder: Path, target: Path, bases: Sequence[Path] = ()) -> None:
     """
     import onnx
 
-    note = read_note(folder)
+    config = read_config(folder)
     tokenizer = load_tokenizer(folder)
     model = load_trained(folder, bases)
     model.set_attn_implementation("eager")  # its graph is a quarter smaller than that of fused attention
     names = list(tokenizer.model_input_names)
-    length = min(note.max_length, tokenizer.model_max_length)
+    length = min(config.max_length, tokenizer.model_max_length)
     shape = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=length)}
     target.parent.mkdir(parents=True, exist_ok=True)
     with _be_quiet():
         torch.onnx.export(
-            _Logits(add_pooling(model, note.pooling), names).eval(),
+            _Logits(add_pooling(model, config.pooling), names).eval(),
             tuple(torch.ones(_EXAMPLE, dtype=torch.long) for _ in names),
             target,
             dynamic_shapes=(tuple(shape for _ in names),),

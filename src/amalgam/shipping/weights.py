@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from amalgam.training.checkpoint import load_trained, read_note, save_checkpoint
+from amalgam.training.checkpoint import Config, load_trained, read_config, save_checkpoint
+from amalgam.training.classifier import append_pooling
 from amalgam.training.encoding import load_tokenizer
-from amalgam.training.pooling_layer import append_pooling
 
 
 def write_weights(student: Path, target: Path, bases: Sequence[Path] = ()) -> None:
@@ -16,9 +16,9 @@ def write_weights(student: Path, target: Path, bases: Sequence[Path] = ()) -> No
     Raises:
         ModelError: the folder holds no trained student.
     """
-    note = read_note(student)
+    config = read_config(student)
     model = load_trained(student, bases)
-    if note.pooling == "centred_mean":
+    if config.pooling == "centred_mean":
         append_pooling(model)
     tokenizer = load_tokenizer(student)
-    save_checkpoint(model, tokenizer, target, note.labels, note.max_length, uses_question=note.uses_question)
+    save_checkpoint(model, tokenizer, target, Config(config.labels, config.max_length, config.uses_question))

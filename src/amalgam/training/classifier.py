@@ -89,7 +89,7 @@ class Vectors(nn.Module):
 
 
 class Embedder(nn.Module):
-    """The mean of each row's token vectors, at length 1, as `logits` [rows, width]; a batch holds rows of any length."""
+    """The mean of each row's token vectors, at length 1, as `logits` [rows, width]; rows may be of any length."""
 
     def __init__(self, model: "PreTrainedModel") -> None:
         """Take a model of `load_classifier`."""
@@ -102,7 +102,7 @@ class Embedder(nn.Module):
         order = lengths.argsort(descending=True, stable=True)
         parts = []
         for rows in order.split(_TOGETHER):
-            part = {name: tensor[rows, : int(lengths[rows].max())] for name, tensor in batch.items()}
+            part = {name: tensor[rows][:, : int(lengths[rows].max())] for name, tensor in batch.items()}
             parts.append(pool_mean(self.model.base_model(**part).last_hidden_state.float(), part["attention_mask"]))
         return Output(torch.cat(parts)[order.argsort()])
 

@@ -1,4 +1,4 @@
-"""Logistic regression: on frozen sentence embeddings, which everything cheap is made of, or on TF-IDF; the baselines."""
+"""Logistic regression on frozen sentence embeddings; and the baselines, on these or on TF-IDF."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -99,9 +99,18 @@ def ask_guard(
     if not np.isfinite(alone[0]):
         return None
     spread = (joined - alone)[1:]
-    interval = map(float, np.nanquantile(spread, _LEVELS))
-    difference = (float(joined[0] - alone[0]), float(np.nanstd(spread)), *interval)
-    return Evidence(label_auc, float(alone[0]), float(joined[0]), *difference, len(human), folds)
+    low, high = map(float, np.nanquantile(spread, _LEVELS))
+    return Evidence(
+        label_auc=label_auc,
+        human_only_auc=float(alone[0]),
+        with_synthetic_auc=float(joined[0]),
+        difference=float(joined[0] - alone[0]),
+        difference_error=float(np.nanstd(spread)),
+        difference_low=low,
+        difference_high=high,
+        rows=len(human),
+        folds=folds,
+    )
 
 
 def judge_labels(

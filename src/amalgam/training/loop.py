@@ -159,9 +159,9 @@ def train_model(
 def build_optimizer(model: nn.Module, rate: float) -> torch.optim.Optimizer:
     """Make AdamW; weight decay is for matrices, not for biases and norms."""
     learned = [weight for weight in model.parameters() if weight.requires_grad]
-    decayed, plain = [weight for weight in learned if weight.ndim > 1], [weight for weight in learned if weight.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": _DECAY}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, fused=True)
+    decayed = {"params": [weight for weight in learned if weight.ndim > 1], "weight_decay": _DECAY}
+    plain = {"params": [weight for weight in learned if weight.ndim <= 1], "weight_decay": 0.0}
+    return torch.optim.AdamW([decayed, plain], lr=rate, fused=True)
 
 
 def scale_rate(step: int, steps: int) -> float:

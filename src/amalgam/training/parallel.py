@@ -1,4 +1,4 @@
-"""Trainings side by side, one a core; and several processes that train one model, as `accelerate launch` starts them."""
+"""Trainings side by side, one a core; and processes that train one model, as `accelerate launch` starts them."""
 
 import os
 import signal

@@ -1,9 +1,11 @@
 """The teacher: a BERT-family encoder, fine-tuned on a mix of human-coded and synthetic rows, or an ensemble of two."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,9 @@ from amalgam.training.guard import FOLDS, deal_folds
 from amalgam.training.loop import CrossEntropy, Examples, Outcome, Schedule, compute_logits, measure_auc, train_model
 from amalgam.training.parallel import Advance, Job, is_main_process
 from amalgam.training.scoring import compute_softmax
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 HUMAN_ONLY, MIXED, CONTRASTIVE = "human_only", "mixed", "contrastive"  # names of members
 OUT_OF_FOLD = ["id", "unit", "label", "predicted", "probability"]  # the last is that of the label predicted
@@ -139,7 +144,7 @@ class TeacherTrainer:
         encoded = encode_rows(self._tokenizer, rows, self._params.max_length)
         return replace(encoded, length=self._params.max_length) if self._paper else encoded
 
-    def _begin(self, seed: int) -> "torch.nn.Module":
+    def _begin(self, seed: int) -> "PreTrainedModel":
         set_seed(seed)
         model = load_classifier(self._encoder, self._labels)
         freeze_lower(model, self._params.trained_layers)
@@ -147,11 +152,11 @@ class TeacherTrainer:
             begin_head(model, *self._head)
         return model
 
-    def _fine_tune(self, model: "torch.nn.Module", seed: int, advance: Advance, curves: Path | None) -> Outcome:
+    def _fine_tune(self, model: "PreTrainedModel", seed: int, advance: Advance, curves: Path | None) -> Outcome:
         """Train the model in place; curves go to the folder, or nowhere."""
-        with hold_lower(model, self._params.trained_layers) as read:
-            if self._paper:  # states would not be padded
-                read = lambda encoded: encoded
+        # The paper's batches are padded, and states are not.
+        hold = nullcontext(lambda encoded: encoded) if self._paper else hold_lower(model, self._params.trained_layers)
+        with hold as read:
             module = Embedder(model) if self._contrastive else add_pooling(model, self._config.pooling)
             learn = replace(self._learn, encoded=read(self._learn.encoded))
             held_out = self._held_out and replace(self._held_out, encoded=read(self._held_out.encoded))
@@ -234,7 +239,13 @@ def list_trials(
 
 
 def _run_trial(
-    encoder: Path, learned: pd.DataFrame, rows: pd.DataFrame, labels: list[str], params: Teacher, seed: int, advance: Advance
+    encoder: Path,
+    learned: pd.DataFrame,
+    rows: pd.DataFrame,
+    labels: list[str],
+    params: Teacher,
+    seed: int,
+    advance: Advance,
 ) -> np.ndarray:
     return TeacherTrainer(encoder, learned, None, labels, params).train_and_score(seed, rows, advance)
 
@@ -257,8 +268,8 @@ def label_out_of_fold(human: pd.DataFrame, labels: list[str], logits: Sequence[n
         probabilities[dealt == fold] = compute_softmax(found)
     predicted = [labels[number] for number in probabilities.argmax(axis=1)]
     certainty = probabilities.max(axis=1).round(_DIGITS)
-    found = human[["id", "label"]].assign(unit=find_units(human), predicted=predicted, probability=certainty)
-    return found[OUT_OF_FOLD]
+    judged = human[["id", "label"]].assign(unit=find_units(human), predicted=predicted, probability=certainty)
+    return judged[OUT_OF_FOLD]
 
 
 def _average(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
