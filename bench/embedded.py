@@ -33,9 +33,9 @@ from amalgam.llm.sending import send_requests
 from amalgam.llm.survey import survey_requests
 from amalgam.params import Params, load_params
 from amalgam.rows import read_rows
-from amalgam.synthesis.asking import build_requests
-from amalgam.synthesis.prompts import build_prompts
-from amalgam.synthesis.responses import parse_answer
+from amalgam.synthesis import prompts as drawing
+from amalgam.synthesis.answers import parse_answer
+from amalgam.synthesis.asking import Rounds
 from amalgam.synthesis.templates import load_template
 from amalgam.tasks.schema import load_task
 from bench.quality import measure_auc
@@ -123,7 +123,7 @@ def measure_way(way: Way, params: Params, rows: int, seeds: list[int]) -> Outcom
     tables = []
     for seed in seeds:
         prompts = make_prompts(params, way, rows, seed)
-        requests = list(build_requests(((prompt, 0) for prompt in prompts), model, params.synthesis))
+        requests = list(Rounds(prompts, model, params.synthesis).build_requests())
         groups = list(cut_groups(requests))
         taken, answers, counted = _time_sending(way, groups, params.llm.threads)
         seconds, tokens, asked = seconds + taken, tokens + counted, asked + len(requests)
@@ -142,9 +142,9 @@ def make_prompts(params: Params, way: Way, rows: int, seed: int) -> list[dict[st
     """Build the default task's prompts, which share their shots as the way has it."""
     folder = Path("data/tasks") / params.task
     template = load_template(params.prompts.template, [folder / "templates", Path("data/templates")])
-    changes = {"samples_per_shots": way.samples, "samples_per_last_shot": way.last, "seed": seed}
-    settings = params.prompts.model_copy(update=changes)
-    return list(build_prompts(load_task(folder), read_rows(PREPARED / "train.csv"), template, settings, rows))
+    drawing.SET, drawing.LAST = way.samples, way.last
+    settings = params.prompts.model_copy(update={"seed": seed})
+    return list(drawing.build_prompts(load_task(folder), read_rows(PREPARED / "train.csv"), template, settings, rows))
 
 
 def format_speed(outcomes: list[Outcome]) -> Iterator[str]:
@@ -251,7 +251,7 @@ def _write_notice(text: str) -> None:
 def main(rows: int, only: list[int], seeds: int) -> None:
     """Measure the ways, then print the tables."""
     params = load_params(Path("params.yaml"))
-    last = params.prompts.samples_per_last_shot
+    last = drawing.LAST
     ways = list_ways(choose_slots(), last)
     outcomes = []
     for number, way in enumerate(ways):

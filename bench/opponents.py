@@ -4,8 +4,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -13,11 +12,10 @@ import numpy as np
 import pandas as pd
 
 from amalgam.files import hash_file, read_json, write_json
-from amalgam.llm.answering import answer_requests, iterate_answers
-from amalgam.llm.request import Request, override_bodies
+from amalgam.llm.journal import open_journal
 from amalgam.params import Params
-from amalgam.rows import iterate_dicts
-from amalgam.synthesis.grading import GradeReader, build_grading_requests
+from amalgam.synthesis.asking import get_answers
+from amalgam.synthesis.grading import build_grading_requests, read_grades
 from amalgam.tasks.schema import load_task
 from amalgam.training.embeddings import fit_embedding, fit_tfidf
 from bench.pools import CACHE, open_llm
@@ -90,24 +88,19 @@ def grade_rows(setting: Setting, params: Params, *, ask: bool) -> dict[str, Scor
         if not ask:
             return {}
         model, answering = open_llm(params)
-        make = partial(_make_requests, setting, params, model)
+        task = load_task(Path("bench/tasks") / setting.task)
+        rows, train = setting.read("test"), setting.read("train")
+        requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)
+        with open_journal(answering.journal) as journal:
+            whole = not journal.find([request.key for request in requests])
         start = time.monotonic()
-        sent = answer_requests(make, answering, f"grade {setting.task}, {setting.size}")
+        answers, _ = get_answers(requests, answering, f"grade {setting.task}, {setting.size}")
         seconds = time.monotonic() - start
-        reader = GradeReader(setting.labels)
-        grades = [reader.read(asdict(answer)) for _, answer in iterate_answers(make(), answering)]
-        whole = sent >= len(grades)  # else the journal had some of the answers
-        write_json(path.with_suffix(".json"), {"seconds": seconds if whole else None, "unread": reader.unread})
+        grades, _ = read_grades(answers, setting.labels, GRADER)
+        write_json(path.with_suffix(".json"), {"seconds": seconds if whole else None, "unread": grades.count("")})
         even = 1 / len(setting.labels)
         hard = [[float(grade == label) if grade else even for label in setting.labels] for grade in grades]
         pd.DataFrame(hard, columns=setting.labels).to_csv(path, index=False)
     known = read_json(path.with_suffix(".json"))["seconds"]
     probabilities = pd.read_csv(path)[setting.labels].to_numpy()
     return {GRADER: Scored(probabilities[None], None if known is None else known / 60)}
-
-
-def _make_requests(setting: Setting, params: Params, model: str) -> Iterator[Request]:
-    task, rows = load_task(Path("bench/tasks") / setting.task), iterate_dicts(setting.read("test"))
-    return override_bodies(
-        build_grading_requests(task, rows, setting.read("train"), model, params.judge), params.llm.body
-    )

@@ -9,7 +9,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,15 @@ import pandas as pd
 
 from amalgam.files import read_json
 from amalgam.llm.answering import Answering
-from amalgam.params import Params, Prompts, load_params
+from amalgam.params import Params, load_params
 from amalgam.rows import read_rows, write_rows
-from amalgam.synthesis.asking import collect_completions, iterate_asked
-from amalgam.synthesis.completions import build_lines, iterate_responses
-from amalgam.synthesis.curate import curate_responses, survey_responses
+from amalgam.synthesis.answers import iterate_responses
+from amalgam.synthesis.asking import Rounds, collect_answers, write_completions
+from amalgam.synthesis.curate import find_rejects
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
-from amalgam.tasks.contradictions import drop_contradictions
-from amalgam.tasks.rows import TaskRows, load_task_rows
-from amalgam.tasks.schema import Task, load_task
+from amalgam.tasks.columns import TaskRows, load_task_rows
+from amalgam.tasks.schema import load_task
 from amalgam.tasks.split import keep_apart, split_rows
 
 # As the stages have it; read when llama.cpp is loaded.
@@ -52,9 +50,8 @@ _COLUMNS = ["id", "text", "question", "label", "sample", "shots"]
 def prepare_task(name: str, data: Path, params: Params) -> None:
     """Split a task's rows with each number of human rows; the small sets are parts of the large ones."""
     loaded = load_rows(name, data)
-    rows = drop_contradictions(loaded.main)
     for size in SIZES:
-        tables = split_task(rows, size, _SEED, params, keep_apart(loaded.unlabelled, loaded.transfer))
+        tables = split_task(loaded.main, size, _SEED, params, keep_apart(loaded.unlabelled, loaded.transfer))
         for part, table in tables.items():
             write_rows(CACHE / f"{name}-{size}" / f"{part}.csv", table)
 
@@ -92,18 +89,19 @@ def write_pool(name: str, params: Params, rows: int) -> None:
     prompts = params.prompts.model_copy(update={"shots": min(params.prompts.shots, int(few))})
     synthesis = params.synthesis.model_copy(update={"rows": rows, "max_tokens": _MAX_TOKENS})
     model, answering = open_llm(params)
-    make = partial(_make_prompts, task, train, prompts, rows)
-    tally = collect_completions(make, model, synthesis, answering)
-    lines = list(build_lines(iterate_asked(make, tally, model, synthesis, answering)))
-    survey = survey_responses(iterate_responses(lines), params.curation.near_duplicate)
-    curated = curate_responses(
-        ({**response, "confirmed": True} for response in iterate_responses(lines)),
-        survey,
+    template = load_template(prompts.template, [Path("data/templates")])
+    rounds = Rounds(list(build_prompts(task, train, template, prompts, rows)), model, synthesis, params.llm.body)
+    collect_answers(rounds, answering)
+    write_completions(CACHE / name / "completions", rounds)
+    responses = pd.DataFrame(iterate_responses(CACHE / name / "completions"))
+    found = find_rejects(
+        responses,
+        pd.Series("", responses.index),
         shots=train,
         held_out=pd.concat([held_out, read_rows(folder / "validation.csv")], ignore_index=True),
         threshold=params.curation.near_duplicate,
     )
-    kept = pd.DataFrame([row for row in curated if not row["reason"]])[_COLUMNS]
+    kept = responses.loc[found["reason"] == "", _COLUMNS]
     write_rows(CACHE / name / "synthetic.csv", kept.astype(str))
 
 
@@ -112,11 +110,6 @@ def open_llm(params: Params) -> tuple[str, Answering]:
     base = Path("models/base/llm")
     answering = Answering(params.llm, base, CACHE / "journal.sqlite", Path("data/prices.yaml"), None, _read_no_seeds)
     return read_json(base / "identity.json")["model"], answering
-
-
-def _make_prompts(task: Task, train: pd.DataFrame, prompts: Prompts, rows: int) -> Iterator[dict[str, Any]]:
-    template = load_template(prompts.template, [Path("data/templates")])
-    return build_prompts(task, train, template, prompts, rows)
 
 
 def _read_no_seeds(_is_read: object) -> Iterator[Any]:

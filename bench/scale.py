@@ -22,9 +22,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from amalgam.files import read_json
+from amalgam.files import read_json, write_json
+from amalgam.llm.shards import write_answers
 from amalgam.rows import open_rows, write_rows
-from amalgam.synthesis.completions import write_completions
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TASK = "product_feedback"
@@ -124,7 +124,9 @@ def set_up(folder: Path, responses: int) -> None:
     ]
     for name, rows in (("train", human[:40]), ("validation", human[40:50]), ("test", human[50:])):
         write_rows(folder / f"data/prepared/{name}.csv", pd.DataFrame(rows))
-    write_completions(folder / "data/completions", make_lines(responses))
+    write_answers(folder / "data/completions", make_lines(responses))
+    took = dict.fromkeys(("asked_again", "prompt_tokens", "completion_tokens", "cost_usd"), 0)
+    write_json(folder / "data/completions/summary.json", {"answers": responses, **took})
     with open_rows(folder / "data/judgements/judgements.csv", ["id", "label", "judged"]) as write:
         for line in make_lines(min(responses, GRADED * len(LABELS))):
             if line["finish_reason"] == "stop":

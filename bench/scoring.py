@@ -23,8 +23,8 @@ import torch
 
 from amalgam.machine import choose_device
 from amalgam.params import load_params
-from amalgam.predicting.onnx import OnnxScorer
 from amalgam.rows import read_rows
+from amalgam.shipping.onnx import OnnxScorer
 from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import load_trained, read_config
 from amalgam.training.classifier import add_pooling

@@ -23,7 +23,7 @@ import pandas as pd
 from amalgam.evaluation.bootstrap import find_interval, subtract_estimates
 from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
 from amalgam.params import Params, load_params
-from amalgam.rows import iterate_dicts, read_rows
+from amalgam.rows import read_rows
 from amalgam.synthesis.mix import count_synthetic, mix_rows
 from amalgam.tasks.schema import load_task
 from bench.pools import CACHE, SIZES, TASKS
@@ -75,12 +75,11 @@ class Setting:
 
     def mix(self, rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
         """Mix human rows at the ratio, or with all of the pool where it is too small for that."""
-        human = list(iterate_dicts(rows))
         pool = read_rows(CACHE / self.task / "synthetic.csv")
         few = pool["label"].value_counts().reindex(self.labels, fill_value=0).min() * len(self.labels)
-        while count_synthetic(ratio, len(human)) > few:
+        while count_synthetic(ratio, len(rows)) > few:
             ratio -= 0.01
-        return pd.DataFrame(list(mix_rows(human, iterate_dicts(pool), ratio, self.labels)))
+        return mix_rows(rows, pool, pd.DataFrame(columns=["label", "reason"]), ratio, self.labels)
 
 
 def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -> np.ndarray:

@@ -27,7 +27,6 @@ from amalgam.evaluation.compare import encode_groups
 from amalgam.evaluation.selective import measure_selective
 from amalgam.params import Params, load_params
 from amalgam.shipping.calibration import Judged, find_agreement
-from amalgam.tasks.contradictions import drop_contradictions
 from amalgam.tasks.schema import load_task
 from amalgam.tasks.texts import find_units
 from amalgam.training.embeddings import embed_rows, index_labels
@@ -73,7 +72,7 @@ class Draw:
 
 def draw_task(name: str, data: Path, params: Params, draws: int) -> Iterator[tuple[int, Draw]]:
     """Yield each draw with its number of human rows; one that cannot be split so is passed over."""
-    rows, labels = drop_contradictions(load_rows(name, data).main), load_task(Path("bench/tasks") / name).label_names
+    rows, labels = load_rows(name, data).main, load_task(Path("bench/tasks") / name).label_names
     rows = rows.sample(min(len(rows), _MOST), random_state=0).reset_index(drop=True)
     vectors = dict(zip(rows["id"], embed_rows(ENCODER, rows, max_length=params.teacher.max_length), strict=True))
     for size in SIZES:

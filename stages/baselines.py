@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,13 @@ import pandas as pd
 
 from amalgam.evaluation.predictions import build_predictions, write_predictions
 from amalgam.files import read_json, write_json
-from amalgam.llm.answering import answer_requests, iterate_answers
-from amalgam.llm.request import Request, override_bodies
 from amalgam.llm.shards import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.predicting.onnx import compute_probabilities
-from amalgam.rows import iterate_dicts, read_rows
-from amalgam.synthesis.grading import GradeReader, build_grading_requests
+from amalgam.rows import read_rows
+from amalgam.shipping.onnx import compute_probabilities
+from amalgam.synthesis.asking import get_answers
+from amalgam.synthesis.grading import build_grading_requests, read_grades
 from amalgam.tasks.schema import Task, load_task
 from amalgam.training.embeddings import fit_embedding, fit_tfidf
 from amalgam.training.scoring import score_models
@@ -64,19 +62,18 @@ def grade_sets(
     model = read_json(answering.folder / "identity.json")["model"]
     counts, totals = Counter({"requests": 0, "unparsed": 0}), Totals()
     for name, rows in sets.items():
-        make = partial(make_requests, task, rows, train, model, params)
-        answering = answering.deduct(answer_requests(make, answering, f"grade {name} rows"))
+        requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)
+        answers, answering = get_answers(requests, answering, f"grade {name} rows")
         lines = [
             {"key": request.key, "id": request.id, "sample": number, **asdict(answer)}
-            for number, (request, answer) in enumerate(iterate_answers(make(), answering))
+            for number, (request, answer) in enumerate(zip(requests, answers, strict=True))
         ]
         write_answers(TARGET / "answers" / name, lines)
-        reader = GradeReader(task.label_names)
-        grades = [reader.read(line) for line in lines]
-        counts.update(requests=len(lines), unparsed=reader.unread)
+        grades, sentence = read_grades(answers, task.label_names, f"the LLM as grader of the {name} rows")
+        counts.update(requests=len(lines), unparsed=grades.count(""))
         for line in lines:
             totals.add(line)
-        if sentence := reader.describe(f"the LLM as grader of the {name} rows"):
+        if sentence:
             notify(f"baselines: {sentence}")
         if not any(grades):
             continue
@@ -84,12 +81,6 @@ def grade_sets(
         hard = [[float(grade == label) if grade else even for label in task.label_names] for grade in grades]
         yield build_predictions(name, "llm_grader", 0, rows["id"], np.array(hard), task.label_names)
     summary["llm_grader"] = dict(counts) | totals.to_dict()
-
-
-def make_requests(task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, params: Params) -> Iterator[Request]:
-    """Ask for a grade on each row."""
-    requests = build_grading_requests(task, iterate_dicts(rows), train, model, params.judge)
-    return override_bodies(requests, params.llm.body)
 
 
 def score_human_only(task: Task, sets: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[pd.DataFrame]:

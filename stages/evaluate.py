@@ -13,11 +13,11 @@ from amalgam.evaluation.compare import CodedRows, compare_models, encode_groups,
 from amalgam.evaluation.predictions import read_predictions, stack_predictions, write_predictions
 from amalgam.evaluation.selective import measure_ceiling, measure_selective
 from amalgam.evaluation.subgroups import measure_periods, measure_subgroups
-from amalgam.evaluation.trained import list_trained, measure_speed, score_sets
+from amalgam.evaluation.trained import list_models, measure_speed, score_sets
 from amalgam.files import read_json, write_json, write_text
 from amalgam.params import Params
-from amalgam.predicting.onnx import OnnxScorer
 from amalgam.rows import read_rows
+from amalgam.shipping.onnx import OnnxScorer
 from amalgam.tasks.schema import load_task
 
 PREPARED = Path("data/prepared")
@@ -44,8 +44,8 @@ def main(params: Params, root: Path) -> None:
     task, confidence = load_task(Path("data/tasks") / params.task), params.evaluation.confidence
     precision = read_json(EXPORTED / "summary.json")["precision"]
     sets = {path.stem: read_rows(path) for path in sorted(PREPARED.glob("*test.csv"))}  # test, perhaps transfer_test
-    trained = {seed: list_trained(TRAINED, EXPORTED, BASES, seed) for seed in params.seeds}
-    scored = score_sets(sets, trained, task.label_names, BASES[0])
+    trained = {seed: list_models(TRAINED, EXPORTED, seed) for seed in params.seeds}
+    scored = score_sets(sets, trained, task.label_names, BASES)
     baselines = read_predictions(BASELINES / "predictions.csv", task.label_names)
     write_predictions(PREDICTIONS, pd.concat([scored, baselines]))
 
@@ -70,7 +70,7 @@ def main(params: Params, root: Path) -> None:
     curves = {(model, seed): TRAINED[model] / f"seed-{seed}/curves" for model in TRAINED for seed in params.seeds}
     write_table("training", summary.read_training(curves))
     write_counts()
-    write_json(METRICS / "speed.json", measure_speed(trained[params.seeds[0]], sets["test"]))
+    write_json(METRICS / "speed.json", measure_speed(trained[params.seeds[0]], sets["test"], BASES))
     files = {name: read_json(METRICS / f"{name}.json") for name in SUMMARISED}
     write_json(METRICS / "summary.json", summary.summarise_run(files, precision))
 

@@ -1,10 +1,8 @@
-"""Export each student as ONNX in two precisions, and choose by rows outside the test set what ships and how."""
+"""Export the students as ONNX; choose seed, precision and thresholds by rows outside the test set."""
 
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from runtime import run_stage
 
@@ -14,13 +12,11 @@ import pandas as pd
 from amalgam.files import read_json, write_json
 from amalgam.machine import show_progress
 from amalgam.params import Params
-from amalgam.predicting.onnx import Floats, OnnxScorer
 from amalgam.rows import read_rows
-from amalgam.shipping.calibration import Judged, calibrate
-from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
-from amalgam.shipping.fidelity import choose_precision, measure_fidelity
+from amalgam.shipping.calibration import Calibration, Judged, calibrate
+from amalgam.shipping.export import FLOAT, INT8_AUC_LOSS, INTEGER, export_onnx, measure_fidelity, quantize_onnx
+from amalgam.shipping.onnx import Floats, OnnxScorer
 from amalgam.tasks.texts import find_units
-from amalgam.training.parallel import run_trainings
 
 PREPARED = Path("data/prepared")
 STUDENTS = Path("models/students")
@@ -32,60 +28,48 @@ TARGET = Path("models/exported")
 
 def main(params: Params, root: Path) -> None:
     """Read models/students/ and the rows outside the test set, write models/exported/."""
-    texts = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "unlabelled", "validation")])
-    jobs = [partial(export_student, seed, texts[["text", "question"]]) for seed in params.seeds]
-    with show_progress("export", total=len(jobs)) as advance:
-        fidelity = dict(zip(params.seeds, run_trainings(jobs, BASES[0], advance), strict=True))
     outcomes = read_json(STUDENTS / "summary.json")["seeds"]
     best = min(params.seeds, key=lambda seed: outcomes[str(seed)]["validation_loss"] or 0.0)
-    precision = choose_precision(fidelity[best], params.shipping.int8_auc_loss)
-    model = INTEGER if precision == "int8" else FLOAT
-    for seed in params.seeds if model == INTEGER else ():  # of the others, what would ship is measured, and no more
-        if seed != best:
-            (TARGET / f"seed-{seed}" / FLOAT).unlink()
-    scorer = OnnxScorer(TARGET / f"seed-{best}" / model, STUDENTS / f"seed-{best}")
+    student, folder = STUDENTS / f"seed-{best}", TARGET / f"seed-{best}"
+    texts = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "unlabelled", "validation")])
+    with show_progress("export", total=len(params.seeds)) as advance, ThreadPoolExecutor(1) as pool:
+        seeds = sorted(params.seeds, key=lambda seed: seed != best)
+        export_onnx({STUDENTS / f"seed-{seed}": TARGET / f"seed-{seed}" / FLOAT for seed in seeds}, BASES)
+        # The quantizer takes one core, and leaves the others to scoring.
+        exact = pool.submit(lambda: OnnxScorer(folder / FLOAT, student).score(texts))
+        for each in (TARGET / f"seed-{seed}" for seed in seeds):
+            quantize_onnx(each / FLOAT, each / INTEGER)
+            if each != folder:
+                (each / FLOAT).unlink()
+            advance(None)
+        fidelity = measure_fidelity(exact.result(), OnnxScorer(folder / INTEGER, student).score(texts))
+    precision, model = ("int8", INTEGER) if fidelity["auc_loss"] <= INT8_AUC_LOSS else ("fp32", FLOAT)
+    calibration = calibrate_shipped(OnnxScorer(folder / model, student), params)
+    summary = {"seed": best, "precision": precision, "model": model, "calibration": asdict(calibration)}
+    write_json(TARGET / "summary.json", summary | {"fidelity": fidelity})
+
+
+def calibrate_shipped(scorer: OnnxScorer, params: Params) -> Calibration:
+    """Choose the thresholds of the model that ships."""
     validation = read_rows(PREPARED / "validation.csv")
     validation = validation[validation["id"].isin(read_rows(HELD_OUT)["id"])]  # those that no teacher learned
     labels = np.array([scorer.labels.index(label) for label in validation["label"]], dtype=np.int64)
-    calibration = calibrate(
+    rows = read_rows(OUT_OF_FOLD)
+    right = (rows["predicted"] == rows["label"]).to_numpy(np.bool_)
+    return calibrate(
         compute_logits(scorer, validation),
         labels,
         find_units(validation),
-        read_out_of_fold(),
+        Judged(rows["probability"].to_numpy(np.float64), right, rows["unit"].to_numpy(np.int64)),
         compute_logits(scorer, read_rows(PREPARED / "unlabelled.csv")),
         agreement=params.shipping.agreement,
         confidence=params.evaluation.confidence,
     )
-    summary = {
-        "seed": best,
-        "precision": precision,
-        "model": model,
-        "calibration": asdict(calibration),
-        "fidelity": {str(seed): figures for seed, figures in fidelity.items()},
-    }
-    write_json(TARGET / "summary.json", summary)
 
 
 def compute_logits(scorer: OnnxScorer, rows: pd.DataFrame) -> Floats:
     """Return logits [rows, classes] of rows with `text` and `question`."""
     return scorer.compute_logits(rows["text"].tolist(), rows["question"].tolist())
-
-
-def read_out_of_fold() -> Judged:
-    """Read how teachers of the other folds labelled the human-coded rows."""
-    rows = read_rows(OUT_OF_FOLD)
-    right = (rows["predicted"] == rows["label"]).to_numpy(np.bool_)
-    return Judged(rows["probability"].to_numpy(np.float64), right, rows["unit"].to_numpy(np.int64))
-
-
-def export_student(seed: int, texts: pd.DataFrame, advance: Callable[[object], None]) -> dict[str, Any]:
-    """Write both precisions of a seed's student; return how near they are to each other."""
-    student, folder = STUDENTS / f"seed-{seed}", TARGET / f"seed-{seed}"
-    export_onnx(student, folder / FLOAT, BASES)
-    quantize_onnx(folder / FLOAT, folder / INTEGER)
-    exact, small = (OnnxScorer(folder / name, student).score(texts) for name in (FLOAT, INTEGER))
-    advance(None)
-    return measure_fidelity(exact, small)
 
 
 if __name__ == "__main__":

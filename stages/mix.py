@@ -1,17 +1,16 @@
 """Mix the human-coded rows that teach with synthetic ones at the ratio."""
 
-from collections import Counter
 from pathlib import Path
 
 from runtime import run_stage
 
 from amalgam.params import Params
-from amalgam.rows import iterate_dicts, iterate_rows, open_rows, read_rows
-from amalgam.synthesis.mix import COLUMNS, mix_rows
+from amalgam.rows import read_rows, write_rows
+from amalgam.synthesis.mix import mix_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.transfer import assign_roles
 
-PREPARED = Path("data/prepared")
+PREPARED, CURATED = Path("data/prepared"), Path("data/curated")
 
 
 def main(params: Params, root: Path) -> None:
@@ -19,16 +18,8 @@ def main(params: Params, root: Path) -> None:
     task = load_task(Path("data/tasks") / params.task)
     train, validation = (read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation"))
     learned, _ = assign_roles(train, validation, least=params.teacher.min_validation_rows)
-    human = list(iterate_dicts(learned))
-    synthetic = iterate_rows(Path("data/curated/synthetic.csv"))
-    with open_rows(Path("data/mixed.csv"), COLUMNS) as write:
-        for row in mix_rows(human, synthetic, params.ratio, task.label_names, count_rejects):
-            write(row)
-
-
-def count_rejects(label: str) -> Counter[str]:
-    """Count by reason what curation rejected of a label."""
-    return Counter(row["reason"] for row in iterate_rows(Path("data/curated/rejects.csv")) if row["label"] == label)
+    pool, rejects = (read_rows(CURATED / f"{name}.csv") for name in ("synthetic", "rejects"))
+    write_rows(Path("data/mixed.csv"), mix_rows(learned, pool, rejects, params.ratio, task.label_names))
 
 
 if __name__ == "__main__":

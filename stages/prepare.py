@@ -14,8 +14,7 @@ from amalgam.files import write_json
 from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.rows import write_rows
-from amalgam.tasks.contradictions import check_left, describe_contradictions, drop_contradictions
-from amalgam.tasks.rows import TRANSFER, TaskRows, load_task_rows, measure_agreement
+from amalgam.tasks.columns import TRANSFER, load_task_rows, measure_agreement
 from amalgam.tasks.schema import load_task
 from amalgam.tasks.split import TRAIN, keep_apart, split_rows
 
@@ -26,11 +25,9 @@ def main(params: Params, root: Path) -> None:
     folder = Path("data/tasks") / params.task
     task = load_task(folder)
     loaded = load_task_rows(task, folder, root / ".cache" / "downloads")
-    rows, transfer = drop_contradictions(loaded.main), drop_contradictions(loaded.transfer)
-    left_out = [describe_contradictions(coded) for coded in (loaded.main, loaded.transfer)]
-    check_left(rows, task.label_names, left_out[0])
-    for sentence in filter(None, left_out):
-        notify(f"prepare: {sentence}")
+    rows, transfer = loaded.main, loaded.transfer
+    for note in loaded.notes:
+        notify(f"prepare: {note}")
     tables = split_rows(
         rows,
         human_rows=params.human_rows,
@@ -52,7 +49,7 @@ def main(params: Params, root: Path) -> None:
         "rows": {name: len(table) for name, table in tables.items()},
         "labels": {name: count_labels(table, task.label_names) for name, table in tables.items() if "label" in table},
         **measure_agreement(loaded.ratings, task),
-        "left_out": loaded.left_out | count_left_out(loaded, rows, transfer, tables),
+        "left_out": loaded.left_out | count_left_out(rows, transfer, tables),
     }
     if len(tables["test"]) < params.split.test:
         summary["test_wanted"] = params.split.test
@@ -69,15 +66,10 @@ def count_labels(table: pd.DataFrame, names: list[str]) -> dict[str, int]:
     return {name: int((table["label"] == name).sum()) for name in names}
 
 
-def count_left_out(
-    loaded: TaskRows, rows: pd.DataFrame, transfer: pd.DataFrame, tables: dict[str, pd.DataFrame]
-) -> dict[str, int]:
+def count_left_out(rows: pd.DataFrame, transfer: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> dict[str, int]:
     used = pd.concat([table["id"] for table in tables.values()])
-    return {
-        "equal_text_other_label": len(loaded.main) - len(rows) + len(loaded.transfer) - len(transfer),
-        "over_budget": int((~rows["id"].isin(used)).sum()),
-        **({"transfer_known_text_or_group": len(transfer) - len(tables.get(TRANSFER, ()))} if len(transfer) else {}),
-    }
+    known = {"transfer_known_text_or_group": len(transfer) - len(tables.get(TRANSFER, ()))} if len(transfer) else {}
+    return {"over_budget": int((~rows["id"].isin(used)).sum()), **known}
 
 
 def write_tables(tables: dict[str, pd.DataFrame], summary: dict[str, Any]) -> None:

@@ -1,24 +1,21 @@
 """Send the requests that have no answer yet, and write all answers as they came."""
 
-from functools import partial
 from pathlib import Path
 
 from runtime import read_answering, run_stage
 
-from amalgam.files import read_json, read_jsonl
+from amalgam.files import read_json
 from amalgam.params import Params
-from amalgam.synthesis.asking import collect_completions, iterate_asked
-from amalgam.synthesis.completions import build_lines, write_completions
+from amalgam.synthesis.asking import Rounds, collect_answers, read_prompts, write_completions
 
 
 def main(params: Params, root: Path) -> None:
     """Read data/prompts.jsonl, write data/completions/."""
     answering = read_answering(params.llm, root)
     model = read_json(answering.folder / "identity.json")["model"]
-    prompts = partial(read_jsonl, Path("data/prompts.jsonl"))
-    tally = collect_completions(prompts, model, params.synthesis, answering)
-    asked = iterate_asked(prompts, tally, model, params.synthesis, answering)
-    write_completions(Path("data/completions"), build_lines(asked))
+    rounds = Rounds(read_prompts(Path("data/prompts.jsonl")), model, params.synthesis, params.llm.body)
+    collect_answers(rounds, answering)
+    write_completions(Path("data/completions"), rounds)
 
 
 if __name__ == "__main__":

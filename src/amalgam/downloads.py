@@ -28,11 +28,10 @@ class NoFileError(NoAnswerError):
 
 
 def fetch_wheel(package: str, version: str, sha256: str, cache: Path, error: type[AmalgamError] = ModelError) -> Path:
-    """Return the path of a verified wheel below `cache`, downloading it only if it is not there.
+    """Return the path of a wheel below `cache`, downloading it only if it is not there.
 
     Raises:
-        NoAnswerError: if the package index gives no such wheel.
-        AmalgamError: of the class `error`, if it gives one with another hash.
+        NoAnswerError: if the package index gives no such wheel; an `error`, if it gives one with another hash.
     """
     wheel = cache / "wheels" / f"{package}-{version}.whl"
     if wheel.is_file() and hash_file(wheel) == sha256:
@@ -49,13 +48,11 @@ def fetch_wheel(package: str, version: str, sha256: str, cache: Path, error: typ
 
 
 def find_commit(repo: str, revision: str, file: str, patience: float = 10.0) -> str:
-    """Return the commit that a branch, tag or commit of a hub repository stands for.
-
-    `file` is one that the repository has. After `patience` seconds without an answer the hub counts as out of reach.
+    """Return the commit that a revision of a hub repository stands for, asking about one of its files.
 
     Raises:
         NoFileError: if the repository has no such file at this revision.
-        NoAnswerError: if the hub is out of reach, or has no such repository.
+        NoAnswerError: if the hub has no such repository, or gives no answer for `patience` seconds.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
@@ -66,11 +63,7 @@ def find_commit(repo: str, revision: str, file: str, patience: float = 10.0) -> 
 
 
 def fetch_hub_file(repo: str, commit: str, file: str) -> Path:
-    """Return the path of a file in the hub's own cache, downloading it only if it is not there.
-
-    Raises:
-        NoFileError, NoAnswerError: as `find_commit` does.
-    """
+    """Return the path of a file in the hub's own cache, downloading it only if it is not there; as `find_commit`."""
     from huggingface_hub import hf_hub_download
 
     with _explain_hub_errors():

@@ -109,17 +109,12 @@ def parse_yaml(text: str, path: str) -> Any:
 
 
 def find_file(repo: "Repo", tree: str, name: str, title: str, notify: Notify) -> Path | None:
-    """Return the cached object of a file, fetched if need be; None where it is not to be had.
+    """Return the cached object of a file, fetched if need be; None where neither cache nor remote has it.
 
-    Args:
-        repo: whose cache and default remote.
-        tree: the hash of the file's folder, as dvc.lock has it; empty where it has none.
-        name: the file's name in the folder.
-        title: what the file is called when it is fetched.
-        notify: is told what is fetched, and what is damaged.
+    `tree` is the hash of the file's folder in dvc.lock, or empty; `title` says what is fetched.
     """
     for fetches in (False, True) if tree else ():
-        if fetches and (remote := _get_remote(repo)):
+        if fetches and (remote := repo.config["core"].get("remote")):
             notify(f"fetching {title} from DVC's remote `{remote}`")
             _fetch_files(repo, [tree], re.escape(name))
         found = _read_tree(repo, tree).get(name)
@@ -167,12 +162,13 @@ def iterate_shared_answers(
 
 def _fetch_answers(repo: "Repo", workspace: Path, notify: Notify) -> None:
     """Fetch the answers that dvc.lock or a record of a run names, as far as the remote has them."""
-    locked, remote = _list_named(_read_locks(workspace)), _get_remote(repo)
-    if remote and (missing := _select_missing(repo, locked | _list_named(_read_runs(repo)))):
-        notify(f"fetching answers of earlier runs ({_phrase(missing)}) from DVC's remote `{remote}`")
-        _fetch_files(repo, sorted(tree for _, tree in missing), _SHARDS)
-    if missing := _select_missing(repo, locked):
-        folders = _phrase(missing)
+    locked, remote = _list_named(_read_locks(workspace)), repo.config["core"].get("remote")
+    trees, folders = _find_missing(repo, locked | _list_named(_read_runs(repo)) if remote else locked)
+    if remote and trees:
+        notify(f"fetching answers of earlier runs ({folders}) from DVC's remote `{remote}`")
+        _fetch_files(repo, trees, _SHARDS)
+    trees, folders = _find_missing(repo, locked)
+    if trees:
         reason = f"`dvc pull {folders}` says why" if remote else "DVC has no default remote here"
         notify(
             f"the answers that dvc.lock names in {folders} are not here and could not be fetched ({reason}), so the "
@@ -204,18 +200,14 @@ def _list_named(texts: Iterable[str]) -> set[tuple[str, str]]:
     return {(folder, tree) for text in texts for folder, tree in _NAMED.findall(text)}
 
 
-def _select_missing(repo: "Repo", named: set[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Select the folders of which the cache lacks the list of files, or a shard of answers."""
-    here = {
-        tree
-        for _, tree in named
-        if _place(repo, tree).is_file() and all(_place(repo, shard).is_file() for shard in _list_shards(repo, tree))
+def _find_missing(repo: "Repo", named: set[tuple[str, str]]) -> tuple[list[str], str]:
+    """Return the hashes of the folders of which the cache lacks the list of files or a shard, and their names."""
+    missing = {
+        (folder, tree)
+        for folder, tree in named
+        if not all(_place(repo, name).is_file() for name in [tree, *_list_shards(repo, tree)])
     }
-    return sorted((folder, tree) for folder, tree in named if tree not in here)
-
-
-def _phrase(missing: list[tuple[str, str]]) -> str:
-    return " ".join(sorted({folder for folder, _ in missing}))
+    return sorted({tree for _, tree in missing}), " ".join(sorted({folder for folder, _ in missing}))
 
 
 def _read_answers(path: Path) -> Iterator[dict[str, Any]]:
@@ -255,10 +247,6 @@ def _check_object(repo: "Repo", name: str, notify: Notify) -> Path | None:
         return path
     notify(f"a damaged file in DVC's cache is left out: delete {path} and run `dvc pull`")
     return None
-
-
-def _get_remote(repo: "Repo") -> str:
-    return str(repo.config["core"].get("remote", ""))
 
 
 def _get_git(repo: "Repo") -> Any:

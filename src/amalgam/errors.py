@@ -1,33 +1,21 @@
 """What can go wrong in a way that a user can mend.
 
-    AmalgamError
-    ├── ParamsError     params.yaml: an unknown key, a wrong type, a value out of range
-    ├── DataError       a task, its rows, or a file between two stages
-    ├── ModelError      a base model that cannot be had or is not what was pinned
-    ├── EndpointError   an LLM endpoint that refuses, fails or goes away
-    ├── BudgetError     a limit on what is sent or spent is reached
-    └── Interrupted     the user ended the run
-
 The text of each is one sentence for the person at the terminal: what is wrong, where, what to do.
 """
 
 
 class AmalgamError(Exception):
-    """A failure that its reader can act on; shown without a traceback.
-
-    Attributes:
-        exit_code: what the process ends with.
-    """
+    """A failure that its reader can act on; shown without a traceback. `exit_code` is what the process ends with."""
 
     exit_code = 2
 
 
 class ParamsError(AmalgamError):
-    """params.yaml holds something that no stage can use."""
+    """params.yaml: an unknown key, a wrong type, a value out of range."""
 
 
 class DataError(AmalgamError):
-    """A task, its rows or a stage's input is not as it must be."""
+    """A task, its rows, or a file between two stages."""
 
 
 class ModelError(AmalgamError):
@@ -35,7 +23,7 @@ class ModelError(AmalgamError):
 
 
 class EndpointError(AmalgamError):
-    """An LLM endpoint gave an error that trying again does not mend."""
+    """An LLM endpoint refuses, fails or goes away, and trying again does not help."""
 
 
 class BudgetError(AmalgamError):

@@ -85,18 +85,11 @@ def show_progress(title: str, *, total: int, done_before: int = 0) -> Iterator[C
     """
     known = f" ({done_before} known already)" if done_before else ""
     if total and sys.stderr.isatty():
-        from rich import progress
         from rich.console import Console
+        from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-        columns = (
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left", style="dim"),
-            progress.TimeRemainingColumn(),
-        )
-        with progress.Progress(*columns, console=Console(stderr=True), speed_estimate_period=60) as bar:
+        columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), speed_estimate_period=60) as bar:
             task = bar.add_task(title + known, total=total)
             yield lambda _item: bar.advance(task)
         return

@@ -94,10 +94,6 @@ class Prompts(Section):
     seed: Seed
     template: Annotated[str, AfterValidator(_check_template)]
     shots: int = Field(ge=0)
-    other_shots: int = Field(ge=0)
-    shot_pool: int = Field(ge=1)
-    samples_per_shots: int = Field(ge=1)
-    samples_per_last_shot: int = Field(ge=1)
     responses: int = Field(ge=1, le=100)
     format: Literal["text", "lines", "json"]
 
@@ -109,14 +105,12 @@ class Synthesis(Section):
     temperature: float = Field(ge=0, le=2)
     top_p: float = Field(gt=0, le=1)
     max_tokens: int = Field(ge=1)
-    attempts: int = Field(ge=0, le=100)
 
 
 class Judge(Section):
     """How the LLM grades a response against the rubric."""
 
     rows: int = Field(ge=0)
-    shots: int = Field(ge=0)
     rationale: bool
 
 
@@ -171,7 +165,6 @@ class Shipping(Section):
     """What ships, and when it asks a human."""
 
     agreement: float = Field(gt=0.5, lt=1)
-    int8_auc_loss: float = Field(ge=0, lt=1)
 
 
 class Params(Section):

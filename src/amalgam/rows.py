@@ -1,7 +1,7 @@
 """Tables of responses as CSV: the one format in which stages hand rows to each other.
 
-Columns: `id`, `text`, `question` (empty where the task has none), `label` (absent from unlabelled rows),
-then whatever the table adds. All cells are strings; a cell is never read as "missing".
+Columns: `id`, `text`, `question` (empty where the task has none), `label` (absent from unlabelled rows), then whatever
+the table adds. All cells are strings; a cell is never read as "missing".
 """
 
 import csv
@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from amalgam.errors import DataError
 from amalgam.files import open_sibling
@@ -23,7 +23,6 @@ SUBGROUP = "subgroup_"  # begins the column of each kind of subgroup
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r]")
 _FREE_TEXT = re.compile(rf"text|question|{SUBGROUP}.+")  # columns
-_CHUNK = 5000  # rows read at once
 
 
 def guard_cell(cell: str) -> str:
@@ -46,63 +45,40 @@ def write_rows(path: Path, rows: "pd.DataFrame") -> None:
 @contextmanager
 def open_rows(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Yield a function that writes a row as `write_rows` does; the file is put in place when all are written."""
+    free = {name for name in columns if _FREE_TEXT.fullmatch(name)}
     with open_sibling(path) as stream:
-        writer = _Writer(stream, columns)
-        writer.write_cells(columns)
-        yield writer.write
+        plain = csv.writer(stream, lineterminator="\n")
+        quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+        def write(row: Mapping[str, Any]) -> None:
+            cells = [guard_cell(row[name]) if name in free else row[name] for name in columns]
+            # A carriage return is left unquoted otherwise, and then read as the end of a row.
+            returns = any("\r" in cell for cell in cells if isinstance(cell, str))
+            (quoted if returns else plain).writerow(cells)
+
+        write({name: name for name in columns})
+        yield write
 
 
 def read_rows(path: Path) -> "pd.DataFrame":
     """Read rows that `write_rows` wrote."""
     import pandas as pd
 
-    return pd.concat(_read_chunks(path, None), ignore_index=True)
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not a table in UTF-8: delete it and run `dvc repro`") from error
+    return rows.assign(**{name: rows[name].map(unguard_cell) for name in map(str, rows) if _FREE_TEXT.fullmatch(name)})
 
 
 def iterate_rows(path: Path) -> Iterator[dict[str, str]]:
-    """Yield rows that `write_rows` wrote, streaming.
-
-    Raises:
-        DataError: as `read_rows`, but when the fault is reached.
-    """
-    for chunk in _read_chunks(path, _CHUNK):
-        yield from iterate_dicts(chunk)
+    """Yield rows that `write_rows` wrote, as dicts by column."""
+    return iterate_dicts(read_rows(path))
 
 
 def iterate_dicts(rows: "pd.DataFrame") -> Iterator[dict[str, Any]]:
     """Yield each row as a dict by column."""
     names = [str(name) for name in rows]
     return (dict(zip(names, cells, strict=True)) for cells in rows.itertuples(index=False, name=None))
-
-
-class _Writer:
-    def __init__(self, stream: IO[str], columns: Sequence[str]) -> None:
-        self._columns = columns
-        self._free = {name for name in columns if _FREE_TEXT.fullmatch(name)}
-        self._plain = csv.writer(stream, lineterminator="\n")
-        self._quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        self.write_cells([guard_cell(row[name]) if name in self._free else row[name] for name in self._columns])
-
-    def write_cells(self, cells: Sequence[Any]) -> None:
-        # A carriage return is left unquoted otherwise, and then read as the end of a row.
-        returns = any("\r" in cell for cell in cells if isinstance(cell, str))
-        (self._quoted if returns else self._plain).writerow(cells)
-
-
-def _read_chunks(path: Path, size: int | None) -> Iterator["pd.DataFrame"]:
-    import pandas as pd
-
-    try:
-        with pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8", iterator=True, chunksize=size
-        ) as chunks:
-            for rows in chunks:
-                yield rows.assign(
-                    **{name: rows[name].map(unguard_cell) for name in map(str, rows) if _FREE_TEXT.fullmatch(name)}
-                )
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not a table in UTF-8: delete it and run `dvc repro`") from error

@@ -32,9 +32,9 @@ _SETTINGS: dict[str, Any] = {
     "llm.timeout": 20.0,
     "llm.retries": 0,
     "prompts.shots": 2,
-    "prompts.shot_pool": 6,
     "synthesis.rows": ROWS,
-    "judge.shots": 1,
+    "judge.rows": 1000,
+    "baselines.llm_grader": True,
     "teacher.model": "tiny-bert",
     "teacher.steps": 8,
     "teacher.guard": False,  # so that every ratio has a teacher of its own

@@ -8,91 +8,53 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-from tests.pipeline.project import Project
+from typing import Any
 
 S3_SECRET = "s3-test-secret"
+_BUCKET = "team"
 _WAIT = 60.0  # seconds for the server to start
 
 
-class Remote(Protocol):
-    """Storage that more than one machine reaches; `credentials` is what the environment needs for it."""
+@dataclass(frozen=True)
+class Remote:
+    """Storage that more than one machine reaches: a folder, or a bucket of the S3 server at an address."""
+
+    url: str
+    server: str = ""
 
     @property
-    def credentials(self) -> dict[str, str]: ...
-
-    def add_to(self, project: Project) -> None:
-        """Make this the default remote of a project; a file of the project holds that, and no credentials."""
+    def credentials(self) -> dict[str, str]:
+        """What the environment needs; no file of a project holds it."""
+        return {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": S3_SECRET} if self.server else {}
 
     def read_files(self) -> dict[str, bytes]:
         """Read everything that is stored."""
-
-
-@dataclass(frozen=True)
-class FolderRemote:
-    """A folder, as on a network drive."""
-
-    folder: Path
-
-    @property
-    def credentials(self) -> dict[str, str]:
-        return {}
-
-    def add_to(self, project: Project) -> None:
-        project.do("dvc", "remote", "add", "--default", "storage", str(self.folder))
-
-    def read_files(self) -> dict[str, bytes]:
-        return {str(file): file.read_bytes() for file in self.folder.rglob("*") if file.is_file()}
-
-
-@dataclass(frozen=True)
-class S3Remote:
-    """A bucket of the S3 server at an address."""
-
-    server: str
-    bucket: str = "team"
-
-    @property
-    def credentials(self) -> dict[str, str]:
-        return {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": S3_SECRET}
-
-    def make_bucket(self) -> None:
-        self._connect().create_bucket(Bucket=self.bucket)
-
-    def add_to(self, project: Project) -> None:
-        project.do("dvc", "remote", "add", "--default", "storage", f"s3://{self.bucket}/amalgam")
-        project.do("dvc", "remote", "modify", "storage", "endpointurl", self.server)
-
-    def read_files(self) -> dict[str, bytes]:
-        client = self._connect()
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        if not self.server:
+            return {str(file): file.read_bytes() for file in Path(self.url).rglob("*") if file.is_file()}
+        client = connect_s3(self.server)
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=_BUCKET)
         names = [entry["Key"] for page in pages for entry in page["Contents"]]
-        return {name: client.get_object(Bucket=self.bucket, Key=name)["Body"].read() for name in names}
+        return {name: client.get_object(Bucket=_BUCKET, Key=name)["Body"].read() for name in names}
 
-    def _connect(self) -> Any:
-        import boto3
 
-        return boto3.client(
-            "s3",
-            endpoint_url=self.server,
-            region_name="us-east-1",
-            aws_access_key_id="tester",
-            aws_secret_access_key=S3_SECRET,
-        )
+def connect_s3(server: str) -> Any:
+    import boto3
+
+    keys = {"aws_access_key_id": "tester", "aws_secret_access_key": S3_SECRET}
+    return boto3.client("s3", endpoint_url=server, region_name="us-east-1", **keys)
 
 
 @contextmanager
-def serve_s3(folder: Path) -> Iterator[S3Remote]:
+def serve_s3(folder: Path) -> Iterator[Remote]:
     """Run an S3 server with an empty bucket in a process of its own; its log goes into the folder."""
     log = folder / "s3.log"
     with log.open("wb") as stream:
         command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", "0"]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
     try:
-        remote = S3Remote(_await_address(log, process))
-        remote.make_bucket()
-        yield remote
+        server = _await_address(log, process)
+        connect_s3(server).create_bucket(Bucket=_BUCKET)
+        yield Remote(f"s3://{_BUCKET}/amalgam", server)
     finally:
         process.terminate()
         process.wait()

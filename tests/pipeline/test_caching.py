@@ -29,11 +29,13 @@ def test_the_first_run_runs_every_stage_and_asks_each_question_once(first_run: t
     assert {request.authorization for request in log.answered} == {f"Bearer {KEY}"}
 
 
-def test_the_second_run_runs_nothing(project: Project, server: StubServer) -> None:
-    run = project.repro()
-    assert not run.ran + run.restored
-    assert not server.log.answered
+def test_the_second_run_runs_nothing_nor_does_another_speed_of_asking(project: Project, server: StubServer) -> None:
+    assert not (run := project.repro()).ran + run.restored
     assert not list_changes(project)
+    project.set_params(llm__concurrency=3, llm__timeout=5.0, llm__retries=1, llm__requests_per_minute=60)
+    project.set_params(llm__budget_usd=1.0, llm__max_requests=1, llm__batch=True, llm__offline=True, llm__slots=2)
+    assert not (run := project.repro()).ran + run.restored
+    assert not server.log.answered
 
 
 def test_a_ratio_runs_what_follows_the_mix_and_is_restored_later(project: Project, server: StubServer) -> None:
@@ -88,13 +90,6 @@ def test_more_human_rows_change_neither_test_rows_nor_requests(project: Project,
         run = project.repro("judge")
     assert run.ran == ["prepare", "prompts", "judge"]
     assert not server.log.answered
-
-
-def test_the_speed_of_asking_is_no_reason_to_run(project: Project) -> None:
-    project.set_params(llm__concurrency=3, llm__timeout=5.0, llm__retries=1, llm__requests_per_minute=60)
-    project.set_params(llm__budget_usd=1.0, llm__max_requests=1, llm__batch=True, llm__offline=True, llm__slots=2)
-    run = project.repro()
-    assert not run.ran + run.restored
 
 
 def test_the_journal_alone_answers_everything(project: Project, server: StubServer) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +16,15 @@ import pytest
 from amalgam.base_models import fetch_encoder, fetch_llm
 from amalgam.errors import ModelError
 from amalgam.files import read_json
-from amalgam.llm.answering import Answering, answer_requests, iterate_answers
+from amalgam.llm.answering import Answering
 from amalgam.llm.embedded import choose_slots, serve_model
 from amalgam.llm.request import Request
 from amalgam.machine import show_progress
 from amalgam.params import Llm, load_params
-from amalgam.synthesis.asking import collect_completions, iterate_asked
-from amalgam.synthesis.completions import build_lines, iterate_responses
+from amalgam.synthesis.answers import Response, iterate_responses
+from amalgam.synthesis.asking import Rounds, build_response_format, collect_answers, get_answers, write_completions
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
 from amalgam.synthesis.prompts import build_prompts
-from amalgam.synthesis.responses import build_response_format
 from amalgam.synthesis.templates import load_template
 from amalgam.tasks.schema import load_task
 from amalgam.training.scoring import score_rows
@@ -101,20 +99,20 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     model = read_json(base / "llm/identity.json")["model"]
     answering = make_answering(params.llm, base / "llm", tmp_path)
 
-    tally = collect_completions(lambda: prompts, model, synthesis, answering)
-    asked = list(iterate_asked(lambda: prompts, tally, model, synthesis, answering))
-    rows = pd.DataFrame(row for row in iterate_responses(build_lines(asked)) if not row["fault"])
-    rows = rows.groupby("label").head(ROWS)
+    rounds = Rounds(prompts, model, synthesis)
+    collect_answers(rounds, answering)
+    write_completions(tmp_path / "completions", rounds)
+    rows = pd.DataFrame(iterate_responses(tmp_path / "completions"), columns=Response._fields)
+    rows = rows[rows["fault"] == ""].groupby("label").head(ROWS)
     assert list(rows["label"].value_counts()) == [ROWS, ROWS]
     assert rows["text"].nunique() > ROWS
     # The journal answers, so there is no need of a model.
-    again = make_answering(params.llm, tmp_path / "nothing", tmp_path)
-    assert list(iterate_asked(lambda: prompts, tally, model, synthesis, again)) == asked
-    collect_completions(lambda: prompts, model, synthesis, again)
+    again = Rounds(prompts, model, synthesis)
+    collect_answers(again, make_answering(params.llm, tmp_path / "nothing", tmp_path))
+    assert list(again.build_lines()) == list(rounds.build_lines())
 
-    make_grading = partial(build_grading_requests, task, rows.to_dict("records"), human, model, params.judge)
-    answer_requests(make_grading, answering, "judge")
-    grades = [answer.text for _, answer in iterate_answers(make_grading(), answering)]
+    requests = build_grading_requests(task, rows, human, model, params.judge)
+    grades = [answer.text for answer in get_answers(requests, answering, "judge")[0]]
     assert all(parse_grade(grade, task.label_names) for grade in grades)
 
     steps = params.teacher.model_copy(update={"steps": 6, "batch_size": 8})
@@ -134,8 +132,7 @@ def test_json_by_a_schema_is_what_the_grammar_lets_through(base: Path, tmp_path:
     body = {"messages": turns, "max_tokens": 60, "temperature": 1.0, "response_format": build_response_format(2)}
     answering = make_answering(load_params(REPOSITORY / "params.yaml").llm, base / "llm", tmp_path)
     requests = [Request(str(number), "m", body | {"seed": number}, number) for number in range(4)]
-    answer_requests(lambda: requests, answering, "json")
-    for _, answer in iterate_answers(requests, answering):
+    for answer in get_answers(requests, answering, "json")[0]:
         assert re.match(r'\s*\{\s*"response_1"\s*:\s*"', answer.text)
         assert answer.finish_reason == "length" or list(json.loads(answer.text)) == ["response_1", "response_2"]
 

@@ -4,9 +4,9 @@ import json
 import os
 import re
 import shutil
+import sys
 import zipfile
 
-import pytest
 import yaml
 
 from amalgam.files import hash_file
@@ -53,7 +53,7 @@ BAD_FILES = {
     "broken YAML": ("task.yaml", rb"^title:", b"title: [", ["task.yaml, line", "is not valid YAML"]),
     "an unknown key in task.yaml": ("task.yaml", rb"^licence:", b"license:", ["task.yaml", "`license`"]),
 }
-# What is wrong: the key, its value, and what the sentence of the first stage that reads it must hold.
+# What is wrong: the key, its value, and the sentence of the first stage that reads it.
 BAD_PARAMS = {
     "an unknown key": ("synthesis__tempreture", 0.5, ["report: params.yaml", "`synthesis.tempreture`"]),
     "a wrong type": ("human_rows", "many", ["prepare: params.yaml", "`human_rows` is 'many'", "a whole number"]),
@@ -79,24 +79,43 @@ def check_failure(project: Project, *parts: str, env: dict[str, str] | None = No
     return run
 
 
-@pytest.mark.parametrize(("file", "pattern", "replacement", "parts"), BAD_FILES.values(), ids=BAD_FILES)
-def test_a_bad_file(project: Project, file: str, pattern: bytes, replacement: bytes, parts: list[str]) -> None:
-    path = project.folder / TOY / file
-    changed, count = re.subn(pattern, replacement, path.read_bytes(), flags=re.MULTILINE)
-    assert count
-    path.write_bytes(changed)
-    run = check_failure(project, *parts)
-    assert run.messages[0].startswith("prepare: ")
+def check_stage(project: Project, stage: str, *parts: str) -> None:
+    """Run a stage as DVC does: it must say one sentence that has these parts, and end with code 2."""
+    run = project.run(sys.executable, f"stages/{stage}.py", env=NO_NETWORK)
+    assert (run.code, len(run.messages)) == (2, 1), run.output
+    assert run.output.splitlines()[-1].startswith(f"{stage}: ")
+    assert "Traceback" not in run.output
+    for part in parts:
+        assert part in run.messages[0]
 
 
-@pytest.mark.parametrize(("key", "value", "parts"), BAD_PARAMS.values(), ids=BAD_PARAMS)
-def test_a_bad_param(project: Project, key: str, value: object, parts: list[str]) -> None:
+def test_a_bad_file(project: Project) -> None:
+    for number, (file, pattern, replacement, parts) in enumerate(BAD_FILES.values()):
+        path = project.folder / TOY / file
+        before = path.read_bytes()
+        changed, count = re.subn(pattern, replacement, before, flags=re.MULTILINE)
+        assert count
+        path.write_bytes(changed)
+        if number == 0:
+            check_failure(project, "prepare: ", *parts)
+        check_stage(project, "prepare", *parts)
+        path.write_bytes(before)
+
+
+def test_a_bad_param(project: Project) -> None:
     pickled = project.folder / "pickled"
     pickled.mkdir()
     for name in ("config.json", "pytorch_model.bin", "tokenizer.json"):
         pickled.joinpath(name).write_text("{}")
-    project.set_params(**{key: value})
-    check_failure(project, *parts, env=NO_NETWORK)
+    params = project.folder / "params.yaml"
+    before = params.read_bytes()
+    for key, value, (first, *parts) in BAD_PARAMS.values():
+        project.set_params(**{key: value})
+        stage = first.partition(":")[0]
+        if key == "evaluation__confidence":
+            check_failure(project, first, *parts)
+        check_stage(project, stage, first, *parts)
+        params.write_bytes(before)
 
 
 def test_an_unknown_key_that_no_stage_tracks(project: Project) -> None:
@@ -154,16 +173,21 @@ def test_an_endpoint_that_fails_midway_keeps_what_was_paid(project: Project, ser
 
 
 def test_faults_that_pass_are_sent_again_and_useless_answers_are_counted(project: Project, server: StubServer) -> None:
-    server.spoilt = {1: "length", 2: "empty", 3: "refusal"}
+    server.spoilt = {0: "filter", 1: "length", 2: "empty", 3: "refusal", 4: "no_choice"}
     server.fault = Fault(429, times=3)
     project.set_params(synthesis__temperature=0.3, llm__retries=3)
     project.repro("synthesize")
-    assert (len(server.log.failed), server.log.synthesis) == (3, 2 * (ROWS + 3))
+    assert (len(server.log.failed), server.log.synthesis) == (3, 2 * (ROWS + 5))
     server.fault = Fault(0, times=3)
     project.repro("curate")
     assert (len(server.log.failed), server.log.grading) == (6, 2 * ROWS)
     rejected = json.loads((project.folder / "data/curated/summary.json").read_text())["rejected"]
-    assert (rejected["cut_off"], rejected["empty"], rejected["refusal"]) == (2, 2, 2)
+    assert (rejected["cut_off"], rejected["empty"]) == (2, 2)
+    assert rejected["refusal"] >= 2
+    server.reset()
+    project.set_params(synthesis__rows=ROWS + 2)
+    project.repro("synthesize")
+    assert server.log.synthesis == 2 * 2
 
 
 def test_a_stage_that_fails_halfway(project: Project) -> None:

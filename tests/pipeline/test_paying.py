@@ -86,15 +86,3 @@ def test_a_damaged_journal_costs_no_more_than_what_cannot_be_read(project: Proje
     assert run.code == 0, run.output
     assert "journal.sqlite" in run.output
     assert server.log.synthesis == 0
-
-
-def test_what_is_of_no_use_is_asked_again(project: Project, server: StubServer) -> None:
-    project.set_params(synthesis__temperature=0.3)
-    server.spoilt = {0: "length", 1: "refusal", 2: "empty", 3: "filter", 4: "no_choice"}
-    project.repro("curate")
-    assert server.log.synthesis == 2 * (ROWS + 5)
-    assert (project.folder / "data/curated/summary.json").is_file()
-    server.reset()
-    project.set_params(synthesis__rows=ROWS + 2)
-    project.repro("synthesize")
-    assert server.log.synthesis == 2 * 2

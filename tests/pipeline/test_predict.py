@@ -9,13 +9,13 @@ import pytest
 
 from amalgam.cli.predict import run_predict
 from amalgam.errors import DataError, ModelError
-from amalgam.predicting.labelling import Columns
+from amalgam.shipping.predict import Columns
 from tests.pipeline.project import AFTER_RATIO, ROWS, Project, Run
 from tests.pipeline.server import Log, StubServer
 from tests.pipeline.toy import LABELS, make_rows
 
 HEADER = ["id", "note", "text"]
-ADDED = ["label", "p_complaint", "p_praise", "ask_human"]
+ADDED = ["label", "p_complaint", "p_praise", "needs_human"]
 COLUMNS = Columns("text", "question")
 
 
@@ -85,7 +85,7 @@ def test_the_command_labels_and_says_in_one_sentence_what_is_wrong(project: Proj
     assert (
         (project.folder / "out.csv")
         .read_text(encoding="utf-8")
-        .startswith("comment,label,p_complaint,p_praise,ask_human\n")
+        .startswith("comment,label,p_complaint,p_praise,needs_human\n")
     )
     run = project.run("amalgam", "predict", "nowhere.csv", "out.csv")
     assert (run.code, run.output.splitlines()[-1]) == (2, "amalgam: nowhere.csv does not exist")

@@ -73,12 +73,12 @@ def shipped(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier as the student ships: both precisions and a manifest that names the small one."""
     import shutil
 
+    from amalgam.shipping.card import write_manifest
     from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
-    from amalgam.shipping.manifest import write_manifest
 
     folder = tmp_path_factory.mktemp("models") / "shipped"
     shutil.copytree(teacher, folder, ignore=shutil.ignore_patterns("curves"))
-    export_onnx(teacher, folder / FLOAT)
+    export_onnx({teacher: folder / FLOAT})
     quantize_onnx(folder / FLOAT, folder / INTEGER)
     calibration = {"temperature": 1.0, "threshold": None, "ask_below": 0.7, "guaranteed": False, "sentence": "None."}
     write_manifest(folder, INTEGER, calibration)

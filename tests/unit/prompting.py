@@ -15,10 +15,6 @@ PARAMS = Prompts(
     seed=7,
     template="chat",
     shots=3,
-    other_shots=0,
-    shot_pool=6,
-    samples_per_shots=4,
-    samples_per_last_shot=2,
     responses=1,
     format="text",
 )

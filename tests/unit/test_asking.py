@@ -1,3 +1,4 @@
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -7,26 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import BudgetError, DataError
+from amalgam.files import read_json, write_jsonl
 from amalgam.llm.answering import Answering
-from amalgam.llm.request import Answer
-from amalgam.llm.tokens import bound_answer
+from amalgam.llm.request import NO_FIELDS, Answer, Request
+from amalgam.llm.shards import read_answers
 from amalgam.params import Synthesis
-from amalgam.synthesis.asking import Tally, build_requests, collect_completions, iterate_asked
+from amalgam.synthesis import asking
+from amalgam.synthesis.asking import Prompt, Rounds, collect_answers, read_prompts, write_completions
 from tests.pipeline.server import StubServer
 from tests.unit.helpers import make_answering
 
-PARAMS = Synthesis(rows=3, temperature=0.7, top_p=0.9, max_tokens=50, attempts=2)
+PARAMS = Synthesis(rows=3, temperature=0.7, top_p=0.9, max_tokens=50)
 
 
-def make_prompts(slots: int, responses: int = 1, format: str = "text") -> list[dict[str, Any]]:
+def make_prompts(slots: int, responses: int = 1, format: str = "text") -> list[Prompt]:
     return [
         {
             "id": f"{label}-{slot:05d}",
             "label": label,
             "sample": slot,
             "question": "",
-            "shots": [],
-            "attributes": {},
+            "shots": ["h1", "h2"],
+            "attributes": {"length": "short"},
             "group": f"{label}/{slot // 2}",
             "responses": responses,
             "format": format,
@@ -42,64 +45,60 @@ def answering(server: StubServer, tmp_path: Path) -> Answering:
     return make_answering(tmp_path, server.url)
 
 
-def ask(prompts: list[dict[str, Any]], rows: int, answer: Any) -> dict[str, list[int]]:
-    """Ask in rounds, as `collect_completions` does, of a function instead of an endpoint: attempts by slot."""
-    tally, asked = Tally(), {}
-    chosen: set[str] | None = None
-    for _ in range(20):
-        for prompt in prompts:
-            if chosen is None or prompt["id"] in chosen:
-                attempt = tally.attempts[prompt["id"]]
-                asked.setdefault(prompt["id"], []).append(attempt)
-                tally.add(prompt, answer(prompt["id"], attempt))
-        chosen = tally.choose_slots(rows)
-        if not chosen:
-            break
+@pytest.fixture
+def two_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "ATTEMPTS", 2)
+
+
+def build(prompt: Prompt, attempt: int, fields: dict[str, Any] | None = None) -> Request:
+    return Rounds([prompt], "m", PARAMS, fields or NO_FIELDS).build_request(0, attempt)
+
+
+def ask(prompts: list[Prompt], rows: int, answer: Any) -> dict[str, list[int]]:
+    """Ask a function instead of an endpoint; return the attempts of each slot."""
+    rounds = Rounds(prompts, "m", PARAMS.model_copy(update={"rows": rows}))
+    while requests := rounds.build_requests():
+        rounds.add_answers([answer(request.id) for request in requests])
+    asked: dict[str, list[int]] = {}
+    for line in rounds.build_lines():
+        asked.setdefault(f"{line['label']}{line['sample']}", []).append(line["attempt"])
     return asked
 
 
-def answer_by_chance(slot: str, attempt: int) -> Answer:
-    cut_off = random.Random(f"{slot}/{attempt}").random() < 0.4
-    return Answer("fine", "length" if cut_off else "stop", 1, 1)
+def answer_by_chance(name: str) -> Answer:
+    return Answer("fine", "length" if random.Random(name).random() < 0.4 else "stop", 1, 1)
 
 
 def test_a_request_holds_what_decides_its_answer_and_no_more() -> None:
     prompt = make_prompts(2)[2]
-    first, third = build_requests([(prompt, 0), (prompt, 2)], "m", PARAMS)
+    first, third = build(prompt, 0), build(prompt, 2)
     sampling = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 50}
     assert (first.id, first.model, first.sample, first.group) == ("complaint-00001", "m", 1, "complaint/0")
     assert first.body == {"messages": prompt["messages"], **sampling, "seed": 1}
     assert (third.id, third.sample) == ("complaint-00001r2", 20_000_001)
     assert third.body == first.body | {"seed": 20_000_001, "max_tokens": 100}
+    assert build(make_prompts(1, 2, "json")[0], 0).body["response_format"]["type"] == "json_schema"
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
 def test_each_attempt_has_more_tokens_by_whichever_name(name: str) -> None:
-    prompt = make_prompts(1)[0]
-    fields = {"max_tokens": None, "seed": None, name: 400}
-    requests = list(build_requests([(prompt, attempt) for attempt in range(3)], "m", PARAMS, fields))
+    requests = [
+        build(make_prompts(1)[0], attempt, {"max_tokens": None, "seed": None, name: 400}) for attempt in (0, 1, 2)
+    ]
     assert [request.body[name] for request in requests] == [400, 600, 800]
-    assert [bound_answer(request) for request in requests] == [400, 600, 800]
     assert all(request.body.keys() == {"messages", "temperature", "top_p", name} for request in requests)
     assert [request.sample for request in requests] == [0, 10_000_000, 20_000_000]
 
 
 def test_samples_without_a_seed_stay_apart() -> None:
-    prompts = make_prompts(2)[::2]  # equal but for their samples
-    one, two = build_requests([(prompt, 0) for prompt in prompts], "m", PARAMS, {"seed": None})
+    one, two = (build(prompt, 0, {"seed": None}) for prompt in make_prompts(2)[::2])  # equal but for their samples
     assert one.body == two.body
     assert "seed" not in one.body
     assert one.key != two.key
 
 
 def test_the_key_of_a_default_request_is_for_ever() -> None:
-    (request,) = build_requests([(make_prompts(1)[0], 1)], "m", PARAMS)
-    assert request.key == "975282c6c10928a80b24660b5810fa26bd1ee94ad141e5fe1400f1e32750ace4"
-
-
-def test_json_is_asked_for_by_schema() -> None:
-    (request,) = build_requests([(make_prompts(1, 2, "json")[0], 0)], "m", PARAMS)
-    assert request.body["response_format"]["type"] == "json_schema"
+    assert build(make_prompts(1)[0], 1).key == "975282c6c10928a80b24660b5810fa26bd1ee94ad141e5fe1400f1e32750ace4"
 
 
 @settings(max_examples=30, deadline=None)
@@ -113,22 +112,23 @@ def test_more_rows_ask_again_just_as_fewer_rows_did(few: int, more: int) -> None
 def test_several_responses_an_answer_are_topped_up_only_as_far_as_needed() -> None:
     # Four of five lines come: of 20 rows 16 are there at first, so one more answer a label is enough.
     lines = "\n".join(f"{number}. line" for number in range(4))
-    asked = ask(make_prompts(4, 5, "lines"), 20, lambda *_: Answer(lines, "stop", 1, 1))
-    assert {slot: attempts for slot, attempts in asked.items() if len(attempts) > 1} == {
-        "complaint-00000": [0, 1],
-        "praise-00000": [0, 1],
-    }
+    asked = ask(make_prompts(4, 5, "lines"), 20, lambda _: Answer(lines, "stop", 1, 1))
+    assert {slot for slot, attempts in asked.items() if attempts == [0, 1]} == {"complaint0", "praise0"}
+    assert sum(map(len, asked.values())) == 8 + 2
 
 
-def test_what_is_of_no_use_is_asked_again_until_there_is_enough(server: StubServer, answering: Answering) -> None:
-    prompts = make_prompts(3)
+def test_what_is_of_no_use_is_asked_again_until_there_is_enough(
+    server: StubServer, answering: Answering, tmp_path: Path
+) -> None:
     server.spoilt = {0: "length", 1: "empty", 10_000_001: "refusal"}
-    tally = collect_completions(lambda: prompts, "m", PARAMS, answering)
-    assert tally.usable == {"complaint": 3, "praise": 3}
-    assert tally.attempts == {f"{label}-{slot:05d}": slot + 1 for label in ("complaint", "praise") for slot in (0, 1)}
-    assert len(server.log.answered) == 6 + 4 + 2
-    asked = list(iterate_asked(lambda: prompts, tally, "m", PARAMS, answering))
-    assert [(request.id, answer.finish_reason) for _, _, request, answer in asked][::2] == [
+    for _ in range(2):  # the second time, the journal answers
+        rounds = Rounds(make_prompts(3), "m", PARAMS)
+        collect_answers(rounds, answering)
+        assert rounds.usable == {"complaint": 3, "praise": 3}
+        assert len(server.log.answered) == 6 + 4 + 2
+    write_completions(tmp_path / "completions", rounds)
+    lines = list(read_answers(tmp_path / "completions"))
+    assert [(line["id"], line["finish_reason"]) for line in lines][::2] == [
         ("complaint-00000", "length"),
         ("praise-00000", "length"),
         ("complaint-00001", "stop"),
@@ -136,15 +136,24 @@ def test_what_is_of_no_use_is_asked_again_until_there_is_enough(server: StubServ
         ("praise-00001r1", "refusal"),
         ("complaint-00002", "stop"),
     ]
-    collect_completions(lambda: prompts, "m", PARAMS, answering)
-    assert len(server.log.answered) == 12
+    kept = {"label": "complaint", "sample": 0, "question": "", "shots": ["h1", "h2"], "attributes": {"length": "short"}}
+    took = {name: lines[0][name] for name in ("text", "prompt_tokens", "completion_tokens", "cost_usd")}
+    assert lines[0] == {
+        **{"key": build(make_prompts(1)[0], 0).key, "id": "complaint-00000", "attempt": 0, **kept},
+        **{"responses": 1, "format": "text", "finish_reason": "length", **took},
+    }
+    summary = read_json(tmp_path / "completions/summary.json")
+    assert (summary["answers"], summary["asked_again"]) == (12, 6)
+    assert summary["usable"] == {"complaint": 3, "praise": 3}
+    assert summary["faults"] == {"cut_off": 2, "empty": 2, "refusal": 2}
 
 
+@pytest.mark.usefixtures("two_attempts")
 def test_too_few_usable_answers_are_an_error_with_the_counts(server: StubServer, answering: Answering) -> None:
     server.spoilt = {1: "length", 10_000_001: "refusal", 20_000_001: "empty"}
     counts = r"label 'complaint' has 2 of 3 usable responses \(1 cut_off, 1 empty, 1 refusal\); label 'praise'"
     with pytest.raises(DataError, match=f"after 3 attempts {counts}"):
-        collect_completions(lambda: make_prompts(3), "m", PARAMS, answering)
+        collect_answers(Rounds(make_prompts(3), "m", PARAMS), answering)
     assert len(server.log.answered) == 6 + 2 + 2
 
 
@@ -153,11 +162,7 @@ def test_too_few_usable_answers_are_an_error_with_the_counts(server: StubServer,
     [
         ("The soup was", "MAX_TOKENS", "are cut off, such as 'The soup was': raise `synthesis.max_tokens`"),
         ("", "length", "are cut off: raise `synthesis.max_tokens`, or turn off the reasoning"),
-        (
-            "I can't help with that.",
-            "stop",
-            'are refused or filtered, such as "I can\'t help with that.": take another',
-        ),
+        ("I can't help with that.", "stop", 'are refused or filtered, such as "I can\'t help with that.": take an'),
         (
             "<think>\nHm. \x1b[2J\u202e",
             "stop",
@@ -167,11 +172,10 @@ def test_too_few_usable_answers_are_an_error_with_the_counts(server: StubServer,
     ],
 )
 def test_one_fault_of_most_answers_is_said_with_an_example(text: str, finish_reason: str, words: str) -> None:
-    tally = Tally()
-    for slot, prompt in enumerate(make_prompts(7)):
-        fine = prompt["label"] == "praise" or slot >= 12
-        tally.add(prompt, Answer("fine", "stop", 1, 1) if fine else Answer(text, finish_reason, 1, 1))
-    _, sentence = tally.describe_main_fault()
+    rounds = Rounds(make_prompts(7), "m", PARAMS)
+    bad, fine = Answer(text, finish_reason, 1, 1), Answer("fine", "stop", 1, 1)
+    rounds.add_answers([fine if slot % 2 or slot >= 12 else bad for slot in range(14)])
+    _, sentence = rounds.describe_main_fault()
     assert sentence.startswith("6 of 7 answers for label 'complaint' ")
     assert words in sentence
     assert "\n" not in sentence
@@ -179,20 +183,19 @@ def test_one_fault_of_most_answers_is_said_with_an_example(text: str, finish_rea
 
 
 def test_a_fault_of_half_the_answers_is_not_said() -> None:
-    tally = Tally()
-    for slot, prompt in enumerate(make_prompts(20)):
-        tally.add(prompt, Answer("fine", "length" if slot % 4 > 1 else "stop", 1, 1))
-    assert tally.describe_main_fault() == ("", "")
+    rounds = Rounds(make_prompts(20), "m", PARAMS)
+    rounds.add_answers([Answer("fine", "length" if slot % 4 > 1 else "stop", 1, 1) for slot in range(40)])
+    assert rounds.describe_main_fault() == ("", "")
 
 
+@pytest.mark.usefixtures("two_attempts")
 def test_a_run_that_fails_by_one_fault_says_what_helps_for_it(
     server: StubServer, answering: Answering, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.spoilt = {10_000_000 * attempt + slot: "length" for attempt in range(3) for slot in range(3)}
-    with pytest.raises(
-        DataError, match=r"; 18 of 18 answers are cut off, such as .* \`llm.body\`.*; the answers are kept"
-    ):
-        collect_completions(lambda: make_prompts(3), "m", PARAMS, answering)
+    words = r"; 18 of 18 answers are cut off, such as .* \`llm.body\`.*; the answers are kept"
+    with pytest.raises(DataError, match=words):
+        collect_answers(Rounds(make_prompts(3), "m", PARAMS), answering)
     assert capsys.readouterr().err.count("synthesize: 6 of 6 answers are cut off, such as") == 1
 
 
@@ -200,7 +203,28 @@ def test_what_is_sent_again_counts_against_the_limit(server: StubServer, tmp_pat
     server.spoilt = {0: "length"}
     answering = make_answering(tmp_path, server.url, max_requests=7)
     with pytest.raises(BudgetError, match=r"llm\.max_requests"):
-        collect_completions(lambda: make_prompts(3), "m", PARAMS, answering)
+        collect_answers(Rounds(make_prompts(3), "m", PARAMS), answering)
     assert len(server.log.answered) == 7
-    collect_completions(lambda: make_prompts(3), "m", PARAMS, answering)
+    collect_answers(Rounds(make_prompts(3), "m", PARAMS), answering)
     assert len(server.log.answered) == 8
+
+
+def test_prompts_are_read_line_by_line(tmp_path: Path) -> None:
+    prompts = make_prompts(3)
+    write_jsonl(tmp_path / "prompts.jsonl", prompts)
+    read = read_prompts(tmp_path / "prompts.jsonl")
+    assert len(read) == 6
+    assert [*read] == read[:] == json.loads(json.dumps(prompts))
+
+
+def test_full_files_of_answers_stay_when_rows_grow(tmp_path: Path) -> None:
+    for name, slots in (("few", 1001), ("many", 1500)):
+        rounds = Rounds(make_prompts(slots), "m", PARAMS)
+        rounds.add_answers([Answer("fine", "stop", 1, 1, 0.25)] * 2 * slots)
+        write_completions(tmp_path / name, rounds)
+    (few, one), (many, two) = (
+        [(tmp_path / name / f"0000{number}.jsonl").read_bytes() for number in (0, 1)] for name in ("few", "many")
+    )
+    assert few == many
+    assert two.startswith(one)
+    assert read_json(tmp_path / "few/summary.json")["cost_usd"] == 2002 / 4

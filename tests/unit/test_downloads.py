@@ -48,14 +48,6 @@ def test_a_wheel_is_downloaded_once_and_then_taken_from_the_cache(index: Path, t
     assert fetch_wheel("some-rows", "1.0", sha256, tmp_path / "cache") == wheel
 
 
-def test_a_damaged_wheel_in_the_cache_is_downloaded_again(index: Path, tmp_path: Path) -> None:
-    content = next(index.iterdir()).read_bytes()
-    damaged = tmp_path / "cache" / "wheels" / "some-rows-1.0.whl"
-    damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(content[:-1])
-    assert fetch_wheel("some-rows", "1.0", hash_bytes(content), tmp_path / "cache").read_bytes() == content
-
-
 def test_a_wheel_with_another_hash_is_refused_and_nothing_stays(index: Path, tmp_path: Path) -> None:
     found = hash_bytes(next(index.iterdir()).read_bytes())
     with pytest.raises(DataError, match=rf"some_rows-1.0.*{'0' * 64}, but is {found}"):
@@ -78,15 +70,6 @@ def test_an_index_out_of_reach_is_told_without_its_address(tmp_path: Path, monke
     with pytest.raises(NoAnswerError, match="No matching distribution") as caught:
         fetch_wheel("some-rows", "1.0", "0" * 64, tmp_path)
     assert not any(word in str(caught.value) for word in ("someone", "secret", "127.0.0.1", "http"))
-
-
-def test_members_are_joined_in_the_order_given(tmp_path: Path) -> None:
-    first = write_wheel(tmp_path, "part-1", {"part_1/data.bin": b"ab"})
-    second = write_wheel(tmp_path, "part-2", {"part_2/data.bin": b"cd"})
-    target = tmp_path / "new" / "whole.bin"
-    join_members([(second, "part_2/data.bin"), (first, "part_1/data.bin")], target)
-    assert target.read_bytes() == b"cdab"
-    assert [path.name for path in target.parent.iterdir()] == ["whole.bin"]
 
 
 def test_a_missing_member_or_a_file_that_is_no_zip_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

@@ -19,15 +19,8 @@ _STAGES = {"synthesize": COMPLETIONS, "judge": JUDGEMENTS, "baselines": BASELINE
 def make_line(number: int) -> dict[str, Any]:
     """Make a line as a stage writes it."""
     key = hashlib.sha256(str(number).encode()).hexdigest()
-    return {
-        "key": key,
-        "id": f"praise-{number}",
-        "text": f"täxt {number}",
-        "finish_reason": "stop",
-        "prompt_tokens": 9,
-        "completion_tokens": 3,
-        "cost_usd": None,
-    }
+    tokens = {"prompt_tokens": 9, "completion_tokens": 3, "cost_usd": None}
+    return {"key": key, "id": f"praise-{number}", "text": f"täxt {number}", "finish_reason": "stop", **tokens}
 
 
 def write_shard(path: Path, *numbers: int) -> None:
@@ -39,11 +32,10 @@ def write_outputs(project: Path) -> None:
     """Write what the stages write: answers 0 to 5 in four shards, and files that hold none."""
     write_shard(project / COMPLETIONS / "00000.jsonl", 0, 1)
     write_shard(project / COMPLETIONS / "00001.jsonl", 2)
-    (project / COMPLETIONS / "summary.json").write_text('{"answers": 3}\n')
     write_shard(project / JUDGEMENTS / "answers/00000.jsonl", 3, 4)
-    (project / JUDGEMENTS / "judgements.csv").write_text("id,judged\n")
     write_shard(project / BASELINES / "answers/00000.jsonl", 5)
-    (project / BASELINES / "predictions.csv").write_text("id\n")
+    for name in (f"{COMPLETIONS}/summary.json", f"{JUDGEMENTS}/judgements.csv", f"{BASELINES}/predictions.csv"):
+        (project / name).write_text(f"{name}\n")
 
 
 def save_outputs(project: Path, stage: str | None = None) -> None:
@@ -107,35 +99,34 @@ def commit_no_lock(project: Path) -> None:
     run_git(project, "commit", "--quiet", "--message", "No lock file")
 
 
-def drop_remote(project: Path) -> None:
-    (project / ".dvc/config").write_text("")
-
-
 def read(
-    project: Path, skip: Callable[[str], bool] = lambda _: False, **options: Any
+    project: Path, is_known: Callable[[str], bool] = lambda _: False, **options: Any
 ) -> tuple[Mapping[str, list[dict[str, Any]]], list[str]]:
     """Return the lines by source, and the notices."""
     notices: list[str] = []
-    found = {source: list(lines) for source, lines in iterate_shared_answers(project, notices.append, skip, **options)}
-    return found, notices
+    found = iterate_shared_answers(project, notices.append, is_known, **options)
+    return {source: list(lines) for source, lines in found}, notices
 
 
-def list_lines(found: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the lines of all sources in the order of their numbers."""
-    return sorted((line for lines in found.values() for line in lines), key=lambda line: str(line["id"]))
+def list_numbers(found: Mapping[str, list[dict[str, Any]]]) -> list[int]:
+    """Return the numbers of the lines of all sources, which are as they were written."""
+    lines = sorted((line for lines in found.values() for line in lines), key=lambda line: str(line["id"]))
+    numbers = [int(line["id"].removeprefix("praise-")) for line in lines]
+    assert lines == [make_line(number) for number in numbers]
+    return numbers
 
 
 def list_objects(project: Path) -> list[Path]:
     return sorted(path for path in (project / ".dvc/cache/files/md5").rglob("*") if path.is_file())
 
 
-def test_every_answer_is_read_from_the_cache_under_the_hash_of_its_shard(project: Path) -> None:
-    found, notices = read(project)
-    assert list_lines(found) == [make_line(number) for number in range(6)]
-    shards = {hashlib.md5(path.read_bytes()).hexdigest() for path in list_objects(project)}
+def test_every_answer_is_read_from_the_cache_under_the_hash_of_its_shard(project: Path, tmp_path: Path) -> None:
+    found, notices = read(project, fetch=False)
+    assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
     assert len(found) == 4
-    assert set(found) < shards
+    assert set(found) < {hashlib.md5(path.read_bytes()).hexdigest() for path in list_objects(project)}
     assert not notices
+    assert read(tmp_path) == ({}, [])  # outside of a project
 
 
 def test_what_is_known_is_not_read_again_and_a_pool_that_grew_only_where_it_grew(project: Path) -> None:
@@ -145,69 +136,65 @@ def test_what_is_known_is_not_read_again_and_a_pool_that_grew_only_where_it_grew
     write_shard(project / COMPLETIONS / "00001.jsonl", 2, 6)
     write_shard(project / COMPLETIONS / "00002.jsonl", 7)
     save_outputs(project)
-    found, _ = read(project, known.__contains__)
-    assert sorted(line["id"] for line in list_lines(found)) == ["praise-2", "praise-6", "praise-7"]
+    assert list_numbers(read(project, known.__contains__)[0]) == [2, 6, 7]
 
 
 def test_answers_that_the_cache_lacks_are_fetched_and_nothing_else_is(clone: Path) -> None:
+    assert read(clone, fetch=False) == ({}, [])
     found, notices = read(clone)
-    assert list_lines(found) == [make_line(number) for number in range(6)]
+    assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
     assert len(list_objects(clone)) == len(FOLDERS) + 4  # lists of files and shards: no table, no summary
     assert len(notices) == 1
     assert "`storage`" in notices[0]
     assert all(folder in notices[0] for folder in FOLDERS)
     assert read(clone) == (found, [])
-
-
-def test_a_shard_that_is_missing_alone_is_fetched(project: Path) -> None:
-    found, _ = read(project)
     source = sorted(found)[0]
-    (project / ".dvc/cache/files/md5" / source[:2] / source[2:]).unlink()
-    assert read(project, fetch=False)[0] == {other: lines for other, lines in found.items() if other != source}
-    assert read(project)[0] == found
+    (clone / ".dvc/cache/files/md5" / source[:2] / source[2:]).unlink()
+    assert read(clone)[0] == found
 
 
-def test_no_remote_is_asked_where_none_should_be(clone: Path) -> None:
-    assert read(clone, fetch=False) == ({}, [])
-
-
-def test_without_a_remote_one_sentence_says_what_is_missing(clone: Path) -> None:
-    drop_remote(clone)
-    found, notices = read(clone)
-    assert not found
-    assert notices == [
-        "the answers that dvc.lock names in data/baselines data/completions data/judgements are not here and could not "
-        "be fetched (DVC has no default remote here), so the LLM is asked for those that are needed"
-    ]
-
-
-def test_what_the_remote_lacks_is_said_and_the_rest_is_fetched(clone: Path) -> None:
+def test_what_cannot_be_fetched_is_said_and_the_rest_is_fetched(clone: Path) -> None:
     write_shard(clone / COMPLETIONS / "00002.jsonl", 8)
     save_outputs(clone, "synthesize")
     shutil.rmtree(clone / ".dvc/cache")
     found, notices = read(clone)
-    assert list_lines(found) == [make_line(number) for number in range(6)]
+    assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
     assert notices[1:] == [
         "the answers that dvc.lock names in data/completions are not here and could not be fetched "
         "(`dvc pull data/completions` says why), so the LLM is asked for those that are needed"
     ]
 
 
-def test_a_remote_that_does_not_answer_ends_nothing(clone: Path) -> None:
-    (clone / ".dvc/config").write_text("[core]\n remote = away\n['remote \"away\"']\n url = http://127.0.0.1:9/x\n")
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ("", "DVC has no default remote here"),
+        (
+            "[core]\n remote = away\n['remote \"away\"']\n url = http://127.0.0.1:9/x\n",
+            "`dvc pull data/baselines data/completions data/judgements` says why",
+        ),
+    ],
+)
+def test_without_a_remote_that_answers_one_sentence_says_what_is_missing(clone: Path, config: str, reason: str) -> None:
+    (clone / ".dvc/config").write_text(config)
     found, notices = read(clone)
     assert not found
-    assert len(notices) == 2
-    assert "`dvc pull data/baselines data/completions data/judgements` says why" in notices[1]
+    assert notices[-1] == (
+        "the answers that dvc.lock names in data/baselines data/completions data/judgements are not here and could not "
+        f"be fetched ({reason}), so the LLM is asked for those that are needed"
+    )
 
 
-@pytest.mark.parametrize("side", ["HEAD", "MERGE_HEAD"])
+@pytest.mark.parametrize("side", ["HEAD", "MERGE_HEAD", "the file"])
 def test_a_conflict_of_the_lock_file_costs_no_side_its_answers(clone: Path, side: str) -> None:
-    (clone / "dvc.lock").write_text("<<<<<<< HEAD\nschema: '2.0'\n=======\n>>>>>>> theirs\n")
-    if side == "MERGE_HEAD":
+    lock = (clone / "dvc.lock").read_text()
+    kept = lock if side == "the file" else ""
+    (clone / "dvc.lock").write_text(f"<<<<<<< HEAD\nschema: '2.0'\n=======\n{kept}>>>>>>> theirs\n")
+    if side != "HEAD":
         commit_no_lock(clone)
+    if side == "MERGE_HEAD":
         run_git(clone, "update-ref", "MERGE_HEAD", "HEAD~1")
-    assert list_lines(read(clone)[0]) == [make_line(number) for number in range(6)]
+    assert list_numbers(read(clone)[0]) == [0, 1, 2, 3, 4, 5]
 
 
 def test_answers_that_only_a_record_of_a_run_names_are_fetched(clone: Path) -> None:
@@ -219,7 +206,7 @@ def test_answers_that_only_a_record_of_a_run_names_are_fetched(clone: Path) -> N
     record.with_name("half").write_text(f"outs:\n- path: {COMPLETIONS}\n  hash: md5\n  md5: 12")
     (clone / "dvc.lock").unlink()
     commit_no_lock(clone)
-    assert [line["id"] for line in list_lines(read(clone)[0])] == ["praise-0", "praise-1", "praise-2"]
+    assert list_numbers(read(clone)[0]) == [0, 1, 2]
 
 
 def test_the_lock_file_of_a_temporary_workspace_counts(clone: Path, tmp_path: Path) -> None:
@@ -228,7 +215,7 @@ def test_the_lock_file_of_a_temporary_workspace_counts(clone: Path, tmp_path: Pa
     shutil.move(clone / "dvc.lock", workspace)
     commit_no_lock(clone)
     assert read(clone) == ({}, [])
-    assert list_lines(read(clone, workspace=workspace)[0]) == [make_line(number) for number in range(6)]
+    assert list_numbers(read(clone, workspace=workspace)[0]) == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_damaged_file_is_left_out_and_named(project: Path) -> None:
@@ -253,9 +240,5 @@ def test_other_files_with_numbers_for_names_hold_no_answers(project: Path) -> No
     (project / COMPLETIONS / "00002.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"key": \n')
     save_outputs(project)
     found, notices = read(project)
-    assert list_lines(found) == [make_line(number) for number in range(6)]
+    assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
     assert not notices
-
-
-def test_outside_a_project_there_is_nothing(tmp_path: Path) -> None:
-    assert read(tmp_path) == ({}, [])

@@ -12,10 +12,10 @@ import yaml
 
 from amalgam.cli.doctor import examine_project
 from amalgam.cli.estimate import Estimate, build_estimate, print_estimate, run_estimate
+from amalgam.cli.plan import Sending
 from amalgam.llm.journal import open_journal
 from amalgam.llm.prices import Prices
 from amalgam.params import Params, load_params
-from amalgam.plan import Sending
 from tests.pipeline.toy import write_task
 
 TOP = Path(__file__).parents[2]
@@ -165,6 +165,7 @@ def test_a_project_is_estimated_without_sending(
     Repo.init(str(tmp_path), no_scm=True).close()
     values = yaml.safe_load((TOP / "params.yaml").read_text())
     values["task"] = "toy"
+    values["baselines"]["llm_grader"] = True
     values["llm"] |= {"endpoint": "http://127.0.0.1:9/v1", "model": "gpt-4o-mini"}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     (tmp_path / "dvc.yaml").write_text(

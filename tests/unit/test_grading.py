@@ -1,18 +1,17 @@
 import json
-from collections.abc import Iterator
 
 import pandas as pd
 import pytest
 
-from amalgam.llm.request import Request
+from amalgam.llm.request import Answer, Request
 from amalgam.params import Judge
-from amalgam.synthesis.grading import GradeReader, build_grading_requests, parse_grade, select_gradable
+from amalgam.synthesis.answers import Response
+from amalgam.synthesis.grading import build_grading_requests, parse_grade, read_grades, select_gradable
 from amalgam.tasks.schema import Task
 
-ROWS = [
-    {"id": "r1", "text": "first text", "question": "", "label": "good"},
-    {"id": "r2", "text": "second text", "question": "Why?", "label": "bad"},
-]
+ROWS = pd.DataFrame(
+    {"id": ["r1", "r2"], "text": ["first text", "second text"], "question": ["", "Why?"], "label": ["good", "bad"]}
+)
 EXAMPLES = pd.DataFrame(
     {
         "id": ["e3", "e1", "e2", "e4", "e5"],
@@ -23,19 +22,22 @@ EXAMPLES = pd.DataFrame(
 )
 
 
-def build(task: Task, *, shots: int = 2, rationale: bool = False) -> list[Request]:
-    return list(build_grading_requests(task, ROWS, EXAMPLES, "m", Judge(rows=9, shots=shots, rationale=rationale)))
+def build(task: Task, *, rationale: bool = False) -> list[Request]:
+    return build_grading_requests(task, ROWS, EXAMPLES, "m", Judge(rows=9, rationale=rationale))
 
 
 @pytest.mark.parametrize("rationale", [False, True])
-@pytest.mark.parametrize("shots", [0, 2])
-def test_all_requests_begin_alike_and_differ_in_the_last_turn(task: Task, shots: int, rationale: bool) -> None:
-    first, second = build(task, shots=shots, rationale=rationale)
+def test_all_requests_begin_alike_and_differ_in_the_last_turn(task: Task, rationale: bool) -> None:
+    first, second = build(task, rationale=rationale)
     assert first.body | {"messages": []} == second.body | {"messages": []}
     assert first.body["messages"][:-1] == second.body["messages"][:-1]
+    assert first.body["messages"][0] is second.body["messages"][0]
     assert [request.id for request in (first, second)] == ["r1", "r2"]
     assert first.body["messages"][-1]["content"] == "Comment: first text"
     assert second.body["messages"][-1]["content"].startswith("Question: Why?\n\nComment: second text")
+    assert (first.body["temperature"], first.body["seed"], first.sample) == (0.0, 0, 0)
+    # No coder gave a rationale to show.
+    assert len(first.body["messages"]) == (2 if rationale else 10)
 
 
 def test_the_rubric_and_some_examples_of_each_label_come_first(task: Task) -> None:
@@ -46,10 +48,6 @@ def test_the_rubric_and_some_examples_of_each_label_come_first(task: Task) -> No
     assert "Question: How?" in turns[2]["content"]
 
 
-def test_no_coder_gave_a_rationale_to_show(task: Task) -> None:
-    assert len(build(task, rationale=True)[0].body["messages"]) == len(build(task, shots=0)[0].body["messages"]) == 2
-
-
 @pytest.mark.parametrize("rationale", [False, True])
 def test_the_schema_holds_the_labels_and_asks_for_the_reason_first(task: Task, rationale: bool) -> None:
     form = build(task, rationale=rationale)[0].body["response_format"]
@@ -58,11 +56,6 @@ def test_the_schema_holds_the_labels_and_asks_for_the_reason_first(task: Task, r
     assert schema["properties"]["label"]["enum"] == task.label_names
     assert list(schema["properties"]) == schema["required"] == ["rationale"] * rationale + ["label"]
     assert schema["additionalProperties"] is False
-
-
-def test_a_grade_is_the_same_each_time(task: Task) -> None:
-    request = build(task)[0]
-    assert (request.body["temperature"], request.body["seed"], request.sample) == (0.0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -143,21 +136,9 @@ def test_a_label_is_known_by_number_and_in_another_case(text: str, labels: list[
     ],
 )
 def test_a_grader_of_which_most_cannot_be_read_is_named(answers: list[str], sentence: str) -> None:
-    reader = GradeReader(["good", "bad"])
-    for answer in answers:
-        reader.read({"text": answer, "finish_reason": "stop"})
-    assert (sentence in reader.describe("it")) if sentence else not reader.describe("it")
-
-
-def test_requests_are_made_one_by_one_of_a_head_that_they_share(task: Task) -> None:
-    read: list[str] = []
-    params = Judge(rows=9, shots=2, rationale=False)
-    requests = build_grading_requests(task, _watch(read), EXAMPLES, "m", params)
-    first = next(requests)
-    assert read == ["r1"]
-    second = next(requests)
-    assert first.body["messages"][0] is second.body["messages"][0]
-    assert [request.key for request in (first, second)] == [request.key for request in build(task)]
+    grades, said = read_grades([Answer(answer, "stop", 1, 1) for answer in answers], ["good", "bad"], "it")
+    assert grades == [answer if answer in ("good", "bad") else "" for answer in answers]
+    assert (sentence in said) if sentence else not said
 
 
 def test_the_key_of_a_request_stays_as_it_was(task: Task) -> None:
@@ -170,24 +151,13 @@ def test_the_key_of_a_request_stays_as_it_was(task: Task) -> None:
     [(0, []), (1, ["g1", "b1"]), (2, ["g1", "g2", "b1", "b2"]), (None, ["g1", "g2", "b1", "g3", "b2", "b3"])],
 )
 def test_the_first_usable_responses_of_each_label_are_graded(rows: int | None, ids: list[str]) -> None:
-    responses = [
-        {"id": name, "label": {"g": "good", "b": "bad"}[name[0]], "fault": fault}
-        for name, fault in (("g0", "cut_off"), ("g1", ""), ("g2", ""), ("b1", ""), ("b0", "empty"), ("g3", ""))
-    ]
-    responses += [{"id": name, "label": "bad", "fault": ""} for name in ("b2", "b3")]
-    stream = iter(responses)
-    assert [row["id"] for row in select_gradable(stream, ["bad", "good"], rows)] == ids
-    left = {0: "g0", 1: "b0", 2: "b3", None: None}[rows]
-    assert next((response["id"] for response in stream), None) == left
+    drawn = (("g0", "cut_off"), ("g1", ""), ("g2", ""), ("b1", ""), ("b0", "empty"), ("g3", ""), ("b2", ""), ("b3", ""))
+    stream = iter(Response(name, {"g": "good", "b": "bad"}[name[0]], 0, "", "", "text", fault) for name, fault in drawn)
+    assert select_gradable(stream, ["bad", "good"], rows)["id"].tolist() == ids
+    left = {0: "g0", 1: "b0", 2: "b3", None: None}[rows]  # no more is read than it needs
+    assert next((response.id for response in stream), None) == left
 
 
 def test_a_label_without_responses_does_not_matter() -> None:
-    assert list(select_gradable([], ["bad"], 3)) == []
-    only = [{"id": "a", "label": "bad", "fault": ""}]
-    assert list(select_gradable(only, ["bad", "good"], 3)) == only
-
-
-def _watch(read: list[str]) -> Iterator[dict[str, str]]:
-    for row in ROWS:
-        read.append(row["id"])
-        yield row
+    assert select_gradable([], ["bad"], 3).empty
+    assert len(select_gradable([Response("a", "bad", 0, "", "", "x", "")], ["bad", "good"], 3)) == 1

@@ -12,14 +12,13 @@ import pytest
 from pyarrow import parquet
 
 from amalgam.errors import DataError, ModelError
-from amalgam.predicting.labelling import Columns, label_table
-from amalgam.predicting.shipped import Shipped, load_shipped
-from amalgam.predicting.writing import write_cell
-from amalgam.shipping.manifest import write_manifest
+from amalgam.shipping.card import write_manifest
+from amalgam.shipping.predict import Columns, Shipped, label_table, load_shipped
+from amalgam.shipping.tables import write_cell
 from tests.pipeline.toy import LABELS, make_rows
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
-ADDED = ["label", "p_complaint", "p_praise", "ask_human"]
+ADDED = ["label", "p_complaint", "p_praise", "needs_human"]
 HOSTILE = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "\t=1", "'=1", 'a "note", two\nlines', "a\rb", "🙂\u202e"]
 
 
@@ -71,7 +70,7 @@ def test_some_rows_of_many_lengths_keep_order_and_columns(
         chances = expected[row["text"]]
         assert [float(row["p_complaint"]), float(row["p_praise"])] == pytest.approx(list(chances), abs=1e-6)
         assert row["label"] == LABELS[chances.argmax()]
-        assert str(row["ask_human"]).lower() == str(chances.max() < 0.7).lower()
+        assert str(row["needs_human"]).lower() == str(chances.max() < 0.7).lower()
     assert {row["label"] for row in labelled} == set(LABELS)  # else any order would do
 
 

@@ -58,12 +58,6 @@ def test_each_weighting_equals_scikit_learn_on_repeated_rows(seed, classes):
         assert measured.keys() - expected.keys() == {"ece"}
 
 
-def test_macro_auc_equals_scikit_learn_one_against_rest():
-    actual, probabilities, _ = draw_case(3, 4)
-    expected = roc_auc_score(actual, probabilities, multi_class="ovr", average="macro")
-    assert metrics.weigh_auc(actual, probabilities, np.ones((1, 40))) == pytest.approx([expected])
-
-
 def test_calibration_error_by_hand():
     # Bin (0.5, 0.6]: mean probability 0.55, half right; bin (0.9, 1]: mean 1, all right.
     top = np.array([0.5001, 0.5999, 1.0, 1.0])
@@ -76,20 +70,6 @@ def test_calibration_error_by_hand():
 def test_bins_hold_their_upper_edge():
     top = np.array([0.05, 0.1, 0.1000001, 0.3, 0.30000000000000004, 0.7, 0.95, 1.0])
     assert metrics.assign_bins(top).tolist() == [0, 0, 1, 2, 2, 6, 9, 9]
-
-
-def test_perfect_and_useless_models():
-    actual = np.array([0, 1, 0, 1])
-    perfect, useless = np.eye(2)[actual], np.full((4, 2), 0.5)
-    ones = np.ones((1, 4))
-    best = metrics.measure_weighted(actual, perfect, ones, NAMES)
-    assert {name: value[0] for name, value in best.items()} == {
-        **dict.fromkeys(["auc", "macro_f1", "accuracy", "kappa"], 1.0),
-        **dict.fromkeys(["brier", "ece", "fpr"], 0.0),
-        "quadratic_kappa": 1.0,
-    }
-    worst = metrics.measure_weighted(actual, useless, ones, NAMES)
-    assert (worst["auc"][0], worst["kappa"][0], worst["brier"][0], worst["ece"][0]) == (0.5, 0.0, 0.25, 0.0)
 
 
 def test_what_one_class_leaves_undefined_is_nan():

@@ -16,7 +16,7 @@ from amalgam.llm.journal import Journal, open_journal
 from amalgam.llm.prices import Price
 from amalgam.llm.request import Answer, Request
 from amalgam.llm.sending import send_requests
-from amalgam.synthesis.responses import build_response_format
+from amalgam.synthesis.asking import build_response_format
 from tests.pipeline.server import Fault, Received, StubServer
 from tests.unit.sending import make_request, send
 

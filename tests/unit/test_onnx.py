@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from amalgam.errors import ModelError
-from amalgam.predicting.onnx import OnnxScorer, compute_probabilities, decide
 from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
+from amalgam.shipping.onnx import OnnxScorer, compute_probabilities, decide
 from amalgam.training.checkpoint import Config, read_config, save_checkpoint
 from amalgam.training.classifier import add_pooling, load_classifier
 from amalgam.training.encoding import encode_rows, load_tokenizer
@@ -53,15 +53,37 @@ def test_questions_and_mean_pooling_are_exported_too(encoder: Path, tmp_path: Pa
     model = load_classifier(encoder, list(LABELS))
     tokenizer = load_tokenizer(encoder)
     save_checkpoint(model, tokenizer, tmp_path, Config(list(LABELS), 24, True, "mean"))
-    export_onnx(tmp_path, tmp_path / FLOAT)
+    export_onnx({tmp_path: tmp_path / FLOAT})
     rows = make_rows(["rude", "the coffee was cold " * 9, ""], "How was the coffee?")
     scores = OnnxScorer(tmp_path / FLOAT, tmp_path).score(rows)
     np.testing.assert_allclose(scores, score_with_torch(tmp_path, rows), atol=1e-3)
     assert np.abs(scores - OnnxScorer(tmp_path / FLOAT, tmp_path).score(rows.assign(question="Cold?"))).max() > 1e-4
 
 
+def test_one_graph_takes_the_weights_of_another_model(
+    teacher: Path, comments: pd.DataFrame, encoder: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(4)
+    model = load_classifier(encoder, list(LABELS))
+    for weight in model.parameters():  # biases and norms begin alike in any model
+        torch.nn.init.normal_(weight, std=0.05)
+    config = read_config(teacher)
+    save_checkpoint(
+        model,
+        load_tokenizer(teacher),
+        tmp_path,
+        Config(list(LABELS), config.max_length, False, config.pooling),
+    )
+    files = {teacher: tmp_path / "first.onnx", tmp_path: tmp_path / "second.onnx"}
+    export_onnx(files)
+    for folder, file in files.items():
+        scores = OnnxScorer(file, folder).score(comments)
+        np.testing.assert_allclose(scores, score_with_torch(folder, comments), atol=1e-3)
+
+
 def test_the_same_weights_give_the_same_bytes_and_no_paths(teacher: Path, shipped: Path, tmp_path: Path) -> None:
-    export_onnx(shutil.copytree(teacher, tmp_path / "elsewhere"), tmp_path / FLOAT)
+    elsewhere = shutil.copytree(teacher, tmp_path / "elsewhere")
+    export_onnx({elsewhere: tmp_path / FLOAT})
     quantize_onnx(tmp_path / FLOAT, tmp_path / INTEGER)
     for name in (FLOAT, INTEGER):
         content = (tmp_path / name).read_bytes()
@@ -83,8 +105,8 @@ def test_the_temperature_softens_and_keeps_the_order(teacher: Path, shipped: Pat
 
 def test_a_decision_is_the_likeliest_label_or_that_of_the_threshold() -> None:
     probabilities = np.array([[0.6, 0.4], [0.4, 0.6], [0.7, 0.3]])
-    assert decide(probabilities, None).tolist() == [0, 1, 0]
-    assert decide(probabilities, 0.4).tolist() == [1, 1, 0]
+    for threshold, classes, certainty in ((None, [0, 1, 0], [0.6, 0.6, 0.7]), (0.4, [1, 1, 0], [0.4, 0.6, 0.7])):
+        assert [found.tolist() for found in decide(probabilities, threshold)] == [classes, certainty]
 
 
 def test_a_model_that_cannot_be_read_gives_one_sentence(teacher: Path, shipped: Path, tmp_path: Path) -> None:

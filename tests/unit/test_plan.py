@@ -1,6 +1,6 @@
 """What `dvc repro` would send; which stages it would run is tested with a whole project."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from amalgam.cli.plan import Plan, Sending
 from amalgam.files import write_json, write_jsonl
 from amalgam.llm.journal import Journal, open_journal
 from amalgam.llm.request import Answer, Request
 from amalgam.params import Params, load_params
-from amalgam.plan import Sending, plan_requests
 from amalgam.rows import write_rows
-from amalgam.synthesis.asking import build_requests
-from amalgam.synthesis.completions import write_completions
+from amalgam.synthesis import asking
+from amalgam.synthesis.asking import Rounds, write_completions
 from amalgam.synthesis.grading import build_grading_requests
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
@@ -34,7 +34,7 @@ def change(params: Params, section: str, **values: Any) -> Params:
 @pytest.fixture(scope="module")
 def params() -> Params:
     params = load_params(TOP / "params.yaml").model_copy(update={"task": "toy"})
-    return change(params, "synthesis", rows=ROWS, attempts=2)
+    return change(change(params, "synthesis", rows=ROWS), "baselines", llm_grader=True)
 
 
 class Project:
@@ -57,9 +57,10 @@ class Project:
         template = load_template("chat", [TOP / "data/templates"])
         return list(build_prompts(self.task, self.train, template, params.prompts, params.synthesis.rows))
 
-    def build_requests(self, attempt: int, prompts: Iterable[dict[str, Any]] | None = None) -> list[Request]:
-        pairs = ((prompt, attempt) for prompt in (self.prompts if prompts is None else prompts))
-        return list(build_requests(pairs, "sha256:00", self.params.synthesis))
+    def build_requests(self, attempt: int, prompts: list[dict[str, Any]] | None = None) -> list[Request]:
+        asked = self.prompts if prompts is None else prompts
+        rounds = Rounds(asked, "sha256:00", self.params.synthesis)
+        return [rounds.build_request(slot, attempt) for slot in range(len(asked))]
 
     def make_rows(self, name: str, count: int) -> pd.DataFrame:
         rows = [
@@ -70,32 +71,23 @@ class Project:
         return pd.DataFrame(rows)
 
     def build_grading(self, rows: pd.DataFrame) -> list[Request]:
-        records = rows.to_dict("records")
-        return list(build_grading_requests(self.task, records, self.train, "sha256:00", self.params.judge))
+        return build_grading_requests(self.task, rows, self.train, "sha256:00", self.params.judge)
 
     def write_completions(self, answers: list[Answer]) -> None:
         """Write the answers to the first requests, as `synthesize` does."""
-        asked = zip(self.prompts, self.requests, answers, strict=False)
-        write_completions(
-            self.folder / "data/completions",
-            (
-                {"key": request.key, "attempt": 0, **{name: prompt[name] for name in _KEPT}, **asdict(answer)}
-                for prompt, request, answer in asked
-            ),
-        )
+        rounds = Rounds(self.prompts[: len(answers)], "sha256:00", self.params.synthesis)
+        rounds.add_answers(answers)
+        write_completions(self.folder / "data/completions", rounds)
 
     def answer(self, requests: list[Request], answer: Answer = FINE) -> None:
         self.journal.record([(request, answer) for request in requests])
 
     def plan(self, *stages: str, params: Params | None = None, seed: Any = lambda: 0) -> list[Sending]:
-        return plan_requests(self.folder, params or self.params, self.task, list(stages), self.journal, seed)
+        return Plan(self.folder, params or self.params, self.task, list(stages), self.journal).count_requests(seed)
 
     def count(self, *stages: str, params: Params | None = None) -> list[tuple[str, int, int, bool]]:
         plan = self.plan(*stages, params=params)
         return [(sending.stage, sending.needed, sending.unanswered, sending.exact) for sending in plan]
-
-
-_KEPT = ("id", "label", "sample", "question", "attributes", "responses", "format")
 
 
 @pytest.fixture
@@ -165,7 +157,8 @@ def test_an_answer_of_no_use_is_asked_again_when_all_are_there(project: Project)
     assert project.count("synthesize") == [("synthesize", 14, 0, True)]
 
 
-def test_the_attempts_come_to_an_end(project: Project) -> None:
+def test_the_attempts_come_to_an_end(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "ATTEMPTS", 2)
     project.answer(project.requests, CUT_OFF)
     for attempt in (1, 2):
         project.answer(project.build_requests(attempt), CUT_OFF)

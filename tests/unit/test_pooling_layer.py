@@ -23,9 +23,8 @@ from transformers import (
     pipeline,
 )
 
-from amalgam.predicting.onnx import OnnxScorer
-from amalgam.shipping.export import FLOAT, export_onnx
-from amalgam.shipping.weights import write_weights
+from amalgam.shipping.export import FLOAT, export_onnx, write_weights
+from amalgam.shipping.onnx import OnnxScorer
 from amalgam.training.checkpoint import Config, read_config, save_checkpoint
 from amalgam.training.classifier import add_pooling, append_pooling, choose_pooling, pool_mean
 from amalgam.training.scoring import score_rows
@@ -94,7 +93,7 @@ def test_the_mean_is_taken_where_it_can_ship() -> None:
 def ship(student: Path, target: Path, bases: list[Path], rows: pd.DataFrame) -> np.ndarray:
     """Write what ships; check that `transformers` alone says what ONNX says of the rows, and return that."""
     write_weights(student, target, bases)
-    export_onnx(student, target / FLOAT, bases)
+    export_onnx({student: target / FLOAT}, bases)
     expected = OnnxScorer(target / FLOAT, target).score(rows)
     classify = pipeline("text-classification", str(target), top_k=None, device="cpu")
     config = read_config(target)

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from amalgam.errors import DataError
-from amalgam.predicting.survey import open_source, survey_table
-from amalgam.predicting.writing import open_table
+from amalgam.shipping.tables import open_source, survey_table, write_table
 from amalgam.tasks.schema import File
 from amalgam.tasks.sources import parse_table
 from amalgam.tasks.tables import Part, Source, read_parts
@@ -95,7 +94,10 @@ def test_cells_are_told_apart(data: str, rows: list[dict[str, str]]) -> None:
         ("a.csv", b"PK\x03\x04", "is a workbook or an archive: save its sheet as `CSV UTF-8`"),
         ("a.csv", gzip.compress(b"id,text\n1,x\n")[:-9], "cannot be read"),
         ("a.jsonl", '{"text": "a", "text": "b"}\n', "row 1 is not valid JSON .two keys are named 'text'"),
+        ("a.csv", 'a,b\n"1\n1",2\n3,4,5\n', "row 3 has 3 cells, but the header has 2"),
+        ("a.tsv", 'a\tb\n1\t"2" 3\n', "line 2 begins a row that cannot be read"),
         ("a.jsonl", "[" * 100_000, "row 1 is not valid JSON"),
+        ("a.jsonl", '{"a": 1}\n[1]\n', "row 2 is not a JSON object"),
     ],
 )
 def test_a_broken_table_gives_one_sentence_with_the_place(name: str, data: bytes | str, sentence: str) -> None:
@@ -145,6 +147,8 @@ def test_dates_of_parquet_are_written_as_dates_and_bytes_are_no_text(tmp_path: P
     parquet.write_table(table, tmp_path / "a.parquet")
     (row,) = parse_table((tmp_path / "a.parquet").read_bytes(), File.model_validate("a.parquet")).to_dict("records")
     assert row == {"day": "1970-01-01", "score": "", "tags": '["a"]'}
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        parse_table(b"none", File.model_validate("a.parquet"))
     parquet.write_table(pyarrow.table({"text": [b"good"]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"a\.parquet, row 1 has no text under 'text', but bytes"):
         parse_table((tmp_path / "a.parquet").read_bytes(), File.model_validate("a.parquet"))
@@ -184,6 +188,6 @@ def test_a_text_is_the_same_however_often_a_table_is_written_and_read(
 
 def write_and_read(source: Path, rows: list[dict[str, Any]], target: Path) -> list[dict[str, Any]]:
     """Write rows that came from `source` as `predict` does, the id as the new column, and read them again."""
-    with open_table(target, open_source(source), ["text", "more"], {"id": str}) as writer:
-        writer.write(Part(rows, []), {"id": [row["id"] for row in rows]})
+    part = Part(rows, []), {"id": [row["id"] for row in rows]}
+    write_table(target, open_source(source), ["text", "more"], {"id": str}, [part])
     return [row for part in read_parts(open_source(target)) for row in part.rows]

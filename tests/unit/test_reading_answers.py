@@ -1,3 +1,5 @@
+"""What stands around a response, and what stands in its place."""
+
 # ruff: noqa: RUF001
 import json
 
@@ -5,10 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amalgam.synthesis.answers import parse_answer, read_answer
 from amalgam.synthesis.grading import parse_grade
-from amalgam.synthesis.reading.answer import read_answer
-from amalgam.synthesis.reading.refusals import is_refusal
-from amalgam.synthesis.responses import parse_answer
 
 GOOD = "The soup was cold, again."
 
@@ -17,7 +17,6 @@ SURROUNDED = {
     "thinking on the same line": "<think>One comment.</think>{}",
     "empty thinking": "<think>\n\n</think>\n\n{}",
     "only a closing tag": "The user wants a comment.\n</think>\n\n{}",
-    "several thoughts": "<think>One.</think>\n\nDraft.\n\n<think>Two.</think>\n{}",
     "capitals and attributes": '<Thinking type="deep" budget=3>One.</THINKING>\n{}',
     "reasoning": "<reasoning>One.</reasoning>{}",
     "a namespace": "<seed:think>One.</seed:think>{}",
@@ -26,22 +25,16 @@ SURROUNDED = {
     "escaped": "&lt;think&gt;One.&lt;/think&gt;{}",
     "tokens of thinking": "<|START_THINKING|>One.<|END_THINKING|><|START_RESPONSE|>{}<|END_RESPONSE|>",
     "channels": "<|channel|>analysis<|message|>One.<|end|><|start|>assistant<|channel|>final<|message|>{}<|return|>",
-    "the final channel alone": "<|channel|>final <|constrain|>json<|message|>{}",
     "channels whose tokens were dropped": "analysisOne comment is wanted.assistantfinal{}",
     "channels of another kind": "<|channel>thought\nOne.<channel|>{}<turn|>",
     "a wrapped answer": "<think>One.</think>\n<answer>\n{}\n</answer>",
     "the end of a turn": "{}<|im_end|>",
-    "the end of a sequence": "{}</s>",
-    "another turn": "{}<|im_end|>\n<|im_start|>user\nAnother one.<|im_end|>\n<|im_start|>assistant\nToo salty.",
-    "a turn of thinking": "<think>One.</think>{}<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nMore.",
     "another turn with thinking": "{}<end_of_turn>\n<start_of_turn>model\n<think>Two.</think>Too salty.",
     "a user's turn": "{}<|user|>\nAnother one.<|assistant|>\nToo salty.",
-    "an instruction": "{} [/INST] Too salty. [INST] More.",
     "another document": "{}<|endoftext|>Human: what is soup?",
     "a turn without tokens": "{}\nUser: Another one.\nAssistant: Too salty.",
     "an instruction without tokens": "{}\n\n### Instruction:\nAnother one.",
     "the beginning of a turn": "<|im_start|>assistant\n{}<|im_end|>",
-    "headers": "<|start_header_id|>assistant<|end_header_id|>\n\n{}<|eot_id|>",
     "the beginning of a sequence": "<s>{}</s>",
     "wide bars": "{}<｜end▁of▁sentence｜><｜User｜>More.",
 }
@@ -82,32 +75,24 @@ def test_a_turn_of_the_user_is_no_response(text: str) -> None:
 ANNOUNCED = [
     "Here is a comment from a student:\n\n{}",
     'Here is a comment from a student:\n\n"{}"',
-    "Sure! Here is a comment about the soup and the queue:\n\n{}",
     "Okay, this one is by a busy parent:\n{}",
     "Certainly!\n\n{}",
     "Sure, here's a comment that fits.\n\n{}",
     "Of course, I'd be happy to help with that!\n\nHere you go:\n\n{}",
-    "**Here is the comment:**\n\n{}",
     'Here\'s a short comment: "{}"',
     "Hier ist ein Kommentar:\n\n{}",
     "Voici un commentaire d'un élève :\n\n« {} »",
     "以下是一条评论：\n\n「{}」",
     "**Comment:** {}",
-    "**Comment**: {}",
     "Response: {}",
-    "Student answer: {}",
     "The student's comment (negative): {}",
-    "Answer 1: {}",
     "### Response:\n{}",
     "Assistant: {}",
-    "**Customer:** {}",
     "Diary sentence: {}",
     "**Student comment**\n\n{}",
-    "Kommentar: {}",
     "评论：{}",
     "```\n{}\n```",
     "```text\n{}\n```\n\nThis comment is negative.",
-    "Here is one:\n\n```\n{}\n```",
     "„{}“",
     "« {} »",
     "「{}」",
@@ -134,20 +119,14 @@ def test_an_announcement_alone_is_no_response(text: str) -> None:
 
 OWN = [
     "Note: the soup was cold.",
-    "Warning: do not buy it.",
-    "Two things: the soup and the bread.",
     "The answer is 42: everybody knows.",
-    "My first impression: cheap.",
     '"Good" soup, they said, and "fresh" bread',
     "“Good” and “fresh”",
     "«Гарно» і «смачно»",
-    "'Twas cold, and so were we",
     "*sigh* broke *again*",
     "The users' tags: <b>bold</b> and x < 3 > 2",
     "I think the thinking behind it is good.",
-    "Analysis of the text shows that it is ironic.",
     "Sure.",
-    "ok",
     "Of course I would buy it again.",
     "Here you pay more for less.",
     "The user wants a menu that works.",
@@ -156,8 +135,6 @@ OWN = [
     "I asked the assistant: no help.",
     "The header has these fields:\nsequence number\nwindow",
     "It looks better(:",
-    "Answers to both questions:\nyes and no",
-    "Student life: cheap meals.",
     f"{'The solution is long. ' * 20}It is this:",
 ]
 
@@ -169,52 +146,40 @@ def test_what_is_a_responses_own_stays(text: str) -> None:
         assert parse_answer(text, "stop", "lines", 1) == ([text], "")
 
 
-REFUSED = [
+REFUSALS = [
+    "I cannot create explicit content.",
     "I'm sorry, but I can't assist with that request.",
-    "I’m sorry, I can’t do that.",
-    "I am unable to fulfil this request.",
     "Unfortunately, I cannot provide this content.",
-    "I won't be able to help with that.",
     "I must respectfully decline this request.",
     "I'm not comfortable writing that comment.",
-    "I don't feel comfortable creating this kind of content.",
     "I'm just an AI language model, so I have no opinion.",
     "As an AI, I do not eat soup.",
-    "I cannot engage in this conversation.",
     "Sorry, but I can't continue this conversation.",
     "This request violates my guidelines.",
     "It would not be appropriate for me to write this.",
-    "I have to decline your request.",
     "Es tut mir leid, aber ich kann Ihnen dabei nicht helfen.",
-    "Leider kann ich dir dabei nicht helfen.",
     "Ich kann diese Anfrage nicht erfüllen.",
     "Als KI-Sprachmodell habe ich keine Meinung.",
     "Je suis désolé, mais je ne peux pas vous aider avec cette demande.",
-    "Désolé, je ne peux pas écrire ce commentaire.",
     "En tant qu'IA, je n'ai pas d'avis.",
     "Lo siento, pero no puedo ayudarte con eso.",
-    "Lo siento, no puedo generar ese tipo de contenido.",
     "Desculpe, mas não posso ajudar com isso.",
-    "Sinto muito, não posso criar esse tipo de conteúdo.",
     "Mi dispiace, ma non posso aiutarti con questa richiesta.",
     "Sorry, maar ik kan je daar niet mee helpen.",
     "Przepraszam, ale nie mogę pomóc w tej sprawie.",
     "Извините, но я не могу помочь с этим запросом.",
-    "К сожалению, я не могу выполнить эту просьбу.",
     "Üzgünüm, bu konuda yardımcı olamam.",
     "抱歉，我无法提供这样的内容。",
-    "对不起，我不能帮助你完成这个请求。",
     "很抱歉，我無法協助您。",
     "作为一个人工智能，我没有个人观点。",
     "申し訳ありませんが、そのリクエストにはお応えできません。",
-    "申し訳ございません。その内容を作成することはできません。",
     "죄송합니다. 그 요청은 도와드릴 수 없습니다.",
     "عذراً، لا أستطيع مساعدتك في ذلك.",
     "क्षमा करें, मैं इसमें आपकी सहायता नहीं कर सकता।",
 ]
 
 
-@pytest.mark.parametrize("text", REFUSED)
+@pytest.mark.parametrize("text", REFUSALS)
 def test_a_refusal_is_known_in_many_languages(text: str) -> None:
     for format in ("text", "lines", "json"):
         assert parse_answer(text, "stop", format, 2) == ([], "refusal")
@@ -222,30 +187,25 @@ def test_a_refusal_is_known_in_many_languages(text: str) -> None:
 
 
 ORDINARY = [
+    "i can't help but love it",
+    "I can't create playlists on this player.",
+    "As a language teacher I like its dictionary.",
     "I'm sorry, but I can't recommend it.",
-    "Sorry, I can't write well with this pen.",
-    "I have to decline a cup of this coffee.",
     "I'm not comfortable writing with it.",
     "I am not able to provide for my family with this job.",
-    "I must decline to buy another.",
     "I am an AI engineer, and this is slow.",
-    "I cannot do that exercise, it hurts.",
     "This product violates every rule of taste.",
     "Es tut mir leid, aber ich kann es nicht empfehlen.",
-    "Leider kann ich nicht gut schlafen.",
     "Ich kann meinem Sohn in Mathe nicht helfen.",
     "Als Kind war ich gern hier.",
     "Je suis désolé, mais je ne peux pas le recommander.",
-    "Je ne peux pas manger ça.",
     "En tant que client, je suis déçu.",
     "Lo siento, pero no puedo recomendarlo.",
-    "Como cliente estoy contento.",
     "Infelizmente não posso comer isso.",
     "Mi dispiace, ma non posso consigliarlo.",
     "Sorry, maar ik kan dit niet aanraden.",
     "Извините, но я не могу это рекомендовать.",
     "抱歉，我无法推荐这款手机。",
-    "作为学生，我很喜欢。",
     "残念ながら、料理が冷たかったです。",
     "죄송하지만 추천하고 싶지 않아요.",
 ]
@@ -253,8 +213,8 @@ ORDINARY = [
 
 @pytest.mark.parametrize("text", ORDINARY)
 def test_what_only_begins_like_a_refusal_in_any_language_is_a_response(text: str) -> None:
-    assert not is_refusal(text)
     assert parse_answer(text, "stop", "text", 1) == ([text], "")
+    assert parse_answer(f"{text}\n{GOOD}", "stop", "lines", 2) == ([text, GOOD], "")
 
 
 @pytest.mark.parametrize(
@@ -280,10 +240,10 @@ def test_what_is_cut_off_behind_the_turn_is_no_matter(format: str) -> None:
     assert parse_answer(f"<think>One.</think>{GOOD[:-5]}", "MAX_TOKENS", format, 1) == ([], "cut_off")
 
 
-WORDS = st.lists(st.from_regex(r"[a-z][a-z']{0,8}", fullmatch=True), min_size=2, max_size=9).map(" ".join)
+LOWER = st.lists(st.from_regex(r"[a-z][a-z']{0,8}", fullmatch=True), min_size=2, max_size=9).map(" ".join)
 
 
-@given(WORDS, st.sampled_from(["I liked", "It is not", "Sorry,", "As a parent I say", "My son, who is", "So"]))
+@given(LOWER, st.sampled_from(["I liked", "It is not", "Sorry,", "As a parent I say", "My son, who is", "So"]))
 def test_ordinary_words_pass_unchanged(words: str, start: str) -> None:
     text = f"{start} a {words}."
     assert parse_answer(text, "stop", "text", 1) == ([text], "")

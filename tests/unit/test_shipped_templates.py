@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from amalgam.synthesis.responses import parse_answer
+from amalgam.synthesis.answers import parse_answer
 from amalgam.tasks.schema import Task
 from tests.unit.prompting import PARAMS, build, change, make_train, vary
 
@@ -31,7 +31,7 @@ MESSAGES = {
 
 
 def test_the_default_template_sends_the_same_bytes_as_ever(task: Task) -> None:
-    with_questions = build(task, make_train(task, 8, ("Why?", "How?")), change(shots=2))
+    with_questions = build(task, make_train(task, 6, ("Why?", "How?")), change(shots=2))
     assert with_questions[2]["messages"] == MESSAGES["mixed_view"]
     assert build(task, make_train(task, 8), change(shots=0))[0]["messages"] == MESSAGES["bad"]
 
@@ -65,27 +65,6 @@ def test_attributes_end_a_request_without_shots(task: Task) -> None:
         length = prompt["attributes"]["length"]
         assert "Answer with the comment alone.\nWrite as " in prompt["messages"][-1]["content"]
         assert f"\nLength: {length}.\nMistakes: " in prompt["messages"][-1]["content"]
-
-
-@pytest.mark.parametrize("template", ["chat", "paper"])
-def test_examples_of_other_labels_are_shown_as_such(task: Task, template: str) -> None:
-    train = make_train(task, 20, ("Why?", "How?"))
-    texts, questions = train.set_index("id")["text"], train.set_index("id")["question"]
-    params = change(template=template, shots=1, other_shots=2)
-    plain = build(task, train, params.model_copy(update={"other_shots": 0}), 20)
-    for prompt, without in zip(build(task, train, params, 20), plain, strict=True):
-        shown = [(shot.rstrip("0123456789"), shot) for shot in prompt["shots"][1:]]
-        assert [label for label, _ in shown] == [
-            name for name in task.label_names for _ in "12" if name != prompt["label"]
-        ]
-        assert prompt["shots"][0] == without["shots"][0]
-        place = 0 if template == "chat" else 1  # `paper` begins with a system turn
-        request, before = (lines["messages"][place]["content"] for lines in (prompt, without))
-        for label, shot in shown:
-            assert f"\n{label.replace('_', ' ').capitalize()}: {texts[shot]}\n" in request
-            assert texts[shot] not in before
-            assert questions[shot] == prompt["question"]
-        assert set(before.split("\n")) < set(request.split("\n"))
 
 
 def test_several_responses_are_asked_for_in_one_request(task: Task) -> None:
@@ -139,7 +118,7 @@ def test_the_paper_s_prompt(task: Task) -> None:
 @pytest.mark.parametrize("responses", [1, 10])
 @pytest.mark.parametrize("shots", [0, 2])
 def test_no_loose_blanks_are_sent(task: Task, template: str, responses: int, shots: int) -> None:
-    values = {"template": template, "responses": responses, "shots": shots, "other_shots": shots, "format": "lines"}
+    values = {"template": template, "responses": responses, "shots": shots, "format": "lines"}
     for of, questions in ((task, ("",)), (vary(task), ("Why?",))):
         for prompt in build(of, make_train(task, 8, questions), change(**values)):
             for turn in prompt["messages"]:

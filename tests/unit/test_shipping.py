@@ -1,7 +1,9 @@
+"""The model card and the manifest of a shipped student."""
+
 import re
 import subprocess
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,71 +11,60 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amalgam.files import read_json
-from amalgam.shipping.calibration import Calibration
-from amalgam.shipping.card import CardContent, build_card, escape_markdown
-from amalgam.shipping.manifest import hash_code, hash_files, write_manifest
+from amalgam.shipping.card import build_card, escape_markdown, hash_code, hash_files, write_manifest
+from amalgam.tasks.schema import Task
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "---\nlicense: mit\n---\n# <script>alert(1)</script> [x](http://y) | `code` ![z](w) @someone"
 INTERVAL = {"auc": 0.873, "auc_low": 0.832, "auc_high": 0.905, "kappa": 0.573, "kappa_low": 0.481, "kappa_high": 0.652}
-CONTENT = CardContent(
-    task={"name": "toy", "title": "A toy?", "response": "comment", "licence": "CC0-1.0", "citation": "Invented."},
-    labels={"bad": "It is bad.", "good": "It is good."},
-    max_length=128,
-    model="model.int8.onnx",
-    precision={"texts": 851, "auc_loss": 0.00024, "max_difference": 0.14, "decisions_changed": 0.0071},
-    allowed_loss=0.005,
-    calibration=Calibration(1.0, None, 0.9, False, "10 validation rows do not show it."),
-    seed=2,
-    metrics={"student": INTERVAL, "teacher": INTERVAL},
-    size={"megabytes": 66.8, "rows_per_second": 550.0},
-    selective={
-        **{"rows": 500, "ask_below": 0.9, "coverage": 0.53, "coverage_low": 0.466, "coverage_high": 0.593},
-        **{"agreement": 0.9547, "agreement_low": 0.9155, "agreement_high": 0.9762},
+EXPORTED = {
+    "seed": 2,
+    "model": "model.int8.onnx",
+    "fidelity": {
+        **{"texts": 851, "auc_loss": 0.00024, "allowed_auc_loss": 0.005, "max_difference": 0.14},
+        "decisions_changed": 0.0071,
     },
-    data={
+    "calibration": {
+        **{"temperature": 1.0, "threshold": None, "ask_below": 0.9, "guaranteed": False},
+        "sentence": "10 validation rows do not show it.",
+    },
+}
+SELECTIVE = {
+    **{"rows": 500, "ask_below": 0.9, "coverage": 0.53, "coverage_low": 0.466, "coverage_high": 0.593},
+    **{"agreement": 0.9547, "agreement_low": 0.9155, "agreement_high": 0.9762},
+}
+METRICS = {
+    "models": {"student": INTERVAL, "teacher": INTERVAL},
+    "summary": {"student": {"megabytes": 66.8, "rows_per_second": 550.0}},
+    "selective": {"selective": SELECTIVE},
+    "data": {
         "rows": {"train": 41, "validation": 10, "test": 500, "unlabelled": 800},
-        "learned": {"human": 41, "synthetic": 164},
-        "held_out": 10,
+        **{"learned": {"human": 41, "synthetic": 164}, "held_out": 10},
     },
-    confidence=0.95,
-    base_model={"name": "mini", "licence": "Apache-2.0", "source": "owner/mini@1110a24"},
-    llm={"name": "writer", "licence": "MIT", "source": "owner/writer@ab810cf"},
-)
+}
+BASE = {
+    "encoder": {"name": "mini", "licence": "Apache-2.0", "source": "owner/mini@1110a24"},
+    "llm": {"name": "writer", "licence": "MIT", "source": "owner/writer@ab810cf"},
+}
 
 
-def split_card(card: str) -> tuple[dict, str]:
-    _, front, body = card.split("---\n", 2)
+def split_card(task: Task, exported: dict = EXPORTED, **metrics: Any) -> tuple[dict, str]:
+    """Build a card; return its front matter and its Markdown."""
+    _, front, body = build_card(task, exported, METRICS | metrics, BASE, 128, 0.95).split("---\n", 2)
     return yaml.safe_load(front), body
 
 
-def test_the_front_matter_is_that_of_the_hub() -> None:
-    front, body = split_card(build_card(CONTENT))
+def test_the_front_matter_is_that_of_the_hub_and_tables_are_whole(task: Task) -> None:
+    front, body = split_card(task)
     assert (front["library_name"], front["pipeline_tag"]) == ("transformers", "text-classification")
     assert front["base_model"] == "owner/mini"
-    (index,) = front["model-index"]
-    (result,) = index["results"]
+    (result,) = front["model-index"][0]["results"]
     assert result["dataset"] == {"name": "toy", "type": "toy", "split": "test"}
     assert [(metric["type"], metric["value"]) for metric in result["metrics"]] == [
         ("roc_auc", 0.873),
         ("cohen_kappa", 0.573),
     ]
     assert result["metrics"][0]["name"] == "AUC, mean of seeds, 95% interval 0.832 to 0.905"
-    assert "| student, mean of all seeds | 0.873 [0.832, 0.905] | 0.573 [0.481, 0.652] |" in body
-    assert 'pipeline("text-classification", "models/student", truncation=True, max_length=128)' in body
-    for text in ("10 validation rows do not show it.", "| CC0-1.0 |", "| Apache-2.0 |", "| MIT |", "0.0002 of AUC"):
-        assert text in body
-    assert (
-        "53 % of the rows go to no human, and the coders agree with\n  95.5 % [91.5, 97.6] of their labels.\n" in body
-    )
-    assert "this, a human is asked about each.\n" in build_card(
-        replace(CONTENT, selective={"rows": 500, "coverage": 0.0})
-    )
-    assert "`model.onnx`" in build_card(replace(CONTENT, model="model.onnx"))
-
-
-def test_the_tables_of_the_card_are_whole() -> None:
-    _, body = split_card(build_card(CONTENT))
     blocks = [block.splitlines() for block in body.split("\n\n") if block.startswith("|")]
     assert len(blocks) == 3
     for block in blocks:
@@ -82,9 +73,23 @@ def test_the_tables_of_the_card_are_whole() -> None:
         assert len(block) > 2
 
 
-def test_text_of_the_rubric_is_no_markup() -> None:
-    task = dict.fromkeys(CONTENT.task, HOSTILE) | {"name": "toy"}
-    front, body = split_card(build_card(replace(CONTENT, task=task, labels={"bad": HOSTILE, "good": "x"})))
+def test_the_card_says_what_ships_and_what_it_rests_on(task: Task) -> None:
+    _, body = split_card(task)
+    assert "| student, mean of all seeds | 0.873 [0.832, 0.905] | 0.573 [0.481, 0.652] |" in body
+    assert 'pipeline("text-classification", "models/student", truncation=True, max_length=128)' in body
+    for text in ("10 validation rows do not show it.", "| CC0-1.0 |", "| Apache-2.0 |", "| MIT |", "0.0002 of AUC"):
+        assert text in body
+    words = " ".join(body.split())
+    assert "53 % of the rows need no human, and the coders agree with 95.5 % [91.5, 97.6] of their labels." in words
+    _, body = split_card(task, selective={"selective": {"rows": 500, "coverage": 0.0}})
+    assert "every row needs a human.\n" in body
+    assert "`model.onnx`" in split_card(task, EXPORTED | {"model": "model.onnx"})[1]
+
+
+def test_text_of_the_rubric_is_no_markup(task: Task) -> None:
+    hostile = dict.fromkeys(("title", "response", "licence", "citation"), HOSTILE)
+    labels = [task.labels[0].model_copy(update={"definition": HOSTILE}), *task.labels[1:]]
+    front, body = split_card(task.model_copy(update=hostile | {"labels": labels}))
     assert front["license"] == "other"
     assert "<script>" not in body
     assert not re.search(r"(?<!\\)\]\(", body)

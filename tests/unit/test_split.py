@@ -87,24 +87,26 @@ def test_labels_keep_their_shares(human_rows: int, validation: float) -> None:
     assert abs(len(tables["validation"]) - validation * human_rows) <= 2
 
 
-def test_the_papers_scarcity_gives_forty_one_and_ten() -> None:
-    tables = split_rows(make_rows(["no", "no", "no", "yes", "yes"] * 100), **{**SETTINGS, "human_rows": 51})
-    assert (len(tables["train"]), len(tables["validation"])) == (41, 10)
+@pytest.mark.parametrize(
+    ("labels", "changed", "sizes"),
+    [
+        (
+            ["no", "no", "no", "yes", "yes"] * 100,
+            {"human_rows": 51},
+            {"train": 41, "validation": 10},
+        ),  # as in the paper
+        (["no", "yes"] * 50, {"human_rows": 60}, {"unlabelled": 0}),  # all rows outside the test set
+        (["no", "yes"] * 35, {"test": 500}, {"test": 35}),  # at most half
+    ],
+)
+def test_sizes_at_the_bounds(labels: list[str], changed: dict[str, int], sizes: dict[str, int]) -> None:
+    tables = split_rows(make_rows(labels), **{**SETTINGS, **changed})
+    assert {name: len(tables[name]) for name in sizes} == sizes
 
 
 def test_each_label_has_its_minimum_however_rare() -> None:
     tables = split_rows(make_rows(["no"] * 190 + ["yes"] * 10), **{**SETTINGS, "human_rows": 8})
-    assert Counter(tables["train"]["label"])["yes"] == 2
-    assert Counter(tables["validation"]["label"])["yes"] == 1
-
-
-def test_all_rows_outside_the_test_set_can_be_had() -> None:
-    tables = split_rows(make_rows(["no", "yes"] * 50), **{**SETTINGS, "human_rows": 60})
-    assert len(tables["unlabelled"]) == 0
-
-
-def test_the_test_set_is_at_most_half() -> None:
-    assert len(split_rows(make_rows(["no", "yes"] * 35), **{**SETTINGS, "test": 500})["test"]) == 35
+    assert [Counter(tables[name]["label"])["yes"] for name in ("train", "validation")] == [2, 1]
 
 
 def test_what_remains_of_a_train_group_is_unlabelled_and_of_others_not() -> None:
@@ -167,7 +169,8 @@ def make_dated_rows(count: int = 120, step: int = 1) -> pd.DataFrame:
 @pytest.mark.parametrize("step", [1, 30])
 def test_a_split_by_time_tests_on_the_future_and_trains_on_the_past(step: int) -> None:
     rows = make_dated_rows(step=step)
-    tables = split_rows(rows.sample(frac=1, random_state=1), **SETTINGS, by="time")
+    texts = pd.DataFrame({"id": ["a"], "text": ["quite new"], "question": [""]})  # nobody knows of when
+    tables = split_rows(rows.sample(frac=1, random_state=1), **SETTINGS, by="time", texts=texts)
     assert len(tables["test"]) == SETTINGS["test"]
     first = tables["test"]["time"].min()
     times = dict(zip(rows["id"], rows["time"], strict=True))
@@ -175,11 +178,6 @@ def test_a_split_by_time_tests_on_the_future_and_trains_on_the_past(step: int) -
         assert all(times[one] < first for one in tables[name]["id"])
     if step == 1:
         assert set(tables["test"]["id"]) == set(rows["id"][-SETTINGS["test"] :])
-
-
-def test_a_split_by_time_leaves_out_texts_without_one() -> None:
-    texts = pd.DataFrame({"id": ["a"], "text": ["quite new"], "question": [""]})
-    assert "a" not in set(split_rows(make_dated_rows(), **SETTINGS, by="time", texts=texts)["unlabelled"]["id"])
 
 
 @pytest.mark.parametrize(

@@ -97,13 +97,10 @@ def test_requests_tokens_and_dollars_are_summed_over_all_work() -> None:
     assert costs["synthesis"] == {"requests": 5, "prompt_tokens": 100, "completion_tokens": 10, "cost_usd": 0.25}
     assert costs["llm"] == {"requests": 8, "prompt_tokens": 130, "completion_tokens": 13, "cost_usd": 0.75}
     assert list(costs) == ["synthesis", "judge", "llm"]
-
-
-def test_a_cost_that_is_not_known_makes_the_sum_unknown() -> None:
-    known = {"requests": 1, "prompt_tokens": 1, "completion_tokens": 1, "cost_usd": 1.0}
-    costs = summary.sum_costs({"judge": known, "grader": known | {"cost_usd": None}})
-    assert "cost_usd" not in costs["grader"]
-    assert costs["llm"] == {"requests": 2, "prompt_tokens": 2, "completion_tokens": 2}
+    unknown = summary.sum_costs(
+        {"judge": {"requests": 1, "cost_usd": 1.0}, "grader": {"requests": 2, "cost_usd": None}}
+    )
+    assert unknown["llm"] == {"requests": 3}
 
 
 def test_what_stages_counted_goes_into_three_files() -> None:
@@ -142,14 +139,6 @@ ACTUAL = np.array([0, 0, 1, 1])
 PERFECT = np.eye(2)[ACTUAL][None]
 
 
-def test_roc_of_a_perfect_and_a_reversed_model() -> None:
-    table = summary.trace_roc(ACTUAL, {"teacher": PERFECT, "student": 1 - PERFECT}, NAMES)
-    assert set(table["label"]) == {"yes"}
-    teacher, student = (table[table["model"] == model] for model in ("teacher", "student"))
-    assert teacher["tpr"].tolist() == [0] + [1] * 101
-    assert student["tpr"].tolist() == [0] * 101 + [1]
-
-
 def test_area_under_the_mean_curve_is_the_mean_auc() -> None:
     rng = np.random.default_rng(0)
     actual = np.arange(400) % 2
@@ -180,11 +169,6 @@ def test_confusions_are_one_line_a_row_and_seed() -> None:
     table = summary.list_confusions(ACTUAL, {"student": np.concatenate([PERFECT, 1 - PERFECT])}, NAMES)
     counts = table.groupby(["model", "actual", "predicted"]).size().to_dict()
     assert counts == {("student", actual, predicted): 2 for actual in NAMES for predicted in NAMES}
-
-
-def test_intervals_are_one_line_a_model_and_metric() -> None:
-    table = summary.list_intervals({"teacher": {"auc": 0.9, "auc_low": 0.8, "auc_high": 0.95, "rows": 5}})
-    assert table.to_dict("records") == [{"model": "teacher", "metric": "auc", "value": 0.9, "low": 0.8, "high": 0.95}]
 
 
 def test_training_curves_are_joined_by_step(tmp_path: Path) -> None:

@@ -57,10 +57,6 @@ def test_shipped_tasks_are_valid_and_their_rubrics_balanced(folder: Path) -> Non
     assert all(2 <= len(label.examples) <= 4 and 3 <= len(label.personas) <= 6 for label in task.labels)
 
 
-def test_seven_tasks_are_shipped() -> None:
-    assert len(TASKS) == 7
-
-
 def test_scalars_need_no_quotes(tmp_path: Path) -> None:
     text = (
         yaml.safe_dump(SMALL).replace("'0':", "0:").replace("'1':", "1:").replace("'no'", "no").replace("'yes'", "yes")
@@ -69,13 +65,6 @@ def test_scalars_need_no_quotes(tmp_path: Path) -> None:
     assert task.label_names == ["no", "yes"]
     assert task.columns.label.map == {"0": "no", "1": "yes"}
     assert task.ordinal is False
-
-
-def test_a_path_and_a_column_may_stand_alone() -> None:
-    source = {"kind": "file", "obtain": "write it", "files": ["answers.tsv"]}
-    task = Task.model_validate({**SMALL, "source": source, "columns": {"text": "answer"}})
-    assert task.source.files[0].format == "tsv"  # type: ignore[union-attr]
-    assert (task.columns.text.column, task.columns.id.column) == ("answer", "id")
 
 
 def test_attributes_are_of_the_task_or_of_a_label(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ VALUES: dict[str, Any] = {
     "label": {"name": "mixed view", "definition": "It is mixed.", "examples": ["So so."]},
     "other_labels": [{"name": "good", "definition": "It is good.", "examples": ["Good."]}],
     "shots": [{"id": "a", "text": "Well.", "question": ""}],
-    "other_shots": [{"id": "b", "text": "Great.", "question": "", "label": "good"}],
     "example_answers": ["Well."],
     "attributes": {"length": "a few words"},
     "attribute_sentences": ["Length: a few words."],

@@ -78,3 +78,36 @@ def test_texts_that_only_look_different_are_equal(one: str, other: str) -> None:
 )
 def test_different_answers_stay_different(texts: list[str]) -> None:
     assert len({fold_text(text) for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("  two\n\nlines\tand\u00a0more ", "two lines and more"),
+        ("AT&amp;T &#38; S&amp;amp;P &lt;3", "AT&T & S&P <3"),
+        ("a=1&copy=2", "a=1&copy=2"),
+        ("Andre\u0301", "Andr\u00e9"),
+        ("a\u0000b\u200bc\u0007", "abc"),
+        ("M\u00c3\u00ad\u00c5\u00a1a", "M\u00c3\u00ad\u00c5\u00a1a"),
+    ],
+)
+def test_texts_are_cleaned(text: str, expected: str) -> None:
+    assert clean_text(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("M\u00c3\u00ad\u00c5\u00a1a", "M\u00ed\u0161a"),
+        ("\u00e2\u0080\u009cHi\u00e2\u0080\u009d", "\u201cHi\u201d"),
+        ("\u00e2\u20ac\u0153Hi\u00e2\u20ac\u009d", "\u201cHi\u201d"),
+        ("M\u00ed\u0161a \u2013 \u00c3", "M\u00ed\u0161a \u2013 \u00c3"),
+    ],
+)
+def test_double_encoding_is_mended_where_it_is(text: str, expected: str) -> None:
+    assert clean_text(text, mojibake=True) == expected
+
+
+@given(st.text("ab \u00e9\u0159\u017e\u0436\u4e2d\u201c\U0001f600", max_size=20))
+def test_double_encoding_is_undone(text: str) -> None:
+    assert clean_text(text.encode().decode("latin-1"), mojibake=True) == clean_text(text)

@@ -19,12 +19,11 @@ app = typer.Typer(
 )
 journal = typer.Typer(pretty_exceptions_enable=False)
 app.add_typer(journal, name="journal")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text.")]
 
 
 @app.command()
-def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text.")] = False,
-) -> None:
+def doctor(json: Json = False) -> None:
     """Say what is installed and at hand, and what the next `dvc repro` would run and send."""
     from amalgam.cli.doctor import run_doctor
 
@@ -32,9 +31,7 @@ def doctor(
 
 
 @app.command()
-def estimate(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text.")] = False,
-) -> None:
+def estimate(json: Json = False) -> None:
     """Say what the next `dvc repro` would send to the LLM, and what that would cost.
 
     Nothing is sent. By stage: requests, those that are answered already,
@@ -63,29 +60,25 @@ def experiments() -> None:
 
 @app.command()
 def predict(
-    source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="Responses, a row each: .csv, .tsv, .jsonl, .parquet.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Responses: .csv, .tsv, .jsonl or .parquet.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The same rows with labels; any of these formats.")],
     model: Annotated[Path, typer.Option(help="Folder of a shipped student.")] = Path("models/student"),
     text_column: Annotated[str, typer.Option(help="Column that holds the responses.")] = "text",
-    question_column: Annotated[str, typer.Option(help="Column that holds the question, for models that read it.")] = (
-        "question"
-    ),
+    question_column: Annotated[str, typer.Option(help="Column of the question, for models that read it.")] = "question",
     prefix: Annotated[str, typer.Option(help="Put before the names of the new columns.")] = "",
     threads: Annotated[int, typer.Option(min=0, help="Processor threads; 0 takes every core.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text.")] = False,
+    json: Json = False,
 ) -> None:
     """Label a table of responses with the student.
 
     Rows keep their order and their columns. New are `label`, a probability
-    `p_<label>` for each label, and `ask_human`: true where the model is not
-    certain enough to be left alone. Any number of rows fits into memory.
+    `p_<label>` for each label, and `needs_human`: true where the model is not
+    certain enough. Any number of rows fits into memory.
 
     Example: amalgam predict responses.csv labelled.csv
     """
     from amalgam.cli.predict import run_predict
-    from amalgam.predicting.labelling import Columns
+    from amalgam.shipping.predict import Columns
 
     columns = Columns(text_column, question_column, prefix)
     run_predict(source, target, model, columns, threads=threads, as_json=json)
@@ -123,22 +116,18 @@ def review(
 def show_by_default(context: typer.Context) -> None:
     """Look at the journal, and bring answers in and out of it.
 
-    The journal, .cache/journal.sqlite, keeps every answer of an LLM from the
-    moment it arrives, so that no request of this clone is paid for twice.
-
-    DVC shares answers by itself: `dvc push` and `dvc pull` carry them, and a
-    run takes them in before it sends anything. The commands here are for
-    looking, and for moving answers without a DVC remote. Without a command,
-    this is `amalgam journal show`.
+    The journal, .cache/journal.sqlite, keeps every answer of an LLM, so that
+    no request of this clone is paid for twice. `dvc push` and `dvc pull` carry
+    answers, and a run takes them in before it sends anything; the commands
+    here move them without a DVC remote. Without a command, this is
+    `amalgam journal show`.
     """
     if context.invoked_subcommand is None:
         show(json=False)
 
 
 @journal.command()
-def show(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text.")] = False,
-) -> None:
+def show(json: Json = False) -> None:
     """Say what the journal holds: by model the answers, tokens and cost.
 
     "read in" counts answers that came from files, which this clone did not

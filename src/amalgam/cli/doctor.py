@@ -28,46 +28,34 @@ def run_doctor(project: Path, *, as_json: bool) -> None:
 
 def examine_project(project: Path) -> dict[str, Any]:
     """Collect the findings as JSON-ready values."""
-    findings: dict[str, Any] = {"packages": _find_packages(), "problems": []}
+    packages = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in _PACKAGES:
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            packages[package] = "missing"
+    findings: dict[str, Any] = {"packages": packages, "problems": []}
     try:
         params = load_params(project / "params.yaml")
-        findings |= {"endpoint": _describe_endpoint(params), "models": _find_models(project, params)}
-        findings |= _plan(project, params)
+        findings |= _find_models(project, params)
+        findings |= _plan_run(project, params)
     except AmalgamError as error:
         findings["problems"].append(str(error))
     return findings
 
 
-def _find_packages() -> dict[str, str]:
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "missing"
-    return found
+def _find_models(project: Path, params: Params) -> dict[str, Any]:
+    llm = params.llm
+    names = ["AZURE_OPENAI_API_KEY", "OPENAI_API_KEY"] if llm.api_version else ["OPENAI_API_KEY"]
+    key = "set" if any(os.environ.get(name) for name in names) else "not set"
+    identity = "model.gguf" if llm.endpoint == "embedded" else "identity.json"
+    files = {f"encoder {params.teacher.model}": "encoder/model.safetensors", f"llm {llm.model}": f"llm/{identity}"}
+    base = project / "models/base"
+    models = {name: "here" if (base / file).is_file() else "to be fetched" for name, file in files.items()}
+    return {"endpoint": {"url": llm.endpoint, "model": llm.model, names[0]: key}, "models": models}
 
 
-def _describe_endpoint(params: Params) -> dict[str, str]:
-    key = "set" if any(os.environ.get(name) for name in _list_key_names(params)) else "not set"
-    return {"url": params.llm.endpoint, "model": params.llm.model, _list_key_names(params)[0]: key}
-
-
-def _list_key_names(params: Params) -> list[str]:
-    return ["AZURE_OPENAI_API_KEY", "OPENAI_API_KEY"] if params.llm.api_version else ["OPENAI_API_KEY"]
-
-
-def _find_models(project: Path, params: Params) -> dict[str, str]:
-    roles = {"encoder": (params.teacher.model, "model.safetensors"), "llm": (params.llm.model, "model.gguf")}
-    if params.llm.endpoint != "embedded":
-        roles["llm"] = (params.llm.model, "identity.json")
-    return {
-        f"{role} {name}": "here" if (project / "models/base" / role / file).is_file() else "to be fetched"
-        for role, (name, file) in roles.items()
-    }
-
-
-def _plan(project: Path, params: Params) -> dict[str, Any]:
+def _plan_run(project: Path, params: Params) -> dict[str, Any]:
     from amalgam.cli.estimate import plan_project
     from amalgam.dvc import list_stages_to_run
     from amalgam.llm.journal import open_journal
@@ -86,33 +74,29 @@ def _print_findings(findings: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    table.add_row("installed", Text(", ".join(f"{name} {found}" for name, found in findings["packages"].items())))
+    rows = [("installed", ", ".join(f"{name} {found}" for name, found in findings["packages"].items()))]
     if "endpoint" in findings:
         endpoint = findings["endpoint"]
         name, state = list(endpoint.items())[-1]
         key = "" if endpoint["url"] == "embedded" else f", {name} {state}"
-        table.add_row("LLM", Text(f"{endpoint['model']} at {endpoint['url']}{key}"))
-        table.add_row("models", Text(", ".join(f"{name}: {state}" for name, state in findings["models"].items())))
+        rows.append(("LLM", f"{endpoint['model']} at {endpoint['url']}{key}"))
+        rows.append(("models", ", ".join(f"{name}: {state}" for name, state in findings["models"].items())))
     if "stages" in findings:
-        table.add_row("task", Text(findings["task"]))
-        table.add_row("next `dvc repro`", Text(_phrase_stages(findings["stages"])))
-        table.add_row("requests", Text(_phrase_requests(findings["requests"])))
+        stages = findings["stages"]
+        runs = "runs " + " → ".join(stages) if stages else "runs nothing: everything is up to date"
+        rows += [("task", findings["task"]), ("next `dvc repro`", runs)]
+        rows.append(("requests", _phrase_requests(findings["requests"])))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for title, text in rows:
+        table.add_row(title, Text(text))
     for problem in findings["problems"]:
         table.add_row("problem", Text(problem, style="red"))
-    console.print(table)
-
-
-def _phrase_stages(stages: list[str]) -> str:
-    return "runs " + " → ".join(stages) if stages else "runs nothing: everything is up to date"
+    Console().print(table)
 
 
 def _phrase_requests(requests: list[dict[str, Any]]) -> str:
-    if not requests:
-        return "none"
     lines = [
         f"{one['stage']}: {one['unanswered']} to send, {one['needed'] - one['unanswered']} answered already"
         if one["exact"]
@@ -121,4 +105,4 @@ def _phrase_requests(requests: list[dict[str, Any]]) -> str:
     ]
     if any(one["unanswered"] for one in requests):
         lines.append("`amalgam estimate` says what that costs")
-    return "\n".join(lines)
+    return "\n".join(lines) or "none"

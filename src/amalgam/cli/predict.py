@@ -5,8 +5,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from amalgam.predicting.labelling import Columns, Tally, label_table
-from amalgam.predicting.shipped import Shipped, load_shipped
+from amalgam.shipping.predict import Columns, Shipped, Tally, label_table, load_shipped
 
 
 def run_predict(
@@ -37,4 +36,4 @@ def _list_facts(tally: Tally, shipped: Shipped) -> dict[str, object]:
 def _phrase(tally: Tally, shipped: Shipped, target: Path) -> str:
     counts = ", ".join(f"{label} {count:,}" for label, count in tally.labels.items())
     basis = "as the validation rows allow" if shipped.guaranteed else "without a guarantee, see the model card"
-    return f"{target}: {tally.rows:,} rows; {counts}; {tally.ask_human:,} to ask a human about ({basis})"
+    return f"{target}: {tally.rows:,} rows; {counts}; {tally.needs_human:,} need a human ({basis})"

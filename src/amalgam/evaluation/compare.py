@@ -19,8 +19,7 @@ from amalgam.evaluation.bootstrap import (
 from amalgam.evaluation.metrics import Floats, Ints
 
 BASELINES = ("human_only", "embedding_lr", "tfidf_lr", "llm_grader")
-# Metrics of which more is better; only these are compared.
-COMPARED = ("auc", "macro_f1", "accuracy", "kappa", "quadratic_kappa")
+COMPARED = ("auc", "macro_f1", "accuracy", "kappa", "quadratic_kappa")  # more is better
 _CHANCE = 0.5  # the AUC of guessing
 _WIDEST = 1e3  # times the ratio; an interval that goes beyond says nothing
 
@@ -39,11 +38,7 @@ class CodedRows:
 
 
 def encode_labels(rows: pd.DataFrame, labels: list[str], name: str) -> Ints:
-    """Return the class index [n] of each row.
-
-    Raises:
-        DataError: a label is not one of the task's.
-    """
+    """Return the class index [n] of each row; DataError if a label is not one of the task's."""
     if unknown := sorted(set(rows["label"]) - set(labels)):
         raise DataError(f"{name} holds the label {unknown[0]!r}, which is not in task.yaml: run `dvc repro prepare`")
     return np.array([labels.index(label) for label in rows["label"]], dtype=np.int64)
@@ -58,11 +53,7 @@ def encode_groups(rows: pd.DataFrame) -> Ints | None:
 
 
 def estimate_models(actual: Ints, groups: Ints | None, predictions: dict[str, Floats], *, ordinal: bool) -> Estimates:
-    """Estimate every metric of every model on one set, all on the same resamples; see `amalgam.evaluation.bootstrap`.
-
-    Raises:
-        DataError: models were trained with different numbers of seeds.
-    """
+    """Estimate every metric of every model on the same resamples; DataError if their numbers of seeds differ."""
     if len({len(stack) for stack in predictions.values()} - {1}) > 1:
         raise DataError("data/predictions/predictions.csv holds models with different seeds: run `dvc repro`")
     resamples = draw_resamples(actual, groups)
@@ -72,10 +63,8 @@ def estimate_models(actual: Ints, groups: Ints | None, predictions: dict[str, Fl
 def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dict[str, dict[str, float | str]]:
     """Return the paired differences that the report's verdict rests on, as metrics/comparisons.json holds them.
 
-    `retention` is what the model that ships keeps of the teacher's AUC, and of that above chance.
-
-    Raises:
-        DataError: no model has an AUC, since all test rows have the same label.
+    `retention` is what the model that ships keeps of the teacher's AUC, and of that above chance. DataError if no
+    model has an AUC, since all test rows have the same label.
     """
     if not math.isfinite(estimates["teacher"]["auc"].value):
         raise DataError("all rows of data/prepared/test.csv have the same label: raise `split.test`")

@@ -24,29 +24,27 @@ def describe_texts(synthetic: pd.DataFrame, human: pd.DataFrame) -> dict[str, fl
     The label is empty where nobody coded a human row. Whatever depends on the number of rows or words is measured for
     as many human ones, beside it as `human_…`.
     """
-    texts, others = list(synthetic["text"]), list(human["text"])
-    lengths, other_lengths = ([len(split_words(text)) for text in part] for part in (texts, others))
-    words = min(sum(lengths), sum(other_lengths))
-    coded = human[human["label"] != ""]
-    nearest = measure_likeness(texts, others).max(axis=1)
-    between = measure_likeness(others, others)
-    np.fill_diagonal(between, 0.0)
-    other_nearest = between.max(axis=1)
+    words = min(sum(len(split_words(text)) for text in rows["text"]) for rows in (synthetic, human))
+    own, others = _describe(synthetic, list(human["text"]), words), _describe(human, None, words)
+    return own | {f"human_{name}": value for name, value in others.items()}
+
+
+def _describe(rows: pd.DataFrame, human: list[str] | None, words: int) -> dict[str, float]:
+    """Describe rows beside the human texts; without these, each text beside all texts but itself."""
+    texts, coded = list(rows["text"]), rows[rows["label"] != ""]
+    lengths = [len(split_words(text)) for text in texts]
+    likeness = measure_likeness(texts, texts if human is None else human)
+    if human is None:
+        np.fill_diagonal(likeness, 0.0)
+    nearest = likeness.max(axis=1)
     values = {
         "words": np.mean(lengths),
         "words_sd": np.std(lengths),
-        "human_words": np.mean(other_lengths),
-        "human_words_sd": np.std(other_lengths),
         **{f"distinct_{size}": measure_distinct(texts, size, most=words) for size in (1, 2, 3)},
-        **{f"human_distinct_{size}": measure_distinct(others, size, most=words) for size in (1, 2, 3)},
-        "self_similarity": measure_similarity(texts, list(synthetic["label"])),
-        "human_self_similarity": measure_similarity(list(coded["text"]), list(coded["label"])),
-        "out_of_vocabulary": measure_foreign(texts, others),
-        "human_out_of_vocabulary": measure_foreign(others),
+        "self_similarity": measure_similarity(list(coded["text"]), list(coded["label"])),
+        "out_of_vocabulary": measure_foreign(texts, human),
         "nearest_human": nearest.mean(),
-        "human_nearest_human": other_nearest.mean(),
         "copied_rate": (nearest >= COPIED).mean(),
-        "human_copied_rate": (other_nearest >= COPIED).mean(),
     }
     return {name: round(float(value), 4) for name, value in values.items()}
 

@@ -35,9 +35,8 @@ def build_predictions(
     set_name: str, model: str, seed: int, ids: Iterable[str], probabilities: Floats, labels: list[str]
 ) -> pd.DataFrame:
     """Put probabilities [n rows, k labels] of one model and seed into the table's form."""
-    keys = pd.DataFrame({"set": set_name, "model": model, "seed": seed, "id": list(ids)})
-    values = pd.DataFrame(np.round(probabilities, _DECIMALS), columns=[f"p_{label}" for label in labels])
-    return pd.concat([keys, values], axis=1)
+    values = dict(zip((f"p_{label}" for label in labels), np.round(probabilities, _DECIMALS).T, strict=True))
+    return pd.DataFrame({"set": set_name, "model": model, "seed": seed, "id": list(ids), **values})
 
 
 def write_predictions(path: Path, table: pd.DataFrame) -> None:
@@ -46,14 +45,9 @@ def write_predictions(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_predictions(path: Path, labels: list[str]) -> pd.DataFrame:
-    """Read the table.
-
-    Raises:
-        DataError: the file is missing, or its columns are not those of the task.
-    """
-    texts: dict[str, type] = {"set": str, "model": str, "id": str}
+    """Read the table; DataError if the file is missing, or its columns are not those of the task."""
     try:
-        table = pd.read_csv(path, dtype=texts, keep_default_na=False)
+        table = pd.read_csv(path, dtype={"set": str, "model": str, "id": str}, keep_default_na=False)
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
     wanted = [*_KEYS, *(f"p_{label}" for label in labels)]
@@ -63,9 +57,7 @@ def read_predictions(path: Path, labels: list[str]) -> pd.DataFrame:
 
 
 def stack_predictions(table: pd.DataFrame, set_name: str, ids: list[str], labels: list[str]) -> dict[str, Floats]:
-    """Return probabilities [s seeds, n rows, k labels] by model, in the order of `MODELS`.
-
-    Seeds ascend, and rows are in the order of `ids`.
+    """Return probabilities [s seeds, n rows, k labels] by model, in the order of `MODELS`; rows are in that of `ids`.
 
     Raises:
         DataError: a model has not exactly one prediction for each row and seed.

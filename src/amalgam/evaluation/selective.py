@@ -10,7 +10,7 @@ import pandas as pd
 
 from amalgam.evaluation.bootstrap import Estimate, draw_resamples, estimate_metrics, summarise_estimates
 from amalgam.evaluation.metrics import Bools, Floats, Ints
-from amalgam.predicting.onnx import compute_probabilities, decide
+from amalgam.shipping.onnx import compute_probabilities, decide
 from amalgam.tasks.schema import LEAVE_OUT
 from amalgam.tasks.texts import count_independent
 
@@ -31,8 +31,8 @@ def measure_selective(
     fields of `amalgam.shipping.calibration.Calibration`.
     """
     scaled = compute_probabilities(np.log(np.maximum(probabilities, _SMALLEST)), calibration["temperature"])
-    chosen = decide(scaled, calibration["threshold"])
-    alone = np.take_along_axis(scaled, chosen[:, None], axis=1)[:, 0] >= calibration["ask_below"]
+    chosen, certainty = decide(scaled, calibration["threshold"])
+    alone = certainty >= calibration["ask_below"]
     right = alone & (chosen == actual)
     resamples = draw_resamples(np.zeros_like(actual), groups)  # any label may be missing: neither share needs it
     found = {"coverage": _estimate_share(alone, np.ones_like(alone), resamples.rows, resamples.independent)}

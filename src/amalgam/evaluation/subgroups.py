@@ -37,19 +37,15 @@ def measure_subgroups(coded: CodedRows, confidence: float) -> dict[str, Any]:
         and ABROCA (`abroca`) against all other rows with its p-value and the value below which chance alone would
         leave it, at the confidence of the intervals. A subgroup with too few rows has `small: 1` and no metrics.
     """
-    columns = {name: coded.rows[name].to_numpy() for name in map(str, coded.rows) if name.startswith(SUBGROUP)}
     return {
-        name.removeprefix(SUBGROUP): _measure_parts(coded, cells, confidence, compared=True)
-        for name, cells in columns.items()
+        name.removeprefix(SUBGROUP): _measure_parts(coded, coded.rows[name].to_numpy(), confidence, compared=True)
+        for name in map(str, coded.rows)
+        if name.startswith(SUBGROUP)
     }
 
 
 def measure_periods(coded: CodedRows, confidence: float) -> dict[str, Any]:
-    """Measure every period of the column `time`, in order of time, as subgroups; a row without a time is in none.
-
-    Raises:
-        DataError: a time is no date.
-    """
+    """Measure every period of the column `time`, in order of time, as subgroups; DataError if a time is no date."""
     if "time" not in coded.rows or not (coded.rows["time"] != "").any():
         return {}
     return _measure_parts(coded, name_periods(parse_times(coded.rows)).to_numpy(), confidence, compared=False)
@@ -83,8 +79,8 @@ def measure_abroca(actual: Ints, stack: Floats, members: Bools) -> Floats:
 def shuffle_members(actual: Ints, member: Bools, units: Ints | None, *, times: int, rng: np.random.Generator) -> Bools:
     """Draw divisions [times, n] of the rows that have nothing to do with the model's scores.
 
-    Membership moves among rows of the same label. Where rows come in units that depend on each other (say, the
-    answers of one person), and each unit is of one group as a whole, it moves among whole units.
+    Membership moves among rows of the same label, or among whole units of rows that depend on each other (say, the
+    answers of one person), where each unit is of one group as a whole.
     """
     if units is not None:
         shares = np.bincount(units, weights=member) / np.maximum(np.bincount(units), 1)

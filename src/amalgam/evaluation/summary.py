@@ -92,9 +92,7 @@ def read_training(curves: dict[tuple[str, int], Path]) -> pd.DataFrame:
 def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     """Return what metrics/data.json, metrics/cost.json and metrics/training.json hold, by their names.
 
-    Args:
-        summaries: the summary of `prepared`, `synthesis`, `judge`, `baselines`, `teacher` and `student`.
-        mixed: rows of the training set by origin.
+    `summaries` are those of prepared, synthesis, judge, baselines, teacher and student, `mixed` rows by origin.
     """
     baselines, teacher, student = (summaries[name] for name in ("baselines", "teacher", "student"))
     grader = baselines.get("llm_grader")
@@ -145,15 +143,10 @@ def name_shipped(precision: str) -> str:
 def summarise_run(files: Mapping[str, Parts], precision: str) -> dict[str, dict[str, float]]:
     """Pick the numbers of metrics/summary.json; one that the run does not have is left out.
 
-    `student`, the file that ships: AUC with its interval, Cohen's kappa with the coders (by squared distance where
-    labels have an order), the share that it keeps of the teacher's AUC above chance, the share of the rows that need
-    no human and the coders' agreement there, rows a second, megabytes, and bits a weight. `teacher` and `human_only`:
-    AUC. `gain`: of the teacher's AUC, paired by row and seed. `llm`: what was asked in all, and its cost. `learned`:
-    rows that the teacher learned.
-
-    Args:
-        files: the contents of models, comparisons, selective, speed, cost and data.json in metrics/, by these names.
-        precision: of the file that ships, `int8` or `float32`.
+    `student` is the file that ships: its kappa is Cohen's with the coders, by squared distance where labels have an
+    order; `retention` what it keeps of the teacher's AUC above chance; `coverage` the share of the rows that need no
+    human, and `agreement` the coders' with it there. `gain` is the teacher's in AUC, paired by row and seed. `files`
+    are models, comparisons, selective, speed, cost and data.json in metrics/, by these names.
     """
     models, gains, shipped = files["models"], files["comparisons"], name_shipped(precision)
     student, gain = models[shipped], gains["gain_over_human_only"]

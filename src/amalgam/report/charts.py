@@ -35,6 +35,10 @@ class Look(NamedTuple):
     shape: str = "circle"
 
 
+Looks = Mapping[str, Look]
+Rows = Sequence[Mapping[str, Any]]
+
+
 MODEL_LOOKS = {
     MODEL_NAMES[model]: look
     for model, look in {
@@ -93,19 +97,12 @@ def draw_sweep(rows: pd.DataFrame, title: str) -> Spec:
 
 
 def draw_points(
-    rows: Sequence[Mapping[str, Any]],
-    title: str,
-    looks: Mapping[str, Look] | None = None,
-    *,
-    signed: bool = False,
-    joined: bool = False,
-    legend: bool = True,
-    domain: Sequence[float] | None = None,
+    rows: Rows, axis: str, looks: Looks | None = None, *, signed: bool = False, joined: bool = False, unit: bool = False
 ) -> Spec:
-    """Draw a point (value) for each row (name, series) on a line from `low` to `high`, over an axis with a title.
+    """Draw a point (value) for each row (name, series) on a line from `low` to `high`, over an axis of that title.
 
     Series are models where `looks` does not say otherwise. Points of one name stand below each other, or on one line
-    where they are `joined`. Signed values are differences, and get a line at zero. A name may hold line breaks.
+    where they are `joined`. Signed values are differences, and get a line at zero; `unit` is an axis from 0 to 1.
     """
     looks = looks or _find_looks(row["series"] for row in rows)
     names = list(dict.fromkeys(row["name"] for row in rows))
@@ -118,13 +115,13 @@ def draw_points(
     if beside > 1:
         order = list(looks)
         base = base.encode(yOffset=alt.YOffset("series:N", sort=order, scale=alt.Scale(domain=order, paddingOuter=0.7)))
-    axis = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(datum.value, '+.2f')") if signed else alt.Axis()
-    scale = alt.Scale(domain=domain) if domain else alt.Scale(zero=signed or joined, nice=True)
-    bars = base.encode(x=alt.X("low:Q", title=title, axis=axis, scale=scale), x2="high:Q")
-    colours = _tell_apart(looks, legend=legend)
-    chart: Chart = bars.mark_rule(color=GREY, strokeWidth=1.5)
-    chart = chart if joined else bars.mark_rule(strokeWidth=2.5).encode(**colours)
+    ticks = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(datum.value, '+.2f')") if signed else alt.Axis()
+    scale = _UNIT if unit else alt.Scale(zero=signed or joined, nice=True)
+    bars = base.encode(x=alt.X("low:Q", title=axis, axis=ticks, scale=scale), x2="high:Q")
+    legend = any(row["name"] != row["series"] for row in rows)
+    coloured = bars.mark_rule(strokeWidth=2.5).encode(**_tell_apart(looks, legend=legend))
     shapes = _tell_apart(looks, points=True, legend=legend)
+    chart: Chart = bars.mark_rule(color=GREY, strokeWidth=1.5) if joined else coloured
     chart += base.mark_point(filled=True, size=75, opacity=1).encode(x="value:Q", **shapes)
     if signed:
         chart = _chart([{"zero": 0}]).mark_rule(color=GREY, strokeWidth=1.5).encode(x="zero:Q") + chart
@@ -157,24 +154,22 @@ def place_point(name: str, series: str, values: Numbers, metric: str = "auc") ->
     return {"name": name, "series": series, **ends}
 
 
-def _chart(rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> alt.Chart:
+def _chart(rows: pd.DataFrame | Rows) -> alt.Chart:
     values: Any = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
     return alt.Chart(alt.InlineData(values))
 
 
-def _find_looks(names: Iterable[str]) -> dict[str, Look]:
+def _find_looks(names: Iterable[str]) -> Looks:
     found = set(names)
     return {name: look for name, look in MODEL_LOOKS.items() if name in found}
 
 
-def _name_models(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Look]]:
+def _name_models(rows: pd.DataFrame) -> tuple[pd.DataFrame, Looks]:
     data = rows.assign(series=rows["model"].map(MODEL_NAMES))
     return data, _find_looks(data["series"])
 
 
-def _tell_apart(
-    looks: Mapping[str, Look], *, dashes: bool = False, points: bool = False, legend: bool = True
-) -> dict[str, Any]:
+def _tell_apart(looks: Looks, *, dashes: bool = False, points: bool = False, legend: bool = True) -> dict[str, Any]:
     """Return the channels that tell series apart; a single one needs no legend, nor do rows that are named already."""
     names = list(looks)
     shown = {"title": None, "orient": "bottom", "columns": 2, "symbolOpacity": 1, "symbolStrokeWidth": 2}
@@ -188,12 +183,12 @@ def _tell_apart(
     return {name: base | {"scale": {"domain": names, "range": values}} for name, values in ranges.items()}
 
 
-def _draw_dashed(data: pd.DataFrame, looks: Mapping[str, Look]) -> Chart:
-    chart = _chart(data.assign(order=range(len(data)))).mark_line(strokeWidth=2, interpolate="linear")
+def _draw_dashed(data: pd.DataFrame, looks: Looks) -> Chart:
+    chart = _chart(data.assign(order=range(len(data)))).mark_line(strokeWidth=2)
     return chart.encode(order="order:Q", **_tell_apart(looks, dashes=True))
 
 
-def _draw_dotted(base: Chart, looks: Mapping[str, Look]) -> Chart:
+def _draw_dotted(base: Chart, looks: Looks) -> Chart:
     lines = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(**_tell_apart(looks))
     return lines + base.mark_point(filled=True, size=60, opacity=1).encode(**_tell_apart(looks, points=True))
 

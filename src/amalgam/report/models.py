@@ -1,20 +1,14 @@
 """The models: their metrics, curves and confusion matrices, and the metrics by subgroup and period."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from amalgam.report.charts import (
-    build_figure,
-    draw_calibration,
-    draw_points,
-    draw_roc,
-    draw_training,
-    place_point,
-)
-from amalgam.report.content import Cell, Content, Figure, Table, tabulate_estimates
+from amalgam.report.charts import build_figure, draw_calibration, draw_points, draw_roc, draw_training, place_point
+from amalgam.report.content import Cell, Content, Table, tabulate_estimates
 from amalgam.report.phrases import METRIC_NAMES, MODEL_NAMES, Numbers, format_count, format_number, format_share
 
 MIN_BIN = 10  # predictions of a bin of the calibration chart; the share right of fewer is mostly chance
@@ -60,8 +54,8 @@ def build_curves(content: Content) -> dict[str, Any] | None:
             "Calibration: how often a prediction of that confidence is right. On the dotted line, confidence is what "
             f"it claims to be. Bins of fewer than {MIN_BIN} predictions are not drawn."
         )
-        columns = bins[["model", "confidence", "share", "rows"]].itertuples(index=False)
-        body = [[MODEL_NAMES[at[0]], format_number(at[1]), format_number(at[2]), format_count(at[3])] for at in columns]
+        columns = zip(*(bins[name] for name in ("model", "confidence", "share", "rows")), strict=True)
+        body = [[MODEL_NAMES[name], format_number(x), format_number(y), format_count(n)] for name, x, y, n in columns]
         head = ["Model", "Mean probability", "Share right", "Predictions"]
         numbers = Table("Predictions by confidence", head, body)
         title = "Calibration of all models"
@@ -77,21 +71,12 @@ def build_curves(content: Content) -> dict[str, Any] | None:
 def build_groups(content: Content) -> dict[str, Any] | None:
     """Collect charts and tables by subgroup and by period."""
     subgroups, periods = content.metrics["subgroups"].get("subgroups", {}), content.metrics["periods"].get("periods")
-    if not subgroups and not periods:
-        return None
     parts = [
-        {
-            "figures": _draw_groups(content, f"group-{number}", column, groups),
-            "table": tabulate_groups(groups, column, _SUBGROUP_METRICS),
-            "small": [name for name, values in groups.items() if values.get("small")],
-        }
+        _describe_groups(content, f"group-{number}", column, groups, _SUBGROUP_METRICS)
         for number, (column, groups) in enumerate(subgroups.items())
     ]
-    by_period = periods and {
-        "figures": _draw_groups(content, "period", "period", periods),
-        "table": tabulate_groups(periods, "period", _PERIOD_METRICS),
-    }
-    return {"subgroups": parts, "periods": by_period}
+    by_period = [_describe_groups(content, "period", "period", periods, _PERIOD_METRICS)] if periods else []
+    return {"subgroups": parts, "periods": by_period} if parts or by_period else None
 
 
 def tabulate_roc(rows: pd.DataFrame) -> Table:
@@ -116,29 +101,19 @@ def tabulate_training(rows: pd.DataFrame) -> Table:
 
 def tabulate_confusion(lines: pd.DataFrame, name: str, labels: list[str]) -> Table:
     """Count a model's actual against predicted labels over all seeds; shares are of the actual label."""
-    counts = lines.value_counts(["actual", "predicted"])
+    counts = Counter(zip(lines["actual"], lines["predicted"], strict=True))
     rows: list[list[Cell]] = []
     for actual in labels:
-        found = [int(counts.get((actual, predicted), 0)) for predicted in labels]
-        shares = [count / max(1, sum(found)) for count in found]
-        texts = zip((format_share(share, 1) for share in shares), map(format_count, found), strict=True)
-        tints = [round(share * 10) for share in shares]
-        rows.append([actual, *((*text, tint) for text, tint in zip(texts, tints, strict=True))])
+        found = [counts[actual, predicted] for predicted in labels]
+        shares = [(count, count / max(1, sum(found))) for count in found]
+        rows.append([actual, *((format_share(share, 1), format_count(n), round(share * 10)) for n, share in shares)])
     return Table(name, ["Human label", *(f"predicted {label}" for label in labels)], rows)
 
 
-def tabulate_groups(groups: Mapping[str, Numbers], column: str, metrics: Mapping[str, str]) -> Table:
-    """Put subgroups or periods into a table, a line for each model."""
-    rows: list[tuple[list[Cell], Numbers]] = []
-    for name, values in groups.items():
-        models = [model for model in MODEL_NAMES if model in values]
-        count = format_count(values["rows"])
-        rows += [([name, count, MODEL_NAMES[model]], values[model]) for model in models]
-        rows += [] if models else [([name, count, "too few rows"], {})]
-    return tabulate_estimates(f"Test rows by {column}", [column, "Rows", "Model"], rows, metrics)
-
-
-def _draw_groups(content: Content, key: str, column: str, groups: Mapping[str, Numbers]) -> list[Figure]:
+def _describe_groups(
+    content: Content, key: str, column: str, groups: Mapping[str, Numbers], metrics: Mapping[str, str]
+) -> dict[str, Any]:
+    """Draw the subgroups of a column, and put them into a table, a line for each model."""
     large = [(name, values) for name, values in groups.items() if not values.get("small")]
     figures = []
     for metric, title in {"auc": "AUC", "fpr": "False positive rate"}.items():
@@ -150,11 +125,17 @@ def _draw_groups(content: Content, key: str, column: str, groups: Mapping[str, N
         ]
         if points:
             caption = f"{title} by {column}, with {content.confidence} intervals."
-            if len(large) > _MOST_DRAWN:
-                caption += f" The first {_MOST_DRAWN}; the table has all."
-            spec = draw_points(points, title)
-            figures.append(build_figure(f"{key}-{metric}", f"{title} by {column}", caption, spec))
-    return figures
+            caption += f" The first {_MOST_DRAWN}; the table has all." if len(large) > _MOST_DRAWN else ""
+            figure = build_figure(f"{key}-{metric}", f"{title} by {column}", caption, draw_points(points, title))
+            figures.append(figure)
+    rows: list[tuple[list[Cell], Numbers]] = []
+    for name, values in groups.items():
+        models = [model for model in MODEL_NAMES if model in values]
+        count = format_count(values["rows"])
+        rows += [([name, count, MODEL_NAMES[model]], values[model]) for model in models]
+        rows += [] if models else [([name, count, "too few rows"], {})]
+    table = tabulate_estimates(f"Test rows by {column}", [column, "Rows", "Model"], rows, metrics)
+    return {"figures": figures, "table": table, "small": [name for name in groups if groups[name].get("small")]}
 
 
 def _shorten(name: str) -> str:

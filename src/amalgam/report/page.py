@@ -9,17 +9,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from amalgam.report import phrases
 from amalgam.report.content import Content
 from amalgam.report.models import build_curves, build_groups, build_models
-from amalgam.report.phrases import (
-    MODEL_NAMES,
-    flatten_values,
-    format_count,
-    format_difference,
-    format_interval,
-    format_number,
-    format_share,
-)
 from amalgam.report.rows import SHARE_NAMES, build_mistakes, build_synthetic
 from amalgam.report.sweeps import build_sweeps
 from amalgam.report.verdict import build_verdict
@@ -37,8 +29,6 @@ _SECTIONS: dict[str, tuple[str, Callable[[Content], dict[str, Any] | None]]] = {
     "cost": ("Cost and time", lambda _: {}),
     "run": ("What was run", lambda _: {}),
 }
-
-
 _ENVIRONMENT = Environment(
     loader=PackageLoader("amalgam.report"),
     autoescape=True,
@@ -46,9 +36,11 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters |= {"count": format_count, "number": format_number, "share": format_share}
-_ENVIRONMENT.filters |= {"difference": format_difference, "interval": format_interval, "flatten": flatten_values}
-_ENVIRONMENT.globals |= {"model_names": MODEL_NAMES, "share_names": SHARE_NAMES}
+_ENVIRONMENT.filters |= {
+    name: getattr(phrases, f"format_{name}") for name in ("count", "difference", "interval", "number", "share")
+}
+_ENVIRONMENT.filters["flatten"] = phrases.flatten_values
+_ENVIRONMENT.globals |= {"model_names": phrases.MODEL_NAMES, "share_names": SHARE_NAMES}
 
 
 def build_page(content: Content) -> str:

@@ -61,10 +61,11 @@ def flatten_values(values: Numbers, prefix: str = "") -> list[tuple[str, str]]:
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             leaves += flatten_values(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            leaves.append((prefix + name, ", ".join(map(str, value))))
+            continue
+        text = str(value)
+        if isinstance(value, list):
+            text = ", ".join(map(str, value))
         elif value is None or isinstance(value, bool):
-            leaves.append((prefix + name, "null" if value is None else str(value).lower()))
-        else:
-            leaves.append((prefix + name, str(value)))
+            text = "null" if value is None else text.lower()
+        leaves.append((prefix + name, text))
     return leaves

@@ -8,7 +8,7 @@ import pandas as pd
 from jinja2.utils import htmlsafe_json_dumps
 from numpy.typing import NDArray
 
-from amalgam.report.charts import BLUE, GREY, ORANGE, Look, build_figure, draw_points
+from amalgam.report.charts import BLUE, GREY, ORANGE, Look, Looks, Spec, build_figure, draw_points
 from amalgam.report.content import Browser, Cell, Content, Figure, Table
 from amalgam.report.models import tabulate_confusion
 from amalgam.report.phrases import MODEL_NAMES, Numbers, format_count, format_number
@@ -43,7 +43,6 @@ SHARE_NAMES = {
 }
 _SOURCES = {"Human rows": Look(BLUE), "Synthetic rows": Look(ORANGE, shape="square")}
 _DISTANCES = {"measured": Look(ORANGE, shape="square"), "limit by chance": Look(GREY, shape="diamond")}
-_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def build_synthetic(content: Content) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def build_synthetic(content: Content) -> dict[str, Any]:
     return {
         "rejected": {REASON_NAMES.get(why, why): count for why, count in rejected if count},
         "statistics": statistics,
-        "figures": [*_draw_drift(statistics), *_draw_distances(content, statistics)],
+        "figures": _draw_drift(content, statistics),
         "browser": browse_pool(content),
     }
 
@@ -86,14 +85,9 @@ def thin_rows(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
 def list_mistakes(rows: pd.DataFrame, stacks: Mapping[str, NDArray[np.float64]], labels: Sequence[str]) -> pd.DataFrame:
     """List the test rows whose label the student gets wrong, the most confident first.
 
-    Args:
-        rows: test rows (text, question, label, and the raters' labels in rater1, rater2, ..., where there are any).
-        stacks: probabilities [s seeds, n rows, k labels] by model.
-        labels: in class order.
-
-    Returns:
-        Of each row: text, question, label, predicted (by the mean over seeds), probability (of that label), wrong (how
-        many seeds are), raters, and the labels of the teacher and the human-only teacher, where there are any.
+    Rows have text, question, label and perhaps raters' labels (rater1, ...); `stacks` are probabilities [s seeds,
+    n rows, k labels] by model. Beside text, question and label, the list has: predicted (by the mean over seeds),
+    probability (of that label), wrong (how many seeds are), raters, and the labels of the teacher and its twin.
     """
     names, actual, student = np.array(labels, dtype=object), rows["label"].to_numpy(), stacks["student"]
     labelled = {model: names[stack.mean(axis=0).argmax(axis=1)] for model, stack in stacks.items()}
@@ -116,9 +110,8 @@ def browse_pool(content: Content, limit: int = POOL_BYTES) -> Browser | None:
     total, usual = content.metrics["synthetic"]["synthesis"]["responses"], content.params["synthesis"]["temperature"]
     temperatures = [own or f"{usual:g}" for own in rows.get("temperature", [""] * len(rows))]
     outcomes = ["Kept" if not why else REASON_NAMES.get(why, why) for why in rows["reason"]]
-    caption = (
-        f"{'All' if len(rows) == total else format_count(len(rows))} of the {format_count(total)} responses of the LLM"
-    )
+    shown = "All" if len(rows) == total else format_count(len(rows))
+    caption = f"{shown} of the {format_count(total)} responses of the LLM"
     columns: dict[str, list[Cell]] = {
         "Response": list(zip(rows["text"], rows["question"], strict=True)),
         "Label asked for": list(rows["label"]),
@@ -149,13 +142,10 @@ def browse_mistakes(content: Content, limit: int = MISTAKE_BYTES) -> Browser | N
         return None
     count, tested, seeds = len(content.mistakes), content.metrics["data"]["rows"]["test"], len(content.params["seeds"])
     shown = "these are" if len(rows) == count else f"here are {format_count(len(rows))} of"
-    caption = (
-        f"The student gets {format_count(count)} of {format_count(tested)} test rows wrong; {shown} them, "
-        "the most confident first"
-    )
+    caption = f"The student gets {format_count(count)} of {format_count(tested)} test rows wrong; {shown} them, "
+    caption += "the most confident first"
     certainty = [
-        f"p{_SPACE}={_SPACE}{probability:.3f}"
-        + (f"; {wrong}{_SPACE}of{_SPACE}{seeds}{_SPACE}seeds" if seeds > 1 else "")
+        f"p = {probability:.3f}{f'; {wrong} of {seeds} seeds' if seeds > 1 else ''}"
         for probability, wrong in zip(rows["probability"], rows["wrong"], strict=True)
     ]
     columns: dict[str, list[Cell]] = {
@@ -176,11 +166,10 @@ def browse_mistakes(content: Content, limit: int = MISTAKE_BYTES) -> Browser | N
 def _build_browser(key: str, caption: str, columns: Mapping[str, Sequence[Cell]], facets: Mapping[str, Any]) -> Browser:
     """Build a table to look through; `facets` says by name of a filter what each row is."""
     found = {name: pd.factorize(np.asarray(values, dtype=object)) for name, values in facets.items()}
-    filters = {name: list(options) for name, (_, options) in found.items() if len(options) > 1}
-    chosen = [found[name][0].tolist() for name in filters]
-    numbers = zip(*chosen, strict=True) if chosen else [()] * len(columns["Response"])
-    cells = zip(*columns.values(), strict=True)
-    return Browser(key, caption, list(columns), filters, list(zip(cells, numbers, strict=True)))
+    several = {name: numbers for name, numbers in found.items() if len(numbers[1]) > 1}
+    chosen = [[int(codes[place]) for codes, _ in several.values()] for place in range(len(columns["Response"]))]
+    data = list(zip(zip(*columns.values(), strict=True), chosen, strict=True))
+    return Browser(key, caption, list(columns), {name: list(options) for name, (_, options) in several.items()}, data)
 
 
 def _cut_text(text: str) -> str:
@@ -188,46 +177,35 @@ def _cut_text(text: str) -> str:
     return text if rest <= 0 else f"{text[:LONGEST_TEXT]} … [{rest} more characters]"
 
 
-def _draw_drift(statistics: Numbers) -> list[Figure]:
-    pairs = {
+def _draw_drift(content: Content, statistics: Numbers) -> list[Figure]:
+    """Draw shares of synthetic beside human rows, and the distance (squared MMD) beside what chance would give."""
+    figures = []
+    shares = {
         name: (statistics[f"human_{key}"], statistics[key])
         for key, name in SHARE_NAMES.items()
         if key in statistics and f"human_{key}" in statistics
     }
-    if not pairs:
-        return []
-    caption = "Synthetic beside human rows; the longer the line, the more they differ."
-    spec = _draw_pairs(pairs, "Share or similarity, 0 to 1", _SOURCES, [0, 1])
-    return [build_figure("drift", "Synthetic beside human rows", caption, spec)]
-
-
-def _draw_distances(content: Content, statistics: Numbers) -> list[Figure]:
-    """Draw the squared MMD between synthetic and human rows, beside what chance would give."""
+    if shares:
+        caption = "Synthetic beside human rows; the longer the line, the more they differ."
+        spec = _draw_pairs(shares, "Share or similarity, 0 to 1", _SOURCES, unit=True)
+        figures.append(build_figure("drift", "Synthetic beside human rows", caption, spec))
     found = statistics.get("mmd", {})
     distances = {"All rows" if key == "all" else key: found[key] for key in ("all", *content.labels) if key in found}
-    if not distances:
-        return []
-    pairs = {name: (values["mmd2"], values["mmd2_chance"]) for name, values in distances.items()}
-    p = [format_number(at["mmd2_p"]) if at["mmd2_p"] >= 0.001 else "< 0.001" for at in distances.values()]
-    rows = [
-        [name, *(format_number(value, 4) for value in pair), chance]
-        for (name, pair), chance in zip(pairs.items(), p, strict=True)
-    ]
-    numbers = Table("Distance of the embeddings", ["Rows", "Squared MMD", "limit by chance", "p"], rows)
-    caption = "Distance between the embeddings of synthetic and human rows. Beyond the limit it is more than chance."
-    spec = _draw_pairs(pairs, "Squared MMD of sentence embeddings", _DISTANCES)
-    return [build_figure("distances", "Distance of synthetic from human rows", caption, spec, numbers)]
+    if pairs := {name: (values["mmd2"], values["mmd2_chance"]) for name, values in distances.items()}:
+        rows = [[name, *(format_number(value, 4) for value in pair)] for name, pair in pairs.items()]
+        for row, values in zip(rows, distances.values(), strict=True):
+            row.append(format_number(values["mmd2_p"]) if values["mmd2_p"] >= 0.001 else "< 0.001")
+        numbers = Table("Distance of the embeddings", ["Rows", "Squared MMD", "limit by chance", "p"], rows)
+        caption = "Distance between embeddings of synthetic and human rows. Beyond the limit it is more than chance."
+        spec = _draw_pairs(pairs, "Squared MMD of sentence embeddings", _DISTANCES)
+        figures.append(build_figure("distances", "Distance of synthetic from human rows", caption, spec, numbers))
+    return figures
 
 
-def _draw_pairs(
-    pairs: Mapping[str, tuple[float, float]],
-    title: str,
-    looks: Mapping[str, Look],
-    domain: Sequence[float] | None = None,
-) -> dict[str, Any]:
+def _draw_pairs(pairs: Mapping[str, tuple[float, float]], title: str, looks: Looks, *, unit: bool = False) -> Spec:
     points = [
         {"name": name, "series": series, "value": value, "low": pair[0], "high": pair[1]}
         for name, pair in pairs.items()
         for series, value in zip(looks, pair, strict=True)
     ]
-    return draw_points(points, title, looks, joined=True, domain=domain)
+    return draw_points(points, title, looks, joined=True, unit=unit)

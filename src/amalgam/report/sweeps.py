@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from amalgam.report.charts import build_figure, draw_sweep
-from amalgam.report.content import Cell, Content, Figure, Table
+from amalgam.report.content import Cell, Content, Table
 from amalgam.report.phrases import MODEL_NAMES, flatten_values, format_interval, format_number
 
 _FREE = "teacher.guard"  # may differ as well: a curve wants it off, and points where it left rows out are marked
@@ -36,32 +37,29 @@ def build_sweeps(content: Content) -> dict[str, Any] | None:
     files = {"params.yaml": content.params}
     files |= {f"metrics/{name}.json": content.metrics[name] for name in ("models", "training", "synthetic")}
     own = {f"{file}:{key}": text for file, values in files.items() for key, text in flatten_values(values)}
-    figures: list[Figure] = []
-    tables: list[Table] = []
+    figures, tables = [], []
     for number, (key, runs) in enumerate(find_sweeps(content.experiments, own).items()):
         points = read_points(runs)
         if len({point["x"] for point in points}) > 1:
             caption = f"AUC by {key}, with {content.confidence} intervals. All else is as in this run."
+            if left_out := ", ".join(dict.fromkeys(f"{point['x']:g}" for point in points if point["left_out"])):
+                caption += (
+                    f" At {left_out} the guard left the synthetic rows out, so teacher and student were trained on the "
+                    "human rows alone; `teacher.guard: false` shows what the rows would have done."
+                )
             spec = draw_sweep(pd.DataFrame(points), _TITLES.get(key, key))
             numbers = _tabulate_points(points, key)
-            caption += _phrase_guard(points)
             figures.append(build_figure(f"sweep-{number}", f"AUC by {key}", caption, spec, numbers))
-        if table := tabulate_statistics(runs, own, key):
+        if table := tabulate_statistics(runs, key):
             tables.append(table)
     return {"figures": figures, "tables": tables} if figures or tables else None
 
 
 def find_sweeps(rows: Sequence[Mapping[str, str]], own: Mapping[str, str]) -> dict[str, dict[float, Mapping[str, str]]]:
-    """Find the experiments that differ from this run in one number alone.
+    """Return by key of a param and by its value the experiments that differ from this run in that number alone.
 
-    Args:
-        rows: lines of `amalgam experiments`; the file may stand before a name, for params and metrics share some. An
-            experiment without one of the params ran before there was such a param.
-        own: the line of this run, with files before all names.
-
-    Returns:
-        By key of the param and by its value, ascending, the lines, this run's among them. The last of several
-        experiments at one value counts.
+    Rows are lines of `amalgam experiments`; their names may lack the file, which those of `own`, the line of this run,
+    have. An experiment without a param ran before there was such a param. Of several at one value, the last counts.
     """
     params = {name.removeprefix("params.yaml:"): text for name, text in own.items() if name.startswith("params.yaml:")}
     found: dict[str, dict[float, Mapping[str, str]]] = defaultdict(dict)
@@ -91,29 +89,18 @@ def read_points(runs: Mapping[float, Mapping[str, str]]) -> list[dict[str, Any]]
     return points
 
 
-def tabulate_statistics(runs: Mapping[float, Mapping[str, str]], own: Mapping[str, str], key: str) -> Table | None:
+def tabulate_statistics(runs: Mapping[float, Mapping[str, str]], key: str) -> Table | None:
     """List what the synthetic rows are like by the value of a param; None where it leaves the rows as they are."""
-    points = {x: statistics for x, row in runs.items() if (statistics := _read_statistics(row))}
-    if all(statistics == _read_statistics(own) for statistics in points.values()):
+    read = {x: [_parse(_read(row, "metrics/synthetic.json", name)) for name in _STATISTICS] for x, row in runs.items()}
+    table = pd.DataFrame(read, index=list(_STATISTICS.values()), dtype=float).T
+    found = table.dropna(how="all").dropna(axis=1, how="all")
+    if len(found.drop_duplicates()) < 2:
         return None
-    names = [name for name in _STATISTICS if any(name in statistics for statistics in points.values())]
-    rows = [
-        [f"{x:g}", *(f"{statistics[name]:.4g}" if name in statistics else "" for name in names)]
-        for x, statistics in points.items()
-    ]
+    texts = found.map(lambda value: "" if np.isnan(value) else f"{value:.4g}")
+    rows = [[f"{x:g}", *values] for x, *values in texts.itertuples()]
     title = _TITLES.get(key, key)
     caption = f"What the synthetic rows are like, by {title[0].lower()}{title[1:]}"
-    return Table(caption, [key, *(_STATISTICS[name] for name in names)], rows)
-
-
-def _phrase_guard(points: Sequence[Mapping[str, Any]]) -> str:
-    values = ", ".join(f"{x:g}" for x in sorted({point["x"] for point in points if point["left_out"]}))
-    if not values:
-        return ""
-    return (
-        f" At {values} the guard left the synthetic rows out, so teacher and student were trained on the human rows "
-        "alone; `teacher.guard: false` shows what the rows would have done."
-    )
+    return Table(caption, [key, *found], rows)
 
 
 def _tabulate_points(points: Sequence[Mapping[str, Any]], key: str) -> Table:
@@ -123,11 +110,6 @@ def _tabulate_points(points: Sequence[Mapping[str, Any]], key: str) -> Table:
         name = MODEL_NAMES[point["model"]] + (", synthetic rows left out" if guarded else "")
         rows.append([f"{point['x']:g}", name, (format_number(point["auc"]), format_interval(point, "auc"))])
     return Table(f"AUC by {key}", [key, "Model", "AUC"], rows)
-
-
-def _read_statistics(row: Mapping[str, str]) -> dict[str, float]:
-    values = {name: _parse(_read(row, "metrics/synthetic.json", name)) for name in _STATISTICS}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _read(row: Mapping[str, str], file: str, key: str) -> str | None:

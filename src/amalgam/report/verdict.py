@@ -49,5 +49,5 @@ def _draw_models(content: Content) -> Figure:
     models = content.metrics["models"]
     found = {name: models[model] for model, name in MODEL_NAMES.items() if "auc_low" in models.get(model, {})}
     points = [place_point(name, name, values) for name, values in found.items()]
-    spec = draw_points(points, "AUC on the test rows", legend=False)
+    spec = draw_points(points, "AUC on the test rows")
     return build_figure("auc", "AUC of all models", f"AUC of each model with its {content.confidence} interval.", spec)

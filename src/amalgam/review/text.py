@@ -108,9 +108,8 @@ def print_review(review: Review, console: "Console") -> None:
 def clean_text(text: str, longest: int = _LONGEST) -> str:
     """Put a text on one line, cut it, and drop what steers a terminal or turns the reading direction."""
     steering = ("Cc", "Cf", "Cs", "Zl", "Zp")
-    line = re.sub(" +", " ", "".join(" " if unicodedata.category(sign) in steering else sign for sign in text)).strip(
-        " "
-    )
+    signs = (" " if unicodedata.category(sign) in steering else sign for sign in text)
+    line = re.sub(" +", " ", "".join(signs)).strip(" ")
     return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
 
 

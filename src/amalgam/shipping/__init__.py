@@ -1,1 +1,1 @@
-"""What leaves the project: the student as ONNX in two precisions, its thresholds, its model card and its manifest."""
+"""A student becomes a file that labels tables: ONNX, thresholds, model card, manifest, and `amalgam predict`."""

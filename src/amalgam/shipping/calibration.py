@@ -1,9 +1,9 @@
 """Choose temperature, decision and deferral thresholds by human-coded rows outside the test set.
 
-Each departure from the model's own word needs evidence, since a project may have ten validation rows. They are rows
-that chose the checkpoint as well, so that the student may do a little better on them than on new ones. Where they vouch
-for no agreement, cross-validation says which share of the rows may go without a human. Where that does not either, a
-human is asked about every row.
+A project may have ten validation rows, so each departure from the model's own probabilities needs evidence. Where the
+validation rows show no agreement, cross-validation says which share of the rows needs no human. Where that shows none
+either, every row needs a human. The validation rows chose the checkpoint too, so the student may do a little worse on
+new rows.
 """
 
 import math
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from amalgam.predicting.onnx import Floats, Ints, compute_probabilities, decide
+from amalgam.shipping.onnx import Floats, Ints, compute_probabilities, decide
 from amalgam.tasks.texts import count_independent
 
-_FEWEST_TEXTS = 50  # of which a quantile is still known to about seven points
-_MOST_ROWS = 100_000  # that anyone would code
-_WARMEST = 20.0
-_FOLDS = 20  # at most
-_DECISIONS = np.round(np.arange(0.1, 0.91, 0.05), 2)  # thresholds that are tried
-# With which cross-validation is to show an agreement. Then that on test rows lies below the one wanted, with its whole
-# interval, in fewer than one setting of twenty (bench/README.md); with 0.95 hardly a row would go without a human.
+_MIN_TEXTS = 50  # a quantile of fewer is not known to about seven points
+_MAX_ROWS = 100_000  # more than anyone would code
+_MAX_TEMPERATURE = 20.0
+_MAX_FOLDS = 20
+_DECISIONS = np.round(np.arange(0.1, 0.91, 0.05), 2)
+# Confidence that cross-validation has to reach. With it, the agreement on test rows lies below the one wanted, with its
+# whole interval, in fewer than one setting of twenty (bench/README.md). With 0.95 almost every row would need a human.
 _CONFIDENCE = 0.8
-_ALL = 2.0  # above every probability: every row goes to a human
+_EVERY_ROW = 2.0  # above every probability
 
 Bools = npt.NDArray[np.bool_]
 
@@ -35,9 +35,9 @@ class Calibration:
     Attributes:
         temperature: divides the logits; 1 leaves them.
         threshold: of two labels, the probability from which the last one is chosen; None chooses the likelier one.
-        ask_below: a row goes to a human if its label has less than this probability; above 1 every row does.
-        guaranteed: whether validation rows vouch for the agreement above `ask_below`.
-        sentence: what that rests on.
+        ask_below: a row needs a human if its label has less than this probability; above 1 every row does.
+        guaranteed: whether validation rows show the agreement above `ask_below`.
+        sentence: the evidence, for the card.
     """
 
     temperature: float
@@ -49,12 +49,12 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Human-coded rows that a model labelled without having learned them.
+    """Human-coded rows with the labels of a model that did not learn them; each array is [rows].
 
     Attributes:
-        certainty: probability of the label that was given [rows].
-        right: whether it is that of the coders [rows].
-        units: number of what each row depends on, such as a student [rows].
+        certainty: probability of the model's label.
+        right: whether it is the coders' label.
+        units: number of the group of dependent rows, such as those of one person.
     """
 
     certainty: Floats
@@ -75,75 +75,72 @@ def calibrate(
     """Calibrate by the validation rows, of which there may be none, or else by cross-validation.
 
     Args:
-        logits: [rows, classes] of the model that ships.
+        logits: [rows, classes] of the shipped model for the validation rows.
         labels: class index of each row, by human coders.
-        units: number of what each row depends on [rows].
-        out_of_fold: what is asked where the validation rows vouch for no agreement: human-coded rows as teachers of
-            other ones label them; perhaps none.
-        uncoded: logits [texts, classes] that the model that ships has for texts it knows no label of.
-        agreement: share of the rows that keep their label which is to agree with the coders.
+        units: number of the group of dependent rows [rows].
+        out_of_fold: human-coded rows labelled by teachers of the other folds, perhaps none.
+        uncoded: logits [texts, classes] of the shipped model for texts without a label.
+        agreement: wanted share of rows without a human on which model and coders agree.
         confidence: of each conclusion.
     """
     temperature = find_temperature(logits, labels, confidence)
     probabilities = compute_probabilities(logits, temperature)
     threshold = find_decision(probabilities[:, 1], labels, confidence) if logits.shape[1] == 2 else None
-    chosen, certainty = _decide_certainly(probabilities, threshold)
+    chosen, certainty = decide(probabilities, threshold)
     tries = 1 if threshold is None else len(_DECISIONS)
-    validated = Judged(certainty, chosen == labels, units)
-    asked = find_agreement(validated, agreement, confidence, tries=tries)
-    if asked is not None:
+    found = find_agreement(Judged(certainty, chosen == labels, units), agreement, confidence, tries=tries)
+    if found is not None:
         sentence = (
             f"Of {len(labels)} validation rows, those whose label has at least this probability agree with the coders "
             f"in at least {agreement:.0%}, with {confidence:.0%} confidence."
         )
-        return Calibration(temperature, threshold, asked, True, sentence)
-    _, sure = _decide_certainly(compute_probabilities(uncoded, temperature), threshold)
-    asked, sentence = carry_share(out_of_fold, sure, agreement)
-    return Calibration(temperature, threshold, asked, False, sentence)
+        return Calibration(temperature, threshold, found, True, sentence)
+    _, certainty = decide(compute_probabilities(uncoded, temperature), threshold)
+    ask_below, sentence = carry_share(out_of_fold, certainty, agreement)
+    return Calibration(temperature, threshold, ask_below, False, sentence)
 
 
-def carry_share(judged: Judged, sure: Floats, agreement: float) -> tuple[float, str]:
-    """Return the certainty below which a human is asked, and how cross-validation led to it.
+def carry_share(judged: Judged, certainty: Floats, agreement: float) -> tuple[float, str]:
+    """Return the certainty below which a row needs a human, and the sentence that says why.
 
-    Teachers of other rows are more certain than what ships, a student of many teachers; so no probability is carried
-    over from them but a share of the rows. Where there are no texts to carry it over, their probability has to do: it
-    asks about more rows than it need. The student has learned their view of the texts, without a label, and is a
-    little more certain of them than of new ones, so that rather too many rows go to a human.
+    Fold teachers are more certain than the shipped student, so a share of the rows is carried over, not a probability.
+    With too few texts the teachers' probability is taken, which sends more rows to a human. The student learned from
+    the texts' soft targets and is a little more certain of them than of new ones; that errs on the same side.
 
     Args:
-        judged: human-coded rows as teachers of other ones label them.
-        sure: probability of the label that the model that ships gives to texts that nobody coded [texts].
-        agreement: share of the rows that keep their label which is to agree with the coders.
+        judged: human-coded rows labelled by teachers of the other folds.
+        certainty: of the shipped model's labels for texts without a label [texts].
+        agreement: as in `calibrate`.
     """
     rows = len(judged.right)
     if not rows:
-        return _ALL, "No human-coded row shows how often the labels are right: a human is asked about every row."
+        return _EVERY_ROW, "No human-coded row shows how often the labels are right: a human is asked about every row."
     wanted = f"an agreement of {agreement:.0%} with {_CONFIDENCE:.0%} confidence"
     threshold = find_agreement(judged, agreement, _CONFIDENCE)
     if threshold is None:
         more = count_more_rows(judged, agreement, _CONFIDENCE)
         help_ = f"about {more} more coded rows would" if more else "more rows like these would hardly do so"
         found = f"In cross-validation {rows} human-coded rows do not show {wanted}"
-        return _ALL, f"{found}, so a human is asked about every row; {help_}."
+        return _EVERY_ROW, f"{found}, so a human is asked about every row; {help_}."
     share = float((judged.certainty >= threshold).mean())
     found = (
         f"In cross-validation on {rows} human-coded rows, the {share:.0%} whose labels are most certain show {wanted}"
     )
-    if len(sure) < _FEWEST_TEXTS:
+    if len(certainty) < _MIN_TEXTS:
         return threshold, f"{found}: they are those from this probability on."
-    finding = f"{found}: this is the probability that as large a share of {len(sure)} texts without a label reaches."
-    return float(np.quantile(sure, 1 - share)), finding
+    reached = f"this is the probability that as large a share of {len(certainty)} texts without a label reaches."
+    return float(np.quantile(certainty, 1 - share)), f"{found}: {reached}"
 
 
 def find_temperature(logits: Floats, labels: Ints, confidence: float) -> float:
     """Return the temperature (Guo et al. 2017, arXiv 1706.04599), or 1 where it does not clearly help.
 
     It helps if, in cross-validation, the log-loss of the rows left out falls by more than chance (t-test, one-sided).
-    Only softening is considered: on few rows, sharpening would make the errors of new ones look certain.
+    It never sharpens: on few rows that would make the errors on new ones look certain.
     """
     from scipy import stats
 
-    folds = np.arange(len(labels)) % _FOLDS
+    folds = np.arange(len(labels)) % _MAX_FOLDS
     gains = np.zeros(len(labels))
     for fold in np.unique(folds):
         out = folds == fold
@@ -160,8 +157,8 @@ def find_temperature(logits: Floats, labels: Ints, confidence: float) -> float:
 def find_decision(probabilities: Floats, labels: Ints, confidence: float) -> float | None:
     """Return the probability of the last label from which it is chosen, or None where no other than 1/2 is better.
 
-    Better is what agrees with more of the coders' labels, when each row is decided by a threshold that was found on
-    the others, by McNemar's exact test, one-sided.
+    A threshold is better if it agrees with more of the coders' labels by McNemar's exact test, one-sided, where each
+    row is decided by the threshold that was found on the others.
     """
     from scipy import stats
 
@@ -178,11 +175,11 @@ def find_decision(probabilities: Floats, labels: Ints, confidence: float) -> flo
 def find_agreement(judged: Judged, agreement: float, confidence: float, *, tries: int = 1) -> float | None:
     """Return the smallest certainty from which rows agree with the coders at the share wanted, or None.
 
-    The most certain rows are tested as one set that grows row by row, from the smallest set that is tested at all
-    until the first that fails: fixed-sequence testing (Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052),
-    which needs no correction for the number of sets. A set passes by the exact bound of Clopper and Pearson (1934),
-    with as many rows as count as independent (Kish 1965). The smallest set is a quarter of the rows, or what a set
-    without an error needs. The chance of an error is shared out among the `tries` of which the decision was chosen.
+    The set of most certain rows grows row by row and is tested each time, until it first fails: fixed-sequence testing
+    (Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052), which needs no correction for the number of sets. A
+    set passes by the bound of Clopper and Pearson, with as many rows as count as independent (Kish 1965). The first
+    set is a quarter of the rows, or what a set without an error needs. The chance of an error is shared out among the
+    `tries` from which the decision threshold was chosen.
     """
     error = (1 - confidence) / tries
     order = np.sort(judged.certainty)[::-1]
@@ -209,11 +206,11 @@ def count_more_rows(judged: Judged, agreement: float, confidence: float) -> int 
     for kept in range(_count_needed(agreement, 0.5), rows + 1):  # a smaller set says nothing
         share = float(judged.right[order[:kept]].mean())
         count = _count_needed(agreement, 1 - confidence)
-        while bound_share(share, count, 1 - confidence) < agreement and count < _MOST_ROWS:
+        while bound_share(share, count, 1 - confidence) < agreement and count < _MAX_ROWS:
             count = math.ceil(1.1 * count)
         needed.append(count / independent * rows / kept)
-    fewest = min(needed, default=_MOST_ROWS)
-    return math.ceil(fewest - rows) if fewest < _MOST_ROWS else None
+    fewest = min(needed, default=_MAX_ROWS)
+    return math.ceil(fewest - rows) if fewest < _MAX_ROWS else None
 
 
 def bound_share(share: float, rows: float, error: float) -> float:
@@ -226,12 +223,6 @@ def bound_share(share: float, rows: float, error: float) -> float:
 def _count_needed(agreement: float, error: float) -> int:
     """Count the rows of the smallest set that passes without an error."""
     return math.ceil(math.log(error) / math.log(agreement))
-
-
-def _decide_certainly(probabilities: Floats, threshold: float | None) -> tuple[Ints, Floats]:
-    """Return the class chosen for each row, and its probability."""
-    chosen = decide(probabilities, threshold)
-    return chosen, np.take_along_axis(probabilities, chosen[:, None], axis=1)[:, 0]
 
 
 def _choose_decision(hits: npt.NDArray[np.int_]) -> int:
@@ -249,9 +240,7 @@ def _measure_loss(logits: Floats, labels: Ints, temperature: float) -> Floats:
 def _fit_temperature(logits: Floats, labels: Ints) -> float:
     from scipy.optimize import minimize_scalar
 
-    found = minimize_scalar(
-        lambda log: _measure_loss(logits, labels, math.exp(log)).mean(),
-        bounds=(0, math.log(_WARMEST)),
-        method="bounded",
-    )
-    return math.exp(found.x)
+    def measure(log: float) -> float:
+        return float(_measure_loss(logits, labels, math.exp(log)).mean())
+
+    return math.exp(minimize_scalar(measure, bounds=(0, math.log(_MAX_TEMPERATURE)), method="bounded").x)

@@ -1,15 +1,20 @@
-"""The model card of a shipped student, in the Hugging Face hub's format.
+"""What is said about a shipped student: the model card for people and the hub, the manifest for programs.
 
 Text of a task's rubric is data: Markdown in it is escaped, and the front matter is written by the hub's own library.
+The manifest names code by Git's own id of each file or folder, as `git rev-parse REVISION:PATH` prints it. A commit's
+id would change with every commit, and the shipped folder with it.
 """
 
+import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from amalgam.shipping.calibration import Calibration
+from amalgam.files import hash_file, write_json
+from amalgam.shipping.predict import FORMAT, MANIFEST
+from amalgam.tasks.schema import Task
 
 # What the card shows: the key in metrics/models.json, the hub's name for it, and ours.
 _MEASURES = (
@@ -30,64 +35,51 @@ _MODELS = {
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~$&:@]|(?<=www)\.)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class CardContent:
-    """What the card says.
+def build_card(
+    task: Task,
+    exported: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    base_models: Mapping[str, Mapping[str, str]],
+    max_length: int,
+    confidence: float,
+) -> str:
+    """Build the card: YAML front matter and Markdown.
 
-    Attributes:
-        task: fields of task.yaml: `name`, `title`, `response`, `licence`, `citation`.
-        labels: definition of each label by name, in class order.
-        max_length: tokens a text.
-        model: the ONNX file that ships.
-        precision: the figures by which it was chosen; see `amalgam.shipping.fidelity`.
-        allowed_loss: AUC that 8-bit integers may lose.
-        calibration: the thresholds.
-        seed: of the student that ships.
-        metrics: as in metrics/models.json.
-        size: `megabytes` and `rows_per_second` of what ships, as in metrics/summary.json.
-        selective: as in metrics/selective.json.
-        data: as in metrics/data.json.
+    Args:
+        task: the task.
+        exported: as in models/exported/summary.json.
+        metrics: of the files `data`, `models`, `selective` and `summary` in metrics/.
+        base_models: `name`, `licence` and `source` of `encoder`, `llm` and, where it is another encoder, `student`.
+        max_length: tokens of a text.
         confidence: of the intervals.
-        base_model: note of the encoder: `name`, `licence`, `source`.
-        llm: likewise of the language model.
     """
-
-    task: Mapping[str, str]
-    labels: Mapping[str, str]
-    max_length: int
-    model: str
-    precision: Mapping[str, Any]
-    allowed_loss: float
-    calibration: Calibration
-    seed: int
-    metrics: Mapping[str, Any]
-    size: Mapping[str, float]
-    selective: Mapping[str, Any]
-    data: Mapping[str, Any]
-    confidence: float
-    base_model: Mapping[str, str]
-    llm: Mapping[str, str]
-
-
-def build_card(content: CardContent) -> str:
-    """Build the card: YAML front matter and Markdown."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_finalize,
+        finalize=lambda value: f"{value:.3f}" if isinstance(value, float) else value,
         autoescape=False,  # it is not HTML: texts from elsewhere go through the filter `plain`
     )
     environment.filters["plain"] = escape_markdown
     template = environment.from_string(files("amalgam.shipping").joinpath("card.md.j2").read_text(encoding="utf-8"))
+    models, encoder = metrics["models"], base_models.get("student", base_models["encoder"])
+    measures = [measure for measure in _MEASURES if f"{measure[0]}_low" in models.get("student", {})]
     body = template.render(
-        card=content,
-        measures=_list_measures(content.metrics),
-        models=_list_models(content.metrics),
+        task=task,
+        exported=exported,
+        data=metrics["data"],
+        size=metrics["summary"]["student"],
+        alone=metrics["selective"]["selective"],
+        measures=measures,
+        models=[(name, models[key]) for key, name in _MODELS.items() if key in models],
+        encoder=encoder,
+        llm=base_models["llm"],
+        max_length=max_length,
+        confidence=confidence,
     )
-    return f"---\n{_build_front_matter(content)}\n---\n\n{body.strip()}\n"
+    return f"---\n{_build_front_matter(task, models, measures, encoder, confidence)}\n---\n\n{body.strip()}\n"
 
 
 def escape_markdown(text: str) -> str:
@@ -95,22 +87,68 @@ def escape_markdown(text: str) -> str:
     return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
 
 
-def _build_front_matter(content: CardContent) -> str:
+def write_manifest(folder: Path, model: str, calibration: dict[str, Any], **sources: Any) -> None:
+    """Write the manifest of a folder: the ONNX file to use, how to use it, all files' hashes, and its sources."""
+    hashes = {path.name: hash_file(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    write_json(
+        folder / MANIFEST,
+        {"format": FORMAT, "model": model, "calibration": calibration, "files": hashes, **sources},
+    )
+
+
+def hash_files(paths: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file, in the order of their names."""
+    return {path.as_posix(): hash_file(path) for path in sorted(paths)}
+
+
+def hash_code(paths: Iterable[Path]) -> dict[str, str]:
+    """Return Git's id of each file or folder of code, without what Python leaves behind."""
+    return {path.as_posix(): _identify(path) for path in sorted(paths)}
+
+
+def _identify(path: Path) -> str:
+    if path.is_file():
+        return _hash_object("blob", path.read_bytes())
+    entries = [child for child in path.iterdir() if child.name != "__pycache__" and child.suffix != ".pyc"]
+    # Git sorts folders as if their names ended with a slash.
+    entries.sort(key=lambda child: child.name.encode() + (b"/" if child.is_dir() else b""))
+    lines = (
+        (b"40000 " if child.is_dir() else b"100644 ") + child.name.encode() + b"\0" + bytes.fromhex(_identify(child))
+        for child in entries
+    )
+    return _hash_object("tree", b"".join(lines))
+
+
+def _hash_object(kind: str, content: bytes) -> str:
+    return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
+
+
+def _build_front_matter(
+    task: Task,
+    models: Mapping[str, Any],
+    measures: Iterable[tuple[str, str, str]],
+    encoder: Mapping[str, str],
+    confidence: float,
+) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    source = content.base_model.get("source", "").partition("@")[0]
+    source = encoder.get("source", "").partition("@")[0]
+    student = models.get("student", {})
     results = [
         EvalResult(
             task_type="text-classification",
-            task_name=" ".join(content.task["title"].split()),
-            dataset_type=content.task["name"],
-            dataset_name=content.task["name"],
+            task_name=" ".join(task.title.split()),
+            dataset_type=task.name,
+            dataset_name=task.name,
             dataset_split="test",
             metric_type=kind,
-            metric_name=f"{name}, mean of seeds, {content.confidence:.0%} interval {low:.3f} to {high:.3f}",
-            metric_value=value,
+            metric_name=(
+                f"{name}, mean of seeds, {confidence:.0%} interval "
+                f"{student[f'{key}_low']:.3f} to {student[f'{key}_high']:.3f}"
+            ),
+            metric_value=student[key],
         )
-        for kind, name, value, low, high in _list_intervals(content.metrics.get("student", {}))
+        for key, kind, name in measures
     ]
     data = ModelCardData(
         base_model=source if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else None,
@@ -118,29 +156,9 @@ def _build_front_matter(content: CardContent) -> str:
         license="other",
         license_name="see-licences-below",
         license_link="#licences",
-        model_name=f"amalgam-{content.task['name']}",
+        model_name=f"amalgam-{task.name}",
         pipeline_tag="text-classification",
         tags=["amalgam", "knowledge-distillation", "onnx", "synthetic-data"],
         eval_results=results,
     )
     return str(data.to_yaml()).strip()
-
-
-def _list_intervals(metrics: Mapping[str, Any]) -> list[tuple[str, str, float, float, float]]:
-    return [
-        (kind, name, metrics[key], metrics[f"{key}_low"], metrics[f"{key}_high"])
-        for key, kind, name in _MEASURES
-        if f"{key}_low" in metrics
-    ]
-
-
-def _list_measures(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(key, name) for key, _, name in _MEASURES if f"{key}_low" in metrics.get("student", {})]
-
-
-def _list_models(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(name, metrics[key]) for key, name in _MODELS.items() if key in metrics]
-
-
-def _finalize(value: Any) -> Any:
-    return f"{value:.3f}" if isinstance(value, float) else value

@@ -1,64 +1,56 @@
-"""A trained classifier as ONNX, in 32-bit floats and in 8-bit integers.
+"""A trained classifier as files: ONNX in 32-bit floats and in 8-bit integers, and weights for `transformers`.
 
-The same weights give the same bytes: what the exporter notes of this machine, such as paths of source files, is
-taken out.
+The same weights give the same bytes: what the exporter notes of this machine, such as paths, is taken out.
 """
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.onnx import ONNXProgram
 
-from amalgam.training.checkpoint import load_trained, read_config
-from amalgam.training.classifier import add_pooling
+from amalgam.shipping.onnx import Floats
+from amalgam.training.checkpoint import Config, load_trained, read_config, save_checkpoint
+from amalgam.training.classifier import add_pooling, append_pooling
 from amalgam.training.encoding import load_tokenizer
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 FLOAT, INTEGER = "model.onnx", "model.int8.onnx"
+INT8_AUC_LOSS = 0.005  # AUC that 8-bit integers may be expected to lose; else 32-bit floats ship
 _OPSET = 20  # the first with Gelu
-_EXAMPLE = (2, 8)  # rows and tokens of what the exporter traces; both stay free
+_EXAMPLE = (2, 8)  # rows and tokens that the exporter traces; both stay free
 
 
-def export_onnx(folder: Path, target: Path, bases: Sequence[Path] = ()) -> None:
-    """Write the trained classifier in `folder` as ONNX in 32-bit floats; for `bases` see `load_trained`.
+def export_onnx(targets: Mapping[Path, Path], bases: Sequence[Path] = ()) -> None:
+    """Write trained classifiers of one shape as ONNX in 32-bit floats.
 
     Inputs are those of the tokenizer, such as `input_ids` and `attention_mask`, each int64 [rows, tokens]; the output
-    is `logits`, float32 [rows, classes].
+    is `logits`, float32 [rows, classes]. The first classifier is traced, which takes as long as all the rest, and the
+    others lend the graph their weights.
+
+    Args:
+        targets: the file to write for each folder of a trained classifier.
+        bases: as in `load_trained`.
 
     Raises:
-        ModelError: the folder holds no trained classifier.
+        ModelError: a folder holds no trained classifier.
     """
-    import onnx
-
-    config = read_config(folder)
-    tokenizer = load_tokenizer(folder)
-    model = load_trained(folder, bases)
-    model.set_attn_implementation("eager")  # its graph is a quarter smaller than that of fused attention
-    names = list(tokenizer.model_input_names)
-    length = min(config.max_length, tokenizer.model_max_length)
-    shape = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=length)}
-    target.parent.mkdir(parents=True, exist_ok=True)
     with _be_quiet():
-        torch.onnx.export(
-            _Logits(add_pooling(model, config.pooling), names).eval(),
-            tuple(torch.ones(_EXAMPLE, dtype=torch.long) for _ in names),
-            target,
-            dynamic_shapes=(tuple(shape for _ in names),),
-            input_names=names,
-            output_names=["logits"],
-            opset_version=_OPSET,
-            external_data=False,
-            dynamo=True,
-            verbose=False,
-        )
-    _save(onnx.load(target), target)
+        traced = _trace(next(iter(targets)), bases)
+        for folder, target in targets.items():
+            program = ONNXProgram(traced.model.clone(), traced.exported_program)
+            program.apply_weights(_load(folder, bases).state_dict())
+            program.optimize()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _save(program.model_proto, target)
 
 
 def quantize_onnx(source: Path, target: Path) -> None:
@@ -84,6 +76,46 @@ def quantize_onnx(source: Path, target: Path) -> None:
     _save(onnx.load(target), target)
 
 
+def write_weights(student: Path, target: Path, bases: Sequence[Path] = ()) -> None:
+    """Write the student as `transformers` loads it, with the mean that its head may read as a layer.
+
+    Raises:
+        ModelError: the folder `student` holds no trained classifier.
+    """
+    config = read_config(student)
+    model = load_trained(student, bases)
+    if config.pooling == "centred_mean":
+        append_pooling(model)
+    tokenizer = load_tokenizer(student)
+    save_checkpoint(model, tokenizer, target, Config(config.labels, config.max_length, config.uses_question))
+
+
+def measure_fidelity(exact: Floats, small: Floats) -> dict[str, Any]:
+    """Compare the probabilities [texts, classes] of the float and the integer model, without any label.
+
+    `auc_loss` is the AUC that the small model is expected to lose, if labels were drawn from the exact probabilities.
+    With more than two classes it is the mean over them, each against the rest. Below 0, nothing is lost.
+    """
+    classes = range(1, 2) if exact.shape[1] == 2 else range(exact.shape[1])
+    losses = [expect_auc(exact[:, n], exact[:, n]) - expect_auc(exact[:, n], small[:, n]) for n in classes]
+    return {
+        "texts": len(exact),
+        "auc_loss": round(float(np.mean(losses)), 6),
+        "allowed_auc_loss": INT8_AUC_LOSS,
+        "max_difference": round(float(np.abs(exact - small).max()), 6),
+        "decisions_changed": round(float((exact.argmax(axis=1) != small.argmax(axis=1)).mean()), 6),
+    }
+
+
+def expect_auc(probabilities: Floats, scores: Floats) -> float:
+    """Return the AUC of scores for a label that each text has with its probability."""
+    from sklearn.metrics import roc_auc_score
+
+    labels = np.repeat([1, 0], len(scores))
+    weights = np.concatenate([probabilities, 1 - probabilities])
+    return float(roc_auc_score(labels, np.tile(scores, 2), sample_weight=weights))
+
+
 class _Logits(nn.Module):
     """A classifier that takes its inputs in order and returns nothing but its logits."""
 
@@ -97,16 +129,40 @@ class _Logits(nn.Module):
         return logits
 
 
+def _load(folder: Path, bases: Sequence[Path]) -> _Logits:
+    model = load_trained(folder, bases)
+    model.set_attn_implementation("eager")  # its graph is a quarter smaller than that of fused attention
+    names = list(load_tokenizer(folder).model_input_names)
+    return _Logits(add_pooling(model, read_config(folder).pooling), names).eval()
+
+
+def _trace(folder: Path, bases: Sequence[Path]) -> ONNXProgram:
+    tokenizer = load_tokenizer(folder)
+    names = list(tokenizer.model_input_names)
+    length = min(read_config(folder).max_length, tokenizer.model_max_length)
+    shape = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=length)}
+    program = torch.onnx.export(
+        _load(folder, bases),
+        tuple(torch.ones(_EXAMPLE, dtype=torch.long) for _ in names),
+        dynamic_shapes=(tuple(shape for _ in names),),
+        input_names=names,
+        output_names=["logits"],
+        opset_version=_OPSET,
+        dynamo=True,
+        optimize=False,  # it would fold the weights into constants of other names
+        verbose=False,
+    )
+    assert program is not None
+    return program
+
+
 def _save(model: "ModelProto", target: Path) -> None:
     """Write a model without notes on how it was made, and without inferred shapes, which quantization falsifies."""
-    import onnx
-
     graph = model.graph
     del graph.value_info[:]
     for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         part.doc_string = ""
         del part.metadata_props[:]
-    onnx.checker.check_model(model)
     target.write_bytes(model.SerializeToString(deterministic=True))
 
 

@@ -1,93 +1,82 @@
-"""Asking for responses: a request a slot, and again where an answer is of no use, until there are enough."""
+"""Asking for responses: a request a slot, and again where an answer is of no use, until there are enough.
 
+A slot is a line of `data/prompts.jsonl`: it wants a number of responses from one answer.
+"""
+
+import json
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from itertools import tee
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import accumulate
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any, TypeVar
 
 from amalgam.errors import DataError
+from amalgam.files import write_json
 from amalgam.llm.answering import Answering, answer_requests, iterate_answers
 from amalgam.llm.request import NO_FIELDS, TOKEN_LIMITS, Answer, Request, override_bodies
+from amalgam.llm.shards import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Synthesis
-from amalgam.synthesis.reading.faults import phrase_main_fault
-from amalgam.synthesis.responses import build_response_format, parse_answer
+from amalgam.synthesis.answers import NO_REASONING, SUMMARY, list_keys, parse_answer, shorten_example
 
+T = TypeVar("T")
+Prompt = dict[str, Any]
+
+ATTEMPTS = 10  # times that a slot is asked again
 # The sample number of an attempt is that of its slot plus a multiple of this: new at each attempt, and the same
 # whatever `synthesis.rows` is.
 _STRIDE = 10_000_000
-_HELP = "raise `synthesis.max_tokens` or `synthesis.attempts`, or change the prompt"
+_KEPT = ("label", "sample", "question", "shots", "attributes", "responses", "format")  # of a prompt, beside its answer
+_HANDFUL = 5  # answers, fewer of which say nothing about the rest
+_WORDING = "take another model, or change the wording in `data/templates` or the task's `task.yaml`"
+_HELP = {  # what most answers have in common, and what helps; more rows never do
+    "error": ("end with an error of the endpoint", "look into its log, or take another endpoint or model"),
+    "refusal": ("are refused or filtered", _WORDING),
+    "cut_off": ("are cut off", f"raise `synthesis.max_tokens`, or {NO_REASONING}"),
+    "thinking": ("hold nothing but thinking", f"{NO_REASONING}, or raise `synthesis.max_tokens`"),
+    "announcement": ("only announce a response", _WORDING),
+    "empty": ("are empty", "look into the endpoint's log and chat template, or take another model"),
+    "malformed": (
+        "are not in the format that was asked for",
+        "set `prompts.responses: 1` and `prompts.format: text`, or take another model",
+    ),
+}
 
-Prompt = dict[str, Any]
-MakePrompts = Callable[[], Iterable[Prompt]]
 
+class Rounds:
+    """The rounds in which slots are asked: first all, then those that a label still needs, with a new sample number.
 
-class Tally:
-    """What the answers so far hold: usable responses and faults by label, and the slots that hold too few.
-
-    A slot is a line of `data/prompts.jsonl`: it wants a number of responses from one answer, and is asked again
-    where they are not all usable.
+    The stage and `amalgam estimate` both take a round's requests from here, and hand in the answers.
     """
 
-    def __init__(self) -> None:
-        """Start with no answer."""
-        self.usable: Counter[str] = Counter()
-        self.faults: dict[str, Counter[str]] = {}
-        self.attempts: Counter[str] = Counter()  # by slot: how often it was asked again
-        self._answers: Counter[str] = Counter()
+    def __init__(
+        self, prompts: Sequence[Prompt], model: str, params: Synthesis, fields: Mapping[str, Any] = NO_FIELDS
+    ) -> None:
+        """Begin with a round over all prompts; `model` is its identity, `fields` are those of `llm.body`."""
+        self._prompts, self._model, self._params, self._fields = prompts, model, params, fields
+        self._slots: Sequence[int] = range(len(prompts))  # of this round
+        self._answers: list[list[Answer]] = [[] for _ in prompts]
+        self._missing: dict[str, dict[int, int]] = {}  # by label, then slot: usable responses that it lacks
+        self._totals: Counter[str] = Counter()  # answers, by label
         self._examples: dict[tuple[str, str], str] = {}  # by label and fault: an answer
-        self._missing: dict[str, dict[str, int]] = {}  # by label, then slot: usable responses that it lacks
-        self._most: dict[str, int] = {}  # by label: responses that one answer can bring
+        self.number = 0  # of this round
+        self.usable: Counter[str] = Counter()  # responses, by label
+        self.faults: dict[str, Counter[str]] = {}  # by label
 
-    def add(self, prompt: Prompt, answer: Answer) -> None:
-        """Count what an answer to a slot holds."""
-        label, slot = prompt["label"], prompt["id"]
-        wanted: int = prompt["responses"]
-        texts, fault = parse_answer(answer.text, answer.finish_reason, prompt["format"], wanted)
-        self._most[label] = wanted
-        self.usable[label] += len(texts)
-        self._answers[label] += 1
-        faults = self.faults.setdefault(label, Counter())
-        if fault:
-            faults[fault] += 1
-            self._examples.setdefault((label, fault), answer.text)
-        missing = self._missing.setdefault(label, {})
-        missing[slot] = missing.get(slot, wanted) - len(texts)
-        if missing[slot] <= 0:
-            del missing[slot]
+    def build_requests(self) -> Sequence[Request]:
+        """Build the requests of this round, each when it is looked at; none when there is nothing more to ask."""
+        return Lazy(lambda slot: self.build_request(slot, len(self._answers[slot])), self._slots)
 
-    def choose_slots(self, rows: int) -> set[str]:
-        """Choose the slots to ask again, so that each label may reach `rows` usable responses; count the attempt."""
-        chosen: set[str] = set()
-        for label, missing in self._missing.items():
-            needed = -(-(rows - self.usable[label]) // self._most[label])
-            chosen.update(list(missing)[: max(needed, 0)])
-        self.attempts.update(chosen)
-        return chosen
+    def build_request(self, slot: int, attempt: int) -> Request:
+        """Build the request of a slot; the sample number is also the seed.
 
-    def describe_main_fault(self) -> tuple[str, str]:
-        """Return the fault that most answers have, and half a sentence about it; both are "" where there is none."""
-        return phrase_main_fault(self.faults, self._answers, self._examples)
-
-    def describe_shortfall(self, rows: int) -> str:
-        """Say by label what there is and what came instead, or "" where no label lacks anything."""
-        return "; ".join(
-            f"label {label!r} has {self.usable[label]} of {rows} usable responses ({_phrase_counts(faults)})"
-            for label, faults in self.faults.items()
-            if self.usable[label] < rows
-        )
-
-
-def build_requests(
-    pairs: Iterable[tuple[Prompt, int]], model: str, params: Synthesis, fields: Mapping[str, Any] = NO_FIELDS
-) -> Iterator[Request]:
-    """Turn prompts, each with the number of its attempt, into requests; the sample number is also the seed.
-
-    Each attempt has half of `max_tokens` more, by whichever name `fields` has it: some prompts bring a long answer
-    time after time. `fields` are those of `llm.body`.
-    """
-    for prompt, attempt in pairs:
+        Each attempt has half of `max_tokens` more, by whichever name `llm.body` has it: some prompts bring a long
+        answer time after time.
+        """
+        prompt, params = self._prompts[slot], self._params
         sample = prompt["sample"] + attempt * _STRIDE
         body = {
             "messages": prompt["messages"],
@@ -98,78 +87,155 @@ def build_requests(
         }
         if prompt["format"] == "json":
             body["response_format"] = build_response_format(prompt["responses"])
-        rows = tuple(prompt.get("shots", ()))
-        request = Request(_name_answer(prompt, attempt), model, body, sample, prompt["group"], rows)
-        for asked in override_bodies([request], fields):
-            for name in asked.body.keys() & set(TOKEN_LIMITS):
-                asked.body[name] += attempt * asked.body[name] // 2
-            yield asked
+        name = f"{prompt['id']}r{attempt}" if attempt else prompt["id"]
+        request = Request(name, self._model, body, sample, prompt["group"], tuple(prompt.get("shots", ())))
+        (request,) = override_bodies([request], self._fields)
+        for limit in request.body.keys() & set(TOKEN_LIMITS):
+            request.body[limit] += attempt * request.body[limit] // 2
+        return request
+
+    def add_answers(self, answers: Sequence[Answer]) -> None:
+        """Read the answers to this round's requests, and choose the slots of the next round.
+
+        Of each label, the first slots that lack responses are asked again, no more than the label needs.
+        """
+        for slot, answer in zip(self._slots, answers, strict=True):
+            prompt = self._prompts[slot]
+            label: str = prompt["label"]
+            wanted: int = prompt["responses"]
+            texts, fault = parse_answer(answer.text, answer.finish_reason, prompt["format"], wanted)
+            self._answers[slot].append(answer)
+            self.usable[label] += len(texts)
+            self._totals[label] += 1
+            faults = self.faults.setdefault(label, Counter())
+            if fault:
+                faults[fault] += 1
+                self._examples.setdefault((label, fault), answer.text)
+            missing = self._missing.setdefault(label, {})
+            missing[slot] = missing.get(slot, wanted) - len(texts)
+            if missing[slot] <= 0:
+                del missing[slot]
+        self.number += 1
+        chosen: list[int] = []
+        for label, missing in self._missing.items():
+            needed = -(-(self._params.rows - self.usable[label]) // self._prompts[0]["responses"])
+            chosen += list(missing)[: max(needed, 0)]
+        self._slots = sorted(chosen) if self.number <= ATTEMPTS else []
+
+    def describe_main_fault(self) -> tuple[str, str]:
+        """Return the fault that most answers have, of all or of a label, and half a sentence about it; or "" and ""."""
+        for labels in ([*self.faults], *([label] for label in self.faults)):
+            total = sum(self._totals[label] for label in labels)
+            counts: Counter[str] = sum((self.faults[label] for label in labels), Counter())
+            count, fault = max(((count, fault) for fault, count in counts.items()), default=(0, ""))
+            if count >= _HANDFUL and 2 * count > total:
+                what, helps = _HELP[fault]
+                text = next(filter(None, (self._examples.get((label, fault)) for label in labels)), "")
+                of = f" for label {labels[0]!r}" if len(labels) < len(self.faults) else ""
+                such = f", such as {shorten_example(text)}" if text else ""
+                return fault, f"{count} of {total} answers{of} {what}{such}: {helps}"
+        return "", ""
+
+    def describe_shortfall(self) -> str:
+        """Say by label what there is and what came instead, or "" where no label lacks anything."""
+        return "; ".join(
+            f"label {label!r} has {self.usable[label]} of {self._params.rows} usable responses "
+            f"({', '.join(f'{count} {fault}' for fault, count in sorted(faults.items())) or 'no fault'})"
+            for label, faults in self.faults.items()
+            if self.usable[label] < self._params.rows
+        )
+
+    def build_lines(self) -> Iterator[dict[str, Any]]:
+        """Yield a line of `data/completions/` for each answer, by slot, label and attempt."""
+        for slot, answers in enumerate(self._answers):
+            kept = {name: self._prompts[slot][name] for name in _KEPT}
+            for attempt, answer in enumerate(answers):
+                request = self.build_request(slot, attempt)
+                yield {"key": request.key, "id": request.id, "attempt": attempt, **kept, **asdict(answer)}
 
 
-def collect_completions(prompts: MakePrompts, model: str, params: Synthesis, answering: Answering) -> Tally:
-    """Ask until there are `params.rows` usable responses a label; the journal then holds every answer.
-
-    An answer that holds no usable response is asked for again with a new sample number, in rounds
-    over all slots, so that nothing is paid for beyond what is still missing.
-
-    Args:
-        prompts: yields the lines of `data/prompts.jsonl` anew at each call.
-        model: identity of the model.
-        params: rows, attempts, and how to sample.
-        answering: who answers, and where answers are kept.
+def collect_answers(rounds: Rounds, answering: Answering) -> None:
+    """Ask until there are enough usable responses a label; the journal then holds every answer.
 
     Raises:
         DataError: the attempts are used up and a label still has too few usable responses.
     """
-    tally = Tally()
-    chosen: set[str] | None = None
     told: set[str] = set()
-    for attempt in range(params.attempts + 1):
-        make = partial(_make_requests, prompts, chosen, tally.attempts, model, params, answering.llm.body)
-        sent = answer_requests(make, answering, f"synthesize, attempt {attempt + 1}" if attempt else "synthesize")
-        answering = answering.deduct(sent)
-        asked = (prompt for prompt in prompts() if chosen is None or prompt["id"] in chosen)
-        for prompt, (_, answer) in zip(asked, iterate_answers(make(), answering), strict=True):
-            tally.add(prompt, answer)
-        fault, sentence = tally.describe_main_fault()
+    sentence = ""
+    while requests := rounds.build_requests():
+        title = f"synthesize, attempt {rounds.number + 1}" if rounds.number else "synthesize"
+        answers, answering = get_answers(requests, answering, title)
+        rounds.add_answers(answers)
+        fault, sentence = rounds.describe_main_fault()
         if fault and fault not in told:
             told.add(fault)
             notify(f"synthesize: {sentence}")
-        if attempt < params.attempts:
-            chosen = tally.choose_slots(params.rows)
-            if not chosen:
-                break
-    if shortfall := tally.describe_shortfall(params.rows):
-        cause = f"; {sentence}" if sentence else f": {_HELP}"
-        raise DataError(f"after {params.attempts + 1} attempts {shortfall}{cause}; the answers are kept")
-    return tally
+    if shortfall := rounds.describe_shortfall():
+        cause = sentence or "raise `synthesis.max_tokens`, or change the prompt"
+        raise DataError(f"after {rounds.number} attempts {shortfall}; {cause}; the answers are kept")
 
 
-def iterate_asked(
-    prompts: MakePrompts, tally: Tally, model: str, params: Synthesis, answering: Answering
-) -> Iterator[tuple[Prompt, int, Request, Answer]]:
-    """Yield all that was asked, by slot, label and attempt: prompt, number of the attempt, request and answer."""
-    asked, pairs = tee((prompt, attempt) for prompt in prompts() for attempt in range(tally.attempts[prompt["id"]] + 1))
-    answers = iterate_answers(build_requests(pairs, model, params, answering.llm.body), answering)
-    for (prompt, attempt), (request, answer) in zip(asked, answers, strict=True):
-        yield prompt, attempt, request, answer
+def get_answers(requests: Sequence[Request], answering: Answering, title: str) -> tuple[list[Answer], Answering]:
+    """Return an answer to each request, sent for where there is none, and what is left of the limits."""
+    sent = answer_requests(lambda: requests, answering, title)
+    return [answer for _, answer in iterate_answers(requests, answering)], answering.deduct(sent)
 
 
-def _make_requests(
-    prompts: MakePrompts,
-    chosen: set[str] | None,
-    attempts: Counter[str],
-    model: str,
-    params: Synthesis,
-    body: dict[str, Any],
-) -> Iterator[Request]:
-    pairs = ((prompt, attempts[prompt["id"]]) for prompt in prompts() if chosen is None or prompt["id"] in chosen)
-    return build_requests(pairs, model, params, body)
+def write_completions(folder: Path, rounds: Rounds) -> None:
+    """Write all answers as they came, and beside them what they hold, so that a missing part is noticed."""
+    totals, answers, again = Totals(), 0, 0
+
+    def count() -> Iterator[dict[str, Any]]:
+        nonlocal answers, again
+        for line in rounds.build_lines():
+            answers, again = answers + 1, again + (line["attempt"] > 0)
+            totals.add(line)
+            yield line
+
+    write_answers(folder, count())
+    faults: Counter[str] = sum(rounds.faults.values(), Counter())
+    summary = {"answers": answers, "asked_again": again, "usable": dict(sorted(rounds.usable.items()))}
+    write_json(folder / SUMMARY, summary | {"faults": dict(sorted(faults.items()))} | totals.to_dict())
 
 
-def _name_answer(prompt: Prompt, attempt: int) -> str:
-    return f"{prompt['id']}r{attempt}" if attempt else str(prompt["id"])
+def read_prompts(path: Path) -> Sequence[Prompt]:
+    """Open `data/prompts.jsonl`, of which a line is read when it is looked at."""
+    with path.open("rb") as stream:
+        starts = array("Q", accumulate(map(len, stream), initial=0))
+        data = mmap(stream.fileno(), 0, access=ACCESS_READ)
+    return Lazy(lambda line: json.loads(data[starts[line] : starts[line + 1]]), range(len(starts) - 1))
 
 
-def _phrase_counts(faults: Counter[str]) -> str:
-    return ", ".join(f"{count} {fault}" for fault, count in sorted(faults.items())) or "no fault"
+class Lazy(Sequence[T]):
+    """A sequence whose items are made when they are looked at, so that a million need no memory."""
+
+    def __init__(self, make: Callable[[int], T], numbers: Sequence[int]) -> None:
+        """Take what makes an item of a number, and the numbers."""
+        self._make, self._numbers = make, numbers
+
+    def __len__(self) -> int:
+        """Return how many items there are."""
+        return len(self._numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        """Make an item, or a list of those of a slice."""
+        return (
+            [*map(self._make, self._numbers[place])] if isinstance(place, slice) else self._make(self._numbers[place])
+        )
+
+
+def build_response_format(responses: int) -> dict[str, Any]:
+    """Build the `response_format` of a request whose answer is JSON.
+
+    Several responses are as many keys of one object, not an array: Azure, and fine-tuned models of OpenAI, refuse a
+    strict schema that bounds the length of an array, and without bounds a small model writes one item or hundreds.
+    The 100 keys that a strict schema may have everywhere are also the most that `prompts.responses` allows.
+    """
+    keys = list_keys(responses)
+    schema = {
+        "type": "object",
+        "properties": {key: {"type": "string"} for key in keys},
+        "required": keys,
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": "responses", "strict": True, "schema": schema}}

@@ -1,23 +1,13 @@
-"""Curation: which responses of the LLM become synthetic rows, and for what reason the others do not.
+"""Curation: which responses of the LLM become synthetic rows, and for what reason the others do not."""
 
-It goes over the responses twice, so that it need not hold them: `survey_responses` finds out which of them have
-a text near them, then `curate_responses` decides on each in order.
-"""
-
-import hashlib
-from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
+from numpy.typing import NDArray
 
 from amalgam.errors import DataError
-from amalgam.synthesis.neighbours import Grams, NearIndex, NearStream, Sketcher, cut_grams, number_repeated
+from amalgam.synthesis.neighbours import CHUNK, References, Stream, cut_grams
 from amalgam.tasks.texts import fold_text
 
 REASONS = (
@@ -35,152 +25,101 @@ REASONS = (
     "inconsistent",
     "ungraded",
 )
-_CHUNK = 2000  # responses that are surveyed, or scored by a classifier, at once
 
-Response = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What is known of all usable responses before the first is decided on; a row is the number of one of them.
-
-    Attributes:
-        repeated: whether the text of a row, folded, occurs more than once.
-        near: finds what is near among the rows that were kept.
-    """
-
-    repeated: npt.NDArray[np.bool_]
-    near: NearStream
+Predict = Callable[[pd.DataFrame], NDArray[Any]]
 
 
-def survey_responses(responses: Iterable[Response], threshold: float) -> Survey:
-    """Find the responses that may equal another one, or nearly so.
+def join_judgements(responses: pd.DataFrame, judgements: pd.DataFrame) -> pd.Series:
+    """Return the grader's label of each response, "" where it was not graded.
 
     Args:
-        responses: as `iterate_responses` yields them.
-        threshold: Jaccard similarity of character 5-grams from which two texts count as one.
-    """
-    sketcher = Sketcher(threshold)
-    folded = array("Q")
-    bands = []
-    texts = (response["text"] for response in responses if not response["fault"])
-    while chunk := list(islice(texts, _CHUNK)):
-        folded.extend(map(_hash_folded, chunk))
-        bands.append(sketcher.hash_bands(chunk))
-    return Survey(number_repeated(np.array(folded, dtype=np.uint64)) >= 0, NearStream(threshold, bands))
-
-
-def join_judgements(responses: Iterable[Response], judgements: Iterable[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
-    """Yield responses with the grader's label in `judged`, "" where a response was not graded.
-
-    Args:
-        responses: as `iterate_responses` yields them.
-        judgements: rows of `data/judgements/` (id, judged), in the order of the responses.
+        responses: as `read_responses` gives them.
+        judgements: rows of `data/judgements/` (id, judged).
 
     Raises:
-        DataError: there is a judgement of no response, or one in another order.
+        DataError: there is a judgement of no response.
     """
-    rows = iter(judgements)
-    judgement = next(rows, None)
-    for response in responses:
-        judged = ""
-        if judgement is not None and judgement["id"] == response["id"]:
-            judged = judgement["judged"]
-            judgement = next(rows, None)
-        yield {**response, "judged": judged}
-    if judgement is not None:
+    strangers = judgements["id"][~judgements["id"].isin(responses["id"])]
+    if len(strangers):
         raise DataError(
-            f"data/judgements/judgements.csv grades {judgement['id']}, but data/completions/ holds no such response: "
+            f"data/judgements/judgements.csv grades {strangers.iloc[0]}, but data/completions/ holds no such response: "
             "run `dvc repro judge`"
         )
+    grades = dict(zip(judgements["id"], judgements["judged"], strict=True))
+    return responses["id"].map(lambda name: grades.get(name, ""))
 
 
-def confirm_labels(
-    responses: Iterable[Response], predict: Callable[[pd.DataFrame], npt.NDArray[np.float64]], labels: list[str]
-) -> Iterator[dict[str, Any]]:
-    """Yield responses and in `confirmed` whether their label is the most likely one.
+def confirm_labels(responses: pd.DataFrame, predict: Predict, labels: list[str]) -> pd.Series:
+    """Return whether the label of each response is the most likely one.
 
     Args:
-        responses: with text, question and label.
+        responses: with text, question, label and shots.
         predict: gives probabilities [rows, labels] of a table of responses; called with some thousand at a time.
         labels: of the probabilities' columns.
     """
-    stream = iter(responses)
-    while chunk := list(islice(stream, _CHUNK)):
-        for response, number in zip(chunk, predict(pd.DataFrame(chunk)).argmax(axis=1), strict=True):
-            yield {**response, "confirmed": labels[number] == response["label"]}
+    chunks = (responses[start : start + CHUNK] for start in range(0, len(responses), CHUNK))
+    likely = [labels[number] for chunk in chunks for number in predict(chunk).argmax(axis=1)]
+    return responses["label"] == pd.Series(likely, responses.index, dtype=object)
 
 
-def curate_responses(
-    responses: Iterable[Response], survey: Survey, *, shots: pd.DataFrame, held_out: pd.DataFrame, threshold: float
-) -> Iterator[dict[str, Any]]:
-    """Decide on every response, in order, and yield it with `reason` and `detail`.
+def find_rejects(
+    responses: pd.DataFrame, doubts: pd.Series, *, shots: pd.DataFrame, held_out: pd.DataFrame, threshold: float
+) -> pd.DataFrame:
+    """Decide on every response: `reason` is "" for what is kept, else one of `REASONS`; `detail` is the row it equals.
 
-    The reason is "" for what is kept, else one of `REASONS`; the detail is the id of the row that a response
-    equals. The first of several near-equal responses is kept.
+    The first of several equal or near-equal responses is kept.
 
     Args:
-        responses: the surveyed ones, and in each `confirmed`: whether the consistency check has nothing against it;
-            `graded` is False where that is so because the judge's grade could not be read.
-        survey: what `survey_responses` found at the same threshold.
+        responses: as `read_responses` gives them (id, text, fault).
+        doubts: the reason of the consistency check against each response, "" where there is none.
         shots: human-coded train rows (id, text), of which no copy is wanted.
         held_out: validation and test rows (id, text), from which training rows must keep their distance.
         threshold: Jaccard similarity of character 5-grams from which two texts count as one.
     """
-    human = {
-        "copies_shot": NearIndex(threshold, shots["id"], shots["text"]),
-        "near_validation_or_test": NearIndex(threshold, held_out["id"], held_out["text"]),
-    }
-    seen: dict[str, str] = {}
-    row = -1
-    for response in responses:
-        reason, detail = response["fault"], ""
-        if not reason:
-            row += 1
-            text = response["text"]
-            folded = fold_text(text) if survey.repeated[row] else ""
-            if folded in seen:
-                reason, detail = "exact_duplicate", seen[folded]
-            else:
-                reason, detail = _find_neighbour(cut_grams(text), row, human, survey.near)
-            if not reason and not response["confirmed"]:
-                reason = "inconsistent" if response.get("graded", True) else "ungraded"
-            if not reason:
-                survey.near.keep(row, response["id"], text)
-                if folded:
-                    seen[folded] = response["id"]
-        yield {**response, "reason": reason, "detail": detail}
+    usable = responses.index[responses["fault"] == ""]
+    texts = responses["text"][usable].tolist()
+    references = [References(threshold, rows["id"], rows["text"]) for rows in (shots, held_out)]
+    stream = Stream(threshold)
+    copies: list[tuple[str, str]] = []  # of each text: the names of the near shot and of the near held-out row
+    for start in range(0, len(texts), CHUNK):
+        grams = [cut_grams(text) for text in texts[start : start + CHUNK]]
+        stream.add(grams)
+        copies += zip(*(reference.find(grams) for reference in references), strict=True)
+    found = pd.DataFrame({"reason": responses["fault"], "detail": ""}, index=responses.index, dtype=object)
+    verdicts: list[tuple[str, str]] = []
+    seen: dict[str, str] = {}  # by folded text: the id of the response that is kept
+    for row, (name, text, doubt) in enumerate(zip(responses["id"][usable], texts, doubts[usable], strict=True)):
+        folded, (shot, held) = fold_text(text), copies[row]
+        verdict = (doubt, "")
+        if folded in seen:
+            verdict = "exact_duplicate", seen[folded]
+        elif shot or held:
+            verdict = ("copies_shot", shot) if shot else ("near_validation_or_test", held)
+        elif near := stream.find(row, text):
+            verdict = "near_duplicate", near
+        elif not doubt:
+            seen[folded] = name
+            stream.keep(row, name, text)
+        verdicts.append(verdict)
+    found.loc[usable] = pd.DataFrame(verdicts, usable, found.columns, dtype=object)
+    return found
 
 
-def summarise_curation(counts: Mapping[tuple[str, str], int], totals: Mapping[str, Any]) -> dict[str, Any]:
+def summarise_curation(curated: pd.DataFrame, totals: Mapping[str, Any]) -> dict[str, Any]:
     """Count what was kept and what was not, by reason and by label, and what all of it took.
 
     Args:
-        counts: responses by label and reason.
+        curated: all responses (label, reason).
         totals: the summary of `data/completions/`: answers, those asked again, tokens and cost.
     """
-    reasons, kept = Counter[str](), Counter[str]()
-    for (label, reason), count in counts.items():
-        reasons[reason] += count
-        kept[label] += 0 if reason else count
+    reasons = curated["reason"].value_counts()
+    kept = (curated["reason"] == "").groupby(curated["label"]).sum()
     return {
         "completions": totals["answers"],
         "asked_again": totals["asked_again"],
-        "responses": reasons.total(),
-        "kept": reasons[""],
-        "rejected": {reason: reasons[reason] for reason in REASONS},
-        "kept_by_label": dict(sorted(kept.items())),
+        "responses": len(curated),
+        "kept": int(reasons.get("", 0)),
+        "rejected": {reason: int(reasons.get(reason, 0)) for reason in REASONS},
+        "kept_by_label": {str(label): int(count) for label, count in kept.items()},
         **{name: totals[name] for name in ("prompt_tokens", "completion_tokens", "cost_usd")},
     }
-
-
-def _find_neighbour(grams: Grams, row: int, human: Mapping[str, NearIndex], near: NearStream) -> tuple[str, str]:
-    for reason, index in human.items():
-        if name := index.find(grams):
-            return reason, name
-    name = near.find(row, grams)
-    return ("near_duplicate" if name else ""), name
-
-
-def _hash_folded(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(fold_text(text).encode(), digest_size=8).digest())

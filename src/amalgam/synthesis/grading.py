@@ -2,19 +2,19 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import pandas as pd
 
-from amalgam.llm.request import Request
+from amalgam.llm.request import NO_FIELDS, Answer, Request, override_bodies
 from amalgam.params import Judge
-from amalgam.synthesis.reading.answer import read_answer
-from amalgam.synthesis.reading.faults import phrase_unread
+from amalgam.synthesis.answers import NO_REASONING, Response, read_answer, shorten_example
 from amalgam.tasks.schema import Task
 from amalgam.tasks.texts import fold_text
 
+_SHOTS = 2  # human-coded examples a label
 _LABEL_TOKENS = 40  # enough for {"label": "…"} with blanks
 _RATIONALE_TOKENS = 160
 _TRIES = 50  # places in an answer at which a label may stand
@@ -26,34 +26,41 @@ _WORD_END = re.compile(r"(?<=\S)(?=[\s\"'`*,.;:!)}\]\N{RIGHT DOUBLE QUOTATION MA
 _OR = re.compile(r"or\b|[/|]")
 
 
-def select_gradable(
-    responses: Iterable[Mapping[str, Any]], labels: list[str], rows: int | None
-) -> Iterator[Mapping[str, Any]]:
-    """Yield usable responses, the first `rows` of each label, or all where it is None; reads no more than it needs."""
+def select_gradable(responses: Iterable[Response], labels: list[str], rows: int | None) -> pd.DataFrame:
+    """Select usable responses, the first `rows` of each label, or all where it is None; reads no more than it needs."""
     left = dict.fromkeys(labels, float("inf") if rows is None else rows)
-    stream = iter(responses)
+    stream, found = iter(responses), []
     while any(left.values()) and (response := next(stream, None)) is not None:
-        if not response["fault"] and left.get(response["label"]):
-            left[response["label"]] -= 1
-            yield response
+        if not response.fault and left.get(response.label):
+            left[response.label] -= 1
+            found.append(response)
+    return pd.DataFrame(found, columns=Response._fields)
 
 
 def build_grading_requests(
-    task: Task, rows: Iterable[Mapping[str, Any]], examples: pd.DataFrame, model: str, params: Judge
-) -> Iterator[Request]:
-    """Yield a request for a label on each row, streaming.
+    task: Task,
+    rows: pd.DataFrame,
+    train: pd.DataFrame,
+    model: str,
+    params: Judge,
+    fields: Mapping[str, Any] = NO_FIELDS,
+) -> list[Request]:
+    """Build a request for a label on each row.
 
     All requests begin alike (rubric, then human-coded examples), so that a server reads that part once.
 
     Args:
         task: the rubric.
         rows: what is graded (id, text, question).
-        examples: human-coded train rows; the first `params.shots` of each label are shown.
+        train: human-coded rows; the first two of each label are shown.
         model: identity of the model.
-        params: examples a label, and whether a rationale comes before the label.
+        params: whether a rationale comes before the label.
+        fields: those of `llm.body`.
     """
+    # The human coders gave labels, not reasons: examples without one would teach to leave it out.
+    shots = 0 if params.rationale else _SHOTS
+    shown = train.groupby("label", sort=False).head(shots).sort_values("id", kind="stable").to_dict("records")
     head = [{"role": "system", "content": _phrase_rubric(task)}]
-    shown = _select_examples(task, examples, params).to_dict("records")
     for example in shown:
         head.append({"role": "user", "content": _phrase_response(task, example["question"], example["text"])})
         head.append({"role": "assistant", "content": json.dumps({"label": example["label"]})})
@@ -63,35 +70,29 @@ def build_grading_requests(
         "seed": 0,
         "response_format": _build_format(task, params.rationale),
     }
-    for row in rows:
-        asked = {"role": "user", "content": _phrase_response(task, row["question"], row["text"])}
-        rows_in_it = (*(example["id"] for example in shown), row["id"])
-        yield Request(row["id"], model, body | {"messages": [*head, asked]}, sample=0, rows=rows_in_it)
+    requests = []
+    for row, text, question in zip(rows["id"], rows["text"], rows["question"], strict=True):
+        asked = {"role": "user", "content": _phrase_response(task, question, text)}
+        seen = (*(example["id"] for example in shown), row)
+        requests.append(Request(row, model, body | {"messages": [*head, asked]}, sample=0, rows=seen))
+    return list(override_bodies(requests, fields))
 
 
-class GradeReader:
-    """Reads grades out of answers one by one, and knows how many could not be read."""
-
-    def __init__(self, labels: list[str]) -> None:
-        """Start with no answer; `labels` are those of the task."""
-        self.rows = self.unread = 0
-        self._labels = labels
-        self._example: Mapping[str, Any] = {"text": "", "finish_reason": ""}  # the first that could not be read
-
-    def read(self, line: Mapping[str, Any]) -> str:
-        """Return the label in an answer (text, finish_reason), "" where there is none, and count it."""
-        grade = parse_grade(line["text"], self._labels)
-        self.rows += 1
-        if not grade:
-            self._example = self._example if self.unread else line
-            self.unread += 1
-        return grade
-
-    def describe(self, who: str) -> str:
-        """Say that most grades of `who` could not be read, or "" where they could."""
-        text = self._example["text"]
-        _, fault = read_answer(text, self._example["finish_reason"])
-        return phrase_unread(who, self.rows, self.unread, text, fault)
+def read_grades(answers: Sequence[Answer], labels: list[str], who: str) -> tuple[list[str], str]:
+    """Return the label in each answer, "" where there is none, and a sentence where most of `who`'s cannot be read."""
+    grades = [parse_grade(answer.text, labels) for answer in answers]
+    unread = [answer for answer, grade in zip(answers, grades, strict=True) if not grade]
+    if 2 * len(unread) <= len(answers):
+        return grades, ""
+    read = len(answers) - len(unread)
+    found = f"{read} readable grades" if read else "no readable grade"
+    text = unread[0].text
+    such = f" (it answered {shorten_example(text)})" if text else ""
+    so = "its score says little" if read else "it has no score"
+    _, fault = read_answer(text, unread[0].finish_reason)
+    more = f"{NO_REASONING}, or give it more tokens there, such as `{{max_tokens: 2000}}`"
+    helps = more if fault in ("cut_off", "thinking") else "take another model"
+    return grades, f"{who} gave {found} of {len(answers)} rows{such}, so {so}: {helps}"
 
 
 def parse_grade(text: str, labels: list[str]) -> str:
@@ -138,8 +139,7 @@ def _match_label(value: Any, labels: list[str]) -> str:
 def _match_beginning(text: str, labels: list[str]) -> str:
     """Return the label that a text begins with, the longest one if several do, or "" where another is offered too."""
     line = text.lstrip().partition("\n")[0].lstrip(_MARKS)
-    ends = [end.start() for end in islice(_WORD_END.finditer(line), _TRIES)]
-    for end in reversed(ends):
+    for end in reversed([end.start() for end in islice(_WORD_END.finditer(line), _TRIES)]):
         if label := _match_label(line[:end], labels):
             return "" if _OR.match(line[end:].lstrip(_MARKS)) else label
     return ""
@@ -147,14 +147,6 @@ def _match_beginning(text: str, labels: list[str]) -> str:
 
 def _fold_label(label: str) -> str:
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", label.strip(f"{_MARKS}.,;:!").casefold())
-
-
-def _select_examples(task: Task, examples: pd.DataFrame, params: Judge) -> pd.DataFrame:
-    if params.rationale or not params.shots:
-        # The human coders gave labels, not reasons: examples without one would teach to leave it out.
-        return examples.head(0)
-    first = examples.groupby("label", sort=False).head(params.shots)
-    return first.sort_values("id", kind="stable")
 
 
 def _phrase_rubric(task: Task) -> str:

@@ -1,19 +1,25 @@
 """Requests for synthetic responses of a known label: a template, filled in by a rubric and by human-coded examples."""
 
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
 from amalgam.errors import ParamsError
 from amalgam.params import Prompts
-from amalgam.synthesis.attributes import draw_attributes, phrase_attribute
-from amalgam.synthesis.responses import build_answer, phrase_form
+from amalgam.synthesis.answers import list_keys
 from amalgam.synthesis.templates import Template
 from amalgam.tasks.schema import Label, Task
 
-Pools = dict[str, list[dict[str, str]]]
+_POOL = 16  # first train rows a label that shots are drawn from, so that more human rows leave prompts as they are
+SET = 16  # consecutive requests that share all shots but the last, so that a server reuses their prefix
+LAST = 4  # of these, consecutive ones that share the last shot too; fewer vary more and cost more
+
+Row = dict[str, str]
+Pools = dict[str, list[Row]]
 
 
 def build_prompts(
@@ -22,22 +28,20 @@ def build_prompts(
     """Build the requests for `rows` responses of each label; those for fewer rows are the first of those for more.
 
     Everything that varies is drawn from the seed, the label, and the number of the request or of its set of shots,
-    never from what was drawn before, so that a request stays the same whatever is asked for beside it. Few-shot
-    examples come from the first `shot_pool` train rows of a label, so that more human rows leave the requests as they
-    are. Requests of one set are a group: they begin alike, up to the attributes where the task has some, and ask the
-    same question, which is also that of the set of this number of every other label: a question must not tell the
-    label. Where a label has too few examples of a question, those of others fill up, each said with its own question.
+    never from what was drawn before, so that a request stays the same whatever is asked for beside it. Requests of one
+    set are a group: they begin alike, and ask the same question, which is also that of the set of this number of every
+    other label: a question must not tell the label. Where a label has too few examples of a question, those of others
+    fill up, each said with its own question.
 
     Args:
         task: the rubric.
         train: human-coded rows (id, text, question, label) in the order of the split.
         template: writes the turns; it knows the names that `_list_values` gives.
-        params: how many shots, from which pool, for how many requests; how many responses a request, in what form.
+        params: how many shots; how many responses a request, in what form.
         rows: responses for each label.
 
-    Returns:
-        One dict a request, in the order of `data/prompts.jsonl`: by number, then by label. They are made as they are
-        taken, so that a million need no memory.
+    Yields:
+        One dict a request, in the order of `data/prompts.jsonl`: by number, then by label.
 
     Raises:
         DataError: the template fails.
@@ -48,135 +52,143 @@ def build_prompts(
             f"params.yaml: `prompts.format` is 'text', which holds one response, but `prompts.responses` is "
             f"{params.responses}: set the format to `lines` or `json`"
         )
-    pools = {label.name: _select_pool(train, label.name, params) for label in task.labels}
-    return _iterate_prompts(task, pools, template, params, -(-rows // params.responses))
-
-
-def _iterate_prompts(
-    task: Task, pools: Pools, template: Template, params: Prompts, slots: int
-) -> Iterator[dict[str, Any]]:
-    drawn: dict[str, dict[str, Any]] = {}  # by label: the set of shots at hand
-    for slot in range(slots):
-        number, place = divmod(slot, params.samples_per_shots)
+    pools = {label.name: _select_pool(train, label.name) for label in task.labels}
+    sets: dict[str, tuple[str, str, list[Row]]] = {}  # by label: scenario, question and shots of the set at hand
+    for slot in range(-(-rows // params.responses)):
+        number, place = divmod(slot, SET)
         for label in task.labels:
             if place == 0:
-                drawn[label.name] = _draw_set(task, label, pools, params, number)
-            filled = drawn[label.name] | _draw_own(label, pools, drawn[label.name], params, slot)
+                sets[label.name] = _draw_set(task, label, pools, params, number)
+            scenario, question, shared = sets[label.name]
+            persona, last = _draw_own(label, pools[label.name], question, shared, params, slot)
+            shots = [*shared, *last]
             attributes = draw_attributes(task, label, params.seed, slot)
-            messages = template.render(_list_values(task, label, filled, attributes, params))
-            shots = [*filled["shots"], *filled["other_shots"]]
+            drawn = {"scenario": scenario, "question": question, "persona": persona, "shots": shots}
             yield {
                 "id": f"{label.name}-{slot:05d}",
                 "label": label.name,
                 "sample": slot,
-                "question": drawn[label.name]["question"],
+                "question": question,
                 "shots": [shot["id"] for shot in shots],
                 "attributes": attributes,
                 "group": f"{label.name}/{number}",
                 "responses": params.responses,
                 "format": params.format,
-                "messages": messages,
+                "messages": template.render(_list_values(task, label, drawn, attributes, params)),
             }
 
 
 def list_shortages(task: Task, train: pd.DataFrame, params: Prompts) -> list[str]:
     """Say in one sentence each which labels have fewer train rows than a request is to show examples."""
-    wanted = max(params.shots, params.other_shots)
-    counts = {label.name: len(_select_pool(train, label.name, params)) for label in task.labels}
+    counts = {label.name: len(_select_pool(train, label.name)) for label in task.labels}
     return [
         f"label {name!r} has {count} train rows to draw examples from, so that requests show {count} of them and not "
-        f"{wanted}: raise `human_rows` or `prompts.shot_pool` for more"
+        f"{params.shots}: " + ("raise `human_rows` for more" if count < _POOL else "lower `prompts.shots`")
         for name, count in counts.items()
-        if count < wanted
+        if count < params.shots
     ]
 
 
-def _select_pool(train: pd.DataFrame, label: str, params: Prompts) -> list[dict[str, str]]:
-    pool = train[train["label"] == label].head(params.shot_pool)
-    return pool[["id", "text", "question"]].to_dict("records")  # type: ignore[return-value]
+def draw_attributes(task: Task, label: Label, seed: int, slot: int) -> dict[str, str]:
+    """Draw a value of each attribute, such as the length of a response, by the number of the slot among its label's.
 
-
-def _draw_set(task: Task, label: Label, pools: Pools, params: Prompts, number: int) -> dict[str, Any]:
-    seed = f"{params.seed}/{label.name}/{number}"
-    draw = random.Random(seed)
-    scenario = draw.choice(task.scenarios)
-    questions = sorted({row["question"] for pool in pools.values() for row in pool}) or [""]
-    question = random.Random(f"{params.seed}/question/{number}").choice(questions)
-    shots = _draw_shots(draw, pools[label.name], question, max(params.shots - 1, 0), params, spared=1)
-    # Each other label has its own seed, so that the examples of one do not depend on which others there are.
-    other_shots = [
-        {**shot, "label": _phrase_name(other.name)}
-        for other in task.labels
-        if other != label
-        for shot in _draw_answers(
-            random.Random(f"{seed}/{other.name}"), pools[other.name], question, params.other_shots
-        )
-    ]
+    The values of an attribute are gone through in shuffled order, again and again and in another order each time, so
+    that they come equally often. A label's attributes come on top of the task's, or instead of those of the same name;
+    each attribute and label has orders of its own, so that combinations vary.
+    """
+    attributes = task.prompts.attributes | label.attributes
     return {
-        "scenario": scenario,
-        "question": question,
-        "shots": shots,
-        "other_shots": other_shots,
+        name: _shuffle_values(f"{seed}/{label.name}/{name}/{slot // len(values)}", tuple(values))[slot % len(values)]
+        for name, values in attributes.items()
     }
 
 
-def _draw_own(label: Label, pools: Pools, drawn: dict[str, Any], params: Prompts, slot: int) -> dict[str, Any]:
+@lru_cache(maxsize=1024)
+def _shuffle_values(seed: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(random.Random(seed).sample(values, len(values)))
+
+
+def _select_pool(train: pd.DataFrame, label: str) -> list[Row]:
+    pool = train[train["label"] == label].head(_POOL)
+    return pool[["id", "text", "question"]].to_dict("records")  # type: ignore[return-value]
+
+
+def _draw_set(task: Task, label: Label, pools: Pools, params: Prompts, number: int) -> tuple[str, str, list[Row]]:
+    draw = random.Random(f"{params.seed}/{label.name}/{number}")
+    scenario = draw.choice(task.scenarios)
+    questions = sorted({row["question"] for pool in pools.values() for row in pool}) or [""]
+    question = random.Random(f"{params.seed}/question/{number}").choice(questions)
+    # One answer to the question is spared, to come last.
+    shots = _draw_shots(draw, pools[label.name], question, max(params.shots - 1, 0), params, spared=1)
+    return scenario, question, shots
+
+
+def _draw_own(
+    label: Label, pool: list[Row], question: str, shared: list[Row], params: Prompts, slot: int
+) -> tuple[str, list[Row]]:
     """Draw what comes last in a request: its own persona, and a last shot that it shares with few others."""
     seed = f"{params.seed}/{label.name}/own"
     persona = random.Random(f"{seed}/persona/{slot}").choice(label.personas)
-    draw = random.Random(f"{seed}/shot/{slot // params.samples_per_last_shot}")
-    left = [row for row in pools[label.name] if row not in drawn["shots"]]
-    last = _draw_shots(draw, left, drawn["question"], min(params.shots, 1), params)
-    return {"persona": persona, "shots": [*drawn["shots"], *last]}
+    left = [row for row in pool if row not in shared]
+    draw = random.Random(f"{seed}/shot/{slot // LAST}")
+    return persona, _draw_shots(draw, left, question, min(params.shots, 1), params)
 
 
 def _draw_shots(
-    draw: random.Random, pool: list[dict[str, str]], question: str, count: int, params: Prompts, spared: int = 0
-) -> list[dict[str, str]]:
+    draw: random.Random, pool: list[Row], question: str, count: int, params: Prompts, spared: int = 0
+) -> list[Row]:
     """Draw examples, those of the question last, where they are closest to what is wanted; spare some of these."""
-    others = [row for row in pool if row["question"] != question]
-    answers = _draw_answers(draw, pool, question, min(count, max(len(pool) - len(others) - spared, 0)))
+    same, others = ([row for row in pool if (row["question"] == question) == is_same] for is_same in (True, False))
+    answers = draw.sample(same, min(count, max(len(same) - spared, 0)))
     # A list of responses is one answer to one question.
     missing = count - len(answers) if params.responses == 1 else 0
     return [*draw.sample(others, min(missing, len(others))), *answers]
 
 
-def _draw_answers(draw: random.Random, pool: list[dict[str, str]], question: str, count: int) -> list[dict[str, str]]:
-    candidates = [row for row in pool if row["question"] == question]
-    return draw.sample(candidates, min(count, len(candidates)))
-
-
 def _list_values(
     task: Task, label: Label, drawn: dict[str, Any], attributes: dict[str, str], params: Prompts
 ) -> dict[str, Any]:
-    """List what a template knows, by name; the README explains each."""
+    """List what a template knows, by name; docs/prompts.md explains each."""
     texts = [shot["text"] for shot in drawn["shots"]]
-    if params.responses == 1:
-        example_answers = [build_answer([text], params.format) for text in texts]
-    else:
-        example_answers = [build_answer(texts, params.format)] if texts else []
+    answers = [[text] for text in texts] if params.responses == 1 else [texts] if texts else []
     return {
         "title": task.title,
         "response": task.response,
-        "scenario": drawn["scenario"],
-        "question": drawn["question"],
-        "persona": drawn["persona"],
+        **drawn,
         "label": _describe_label(label),
         "other_labels": [_describe_label(other) for other in task.labels if other != label],
-        "shots": drawn["shots"],
-        "other_shots": drawn["other_shots"],
-        "example_answers": example_answers,
+        "example_answers": [build_answer(answer, params.format) for answer in answers],
         "attributes": attributes,
-        "attribute_sentences": [phrase_attribute(name, value) for name, value in attributes.items()],
+        "attribute_sentences": [_phrase_attribute(name, value) for name, value in attributes.items()],
         "responses": params.responses,
         "format": params.format,
-        "answer_form": phrase_form(task.response, params.responses, params.format),
+        "answer_form": _phrase_form(task.response, params.responses, params.format),
     }
 
 
+def build_answer(texts: Sequence[str], format: str) -> str:
+    """Write responses as an answer that holds them, to show what is wanted."""
+    if format == "json":
+        return json.dumps(dict(zip(list_keys(len(texts)), texts, strict=True)), ensure_ascii=False)
+    return "\n".join(texts)
+
+
+def _phrase_form(response: str, responses: int, format: str) -> str:
+    """Say in one sentence in what form to answer; `response` is what one response is called."""
+    if format == "json":
+        keys = list_keys(responses)[:2]
+        if responses == 1:
+            return f'Answer with a JSON object that holds the {response} under the key "{keys[0]}".'
+        return f'Answer with a JSON object that holds them under the keys "{keys[0]}", "{keys[1]}" and so on.'
+    if responses == 1:
+        return f"Answer with the {response} alone."
+    return "Write one on each line and nothing else, without numbers and without quotation marks."
+
+
+def _phrase_attribute(name: str, value: str) -> str:
+    words = name.replace("_", " ")
+    return f"{words[0].upper()}{words[1:]}: {value}{'' if value.endswith(('.', '!', '?')) else '.'}"
+
+
 def _describe_label(label: Label) -> dict[str, Any]:
-    return {"name": _phrase_name(label.name), "definition": label.definition, "examples": label.examples}
-
-
-def _phrase_name(name: str) -> str:
-    return name.replace("_", " ")
+    return {"name": label.name.replace("_", " "), "definition": label.definition, "examples": label.examples}

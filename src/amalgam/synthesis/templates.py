@@ -19,7 +19,6 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from amalgam.errors import DataError
 
 _ROLES = ("system", "user", "assistant")
-_ENDING = ".j2"
 _OTHER_FILES = (nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)
 _FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -46,8 +45,11 @@ class Template:
         try:
             self.compiled.render({**values, **{role: partial(_add_turn, turns, role) for role in _ROLES}})
         except _FAILURES as error:
+            places = [
+                line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(self.path)
+            ]
             known = f"; a template knows {', '.join(values)}" if str(error).endswith("is undefined") else ""
-            raise DataError(f"{self.path}, line {_find_line(error, self.path)}: {error}{known}") from error
+            raise DataError(f"{self.path}, line {places[-1] if places else 1}: {error}{known}") from error
         if not turns or turns[-1]["role"] != "user":
             raise DataError(f"{self.path}: the last turn must be the user's: end with `{{% call user() %}}` and a text")
         return turns
@@ -59,14 +61,17 @@ def load_template(name: str, folders: Sequence[Path]) -> Template:
     Raises:
         DataError: there is no such template, or it is not of the right form; with the file and the line.
     """
-    path = next((path for folder in folders if (path := folder / (name + _ENDING)).is_file()), None)
+    path = next((path for folder in folders if (path := folder / f"{name}.j2").is_file()), None)
     if path is None:
-        names = sorted({path.stem for folder in folders for path in folder.glob("*" + _ENDING)})
+        names = ", ".join(sorted({path.stem for folder in folders for path in folder.glob("*.j2")}))
         raise DataError(
-            f"there is no prompt template '{name}': set `prompts.template` in params.yaml to one of "
-            f"{', '.join(names)}, or write {folders[0] / (name + _ENDING)}"
+            f"there is no prompt template '{name}': set `prompts.template` in params.yaml to one of {names}, or write "
+            f"{folders[0] / name}.j2"
         )
-    environment = _make_environment()
+    # No loader: a template reads no file. Nothing is escaped: chat turns are no markup.
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # Equal data must give equal prompts.
+    del environment.globals["lipsum"], environment.filters["random"]
     try:
         source = path.read_text(encoding="utf-8")
         tree = environment.parse(source)
@@ -75,23 +80,10 @@ def load_template(name: str, folders: Sequence[Path]) -> Template:
         raise DataError(f"{path} is not text in UTF-8: save it as that") from error
     except TemplateSyntaxError as error:
         raise DataError(f"{path}, line {error.lineno}: {error.message}") from error
-    _check_tree(tree, path)
-    return Template(path, JinjaTemplate.from_code(environment, code, environment.make_globals(None)))
-
-
-def _make_environment() -> ImmutableSandboxedEnvironment:
-    # No loader: a template reads no file. Nothing is escaped: chat turns are no markup.
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    # Equal data must give equal prompts.
-    del environment.globals["lipsum"]
-    del environment.filters["random"]
-    return environment
-
-
-def _check_tree(tree: nodes.Template, path: Path) -> None:
     for other in tree.find_all(_OTHER_FILES):
         raise DataError(f"{path}, line {other.lineno}: a template cannot use other files: write it as one")
     _check_outside(tree, path)
+    return Template(path, JinjaTemplate.from_code(environment, code, environment.make_globals(None)))
 
 
 def _check_outside(node: nodes.Node, path: Path) -> None:
@@ -130,8 +122,3 @@ def _add_turn(turns: Turns, role: str, caller: Any = None) -> str:
     if text := str(caller()).strip():
         turns.append({"role": role, "content": text})
     return ""
-
-
-def _find_line(error: BaseException, path: Path) -> int:
-    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
-    return lines[-1] if lines else 1

@@ -1,6 +1,7 @@
 """task.yaml as typed, frozen values: the rubric, where the rows come from, and which column is which.
 
-Every scalar of the file is read as text first, so that labels such as `yes`, `no` or `0` need no quotes.
+docs/tasks.md explains its keys. Every scalar of the file is read as text first, so that labels such as `yes`, `no` or
+`0` need no quotes.
 """
 
 import re
@@ -13,9 +14,18 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from amalgam.errors import DataError
 from amalgam.params import describe_errors
-from amalgam.tasks.yaml_text import DoubledKeyError, TextLoader
+from amalgam.tasks.tables import Format
 
 LEAVE_OUT = "leave_out"  # as the value of a cell, it leaves the row out
+_ENDINGS = {
+    "csv": [".csv"],
+    "tsv": [".tsv", ".tab"],
+    "plain_tsv": [".txt"],
+    "jsonl": [".jsonl"],
+    "parquet": [".parquet"],
+}
+_FORMATS = {ending: form for form, endings in _ENDINGS.items() for ending in endings}
+_KINDS = ("file", "wheel", "hub", "git")
 
 
 def _check_form(pattern: str, allowed: str, value: str) -> str:
@@ -24,27 +34,17 @@ def _check_form(pattern: str, allowed: str, value: str) -> str:
     return value.strip()
 
 
-Text = Annotated[str, AfterValidator(partial(_check_form, r".+", "hold some text"))]
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 _NAME_RULE = "hold only letters from a to z, digits, `_` and `-`, and not begin with `-`"
-Name = Annotated[str, AfterValidator(partial(_check_form, _NAME, _NAME_RULE))]
-# A label becomes part of the names of columns and measures, so a code that cannot be a name needs one beside it.
+# A label becomes part of the names of columns and metrics, so a code that cannot be a name needs one beside it.
 _LABEL_RULE = f"{_NAME_RULE}: choose such a name, and let `columns.label.map` turn every code of the file into its name"
+Text = Annotated[str, AfterValidator(partial(_check_form, r".+", "hold some text"))]
+Name = Annotated[str, AfterValidator(partial(_check_form, _NAME, _NAME_RULE))]
 LabelName = Annotated[str, AfterValidator(partial(_check_form, _NAME, _LABEL_RULE))]
-Sha256 = Annotated[str, AfterValidator(partial(_check_form, r"[0-9a-f]{64}", "be a SHA-256 of 64 hexadecimal digits"))]
-Commit = Annotated[str, AfterValidator(partial(_check_form, r"[0-9a-f]{40}", "be a commit of 40 hexadecimal digits"))]
-# By the name of what varies in a response, such as its length, the values to choose from.
-Attributes = dict[Name, Annotated[list[Text], Field(min_length=1)]]
-Format = Literal["csv", "tsv", "plain_tsv", "jsonl", "parquet"]
-_FORMATS: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".txt": "plain_tsv",
-    ".jsonl": "jsonl",
-    ".parquet": "parquet",
-}
-_KINDS = ("file", "wheel", "hub", "git")
+Sha256 = Annotated[str, AfterValidator(partial(_check_form, "[0-9a-f]{64}", "be a SHA-256 of 64 hexadecimal digits"))]
+Commit = Annotated[str, AfterValidator(partial(_check_form, "[0-9a-f]{40}", "be a commit of 40 hexadecimal digits"))]
+Texts = Annotated[list[Text], Field(min_length=1)]
+Attributes = dict[Name, Texts]  # what varies in a response, such as its length, with the values to choose from
 
 
 class Part(BaseModel):
@@ -58,8 +58,8 @@ class Label(Part):
 
     name: LabelName
     definition: Text
-    examples: list[Text] = Field(min_length=1)
-    personas: list[Text] = Field(min_length=1)
+    examples: Texts
+    personas: Texts
     attributes: Attributes = {}
 
 
@@ -70,13 +70,7 @@ class Variety(Part):
 
 
 class File(Part):
-    """One table of a source; in task.yaml a path alone will do.
-
-    `format` follows from the ending of the path where it is not given; `plain_tsv` is tab-separated without
-    quotes. `header` names the columns of a table that does not name them itself. `short_rows` lets rows
-    lack their last cells. `add` gives every row constant columns. `join` names the columns by which the rows
-    of the files before are looked up in this one, which then adds columns; without it, a file adds rows.
-    """
+    """One table of a source; in task.yaml a path alone will do. The ending of the path gives the format."""
 
     path: Text
     sha256: Sha256 | None = None
@@ -88,15 +82,15 @@ class File(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def fill_format(cls, value: Any) -> Any:
-        """Read a path alone as a file, and the format from its ending."""
+    def _fill_format(cls, value: Any) -> Any:
         fields = {"path": value} if isinstance(value, str) else value
         if not isinstance(fields, dict) or "format" in fields:
             return fields
         ending = Path(str(fields.get("path", ""))).suffix.lower()
         if ending not in _FORMATS:
-            formats = ", ".join(dict.fromkeys(_FORMATS.values()))
-            raise ValueError(f"have a `format` ({formats}) or a path that ends in one of {', '.join(_FORMATS)}")
+            raise ValueError(
+                f"have a `format` ({', '.join(_ENDINGS)}) or a path that ends in one of {', '.join(_FORMATS)}"
+            )
         return {**fields, "format": _FORMATS[ending]}
 
 
@@ -105,8 +99,7 @@ class _Files(Part):
     unlabelled: list[File] = []
 
     @model_validator(mode="after")
-    def check_join(self) -> "_Files":
-        """Refuse a first file that would be joined to nothing."""
+    def _check_join(self) -> "_Files":
         if self.files[0].join:
             raise ValueError("start with a file that has no `join`")
         return self
@@ -129,21 +122,17 @@ class WheelSource(_Files):
 
 
 class HubSource(Part):
-    """A data set of the Hugging Face hub at a commit, or a local folder of one (`./name` in the task's folder).
-
-    Its `splits` are stacked; the column `split` says which one a row is from.
-    """
+    """Splits of a data set of the Hugging Face hub at a commit, or of a local folder (`./name` in the task's)."""
 
     kind: Literal["hub"]
     repository: Text
     revision: Commit | None = None
     config: Text | None = None
-    splits: list[Text] = Field(min_length=1)
+    splits: Texts
     unlabelled: list[Text] = []
 
     @model_validator(mode="after")
-    def check_revision(self) -> "HubSource":
-        """Refuse a data set that could change from one day to the next."""
+    def _check_revision(self) -> "HubSource":
         if not self.revision and not self.is_local:
             raise ValueError("pin a `revision` (the commit of the data set), or name a local folder as `./name`")
         return self
@@ -162,15 +151,14 @@ class GitSource(_Files):
     revision: Commit
 
     @model_validator(mode="after")
-    def check_hashes(self) -> "GitSource":
-        """Refuse a file without a pinned hash."""
+    def _check_hashes(self) -> "GitSource":
         if bare := [file.path for file in [*self.files, *self.unlabelled] if not file.sha256]:
             raise ValueError(f"give a sha256 for {', '.join(bare)}")
         return self
 
 
 class Cell(Part):
-    """How one output column is made of source columns; see `amalgam.tasks.columns`."""
+    """How one column of the rows is made of source columns, by steps that are taken in this order."""
 
     column: str = ""
     columns: list[Text] = []
@@ -183,8 +171,7 @@ class Cell(Part):
     otherwise: str | None = None
 
     @model_validator(mode="after")
-    def check_steps(self) -> "Cell":
-        """Refuse steps that contradict each other."""
+    def _check_steps(self) -> "Cell":
         if bool(self.column) == bool(self.columns):
             raise ValueError("name either one `column` or several `columns`")
         if self.map and (self.above or self.below):
@@ -193,20 +180,20 @@ class Cell(Part):
             raise ValueError("have `otherwise` only beside `map`, `above`, `below` or `item`")
         if self.above and self.below and min(self.above.values()) < max(self.below.values()):
             raise ValueError("have every bound of `above` above those of `below`")
-        if self.pattern is not None and _count_groups(self.pattern) != 1:
+        try:
+            groups = 1 if self.pattern is None else re.compile(self.pattern).groups
+        except re.error:
+            groups = 0
+        if groups != 1:
             raise ValueError("have a `pattern` that is a regular expression with one group in parentheses")
         return self
 
 
-def _read_cell(value: Any) -> Any:
-    return {"column": value} if isinstance(value, str) else value
-
-
-CellSpec = Annotated[Cell, BeforeValidator(_read_cell)]
+CellSpec = Annotated[Cell, BeforeValidator(lambda value: {"column": value} if isinstance(value, str) else value)]
 
 
 class Columns(Part):
-    """Which source columns become which columns of the rows; see `amalgam.tasks.columns`."""
+    """Which source columns become which columns of the rows."""
 
     where: dict[str, str] = {}
     id: CellSpec = Cell(column="id")
@@ -229,7 +216,7 @@ class Task(Part):
     response: Text
     licence: Text
     citation: Text
-    scenarios: list[Text] = Field(min_length=1)
+    scenarios: Texts
     ordinal: bool
     labels: list[Label] = Field(min_length=2)
     prompts: Variety = Variety()
@@ -243,21 +230,32 @@ class Task(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def check_kind(cls, value: Any) -> Any:
-        """Say which kinds of source there are."""
+    def _check_kind(cls, value: Any) -> Any:
         source = value.get("source") if isinstance(value, dict) else None
         if isinstance(source, dict) and source.get("kind") not in _KINDS:
             raise ValueError(f"`source.kind` is {source.get('kind')!r}, but must be one of {', '.join(_KINDS)}")
         return value
 
     @model_validator(mode="after")
-    def check_labels(self) -> "Task":
-        """Refuse labels that cannot be told apart."""
+    def _check_labels(self) -> "Task":
         if len(set(self.label_names)) != len(self.labels):
             raise ValueError("two labels have the same name: give each its own")
         if LEAVE_OUT in self.label_names:
             raise ValueError(f"`{LEAVE_OUT}` cannot be the name of a label: it leaves rows out")
         return self
+
+
+class _Loader(yaml.BaseLoader):
+    """Reads every scalar as text, and refuses a doubled key, of which YAML would take the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = set()
+        for key, _ in node.value:
+            if key.value in keys:
+                problem = f"the key `{key.value}` stands there twice: keep one of the two"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            keys.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
 
 
 def load_task(folder: Path) -> Task:
@@ -268,14 +266,16 @@ def load_task(folder: Path) -> Task:
     """
     path = folder / "task.yaml"
     try:
-        task = Task.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=TextLoader))
+        task = Task.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader))
     except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: {_list_tasks(folder)}") from error
+        names = ", ".join(sorted(other.parent.name for other in folder.parent.glob("*/task.yaml")))
+        advice = f"set `task` in params.yaml to one of {names}, or write this file" if names else "write this file"
+        raise DataError(f"{path} is missing: {advice}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        if isinstance(error, DoubledKeyError):
-            raise DataError(f"{path}{where}: {error.problem}: keep one of the two") from error
+        if isinstance(error, yaml.constructor.ConstructorError):
+            raise DataError(f"{path}{where}: {error.problem}") from error
         raise DataError(f"{path}{where} is not valid YAML in UTF-8: mend it by the pattern of another task") from error
     except ValidationError as error:
         # The kind of a source is no key of its own, though pydantic names it in the path to a key.
@@ -284,15 +284,3 @@ def load_task(folder: Path) -> Task:
     if task.name != folder.name:
         raise DataError(f"{path}: `name` is '{task.name}', but must be that of its folder, '{folder.name}'")
     return task
-
-
-def _count_groups(pattern: str) -> int:
-    try:
-        return re.compile(pattern).groups
-    except re.error:
-        return -1
-
-
-def _list_tasks(folder: Path) -> str:
-    names = sorted(path.parent.name for path in folder.parent.glob("*/task.yaml"))
-    return f"set `task` in params.yaml to one of {', '.join(names)}, or write this file" if names else "write this file"

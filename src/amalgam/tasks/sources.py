@@ -15,18 +15,14 @@ from amalgam.downloads import NoAnswerError, fetch_wheel, open_member
 from amalgam.errors import DataError
 from amalgam.files import hash_file, open_sibling
 from amalgam.tasks.schema import File, FileSource, GitSource, HubSource, WheelSource
-from amalgam.tasks.tables import Source, read_parts, write_text
+from amalgam.tasks.tables import Source, read_parts
+from amalgam.tasks.texts import write_text
 
 Origin = FileSource | WheelSource | HubSource | GitSource
 
 
 def load_tables(origin: Origin, folder: Path, cache: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Return the table of coded rows and, where the task has one, that of unlabelled texts.
-
-    Args:
-        origin: `source` of the task.
-        folder: the task's folder.
-        cache: folder for downloads.
 
     Raises:
         DataError: if a file is missing, cannot be downloaded, is not the pinned one or cannot be read.
@@ -39,11 +35,7 @@ def load_tables(origin: Origin, folder: Path, cache: Path) -> tuple[pd.DataFrame
 
 
 def parse_table(data: bytes, file: File) -> pd.DataFrame:
-    """Read the bytes of one file as a table.
-
-    Raises:
-        DataError: with the file, and the row or line that cannot be read.
-    """
+    """Read the bytes of one file as a table; a DataError names the row or line that cannot be read."""
     source = Source(file.path, partial(io.BytesIO, data), file.format, file.header, file.short_rows, numbered=True)
     parts = list(read_parts(source))
     if not parts:

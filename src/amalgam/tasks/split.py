@@ -1,11 +1,9 @@
 """Dividing a task's rows into train, validation, test and unlabelled.
 
-Rows are drawn in the order of a hash of their ids, so the split depends on the ids, never on the order of a file.
-The test set is drawn first and depends on `test`, `by` and `seed` alone. Human rows are drawn one after the other by
-rules that look back but never ahead: a larger `human_rows` only adds rows to the same train and validation sets.
-
-A split by time tests on the future: the test rows are the last ones, and nothing that was written at or after the
-first of them is in any other set.
+Rows are drawn in the order of a hash of their ids, never in that of a file. The test set is drawn first and depends on
+`test`, `by` and `seed` alone. Human rows are drawn by rules that look back but never ahead: a larger `human_rows` only
+adds rows to the same train and validation sets. A split by time tests on the last rows, and nothing that was written
+at or after the first of them is in any other set.
 """
 
 import hashlib
@@ -19,13 +17,13 @@ from itertools import islice
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.tasks.texts import fold_text, parse_times
+from amalgam.tasks.texts import fold_text, name_units, parse_times
 
-MIN_TRAIN, MIN_VALIDATION = 2, 1  # rows of each label, without which nothing can be learnt or chosen
 TRAIN, VALIDATION = "train", "validation"
-_KEYS = ["_text", "_unit"]
-_LEAST = MIN_TRAIN + MIN_VALIDATION
+_MIN_TRAIN, _MIN_VALIDATION = 2, 1  # rows of each label, without which nothing can be learnt or chosen
+_LEAST = _MIN_TRAIN + _MIN_VALIDATION
 _LEAST_TEST = 10  # rows, which params.yaml allows
+_KEYS = ["_text", "_unit"]
 
 
 class _LackError(DataError):
@@ -100,11 +98,7 @@ def allot(counts: dict[str, int], least: int) -> Iterator[str]:
 
 
 def _add_keys(rows: pd.DataFrame) -> pd.DataFrame:
-    texts = rows["text"].map(fold_text)
-    groups = rows["group"] if "group" in rows else pd.Series("", index=rows.index)
-    # A row without a group makes one with the rows of the same text.
-    units = ("group:" + groups).where(groups != "", "text:" + texts)
-    return rows.assign(_text=texts, _unit=units).reset_index(drop=True)
+    return rows.assign(_text=rows["text"].map(fold_text), _unit=name_units(rows)).reset_index(drop=True)
 
 
 def _take_apart(keyed: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
@@ -114,6 +108,19 @@ def _take_apart(keyed: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 def _sort(rows: pd.DataFrame, keys: str, salt: str) -> pd.DataFrame:
     hashes = rows[keys].map(lambda key: hashlib.sha256(f"{salt}/{key}".encode()).hexdigest())
     return rows.loc[hashes.sort_values(kind="stable").index]
+
+
+def _draw_sets(
+    keyed: pd.DataFrame, size: int, *, human_rows: int, validation: float, seed: int, by: str
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the test rows, what others may be drawn from, and of these the train and the validation rows."""
+    past, future = _part_times(keyed, size) if by == "time" else (keyed, keyed)
+    tested = _draw_test(future, size, seed)
+    pool = _sort(_take_apart(past, tested), keys="id", salt=f"{seed}/human")
+    every = dict(sorted(Counter(keyed["label"]).items()))
+    counts = {label: int((pool["label"] == label).sum()) for label in every}
+    _check_budget(counts, every, human_rows, size)
+    return tested, pool, *_draw_human(pool, counts, human_rows, validation)
 
 
 def _part_times(keyed: pd.DataFrame, size: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -127,8 +134,7 @@ def _part_times(keyed: pd.DataFrame, size: int) -> tuple[pd.DataFrame, pd.DataFr
         name = keyed["id"][times.isna()].iloc[0]
         raise DataError(f"`split.by` is time, but the row {name} has none: fill it in, or set `split.by` to random")
     future = times >= times.sort_values().iloc[-size]
-    missing = sorted(set(keyed["label"]) - set(keyed["label"][future]))
-    if missing:
+    if missing := sorted(set(keyed["label"]) - set(keyed["label"][future])):
         raise _LackError(
             f"`split.by` is time, but none of the last {int(future.sum())} rows is coded '{missing[0]}': "
             "set `split.by` to random"
@@ -136,23 +142,9 @@ def _part_times(keyed: pd.DataFrame, size: int) -> tuple[pd.DataFrame, pd.DataFr
     return keyed[~future], keyed[future]
 
 
-def _draw_sets(
-    keyed: pd.DataFrame, size: int, *, human_rows: int, validation: float, seed: int, by: str
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return the test rows, what others may be drawn from, and of these the train and the validation rows."""
-    past, future = _part_times(keyed, size) if by == "time" else (keyed, keyed)
-    tested = _draw_test(future, size, seed)
-    pool = _sort(_take_apart(past, tested), keys="id", salt=f"{seed}/human")
-    every, left = Counter(keyed["label"]), Counter(pool["label"])
-    counts = {label: left[label] for label in sorted(every)}
-    _check_budget(counts, dict(every), human_rows, size)
-    return tested, pool, *_draw_human(pool, counts, human_rows, validation)
-
-
 def _draw_test(keyed: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
     salt = f"{seed}/test"
-    counts = dict(sorted(Counter(keyed["label"]).items()))
-    wanted = Counter(islice(allot(counts, 1), size))
+    wanted = Counter(islice(allot(dict(sorted(Counter(keyed["label"]).items())), 1), size))
     grouped = keyed["_unit"].str.startswith("group:")
     by_id = _sort(keyed.assign(_draw=keyed["_unit"].where(grouped, keyed["id"])), keys="id", salt=salt)
     places: list[int] = []
@@ -170,65 +162,52 @@ def _draw_test(keyed: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
 def _draw_human(
     pool: pd.DataFrame, counts: dict[str, int], size: int, validation: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    draw = _Draw(pool, list(counts))
-    for label in allot(counts, _LEAST):
-        if len(draw.sides) == size or not draw.open_labels:
-            break
-        total = draw.taken[label, TRAIN] + draw.taken[label, VALIDATION] + 1
-        wanted = VALIDATION if draw.taken[label, VALIDATION] < _count_validation(total, validation) else TRAIN
-        if not (draw.take(label, wanted) or draw.take(label, TRAIN if wanted == VALIDATION else VALIDATION)):
-            draw.open_labels.discard(label)
-    for label in counts:
-        trained, validated = draw.taken[label, TRAIN], draw.taken[label, VALIDATION]
-        if trained < MIN_TRAIN or validated < MIN_VALIDATION:
-            raise _LackError(
-                f"`human_rows` gives the label '{label}' {trained} train and {validated} validation rows, but it needs "
-                f"{MIN_TRAIN} and {MIN_VALIDATION}, of different groups and texts: add such rows"
-            )
-    if len(draw.sides) < size:
-        raise _LackError(
-            f"`human_rows` is {size}, but only {len(draw.sides)} rows can be had beside the test set: "
-            f"lower it to at most {len(draw.sides)}"
-        )
-    return pool.loc[draw.list_places(TRAIN)], pool.loc[draw.list_places(VALIDATION)]
+    keys = {place: tuple(enumerate(keys)) for place, *keys in pool[_KEYS].itertuples(name=None)}
+    places = {label: pool.index[pool["label"] == label] for label in counts}
+    queues = {(label, side): deque(places[label]) for label in counts for side in (TRAIN, VALIDATION)}
+    sides: dict[int, str] = {}  # by place, in the order drawn
+    bound: dict[tuple[int, str], str] = {}  # the side of each text and group of a drawn row
+    taken: Counter[tuple[str, str]] = Counter()
 
-
-class _Draw:
-    """Rows drawn so far, and the side that each text and group is bound to by them."""
-
-    def __init__(self, pool: pd.DataFrame, labels: list[str]) -> None:
-        self.sides: dict[int, str] = {}  # by place, in the order drawn
-        self.taken: Counter[tuple[str, str]] = Counter()
-        self.open_labels = set(labels)
-        self._bound: dict[tuple[int, str], str] = {}
-        self._keys = {place: tuple(enumerate(keys)) for place, *keys in pool[_KEYS].itertuples(name=None)}
-        places = {label: pool.index[pool["label"] == label] for label in labels}
-        self._queues = {(label, side): deque(places[label]) for label in labels for side in (TRAIN, VALIDATION)}
-
-    def take(self, label: str, side: str) -> bool:
+    def take(label: str, side: str) -> bool:
         """Draw the next row of a label whose text and group are not bound to the other side; False if none is left."""
-        queue = self._queues[label, side]
-        while queue:
+        while queue := queues[label, side]:
             place = queue.popleft()  # for good: a row that is taken or bound elsewhere stays so
-            keys = self._keys[place]
-            if place not in self.sides and all(self._bound.get(key, side) == side for key in keys):
-                self.sides[place] = side
-                self._bound |= dict.fromkeys(keys, side)
-                self.taken[label, side] += 1
+            if place not in sides and all(bound.get(key, side) == side for key in keys[place]):
+                sides[place] = side
+                bound.update(dict.fromkeys(keys[place], side))
+                taken[label, side] += 1
                 return True
         return False
 
-    def list_places(self, side: str) -> list[int]:
-        return [place for place, drawn in self.sides.items() if drawn == side]
-
-
-def _count_validation(rows: int, share: float) -> int:
-    """Return how many of the first rows of a label validate; never falls, nor rises by more than one a row."""
-    return max(MIN_VALIDATION, min(math.floor(share * rows + 0.5), rows - MIN_TRAIN))
+    open_labels = set(counts)
+    for label in allot(counts, _LEAST):
+        if len(sides) == size or not open_labels:
+            break
+        total = taken[label, TRAIN] + taken[label, VALIDATION] + 1
+        # Of the first `total` rows of a label; it never falls, nor rises by more than one a row.
+        validated = max(_MIN_VALIDATION, min(math.floor(validation * total + 0.5), total - _MIN_TRAIN))
+        order = (VALIDATION, TRAIN) if taken[label, VALIDATION] < validated else (TRAIN, VALIDATION)
+        if not any(take(label, side) for side in order):
+            open_labels.discard(label)
+    for label in counts:
+        if taken[label, TRAIN] < _MIN_TRAIN or taken[label, VALIDATION] < _MIN_VALIDATION:
+            raise _LackError(
+                f"`human_rows` gives the label '{label}' {taken[label, TRAIN]} train and {taken[label, VALIDATION]} "
+                f"validation rows, but it needs {_MIN_TRAIN} and {_MIN_VALIDATION}, of different groups and texts: "
+                "add such rows"
+            )
+    if len(sides) < size:
+        raise _LackError(
+            f"`human_rows` is {size}, but only {len(sides)} rows can be had beside the test set: "
+            f"lower it to at most {len(sides)}"
+        )
+    trained, held = ([place for place in sides if sides[place] == side] for side in (TRAIN, VALIDATION))
+    return pool.loc[trained], pool.loc[held]
 
 
 def _check_budget(pool: dict[str, int], counts: dict[str, int], size: int, test: int) -> None:
-    need = f"{MIN_TRAIN} train rows and {MIN_VALIDATION} validation row"
+    need = f"{_MIN_TRAIN} train rows and {_MIN_VALIDATION} validation row"
     if size < _LEAST * len(pool):
         raise DataError(
             f"`human_rows` is {size}, but must be at least {_LEAST * len(pool)}: "
@@ -248,7 +227,7 @@ def _count_missing(counts: dict[str, int], label: str, test: int) -> int:
     """Count the rows that a label lacks; 0 where there are enough, but their groups, texts or times are in the way."""
     more = 0
     while True:
-        grown = dict(sorted({**counts, label: counts[label] + more}.items()))
+        grown = {**counts, label: counts[label] + more}
         drawn = Counter(islice(allot(grown, 1), min(test, sum(grown.values()) // 2)))
         if grown[label] - drawn[label] >= _LEAST:
             return more

@@ -9,7 +9,6 @@ import gzip
 import io
 import itertools
 import json
-import math
 import re
 import zlib
 from collections import Counter
@@ -20,6 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from amalgam.errors import DataError
 from amalgam.rows import unguard_cell
+from amalgam.tasks.texts import blank_numbers as blank_numbers
+from amalgam.tasks.texts import write_text as write_text
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -39,16 +40,15 @@ _IMPORT_ID = re.compile(r"""\{\s*["']ImportId["']""")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that holds a table: its name in messages, a function that opens its bytes, and what is in them.
+    """A file that holds a table, by its name in messages and a function that opens its bytes.
 
-    `header` names the columns where the file does not; `short_rows` may lack their last cells; columns that are named
-    alike are `numbered` ("score (1)"), or else refused.
+    `short_rows` may lack their last cells; columns of one name are `numbered` ("score (1)"), or else refused.
     """
 
     name: str
     open: Callable[[], BinaryIO]
     format: Format
-    header: Sequence[str] = ()
+    header: Sequence[str] = ()  # where the file has none
     short_rows: bool = False
     numbered: bool = False
 
@@ -93,8 +93,7 @@ def list_columns(source: Source) -> list[str]:
     if source.format == "parquet":
         with open_parquet(source) as file:
             return _name_columns(source, file.schema_arrow.names)
-    names = [] if source.format == "jsonl" else _read_header(source)[0]
-    return [name for name in names if name is not None]
+    return [] if source.format == "jsonl" else [name for name in _read_header(source)[0] if name is not None]
 
 
 @contextmanager
@@ -111,40 +110,19 @@ def open_parquet(source: Source) -> "Iterator[ParquetFile]":
 
 
 def find_layout(source: Source) -> Layout:
-    """Find out by its first bytes how a text file is written.
-
-    Another separator than that of the format is taken if it alone parts the header, and most rows likewise.
-    """
+    """Find out by its first bytes how a text file is written, and whether another separator than its own fits best."""
     with _open_bytes(source) as stream:
         head = stream.read(_SAMPLE)
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     text = head.decode(encoding, "ignore")
-    sample = _strip_marks(text)
-    marks, own = encoding == "utf-16" or sample != text, SEPARATORS.get(source.format, "")
+    sample, own = _strip_marks(text), SEPARATORS.get(source.format, "")
+    marks = encoding == "utf-16" or sample != text
     if source.format in ("csv", "tsv"):
         if said := re.match(r'"?sep=([^\r\n"])"?[\r\n]', sample, re.IGNORECASE):
             return Layout(encoding, marks, 1, said[1])
         fitting = [each for each in OTHERS if _fits(each, sample, source.header, whole=len(head) < _SAMPLE)]
         own = fitting[0] if len(fitting) == 1 else own
     return Layout(encoding, marks, 0, own)
-
-
-def write_text(value: object) -> str | None:
-    """Return text as it is, nothing and what is no number as None, dates as they are written, the rest as JSON."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value := blank_numbers(value), (bool, int, float, list, dict)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return None if value is None else str(value)
-
-
-def blank_numbers(value: object) -> object:
-    """Put None for NaN and the infinities, which JSON does not know and Parquet may hold."""
-    if isinstance(value, dict):
-        return {name: blank_numbers(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [blank_numbers(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _gather_rows(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[Part]:
@@ -176,24 +154,23 @@ def _iterate_json(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(_iterate_lines(source, find_layout(source)), start=1):
         if line.isspace():
             continue
+        place = f"{source.name}, row {number}"
         try:
             row = decoder.decode(line)
             if "\\ud" in line.lower():
                 json.dumps(row, ensure_ascii=False).encode()  # refuses half of a surrogate pair
         except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{source.name}, row {number} is not valid JSON ({error}): write one object a line"
-            ) from error
+            raise DataError(f"{place} is not valid JSON ({error}): write one object a line") from error
         if not isinstance(row, dict):
-            raise DataError(f"{source.name}, row {number} is not a JSON object: write one object a line")
+            raise DataError(f"{place} is not a JSON object: write one object a line")
         yield number, row
 
 
 def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    name, count = Counter(name for name, _ in pairs).most_common(1)[0] if pairs else ("", 0)
-    if count > 1:
+    if len(row := dict(pairs)) < len(pairs):
+        name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"two keys are named {name!r}, rename one")
-    return dict(pairs)
+    return row
 
 
 def _refuse_constant(name: str) -> None:
@@ -202,26 +179,26 @@ def _refuse_constant(name: str) -> None:
 
 def _iterate_delimited(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     names, rows = _read_header(source)
-    least = max((place for place, name in enumerate(names, start=1) if name is not None), default=0)
-    gaps = [place for place, name in enumerate(names) if name is None]
+    least = max((column for column, name in enumerate(names, start=1) if name is not None), default=0)
     for number, cells in rows:
-        filled = _count_filled(cells)
+        place, filled = f"{source.name}, row {number}", _count_filled(cells)
         if not filled and (len(names) > 1 or not cells):
             continue
         if filled > len(names) or (len(cells) < least and not source.short_rows):
             raise DataError(
-                f"{source.name}, row {number} has {len(cells)} cells, but the header has {len(names)}: "
-                "mend the row, and put quotes around a text that holds the separator"
+                f"{place} has {len(cells)} cells, but the header has {len(names)}: mend the row, and put quotes around "
+                "a text that holds the separator"
             )
-        cells += [""] * (len(names) - len(cells))
-        for place in gaps:
-            if cells[place].strip():
+        row = {}
+        for column, (name, cell) in enumerate(itertools.zip_longest(names, cells[: len(names)], fillvalue=""), start=1):
+            if name is not None:
+                row[name] = unguard_cell(cell or "")
+            elif cell and cell.strip():
                 raise DataError(
-                    f"{source.name}, row {number} has {cells[place][:40]!r} in column {place + 1}, which has no name: "
+                    f"{place} has {cell[:40]!r} in column {column}, which has no name: "
                     "name the column in the header, or delete it"
                 )
-        named = zip(names, cells, strict=False)
-        yield number, {name: unguard_cell(cell) for name, cell in named if name is not None}
+        yield number, row
 
 
 def _read_header(source: Source) -> tuple[list[str | None], Iterator[tuple[int, list[str]]]]:

@@ -1,6 +1,8 @@
 """What the cells of rows mean: clean texts, texts that count as equal, rows that depend on each other, times."""
 
 import html
+import json
+import math
 import re
 import unicodedata
 from typing import TYPE_CHECKING
@@ -102,20 +104,43 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def find_units(rows: "pd.DataFrame") -> "NDArray[np.int64]":
-    """Number the units of rows [n], which are rows that depend on each other: those of one group, or of one text.
+def write_text(value: object) -> str | None:
+    """Return text as it is, nothing and what is no number as None, dates as they are written, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value := blank_numbers(value), (bool, int, float, list, dict)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return None if value is None else str(value)
+
+
+def blank_numbers(value: object) -> object:
+    """Put None for NaN and the infinities, which JSON does not know and Parquet may hold."""
+    if isinstance(value, dict):
+        return {name: blank_numbers(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [blank_numbers(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def name_units(rows: "pd.DataFrame") -> "pd.Series[str]":
+    """Name the unit of each row: rows of one group depend on each other, and so do those of one text without a group.
 
     Args:
         rows: with `text`, and `group` where the task has one; a row without a group has an empty cell, or none.
     """
+    texts = "text:" + rows["text"].map(fold_text)
+    if "group" not in rows:
+        return texts
+    groups = rows["group"].fillna("")
+    return ("group:" + groups).where(groups != "", texts)
+
+
+def find_units(rows: "pd.DataFrame") -> "NDArray[np.int64]":
+    """Number the units of rows [n], as `name_units` has them."""
     import numpy as np
     import pandas as pd
 
-    names = "text " + rows["text"].map(fold_text)
-    if "group" in rows:
-        groups = rows["group"].fillna("")
-        names = names.where(groups == "", "group " + groups)
-    return np.asarray(pd.factorize(names)[0], dtype=np.int64)
+    return np.asarray(pd.factorize(name_units(rows))[0], dtype=np.int64)
 
 
 def count_independent(units: "NDArray[np.int64]") -> float:

@@ -1,10 +1,20 @@
+"""The responses in an answer by its format, and in the folder of answers."""
+
+# ruff: noqa: RUF001
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from amalgam.synthesis.responses import build_answer, build_response_format, parse_answer
+from amalgam.errors import DataError
+from amalgam.files import write_json
+from amalgam.llm.shards import write_answers
+from amalgam.synthesis.answers import Response, iterate_responses, parse_answer
+from amalgam.synthesis.asking import build_response_format
+from amalgam.synthesis.prompts import build_answer
 from amalgam.tasks.texts import clean_text, fold_text
 
 GOOD = "I liked the corner seat by the window."
@@ -30,51 +40,6 @@ REFUSED = "I'm sorry, but I can't assist with that."
 def test_the_response_is_taken_out_of_the_answer(raw: str, text: str) -> None:
 
     assert parse_answer(raw, "stop", "text", 1) == (([text], "") if text else ([], "empty"))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I'm sorry, but I can't assist with that request.",
-        "I’m sorry, I can’t help with that.",  # noqa: RUF001
-        "Sorry, but I cannot fulfill this request.",
-        "I apologize, but I am unable to provide a response that criticises a product.",
-        "I cannot create explicit content.",
-        "I can't help you with this.",
-        "I am not able to generate such a harmful text.",
-        "I'm unable to write that.",
-        "As an AI language model, I do not buy products.",
-        "As a language model I have no opinion.",
-    ],
-)
-def test_a_refusal_is_no_response(text: str) -> None:
-
-    for format in ("text", "lines", "json"):
-        assert parse_answer(text, "stop", format, 3) == ([], "refusal")
-        assert parse_answer(f"{text}\nPlease ask me something else.", "stop", format, 3) == ([], "refusal")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I'm sorry it broke after a week.",
-        "I’m sorry, but I can’t recommend this phone.",  # noqa: RUF001
-        "Sorry, I cannot stand the menus.",
-        "i can't help but love it",
-        "I cannot help but wonder why it costs so much.",
-        "I can't believe how crisp the pictures are.",
-        "I can't create playlists on this player.",
-        "I won't buy from them again.",
-        "I am unable to hear anything in the left ear.",
-        "As an airline pilot I need a battery that lasts.",
-        "As a language teacher I like its dictionary.",
-        "He said as an AI he would refuse.",
-    ],
-)
-def test_what_only_begins_like_a_refusal_is_a_response(text: str) -> None:
-
-    assert parse_answer(text, "stop", "text", 1) == ([text], "")
-    assert parse_answer(f"{text}\n{GOOD}", "stop", "lines", 2) == ([text, GOOD], "")
 
 
 @pytest.mark.parametrize(
@@ -117,25 +82,19 @@ def test_an_answer_without_a_response_has_a_fault(text: str, finish_reason: str,
 LISTS = {
     "plain": "One.\nTwo!\nThree?",
     "numbered": "1. One.\n2. Two!\n3. Three?",
-    "parentheses": "1) One.\n2) Two!\n(3) Three?",
-    "glued": "1.One.\n2.Two!\n3.Three?",
     "bold numbers": "**1.** One.\n**2.** Two!\n**3.** Three?",
     "words and numbers": "Response 1: One.\nResponse 2: Two!\nResponse 3: Three?",
     "bullets": "- One.\n* Two!\n• Three?",
-    "dashes": "– One.\n— Two!\n+ Three?",  # noqa: RUF001
+    "dashes": "– One.\n— Two!\n+ Three?",
     "quotes": '"One."\n“Two!”\n`Three?`',
-    "quotes behind numbers": '1. "One."\n2. "Two!"\n3. **Three?**',
     "blank lines": "\n\n1. One.\n\n  2. Two!  \n\n3. Three?\n\n",
     "rules": "1. One.\n---\n2. Two!\n***\n3. Three?",
     "numbers alone": "1.\nOne.\n2.\nTwo!\n3.\nThree?",
     "announced": "Here are three comments:\n\n1. One.\n2. Two!\n3. Three?",
     "announced without a colon": "Sure!\n\n1. One.\n2. Two!\n3. Three?",
-    "announced in bold": "**Comments:**\nOne.\nTwo!\nThree?",
     "announced twice": "Sure, here you are:\n\nNegative comments:\nOne.\nTwo!\nThree?",
     "closed": "1. One.\n2. Two!\n3. Three?\n\nDo you want more of them?",
     "code block": "```text\n1. One.\n2. Two!\n3. Three?\n```",
-    "code block of plain lines": "```\nOne.\nTwo!\nThree?\n```",
-    "line ends of Windows": "1. One.\r\n2. Two!\r\n3. Three?\r\n",
     "too many": "One.\nTwo!\nThree?\nFour.",
 }
 
@@ -254,3 +213,27 @@ def test_the_schema_asks_for_what_is_read(responses: int) -> None:
     assert schema["additionalProperties"] is False
     assert set(json.dumps(schema).split('"')).isdisjoint({"minItems", "maxItems", "pattern", "minLength"})
     assert len(schema["properties"]) == responses <= 100
+
+
+def write_completions(folder: Path, answers: list[dict[str, Any]], *, claimed: int | None = None) -> None:
+    kept = {"sample": 0, "label": "bad", "question": "", "finish_reason": "stop", "format": "text", "responses": 1}
+    write_answers(folder, [{"id": f"bad-{number}", **kept, **answer} for number, answer in enumerate(answers)])
+    write_json(folder / "summary.json", {"answers": len(answers) if claimed is None else claimed})
+
+
+def test_responses_are_read_out_of_the_folder_of_answers(tmp_path: Path) -> None:
+    several = {"text": "1. first\n2. second", "responses": 3, "format": "lines", "shots": ["h1", "h2"]}
+    write_completions(tmp_path, [several, {"text": "half a sen", "finish_reason": "length"}])
+    assert list(iterate_responses(tmp_path)) == [
+        Response("bad-0-1", "bad", 0, "", "h1 h2", "first", ""),
+        Response("bad-0-2", "bad", 0, "", "h1 h2", "second", ""),
+        Response("bad-1", "bad", 0, "", "", "half a sen", "cut_off"),
+    ]
+
+
+def test_a_missing_part_gives_one_sentence(tmp_path: Path) -> None:
+    write_completions(tmp_path, [{"text": "fine"}], claimed=2)
+    with pytest.raises(DataError, match="holds 1 of 2 answers: run `dvc checkout` or `dvc repro synthesize`"):
+        list(iterate_responses(tmp_path))
+    with pytest.raises(DataError, match=r"summary\.json is missing"):
+        list(iterate_responses(tmp_path / "none"))

@@ -1,1 +1,0 @@
-"""Labels for files of responses, by the shipped student on ONNX Runtime, without torch."""

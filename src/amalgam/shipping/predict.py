@@ -1,0 +1,164 @@
+"""Label a table of responses with a shipped student, part by part."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amalgam.errors import DataError, ModelError
+from amalgam.files import hash_file, read_json
+from amalgam.machine import show_progress
+from amalgam.shipping.onnx import OnnxScorer, decide
+from amalgam.shipping.tables import Added, find_format, open_source, survey_table, write_table
+from amalgam.tasks.tables import Part, read_parts
+from amalgam.tasks.texts import clean_text
+
+MANIFEST, FORMAT = "manifest.json", 1
+# What is read beside the ONNX file; 300 MB of weights for torch would take a while to hash.
+_READ = ("amalgam.json", "tokenizer.json", "tokenizer_config.json")
+_DECIMALS = 6
+_SOON = 2000  # rows that are labelled before a bar would help
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A shipped student, its files checked.
+
+    Attributes:
+        scorer: its model.
+        model: name of the ONNX file.
+        threshold: of two labels, the probability from which the last one is chosen; None chooses the likelier one.
+        ask_below: a row needs a human if its label has less than this probability.
+        guaranteed: whether validation rows show the agreement above that.
+        repair: what is mended in texts, as the task says it.
+    """
+
+    scorer: OnnxScorer
+    model: str
+    threshold: float | None
+    ask_below: float
+    guaranteed: bool
+    repair: str | None = None
+
+    def clean_text(self, text: str) -> str:
+        """Return a text as the model learned to read it."""
+        return clean_text(text, mojibake=self.repair == "mojibake")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the columns of texts and questions, and what the names of new columns begin with."""
+
+    text: str
+    question: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was written: rows, rows of each label, and rows that need a human."""
+
+    rows: int
+    labels: dict[str, int]
+    needs_human: int
+
+
+def load_shipped(folder: Path, *, threads: int = 0) -> Shipped:
+    """Check the hashes of the files that are read, then load the model that the manifest names.
+
+    Raises:
+        ModelError: the folder is no shipped student, or a file of it is missing or has changed.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise ModelError(f"{folder} is not a shipped student: run `dvc repro`, or `dvc pull` to fetch one")
+    try:
+        manifest = read_json(folder / MANIFEST)
+        model, calibration = str(manifest["model"]), manifest["calibration"]
+        for name in (model, *_READ):
+            _check_hash(folder, name, manifest["files"].get(name))
+        scorer = OnnxScorer(folder / model, folder, threads=threads, temperature=float(calibration["temperature"]))
+        return Shipped(
+            scorer,
+            model,
+            None if calibration["threshold"] is None else float(calibration["threshold"]),
+            float(calibration["ask_below"]),
+            bool(calibration["guaranteed"]),
+            manifest.get("repair"),
+        )
+    except (AttributeError, DataError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder / MANIFEST} is not a manifest that this version writes: run `dvc repro` to make it again"
+        ) from error
+
+
+def label_table(source: Path, target: Path, shipped: Shipped, columns: Columns) -> Tally:
+    """Write the rows of `source` to `target`, in their order, each with `label`, `p_<label>` and `needs_human`.
+
+    Raises:
+        DataError: the source cannot be read or lacks a column, a new column has the name of one that is there, or the
+            target cannot be written or is the source.
+    """
+    find_format(target)
+    if not source.is_file():
+        raise DataError(f"{source} does not exist")
+    if source.resolve() == target.resolve() or (target.exists() and target.samefile(source)):
+        raise DataError(f"{target} is the input itself: give the output another name")
+    needed = [columns.text, *([columns.question] if shipped.scorer.uses_question else [])]
+    table = open_source(source)
+    survey = survey_table(table, needed)
+    names = shipped.scorer.labels
+    kinds = {"label": str, **{f"p_{name}": float for name in names}, "needs_human": bool}
+    added: dict[str, type] = {columns.prefix + name: kind for name, kind in kinds.items()}
+    if taken := [name for name in added if name in survey.columns]:
+        raise DataError(f"{source} already has a column {taken[0]!r}: rename it, or give --prefix for the new ones")
+    labels: Counter[str] = Counter(dict.fromkeys(names, 0))
+    asked = 0
+
+    def label_parts() -> Iterator[tuple[Part, Added]]:
+        nonlocal asked
+        for part in read_parts(table):
+            values = _label_part(part, shipped, needed)
+            yield part, dict(zip(added, values, strict=True))
+            labels.update(values[0])
+            asked += sum(values[-1])
+            for _ in part.rows:
+                advance(None)
+
+    with _show_progress(survey.rows) as advance:
+        write_table(target, table, survey.columns, added, label_parts())
+    return Tally(labels.total(), dict(labels), asked)
+
+
+def _label_part(part: Part, shipped: Shipped, needed: list[str]) -> list[list[Any]]:
+    """Return the values of the new columns."""
+    cells = [tuple(shipped.clean_text(row[name] or "") for name in needed) for row in part.rows]
+    # Equal texts of a part get equal labels: in 8-bit integers, the rows beside one change its score a little.
+    places = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
+    texts, *questions = zip(*places, strict=True)
+    scored = shipped.scorer.score_texts(texts, questions[0] if questions else [""] * len(texts))
+    probabilities = scored[[places[cell] for cell in cells]]
+    chosen, certainty = decide(probabilities, shipped.threshold)
+    return [
+        [shipped.scorer.labels[number] for number in chosen],
+        *np.round(probabilities, _DECIMALS).T.tolist(),
+        (certainty < shipped.ask_below).tolist(),
+    ]
+
+
+def _check_hash(folder: Path, name: str, digest: str | None) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise ModelError(f"{path} is missing: run `dvc checkout {folder}`, or `dvc pull` to fetch it")
+    if hash_file(path) != digest:
+        raise ModelError(
+            f"{path} is not the file that {MANIFEST} names, its SHA-256 differs: "
+            f"run `dvc checkout --force {folder}` to put the shipped one back"
+        )
+
+
+def _show_progress(rows: int) -> AbstractContextManager[Callable[[object], None]]:
+    return show_progress("predict", total=rows) if rows > _SOON else nullcontext(lambda _: None)

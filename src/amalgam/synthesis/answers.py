@@ -1,0 +1,299 @@
+"""Reading answers: the responses in what an LLM wrote, or one fault of the whole.
+
+Endpoints separate the thinking from what is said, stop at the end of a turn, and say why they stopped. Many do so
+only half: for a model that they do not know, behind a proxy, or by names of their own. Models announce what they
+write, wrap it, and talk about it. `parse_answer` takes all of that off.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from sys import intern
+from typing import Any, NamedTuple
+
+import yaml
+
+from amalgam.errors import DataError
+from amalgam.files import read_json
+from amalgam.llm.shards import read_answers
+from amalgam.tasks.texts import clean_text, fold_text
+
+SUMMARY = "summary.json"  # of data/completions
+NO_REASONING = (
+    "turn off the reasoning of a model that reasons by `llm.body`, such as `{chat_template_kwargs: {enable_thinking: "
+    "false}}` or `{reasoning_effort: low}`"
+)
+
+
+def _load_patterns() -> dict[str, re.Pattern[str]]:
+    """Compile the expressions of phrases.yaml, which are made of named parts."""
+    phrases = yaml.safe_load((Path(__file__).parent / "phrases.yaml").read_text(encoding="utf-8"))
+    expressions = {name: "".join(pieces) for name, pieces in {**phrases["stopped"], **phrases["patterns"]}.items()}
+    expressions["refused"] = "|".join(f"(?:{''.join(pieces)})" for pieces in phrases["refusals"])
+    for name, pieces in reversed(phrases["parts"].items()):  # a part may hold earlier ones
+        part = "".join(pieces)
+        expressions = {key: text.replace(f"<{name}>", part) for key, text in expressions.items()}
+    return {name: re.compile(text, re.IGNORECASE) for name, text in expressions.items()}
+
+
+_RE = _load_patterns()
+_TRIES = 20  # brackets at which JSON may begin
+_LONGEST = 300  # characters of an announcement; what is longer says something itself
+# gpt-oss, where a decoder dropped the tokens of its channels and left their names.
+_BARE_CHANNEL = re.compile(r"\s*(?:analysis|commentary)(?:(?=[A-Z\W]).*?assistant\n?final|(?=[A-Z]).*)", re.DOTALL)
+_FULL_WIDTH = str.maketrans("\N{FULLWIDTH COMMA}\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH SEMICOLON}", ",!;")
+_MARKS = "\"'`*_\N{LEFT DOUBLE QUOTATION MARK}"
+_FAMILIES = (
+    '"\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{DOUBLE LOW-9 QUOTATION MARK}'
+    "\N{FULLWIDTH QUOTATION MARK}",
+    "'\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}\N{SINGLE LOW-9 QUOTATION MARK}",
+    "\N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}",
+    "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}",
+    "\N{LEFT CORNER BRACKET}\N{RIGHT CORNER BRACKET}",
+    "\N{LEFT WHITE CORNER BRACKET}\N{RIGHT WHITE CORNER BRACKET}",
+    "`",
+    "*",
+)
+
+
+class Response(NamedTuple):
+    """A response of the LLM, or an answer without a usable one: then `text` is all of it, and `fault` says why.
+
+    `shots` are the ids of the human-coded examples that the LLM saw, with blanks between.
+    """
+
+    id: str
+    label: str
+    sample: int
+    question: str
+    shots: str
+    text: str
+    fault: str
+
+
+def iterate_responses(folder: Path) -> Iterator[Response]:
+    """Yield the responses in `data/completions/`, in the order of the answers.
+
+    Raises:
+        DataError: there are not as many answers as were written, so a part of the folder is missing.
+    """
+    expected, found = read_json(folder / SUMMARY)["answers"], 0
+    for line in read_answers(folder):
+        found += 1
+        texts, fault = parse_answer(line["text"], line["finish_reason"], line["format"], line["responses"])
+        label, question = intern(line["label"]), intern(line["question"])
+        shots = intern(" ".join(line.get("shots", ())))  # older answers do not say
+        for number, text in enumerate(texts or [line["text"]], start=1):
+            name = f"{line['id']}-{number}" if line["responses"] > 1 and not fault else line["id"]
+            yield Response(name, label, line["sample"], question, shots, text, fault)
+    if found != expected:
+        raise DataError(f"{folder} holds {found} of {expected} answers: run `dvc checkout` or `dvc repro synthesize`")
+
+
+def list_keys(responses: int) -> list[str]:
+    """List the keys of the JSON object that holds so many responses."""
+    return ["response"] if responses == 1 else [f"response_{number}" for number in range(1, responses + 1)]
+
+
+def shorten_example(text: str) -> str:
+    """Write the beginning of a text in quotation marks on one line, with escapes for what cannot be printed."""
+    line = " ".join(text[:280].split())
+    return repr(line if len(line) <= 70 else f"{line[:70].rstrip()}…")
+
+
+def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> tuple[list[str], str]:
+    """Take the usable responses out of an answer; it never raises.
+
+    Args:
+        text: the answer as it came.
+        finish_reason: why the model stopped, as the endpoint gave it.
+        format: `text`, one response; `lines`, one a line; or `json`.
+        responses: how many were asked for; what is beyond that is dropped.
+
+    Returns:
+        The responses, cleaned, and the answer's fault: error, refusal, cut_off, thinking, announcement, empty or
+        malformed, or "" exactly if there is a response. Of lines that were cut off, the complete ones are usable.
+    """
+    said, fault = read_answer(text, finish_reason)
+    first = _clean_response(_find_first(said))
+    if fault != "error" and is_refusal(first):
+        fault = "refusal"
+    if fault in ("error", "refusal", "thinking"):
+        return [], fault
+    if format == "text":
+        found = [] if fault else [first]
+    else:
+        found = _read_json(said) if format == "json" else _read_lines(said, is_cut=fault == "cut_off")
+    cleaned = [_clean_response(response) for response in found]
+    usable = [response for response in cleaned if fold_text(response) and not is_refusal(response)][:responses]
+    if usable and not all(map(_announces, usable)):
+        return usable, ""
+    if fault:
+        return [], fault
+    if any(map(is_refusal, cleaned)):
+        return [], "refusal"
+    if usable or (not cleaned and _announces(said)):
+        return [], "announcement"
+    return [], "empty" if cleaned or not fold_text(first) else "malformed"
+
+
+def read_answer(text: str, finish_reason: str) -> tuple[str, str]:
+    """Return what the model's first turn says without its thinking, and what is wrong with the whole; it never raises.
+
+    The fault is `error`, `refusal` (by a filter), `thinking` (there is nothing else), `cut_off`, or "".
+    """
+    name = finish_reason.casefold()
+    fault = next((kind for kind in ("refusal", "cut_off", "error") if _RE[kind].search(name)), "")
+    if "&lt;" in text:  # texts that went through a web page
+        text = text.replace("&lt;", "<").replace("&gt;", ">")
+    said, is_complete, has_thought = _find_turn(text)
+    if fault == "cut_off" and is_complete:
+        fault = ""  # only what came after its turn was cut off
+    if not fault and has_thought and not said.strip():
+        fault = "thinking"
+    return said, fault
+
+
+def is_refusal(text: str) -> bool:
+    """Say whether a text, cleaned, is a refusal in one of the forms of phrases.yaml."""
+    return _RE["refused"].match(text.translate(_FULL_WIDTH)) is not None
+
+
+def _find_turn(text: str) -> tuple[str, bool, bool]:
+    """Return what the model's first turn says, whether the turn came to its end, and whether there was thinking."""
+    has_thought = True
+    if "<|channel|>" in text:
+        final = _RE["final"].search(text)
+        text = text[final.end() :] if final else ""
+    elif bare := _BARE_CHANNEL.match(text):
+        text = text[bare.end() :]
+    else:
+        has_thought = False
+    text = _RE["closing"].sub("</think>", _RE["opening"].sub("<think>", text))
+    tokens = [*_RE["token"].finditer(text)]
+    ends = [*(token.start() for token in tokens), len(text)]
+    for number, end in enumerate(ends):
+        part = text[tokens[number - 1].end() if number else 0 : end]
+        if number:
+            if _RE["others_token"].fullmatch(tokens[number - 1][0]) or _RE["others_turn"].match(part):
+                break
+            part = _RE["own_turn"].sub("", part, count=1) if _RE["own_turn"].match(part) else part
+        _, closed, said = part.rpartition("</think>")
+        if "<think>" in said or (not closed and _RE["bare_thinking"].match(said.lstrip())):
+            said, closed = "", "it never ends"
+        has_thought |= bool(closed)
+        if said.strip():
+            following = _RE["next_turn"].search(said.rstrip())
+            said = said[: following.start()] if following else said
+            wrapped = [found[2] for found in _RE["wrapped"].finditer(said)]
+            is_complete = number < len(tokens) or following is not None
+            return ("\n\n".join(wrapped) if wrapped else said), is_complete, has_thought
+    return "", False, has_thought
+
+
+def _find_first(said: str) -> str:
+    """Return the first paragraph that is more than an announcement, without fences; or an announcement alone."""
+    rest = said
+    while True:
+        if fence := _RE["fence"].match(rest.strip()):
+            rest = fence[2]
+            continue
+        rest = _strip_quotes(rest)
+        parts = [part for part in _RE["paragraphs"].split(rest) if part.strip()]
+        if not parts:
+            return ""
+        first, following = parts[0].strip(), "\n\n".join(parts[1:])
+        line, _, more = first.partition("\n")
+        if following and (_announces(first) or _is_heading(first)):
+            rest = following
+        elif more and (_is_heading(line) or (_announces(line) and _RE["speaks"].match(line))):
+            rest = f"{more}\n\n{following}"
+        else:
+            return _drop_talk(first)
+
+
+def _announces(text: str) -> bool:
+    """Say whether a text ends with a colon, in whatever marks it stands."""
+    end = text.rstrip().rstrip(_MARKS)
+    return end.endswith((":", "\N{FULLWIDTH COLON}")) and not end.endswith("(:") and len(end) <= _LONGEST
+
+
+def _is_heading(text: str) -> bool:
+    """Say whether a paragraph or line only says that a response follows, without a colon."""
+    return _RE["assents"].fullmatch(text.strip()) is not None or _RE["heading"].fullmatch(text) is not None
+
+
+def _drop_talk(text: str) -> str:
+    """Leave out the lines at the end that speak to whoever asked."""
+    lines = text.rstrip().split("\n")
+    while len(lines) > 1 and (_RE["talk"].match(lines[-1].strip()) or not lines[-1].strip()):
+        lines.pop()
+    return "\n".join(lines)
+
+
+def _clean_response(raw: str) -> str:
+    """Take announcement and label from the front of one response, and the marks that surround all of it."""
+    # JSON can hold halves of surrogate pairs, which no file in UTF-8 can.
+    text = clean_text(raw.encode("utf-8", "ignore").decode("utf-8"))
+    while True:
+        found = _strip_quotes(text)
+        for pattern in (_RE["here_in_front"], _RE["label_in_front"]):
+            found = pattern.sub("", found, count=1) if pattern.match(found) else found
+        if found == text:
+            return text
+        text = found
+
+
+def _strip_quotes(text: str) -> str:
+    """Take off quotation marks and emphasis, only where they surround the whole."""
+    text = text.strip()
+    for family in _FAMILIES:
+        size = len(text) - len(text.lstrip(family))
+        if size == len(text) > 1:
+            return ""
+        if size and 2 * size <= len(text) and len(text) - len(text.rstrip(family)) >= size:
+            inner = text[size:-size]
+            # Marks within are those of a quotation within, which opens first; else two quotations stand there.
+            place = next((place for place, mark in enumerate(inner) if mark in family and not _joins(inner, place)), -1)
+            if place < 0 or (place > 0 and (inner[place - 1].isspace() or inner[place - 1] in "([")):
+                return _strip_quotes(inner)
+    return text
+
+
+def _joins(text: str, place: int) -> bool:
+    """Say whether the mark is an apostrophe between letters."""
+    return 0 < place < len(text) - 1 and text[place - 1].isalnum() and text[place + 1].isalnum()
+
+
+def _read_lines(raw: str, *, is_cut: bool) -> list[str]:
+    lines = (raw if is_cut else _drop_talk(raw)).splitlines(keepends=True)
+    if is_cut and lines and lines[-1].splitlines() == [lines[-1]]:  # no line end: the model was still writing it
+        lines.pop()
+    lines = [line.strip() for line in lines]
+    marks = {line: mark.end() for line in lines if (mark := _RE["bullet"].match(line))}
+    lines = [line for line in lines if not _RE["rule"].fullmatch(line[marks.get(line, 0) :])]
+    marked = [line[marks[line] :] for line in lines if line in marks]
+    if 2 * len(marked) >= len(lines):
+        return marked  # what stands around a list speaks of the list
+    # Without marks, only what looks like the announcement of a list is taken for one.
+    while lines and (_announces(lines[0]) or (len(lines) > 1 and _is_heading(lines[0]))):
+        lines = lines[1:]
+    return lines
+
+
+def _read_json(raw: str) -> list[str]:
+    """Read JSON of the asked shape or one that models confuse it with; an empty list is anything else."""
+    # It may stand in a code block, or after a sentence, which may hold brackets itself.
+    for start in islice(re.finditer(r"[{\[]", raw), _TRIES):
+        try:
+            value: Any = json.JSONDecoder().raw_decode(raw, start.start())[0]
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            items = [item for key, item in value.items() if _RE["key"].fullmatch(key)]
+            value = items[0] if len(items) == 1 and isinstance(items[0], list) else items
+        if value and all(isinstance(item, str) for item in value):
+            return list(value)
+    return []

@@ -1,1 +1,0 @@
-"""What an LLM says in its answer, without all that stands around it."""
