@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 FOLDERS = ("data/completions", "data/judgements", "data/baselines")  # outputs that hold raw answers
 _SHARDS = r"(?:answers/)?\d+\.jsonl"  # the files of raw answers in them
-# Such a folder in dvc.lock or in the record of a run. No YAML parser, since dvc.lock may hold a conflict.
-_NAMED = re.compile(rf"- path: ({'|'.join(FOLDERS)})\n(?: +\w+: .*\n)*? +md5: ([0-9a-f]{{32}}\.dir)\b")
+# Such an output in dvc.lock or in the record of a run. No YAML parser, since dvc.lock may hold a conflict.
+_NAMED = re.compile(
+    rf"outs:\n(?:[ -]+\w+: .*\n)*?[ -]+path: ({'|'.join(FOLDERS)})\n(?: +\w+: .*\n)*? +md5: ([0-9a-f]{{32}}\.dir)\b"
+)
 
 Notify = Callable[[str], None]  # takes one sentence for the person at the terminal
 

@@ -16,14 +16,6 @@ from amalgam.evaluation.bootstrap import (
 )
 
 
-def draw_model(rng, actual, strengths, shared=0.8):
-    """Probabilities [seeds, rows, 2] of models whose scores part the classes by `strengths` standard deviations."""
-    noise = shared * rng.normal(size=len(actual))
-    own = math.sqrt(1 - shared**2) * rng.normal(size=(len(strengths), len(actual)))
-    positive = 1 / (1 + np.exp(-(np.asarray(strengths)[:, None] * actual + noise + own)))
-    return np.stack([1 - positive, positive], axis=2)
-
-
 def make_estimate(points, resampled, *, limits=(0.0, 1.0), independent=1000.0):
     return Estimate(np.asarray(points, dtype=float), np.asarray(resampled, dtype=float), independent, limits)
 
@@ -111,7 +103,7 @@ def test_no_difference_has_p_1_and_a_sure_one_the_smallest():
 def test_a_model_without_seeds_counts_as_equal_for_each():
     rng = np.random.default_rng(2)
     actual = np.arange(40) % 2
-    one = draw_model(rng, actual, [1.0])
+    one = rng.dirichlet(np.ones(2), size=(1, 40))
     resamples = draw_resamples(actual, None, resamples=50, rng=rng)
     alone = estimate_metrics(actual, one, resamples, ordinal=False)
     thrice = estimate_metrics(actual, np.repeat(one, 3, axis=0), resamples, ordinal=False)
@@ -122,19 +114,6 @@ def test_a_model_without_seeds_counts_as_equal_for_each():
     twice = estimate_metrics(actual, one.repeat(2, axis=0), resamples, ordinal=False)
     with pytest.raises(ValueError, match="could not be broadcast"):
         subtract_estimates(twice, thrice, ["auc"])
-
-
-def test_groups_that_depend_on_each_other_widen_the_interval():
-    rng = np.random.default_rng(4)
-    actual = np.repeat(np.arange(40) % 2, 5)
-    groups = np.repeat(np.arange(40), 5)
-    probabilities = draw_model(rng, np.arange(40) % 2, [1.0]).repeat(5, axis=1)
-    widths = []
-    for units in (None, groups):
-        resamples = draw_resamples(actual, units, resamples=400, rng=rng)
-        low, high = find_interval(estimate_metrics(actual, probabilities, resamples, ordinal=False)["auc"], 0.95)
-        widths.append(high - low)
-    assert widths[1] / widths[0] == pytest.approx(math.sqrt(5), rel=0.2)
 
 
 def test_summary_leaves_out_what_is_not_defined():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from amalgam.dvc import FOLDERS, iterate_shared_answers
+from amalgam.dvc import FOLDERS, find_file, iterate_shared_answers, open_repo
 
 COMPLETIONS, JUDGEMENTS, BASELINES = FOLDERS
 _STAGES = {"synthesize": COMPLETIONS, "judge": JUDGEMENTS, "baselines": BASELINES}
@@ -242,3 +242,18 @@ def test_other_files_with_numbers_for_names_hold_no_answers(project: Path) -> No
     found, notices = read(project)
     assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
     assert not notices
+
+
+def test_a_file_of_an_output_is_fetched_alone_and_none_where_the_remote_lacks_it(clone: Path) -> None:
+    tree = (clone / "dvc.lock").read_text().split(f"path: {JUDGEMENTS}")[1].split("md5: ")[1].split()[0]
+    notices: list[str] = []
+    with open_repo(clone) as repo:
+        found = find_file(repo, tree, "judgements.csv", "grades of main", notices.append)
+        assert found
+        assert found.read_text() == f"{JUDGEMENTS}/judgements.csv\n"
+        assert len(list_objects(clone)) == 2
+        assert find_file(repo, tree, "judgements.csv", "grades", pytest.fail) == found
+        assert notices == ["fetching grades of main from DVC's remote `storage`"]
+        assert find_file(repo, tree, "nothing.csv", "x", notices.append) is None
+        assert find_file(repo, "0" * 32 + ".dir", "judgements.csv", "x", notices.append) is None
+        assert find_file(repo, "", "judgements.csv", "x", pytest.fail) is None

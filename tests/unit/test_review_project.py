@@ -16,6 +16,7 @@ from amalgam.cli.experiments import run_experiments
 from amalgam.cli.review import run_review
 from amalgam.dvc import open_repo
 from amalgam.errors import DataError, ParamsError
+from amalgam.review.changes import StageChange
 from amalgam.review.revisions import find_default_base, read_revision
 from amalgam.review.verdict import Review, review_revisions
 from amalgam.training.quality import PRESETS
@@ -56,9 +57,9 @@ def test_a_branch_is_compared_row_by_row(repository: ReviewProject, new: str) ->
     found = review(repository, new=new)
     assert found.verdict.kind == "better"
     assert [(change.name, change.old, change.new) for change in found.params] == [("ratio", 0.8, 0.5)]
-    assert [(stage.name, stage.params, stage.outs) for stage in found.stages] == [
-        ("mix", ["ratio"], []),
-        ("evaluate", [], ["data/predictions"]),
+    assert found.stages == [
+        StageChange("mix", ["ratio"], [], []),
+        StageChange("evaluate", [], [], ["data/predictions"]),
     ]
     assert found.comparison
     assert found.comparison.unchanged == ["teacher"]

@@ -22,13 +22,12 @@ from amalgam.tasks.tables import (
     Format,
     Part,
     Source,
-    blank_numbers,
     find_layout,
     list_columns,
     open_parquet,
     read_parts,
-    write_text,
 )
+from amalgam.tasks.texts import blank_numbers, write_text
 
 if TYPE_CHECKING:
     from pyarrow import DataType
