@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from amalgam.files import hash_file, read_json, write_json
-from amalgam.llm.journal import open_journal
+from amalgam.llm.answering import answer_requests
 from amalgam.params import Params
-from amalgam.synthesis.asking import get_answers
 from amalgam.synthesis.grading import build_grading_requests, read_grades
 from amalgam.tasks.schema import load_task
 from amalgam.training.embeddings import fit_embedding, fit_tfidf
@@ -91,11 +90,10 @@ def grade_rows(setting: Setting, params: Params, *, ask: bool) -> dict[str, Scor
         task = load_task(Path("bench/tasks") / setting.task)
         rows, train = setting.read("test"), setting.read("train")
         requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)
-        with open_journal(answering.journal) as journal:
-            whole = not journal.find([request.key for request in requests])
         start = time.monotonic()
-        answers, _ = get_answers(requests, answering, f"grade {setting.task}, {setting.size}")
+        answers = answer_requests(requests, answering, f"grade {setting.task}, {setting.size}")
         seconds = time.monotonic() - start
+        whole = answering.sent >= len(answers)  # else the journal had some of the answers
         grades, _ = read_grades(answers, setting.labels, GRADER)
         write_json(path.with_suffix(".json"), {"seconds": seconds if whole else None, "unread": grades.count("")})
         even = 1 / len(setting.labels)

@@ -13,12 +13,12 @@ import pandas as pd
 
 from amalgam.evaluation.predictions import build_predictions, write_predictions
 from amalgam.files import read_json, write_json
-from amalgam.llm.shards import Totals, write_answers
+from amalgam.llm.answering import answer_requests
+from amalgam.llm.request import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.rows import read_rows
 from amalgam.shipping.onnx import compute_probabilities
-from amalgam.synthesis.asking import get_answers
 from amalgam.synthesis.grading import build_grading_requests, read_grades
 from amalgam.tasks.schema import Task, load_task
 from amalgam.training.embeddings import fit_embedding, fit_tfidf
@@ -63,7 +63,7 @@ def grade_sets(
     counts, totals = Counter({"requests": 0, "unparsed": 0}), Totals()
     for name, rows in sets.items():
         requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)
-        answers, answering = get_answers(requests, answering, f"grade {name} rows")
+        answers = answer_requests(requests, answering, f"grade {name} rows")
         lines = [
             {"key": request.key, "id": request.id, "sample": number, **asdict(answer)}
             for number, (request, answer) in enumerate(zip(requests, answers, strict=True))

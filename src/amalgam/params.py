@@ -12,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from amalgam.errors import ParamsError
-from amalgam.llm.endpoint import check_url
+from amalgam.llm.client import check_url
 from amalgam.llm.request import check_fields
 from amalgam.training.quality import Quality, fill_in
 
@@ -66,15 +66,8 @@ class Driving(Section):
     offline: bool
     budget_usd: float | None = Field(ge=0)
     max_requests: int | None = Field(ge=0)
-    concurrency: int = Field(ge=1, le=4096)
-    max_concurrency: int = Field(ge=1, le=4096)
-    requests_per_minute: int | None = Field(ge=1)
-    tokens_per_minute: int | None = Field(ge=1)
+    concurrency: int | None = Field(ge=1, le=4096)
     timeout: float = Field(gt=0)
-    retries: int = Field(ge=0, le=100)
-    slots: int | None = Field(ge=1, le=256)
-    threads: int | None = Field(ge=1, le=1024)
-    context: int | None = Field(ge=256)
 
 
 class Llm(Driving):

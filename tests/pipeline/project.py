@@ -30,7 +30,6 @@ _SETTINGS: dict[str, Any] = {
     "split.unlabelled": 60,
     "llm.model": "stub",
     "llm.timeout": 20.0,
-    "llm.retries": 0,
     "prompts.shots": 2,
     "synthesis.rows": ROWS,
     "judge.rows": 1000,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from amalgam.llm.journal import Journal, open_journal
 from amalgam.tasks.schema import Task
 from tests.pipeline.server import StubServer
 from tests.pipeline.toy import LABELS, make_rows, write_encoder
@@ -19,6 +20,13 @@ def server() -> Iterator[StubServer]:
     yield server
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """An empty journal."""
+    with open_journal(tmp_path / "journal.sqlite", print) as journal:
+        yield journal
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,7 @@ STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="
 TRACKED = set(list_tracked_keys())
 FILLED_IN = {key for preset in PRESETS.values() for key in preset}
 UNTRACKED = {
-    *("llm.batch", "llm.offline", "llm.budget_usd", "llm.max_requests", "llm.concurrency", "llm.max_concurrency"),
-    *("llm.requests_per_minute", "llm.tokens_per_minute", "llm.timeout", "llm.retries"),
-    *("llm.slots", "llm.threads", "llm.context"),
+    *("llm.batch", "llm.offline", "llm.budget_usd", "llm.max_requests", "llm.concurrency", "llm.timeout"),
 }
 # Of the section `llm`, which `read_answering` takes whole, these decide what is answered; the rest is speed and money.
 ANSWERING = {"llm.api_version", "llm.body", "llm.endpoint", "llm.model"}

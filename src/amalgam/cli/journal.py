@@ -13,8 +13,9 @@ from typing import IO
 from pydantic import ValidationError
 
 from amalgam.errors import DataError
-from amalgam.llm.journal import Batch, Journal, ModelSummary, open_journal, write_notice
-from amalgam.llm.journal.rows import StoredAnswer, explain_fault
+from amalgam.llm.journal import Batch, Journal, ModelSummary, open_journal
+from amalgam.llm.request import StoredAnswer, explain_fault
+from amalgam.machine import notify
 
 _PLACE = Path(".cache/journal.sqlite")
 _GZIP = b"\x1f\x8b"  # how such a file begins, whatever its name
@@ -62,7 +63,7 @@ def run_import(project: Path, source: Path) -> None:
         for path in paths:
             count, faults = check_file(path)
             for fault in faults:
-                write_notice(fault)
+                notify(fault)
             if faults:
                 bad.append(path)
             else:
@@ -79,7 +80,7 @@ def run_seed(project: Path) -> None:
 
     folders, new = 0, 0
     with open_journal(project / _PLACE) as journal:
-        for source, lines in iterate_shared_answers(project, write_notice, journal.is_seeded):
+        for source, lines in iterate_shared_answers(project, notify, journal.is_seeded):
             new += journal.seed(lines)
             journal.mark_seeded(source)
             folders += 1
