@@ -104,11 +104,12 @@ class Deferral:
             whole = build_transfer(learned, learned.head(0), self._setting.read("unlabelled"), left_out=0)
             rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
             logits = score_models([folder], rows, [ENCODER])
-            targets = [SoftTargets(rows[name], logits[name][0]) for name in rows]
+            transfer, held_out = (SoftTargets(rows[name], logits[name][0]) for name in rows)
             distillation = scale_steps(self._params.distillation, self._setting.size)
-            train_student(folder, (ENCODER, ENCODER), *targets, distillation, _SEED, folder / "student", ignore)
-            student = Scorer(folder / "student", [ENCODER])
-            return {name: student.compute_logits(self._setting.read(name)) for name in _SCORED}
+            bases, student = (ENCODER, ENCODER), folder / "student"
+            train_student(folder, bases, transfer, held_out, distillation, _SEED, student, ignore)
+            scorer = Scorer(student, [ENCODER])
+            return {name: scorer.compute_logits(self._setting.read(name)) for name in _SCORED}
 
 
 def main(data: Path, tasks: list[str], sizes: list[int]) -> None:
