@@ -92,10 +92,6 @@ def test_the_same_weights_give_the_same_bytes_and_no_paths(teacher: Path, shippe
             assert path.encode() not in content
 
 
-def test_no_rows_have_no_scores(teacher: Path, shipped: Path) -> None:
-    assert OnnxScorer(shipped / INTEGER, teacher).score(make_rows([])).shape == (0, 2)
-
-
 def test_the_temperature_softens_and_keeps_the_order(teacher: Path, shipped: Path, comments: pd.DataFrame) -> None:
     plain, soft = (OnnxScorer(shipped / FLOAT, teacher, temperature=t).score(comments) for t in (1.0, 4.0))
     assert (np.argsort(plain[:, 1]) == np.argsort(soft[:, 1])).all()

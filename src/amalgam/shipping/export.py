@@ -30,15 +30,11 @@ _EXAMPLE = (2, 8)  # rows and tokens that the exporter traces; both stay free
 
 
 def export_onnx(targets: Mapping[Path, Path], bases: Sequence[Path] = ()) -> None:
-    """Write trained classifiers of one shape as ONNX in 32-bit floats.
+    """Write the trained classifiers in folders, all of one shape, as ONNX in 32-bit floats; each folder has a target.
 
     Inputs are those of the tokenizer, such as `input_ids` and `attention_mask`, each int64 [rows, tokens]; the output
-    is `logits`, float32 [rows, classes]. The first classifier is traced, which takes as long as all the rest, and the
-    others lend the graph their weights.
-
-    Args:
-        targets: the file to write for each folder of a trained classifier.
-        bases: as in `load_trained`.
+    is `logits`, float32 [rows, classes]. Only the first is traced, which is slow; the others lend its graph their
+    weights. For `bases` see `load_trained`.
 
     Raises:
         ModelError: a folder holds no trained classifier.
@@ -130,7 +126,7 @@ class _Logits(nn.Module):
 
 
 def _load(folder: Path, bases: Sequence[Path]) -> _Logits:
-    model = load_trained(folder, bases)
+    model = load_trained(folder, bases, share=True)
     model.set_attn_implementation("eager")  # its graph is a quarter smaller than that of fused attention
     names = list(load_tokenizer(folder).model_input_names)
     return _Logits(add_pooling(model, read_config(folder).pooling), names).eval()

@@ -58,14 +58,14 @@ class OnnxScorer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors only
+        options.enable_mem_pattern = False  # one a shape, and the shapes of batches differ: 50 MB for no speed
+        if not model.is_file():
+            raise ModelError(f"{model} is missing: run `dvc repro`, or `dvc pull` to fetch it")
+        faults = state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented
         try:
-            content = model.read_bytes()
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except FileNotFoundError as error:
-            raise ModelError(f"{model} is missing: run `dvc repro`, or `dvc pull` to fetch it") from error
-        except (
-            *(state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented),
-        ) as error:
+            # By its path: its bytes in Python would be a second copy.
+            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        except faults as error:
             raise ModelError(f"{model} is not a model that ONNX Runtime can read: run `dvc repro` again") from error
         self._inputs = [given.name for given in self._session.get_inputs()]
 
