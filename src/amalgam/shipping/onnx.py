@@ -11,7 +11,7 @@ import numpy.typing as npt
 from amalgam.errors import ModelError
 from amalgam.files import read_json
 from amalgam.machine import count_cores
-from amalgam.training.checkpoint import read_note
+from amalgam.training.checkpoint import read_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,24 +48,24 @@ class OnnxScorer:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-        note = read_note(tokenizer)
-        self.labels = tuple(note.labels)
-        self.uses_question = note.uses_question
+        config = read_config(tokenizer)
+        self.labels = tuple(config.labels)
+        self.uses_question = config.uses_question
         self._batch_size = batch_size
         self._threads = threads or count_cores()
         self._temperature = temperature
-        self._tokenizer, self._padding = _load_tokenizer(tokenizer, note.max_length)
+        self._tokenizer, self._padding = _load_tokenizer(tokenizer, config.max_length)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors only
+        options.enable_mem_pattern = False  # one a shape, and the shapes of batches differ: 50 MB for no speed
+        if not model.is_file():
+            raise ModelError(f"{model} is missing: run `dvc repro`, or `dvc pull` to fetch it")
+        faults = state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented
         try:
-            content = model.read_bytes()
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except FileNotFoundError as error:
-            raise ModelError(f"{model} is missing: run `dvc repro`, or `dvc pull` to fetch it") from error
-        except (
-            *(state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented),
-        ) as error:
+            # By its path: its bytes in Python would be a second copy.
+            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        except faults as error:
             raise ModelError(f"{model} is not a model that ONNX Runtime can read: run `dvc repro` again") from error
         self._inputs = [given.name for given in self._session.get_inputs()]
 
