@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amalgam.baselines import fit_embedding, fit_tfidf
 from amalgam.files import hash_file, read_json, write_json
 from amalgam.llm.answering import answer_requests
 from amalgam.params import Params
 from amalgam.synthesis.grading import build_grading_requests, read_grades
 from amalgam.tasks.schema import load_task
+from amalgam.training.embeddings import fit_embedding, fit_tfidf
 from bench.pools import CACHE, open_llm
 from bench.variants import Setting
 
@@ -46,12 +46,12 @@ def identify(encoder: Path) -> str:
 def fit_baselines(setting: Setting, encoder: Path, params: Params) -> dict[str, Scored]:
     """Fit logistic regression on TF-IDF and on frozen embeddings, as the stage `baselines` does."""
     train, validation, test = (setting.read(name) for name in ("train", "validation", "test"))
-    refit = len(validation) < params.teacher.least_validation
+    refit = len(validation) < params.teacher.min_validation_rows
     embed = partial(fit_embedding, encoder, max_length=params.teacher.max_length)
     found = {}
     for name, fit in ((TFIDF, fit_tfidf), (EMBEDDING, embed)):
         start = time.monotonic()
-        probabilities = fit(train, validation, test, setting.labels, refit=refit).probabilities
+        probabilities, _ = fit(train, validation, test, setting.labels, refit=refit)
         found[name] = Scored(probabilities[None], (time.monotonic() - start) / 60)
     return found
 

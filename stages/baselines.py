@@ -11,7 +11,6 @@ from runtime import read_answering, run_stage
 import numpy as np
 import pandas as pd
 
-from amalgam.baselines import fit_embedding, fit_tfidf
 from amalgam.evaluation.predictions import build_predictions, write_predictions
 from amalgam.files import read_json, write_json
 from amalgam.llm.answering import answer_requests
@@ -22,6 +21,7 @@ from amalgam.rows import read_rows
 from amalgam.shipping.onnx import compute_probabilities
 from amalgam.synthesis.grading import build_grading_requests, read_grades
 from amalgam.tasks.schema import Task, load_task
+from amalgam.training.embeddings import fit_embedding, fit_tfidf
 from amalgam.training.scoring import score_models
 
 PREPARED = Path("data/prepared")
@@ -34,7 +34,7 @@ def main(params: Params, root: Path) -> None:
     """Read the human rows, write data/baselines/."""
     task = load_task(Path("data/tasks") / params.task)
     train, validation = (read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation"))
-    refit = len(validation) < params.teacher.least_validation  # as for the teachers
+    refit = len(validation) < params.teacher.min_validation_rows  # as for the teachers
     sets = {path.stem: read_rows(path) for path in sorted(PREPARED.glob("*test.csv"))}
     summary: dict[str, Any] = {}
     tables: list[pd.DataFrame] = []
@@ -45,9 +45,9 @@ def main(params: Params, root: Path) -> None:
         human = train, validation, rows, task.label_names
         tfidf = fit_tfidf(*human, refit=refit)
         embedding = fit_embedding(ENCODER, *human, max_length=params.teacher.max_length, refit=refit)
-        for model, fitted in (("tfidf_lr", tfidf), ("embedding_lr", embedding)):
-            tables.append(build_predictions(name, model, 0, rows["id"], fitted.probabilities, task.label_names))
-            summary[model] = {"C": fitted.strength}
+        for model, (probabilities, strength) in (("tfidf_lr", tfidf), ("embedding_lr", embedding)):
+            tables.append(build_predictions(name, model, 0, rows["id"], probabilities, task.label_names))
+            summary[model] = {"C": strength}
     tables += score_human_only(task, sets, params.seeds)
     summary["human_only"] = read_json(HUMAN_ONLY / "summary.json")
     write_predictions(TARGET / "predictions.csv", pd.concat(tables, ignore_index=True))

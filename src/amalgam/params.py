@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from amalgam.errors import ParamsError
 from amalgam.llm.client import check_url
 from amalgam.llm.request import check_fields
-from amalgam.quality import Quality, fill_in
+from amalgam.training.quality import Quality, fill_in
 
 
 def _check_name(kind: str, value: str) -> str:
@@ -112,41 +112,22 @@ class Curation(Section):
     consistency: Literal["none", "judge", "human_model"]
 
 
-class Training(Section):
-    """What the fine-tuning of teacher and student has in common."""
-
-    learning_rate: float = Field(gt=0, lt=1)
-    batch_size: int = Field(ge=1)
-    steps: int = Field(ge=1)
-    steps_for: int = Field(ge=1)
-    warmup: Share
-    weight_decay: float = Field(ge=0)
-    evaluate_every: int = Field(ge=1)
-    patience: int = Field(ge=1)
-
-
-class Teacher(Training):
+class Teacher(Section):
     """Fine-tuning of the teacher, and how it uses the synthetic rows."""
 
     model: str = Field(min_length=1)
     max_length: int = Field(ge=8, le=8192)
     trained_layers: int = Field(ge=1)
-    pooling: Literal["cls", "mean"]
-    head: Literal["random", "embedding"]
-    order: Literal["joint", "human_then_synthetic", "synthetic_then_human"]
-    human_weight: float = Field(gt=0)
-    synthetic_weights: Literal["none", "quality", "importance", "consistency"]
-    soft_labels: Share
+    recipe: Literal["amalgam", "paper"]
+    learning_rate: float = Field(gt=0, lt=1)
+    batch_size: int = Field(ge=1)
+    steps: int = Field(ge=1)
     class_weights: bool
-    blend: bool
-    contrastive_steps: int = Field(ge=0)
-    least_validation: int = Field(ge=0)
     guard: bool
-    guard_folds: int = Field(ge=2)
-    guard_label_auc: float = Field(ge=0, le=1)
+    min_validation_rows: int = Field(ge=0)
 
 
-class Distillation(Training):
+class Distillation(Section):
     """Training of the student on the teacher's outputs."""
 
     student: str = Field(min_length=1)
@@ -155,6 +136,8 @@ class Distillation(Training):
     temperature: float = Field(gt=0)
     alpha: Share
     left_out: int = Field(ge=0)
+    learning_rate: float = Field(gt=0, lt=1)
+    steps: int = Field(ge=1)
 
 
 class Baselines(Section):

@@ -36,16 +36,11 @@ _SETTINGS: dict[str, Any] = {
     "baselines.llm_grader": True,
     "teacher.model": "tiny-bert",
     "teacher.steps": 8,
-    "teacher.contrastive_steps": 8,
-    "teacher.evaluate_every": 4,
     "teacher.guard": False,  # so that every ratio has a teacher of its own
-    "teacher.guard_label_auc": 0.0,
-    "teacher.guard_folds": 2,
     "teacher.trained_layers": 1,
     "distillation.layers": 1,
     "distillation.trained_layers": 1,
     "distillation.steps": 8,
-    "distillation.evaluate_every": 4,
 }
 
 

@@ -115,8 +115,8 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     grades = [answer.text for answer in answer_requests(requests, answering, "judge")]
     assert all(parse_grade(grade, task.label_names) for grade in grades)
 
-    steps = params.teacher.model_copy(update={"steps": 6, "evaluate_every": 3, "batch_size": 8})
-    learned = [human.head(16).assign(origin="human", shots=""), rows.assign(origin="synthetic")]
+    steps = params.teacher.model_copy(update={"steps": 6, "batch_size": 8})
+    learned = [human.head(16).assign(origin="human"), rows.assign(origin="synthetic")]
     with show_progress("teacher", total=steps.steps) as advance:
         train = pd.concat(learned, ignore_index=True)
         trainer = TeacherTrainer(base / "encoder", train, human.tail(8), task.label_names, steps)

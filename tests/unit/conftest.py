@@ -64,15 +64,15 @@ def comments() -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def teacher(encoder: Path, comments: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The encoder, trained until it tells the comments apart; all weights are in the folder."""
-    from amalgam.training.checkpoint import load_trained, save_checkpoint
+    from amalgam.training.checkpoint import Config, load_trained, save_checkpoint
     from amalgam.training.encoding import load_tokenizer
     from amalgam.training.teacher import TeacherTrainer
 
     folder = tmp_path_factory.mktemp("models") / "teacher"
-    learn, held_out = comments.iloc[:40].assign(origin="human", shots=""), comments.iloc[40:]
+    learn, held_out = comments.iloc[:40].assign(origin="human"), comments.iloc[40:]
     TeacherTrainer(encoder, learn, held_out, list(LABELS), TEACHER).train(1, folder, lambda _item: None)
     model = load_trained(folder, [encoder])
-    save_checkpoint(model, load_tokenizer(folder), folder, list(LABELS), TEACHER.max_length, uses_question=False)
+    save_checkpoint(model, load_tokenizer(folder), folder, Config(list(LABELS), TEACHER.max_length, False, "mean"))
     return folder
 
 

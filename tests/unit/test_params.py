@@ -11,8 +11,8 @@ import yaml
 
 from amalgam.errors import ParamsError
 from amalgam.params import list_tracked_keys, load_params
-from amalgam.quality import PRESETS, fill_in
 from amalgam.report.phrases import flatten_values
+from amalgam.training.quality import PRESETS, fill_in
 
 ROOT = Path(__file__).parents[2]
 VALUES: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -28,10 +28,7 @@ ANSWERING = {"llm.api_version", "llm.body", "llm.endpoint", "llm.model"}
 # rows it does not matter how they are used; and the encoder comes as files.
 PASSED_UNREAD = {
     "baselines": {"judge.rows"},
-    "human_only": {
-        *("teacher.guard", "teacher.guard_label_auc", "teacher.human_weight", "teacher.model"),
-        *("teacher.order", "teacher.soft_labels", "teacher.synthetic_weights"),
-    },
+    "human_only": {"teacher.guard", "teacher.model"},
     "teacher": {"teacher.model"},
     "distill": {"distillation.left_out"},
 }

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from amalgam.errors import ModelError
 from amalgam.files import read_json
 from amalgam.machine import count_cores
-from amalgam.training.checkpoint import read_note
+from amalgam.training.checkpoint import read_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,13 +49,13 @@ class OnnxScorer:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-        note = read_note(tokenizer)
-        self.labels = tuple(note.labels)
-        self.uses_question = note.uses_question
+        config = read_config(tokenizer)
+        self.labels = tuple(config.labels)
+        self.uses_question = config.uses_question
         self._batch_size = batch_size
         self._threads = threads or count_cores()
         self._temperature = temperature
-        self._tokenizer, self._padding = _load_tokenizer(tokenizer, note.max_length)
+        self._tokenizer, self._padding = _load_tokenizer(tokenizer, config.max_length)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors only
