@@ -83,6 +83,16 @@ def test_more_than_one_file_holds_go_out_in_several(run: Run, monkeypatch: pytes
     assert run.find(10) == list_texts(10)
 
 
+def test_an_endpoint_that_is_gone_while_a_batch_is_open_is_asked_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amalgam.llm.batch._MOST_REQUESTS", 4)
+    run.server.faults = {"upload": [200, 500, 500, 500]}
+    run.send(8)
+    assert run.find(8) == list_texts(8)
+    assert set(run.server.paid.values()) == {1}
+
+
 def test_files_are_cut_by_their_size_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("amalgam.llm.batch._MOST_BYTES", 600)
     run.send(5)

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from amalgam.errors import EndpointError
-from amalgam.llm.client import NO_KEY, Endpoint, Failure, Limits, exchange, open_client, shape_body
+from amalgam.llm.client import NO_KEY, Endpoint, Failure, Limits, exchange, open_client
 from amalgam.llm.journal import Journal
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import Answer, Request, shape_body
 from amalgam.synthesis.asking import build_response_format
 from tests.pipeline.server import Fault, Received, StubServer
 from tests.unit.sending import make_request, send, send_groups

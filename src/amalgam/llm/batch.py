@@ -8,38 +8,33 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from amalgam.errors import BudgetError, EndpointError, Interrupted
-from amalgam.llm.client import Endpoint, Limits, explain_silence, open_sync_client
-from amalgam.llm.faults import RefusedError, advise, can_pass, read_answer, read_fault
+from amalgam.llm.batch_api import NAME, BatchApi, GoneError, read_metadata
+from amalgam.llm.client import Endpoint, Limits
+from amalgam.llm.faults import RefusedError, advise, read_answer
 from amalgam.llm.journal import Journal
 from amalgam.llm.request import Answer, Request, bound_tokens
 from amalgam.llm.sending import Advance, Notify, Spending
 
 if TYPE_CHECKING:
-    from openai import OpenAI
     from openai.types import Batch
 
 Lock = Callable[[], AbstractContextManager[None]]
 
 # The limits of OpenAI's Batch API: https://platform.openai.com/docs/api-reference/batch/create
 _MOST_REQUESTS, _MOST_BYTES = 50_000, 200_000_000
-_NAME, _WORST = "amalgam", "amalgam_worst_usd"  # keys of a batch's metadata
+_WORST = "amalgam_worst_usd"  # the key of a batch's metadata that holds what it may cost
 _ENDED = ("completed", "expired", "cancelled", "failed")
 _QUEUE_IS_FULL = "token_limit_exceeded"  # what OpenAI and Azure say of a batch that their queue has no room for
 _NEVER_TRIED = ("batch_expired", "batch_cancelled")  # codes of requests
-_UPLOAD_TIMEOUT = 1800.0  # seconds; a file may hold 200 MB
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 2.0, 60.0, 1.5  # seconds between two looks, and by how much they grow
-_REPORT, _SETTLE = 300.0, 5.0  # seconds between two reports; until the endpoint surely lists a batch that was made
-
-
-class _GoneError(EndpointError):
-    """The endpoint does not answer, or not now; what it was asked may be asked again."""
+_REPORT = 300.0  # seconds between two reports
 
 
 def send_batches(
@@ -54,24 +49,23 @@ def send_batches(
 ) -> int:
     """Send requests (by key, without an answer yet) in batches, and record their answers; return how many were sent.
 
-    First it takes up the batches that are open at the endpoint, whoever made them. What comes back unanswered
-    because the batch expired, or by a fault that passes, is sent again. `lock` is entered to submit and to collect, so
-    that one process of a clone does so at a time; it is left while waiting, so that another can send meanwhile.
+    First it takes up the batches that are open at the endpoint, whoever made them. What expired, or failed in a way
+    that passes, is sent again. `lock` is entered to submit and to collect, and left while waiting.
 
     Raises:
         EndpointError: the endpoint failed, or refused a request for good; what it answered is recorded.
-        BudgetError: the next batch might pass `llm.budget_usd` or `llm.max_requests`, so it was not made.
-        Interrupted: by the user; open batches go on, and the next call collects them.
+        BudgetError: the next batch might pass a limit, so it was not made.
+        Interrupted: open batches go on, and the next call collects them.
     """
     Spending(limits, journal)  # refuses a budget without a price
-    with open_sync_client(endpoint, limits) as client:
-        sender = _BatchSender(client, dict(missing), endpoint, journal, advance, limits, notify)
+    api = BatchApi(endpoint, limits)
+    with api.client:
+        sender = _BatchSender(api, dict(missing), endpoint, journal, advance, limits, notify)
         try:
             sender.run(lock)
         except (BudgetError, EndpointError) as error:
             raise type(error)(f"{error}; {_phrase_open(len(sender.open))}" if sender.open else str(error)) from error
         except KeyboardInterrupt as error:
-            # Perhaps in the middle of making one, so the journal knows better than what was seen last.
             count = sum(batch.name.startswith(sender.prefix) for batch in journal.list_batches())
             raise Interrupted(f"interrupted: {_phrase_open(count)}") from error
         return sum(sender.made.values())
@@ -88,7 +82,7 @@ def check_no_batches(missing: Collection[str], journal: Journal) -> None:
 
 @dataclass(eq=False)
 class _BatchSender:
-    client: "OpenAI"
+    api: BatchApi
     missing: dict[str, Request]
     endpoint: Endpoint
     journal: Journal
@@ -96,7 +90,7 @@ class _BatchSender:
     limits: Limits
     notify: Notify
     open: dict[str, "Batch"] = field(default_factory=dict)  # that go on, as last seen, by name
-    made: dict[str, int] = field(default_factory=dict)  # requests in the batches that were made, by name
+    made: dict[str, int] = field(default_factory=dict)  # requests in those that were made here, by name
     bound_usd: float = 0.0  # what all batches that are not collected yet may cost, those for other models too
     refused: dict[str, str] = field(default_factory=dict)  # by key: why the endpoint refused a request for good
     fault: str = "no message"  # what it said last of one that it may take another time
@@ -105,9 +99,9 @@ class _BatchSender:
 
     def __post_init__(self) -> None:
         self.most = _MOST_REQUESTS  # requests a batch
-        self.site = f"{_shorten_hash(self.endpoint.url)}-"
-        self.prefix = f"{self.site}{_shorten_hash(self.endpoint.model)}-"  # of the names of batches for this model
-        self.url = "/chat/completions" if self.endpoint.api_version else "/v1/chat/completions"
+        names = (self.endpoint.url, self.endpoint.model)
+        site, model = (hashlib.sha256(name.encode()).hexdigest()[:8] for name in names)
+        self.site, self.prefix = f"{site}-", f"{site}-{model}-"  # how names begin of batches there, for this model
 
     def run(self, lock: Lock) -> None:
         """Collect and submit until nothing is missing."""
@@ -119,14 +113,13 @@ class _BatchSender:
                     with lock():
                         self._collect()
                         waited = self._submit()
+                if not waited:
+                    return
                 failures = 0
-            except _GoneError:
-                # A batch goes on whether it can be seen or not, and a day is long.
-                failures += 1
+            except GoneError:  # a batch goes on whether it can be seen or not
+                failures, waited = failures + 1, None
                 if failures > self.limits.retries or not self.open:
                     raise
-            if not waited:
-                return
             if time.monotonic() - reported >= _REPORT:
                 reported = time.monotonic()
                 counts = [state.request_counts for state in self.open.values() if state.request_counts]
@@ -138,7 +131,7 @@ class _BatchSender:
     def _has_news(self) -> bool:
         """Look at the open batches; say whether one has ended, or another process has collected one."""
         names = {batch.name for batch in self.journal.list_batches()}
-        states = {name: self._look(state.id) for name, state in self.open.items()}
+        states = {name: self.api.look(state.id) for name, state in self.open.items()}
         self.open |= {name: state for name, state in states.items() if state}
         ended = any(state is None or state.status in _ENDED for state in states.values())
         return ended or not states.keys() <= names
@@ -146,29 +139,27 @@ class _BatchSender:
     def _collect(self) -> None:
         """Take up every open batch of this endpoint, and record what those hold that have ended.
 
-        A batch whose id there is not known was being made when its process ended: it is looked for. One that the
-        endpoint has not is given up, so that its requests are free again. One for another model has another price,
-        and is left to a run with that model.
+        One without an id there was being made when its process ended: it is looked for, and given up if there is none.
+        One for another model has another price, and is left to a run with that model.
         """
-        # The id of a batch says nothing at another endpoint.
         batches = [batch for batch in self.journal.list_batches() if batch.name.startswith(self.site)]
         nameless = {batch.name for batch in batches if not batch.remote}
-        found = self._find(nameless) if nameless else {}
+        found = self.api.find(nameless) if nameless else {}
         going, self.bound_usd = {}, 0.0
         for batch in batches:
             name, state = batch.name, found.get(batch.name)
             if batch.remote:
-                state = self._look(batch.remote)
+                state = self.api.look(batch.remote)
             elif state:
                 self.journal.add_batch(name, self.journal.read_batch_keys(name), state.id)
             else:
                 self.journal.close_batch(name)
-            if state is None or _read_metadata(state, _NAME) not in (name, ""):
-                continue  # not shown, or the id of another's batch: it stays open, and who needs its requests is told
+            if state is None or read_metadata(state, NAME) not in (name, ""):
+                continue  # not shown, or another's: it stays open, and who needs its requests is told
             if name.startswith(self.prefix) and state.status in _ENDED:
                 self._read_batch(name, state)
                 continue
-            self.bound_usd += float(_read_metadata(state, _WORST) or 0.0)
+            self.bound_usd += float(read_metadata(state, _WORST) or 0.0)
             if name.startswith(self.prefix):
                 going[name] = state
         self.open = going
@@ -202,7 +193,7 @@ class _BatchSender:
         with TemporaryFile() as stream:
             for request in requests[: self.most]:
                 body = {"model": self.endpoint.model, **request.body}
-                line = {"custom_id": request.key, "method": "POST", "url": self.url, "body": body}
+                line = {"custom_id": request.key, "method": "POST", "url": self.api.url, "body": body}
                 text = json.dumps(line, ensure_ascii=False).encode() + b"\n"
                 if keys and stream.tell() + len(text) > _MOST_BYTES:
                     break
@@ -210,14 +201,9 @@ class _BatchSender:
                 keys.append(request.key)
                 worst += price.cost(*bound_tokens(request), batch=True) if price else 0.0
             self._check_limits(len(keys), worst)
-            stream.seek(0)
-            with self._wrap_errors():
-                file = (f"amalgam-{name}.jsonl", stream)
-                uploaded = self.client.files.create(file=file, purpose="batch", timeout=_UPLOAD_TIMEOUT).id
-                if self.endpoint.api_version:  # Azure makes no batch of a file that it has not looked through
-                    self.client.files.wait_for_processing(uploaded)
+            uploaded = self.api.upload(f"amalgam-{name}.jsonl", stream)
         self.journal.add_batch(name, keys)
-        state = self._create(uploaded, {_NAME: name, _WORST: f"{worst:.6f}"})
+        state = self.api.create(uploaded, {NAME: name, _WORST: f"{worst:.6f}"})
         self.journal.add_batch(name, keys, state.id)
         self.open[name] = state
         self.bound_usd += worst
@@ -247,54 +233,10 @@ class _BatchSender:
                 "not sent: raise the budget, or lower `synthesis.rows`"
             )
 
-    def _create(self, uploaded: str, metadata: dict[str, str]) -> "Batch":
-        """Make a batch once: where no answer comes, it is looked for before it is tried again."""
-        once, name = self.client.with_options(max_retries=0), metadata[_NAME]
-        for left in range(self.limits.retries, -1, -1):
-            try:
-                with self._wrap_errors():
-                    return once.batches.create(
-                        input_file_id=uploaded,
-                        endpoint=self.url,  # type: ignore[arg-type]  # Azure's has another name
-                        completion_window="24h",
-                        metadata=metadata,
-                    )
-            except _GoneError:
-                if found := self._find({name}).get(name):
-                    return found
-                if not left:
-                    raise
-        raise AssertionError
-
-    def _find(self, names: Collection[str]) -> dict[str, "Batch"]:
-        """Return those of the named batches that exist at the endpoint."""
-        found: dict[str, Batch] = {}
-        for wait in (0.0, _SETTLE):
-            time.sleep(wait)
-            with self._wrap_errors():
-                for batch in self.client.batches.list(limit=100):
-                    if (name := _read_metadata(batch, _NAME)) in names:
-                        found[name] = batch
-                    if len(found) == len(names):
-                        return found
-        return found
-
-    def _look(self, remote: str) -> "Batch | None":
-        """See how a batch stands; None where the endpoint has no such batch for the owner of the key."""
-        from openai import NotFoundError
-
-        with self._wrap_errors():
-            try:
-                return self.client.batches.retrieve(remote)
-            except NotFoundError:
-                return None
-
     def _read_batch(self, name: str, state: "Batch") -> None:
         keys, answers = self.journal.read_batch_keys(name), 0
         for file in filter(None, (state.output_file_id, state.error_file_id)):
-            with self._wrap_errors():
-                content = self.client.files.content(file).content
-            answers += self._record_lines(content.split(b"\n"))
+            answers += self._record_lines(self.api.download(file))
         faults = (state.errors.data if state.errors else None) or []
         self.in_vain = 0 if answers else self.in_vain + 1
         if state.status == "failed" and len(keys) > 1 and any(fault.code == _QUEUE_IS_FULL for fault in faults):
@@ -302,7 +244,7 @@ class _BatchSender:
             self.made.pop(name, None)
             self.notify(f"the endpoint's queue has no room for a batch of {len(keys)} requests now: they will go later")
         elif state.status == "failed":
-            said = "; ".join(fault.message or "no message" for fault in faults) or "no message"
+            said = "; ".join(fault.message or "no message" for fault in faults)
             self.refused |= dict.fromkeys(keys, self._phrase_refusal(said, "run again when it is mended"))
         elif state.status == "cancelled":
             sentence = f"the batch {state.id} was cancelled at the endpoint: run again to send what it left"
@@ -312,7 +254,7 @@ class _BatchSender:
     def _record_lines(self, lines: list[bytes]) -> int:
         """Record the answers of a file, and keep in mind what the endpoint says of the others; return how many."""
         answers: dict[str, Answer] = {}
-        for text in filter(None, lines):
+        for text in lines:
             try:
                 line = json.loads(text)
                 key, response, error = line["custom_id"], line.get("response"), line.get("error") or {}
@@ -335,7 +277,6 @@ class _BatchSender:
                 self.fault = said
             else:
                 self.refused[key] = self._phrase_refusal(said, advice)
-        # Another process may have recorded some of them.
         new = {key: answers[key] for key in sorted(answers.keys() - self.journal.find(list(answers)).keys())}
         self.journal.record_keys(self.endpoint.model, new.items())
         for key, answer in new.items():
@@ -347,43 +288,13 @@ class _BatchSender:
         shown = self.endpoint.shorten(said)
         return f"the LLM endpoint refused a request of a batch ({shown}): {advice}; the answers that came are kept"
 
-    @contextmanager
-    def _wrap_errors(self) -> Iterator[None]:
-        from openai import APIError, APIStatusError
-
-        endpoint = self.endpoint
-        try:
-            yield
-        except APIStatusError as error:
-            fault = read_fault(error.response.content, error.status_code)
-            said = endpoint.shorten(fault.message if fault else "")
-            kind = _GoneError if can_pass(error.status_code) else EndpointError
-            raise kind(
-                f"the Batch API of {endpoint.url} answered with status {error.status_code} ({said}): check "
-                f"`llm.endpoint`, {endpoint.key_name}, and whether the endpoint has a Batch API (else set "
-                "`llm.batch: false`)"
-            ) from error
-        except APIError as error:
-            silence = explain_silence(error, endpoint)
-            kind = _GoneError if silence.can_pass else EndpointError
-            raise kind(f"{silence.sentence}, and run again; what was sent is not lost") from error
-
 
 def _read_held(journal: Journal) -> dict[str, str]:
     """Return the names of open batches by the keys of the requests in them."""
     return {key: batch.name for batch in journal.list_batches() for key in journal.read_batch_keys(batch.name)}
 
 
-def _read_metadata(batch: "Batch", name: str) -> str:
-    return (batch.metadata or {}).get(name, "")
-
-
-def _shorten_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
 def _phrase_open(count: int) -> str:
-    if not count:
-        return "nothing is under way at the endpoint"
     batches = "1 batch goes" if count == 1 else f"{count} batches go"
-    return f"{batches} on at the endpoint, and the next run collects what it answers"
+    going = f"{batches} on at the endpoint, and the next run collects what it answers"
+    return going if count else "nothing is under way at the endpoint"

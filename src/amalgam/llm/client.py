@@ -1,7 +1,6 @@
 """The way to an LLM endpoint: where it is, clients for it, one exchange, and what can be between (proxies, TLS)."""
 
 import asyncio
-import json
 import socket
 import ssl
 import time
@@ -14,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 from amalgam.errors import EndpointError
 from amalgam.llm.faults import Fault, RefusedError, advise, read_answer, read_wait
 from amalgam.llm.prices import Price
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import Answer, Request, shape_body, wants_schema
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -25,9 +24,10 @@ Client = TypeVar("Client")
 NO_KEY = "none"  # stands for the key where there is none: servers that need no key still want the header
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SHOWN, _SECRET = 300, 8  # characters of a message that an error shows; shorter keys, such as "x", are no secret
-_RENEW = "have it renewed, or check the clock of this machine"
-_RENAME = "put the name that it is for into `llm.endpoint`"
-_CERTIFICATES = {9: _RENEW, 10: _RENEW, 62: _RENAME, 64: _RENAME}  # by OpenSSL's number of the trouble
+_CERTIFICATES = {  # by OpenSSL's number of the trouble
+    **dict.fromkeys((9, 10), "have it renewed, or check the clock of this machine"),
+    **dict.fromkeys((62, 64), "put the name that it is for into `llm.endpoint`"),
+}
 _PUSH_BACK = (408, 429, 503, 504, 529)
 _LONGEST_WAIT = 600.0  # seconds; an endpoint that wants more is better asked another day
 _FORMS = (
@@ -38,7 +38,7 @@ _FORMS = (
 
 @dataclass(slots=True)
 class Form:
-    """How an endpoint takes JSON, found out on the way: level 0 is by a schema, 1 as an object, 2 in words alone."""
+    """In which form an endpoint takes JSON, see `shape_body`; found out on the way."""
 
     level: int = 0
 
@@ -105,7 +105,7 @@ class Failure(Exception):  # noqa: N818 - most failures are no error, only a rea
         sentence: what to tell the user if it was the last try.
         can_pass: whether trying again can help.
         is_push_back: whether the endpoint had too much to do.
-        wait: seconds that the endpoint wants to be left alone; 0 where it does not say.
+        wait: seconds that the endpoint wants to be left alone.
         may_cost: whether it may have been charged for.
         is_misfit: whether it is to be sent again at once, in another form.
         notice: what to tell the user meanwhile.
@@ -137,8 +137,7 @@ def check_url(value: str) -> str:
 def open_client(endpoint: Endpoint) -> "AsyncOpenAI":
     """Return a client to be used in `async with`; it neither sends again nor gives up by itself.
 
-    Raises:
-        EndpointError: the key holds what cannot be sent, or the environment names a proxy or certificates of no use.
+    An EndpointError says that the key cannot be sent, or that the environment names a proxy or certificates of no use.
     """
     from httpx2 import Limits as Connections
     from openai import AsyncAzureOpenAI, AsyncOpenAI, DefaultAsyncHttpxClient
@@ -152,9 +151,8 @@ def open_sync_client(endpoint: Endpoint, limits: Limits) -> "OpenAI":
     """Return a client to be used in `with`, which sends again by itself; errors as above."""
     from openai import AzureOpenAI, DefaultHttpxClient, OpenAI
 
-    http_client = _open_http(DefaultHttpxClient, endpoint)
-    settings = {"timeout": limits.timeout, "max_retries": limits.retries}
-    return _open(OpenAI, AzureOpenAI, endpoint, http_client=http_client, **settings)
+    limited = {"timeout": limits.timeout, "max_retries": limits.retries}
+    return _open(OpenAI, AzureOpenAI, endpoint, http_client=_open_http(DefaultHttpxClient, endpoint), **limited)
 
 
 def _open(plain: Callable[..., Client], azure: Callable[..., Client], endpoint: Endpoint, **settings: Any) -> Client:
@@ -196,11 +194,7 @@ def _open_http(kind: Callable[..., Client], endpoint: Endpoint, **settings: Any)
 
 
 async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, limits: Limits) -> Answer:
-    """Send a request once, in the form that the endpoint takes, and read its answer.
-
-    Raises:
-        Failure: there is no answer.
-    """
+    """Send a request once, in the form that the endpoint takes, and read its answer; a Failure says why not."""
     from httpx2 import Response
     from openai import APIStatusError
 
@@ -234,35 +228,11 @@ async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, 
         ) from error
 
 
-def shape_body(body: dict[str, Any], level: int) -> dict[str, Any]:
-    """Put the body of a request into the form of a level; one without a schema stays as it is."""
-    if not level or not _wants_schema(body):
-        return body
-    properties = body["response_format"]["json_schema"]["schema"]["properties"]
-    keys = ", ".join(f'"{name}" ({_phrase_values(part.get("enum"))})' for name, part in properties.items())
-    # OpenAI wants the word JSON in the messages. Where a system message says the task, this belongs to it.
-    messages = list(body["messages"])
-    place = 0 if messages[0]["role"] == "system" else -1
-    words = f"Answer with a JSON object and nothing else. Its keys: {keys}."
-    messages[place] = messages[place] | {"content": f"{messages[place]['content']}\n\n{words}"}
-    form = {"response_format": {"type": "json_object"}} if level == 1 else {}
-    return {name: part for name, part in body.items() if name != "response_format"} | {"messages": messages} | form
-
-
-def _phrase_values(values: list[str] | None) -> str:
-    return f"one of {json.dumps(values, ensure_ascii=False)[1:-1]}" if values else "a text"
-
-
-def _wants_schema(body: dict[str, Any]) -> bool:
-    form = body.get("response_format")
-    return isinstance(form, dict) and form.get("type") == "json_schema"
-
-
 def _explain_fault(
     fault: Fault, endpoint: Endpoint, request: Request, level: int, response: "Response", redirect: str
 ) -> Failure:
     message, can_pass = endpoint.shorten(fault.message), fault.can_pass
-    if _wants_schema(request.body) and fault.refuses_schema(request.body) and level < len(_FORMS):
+    if wants_schema(request.body) and fault.refuses_schema(request.body) and level < len(_FORMS):
         notice = ""
         if endpoint.form.level == level:  # else another request has found that out
             endpoint.form.level += 1

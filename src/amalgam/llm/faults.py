@@ -7,10 +7,9 @@ import email.utils
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-
-from pydantic import BaseModel
 
 from amalgam.llm.prices import Price
 from amalgam.llm.request import TOKEN_LIMITS, Answer, Request
@@ -122,28 +121,6 @@ class RefusedError(Exception):
         self.fault = fault
 
 
-class _Message(BaseModel):
-    content: Any = None
-    refusal: Any = None
-
-
-class _Choice(BaseModel):
-    message: _Message | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Reply(BaseModel):
-    """What is read of a reply; endpoints differ in all the rest."""
-
-    choices: list[_Choice]
-    usage: _Usage | None = None
-
-
 def read_answer(content: bytes, price: Price | None, *, batch: bool = False, status: int = 200) -> Answer:
     """Read the body of a reply.
 
@@ -160,22 +137,22 @@ def read_answer(content: bytes, price: Price | None, *, batch: bool = False, sta
         return Answer("", _FILTERED, 0, 0, None if price is None else 0.0)
     if fault:
         raise RefusedError(fault)
-    reply = _Reply.model_validate(json.loads(content))
-    choice, usage = reply.choices[0] if reply.choices else None, reply.usage or _Usage()
-    prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
-    is_counted = usage.prompt_tokens is not None and usage.completion_tokens is not None
-    cost = price.cost(prompt, completion, batch) if price and (is_counted or not price.cost(1, 1)) else None
-    if not choice:
-        return Answer("", "error", prompt, completion, cost)
-    if not choice.message and choice.finish_reason != _FILTERED:
-        raise ValueError("a choice has no message")
-    message = choice.message or _Message()
-    reason = "refusal" if message.refusal else choice.finish_reason or ""
     try:
-        text = _join_parts(message.refusal or message.content)
-    except (TypeError, KeyError) as error:
-        raise ValueError("a part of the text has no text") from error
-    return Answer(text, reason, prompt, completion, cost)
+        reply = json.loads(content)
+        usage = reply.get("usage") or {}
+        tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+        prompt, completion = (int(number or 0) for number in tokens)
+        is_counted = None not in tokens or (price is not None and not price.cost(1, 1))
+        cost = price.cost(prompt, completion, batch) if price and is_counted else None
+        choice = [*reply["choices"], {"message": {}, "finish_reason": "error"}][0]
+        reason, message = choice.get("finish_reason") or "", choice.get("message")
+        if message is None and reason == _FILTERED:
+            message = {}
+        refusal = message.get("refusal")
+        text = _join_parts(refusal or message.get("content"))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("it is no chat completion") from error
+    return Answer(text, "refusal" if refusal else reason, prompt, completion, cost)
 
 
 def can_pass(status: int) -> bool:
@@ -206,14 +183,10 @@ def read_wait(headers: Mapping[str, str], now: float) -> float:
     """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "")
-        try:
+        with suppress(ValueError):
             return max(0.0, float(value) * unit)  # 0 for what is no number
-        except ValueError:
-            pass
-        try:
+        with suppress(ValueError, OverflowError):
             return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-        except (ValueError, OverflowError):
-            pass
     return 0.0
 
 

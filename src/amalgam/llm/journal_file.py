@@ -1,7 +1,7 @@
 """The journal's file: opened, changed in durable transactions, set aside and replaced when it is damaged.
 
-A repair moves the damaged file aside (`….repairing`), copies what SQL still reads of it into a new one, puts that in
-place and gives the damaged one its name for good (`….damaged-1`). The next process finishes a repair that was killed.
+A repair moves the damaged file aside (`….repairing`), copies what SQL still reads into a new one, and gives the damaged
+one its name for good (`….damaged-1`). The next process finishes a repair that was killed.
 """
 
 import hashlib
@@ -20,8 +20,7 @@ from typing import Any, TypeVar
 from amalgam.errors import DataError
 
 _APPLICATION, _VERSION = 0x416D6C67, 2  # what marks a file as a journal, and as one of this form
-# A setup is a model and sampling settings, its number a hash of them; `spending` is one row of US dollars; `folders`
-# holds the hashes of files of answers that were read in.
+# A setup is a model and its sampling settings; `folders` holds hashes of files of answers that were read in.
 _SCHEMA = f"""
 CREATE TABLE answers (
     id INTEGER PRIMARY KEY,
@@ -53,7 +52,6 @@ ANSWER = "key, setup, sample, seeded, text, finish_reason, prompt_tokens, comple
 CHECKSUM = 9  # where it is in the row of an answer
 _SEEDED, _COST = 3, 8
 _DECODE = partial(str, encoding="utf-8", errors="replace")  # the checksum shows what is damaged
-_ADD_ANSWER = f"INSERT OR IGNORE INTO answers ({ANSWER}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SIDES = ("-wal", "-shm")  # what SQLite keeps beside a database
 _OPENING_WAIT, _WAIT = 600.0, 60.0  # seconds to wait for a process that repairs the journal, and for one that writes
 _TROUBLE = {
@@ -69,20 +67,19 @@ Row = tuple[Any, ...]
 
 
 class JournalFile:
-    """An open journal, for several threads: each has it for itself while it reads or changes."""
+    """An open journal; one thread at a time has it."""
 
     def __init__(self, path: Path, notify: Notify) -> None:
         """Open the file; make it where there is none, repair it where it is damaged."""
-        self._path, self._notify, self._lock = path.absolute(), notify, RLock()
+        self._path, self._notify, self._lock, self._identity = path.absolute(), notify, RLock(), (0, 0)
         self._connection: sqlite3.Connection | None = None
-        self._identity = (0, 0)
         self.read("SELECT usd FROM spending")
 
     def close(self) -> None:
         """Close the file."""
         if self._connection:
             self._connection.close()
-            self._connection = None
+        self._connection = None
 
     def read(self, query: str, *values: object, check: bool = False) -> list[Row]:
         """Return the rows of a query; `check` the checksums of answers, which their first columns are."""
@@ -127,10 +124,8 @@ class JournalFile:
             raise self._fail("it is damaged again and again: check the disk")
 
     def _fail(self, trouble: str) -> DataError:
-        return DataError(
-            f"the journal of LLM answers, {self._path}, cannot be used, since {trouble}, and run again; "
-            "the answers recorded before are kept"
-        )
+        name = f"the journal of LLM answers, {self._path}, cannot be used"
+        return DataError(f"{name}, since {trouble}, and run again; the answers recorded before are kept")
 
     def _connect(self, damaged: bool) -> sqlite3.Connection:
         if self._connection and not damaged and self._is_in_place():
@@ -163,21 +158,19 @@ def _open_file(path: Path) -> sqlite3.Connection | None:
         try:
             is_journal = _check_form(connection, path)
         except (sqlite3.Error, ValueError) as error:
-            # Of a damaged header or schema, SQLite only says that something is wrong.
-            if not _is_damage(error) and _get_code(error) != sqlite3.SQLITE_ERROR:
+            if not _is_damage(error) and _get_code(error) != sqlite3.SQLITE_ERROR:  # all that it says of a schema
                 raise
             is_journal = False
-        if not is_journal:
-            _set_aside(path)
-            return None
-        on_exit.pop_all()
-        return connection
+        if is_journal:
+            on_exit.pop_all()
+            return connection
+        _set_aside(path)
+    return None
 
 
 def _check_form(connection: sqlite3.Connection, path: Path) -> bool:
-    application, form = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-    )
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (form,) = connection.execute("PRAGMA user_version").fetchone()
     if application == _APPLICATION and form > _VERSION:
         raise DataError(
             f"the journal of LLM answers, {path}, was written by a newer Amalgam: update this one, or move the file "
@@ -226,10 +219,9 @@ def _move(source: Path, target: Path, endings: Sequence[str]) -> None:
 def _build_file(path: Path, source: Path | None) -> None:
     """Make a journal, with what can be read of `source`, and put it in place whole."""
     new = Path(f"{path}.new")
-    for stale in (new, *(Path(f"{path}{side}") for side in _SIDES)):
-        stale.unlink(missing_ok=True)
+    for stale in (f"{path}.new", *(f"{path}{side}" for side in _SIDES)):
+        Path(stale).unlink(missing_ok=True)
     with closing(sqlite3.connect(new, isolation_level=None)) as connection:
-        # Nothing of a half-made file is ever used, so it needs no journal of its own.
         connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA}")
         if source and source.stat().st_size:
             with connection:
@@ -267,9 +259,10 @@ def _iterate_rows(old: sqlite3.Connection, columns: str, table: str) -> Iterator
 
 def _add_rows(connection: sqlite3.Connection, setups: Mapping[int, Sequence[str]], answers: Iterable[Row]) -> int:
     connection.executemany("INSERT OR IGNORE INTO setups VALUES (?, ?, ?)", [(key, *setups[key]) for key in setups])
+    query = f"INSERT OR IGNORE INTO answers ({ANSWER}) VALUES ({','.join('?' * (CHECKSUM + 1))})"
     new, spent = 0, 0.0
     for row in answers:
-        if connection.execute(_ADD_ANSWER, row).rowcount:
+        if connection.execute(query, row).rowcount:
             new += 1
             spent += 0.0 if row[_SEEDED] else row[_COST] or 0.0
     connection.execute("UPDATE spending SET usd = usd + ?", [spent])
@@ -295,8 +288,7 @@ def _is_whole(row: Sequence[object]) -> bool:
 def _identify(path: Path) -> tuple[int, int]:
     """Return what tells a file from another one that takes its place."""
     with suppress(FileNotFoundError):
-        found = path.stat()
-        return found.st_dev, found.st_ino
+        return (found := path.stat()).st_dev, found.st_ino
     return 0, 0
 
 

@@ -99,6 +99,31 @@ def check_fields(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def shape_body(body: dict[str, Any], level: int) -> dict[str, Any]:
+    """Put a body that asks for JSON by a schema (level 0) into another form: an object (1), or words alone (2)."""
+    if not level or not wants_schema(body):
+        return body
+    properties = body["response_format"]["json_schema"]["schema"]["properties"]
+    keys = ", ".join(f'"{name}" ({_phrase_values(part.get("enum"))})' for name, part in properties.items())
+    # OpenAI wants the word JSON in the messages. Where a system message says the task, this belongs to it.
+    messages = list(body["messages"])
+    place = 0 if messages[0]["role"] == "system" else -1
+    words = f"Answer with a JSON object and nothing else. Its keys: {keys}."
+    messages[place] = messages[place] | {"content": f"{messages[place]['content']}\n\n{words}"}
+    form = {"response_format": {"type": "json_object"}} if level == 1 else {}
+    return {name: part for name, part in body.items() if name != "response_format"} | {"messages": messages} | form
+
+
+def _phrase_values(values: list[str] | None) -> str:
+    return f"one of {json.dumps(values, ensure_ascii=False)[1:-1]}" if values else "a text"
+
+
+def wants_schema(body: dict[str, Any]) -> bool:
+    """Say whether the body of a request asks for JSON by a schema."""
+    form = body.get("response_format")
+    return isinstance(form, dict) and form.get("type") == "json_schema"
+
+
 def guess_prompt_tokens(request: Request) -> float:
     """Return about how many tokens the prompt has."""
     return _count_bytes(request) / BYTES_A_TOKEN

@@ -53,27 +53,23 @@ def send_requests(
         BudgetError: a limit in dollars or requests is reached, or the budget has no price to count with.
         Interrupted: a signal came.
     """
-    spending = Spending(limits, journal)
-    sender = _Sender(groups, endpoint, journal, advance, limits, notify, spending)
+    sender = _Sender(groups, endpoint, limits, journal)
     try:
-        asyncio.run(sender.run())
+        asyncio.run(sender.run(advance, notify))
     except (EndpointError, BudgetError, Interrupted) as error:
         kept = "1 answer of this run is" if sender.saved == 1 else f"{sender.saved} answers of this run are"
-        left = total - sender.saved
-        counts = f"{kept} kept, {left} {'is' if left == 1 else 'are'} left"
-        raise type(error)(f"{error}; {counts}") from error.__cause__
+        left = "1 is" if total - sender.saved == 1 else f"{total - sender.saved} are"
+        raise type(error)(f"{error}; {kept} kept, {left} left") from error.__cause__
     finally:
-        spending.close()
-    return spending.sent
+        sender.spending.close()
+    return sender.spending.sent
 
 
 class Spending:
-    """The account of a run.
+    """The account of a run; `sent` counts requests, each try.
 
-    What a request may cost at most is set aside when it is sent, so that the answers in flight cannot pass the budget
-    together; when it is over, what it did cost is counted instead. Where that stays unknown, since it failed or the
-    answer does not say, the most counts. The journal has counted that before anything is sent, so that not even a run
-    that is killed has spent more than it says. `sent` counts requests, each try.
+    The most that a request may cost is set aside when it is sent, in the journal too, so that neither the answers in
+    flight together nor a killed run pass the budget. What it did cost replaces that, where it is known.
     """
 
     def __init__(self, limits: Limits, journal: Journal) -> None:
@@ -125,7 +121,7 @@ class Spending:
     def _put_down_to(self, usd: float) -> None:
         if usd != self._put_down:
             self._journal.add_spending(usd - self._put_down)
-            self._put_down = usd
+        self._put_down = usd
 
     def _bound_cost(self, request: Request) -> float:
         return self._limits.price.cost(*bound_tokens(request)) if self._limits.price else 0.0
@@ -134,23 +130,13 @@ class Spending:
 class _Sender:
     """Workers that each send one group after the other, and a bound on the requests that are in flight.
 
-    The bound grows with answers and is halved when the endpoint pushes back (RFC 5681): by one an answer until the
-    first push-back, then by one a round trip. Requests that were on their way at a push-back neither cut nor grow it
-    again. A server with slots has a worker a slot, so that a group finds the prefix that it left there.
+    The bound grows by one an answer until the endpoint pushes back, which halves it, then by one a round trip (RFC
+    5681); requests that were on their way meanwhile change nothing. A server with slots has a worker a slot.
     """
 
-    def __init__(
-        self,
-        groups: Iterable[list[Request]],
-        endpoint: Endpoint,
-        journal: Journal,
-        advance: Advance,
-        limits: Limits,
-        notify: Notify,
-        spending: Spending,
-    ) -> None:
-        self._groups, self._endpoint, self._journal = iter(groups), endpoint, journal
-        self._advance, self._limits, self._notify, self._spending = advance, limits, notify, spending
+    def __init__(self, groups: Iterable[list[Request]], endpoint: Endpoint, limits: Limits, journal: Journal) -> None:
+        self._groups, self._endpoint, self._limits, self._journal = iter(groups), endpoint, limits, journal
+        self.spending = Spending(limits, journal)
         self._most = endpoint.slots or limits.concurrency or _MOST
         self._bound = endpoint.slots or limits.concurrency or _START
         self._in_flight = self._cuts = self._answers = self.saved = 0
@@ -161,9 +147,9 @@ class _Sender:
         self._unsaved: list[tuple[Request, Answer]] = []
         self._write: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
+    async def run(self, advance: Advance, notify: Notify) -> None:
         """Send everything; after a fault send nothing more, wait for what is in flight, and raise it."""
-        self._stopped = asyncio.Event()
+        self._advance, self._notify, self._stopped = advance, notify, asyncio.Event()
         # While an answer is written to the disk, another worker sends.
         workers = self._most if self._endpoint.slots else 2 * self._most
         with self._thread, _catch_signals(self._interrupt):
@@ -186,11 +172,11 @@ class _Sender:
         tries = failures = 0
         saved = self.saved
         while await self._enter(request, is_urgent=failures > 0):
-            cuts, reserved = self._cuts, self._spending.reserve(request)
+            cuts, reserved = self._cuts, self.spending.reserve(request)
             try:
                 answer = await exchange(client, self._endpoint, request, self._limits)
             except Failure as failure:
-                self._spending.settle(reserved, None if failure.may_cost else 0.0)
+                self.spending.settle(reserved, None if failure.may_cost else 0.0)
                 if failure.is_push_back and cuts == self._cuts:
                     self._bound, self._answers = max(min(self._bound, self._in_flight) // 2, 1), 0
                     self._cuts += 1
@@ -207,13 +193,16 @@ class _Sender:
                     error.__cause__ = failure
                     self._stop(error)
                     return False
-                self._pause(failure.wait)
+                until = time.monotonic() + failure.wait
+                if until - max(self._paused_until, time.monotonic()) > _WORTH_TELLING:
+                    self._notify(f"the LLM endpoint asks to wait {failure.wait:.0f} s")
+                self._paused_until = max(self._paused_until, until)
                 # Requests that failed together must not come back together.
                 rest = min(_FIRST_REST * 2 ** (tries - 1), _LONGEST_REST)
                 await self._rest(failure.wait + random.uniform(rest / 2, rest))
             else:
                 self._grow(cuts)
-                self._spending.settle(reserved, answer.cost_usd)
+                self.spending.settle(reserved, answer.cost_usd)
                 self._leave()
                 await self._record(request, answer)
                 self.saved += 1
@@ -222,16 +211,14 @@ class _Sender:
         return False
 
     async def _enter(self, request: Request, *, is_urgent: bool) -> bool:
-        """Wait until a request may be sent, and count it in; False where the run ends first.
-
-        One that has failed goes first, so that an endpoint that is gone is soon found out.
-        """
+        """Wait until a request may be sent, and count it in; False where the run ends first."""
         while not self._fault:
             pause = self._paused_until - time.monotonic()
-            obstacle = "" if self._in_flight >= self._bound else self._spending.find_obstacle(request)
+            obstacle = "" if self._in_flight >= self._bound else self.spending.find_obstacle(request)
             if self._in_flight >= self._bound or (obstacle and self._in_flight):
                 # Answers in flight may turn out cheaper than what is set aside for them.
                 turn = asyncio.get_running_loop().create_future()
+                # One that has failed goes first, so that an endpoint that is gone is soon found out.
                 (self._waiting.appendleft if is_urgent else self._waiting.append)(turn)
                 await turn
             elif obstacle:
@@ -258,16 +245,9 @@ class _Sender:
             if not self._cuts or self._answers >= self._bound:
                 self._bound, self._answers = min(self._bound + 1, self._most), 0
 
-    def _pause(self, wait: float) -> None:
-        until = time.monotonic() + wait
-        if until - max(self._paused_until, time.monotonic()) > _WORTH_TELLING:
-            self._notify(f"the LLM endpoint asks to wait {wait:.0f} s")
-        self._paused_until = max(self._paused_until, until)
-
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopped.wait()
+            await asyncio.wait_for(self._stopped.wait(), seconds)
 
     async def _record(self, request: Request, answer: Answer) -> None:
         """Keep an answer; it is durable when this returns. What arrives during a transaction goes into the next one."""
@@ -298,10 +278,8 @@ class _Sender:
 
 @contextmanager
 def _catch_signals(react: Callable[[str], None]) -> Iterator[None]:
-    """Call `react` in the running loop with the name of the first SIGINT or SIGTERM; a second one ends the process.
-
-    Off the main thread, and for signals that the parent process has turned off, nothing is changed.
-    """
+    """Call `react` in the loop with the name of the first SIGINT or SIGTERM; a second one ends the process."""
+    # Off the main thread, and for signals that the parent process has turned off, nothing is changed.
     signals = [signal.SIGINT, signal.SIGTERM] if threading.current_thread() is threading.main_thread() else []
     handlers = {number: signal.getsignal(number) for number in signals}
     before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
