@@ -10,7 +10,7 @@ setting in twenty may its whole interval on the test rows lie below that. What w
 import argparse
 import os
 import tempfile
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -28,15 +28,13 @@ from amalgam.params import Params, load_params
 from amalgam.rows import read_rows, write_rows
 from amalgam.shipping.calibration import Calibration, Judged, calibrate
 from amalgam.tasks.texts import find_units
-from amalgam.training.budget import scale_steps
-from amalgam.training.checkpoint import note_members
-from amalgam.training.cross_validation import label_out_of_fold
-from amalgam.training.members import HUMAN_ONLY, make_members
-from amalgam.training.roles import assign_roles
+from amalgam.training.checkpoint import read_config, write_config
+from amalgam.training.loop import scale_steps
+from amalgam.training.parallel import run_trainings
 from amalgam.training.scoring import Scorer, score_models
-from amalgam.training.student import Distiller, Views
-from amalgam.training.teacher import run_trials
-from amalgam.training.transfer import build_transfer, hold_out_texts
+from amalgam.training.student import SoftTargets, train_student
+from amalgam.training.teacher import HUMAN_ONLY, label_out_of_fold, list_trials, make_members
+from amalgam.training.transfer import assign_roles, build_transfer, hold_out_texts
 from bench.pools import CACHE, SIZES, TASKS, prepare_task
 from bench.rules import MORE_TASKS
 from bench.variants import ENCODER, Setting, ignore, soften
@@ -55,7 +53,7 @@ class Deferral:
         self._folder = CACHE / f"{setting.task}-{setting.size}" / "deferral"
         self._validation = setting.read("validation")
         self._human, self._held_out = assign_roles(
-            setting.read("train"), self._validation, least=self._teacher.least_validation
+            setting.read("train"), self._validation, least=self._teacher.min_validation_rows
         )
         if not (self._folder / "student.safetensors").is_file():
             write_rows(self._folder / "out_of_fold.csv", self._label_out_of_fold())
@@ -91,27 +89,27 @@ class Deferral:
 
     def _label_out_of_fold(self) -> pd.DataFrame:
         human = pd.concat([self._human, self._held_out] if self._held_out is not None else [self._human])
-        run = partial(run_trials, ENCODER, self._setting.labels, self._teacher, ignore)
-        rows = human.reset_index(drop=True)
-        return label_out_of_fold(rows, self._setting.labels, run, folds=self._teacher.guard_folds, seed=_SEED)
+        rows, labels = human.reset_index(drop=True), self._setting.labels
+        trials = list_trials(ENCODER, rows, labels, self._teacher, _SEED)
+        return label_out_of_fold(rows, labels, run_trainings(trials, ENCODER, ignore))
 
     def _train_student(self) -> dict[str, np.ndarray]:
-        learned = self._human.assign(origin="human", shots="")
+        learned = self._human.assign(origin="human")
         members = make_members(ENCODER, learned, self._held_out, self._setting.labels, self._teacher, HUMAN_ONLY)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             for name, trainer in members.items():
                 trainer.train(_SEED, folder / name, ignore)
-            note_members(folder, list(members))
-            whole = build_transfer(learned, iter([]), self._setting.read("unlabelled"), left_out=0)
+            write_config(folder, replace(read_config(folder / next(iter(members))), members=list(members)))
+            whole = build_transfer(learned, learned.head(0), self._setting.read("unlabelled"), left_out=0)
             rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
             logits = score_models([folder], rows, [ENCODER])
-            views = [Views(rows[name], logits[name][0]) for name in rows]
+            transfer, held_out = (SoftTargets(rows[name], logits[name][0]) for name in rows)
             distillation = scale_steps(self._params.distillation, self._setting.size)
-            distiller = Distiller(folder, ENCODER, ENCODER, views[0], views[1], distillation)
-            distiller.distil(_SEED, folder / "student", ignore)
-            student = Scorer(folder / "student", [ENCODER])
-            return {name: student.compute_logits(self._setting.read(name)) for name in _SCORED}
+            bases, student = (ENCODER, ENCODER), folder / "student"
+            train_student(folder, bases, transfer, held_out, distillation, _SEED, student, ignore)
+            scorer = Scorer(student, [ENCODER])
+            return {name: scorer.compute_logits(self._setting.read(name)) for name in _SCORED}
 
 
 def main(data: Path, tasks: list[str], sizes: list[int]) -> None:

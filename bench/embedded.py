@@ -24,13 +24,12 @@ import pandas as pd
 from amalgam.evaluation.describe import measure_distinct, measure_similarity
 from amalgam.files import read_json
 from amalgam.llm.answering import cut_groups
+from amalgam.llm.client import Endpoint, Limits
 from amalgam.llm.embedded import choose_slots, serve_model
-from amalgam.llm.endpoint import Endpoint, Limits
 from amalgam.llm.journal import open_journal
 from amalgam.llm.prices import FREE
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import Answer, Request, bound_context
 from amalgam.llm.sending import send_requests
-from amalgam.llm.survey import survey_requests
 from amalgam.params import Params, load_params
 from amalgam.rows import read_rows
 from amalgam.synthesis import prompts as drawing
@@ -106,7 +105,9 @@ def list_ways(slots: int, last: int) -> list[Way]:
 def send_ours(endpoint: Endpoint, groups: Groups, journal_path: Path) -> Answers:
     """Send through the pipeline's own client, into an empty journal."""
     with open_journal(journal_path) as journal:
-        send_requests(iter(groups), endpoint, journal, _ignore, limits=Limits(price=FREE), notify=_write_notice)
+        total = sum(map(len, groups))
+        limits = Limits(price=FREE)
+        send_requests(groups, endpoint, journal, _ignore, limits=limits, notify=_write_notice, total=total)
         found = journal.find([request.key for group in groups for request in group])
     return [found[request.key] for group in groups for request in group]
 
@@ -125,7 +126,7 @@ def measure_way(way: Way, params: Params, rows: int, seeds: list[int]) -> Outcom
         prompts = make_prompts(params, way, rows, seed)
         requests = list(Rounds(prompts, model, params.synthesis).build_requests())
         groups = list(cut_groups(requests))
-        taken, answers, counted = _time_sending(way, groups, params.llm.threads)
+        taken, answers, counted = _time_sending(way, groups)
         seconds, tokens, asked = seconds + taken, tokens + counted, asked + len(requests)
         by_id = {prompt["id"]: prompt for prompt in prompts}
         order = [by_id[request.id] for group in groups for request in group]
@@ -197,14 +198,13 @@ def format_quality(outcomes: list[Outcome], params: Params) -> Iterator[str]:
     yield f"| as many human-coded rows | | {' | '.join(_format_variety([as_many]))} | | | | |"
 
 
-def _time_sending(way: Way, groups: Groups, threads: int | None) -> tuple[float, Answers, int]:
+def _time_sending(way: Way, groups: Groups) -> tuple[float, Answers, int]:
     """Return the seconds, the answers in the order of the groups, and the tokens that were generated."""
     requests = [request for group in groups for request in group]
     with tempfile.TemporaryDirectory() as folder:
         journal_path = Path(folder) / "journal.sqlite"
-        with open_journal(journal_path) as journal:
-            context = survey_requests(requests, journal).longest
-        with serve_model(LLM / "model.gguf", context=context, slots=way.slots, threads=threads) as endpoint:
+        context = max(map(bound_context, requests))
+        with serve_model(LLM / "model.gguf", context=context, slots=way.slots) as endpoint:
             start = time.perf_counter()
             answers = way.send(endpoint, groups, journal_path)
             seconds = time.perf_counter() - start

@@ -16,20 +16,20 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import pandas as pd
 
-from amalgam.embeddings import embed_rows
 from amalgam.evaluation.bootstrap import subtract_estimates, summarise_estimates
 from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
 from amalgam.params import Params, load_params
+from amalgam.training.embeddings import embed_rows
 from amalgam.training.guard import Evidence, ask_guard
 from bench.pools import SIZES, TASKS
 from bench.variants import ENCODER, Setting, measure_way
 
 # By name, the way of the member that differs.
 SIDES = {
-    "human only": "human only, embedding head, validation rows teach",
-    "mix": "embedding head, validation rows teach",
+    "human only": "human only",
+    "mix": "plain mix",
 }
-SHARED = "human only, contrastive, validation rows teach"
+SHARED = "human only, contrastive"
 
 
 def measure_sides(setting: Setting, params: Params, seeds: list[int]) -> dict[str, float]:
@@ -51,15 +51,8 @@ def ask_about(setting: Setting, params: Params, seed: int, encoder: Path = ENCOD
     mixed = setting.mix(human, params.ratio)
     synthetic = mixed[mixed["origin"] == "synthetic"]
     vectors = embed_rows(encoder, pd.concat([human, synthetic]), max_length=params.teacher.max_length)
-    return ask_guard(
-        human,
-        synthetic,
-        (vectors[: len(human)], vectors[len(human) :]),
-        setting.labels,
-        folds=params.teacher.guard_folds,
-        least_label_auc=params.teacher.guard_label_auc,
-        seed=seed,
-    )
+    both = vectors[: len(human)], vectors[len(human) :]
+    return ask_guard(human, synthetic, both, setting.labels, seed=seed)
 
 
 def format_interval(values: dict[str, float], name: str) -> str:

@@ -76,7 +76,6 @@ def set_up(folder: Path, url: str, requests: int) -> Project:
         prompts__shots=0,
         synthesis__rows=requests // LABELS,
         llm__concurrency=64,
-        llm__max_concurrency=64,
         llm__timeout=120.0,
     )
     return project

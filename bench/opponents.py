@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amalgam.baselines import fit_embedding, fit_tfidf
 from amalgam.files import hash_file, read_json, write_json
-from amalgam.llm.journal import open_journal
+from amalgam.llm.answering import answer_requests
 from amalgam.params import Params
-from amalgam.synthesis.asking import get_answers
 from amalgam.synthesis.grading import build_grading_requests, read_grades
 from amalgam.tasks.schema import load_task
+from amalgam.training.embeddings import fit_embedding, fit_tfidf
 from bench.pools import CACHE, open_llm
 from bench.variants import Setting
 
@@ -47,12 +46,12 @@ def identify(encoder: Path) -> str:
 def fit_baselines(setting: Setting, encoder: Path, params: Params) -> dict[str, Scored]:
     """Fit logistic regression on TF-IDF and on frozen embeddings, as the stage `baselines` does."""
     train, validation, test = (setting.read(name) for name in ("train", "validation", "test"))
-    refit = len(validation) < params.teacher.least_validation
+    refit = len(validation) < params.teacher.min_validation_rows
     embed = partial(fit_embedding, encoder, max_length=params.teacher.max_length)
     found = {}
     for name, fit in ((TFIDF, fit_tfidf), (EMBEDDING, embed)):
         start = time.monotonic()
-        probabilities = fit(train, validation, test, setting.labels, refit=refit).probabilities
+        probabilities, _ = fit(train, validation, test, setting.labels, refit=refit)
         found[name] = Scored(probabilities[None], (time.monotonic() - start) / 60)
     return found
 
@@ -91,11 +90,10 @@ def grade_rows(setting: Setting, params: Params, *, ask: bool) -> dict[str, Scor
         task = load_task(Path("bench/tasks") / setting.task)
         rows, train = setting.read("test"), setting.read("train")
         requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)
-        with open_journal(answering.journal) as journal:
-            whole = not journal.find([request.key for request in requests])
         start = time.monotonic()
-        answers, _ = get_answers(requests, answering, f"grade {setting.task}, {setting.size}")
+        answers = answer_requests(requests, answering, f"grade {setting.task}, {setting.size}")
         seconds = time.monotonic() - start
+        whole = answering.sent >= len(answers)  # else the journal had some of the answers
         grades, _ = read_grades(answers, setting.labels, GRADER)
         write_json(path.with_suffix(".json"), {"seconds": seconds if whole else None, "unread": grades.count("")})
         even = 1 / len(setting.labels)

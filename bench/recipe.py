@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,15 +20,13 @@ from safetensors.numpy import load_file, save_file
 
 from amalgam.files import read_json, write_json
 from amalgam.params import Params
-from amalgam.rows import iterate_dicts, read_rows
-from amalgam.training.budget import scale_steps
-from amalgam.training.checkpoint import note_members
-from amalgam.training.contrastive import ContrastiveTrainer
-from amalgam.training.roles import assign_roles
+from amalgam.rows import read_rows
+from amalgam.training.checkpoint import read_config, write_config
+from amalgam.training.loop import scale_steps
 from amalgam.training.scoring import Scorer, average_logits, score_models
-from amalgam.training.student import Distiller, Views
+from amalgam.training.student import SoftTargets, train_student
 from amalgam.training.teacher import TeacherTrainer
-from amalgam.training.transfer import build_transfer, hold_out_texts
+from amalgam.training.transfer import assign_roles, build_transfer, hold_out_texts
 from bench.guarding import ask_about
 from bench.opponents import Scored, find_folder
 from bench.pools import CACHE
@@ -47,7 +46,7 @@ class Recipe:
         self._encoder = encoder
         self.folder = find_folder(setting, encoder) / f"amalgam-{_identify(params, seeds)}"
         self._validation, self._test = setting.read("validation"), setting.read("test")
-        least = params.teacher.least_validation
+        least = params.teacher.min_validation_rows
         human, self._held_out = assign_roles(setting.read("train"), self._validation, least=least)
         self._human_only, self._mixed = (setting.mix(human, ratio) for ratio in (0.0, params.ratio))
 
@@ -69,7 +68,9 @@ class Recipe:
         folders = [self.folder / "models" / str(seed) for seed in self._seeds]
         learned, held_out, rest = self._human_only, self._held_out, (self._setting.labels, self._params.teacher)
         self._train_members("human_only", folders, partial(TeacherTrainer, self._encoder, learned, held_out, *rest))
-        self._train_members("contrastive", folders, partial(ContrastiveTrainer, self._encoder, learned, *rest))
+        self._train_members(
+            "contrastive", folders, partial(TeacherTrainer, self._encoder, learned, None, *rest, contrastive=True)
+        )
         self._join(folders, "human_only")
         found = {TWIN: self._score("twin", folders)}
         found[TEACHER] = found[TWIN]
@@ -92,7 +93,7 @@ class Recipe:
 
     def _join(self, folders: list[Path], name: str) -> None:
         for folder in folders:
-            note_members(folder, ["contrastive", name])
+            write_config(folder, replace(read_config(folder / name), members=["contrastive", name]))
 
     def _ask_guard(self) -> None:
         """Decide as the stage `teacher` does, and keep the evidence."""
@@ -102,20 +103,19 @@ class Recipe:
             write_json(self.folder / "guard.json", evidence.to_dict() if evidence else {"helps": 1})
 
     def _distil(self, teachers: list[Path], learned: pd.DataFrame) -> list[Path]:
-        pool = iterate_dicts(read_rows(CACHE / self._setting.task / "synthetic.csv"))
+        pool = read_rows(CACHE / self._setting.task / "synthetic.csv")
         unlabelled = self._setting.read("unlabelled")
         whole = build_transfer(learned, pool, unlabelled, left_out=self._params.distillation.left_out)
         rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
         with self._time("views/scored"):
             logits = score_models(teachers, rows, [self._encoder])
         students = [folder / "student" for folder in teachers]
-        transfer, validation = (Views(table, average_logits(logits[name])) for name, table in rows.items())
+        transfer, validation = (SoftTargets(table, average_logits(logits[name])) for name, table in rows.items())
         for seed, folder, target in zip(self._seeds, teachers, students, strict=True):
             if not is_trained(target):
                 with self._time(f"student/{seed}"):
-                    base = self._encoder
-                    distiller = Distiller(folder, base, base, transfer, validation, self._params.distillation)
-                    distiller.distil(seed, target, ignore)
+                    bases = self._encoder, self._encoder
+                    train_student(folder, bases, transfer, validation, self._params.distillation, seed, target, ignore)
         return students
 
     def _score(self, name: str, folders: list[Path]) -> np.ndarray:

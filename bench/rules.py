@@ -19,10 +19,10 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import numpy as np
 import pandas as pd
 
-from amalgam.embeddings import embed_rows
 from amalgam.params import Params, load_params
 from amalgam.rows import read_rows
-from amalgam.training.guard import Evidence, ask_guard, fit_and_score, index_classes, measure_label_auc
+from amalgam.training.embeddings import embed_rows, index_labels
+from amalgam.training.guard import Evidence, ask_guard, fit_and_score, measure_label_auc
 from bench.pools import CACHE, TASKS
 from bench.variants import ENCODER, Setting
 
@@ -77,13 +77,11 @@ class Draws:
 
     def _ask(self, human: pd.DataFrame, synthetic: pd.DataFrame, seed: int) -> Evidence | None:
         vectors = self._stack(human), self._stack(synthetic)
-        teacher = self._params.teacher
-        least, folds = teacher.guard_label_auc, teacher.guard_folds
-        return ask_guard(human, synthetic, vectors, self.labels, folds=folds, least_label_auc=least, seed=seed)
+        return ask_guard(human, synthetic, vectors, self.labels, seed=seed)
 
     def _measure(self, learned: pd.DataFrame, human: int) -> float:
         """Return the AUC on the test rows of a classifier of some rows, which weigh as much as the human ones alone."""
-        classes, weight = index_classes(learned, self.labels), human / len(learned)
+        classes, weight = index_labels(learned, self.labels), human / len(learned)
         logits = fit_and_score(self._stack(learned), classes, self._stack(self._test), len(self.labels), weight)
         return measure_label_auc(self._test, self.labels, logits)
 

@@ -23,7 +23,7 @@ import pandas as pd
 import yaml
 
 from amalgam.files import read_json, write_json
-from amalgam.llm.shards import write_answers
+from amalgam.llm.request import write_answers
 from amalgam.rows import open_rows, write_rows
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -26,10 +26,10 @@ from amalgam.params import load_params
 from amalgam.rows import read_rows
 from amalgam.shipping.onnx import OnnxScorer
 from amalgam.tasks.schema import load_task
-from amalgam.training.checkpoint import find_body, load_trained, read_note
+from amalgam.training.checkpoint import load_trained, read_config
 from amalgam.training.classifier import add_pooling
 from amalgam.training.encoding import load_tokenizer
-from amalgam.training.scoring import Scorer
+from amalgam.training.scoring import Scorer, list_members
 
 ENCODER, STUDENT = Path("models/base/encoder"), Path("models/student")
 _PAPER_LENGTH, _PAPER_BATCH = 128, 16
@@ -62,8 +62,8 @@ def list_ways(teacher: Path, labels: list[str]) -> dict[str, Score]:
     """List who scores; the first one is the measure."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    body = find_body(teacher)
-    own = add_pooling(load_trained(body, [ENCODER]), read_note(body).pooling)
+    body = list_members(teacher)[0]
+    own = add_pooling(load_trained(body, [ENCODER]), read_config(body).pooling)
     base = BertForSequenceClassification(BertConfig(num_labels=len(labels)))
     return {
         "the paper's loop, the teacher's encoder": PaperLoop(own, body),

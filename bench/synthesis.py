@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from amalgam.llm.endpoint import NO_KEY, Endpoint, Limits
+from amalgam.llm.client import NO_KEY, Endpoint, Limits
 from amalgam.llm.journal import open_journal
 from amalgam.llm.request import Answer, Request
 from amalgam.llm.sending import send_requests
@@ -62,10 +62,12 @@ def run_amalgam(stub: Stub, chats: list[Chat], concurrency: int) -> None:
             Endpoint(stub.url, MODEL, NO_KEY),
             journal,
             _ignore,
-            limits=Limits(concurrency=concurrency, max_concurrency=concurrency),
+            limits=Limits(concurrency=concurrency),
             notify=_write_notice,
+            total=len(chats),
         )
-        missing = journal.count_missing([request.key for group in _group_chats(chats) for request in group])
+        keys = [request.key for group in _group_chats(chats) for request in group]
+        missing = len(keys) - len(journal.find(keys))
     if missing:
         raise SystemExit(f"{missing} answers are not in the journal")
 

@@ -36,20 +36,19 @@ def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: i
     """Train with Amalgam's loop: plain mixing, no validation; the lower layers stay as they are, as by default."""
     from amalgam.machine import set_seed
     from amalgam.training.classifier import load_classifier
-    from amalgam.training.encoding import encode_rows, load_tokenizer
-    from amalgam.training.frozen import freeze_lower, hold_lower
-    from amalgam.training.loop import Examples, train_model
-    from amalgam.training.losses import CrossEntropy, encode_targets
+    from amalgam.training.embeddings import index_labels
+    from amalgam.training.encoding import encode_rows, freeze_lower, hold_lower, load_tokenizer
+    from amalgam.training.loop import CrossEntropy, Examples, Schedule, train_model
 
     set_seed(seed)
     model = load_classifier(ENCODER, labels)
     freeze_lower(model, params.teacher.trained_layers)
     steps = epochs * -(-len(mixed) // params.teacher.batch_size)
-    teacher = params.teacher.model_copy(update={"steps": steps})
-    encoded = encode_rows(load_tokenizer(ENCODER), mixed, teacher.max_length, labels)
-    with hold_lower(model, teacher.trained_layers) as read:
-        learn = Examples(read(encoded), CrossEntropy(encode_targets(encoded.labels, len(labels))))
-        train_model(model, learn, None, None, teacher, seed=seed, curves=None, advance=_ignore)
+    schedule = Schedule(steps, params.teacher.learning_rate, params.teacher.batch_size)
+    encoded = encode_rows(load_tokenizer(ENCODER), mixed, params.teacher.max_length)
+    with hold_lower(model, params.teacher.trained_layers) as read:
+        learn = Examples(read(encoded), CrossEntropy(index_labels(mixed, labels)))
+        train_model(model, learn, None, schedule, seed=seed, curves=None, advance=_ignore)
     return model
 
 

@@ -22,7 +22,6 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import numpy as np
 import pandas as pd
 
-from amalgam.embeddings import embed_rows
 from amalgam.errors import DataError
 from amalgam.evaluation.compare import encode_groups
 from amalgam.evaluation.selective import measure_selective
@@ -30,8 +29,8 @@ from amalgam.params import Params, load_params
 from amalgam.shipping.calibration import Judged, find_agreement
 from amalgam.tasks.schema import load_task
 from amalgam.tasks.texts import find_units
-from amalgam.training.folds import deal_folds
-from amalgam.training.guard import fit_and_score, index_classes
+from amalgam.training.embeddings import embed_rows, index_labels
+from amalgam.training.guard import FOLDS, deal_folds, fit_and_score
 from bench.pools import TASKS, load_rows, split_task
 from bench.rules import MORE_TASKS
 from bench.variants import ENCODER, soften
@@ -92,8 +91,8 @@ def make_draw(
     human: pd.DataFrame, tables: dict[str, pd.DataFrame], embedded: list[np.ndarray], labels: list[str], params: Params
 ) -> Draw:
     """Label the human rows out of fold, and texts and test rows by a classifier of all human rows."""
-    classes, units = index_classes(human, labels), find_units(human)
-    dealt = deal_folds(classes, units, min(params.teacher.guard_folds, len(np.unique(units))))
+    classes, units = index_labels(human, labels), find_units(human)
+    dealt = deal_folds(classes, units, min(FOLDS, len(np.unique(units))))
     logits = np.zeros((len(human), len(labels)))
     for fold in np.unique(dealt):
         out = dealt == fold
@@ -102,7 +101,7 @@ def make_draw(
     texts = [soften(fit_and_score(embedded[0], classes, part, len(labels))) for part in embedded[1:]]
     uncoded = texts[0].max(axis=1) if len(texts) > 1 else np.zeros(0)
     judged = Judged(said.max(axis=1), said.argmax(axis=1) == classes, units)
-    return Draw(judged, uncoded, tables["test"], index_classes(tables["test"], labels), texts[-1])
+    return Draw(judged, uncoded, tables["test"], index_labels(tables["test"], labels), texts[-1])
 
 
 def main(data: Path, tasks: list[str], draws: int) -> None:

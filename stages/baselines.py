@@ -11,17 +11,17 @@ from runtime import read_answering, run_stage
 import numpy as np
 import pandas as pd
 
-from amalgam.baselines import fit_embedding, fit_tfidf
 from amalgam.evaluation.predictions import build_predictions, write_predictions
 from amalgam.files import read_json, write_json
-from amalgam.llm.shards import Totals, write_answers
+from amalgam.llm.answering import answer_requests
+from amalgam.llm.request import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.rows import read_rows
 from amalgam.shipping.onnx import compute_probabilities
-from amalgam.synthesis.asking import get_answers
 from amalgam.synthesis.grading import build_grading_requests, read_grades
 from amalgam.tasks.schema import Task, load_task
+from amalgam.training.embeddings import fit_embedding, fit_tfidf
 from amalgam.training.scoring import score_models
 
 PREPARED = Path("data/prepared")
@@ -34,7 +34,7 @@ def main(params: Params, root: Path) -> None:
     """Read the human rows, write data/baselines/."""
     task = load_task(Path("data/tasks") / params.task)
     train, validation = (read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation"))
-    refit = len(validation) < params.teacher.least_validation  # as for the teachers
+    refit = len(validation) < params.teacher.min_validation_rows  # as for the teachers
     sets = {path.stem: read_rows(path) for path in sorted(PREPARED.glob("*test.csv"))}
     summary: dict[str, Any] = {}
     tables: list[pd.DataFrame] = []
@@ -45,9 +45,9 @@ def main(params: Params, root: Path) -> None:
         human = train, validation, rows, task.label_names
         tfidf = fit_tfidf(*human, refit=refit)
         embedding = fit_embedding(ENCODER, *human, max_length=params.teacher.max_length, refit=refit)
-        for model, fitted in (("tfidf_lr", tfidf), ("embedding_lr", embedding)):
-            tables.append(build_predictions(name, model, 0, rows["id"], fitted.probabilities, task.label_names))
-            summary[model] = {"C": fitted.strength}
+        for model, (probabilities, strength) in (("tfidf_lr", tfidf), ("embedding_lr", embedding)):
+            tables.append(build_predictions(name, model, 0, rows["id"], probabilities, task.label_names))
+            summary[model] = {"C": strength}
     tables += score_human_only(task, sets, params.seeds)
     summary["human_only"] = read_json(HUMAN_ONLY / "summary.json")
     write_predictions(TARGET / "predictions.csv", pd.concat(tables, ignore_index=True))
@@ -63,7 +63,7 @@ def grade_sets(
     counts, totals = Counter({"requests": 0, "unparsed": 0}), Totals()
     for name, rows in sets.items():
         requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)
-        answers, answering = get_answers(requests, answering, f"grade {name} rows")
+        answers = answer_requests(requests, answering, f"grade {name} rows")
         lines = [
             {"key": request.key, "id": request.id, "sample": number, **asdict(answer)}
             for number, (request, answer) in enumerate(zip(requests, answers, strict=True))

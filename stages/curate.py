@@ -8,14 +8,14 @@ from runtime import run_stage
 import numpy as np
 import pandas as pd
 
-from amalgam.embeddings import embed_rows
 from amalgam.files import read_json, write_json
 from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.answers import iterate_responses
 from amalgam.synthesis.curate import confirm_labels, find_rejects, join_judgements, summarise_curation
 from amalgam.tasks.schema import load_task
-from amalgam.training.human_judge import HumanJudge
+from amalgam.training.embeddings import embed_rows
+from amalgam.training.guard import judge_labels
 
 COMPLETIONS = Path("data/completions")
 PREPARED = Path("data/prepared")
@@ -53,8 +53,8 @@ def find_doubts(responses: pd.DataFrame, params: Params, labels: list[str]) -> p
         return pd.Series(np.select([responses["judged"] == "", ~agrees], ["ungraded", "inconsistent"], ""))
     human = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation")], ignore_index=True)
     embed = partial(embed_rows, Path("models/base/encoder"), max_length=params.teacher.max_length)
-    judge = HumanJudge(human, embed(human), labels)
-    confirmed = confirm_labels(responses, lambda rows: judge.judge(embed(rows), rows["shots"].tolist()), labels)
+    judge = partial(judge_labels, human, embed(human), labels)
+    confirmed = confirm_labels(responses, lambda rows: judge(embed(rows), rows["shots"].tolist()), labels)
     return confirmed.map({True: "", False: "inconsistent"})
 
 

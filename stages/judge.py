@@ -7,12 +7,12 @@ from runtime import read_answering, run_stage
 
 from amalgam.evaluation.metrics import summarise_agreement
 from amalgam.files import read_json, write_json
-from amalgam.llm.shards import Totals, write_answers
+from amalgam.llm.answering import answer_requests
+from amalgam.llm.request import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.answers import iterate_responses
-from amalgam.synthesis.asking import get_answers
 from amalgam.synthesis.grading import build_grading_requests, read_grades, select_gradable
 from amalgam.tasks.schema import load_task
 
@@ -29,7 +29,7 @@ def main(params: Params, root: Path) -> None:
     most = None if params.curation.consistency == "judge" else params.judge.rows
     rows = select_gradable(iterate_responses(Path("data/completions")), task.label_names, most)
     requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)
-    answers, _ = get_answers(requests, answering, "judge")
+    answers = answer_requests(requests, answering, "judge")
     grades, sentence = read_grades(answers, task.label_names, "the LLM as judge of its responses")
     if sentence:
         notify(f"judge: {sentence}")

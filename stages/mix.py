@@ -8,7 +8,7 @@ from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.mix import mix_rows
 from amalgam.tasks.schema import load_task
-from amalgam.training.roles import assign_roles
+from amalgam.training.transfer import assign_roles
 
 PREPARED, CURATED = Path("data/prepared"), Path("data/curated")
 
@@ -17,7 +17,7 @@ def main(params: Params, root: Path) -> None:
     """Read train rows, validation rows and pool, write data/mixed.csv."""
     task = load_task(Path("data/tasks") / params.task)
     train, validation = (read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation"))
-    learned, _ = assign_roles(train, validation, least=params.teacher.least_validation)
+    learned, _ = assign_roles(train, validation, least=params.teacher.min_validation_rows)
     pool, rejects = (read_rows(CURATED / f"{name}.csv") for name in ("synthetic", "rejects"))
     write_rows(Path("data/mixed.csv"), mix_rows(learned, pool, rejects, params.ratio, task.label_names))
 

@@ -1,7 +1,7 @@
 """Fine-tune the teacher on the mix, once a seed; where the guard finds no help in synthetic rows, without them."""
 
 import shutil
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +9,22 @@ from runtime import run_stage
 
 import pandas as pd
 
-from amalgam.embeddings import embed_rows
 from amalgam.files import read_json, write_json
 from amalgam.machine import show_progress
-from amalgam.params import Params, Teacher
+from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
-from amalgam.training.budget import scale_steps
-from amalgam.training.cross_validation import COLUMNS as OUT_OF_FOLD
-from amalgam.training.guard import Evidence, ask_guard
-from amalgam.training.members import MIXED, join_members, make_members, train_members
-from amalgam.training.processes import is_main_process, wait_for_all
+from amalgam.training import teacher
+from amalgam.training.checkpoint import read_config, write_config
+from amalgam.training.embeddings import embed_rows
+from amalgam.training.guard import ask_guard
+from amalgam.training.loop import scale_steps
+from amalgam.training.parallel import is_main_process, run_trainings, wait_for_all
 
 ENCODER = Path("models/base/encoder")
 HUMAN_ONLY = Path("models/human_only")
 TARGET = Path("models/teacher")
+THERE = "../../human_only/seed-{seed}"  # the human-only teacher, from the folder of a seed
 
 
 def main(params: Params, root: Path) -> None:
@@ -32,78 +33,61 @@ def main(params: Params, root: Path) -> None:
     learned = read_rows(Path("data/mixed.csv"))
     validation = read_rows(Path("data/prepared/validation.csv"))
     held_out = validation[~validation["id"].isin(learned["id"])]
-    human = learned[learned["origin"] == "human"]
-    synthetic = learned[learned["origin"] == "synthetic"]
+    human, synthetic = (learned[learned["origin"] == origin] for origin in ("human", "synthetic"))
     coded = pd.concat([human, held_out], ignore_index=True)  # all that training may see
-    teacher = scale_steps(params.teacher, params.human_rows)
     summary: dict[str, Any] = {}
-    if teacher.guard and len(human) and len(synthetic):
-        if evidence := weigh_evidence(coded, synthetic, labels, teacher, params.seeds[0]):
-            summary["guard"] = evidence.to_dict()
+    vectors = None
+    if params.teacher.guard and len(human) and len(synthetic):
+        rows = pd.concat([coded, synthetic], ignore_index=True)
+        vectors = embed_rows(ENCODER, rows, max_length=params.teacher.max_length)
+        both = vectors[: len(coded)], vectors[len(coded) :]
+        evidence = ask_guard(coded, synthetic, both, labels, seed=params.seeds[0])
+        summary["guard"] = evidence.to_dict() if evidence else {}
         if evidence and not evidence.helps:
             learned, synthetic = human, synthetic.head(0)
-    members = 1 if len(human) else 2  # to train: the first one is that of the human-only teacher, where there is one
-    trainings = members * len(params.seeds) * bool(len(synthetic))
-    with show_progress("teacher", total=trainings * teacher.steps) as advance:
-        if len(synthetic):
-            chooses = held_out if len(held_out) else None
-            summary["seeds"] = train_teachers(learned, chooses, labels, teacher, params.seeds, advance)
-        else:
-            summary |= take_human_only(params.seeds)
+    if len(synthetic):
+        vectors = None if len(held_out) else vectors  # else those of the learned rows
+        summary["seeds"] = train_teachers(learned, held_out, labels, params, vectors)
+    else:
+        summary |= read_json(HUMAN_ONLY / "summary.json")
+        take_human_only(params.seeds)
     summary["learned"] = {"human": len(learned) - len(synthetic), "synthetic": len(synthetic)}
     summary["held_out"] = len(held_out)
     if is_main_process():
         write_rows(TARGET / "learned.csv", learned)
         # Where no human rows were learned, they say nothing of what was.
-        out_of_fold = read_rows(HUMAN_ONLY / "out_of_fold.csv") if len(human) else pd.DataFrame(columns=OUT_OF_FOLD)
-        write_rows(TARGET / "out_of_fold.csv", out_of_fold)
-        write_json(TARGET / "summary.json", summary)
+        none = pd.DataFrame(columns=teacher.OUT_OF_FOLD)
+        write_rows(TARGET / "out_of_fold.csv", read_rows(HUMAN_ONLY / "out_of_fold.csv") if len(human) else none)
+        write_json(TARGET / "summary.json", {name: value for name, value in summary.items() if value != {}})
     wait_for_all()
 
 
-def weigh_evidence(
-    human: pd.DataFrame, synthetic: pd.DataFrame, labels: list[str], teacher: Teacher, seed: int
-) -> Evidence | None:
-    """Ask the guard about the synthetic rows."""
-    both = pd.concat([human, synthetic], ignore_index=True)
-    vectors = embed_rows(ENCODER, both, max_length=teacher.max_length)
-    return ask_guard(
-        human,
-        synthetic,
-        (vectors[: len(human)], vectors[len(human) :]),
-        labels,
-        folds=teacher.guard_folds,
-        least_label_auc=teacher.guard_label_auc,
-        seed=seed,
-    )
-
-
 def train_teachers(
-    learned: pd.DataFrame,
-    held_out: pd.DataFrame | None,
-    labels: list[str],
-    teacher: Teacher,
-    seeds: list[int],
-    advance: Callable[[object], None],
+    learned: pd.DataFrame, held_out: pd.DataFrame, labels: list[str], params: Params, vectors: Any
 ) -> dict[str, Any]:
     """Train one a seed; the first member is that of the human-only teacher, unless there are no human rows."""
-    members = make_members(ENCODER, learned, held_out, labels, teacher, MIXED)
+    scaled = scale_steps(params.teacher, params.human_rows)
+    chooses = held_out if len(held_out) else None
+    members = teacher.make_members(ENCODER, learned, chooses, labels, scaled, teacher.MIXED, vectors)
     names = list(members)
     if len(members) > 1 and (learned["origin"] == "human").any():
         members.pop(names[0])
-        for seed in seeds if is_main_process() else ():
-            shutil.copytree(HUMAN_ONLY / f"seed-{seed}" / names[0], TARGET / f"seed-{seed}" / names[0])
-    outcomes = train_members(members, seeds, TARGET, ENCODER, advance)
-    if is_main_process():
-        join_members(TARGET, seeds, names)
-    return {seed: run.to_dict() for seed, run in outcomes.items()}
+        names[0] = f"{THERE}/{names[0]}"
+    trainings = teacher.list_trainings(members, params.seeds, TARGET)
+    steps = sum(member.steps for member in members.values()) * len(params.seeds)
+    with show_progress("teacher", total=steps) as advance:
+        outcomes = run_trainings(trainings, ENCODER, advance)[-len(params.seeds) :]
+    teacher.join_members(TARGET, params.seeds, names)
+    return {str(seed): outcome.to_dict() for seed, outcome in zip(params.seeds, outcomes, strict=True)}
 
 
-def take_human_only(seeds: list[int]) -> dict[str, Any]:
+def take_human_only(seeds: list[int]) -> None:
     """Let the human-only teachers be the teachers."""
     for seed in seeds if is_main_process() else ():
-        shutil.copytree(HUMAN_ONLY / f"seed-{seed}", TARGET / f"seed-{seed}")
-    return dict(read_json(HUMAN_ONLY / "summary.json"))
+        here, there = TARGET / f"seed-{seed}", HUMAN_ONLY / f"seed-{seed}"
+        shutil.copytree(there / "curves", here / "curves")
+        names = read_config(there).members or ["."]
+        write_config(here, replace(read_config(there), members=[f"{THERE}/{name}".format(seed=seed) for name in names]))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Put the transfer set together, and ask every teacher once for its view of it."""
+"""Put the transfer set together, and ask every teacher once for its soft targets."""
 
 from pathlib import Path
 
 from runtime import run_stage
 
 from amalgam.params import Params
-from amalgam.rows import iterate_rows, read_rows, write_rows
+from amalgam.rows import read_rows, write_rows
 from amalgam.training.scoring import score_models
-from amalgam.training.transfer import build_transfer, hold_out_texts, write_views
+from amalgam.training.transfer import build_transfer, hold_out_texts, write_logits
 
 PREPARED = Path("data/prepared")
 ENCODER = Path("models/base/encoder")
@@ -19,7 +19,7 @@ def main(params: Params, root: Path) -> None:
     """Read what the teacher learned, the pool and the unlabelled texts; write data/transfer/."""
     whole = build_transfer(
         read_rows(TEACHERS / "learned.csv"),
-        iterate_rows(Path("data/curated/synthetic.csv")),
+        read_rows(Path("data/curated/synthetic.csv")),
         read_rows(PREPARED / "unlabelled.csv"),
         left_out=params.distillation.left_out,
     )
@@ -29,7 +29,7 @@ def main(params: Params, root: Path) -> None:
         write_rows(TARGET / f"{name}.csv", table)
         rows[name] = read_rows(TARGET / f"{name}.csv")  # as written: whoever reads the file sees what was scored
     teachers = [TEACHERS / f"seed-{seed}" for seed in params.seeds]
-    write_views(TARGET / "views.safetensors", score_models(teachers, rows, [ENCODER]))
+    write_logits(TARGET / "logits.safetensors", score_models(teachers, rows, [ENCODER]))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def find_commit(repo: str, revision: str, file: str, patience: float = 10.0) -> 
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
-    if re.fullmatch("[0-9a-f]{40}", revision) and try_to_load_from_cache(repo, file, revision=revision):
+    pinned = re.fullmatch("[0-9a-f]{40}", revision)
+    if pinned and isinstance(try_to_load_from_cache(repo, file, revision=revision), str):
         return revision  # in the hub's own cache, so nobody need be asked
     with _explain_hub_errors():
         return str(get_hf_file_metadata(hf_hub_url(repo, file, revision=revision), timeout=patience).commit_hash)

@@ -213,7 +213,7 @@ def _find_missing(repo: "Repo", named: set[tuple[str, str]]) -> tuple[list[str],
 
 
 def _read_answers(path: Path) -> Iterator[dict[str, Any]]:
-    from amalgam.llm.journal.rows import parse_stored
+    from amalgam.llm.request import parse_stored
 
     with path.open("rb") as stream:
         for text in stream:

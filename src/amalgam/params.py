@@ -1,10 +1,10 @@
 """params.yaml as typed, frozen values: one model a section, unknown keys refused.
 
-A field marked `untracked` changes only how fast a result comes, never the result: no stage depends on it
-and no cache key holds it. Every other field must stand in the `params:` list of each stage that reads it.
+Every field stands in the `params:` list of each stage that reads it, but those of `Driving`, which change no result.
 """
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,20 +12,14 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from amalgam.errors import ParamsError
-from amalgam.llm.endpoint import check_url
+from amalgam.llm.client import check_url
 from amalgam.llm.request import check_fields
-from amalgam.quality import Quality, fill_in
+from amalgam.training.quality import Quality, fill_in
 
 
-def _check_task(value: str) -> str:
+def _check_name(kind: str, value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", value):
-        raise ValueError("be the name of a folder of data/tasks: letters, digits, `_` and `-`")
-    return value
-
-
-def _check_template(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", value):
-        raise ValueError("be the name of a template without its ending: letters, digits, `_` and `-`")
+        raise ValueError(f"be the name of {kind}: letters, digits, `_` and `-`")
     return value
 
 
@@ -37,7 +31,6 @@ def _check_seeds(value: list[int]) -> list[int]:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-_UNTRACKED: dict[str, Any] = {"untracked": True}
 _ALLOWED = {  # by the type of pydantic's error, where its own words are those of a programmer
     "bool_type": "be true or false",
     "float_type": "be a number",
@@ -66,33 +59,31 @@ class Split(Section):
     unlabelled: int = Field(ge=0)
 
 
-class Llm(Section):
-    """The language model that writes and judges, and how hard it may be driven."""
+class Driving(Section):
+    """How hard the language model may be driven; no result depends on it, so no stage does."""
+
+    batch: bool
+    offline: bool
+    budget_usd: float | None = Field(ge=0)
+    max_requests: int | None = Field(ge=0)
+    concurrency: int | None = Field(ge=1, le=4096)
+    timeout: float = Field(gt=0)
+
+
+class Llm(Driving):
+    """The language model that writes and judges."""
 
     endpoint: Annotated[str, AfterValidator(check_url)]
     model: str = Field(min_length=1)
     api_version: str | None = Field(min_length=1)
     body: Annotated[dict[str, Any], AfterValidator(check_fields)]
-    batch: bool = Field(json_schema_extra=_UNTRACKED)
-    offline: bool = Field(json_schema_extra=_UNTRACKED)
-    budget_usd: float | None = Field(ge=0, json_schema_extra=_UNTRACKED)
-    max_requests: int | None = Field(ge=0, json_schema_extra=_UNTRACKED)
-    concurrency: int = Field(ge=1, le=4096, json_schema_extra=_UNTRACKED)
-    max_concurrency: int = Field(ge=1, le=4096, json_schema_extra=_UNTRACKED)
-    requests_per_minute: int | None = Field(ge=1, json_schema_extra=_UNTRACKED)
-    tokens_per_minute: int | None = Field(ge=1, json_schema_extra=_UNTRACKED)
-    timeout: float = Field(gt=0, json_schema_extra=_UNTRACKED)
-    retries: int = Field(ge=0, le=100, json_schema_extra=_UNTRACKED)
-    slots: int | None = Field(ge=1, le=256, json_schema_extra=_UNTRACKED)
-    threads: int | None = Field(ge=1, le=1024, json_schema_extra=_UNTRACKED)
-    context: int | None = Field(ge=256, json_schema_extra=_UNTRACKED)
 
 
 class Prompts(Section):
     """What a request for synthetic responses holds."""
 
     seed: Seed
-    template: Annotated[str, AfterValidator(_check_template)]
+    template: Annotated[str, AfterValidator(partial(_check_name, "a template without its ending"))]
     shots: int = Field(ge=0)
     responses: int = Field(ge=1, le=100)
     format: Literal["text", "lines", "json"]
@@ -121,41 +112,22 @@ class Curation(Section):
     consistency: Literal["none", "judge", "human_model"]
 
 
-class Training(Section):
-    """What the fine-tuning of teacher and student has in common."""
-
-    learning_rate: float = Field(gt=0, lt=1)
-    batch_size: int = Field(ge=1)
-    steps: int = Field(ge=1)
-    steps_for: int = Field(ge=1)
-    warmup: Share
-    weight_decay: float = Field(ge=0)
-    evaluate_every: int = Field(ge=1)
-    patience: int = Field(ge=1)
-
-
-class Teacher(Training):
+class Teacher(Section):
     """Fine-tuning of the teacher, and how it uses the synthetic rows."""
 
     model: str = Field(min_length=1)
     max_length: int = Field(ge=8, le=8192)
     trained_layers: int = Field(ge=1)
-    pooling: Literal["cls", "mean"]
-    head: Literal["random", "embedding"]
-    order: Literal["joint", "human_then_synthetic", "synthetic_then_human"]
-    human_weight: float = Field(gt=0)
-    synthetic_weights: Literal["none", "quality", "importance", "consistency"]
-    soft_labels: Share
+    recipe: Literal["amalgam", "paper"]
+    learning_rate: float = Field(gt=0, lt=1)
+    batch_size: int = Field(ge=1)
+    steps: int = Field(ge=1)
     class_weights: bool
-    blend: bool
-    contrastive_steps: int = Field(ge=0)
-    least_validation: int = Field(ge=0)
     guard: bool
-    guard_folds: int = Field(ge=2)
-    guard_label_auc: float = Field(ge=0, le=1)
+    min_validation_rows: int = Field(ge=0)
 
 
-class Distillation(Training):
+class Distillation(Section):
     """Training of the student on the teacher's outputs."""
 
     student: str = Field(min_length=1)
@@ -164,6 +136,8 @@ class Distillation(Training):
     temperature: float = Field(gt=0)
     alpha: Share
     left_out: int = Field(ge=0)
+    learning_rate: float = Field(gt=0, lt=1)
+    steps: int = Field(ge=1)
 
 
 class Baselines(Section):
@@ -187,7 +161,7 @@ class Shipping(Section):
 class Params(Section):
     """All of params.yaml."""
 
-    task: Annotated[str, AfterValidator(_check_task)]
+    task: Annotated[str, AfterValidator(partial(_check_name, "a folder of data/tasks"))]
     ratio: Share
     human_rows: int = Field(ge=4)
     quality: Quality
@@ -239,26 +213,20 @@ def describe_errors(error: ValidationError) -> str:
     return "; ".join(_describe(fault) for fault in error.errors())
 
 
-def list_tracked_keys(model: type[BaseModel] = Params, prefix: str = "") -> list[str]:
+def list_tracked_keys() -> list[str]:
     """List the dotted leaf keys that stages must track, in the order of the models."""
     keys: list[str] = []
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += list_tracked_keys(field.annotation, f"{prefix}{name}.")
-        elif field.json_schema_extra != _UNTRACKED:
-            keys.append(prefix + name)
+    for name, field in Params.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            keys += [f"{name}.{key}" for key in field.annotation.model_fields if key not in Driving.model_fields]
+        else:
+            keys.append(name)
     return keys
 
 
 def dump_tracked(params: Params) -> dict[str, Any]:
-    """Return the values that decide a result, as sections of plain values; speed settings are left out."""
-    tracked = set(list_tracked_keys())
-    return {
-        name: {key: part for key, part in value.items() if f"{name}.{key}" in tracked}
-        if isinstance(value, dict)
-        else value
-        for name, value in params.model_dump().items()
-    }
+    """Return the values that decide a result, as sections of plain values."""
+    return params.model_dump(exclude={"llm": set(Driving.model_fields)})
 
 
 def _describe(fault: Any) -> str:

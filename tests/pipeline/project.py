@@ -30,23 +30,17 @@ _SETTINGS: dict[str, Any] = {
     "split.unlabelled": 60,
     "llm.model": "stub",
     "llm.timeout": 20.0,
-    "llm.retries": 0,
     "prompts.shots": 2,
     "synthesis.rows": ROWS,
     "judge.rows": 1000,
     "baselines.llm_grader": True,
     "teacher.model": "tiny-bert",
     "teacher.steps": 8,
-    "teacher.contrastive_steps": 8,
-    "teacher.evaluate_every": 4,
     "teacher.guard": False,  # so that every ratio has a teacher of its own
-    "teacher.guard_label_auc": 0.0,
-    "teacher.guard_folds": 2,
     "teacher.trained_layers": 1,
     "distillation.layers": 1,
     "distillation.trained_layers": 1,
     "distillation.steps": 8,
-    "distillation.evaluate_every": 4,
 }
 
 

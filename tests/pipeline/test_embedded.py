@@ -16,13 +16,13 @@ import pytest
 from amalgam.base_models import fetch_encoder, fetch_llm
 from amalgam.errors import ModelError
 from amalgam.files import read_json
-from amalgam.llm.answering import Answering
+from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.embedded import choose_slots, serve_model
 from amalgam.llm.request import Request
 from amalgam.machine import show_progress
 from amalgam.params import Llm, load_params
 from amalgam.synthesis.answers import Response, iterate_responses
-from amalgam.synthesis.asking import Rounds, build_response_format, collect_answers, get_answers, write_completions
+from amalgam.synthesis.asking import Rounds, build_response_format, collect_answers, write_completions
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
@@ -112,11 +112,11 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     assert list(again.build_lines()) == list(rounds.build_lines())
 
     requests = build_grading_requests(task, rows, human, model, params.judge)
-    grades = [answer.text for answer in get_answers(requests, answering, "judge")[0]]
+    grades = [answer.text for answer in answer_requests(requests, answering, "judge")]
     assert all(parse_grade(grade, task.label_names) for grade in grades)
 
-    steps = params.teacher.model_copy(update={"steps": 6, "evaluate_every": 3, "batch_size": 8})
-    learned = [human.head(16).assign(origin="human", shots=""), rows.assign(origin="synthetic")]
+    steps = params.teacher.model_copy(update={"steps": 6, "batch_size": 8})
+    learned = [human.head(16).assign(origin="human"), rows.assign(origin="synthetic")]
     with show_progress("teacher", total=steps.steps) as advance:
         train = pd.concat(learned, ignore_index=True)
         trainer = TeacherTrainer(base / "encoder", train, human.tail(8), task.label_names, steps)
@@ -132,7 +132,7 @@ def test_json_by_a_schema_is_what_the_grammar_lets_through(base: Path, tmp_path:
     body = {"messages": turns, "max_tokens": 60, "temperature": 1.0, "response_format": build_response_format(2)}
     answering = make_answering(load_params(REPOSITORY / "params.yaml").llm, base / "llm", tmp_path)
     requests = [Request(str(number), "m", body | {"seed": number}, number) for number in range(4)]
-    for answer in get_answers(requests, answering, "json")[0]:
+    for answer in answer_requests(requests, answering, "json"):
         assert re.match(r'\s*\{\s*"response_1"\s*:\s*"', answer.text)
         assert answer.finish_reason == "length" or list(json.loads(answer.text)) == ["response_1", "response_2"]
 

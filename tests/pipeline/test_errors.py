@@ -175,7 +175,7 @@ def test_an_endpoint_that_fails_midway_keeps_what_was_paid(project: Project, ser
 def test_faults_that_pass_are_sent_again_and_useless_answers_are_counted(project: Project, server: StubServer) -> None:
     server.spoilt = {0: "filter", 1: "length", 2: "empty", 3: "refusal", 4: "no_choice"}
     server.fault = Fault(429, times=3)
-    project.set_params(synthesis__temperature=0.3, llm__retries=3)
+    project.set_params(synthesis__temperature=0.3)
     project.repro("synthesize")
     assert (len(server.log.failed), server.log.synthesis) == (3, 2 * (ROWS + 5))
     server.fault = Fault(0, times=3)

@@ -1,12 +1,13 @@
-"""What human rows decide: whether synthetic rows teach, what chooses the checkpoint, and how many steps there are."""
+"""What human rows decide: whether synthetic rows teach, and what chooses the checkpoint."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from amalgam.rows import read_rows
-from tests.pipeline.project import HUMAN_ROWS, Project
+from tests.pipeline.project import Project
 from tests.pipeline.server import StubServer
 
 
@@ -21,9 +22,9 @@ def read_calibration(project: Project) -> dict[str, Any]:
 
 
 def list_members(project: Project) -> list[str]:
-    """List them in order: the first gives its layers to students."""
+    """List their names in order: the first gives its layers to students."""
     note = json.loads((project.folder / "models/teacher/seed-1/amalgam.json").read_text())
-    return list(note["members"])
+    return [Path(name).name for name in note["members"]]
 
 
 def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(project: Project, server: StubServer) -> None:
@@ -33,10 +34,10 @@ def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(projec
     guard = read_summary(project)["guard"]
     # Where the rows are let in, the teacher is the one that it was, and so are its students.
     assert run.ran == ["teacher", "transfer", "distill", *([] if guard["helps"] else ["export"])]
-    assert (guard["folds"], guard["rows"]) == (2, 24)
+    assert (guard["folds"], guard["rows"]) == (5, 24)
     assert guard["difference"] == pytest.approx(guard["with_synthetic_auc"] - guard["human_only_auc"], abs=2e-4)
     helped = bool(guard["helps"])
-    assert helped is (guard["difference"] >= -guard["difference_error"])
+    assert helped is bool(guard["recognised"] and guard["difference"] >= -guard["difference_error"])
     assert list_members(project) == ["contrastive", "mixed" if helped else "human_only"]
     learned = (project.folder / "models/teacher/learned.csv").read_text()
     assert ("synthetic" in learned) is helped
@@ -67,26 +68,13 @@ def test_without_synthetic_rows_there_is_nothing_to_guard_or_to_blend(project: P
     assert (calibration["guaranteed"], calibration["ask_below"]) == (False, 2.0)
 
 
-def test_rows_whose_labels_human_rows_do_not_confirm_are_left_out(project: Project) -> None:
-    project.set_params(teacher__guard=True, teacher__guard_label_auc=1.0)
-    project.repro("teacher")
-    guard = read_summary(project)["guard"]
-    assert 0 < guard["label_auc"] < 1
-    assert (guard["helps"], guard["recognised"], guard["least_label_auc"]) == (0, 0, 1.0)
-    assert list_members(project) == ["contrastive", "human_only"]
-
-
-def test_validation_rows_teach_unless_there_are_enough_and_more_human_rows_take_more_steps(project: Project) -> None:
+def test_validation_rows_teach_unless_there_are_enough_to_choose(project: Project) -> None:
     assert read_summary(project)["learned"] == {"human": 24, "synthetic": 96}  # the ratio of what is learned
     assert read_summary(project)["held_out"] == 0
-    project.set_params(teacher__steps_for=HUMAN_ROWS // 2, distillation__steps_for=HUMAN_ROWS // 3)
-    project.set_params(teacher__least_validation=4)
+    project.set_params(teacher__min_validation_rows=4)
     run = project.repro("export")
     assert run.ran == ["mix", "human_only", "teacher", "transfer", "distill", "export"]
     summary = read_summary(project)
     assert summary["held_out"] >= 4
     assert summary["learned"]["human"] == 24 - summary["held_out"]
     assert not read_calibration(project)["guaranteed"]
-    for model, steps in (("human_only", 16), ("teacher", 16), ("students", 24)):  # 8 in params.yaml
-        summary = json.loads((project.folder / f"models/{model}/summary.json").read_text())
-        assert {seed["steps"] for seed in summary["seeds"].values()} == {steps}

@@ -30,7 +30,7 @@ def kill_training(project: Project) -> int:
 
 
 def test_what_is_killed_while_it_trains_is_trained_again(project: Project, tmp_path: Path) -> None:
-    project.set_params(seeds=[1], teacher__steps=300, teacher__evaluate_every=50)
+    project.set_params(seeds=[1], teacher__steps=300)
     whole = project.copy(tmp_path / "whole")
     assert whole.repro("human_only").ran == ["human_only"]
     assert kill_training(project) != 0

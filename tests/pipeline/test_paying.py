@@ -37,7 +37,7 @@ def kill_stage(project: Project, server: StubServer, seconds: float) -> None:
 
 
 def test_a_stage_that_is_killed_again_and_again_pays_each_answer_once(project: Project, server: StubServer) -> None:
-    project.set_params(synthesis__rows=MORE, llm__max_concurrency=4)
+    project.set_params(synthesis__rows=MORE, llm__concurrency=4)
     project.repro("prompts")
     before = count_answers(project)
     server.delay = 0.2

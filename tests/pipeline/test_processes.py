@@ -19,14 +19,13 @@ import json, os, sys
 from pathlib import Path
 from amalgam.params import Teacher
 from amalgam.rows import read_rows
-from amalgam.training.contrastive import ContrastiveTrainer
 from amalgam.training.teacher import TeacherTrainer
 folder = Path(sys.argv[1])
 rows = read_rows(folder / "rows.csv")
 params = Teacher.model_validate_json((folder / "params.json").read_text())
 trainers = {
     "cross_entropy": TeacherTrainer(folder / "encoder", rows, rows, sys.argv[2:], params),
-    "contrastive": ContrastiveTrainer(folder / "encoder", rows, sys.argv[2:], params),
+    "contrastive": TeacherTrainer(folder / "encoder", rows, None, sys.argv[2:], params, contrastive=True),
 }
 for name, trainer in trainers.items():
     trainer.train(1, folder / "together" / name, lambda item: None)
@@ -38,11 +37,9 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     write_encoder(tmp_path / "encoder")
     config = tmp_path / "encoder/config.json"  # dropout draws other masks for other parts of a batch
     config.write_text(config.read_text().replace('_dropout_prob": 0.1', '_dropout_prob": 0.0'))
-    rows = pd.DataFrame(make_rows(40)).assign(question="", origin="human", shots="")
+    rows = pd.DataFrame(make_rows(40)).assign(question="", origin="human")
     write_rows(tmp_path / "rows.csv", rows)
-    params = TEACHER.model_copy(
-        update={"steps": 10, "evaluate_every": 5, "learning_rate": 1e-3, "pooling": "mean", "contrastive_steps": 10}
-    )
+    params = TEACHER.model_copy(update={"steps": 10, "learning_rate": 1e-3})
     (tmp_path / "params.json").write_text(params.model_dump_json())
     TeacherTrainer(tmp_path / "encoder", rows, rows, list(LABELS), params).train(
         1, tmp_path / "alone", lambda _item: None

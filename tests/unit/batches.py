@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from amalgam.errors import AmalgamError
-from amalgam.llm.batch import Pace, send_batches
-from amalgam.llm.endpoint import Endpoint, Limits
+from amalgam.llm import batch, batch_api
+from amalgam.llm.batch import send_batches
+from amalgam.llm.client import Endpoint, Limits
 from amalgam.llm.journal import Journal, lock_sending, open_journal
 from amalgam.llm.prices import Price
 from amalgam.llm.request import Answer, Request
@@ -18,9 +19,13 @@ from tests.pipeline.batch_server import BatchServer, Pause
 KEY = "sk-very-secret"
 PRICE = Price(prompt=1.0, completion=10.0)  # a request of 10 and 2 tokens costs 15 millionths of a dollar in a batch
 COST = 15e-6
-PACE = Pace(first=0.01, most=0.02, report=0.0, settle=0.05)
 PROCESSES = multiprocessing.get_context("forkserver")  # starts a process fast, and without this one's threads
 PROCESSES.set_forkserver_preload(["openai", "httpx2", "filelock", "amalgam.llm.batch"])
+
+
+def hurry() -> None:
+    """Look at batches often, in this process."""
+    batch._FIRST_PAUSE, batch._LONGEST_PAUSE, batch._REPORT, batch_api._SETTLE = 0.01, 0.02, 0.0, 0.05
 
 
 def make_request(number: int) -> Request:
@@ -28,8 +33,13 @@ def make_request(number: int) -> Request:
     return Request(f"r{number}", "served", body, 0)
 
 
-def make_requests(count: int, start: int = 0) -> Iterator[Request]:
-    return (make_request(number) for number in range(start, count))
+def make_requests(count: int, start: int = 0) -> list[Request]:
+    return [make_request(number) for number in range(start, count)]
+
+
+def index_missing(requests: list[Request], journal: Journal) -> dict[str, Request]:
+    found = journal.find([request.key for request in requests])
+    return {request.key: request for request in requests if request.key not in found}
 
 
 class Run:
@@ -40,16 +50,15 @@ class Run:
         self.came: list[Answer] = []
         self.said: list[str] = []
 
-    def send(self, count: int, start: int = 0, **limits: Any) -> None:
+    def send(self, count: int, start: int = 0, *, endpoint: Endpoint | None = None, **limits: Any) -> None:
         send_batches(
-            partial(make_requests, count, start),
-            Endpoint(self.server.url, "served", KEY),
+            index_missing(make_requests(count, start), self.journal),
+            endpoint or Endpoint(self.server.url, "served", KEY),
             self.journal,
             self.came.append,
             limits=Limits(**{"retries": 2, "timeout": 5.0, "price": PRICE} | limits),
             notify=self.said.append,
             lock=nullcontext,
-            pace=PACE,
         )
 
     def find(self, count: int) -> list[str]:
@@ -61,18 +70,18 @@ class Run:
 
 def send_apart(journal: Path, url: str, count: int, said: Path) -> None:
     """Send requests 0 to `count` - 1, in a process of its own; what is said goes to the file `said`."""
+    hurry()
     with said.open("a", encoding="utf-8", buffering=1) as stream, open_journal(journal) as opened:
         notify = partial(print, file=stream)
         try:
             send_batches(
-                partial(make_requests, count),
+                index_missing(make_requests(count), opened),
                 Endpoint(url, "served", KEY),
                 opened,
                 lambda _answer: None,
                 limits=Limits(retries=2, price=PRICE),
                 notify=notify,
                 lock=partial(lock_sending, journal, notify),
-                pace=PACE,
             )
         except AmalgamError as error:
             notify(error)
@@ -98,6 +107,7 @@ class Sender:
 @contextmanager
 def open_run(folder: Path) -> Iterator[Run]:
     """Start a server, and open a journal in the folder."""
+    hurry()
     server = BatchServer()
     try:
         with open_journal(folder / "journal.sqlite") as journal:

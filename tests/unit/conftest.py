@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from amalgam.llm.journal import Journal, open_journal
 from amalgam.tasks.schema import Task
 from tests.pipeline.server import StubServer
 from tests.pipeline.toy import LABELS, make_rows, write_encoder
@@ -19,6 +20,13 @@ def server() -> Iterator[StubServer]:
     yield server
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """An empty journal."""
+    with open_journal(tmp_path / "journal.sqlite", print) as journal:
+        yield journal
 
 
 @pytest.fixture(scope="session")
@@ -56,15 +64,15 @@ def comments() -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def teacher(encoder: Path, comments: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The encoder, trained until it tells the comments apart; all weights are in the folder."""
-    from amalgam.training.checkpoint import load_trained, save_checkpoint
+    from amalgam.training.checkpoint import Config, load_trained, save_checkpoint
     from amalgam.training.encoding import load_tokenizer
     from amalgam.training.teacher import TeacherTrainer
 
     folder = tmp_path_factory.mktemp("models") / "teacher"
-    learn, held_out = comments.iloc[:40].assign(origin="human", shots=""), comments.iloc[40:]
+    learn, held_out = comments.iloc[:40].assign(origin="human"), comments.iloc[40:]
     TeacherTrainer(encoder, learn, held_out, list(LABELS), TEACHER).train(1, folder, lambda _item: None)
     model = load_trained(folder, [encoder])
-    save_checkpoint(model, load_tokenizer(folder), folder, list(LABELS), TEACHER.max_length, uses_question=False)
+    save_checkpoint(model, load_tokenizer(folder), folder, Config(list(LABELS), TEACHER.max_length, False, "mean"))
     return folder
 
 

@@ -17,14 +17,7 @@ _LLM: dict[str, Any] = {
     "budget_usd": None,
     "max_requests": None,
     "concurrency": 3,
-    "max_concurrency": 64,
-    "requests_per_minute": None,
-    "tokens_per_minute": None,
     "timeout": 5.0,
-    "retries": 0,
-    "slots": None,
-    "threads": None,
-    "context": None,
 }
 
 

@@ -39,14 +39,11 @@ def make_content(text: str = "fine", *, metrics: dict[str, Any] | None = None, *
         params=params,
         metrics=_make_metrics(text) | (metrics or {}),
         plots={
-            "roc": pd.DataFrame(
-                [(name, "yes", x, x) for name in ("teacher", "student") for x in (0, 1)],
-                columns=["model", "label", "fpr", "tpr"],
-            ),
+            "roc": pd.DataFrame({"model": "teacher", "label": "yes", "fpr": [0, 1], "tpr": [0, 1]}),
             "calibration": pd.DataFrame({"model": ["teacher"], "confidence": [0.7], "share": [0.6], "rows": [30]}),
             "confusion": pd.DataFrame({"model": ["teacher"], "actual": ["no"], "predicted": ["yes"]}),
             "training": pd.DataFrame(
-                {"model": ["teacher"], "seed": [1], "step": [5], "loss": [np.nan], "validation_loss": [0.5]}
+                [{"model": "teacher", "seed": 1, "step": 5, "loss": np.nan, "validation_loss": 0.5}]
             ),
         },
         pool=make_pool([text]),

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from amalgam.llm.endpoint import Endpoint, Limits
+from amalgam.llm.client import Endpoint, Limits
 from amalgam.llm.journal import Journal
 from amalgam.llm.request import Answer, Request
 from amalgam.llm.sending import send_requests
@@ -18,8 +18,7 @@ def say(sentence: str) -> None:
 def make_request(number: int) -> Request:
     label = ("complaint", "praise")[number % 2]
     turns = [{"role": "user", "content": f"Write a comment that is {label}: number {number}"}]
-    body = {"messages": turns, "max_tokens": 5, "seed": number}
-    return Request(f"{label}-{number}", "m", body, number)
+    return Request(f"{label}-{number}", "m", {"messages": turns, "max_tokens": 5, "seed": number}, number)
 
 
 def make_groups(count: int, size: int = 1) -> list[list[Request]]:
@@ -29,13 +28,20 @@ def make_groups(count: int, size: int = 1) -> list[list[Request]]:
 
 def send(count: int, server: StubServer, journal: Journal, *, size: int = 1, **settings: Any) -> list[Answer]:
     """Send what is missing of so many requests; return the answers in the order in which they came."""
-    came: list[Answer] = []
     groups = [[one for one in group if not journal.find([one.key])] for group in make_groups(count, size)]
-    limits = Limits(**{"concurrency": 4, "max_concurrency": 8, "timeout": 5.0, "retries": 3} | settings)
-    endpoint = Endpoint(server.url, "served", "sk-secret")
+    return send_groups(groups, Endpoint(server.url, "served", "sk-secret"), journal, **settings)
+
+
+def send_groups(groups: list[list[Request]], endpoint: Endpoint, journal: Journal, **settings: Any) -> list[Answer]:
+    came: list[Answer] = []
+    limits = Limits(**{"concurrency": 8, "timeout": 5.0, "retries": 3} | settings)
     total = sum(map(len, groups))
-    send_requests(groups, endpoint, journal, came.append, limits=limits, notify=print, total=total)
+    send_requests(groups, endpoint, journal, came.append, limits=limits, notify=say, total=total)
     return came
+
+
+def count_missing(count: int, journal: Journal) -> int:
+    return count - len(journal.find([make_request(number).key for number in range(count)]))
 
 
 def check_rows(count: int, server: StubServer, journal: Journal) -> None:

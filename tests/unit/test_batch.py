@@ -2,26 +2,21 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from amalgam.errors import BudgetError, EndpointError
-from amalgam.llm.batch import send_batches
-from amalgam.llm.endpoint import Endpoint, Limits
+from amalgam.llm.client import Endpoint
 from amalgam.llm.request import Answer
 from tests.pipeline.batch_server import BatchServer, complete_plainly
 from tests.unit.batches import (
     COST,
     KEY,
-    PACE,
     Run,
     leave_behind,
     list_texts,
-    make_request,
     make_requests,
     open_run,
 )
@@ -65,8 +60,7 @@ def test_a_line_is_a_request_as_the_api_wants_it(run: Run) -> None:
 def test_azure_is_asked_in_its_own_way(run: Run) -> None:
     url = run.server.url.removesuffix("/v1")
     endpoint = Endpoint(url, "deployment", KEY, api_version="2024-10-21", key_name="AZURE_OPENAI_API_KEY")
-    make = partial(make_requests, 3)
-    send_batches(make, endpoint, run.journal, run.came.append, limits=Limits(), notify=str, lock=nullcontext, pace=PACE)
+    run.send(3, endpoint=endpoint)
     assert run.find(3) == list_texts(3)
     (content,) = run.server.uploads.values()
     line = json.loads(content.splitlines()[0])
@@ -82,22 +76,25 @@ def test_only_what_is_missing_is_sent(run: Run) -> None:
     assert (run.server.calls["create"], run.server.paid.total()) == (2, 5)
 
 
-def test_equal_requests_are_sent_once(run: Run) -> None:
-    make = lambda: [make_request(0), make_request(1), make_request(0)]  # noqa: E731
-    endpoint = Endpoint(run.server.url, "served", KEY)
-    send_batches(make, endpoint, run.journal, run.came.append, limits=Limits(), notify=str, lock=nullcontext, pace=PACE)
-    assert (run.server.paid.total(), len(run.came)) == (2, 2)
-
-
 def test_more_than_one_file_holds_go_out_in_several(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amalgam.llm.batch.submit.MOST_REQUESTS", 4)
+    monkeypatch.setattr("amalgam.llm.batch._MOST_REQUESTS", 4)
     run.send(10)
     assert [content.count(b"\n") for content in run.server.uploads.values()] == [4, 4, 2]
     assert run.find(10) == list_texts(10)
 
 
+def test_an_endpoint_that_is_gone_while_a_batch_is_open_is_asked_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amalgam.llm.batch._MOST_REQUESTS", 4)
+    run.server.faults = {"upload": [200, 500, 500, 500]}
+    run.send(8)
+    assert run.find(8) == list_texts(8)
+    assert set(run.server.paid.values()) == {1}
+
+
 def test_files_are_cut_by_their_size_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amalgam.llm.batch.lines._MOST_BYTES", 600)
+    monkeypatch.setattr("amalgam.llm.batch._MOST_BYTES", 600)
     run.send(5)
     assert [content.count(b"\n") for content in run.server.uploads.values()] == [2, 2, 1]
     assert max(map(len, run.server.uploads.values())) <= 600
@@ -161,22 +158,25 @@ def test_a_fault_that_passes_is_tried_again_but_not_for_ever(run: Run) -> None:
         run.send(4)
 
 
-def test_an_answer_without_a_text_is_kept_as_it_came(run: Run) -> None:
-    run.server.complete = lambda body: (200, {**complete_plainly(body)[1], "choices": []})
-    run.send(1)
-    assert run.came == [Answer("", "error", 10, 2, pytest.approx(COST))]
+def test_answers_of_every_form_are_kept(run: Run) -> None:
+    replies: dict[str, dict[str, Any]] = {
+        "0": {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 2}},
+        "1": {"choices": [{"message": {"content": "\ud83d"}}]},
+        "2": {"error": {"code": "content_filter", "message": "no"}},
+    }
 
+    def complete(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        number = body["messages"][0]["content"][-1]
+        return 400 if number == "2" else 200, replies[number]
 
-def test_half_a_surrogate_pair_is_no_failure(run: Run) -> None:
-    def cut(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        status, reply = complete_plainly(body)
-        reply["choices"][0]["message"]["content"] = "\ud83d"
-        return status, reply
-
-    run.server.complete = cut
+    run.server.complete = complete
     run.server.ascii = True
-    run.send(1)
-    assert run.came[0].text == "?"
+    run.send(3)
+    assert sorted(run.came, key=lambda answer: answer.finish_reason) == [
+        Answer("?", "", 0, 0),
+        Answer("", "content_filter", 0, 0, 0.0),
+        Answer("", "error", 10, 2, pytest.approx(COST)),
+    ]
 
 
 def test_a_reply_that_is_no_completion_ends_the_run(run: Run) -> None:
@@ -198,14 +198,6 @@ def test_a_full_queue_is_given_smaller_batches_one_after_the_other(run: Run) -> 
     assert run.find(10) == list_texts(10)
     made = [content.count(b"\n") for content in run.server.uploads.values()]
     assert made == [10, 5, 2, 2, 2, 2, 2]
-    assert set(run.server.paid.values()) == {1}
-
-
-def test_a_queue_that_a_batch_of_one_s_own_fills_is_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amalgam.llm.batch.submit.MOST_REQUESTS", 4)
-    run.server.queue = 5
-    run.send(8)
-    assert [content.count(b"\n") for content in run.server.uploads.values()] == [4, 4, 4]
     assert set(run.server.paid.values()) == {1}
 
 

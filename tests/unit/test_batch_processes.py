@@ -3,20 +3,18 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from amalgam.errors import EndpointError
-from amalgam.llm.answering import answer_requests, iterate_answers
-from amalgam.llm.batch import check_no_batches, send_batches
-from amalgam.llm.endpoint import Endpoint, Limits
+from amalgam.llm.answering import answer_requests
+from amalgam.llm.batch import check_no_batches
+from amalgam.llm.client import Endpoint
 from amalgam.llm.journal import lock_sending
 from amalgam.llm.prices import Price
 from tests.pipeline.batch_server import BatchServer, Pause
-from tests.unit.batches import COST, KEY, PACE, Run, Sender, leave_behind, list_texts, make_requests, open_run
+from tests.unit.batches import COST, KEY, Run, Sender, leave_behind, list_texts, make_requests, open_run
 from tests.unit.helpers import make_answering
 
 
@@ -121,9 +119,7 @@ def test_a_batch_for_another_model_is_left_to_a_run_with_that_model(run: Run, tm
     leave_behind(run, tmp_path, 3)
     run.server.end("batch_0")
     other = Endpoint(run.server.url, "dear", KEY)
-    limits = Limits(price=Price(1e6, 1e6), retries=0)
-    make = partial(make_requests, 5, 3)
-    send_batches(make, other, run.journal, str, limits=limits, notify=str, lock=nullcontext, pace=PACE)
+    run.send(5, start=3, endpoint=other, price=Price(1e6, 1e6), retries=0)
     assert run.find(3) == ["", "", ""]
     spent = run.journal.read_spending()
     run.send(3)
@@ -172,17 +168,17 @@ def test_a_batch_is_found_among_many(run: Run, tmp_path: Path) -> None:
 def test_answering_sends_batches_where_params_say_so(run: Run, tmp_path: Path) -> None:
     run.server.looks = 0
     answering = make_answering(tmp_path, run.server.url, batch=True, model="served")
-    answer_requests(partial(make_requests, 3), answering, "test")
-    assert [answer.text for _, answer in iterate_answers(make_requests(3), answering)] == list_texts(3)
+    assert [answer.text for answer in answer_requests(make_requests(3), answering, "test")] == list_texts(3)
     assert run.server.paid.total() == 3
     leave_behind(run, tmp_path, 5)
     with pytest.raises(EndpointError, match=r"2 of the requests are in a batch at the endpoint, .* `llm\.batch: true`"):
-        answer_requests(partial(make_requests, 5), make_answering(tmp_path, run.server.url), "test")
+        answer_requests(make_requests(5), make_answering(tmp_path, run.server.url), "test")
 
 
 def test_requests_in_a_batch_are_not_sent_live(run: Run, tmp_path: Path) -> None:
-    check_no_batches(partial(make_requests, 3), run.journal)
+    keys = [request.key for request in make_requests(5)]
+    check_no_batches(set(keys), run.journal)
     leave_behind(run, tmp_path, 3)
-    check_no_batches(partial(make_requests, 5, 3), run.journal)
+    check_no_batches(set(keys[3:]), run.journal)
     with pytest.raises(EndpointError, match="2 of the requests are in a batch at the endpoint"):
-        check_no_batches(partial(make_requests, 5, 1), run.journal)
+        check_no_batches(set(keys[1:]), run.journal)

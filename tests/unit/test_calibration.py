@@ -63,11 +63,6 @@ def test_the_threshold_lies_above_the_first_errors_that_are_too_many() -> None:
     assert bound_share(150 / 159, 159, 0.05) >= 0.9 > bound_share(150 / 160, 160, 0.05)
 
 
-def test_rows_of_equal_certainty_are_kept_together() -> None:
-    assert find_agreement(judge(np.full(40, 0.8), np.ones(40, dtype=bool)), 0.9, 0.95) == 0.8
-    assert find_agreement(judge(np.full(40, 0.8), np.arange(40) < 36), 0.9, 0.95) is None
-
-
 def test_rows_that_depend_on_each_other_count_as_fewer() -> None:
     certainty, right = np.linspace(1, 0.5, 60), np.ones(60, dtype=bool)
     assert find_agreement(judge(certainty, right), 0.9, 0.95) == 0.5
@@ -141,13 +136,10 @@ def test_a_guarantee_is_broken_no_more_often_than_it_says() -> None:
     assert broken / 600 <= 0.1
 
 
-def test_ten_validation_rows_allow_no_guarantee() -> None:
+def test_ten_validation_rows_allow_no_guarantee_and_many_do() -> None:
     logits = make_logits([0.1, 0.2, 0.3, 0.1, 0.9, 0.8, 0.7, 0.9, 0.95, 0.6])
     made = calibrate_by(logits, np.array([0] * 4 + [1] * 6))
     assert (made.temperature, made.threshold, made.ask_below, made.guaranteed) == (1.0, None, 2.0, False)
-
-
-def test_many_rows_allow_a_guarantee() -> None:
     rng = np.random.default_rng(1)
     probabilities = rng.random(400).clip(0.001, 0.999)
     labels = (rng.random(400) < probabilities).astype(np.int64)

@@ -1,300 +1,359 @@
-"""The client against a real HTTP server."""
+"""The client with real sockets: what can be in the way to an endpoint, and requests that it takes in another form."""
 
-import json
+import asyncio
+import dataclasses
+import datetime
+import ipaddress
 import socket
+import ssl
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from amalgam.errors import EndpointError
-from amalgam.llm.endpoint import NO_KEY, Endpoint, Limits
-from amalgam.llm.journal import Journal, open_journal
-from amalgam.llm.request import Answer, Request
-from amalgam.llm.sending import send_requests
+from amalgam.llm.client import NO_KEY, Endpoint, Failure, Limits, exchange, open_client
+from amalgam.llm.journal import Journal
+from amalgam.llm.request import Answer, Request, shape_body
+from amalgam.synthesis.asking import build_response_format
+from tests.pipeline.server import Fault, Received, StubServer
+from tests.unit.sending import make_request, send, send_groups
 
-Behaviour = Callable[["Handler", str], None]
-KEY = "sk-very-secret"
-SLOW = 0.05  # seconds
-
-
-class Server(ThreadingHTTPServer):
-    """Answers on loopback as a test tells it to; logs what came, in order, and how many requests at once."""
-
-    daemon_threads = True
-    block_on_close = False
-    behave: Behaviour
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.lock = threading.Lock()
-        self.bodies: list[dict[str, Any]] = []
-        self.keys: set[str] = set()
-        self.busy = self.most_busy = 0
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    @property
-    def sent(self) -> list[str]:
-        return [body["messages"][0]["content"] for body in self.bodies]
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing where the client went away."""
+OTHER = "127.0.0.2"  # on this machine too, but asked as any other host is
+ELSEWHERE = "https://llm.invalid/v1"
+SCHEMA = {"type": "object", "properties": {"label": {"type": "string", "enum": ["a", "grün"]}}}
+GRADE = {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": SCHEMA}}
+WORDS = 'Answer with a JSON object and nothing else. Its keys: "label" (one of "a", "grün").'
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    server: Server
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
 
+
+def ask(url: str) -> Failure:
+    """Ask an endpoint once, which must fail."""
+
+    async def try_it() -> None:
+        endpoint = Endpoint(url, "m", NO_KEY)
+        async with open_client(endpoint) as client:
+            await exchange(client, endpoint, make_request(0), Limits(timeout=10))
+
+    with pytest.raises(Failure) as caught:
+        asyncio.run(try_it())
+    assert "\n" not in caught.value.sentence
+    return caught.value
+
+
+def write_certificate(path: Path, host: str, days: int) -> None:
+    """Write a self-signed certificate that ends so many days from now, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "toy")])
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, end - datetime.timedelta(days=9), end)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), False)
+    builder = builder.add_extension(x509.BasicConstraints(True, None), True)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM) + private)
+
+
+class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.bodies.append(body)
-            self.server.keys.add(self.headers["Authorization"])
-            self.server.busy += 1
-            self.server.most_busy = max(self.server.busy, self.server.most_busy)
-        try:
-            self.server.behave(self, body["messages"][0]["content"])
-        finally:
-            with self.server.lock:
-                self.server.busy -= 1
-
-    def reply(self, status: int, content: Any, **headers: str) -> None:
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        page = b"<html><title>Sign in</title></html>"
+        leads_on = self.path.startswith("/v1")
+        self.send_response(308 if leads_on else 200)
+        self.send_header("Location", "/v2/chat/completions")
+        self.send_header("Content-Length", str(len(page)))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(page)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Keep the output clean."""
 
 
-def build_reply(text: Any = "fine", **changes: Any) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-    head = {"id": "1", "object": "chat.completion", "created": 0, "model": "served"}
-    return {**head, "choices": [choice], "usage": usage, **changes}
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
 
-
-def make_request(content: str, sample: int = 0) -> Request:
-    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 5, "seed": sample}
-    return Request(f"{content}-{sample}", "m", body, sample)
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing where the client goes away."""
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    server.behave = lambda handler, content: handler.reply(200, build_reply(f"re {content}"))
+def page() -> Iterator[_Server]:
+    """A server that leads on to a page."""
+    server = _Server((OTHER, 0), _Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with open_journal(tmp_path / "journal.sqlite", print) as journal:
-        yield journal
+@pytest.mark.parametrize(
+    ("host", "days", "trusted", "words"),
+    [
+        (OTHER, 5, False, "(self-signed certificate): set SSL_CERT_FILE in the environment to a file"),
+        (OTHER, -1, True, "(certificate has expired): have it renewed"),
+        ("127.0.0.9", 5, True, "not valid for '127.0.0.2'.): put the name that it is for into `llm.endpoint`"),
+        (OTHER, 5, True, ""),
+    ],
+    ids=["self-signed", "expired", "another name", "trusted"],
+)
+def test_a_certificate(
+    host: str, days: int, trusted: bool, words: str, page: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "toy.pem"
+    write_certificate(path, host, days)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    page.socket = context.wrap_socket(page.socket, server_side=True)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    failure = ask(f"https://{OTHER}:{page.server_address[1]}/v1")
+    if words:
+        assert failure.sentence.startswith(f"the certificate of {OTHER} is not trusted (")
+        assert words in failure.sentence
+        assert not failure.can_pass
+        assert not failure.may_cost
+    else:
+        assert "something other than a chat completion" in failure.sentence
 
 
-def send(groups: Iterable[list[Request]], server: Server, journal: Journal, **settings: Any) -> list[Answer]:
-    """Send the groups; return the answers in the order in which they came."""
-    came: list[Answer] = []
-    endpoint = Endpoint(server.url, "served", settings.pop("key", KEY), slots=settings.pop("slots", None))
-    total = settings.pop("total", None)
-    limits = Limits(**{"concurrency": 4, "max_concurrency": 4, "timeout": 5.0, "retries": 0} | settings)
-    send_requests(groups, endpoint, journal, came.append, limits=limits, notify=print, total=total)
-    return came
+def test_a_page_that_a_redirect_leads_to(page: _Server) -> None:
+    url = f"http://{OTHER}:{page.server_address[1]}"
+    sentence = ask(f"{url}/v1").sentence
+    assert sentence.startswith(f"the LLM endpoint {url}/v1 answers with something other than a chat completion (<html>")
+    assert sentence.endswith(f"the endpoint redirects to {url}/v2: set `llm.endpoint` to that")
 
 
-def find_answer(request: Request, journal: Journal) -> Answer | None:
-    return journal.find([request.key]).get(request.key)
+def test_tls_to_a_server_without(page: _Server) -> None:
+    failure = ask(f"https://{OTHER}:{page.server_address[1]}/v1")
+    assert "check whether `llm.endpoint` begins with https:// or http://" in failure.sentence
+    assert not failure.can_pass
 
 
-def fail_to_send(server: Server, journal: Journal, **settings: Any) -> str:
-    """Send one request, which must fail without an answer kept; return the message."""
-    request = make_request("a")
-    with pytest.raises(EndpointError) as caught:
-        send([[request]], server, journal, **settings)
-    assert find_answer(request, journal) is None
-    assert "secret" not in str(caught.value)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_an_answer_is_kept_as_it_came(server: Server, journal: Journal) -> None:
-    request = make_request("a")
-    assert send([[request]], server, journal) == [Answer("re a", "stop", 3, 2)]
-    assert find_answer(request, journal) == Answer("re a", "stop", 3, 2)
-    assert server.bodies == [{"model": "served", **request.body}]
-    assert server.keys == {f"Bearer {KEY}"}
-
-
-def test_no_more_requests_are_in_flight_than_wanted(server: Server, journal: Journal) -> None:
-    three = threading.Barrier(3, timeout=5)
-
-    def answer_slowly(handler: Handler, content: str) -> None:
-        three.wait()
-        time.sleep(SLOW)
-        handler.reply(200, build_reply())
-
-    server.behave = answer_slowly
-    send([[make_request(str(number))] for number in range(9)], server, journal, concurrency=3, max_concurrency=3)
-    assert server.most_busy == 3
-    assert sorted(server.sent) == sorted(map(str, range(9)))
-
-
-def test_the_requests_of_a_group_go_one_after_the_other(server: Server, journal: Journal) -> None:
-    def answer_slowly(handler: Handler, content: str) -> None:
-        time.sleep(SLOW / 2)
-        handler.reply(200, build_reply())
-
-    server.behave = answer_slowly
-    send([[make_request(name, sample) for sample in range(4)] for name in "abc"], server, journal, max_concurrency=8)
-    assert server.most_busy == 3
-    for name in "abc":
-        assert [body["seed"] for body in server.bodies if body["messages"][0]["content"] == name] == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("status", [429, 500])
-def test_a_request_is_sent_again_after_a_while(status: int, server: Server, journal: Journal) -> None:
-    def fail_once(handler: Handler, content: str) -> None:
-        first = len(server.bodies) == 1
-        handler.reply(
-            *((status, {"error": {"message": "slow down"}}) if first else (200, build_reply())), Retry_After="0.3"
-        )
-
-    server.behave = fail_once
-    start = time.monotonic()
-    assert send([[make_request("a")]], server, journal, retries=1) == [Answer("fine", "stop", 3, 2)]
-    assert time.monotonic() - start >= 0.3
-    assert server.sent == ["a", "a"]
-
-
-def test_a_dropped_connection_is_tried_again_then_told(server: Server, journal: Journal) -> None:
-    def drop(handler: Handler, content: str) -> None:
-        handler.close_connection = True
-        handler.connection.shutdown(socket.SHUT_RDWR)
-
-    server.behave = drop
-    message = fail_to_send(server, journal, retries=1)
-    assert message.startswith(f"the LLM endpoint {server.url} does not answer (Server disconnected")
-    assert server.sent == ["a", "a"]
-
-
-def test_an_endpoint_that_is_not_there_is_told(journal: Journal) -> None:
-    server = Server()
-    server.shutdown()
-    server.server_close()
-    assert "does not answer (All connection attempts failed): check `llm.endpoint`" in fail_to_send(server, journal)
-
-
-def test_an_answer_that_takes_too_long_is_told(server: Server, journal: Journal) -> None:
-    server.behave = lambda handler, content: time.sleep(0.5)
-    assert "does not answer (no answer within 0.1 s)" in fail_to_send(server, journal, timeout=0.1)
+def test_a_name_that_no_one_knows() -> None:
+    failure = ask(ELSEWHERE)
+    assert failure.sentence.startswith(f"the LLM endpoint {ELSEWHERE} does not answer (")
+    assert "check the name llm.invalid in `llm.endpoint` and the network" in failure.sentence
+    assert (failure.can_pass, failure.may_cost) == (True, False)
 
 
 @pytest.mark.parametrize(
-    ("status", "content", "words"),
+    ("reply", "words"),
     [
-        (401, {"error": {"message": f"wrong key\n{KEY}"}}, "status 401 (wrong key ***): set OPENAI_API_KEY"),
-        (403, {"error": {"message": "no"}}, "status 403 (no): check what the key in OPENAI_API_KEY may do"),
-        (404, {"error": {"message": "no model x"}}, "status 404 (no model x): check `llm.endpoint` and `llm.model`"),
-        (400, {"error": {"message": "too long"}}, "status 400 (too long): leave out what it names by `llm.body`"),
-        (400, {"detail": "bad seed"}, "status 400 (bad seed): set `llm.body: {seed: null}`"),
-        (400, b"plain text", "status 400 (plain text)"),
-        (429, {"error": {"message": "slow"}}, "status 429 (slow): wait, or set `llm.requests_per_minute`"),
-        (500, b"", "status 500 (no message): run again later; 0 answers of this run are kept"),
-        (502, b"<html>" + b"x" * 9999, f"status 502 (<html>{'x' * 294}):"),
+        (None, "does not answer (All connection attempts failed) through the proxy"),
+        (b"", "disconnected without sending a response.) through the proxy"),
+        (
+            b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+            "(407 Proxy Authentication Required) through the proxy",
+        ),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "does not answer (403 Forbidden) through the proxy"),
+    ],
+    ids=["not there", "hangs up", "407", "403"],
+)
+def test_a_proxy(reply: bytes | None, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(9999)
+            connection.sendall(reply or b"")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        if reply is None:
+            listener.close()
+        else:
+            threading.Thread(target=answer, args=[listener], daemon=True).start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:hunter2@{address}")
+        sentence = ask(ELSEWHERE).sentence
+    assert words in sentence
+    assert f"check HTTPS_PROXY={address} in the environment, or put llm.invalid into NO_PROXY" in sentence
+    assert "hunter2" not in sentence
+    monkeypatch.setenv("NO_PROXY", "llm.invalid")
+    assert "through the proxy" not in ask(ELSEWHERE).sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("HTTPS_PROXY", "ftp://proxy:21", "HTTPS_PROXY in the environment is of no use (Unknown scheme"),
+        ("HTTP_PROXY", "http://proxy:port", "HTTP_PROXY in the environment is of no use (Invalid port: 'port')"),
+        ("ALL_PROXY", "http://[::1", "ALL_PROXY in the environment is of no use ("),
+        ("SSL_CERT_FILE", "/no/such.pem", "SSL_CERT_FILE names in the environment cannot be read ([Errno 2] No such"),
+        ("SSL_CERT_FILE", __file__, "SSL_CERT_FILE names in the environment cannot be read ("),
     ],
 )
-def test_a_refusal_says_what_the_endpoint_says(
-    status: int, content: Any, words: str, server: Server, journal: Journal
+def test_an_environment_that_is_of_no_use(
+    name: str, value: str, words: str, page: _Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.behave = lambda handler, _: handler.reply(status, content)
-    message = fail_to_send(server, journal)
-    did = "rejected the request a-0" if status == 400 else "answered"
-    assert message.startswith(f"the LLM endpoint {server.url} {did} with {words}")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(EndpointError) as caught:
+        open_client(Endpoint(ELSEWHERE, "m", NO_KEY))
+    assert words in str(caught.value)
+    assert "unset it" in str(caught.value)
+    # A server of one's own, such as the embedded one, has nothing to do with it.
+    open_client(Endpoint("http://127.0.0.1:8000/v1", "m", NO_KEY))
 
 
-def test_where_there_is_no_key_no_word_is_hidden(server: Server, journal: Journal) -> None:
-    server.behave = lambda handler, content: handler.reply(404, {"error": {"message": "none of these"}})
-    assert "(none of these)" in fail_to_send(server, journal, key=NO_KEY)
+class PlainServer(StubServer):
+    """Refuses some forms of JSON."""
+
+    refused: tuple[str, ...] = ()
+    message = "This response_format type is unavailable now"
+
+    def take(self, request: Received, *, has_room: bool = True) -> Fault | None:
+        if request.body.get("response_format", {}).get("type", "text") in self.refused:
+            self.log.failed.append(request)
+            return Fault(400, self.message)
+        return super().take(request, has_room=has_room)
+
+    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        return super().complete({name: part for name, part in body.items() if name != "response_format"})
+
+
+@pytest.fixture
+def plain() -> Iterator[PlainServer]:
+    server = PlainServer()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def ask_for_json(number: int) -> Request:
+    request = make_request(number)
+    return dataclasses.replace(request, body=request.body | {"response_format": GRADE})
+
+
+@pytest.mark.parametrize(
+    ("refused", "left", "notices"),
+    [
+        (("json_schema",), {"json_object"}, ["a JSON object instead"]),
+        (("json_schema", "json_object"), {"text"}, ["a JSON object instead", "JSON in words alone"]),
+    ],
+)
+@pytest.mark.parametrize("message", [PlainServer.message, "Unprocessable"])
+def test_where_a_schema_is_refused_words_say_what_is_wanted(
+    refused: tuple[str, ...],
+    left: set[str],
+    notices: list[str],
+    message: str,
+    plain: PlainServer,
+    journal: Journal,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plain.refused, plain.message = refused, message
+    endpoint = Endpoint(plain.url, "served", "k")
+    groups = [
+        [dataclasses.replace(one, body=one.body | {"response_format": GRADE})] for one in map(make_request, range(20))
+    ]
+    send_groups(groups[:12], endpoint, journal, concurrency=4, retries=0)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(notices)
+    for sentence, words in zip(said, notices, strict=True):
+        assert f"takes no JSON schema ({message}): it is asked for {words}" in sentence
+    assert {one.body.get("response_format", {}).get("type", "text") for one in plain.log.answered} == left
+    assert all(one.body["messages"][-1]["content"].endswith(f"\n\n{WORDS}") for one in plain.log.answered)
+    # Only those that were on their way when it was found out; the next call knows from the start.
+    failed = len(plain.log.failed)
+    assert failed <= 4 * len(notices)
+    send_groups(groups[12:], endpoint, journal, retries=0)
+    assert len(plain.log.failed) == failed
+    assert capsys.readouterr().err == ""
+    assert len(journal.find([group[0].key for group in groups])) == 20  # under the keys as they were asked
+
+
+def test_where_every_form_is_refused_the_run_ends(plain: PlainServer, journal: Journal) -> None:
+    plain.refused = ("json_schema", "json_object", "text")
+    with pytest.raises(EndpointError, match=r"rejected the request .+ with status 400 \(This response_format"):
+        send_groups([[ask_for_json(0)]], Endpoint(plain.url, "served", "k"), journal)
+
+
+def test_the_words_stand_with_the_task() -> None:
+    turns = [{"role": "system", "content": "Rubric"}, {"role": "user", "content": "Text"}]
+    body = {"messages": turns, "response_format": build_response_format(2), "seed": 1}
+    words = 'Answer with a JSON object and nothing else. Its keys: "response_1" (a text), "response_2" (a text).'
+    shaped = {"messages": [{"role": "system", "content": f"Rubric\n\n{words}"}, turns[1]], "seed": 1}
+    assert shape_body(body, 0) is body
+    assert shape_body(body, 1) == shaped | {"response_format": {"type": "json_object"}}
+    assert shape_body(body, 2) == shaped
+    assert body["messages"] is turns
+    assert turns[0]["content"] == "Rubric"
+    assert shape_body({"messages": turns}, 2) == {"messages": turns}
+
+
+def test_a_filter_is_an_answer_without_a_text(server: StubServer, journal: Journal) -> None:
+    server.fault = Fault(403, "your input was flagged", after=3, times=1)
+    came = send(9, server, journal, concurrency=1)
+    assert [answer for answer in came if not answer.text] == [Answer("", "content_filter", 0, 0)]
+    assert send(9, server, journal) == []
+
+
+@pytest.mark.parametrize("role", ["assistant", "user"])
+def test_a_context_that_is_too_small_names_the_longest_row(role: str, server: StubServer, journal: Journal) -> None:
+    server.fault = Fault(400, "This model's maximum context length is 4096 tokens")
+    turns = [{"role": role, "content": text} for text in ("short", "long" * 9, "middle")]
+    turns = [{"role": "system", "content": "x" * 99}, *turns]
+    group, param = ("g", "prompts.shots") if role == "assistant" else ("", "judge.shots")
+    request = Request("r1", "m", {"messages": turns, "max_tokens": 5}, 0, group, ("c1", "c2", "c3"))
+    endpoint = Endpoint(server.url, "m", "k")
+    with pytest.raises(EndpointError, match=rf"lower `{param}`, or shorten the row c2, the longest in it \(36 char"):
+        send_groups([[request]], endpoint, journal)
+    bare = dataclasses.replace(request, rows=("c1", "c2"))
+    with pytest.raises(EndpointError, match=r"or shorten the longest of its rows \(c1, c2\)"):
+        send_groups([[bare]], endpoint, journal)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault(401, "wrong key\nsk-secret"), "answered with status 401 (wrong key ***): set OPENAI_API_KEY"),
+        (Fault(403, "no"), "answered with status 403 (no): check what the key in OPENAI_API_KEY may do"),
+        (Fault(404, "no model x"), "answered with status 404 (no model x): check `llm.endpoint` and `llm.model`"),
+        (
+            Fault(400, "bad"),
+            "rejected the request complaint-0 with status 400 (bad): leave out what it names by",
+        ),
+        (Fault(400, body=b"plain text"), "rejected the request complaint-0 with status 400 (plain text)"),
+        (Fault(429, "slow"), "answered with status 429 (slow): wait, or lower `llm.concurrency`"),
+        (Fault(502, body=b"<html>" + b"x" * 9999), f"answered with status 502 (<html>{'x' * 294}): run again later"),
+        (Fault(200, body=b"<html>"), "answers with something other than a chat completion (<html>): check `llm.end"),
+        (Fault(0), "does not answer (Server disconnected"),
+    ],
+)
+def test_a_refusal_says_what_the_endpoint_says(fault: Fault, words: str, server: StubServer, journal: Journal) -> None:
+    server.fault = fault
+    with pytest.raises(EndpointError) as caught:
+        send(1, server, journal, retries=0)
+    assert str(caught.value).startswith(f"the LLM endpoint {server.url} {words}")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_endpoint_that_does_not_answer_is_told(server: StubServer, journal: Journal) -> None:
+    server.delay = 0.5
+    with pytest.raises(EndpointError, match=r"does not answer \(no answer within 0.1 s\): .*raise `llm.timeout`"):
+        send(1, server, journal, retries=0, timeout=0.1)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(EndpointError, match=r"does not answer \(All connection attempts failed\): check"):
+        send(1, server, journal, retries=0)
 
 
 @pytest.mark.parametrize("key", ["sk-secret\n", "sk-secrét"])
-def test_a_key_that_cannot_be_sent_is_told_but_not_shown(key: str, server: Server, journal: Journal) -> None:
-    assert "OPENAI_API_KEY holds a character that no key has" in fail_to_send(server, journal, key=key)
-    assert not server.bodies
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"<html>a page</html>",
-        b"",
-        b'{"choices": [',
-        b"\xff",
-        [],
-        None,
-        "text",
-        build_reply(choices=[None]),
-        build_reply(choices=[{"index": 0, "finish_reason": "stop"}]),
-        build_reply(choices=[{"index": 0, "message": {"content": [{"type": "text"}]}, "finish_reason": "stop"}]),
-    ],
-)
-@pytest.mark.parametrize("kind", ["application/json", "text/html"])
-def test_what_is_no_completion_is_told(content: Any, kind: str, server: Server, journal: Journal) -> None:
-    server.behave = lambda handler, _: handler.reply(200, content, Content_Type=kind)
-    assert "something other than a chat completion (" in fail_to_send(server, journal)
-
-
-@pytest.mark.parametrize(
-    ("reply", "answer"),
-    [
-        (build_reply(choices=[]), Answer("", "error", 3, 2)),
-        (build_reply(None), Answer("", "stop", 3, 2)),
-        (build_reply([{"type": "text", "text": "fi"}, {"type": "text", "text": "ne"}]), Answer("fine", "stop", 3, 2)),
-        (build_reply([{"type": "thinking", "thinking": [{"text": "hm"}]}, "fine"]), Answer("fine", "stop", 3, 2)),
-        (build_reply(usage=None), Answer("fine", "stop", 0, 0)),
-        (build_reply(usage={}), Answer("fine", "stop", 0, 0)),
-        ({"choices": [{"message": {"content": "short"}}]}, Answer("short", "", 0, 0)),
-        (
-            build_reply(choices=[{"message": {"content": None, "refusal": "I won't"}, "finish_reason": "stop"}]),
-            Answer("I won't", "refusal", 3, 2),
-        ),
-        (build_reply("half \ud83d, whole 😀, zero \x00"), Answer("half ?, whole 😀, zero \x00", "stop", 3, 2)),
-    ],
-)
-def test_answers_of_every_form_are_kept(reply: Any, answer: Answer, server: Server, journal: Journal) -> None:
-    server.behave = lambda handler, content: handler.reply(200, reply)
-    request = make_request("a")
-    assert send([[request]], server, journal) == [answer]
-    assert find_answer(request, journal) == answer
-
-
-def test_after_a_failure_what_is_in_flight_is_kept_and_nothing_more_is_sent(server: Server, journal: Journal) -> None:
-    def fail_early_answer_late(handler: Handler, content: str) -> None:
-        if content == "bad":
-            handler.reply(400, {"error": {"message": "no"}})
-        else:
-            time.sleep(4 * SLOW)
-            handler.reply(200, build_reply(f"re {content}"))
-
-    server.behave = fail_early_answer_late
-    slow = [make_request("slow"), make_request("slow", 1)]
-    later = [[make_request(f"later {number}")] for number in range(5)]
-    with pytest.raises(EndpointError, match=r"status 400 \(no\)"):
-        send([slow, [make_request("bad")], *later], server, journal, max_concurrency=2)
-    assert sorted(server.sent) == ["bad", "slow"]
-    assert find_answer(slow[0], journal) == Answer("re slow", "stop", 3, 2)
-    assert find_answer(slow[1], journal) is None
+def test_a_key_that_cannot_be_sent_is_told_but_not_shown(key: str, server: StubServer, journal: Journal) -> None:
+    with pytest.raises(EndpointError, match="OPENAI_API_KEY holds a character that no key has") as caught:
+        send_groups([[make_request(0)]], Endpoint(server.url, "served", key), journal)
+    assert "secr" not in str(caught.value)
+    assert not server.log.arrived

@@ -75,7 +75,8 @@ def test_a_cell_that_cannot_be_read_is_named(cell: dict[str, Any], value: str, p
 def test_subgroups_become_columns_with_clean_cells() -> None:
     table = make_table(id=["1", "2"], text=["x", "y"], label=["no", "no"], sex=["F", " "], place=["a &amp;\tb", "c"])
     subgroups = {"gender": {"column": "sex", "map": {"F": "female", "": ""}}, "school": "place"}
-    rows = read_columns(table, Columns.model_validate({"subgroups": subgroups}))
+    rows = read_columns(table, Columns.model_validate({"id": {"columns": ["id", "text"]}, "subgroups": subgroups}))
+    assert rows["id"].tolist() == ["1-x", "2-y"]
     assert list(rows)[-2:] == ["subgroup_gender", "subgroup_school"]
     assert rows["subgroup_gender"].tolist() == ["female", ""]
     assert rows["subgroup_school"].tolist() == ["a & b", "c"]

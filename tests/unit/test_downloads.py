@@ -39,11 +39,15 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_wheel_is_downloaded_once_and_then_taken_from_the_cache(index: Path, tmp_path: Path) -> None:
+def test_a_wheel_is_downloaded_once_and_then_taken_from_the_cache_unless_it_is_damaged(
+    index: Path, tmp_path: Path
+) -> None:
     source = next(index.iterdir())
     sha256 = hash_bytes(source.read_bytes())
     wheel = fetch_wheel("some-rows", "1.0", sha256, tmp_path / "cache")
     assert hash_bytes(wheel.read_bytes()) == sha256
+    wheel.write_bytes(b"damaged")
+    assert fetch_wheel("some-rows", "1.0", sha256, tmp_path / "cache").read_bytes() == source.read_bytes()
     source.unlink()
     assert fetch_wheel("some-rows", "1.0", sha256, tmp_path / "cache") == wheel
 

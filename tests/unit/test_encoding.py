@@ -18,23 +18,20 @@ def tokenizer(encoder: Path) -> PreTrainedTokenizerBase:
     return load_tokenizer(encoder)
 
 
-def make_rows(texts: list[str], questions: list[str] | None = None, labels: list[str] | None = None) -> pd.DataFrame:
-    columns = {"text": texts, "question": questions or [""] * len(texts)} | ({"label": labels} if labels else {})
-    return pd.DataFrame(columns, dtype=str)
+def make_rows(texts: list[str], questions: list[str] | None = None) -> pd.DataFrame:
+    return pd.DataFrame({"text": texts, "question": questions or [""] * len(texts)}, dtype=str)
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, encoded: Encoded) -> list[str]:
     return [tokenizer.decode(feature["input_ids"]) for feature in encoded.features]
 
 
-def test_rows_become_token_ids_and_class_indexes(tokenizer: PreTrainedTokenizerBase) -> None:
-    rows = make_rows(["The coffee was fresh.", "rude"], labels=["praise", "complaint"])
-    encoded = encode_rows(tokenizer, rows, 20, ["complaint", "praise"])
+def test_rows_become_token_ids(tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = make_rows(["The coffee was fresh.", "rude"])
+    encoded = encode_rows(tokenizer, rows, 20)
     assert decode(tokenizer, encoded)[1] == "[CLS] rude [SEP]"
-    assert encoded.labels.tolist() == [1, 0]
     assert encoded.lengths.tolist() == [len(feature["input_ids"]) for feature in encoded.features]
     assert len(encoded) == 2
-    assert encode_rows(tokenizer, rows, 20).labels.tolist() == [-1, -1]
 
 
 def test_a_question_is_the_second_segment(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -88,12 +85,6 @@ def test_batches_are_drawn_by_the_seed_alone() -> None:
     )
     assert one == again != other
     assert one[:25] != one[25:]
-
-
-def test_no_two_epochs_have_the_same_batches() -> None:
-    batches = draw_batches(np.full(64, 9), 8, np.random.default_rng(0))
-    first, second = ({frozenset(batch.tolist()) for batch in islice(batches, 8)} for _ in range(2))
-    assert not first & second
 
 
 def test_batches_hold_rows_of_similar_length() -> None:

@@ -41,23 +41,13 @@ def estimate(params: Params, *sendings: Sending, spent: float = 0.0, in_batches:
 def test_each_stage_has_its_price(params: Params) -> None:
     found = estimate(params, WRITE, GRADE)
     write, grade = found.stages
-    assert (write.stage, write.requests, write.answered, write.to_send, write.at_most) == (
-        "synthesize",
-        100,
-        20,
-        80,
-        False,
-    )
+    counts = (write.stage, write.requests, write.answered, write.to_send, write.at_most)
+    assert counts == ("synthesize", 100, 20, 80, False)
     assert (write.prompt_tokens, write.completion_tokens, write.measured) == (8000, 2000, True)
     assert (write.live_usd, write.batch_usd) == (pytest.approx(0.028), pytest.approx(0.014))
     assert (grade.at_most, grade.answered, grade.live_usd) == (True, 0, pytest.approx(0.045))
     assert (found.live_usd, found.batch_usd) == (pytest.approx(0.073), pytest.approx(0.0365))
     assert (found.prices_of, found.left_usd, found.notices) == ("2026-10-09", None, [])
-
-
-def test_the_embedded_llm_costs_nothing(params: Params) -> None:
-    found = estimate(params, WRITE, endpoint="embedded", model="small", budget_usd=0.0)
-    assert (found.live_usd, found.prices_of, found.notices) == (0.0, None, [])
 
 
 def test_an_unknown_price_is_said(params: Params) -> None:
@@ -145,6 +135,8 @@ def test_the_text_says_it_all(
 
 
 def test_what_costs_nothing_has_no_prices(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
+    found = estimate(params, WRITE, endpoint="embedded", model="small", budget_usd=0.0)
+    assert (found.live_usd, found.prices_of, found.notices) == (0.0, None, [])
     print_estimate(estimate(params, WRITE, endpoint="embedded"), params)
     assert "USD" not in capsys.readouterr().out
 

@@ -1,15 +1,18 @@
-"""What endpoints say of a request that they do not answer, in the words of many of them."""
+"""What endpoints reply: answers of every form, and errors in the words of many of them."""
 
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from amalgam.llm.endpoint import Endpoint
-from amalgam.llm.faults import Fault, advise, read_fault
-from amalgam.llm.request import Request
+from amalgam.llm.faults import Fault, RefusedError, advise, read_answer, read_fault, read_wait
+from amalgam.llm.prices import FREE, Price
+from amalgam.llm.request import Answer, Request
 
-ENDPOINT = Endpoint("http://127.0.0.1/v1", "m", "none")
+KEY = "OPENAI_API_KEY"
+NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
 BODY = {"messages": [], "temperature": 0.7, "top_p": 0.9, "max_tokens": 64, "seed": 1, "top_k": 5, "stop": "x"}
 JSON = BODY | {"response_format": {"type": "json_schema"}}
 FILTERED = [
@@ -116,21 +119,19 @@ def test_a_schema_that_is_refused_is_told(status: int, message: str, is_schema: 
     ],
 )
 def test_a_field_that_is_refused_is_named_with_the_way_out(error: Any, advice: str) -> None:
-    assert advise(read(400, error), ENDPOINT, Request("a", "m", BODY, 0)).startswith(advice)
+    assert advise(read(400, error), KEY, Request("a", "m", BODY, 0)).startswith(advice)
 
 
 def test_of_a_batch_only_the_fault_is_at_hand() -> None:
-    assert advise(read(400, {"message": "no json_schema"}), ENDPOINT).startswith("set `llm.batch: false`")
-    assert advise(read(400, {"message": "no such seed"}), ENDPOINT).startswith("set `llm.body: {seed: null}`")
-    assert advise(read(400, {"message": "context_length"}), ENDPOINT).startswith(
-        "lower `prompts.shots` or `judge.shots`"
-    )
+    assert advise(read(400, {"message": "no json_schema"}), KEY).startswith("set `llm.batch: false`")
+    assert advise(read(400, {"message": "no such seed"}), KEY).startswith("set `llm.body: {seed: null}`")
+    assert advise(read(400, {"message": "context_length"}), KEY).startswith("lower `prompts.shots` or `judge.shots`")
 
 
 def test_both_limits_at_once_leave_out_the_older_one() -> None:
     request = Request("a", "m", BODY | {"max_completion_tokens": 400}, 0)
     fault = read(400, {"message": "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported"})
-    assert advise(fault, ENDPOINT, request) == "set `llm.body: {max_tokens: null}`, beside what it holds"
+    assert advise(fault, KEY, request) == "set `llm.body: {max_tokens: null}`, beside what it holds"
 
 
 @pytest.mark.parametrize(
@@ -158,15 +159,110 @@ def test_an_error_inside_an_answer_counts_as_its_status(body: Any, status: int, 
     assert message in fault.message
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"<html>", b"[]", b'{"detail": "hello"}', b'{"choices": []}', b'{"error": 0}']
-)
-def test_what_is_no_error_is_none(content: bytes) -> None:
-    assert read_fault(content) is None
-
-
 @pytest.mark.parametrize("content", [b"", b"<html>", b"null", b'{"error": null}', b"\xff", b'[{"a": 1}]', b'"x"'])
 def test_whatever_comes_with_a_status_is_an_error(content: bytes) -> None:
     fault = read_fault(content, 500)
     assert fault
     assert (fault.status, fault.can_pass, fault.may_cost) == (500, True, True)
+
+
+def build_reply(text: Any = "fine", **changes: Any) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}, **changes}
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        (build_reply(), Answer("fine", "stop", 3, 2)),
+        (build_reply(choices=[]), Answer("", "error", 3, 2)),
+        (build_reply(None), Answer("", "stop", 3, 2)),
+        (build_reply([{"type": "text", "text": "fi"}, {"type": "text", "text": "ne"}]), Answer("fine", "stop", 3, 2)),
+        (build_reply([{"type": "thinking", "thinking": [{"text": "hm"}]}, "fine"]), Answer("fine", "stop", 3, 2)),
+        (build_reply(usage=None), Answer("fine", "stop", 0, 0)),
+        (build_reply(usage={}), Answer("fine", "stop", 0, 0)),
+        ({"choices": [{"message": {"content": "short"}}]}, Answer("short", "", 0, 0)),
+        ({"choices": [{"index": 0, "finish_reason": "content_filter"}]}, Answer("", "content_filter", 0, 0)),
+        (
+            build_reply(choices=[{"message": {"content": None, "refusal": "I won't"}, "finish_reason": "stop"}]),
+            Answer("I won't", "refusal", 3, 2),
+        ),
+        (build_reply("half \ud83d, whole 😀, zero \x00"), Answer("half ?, whole 😀, zero \x00", "stop", 3, 2)),
+    ],
+)
+def test_answers_of_every_form_are_read(reply: Any, answer: Answer) -> None:
+    assert read_answer(json.dumps(reply).encode(), None) == answer
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, "content_filter"), (200, "content_filter")])
+def test_a_filter_is_an_answer_without_a_text(status: int, code: str) -> None:
+    content = json.dumps({"error": {"code": code, "message": "no"}}).encode()
+    assert read_answer(content, Price(1.0, 1.0), status=status) == Answer("", "content_filter", 0, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        [],
+        None,
+        "text",
+        {"detail": "hello"},
+        {"error": 0},
+        build_reply(choices=[None]),
+        build_reply(choices=[{"index": 0, "finish_reason": "stop"}]),
+        build_reply([{"type": "text"}]),
+        build_reply({"type": "text", "text": 5}),
+    ],
+)
+def test_what_is_no_completion_is_told(reply: Any) -> None:
+    with pytest.raises(ValueError, match=r".|^$"):
+        read_answer(json.dumps(reply).encode(), None)
+
+
+@pytest.mark.parametrize("content", [b"<html>a page</html>", b"", b'{"choices": [', b"\xff"])
+def test_what_is_no_json_is_told(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r".|^$"):
+        read_answer(content, None)
+    with pytest.raises(RefusedError):
+        read_answer(content, None, status=500)
+
+
+@pytest.mark.parametrize(
+    ("usage", "price", "cost"),
+    [
+        ({"prompt_tokens": 1000, "completion_tokens": 100}, Price(2.0, 8.0), 0.0028),
+        ({"prompt_tokens": 1000, "completion_tokens": 100}, None, None),
+        ({"prompt_tokens": 1000}, Price(2.0, 8.0), None),
+        (None, Price(2.0, 8.0), None),
+        (None, FREE, 0.0),
+    ],
+)
+def test_an_answer_costs_what_its_endpoint_counted(usage: Any, price: Price | None, cost: float | None) -> None:
+    content = json.dumps(build_reply(usage=usage)).encode()
+    assert read_answer(content, price).cost_usd == (None if cost is None else pytest.approx(cost))
+    half = None if cost is None else pytest.approx(cost / 2)
+    assert read_answer(content, price, batch=True).cost_usd == half
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({}, 0.0),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.25"}, 0.25),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "soon"}, 0.0),
+        ({"retry-after": "nan"}, 0.0),
+        ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
+        ({"retry-after-ms": "x", "retry-after": "2"}, 2.0),
+        ({"retry-after": "Fri, 15 Jan 2027 08:00:30 GMT"}, 30.0),
+        ({"retry-after": "Fri, 15 Jan 2027 07:00:00 GMT"}, 0.0),
+    ],
+)
+def test_a_wait_is_read_in_every_form(headers: dict[str, str], wait: float) -> None:
+    assert read_wait(headers, NOW) == wait
+
+
+@given(st.text())
+def test_whatever_the_header_holds_is_no_error(value: str) -> None:
+    assert read_wait({"retry-after": value}, NOW) >= 0

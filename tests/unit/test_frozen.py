@@ -17,8 +17,7 @@ from transformers import (
 
 from amalgam.machine import open_autocast
 from amalgam.training.classifier import load_classifier
-from amalgam.training.encoding import Encoded, encode_rows, load_tokenizer
-from amalgam.training.frozen import cut_model, freeze_lower, hold_lower
+from amalgam.training.encoding import Encoded, cut_model, encode_rows, freeze_lower, hold_lower, load_tokenizer
 from tests.pipeline.toy import LABELS
 from tests.unit.test_student import BUILDERS, SIZE
 
@@ -27,9 +26,9 @@ ELECTRA = ElectraConfig(embedding_size=4, num_hidden_layers=6, **SIZE)  # projec
 FAMILY = {**BUILDERS, "electra": lambda: ElectraForSequenceClassification(ELECTRA)}
 
 
-@pytest.mark.parametrize("trained", [None, 1, 4, 6, 9])
+@pytest.mark.parametrize("frozen", [0, 2, 5])
 @pytest.mark.parametrize("build", FAMILY.values(), ids=FAMILY)
-def test_both_parts_together_are_the_whole(build: Callable[[], PreTrainedModel], trained: int | None) -> None:
+def test_both_parts_together_are_the_whole(build: Callable[[], PreTrainedModel], frozen: int) -> None:
     torch.manual_seed(0)
     model = build().eval()
     ids, mask = torch.randint(5, 30, (3, 12)), torch.ones(3, 12, dtype=torch.long)
@@ -37,7 +36,7 @@ def test_both_parts_together_are_the_whole(build: Callable[[], PreTrainedModel],
     batch = {"input_ids": ids, "attention_mask": mask}
     with torch.no_grad():
         expected, logits = model.base_model(**batch).last_hidden_state, model(**batch).logits
-        with cut_model(model, max(6 - (trained or 6), 0)) as lower:
+        with cut_model(model, frozen) as lower:
             assert lower is not None
             states = lower(**batch).last_hidden_state * mask.unsqueeze(-1)  # padding has none
             upper = {"inputs_embeds": states, "attention_mask": mask}
@@ -61,14 +60,14 @@ def test_only_the_upper_layers_learn(build: Callable[[], PreTrainedModel]) -> No
 
 @pytest.fixture
 def encoded(encoder: Path, comments: pd.DataFrame) -> Encoded:
-    return encode_rows(load_tokenizer(encoder), comments, 24, list(LABELS))
+    return encode_rows(load_tokenizer(encoder), comments, 24)
 
 
 def test_states_are_computed_once_a_row_while_there_is_room(
     encoder: Path, encoded: Encoded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = int(encoded.lengths[:20].sum()) * 32 * 4  # bytes of twenty rows in float32
-    monkeypatch.setattr("amalgam.training.frozen._MOST", most)
+    monkeypatch.setattr("amalgam.training.encoding._MOST", most)
     model = load_classifier(encoder, list(LABELS))
     freeze_lower(model, 1)
     with hold_lower(model, 1) as read:
@@ -89,7 +88,7 @@ def test_states_are_computed_once_a_row_while_there_is_room(
         with open_autocast(torch.device("cpu")):
             last = model.base_model(**again).last_hidden_state
         last.float().square().sum().backward()
-    assert (len(states), states.labels.tolist()) == (60, encoded.labels.tolist())
+    assert len(states) == 60
     layers = model.bert.encoder.layer
     assert layers[0].output.dense.weight.grad is None
     assert layers[1].output.dense.weight.grad is not None

@@ -1,15 +1,20 @@
+"""The journal among threads, processes and kills, on full disks, and what it saves out of damaged files."""
+
 import json
+import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -19,34 +24,64 @@ from amalgam.errors import DataError
 from amalgam.llm.journal import Batch, Journal, ModelSummary, lock_sending, open_journal
 from amalgam.llm.request import Answer, Request
 
+PAGE, COUNT = 4096, 300
 ANSWER = Answer("Grüße 😀\x00", "stop", 3, 2)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 TOKENS = st.integers(0, 2**63 - 1)
-COST = st.none() | st.floats(0, 1e6)
-ANSWERS = st.builds(Answer, TEXT, TEXT, TOKENS, TOKENS, COST)
-# A process that waits for its start, then records answers to the requests 0, 1, 2, … and says so after each.
-WRITER = """
-import sys
+ANSWERS = st.builds(Answer, TEXT, TEXT, TOKENS, TOKENS, st.none() | st.floats(0, 1e6))
+HEAD = """
+import os, resource, sys
 from pathlib import Path
-from amalgam.llm.journal import open_journal
+import filelock
+from amalgam.errors import DataError
+from amalgam.llm.journal import lock_sending, open_journal
 from amalgam.llm.request import Answer, Request
-path, name, count, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+path = Path(sys.argv[1])
+"""
+# Waits for its start, then records answers to the requests 0, 1, 2, … and says so after each transaction.
+WRITER = f"""{HEAD}
+name, count, size = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 print("ready", flush=True)
 sys.stdin.readline()
 with open_journal(path) as journal:
     for start in range(0, count, size):
         numbers = range(start, start + size)
-        journal.record([(Request("r", "m", {"number": n}, 0), Answer(name, "stop", n, 0, 0.25)) for n in numbers])
+        journal.record([(Request("r", "m", {{"number": n}}, 0), Answer(name, "stop", n, 0, 0.25)) for n in numbers])
         print(start + size - 1, flush=True)
 """
-# A process that takes the sending lock and keeps it until its end.
-SENDER = """
-import sys
-from pathlib import Path
-from amalgam.llm.journal import lock_sending
-with lock_sending(Path(sys.argv[1])):
-    print("locked", flush=True)
+# Takes the sending lock and keeps it until its end.
+SENDER = f"""{HEAD}
+with lock_sending(path):
+    print("ready", flush=True)
     sys.stdin.readline()
+"""
+# Opens a journal, waits, and reads it whole.
+OPENER = f"""{HEAD}
+print("ready", flush=True)
+sys.stdin.readline()
+with open_journal(path, print) as journal:
+    list(journal.iterate())
+"""
+# Has no room for more than so many bytes a file.
+LIMITED = f"""{HEAD}
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    with open_journal(path) as journal:
+        for number in range(10**6):
+            journal.record([(Request("r", "m", {{"number": number}}, 0), Answer("x" * 500, "stop", number, 0))])
+            print(number, flush=True)
+except DataError as error:
+    print(error)
+"""
+READ_ONLY = f"""{HEAD}
+if os.geteuid() == 0:
+    os.seteuid(65534)
+for opened in (open_journal, lock_sending):
+    try:
+        with opened(path):
+            print("opened")
+    except DataError as error:
+        print(error)
 """
 
 
@@ -58,11 +93,19 @@ def make_keys(count: int) -> list[str]:
     return [make_request(number).key for number in range(count)]
 
 
+KEYS = make_keys(COUNT)
+# Some are longer than a page; every second has a price.
+KEPT = [
+    Answer(f"é{number}" * (2000 if number % 50 == 0 else 20), "stop", number, 1, 0.5 if number % 2 else None)
+    for number in range(COUNT)
+]
+
+
 def start_process(script: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout
-    assert process.stdout.readline() in ("ready\n", "locked\n")
+    assert process.stdout.readline() == "ready\n"
     return process
 
 
@@ -72,20 +115,40 @@ def let_go(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
+def fill(journal: Journal) -> None:
+    entries = [(make_request(number), answer) for number, answer in enumerate(KEPT)]
+    for start in range(0, COUNT, 10):
+        journal.record(entries[start : start + 10])
+    journal.add_batch("one", KEYS[:50], "batch_1")
+    journal.mark_seeded("folder")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A journal with answers, an open batch, and a file that was read in."""
+    path = tmp_path_factory.mktemp("good") / "journal.sqlite"
+    with open_journal(path, pytest.fail) as journal:
+        fill(journal)
+    return path
+
+
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with open_journal(tmp_path / "journal.sqlite", pytest.fail) as journal:
-        yield journal
+def path(good: Path, tmp_path: Path) -> Path:
+    shutil.copyfile(good, tmp_path / "copy.sqlite")
+    return tmp_path / "copy.sqlite"
 
 
-def test_an_answer_comes_back_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "deep/journal.sqlite"
-    with open_journal(path, pytest.fail) as journal:
-        assert journal.find([]) == journal.find([make_request(0).key]) == {}
-        journal.record([(make_request(0), ANSWER)])
-        assert journal.find([make_request(0).key, make_request(1).key]) == {make_request(0).key: ANSWER}
-    with open_journal(path, pytest.fail) as journal:
-        assert journal.find([make_request(0).key]) == {make_request(0).key: ANSWER}
+def find_page(path: Path, kind: int, content: bytes = b"") -> int:
+    """Find where the first page of a kind begins that holds the bytes; 13 are leaves of tables, 10 of indexes."""
+    data = path.read_bytes()
+    starts = range(PAGE, len(data), PAGE)
+    return next(start for start in starts if data[start] == kind and content in data[start : start + PAGE])
+
+
+def overwrite(path: Path, start: int, content: bytes) -> None:
+    with path.open("rb+") as stream:
+        stream.seek(start)
+        stream.write(content)
 
 
 @settings(max_examples=30)
@@ -97,11 +160,12 @@ def test_all_answers_come_back_and_go_through_an_export(
     answers = {make_request(number).key: answer for number, answer in entries.items()}
     with open_journal(folder / "a.sqlite", pytest.fail) as one, open_journal(folder / "b.sqlite", pytest.fail) as other:
         one.record([(make_request(number), answer) for number, answer in entries.items()])
-        assert one.find(list(answers)) == answers
+        assert one.find([*answers, "0" * 64]) == answers
         lines = [json.loads(json.dumps(line)) for line in one.iterate()]
         assert other.seed(lines) == len(entries)
         assert other.find(list(answers)) == answers
         assert list(other.iterate()) == lines
+        assert other.read_spending() == 0
 
 
 def test_the_first_answer_is_never_replaced_and_paid_only_once(journal: Journal) -> None:
@@ -112,29 +176,10 @@ def test_the_first_answer_is_never_replaced_and_paid_only_once(journal: Journal)
     assert journal.read_spending() == 1.5
 
 
-def test_many_keys_are_found_and_counted_at_once(journal: Journal) -> None:
-    kept = [make_request(number) for number in range(0, 1500, 500)]
-    journal.record([(request, ANSWER) for request in kept])
-    keys = make_keys(1501)
-    assert journal.find(keys) == {request.key: ANSWER for request in kept}
-    assert journal.count_missing(keys) == journal.count_missing(keys + keys[:7]) == 1498
-    assert journal.count_missing([]) == 0
-
-
-def test_answers_that_are_read_in_are_no_spending(journal: Journal) -> None:
-    line = {"key": make_request(0).key, **asdict(ANSWER), "cost_usd": 2, "label": "good", "sample": 4}
-    assert journal.seed(iter([line, line])) == 1
-    assert journal.find(make_keys(1)) == {make_request(0).key: Answer("Grüße 😀\x00", "stop", 3, 2, 2.0)}
-    assert journal.read_spending() == 0
-    older = {name: line[name] for name in ("text", "finish_reason", "prompt_tokens", "completion_tokens")}
-    assert journal.seed([{"key": make_request(1).key, **older}]) == 1
-    assert journal.find([make_request(1).key]) == {make_request(1).key: ANSWER}
-
-
-def test_more_answers_than_a_transaction_takes_are_read_in(journal: Journal) -> None:
+def test_more_answers_than_a_transaction_or_a_query_takes_are_read_in(journal: Journal) -> None:
     keys = make_keys(5001)
-    assert journal.seed({"key": key, **asdict(ANSWER)} for key in keys) == 5001
-    assert journal.count_missing(keys) == 0
+    assert journal.seed({"key": key, **asdict(ANSWER), "label": "good"} for key in [*keys, *keys[:3]]) == 5001
+    assert len(journal.find(keys)) == 5001
     assert [line["key"] for line in journal.iterate()] == sorted(keys)
 
 
@@ -144,10 +189,8 @@ def test_more_answers_than_a_transaction_takes_are_read_in(journal: Journal) -> 
         ({"key": "abc"}, "`key`"),
         ({"text": None}, "`text`"),
         ({"text": "\ud800"}, "`text`: .* surrogate"),
-        ({"prompt_tokens": -1}, "`prompt_tokens`"),
         ({"prompt_tokens": 2**63}, "`prompt_tokens`"),
         ({"cost_usd": float("nan")}, "`cost_usd`"),
-        ({"cost_usd": -0.1}, "`cost_usd`"),
         ({"request": {"prompt": "text"}}, "`request"),
     ],
 )
@@ -157,7 +200,7 @@ def test_a_line_that_is_no_answer_gives_one_sentence(change: dict[str, object], 
         journal.seed([line | change])
     assert "\n" not in str(caught.value)
     assert "Grüße" not in str(caught.value)
-    assert journal.count_missing([line["key"]]) == 1
+    assert journal.find([line["key"]]) == {}
 
 
 def test_a_request_is_kept_without_its_texts(journal: Journal) -> None:
@@ -183,27 +226,40 @@ def test_the_summary_adds_up_by_model(journal: Journal) -> None:
     assert journal.read_spending() == 1.75
 
 
-def test_folders_that_were_read_in_are_remembered(journal: Journal) -> None:
-    assert not journal.is_seeded("a")
-    journal.mark_seeded("a")
-    journal.mark_seeded("a")
-    assert journal.is_seeded("a")
-    assert not journal.is_seeded("b")
-
-
-def test_batches_are_remembered_until_they_are_closed(tmp_path: Path) -> None:
+def test_batches_and_folders_are_remembered(tmp_path: Path) -> None:
     keys = [make_request(number).key for number in (2, 0, 1)]
     with open_journal(tmp_path / "journal.sqlite", pytest.fail) as journal:
         journal.add_batch("one", keys)
         journal.add_batch("two", keys[:1])
-        journal.set_batch_remote("two", "batch_123")
-        journal.set_batch_remote("three", "batch_456")
+        journal.add_batch("two", keys[:1], "batch_123")
+        journal.mark_seeded("a")
+        journal.mark_seeded("a")
     with open_journal(tmp_path / "journal.sqlite", pytest.fail) as journal:
+        assert (journal.is_seeded("a"), journal.is_seeded("b")) == (True, False)
         assert journal.list_batches() == [Batch("one", "", 3), Batch("two", "batch_123", 1)]
         assert journal.read_batch_keys("one") == keys
         assert journal.read_batch_keys("three") == []
         journal.close_batch("one")
         assert journal.list_batches() == [Batch("two", "batch_123", 1)]
+
+
+def test_a_journal_is_for_ever(tmp_path: Path) -> None:
+    # An answer in it that cannot be found, or a batch, would be paid again.
+    path = tmp_path / "journal.sqlite"
+    with open_journal(path, pytest.fail) as journal:
+        journal.record([(Request("r", "m", {"temperature": 0.5, "seed": 3}, 3), Answer("ü", "stop", 4, 5, 0.25))])
+        journal.add_batch("one", ["0a" * 32], "batch_1")
+    with closing(sqlite3.connect(path)) as connection:
+        (row,) = connection.execute("SELECT * FROM answers")
+        assert row[1].hex() == Request("r", "m", {"temperature": 0.5, "seed": 3}, 3).key
+        assert row[2:] == (126645382549589, 3, 0, "ü", "stop", 4, 5, 0.25, 3137047284)
+        assert list(connection.execute("SELECT * FROM setups")) == [(126645382549589, "m", '{"temperature": 0.5}')]
+        assert list(connection.execute("SELECT * FROM batches")) == [("one", "batch_1", b"\x0a" * 32, 182987832)]
+        assert [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")] == [
+            0x416D6C67,
+            2,
+        ]
+        assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
 def test_threads_share_a_journal(journal: Journal) -> None:
@@ -228,7 +284,7 @@ def test_processes_share_a_new_journal(tmp_path: Path) -> None:
 
 def test_a_killed_process_loses_nothing_that_it_recorded(tmp_path: Path) -> None:
     path, rng, last = tmp_path / "journal.sqlite", random.Random(1), 0
-    for size in (1, 7, 1, 100, 1, 7):
+    for size in (1, 7, 100, 1):
         writer = start_process(WRITER, path, "a", 10**6, size)
         let_go(writer)
         assert writer.stdout
@@ -240,15 +296,11 @@ def test_a_killed_process_loses_nothing_that_it_recorded(tmp_path: Path) -> None
         assert writer.returncode == -signal.SIGKILL
         last = int(rest[-1]) if rest else last
         keys = make_keys(last + 1)
-        with open_journal(path, lambda _notice: None) as journal:
+        with open_journal(path, pytest.fail) as journal:
             found = journal.find(keys)
             assert [found[key].prompt_tokens for key in keys] == list(range(last + 1))
             answers = sum(model.answers for model in journal.summarise())
             assert journal.read_spending() == answers / 4  # also of what was durable and not yet reported
-            connection = sqlite3.connect(path)
-            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            connection.close()
-    assert not (tmp_path / "journal.sqlite.damaged-1").exists()
 
 
 def test_one_process_sends_at_a_time(tmp_path: Path) -> None:
@@ -260,7 +312,6 @@ def test_one_process_sends_at_a_time(tmp_path: Path) -> None:
     with lock_sending(path, said.append):  # a killed holder frees it
         assert time.monotonic() - start >= 0.25
     timer.join()
-    assert holder.wait() == -signal.SIGKILL
     holder.communicate()
     assert len(said) == 1
     assert said[0].startswith("waiting for another run in this clone that is sending requests")
@@ -268,7 +319,188 @@ def test_one_process_sends_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_a_lock_that_cannot_be_had_gives_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be locked"), lock_sending(tmp_path / "file/journal.sqlite"):
+def test_a_journal_that_is_locked_gives_one_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amalgam.llm.journal_file._WAIT", 0.05)
+    new = [(Request("r", "m", {}, 0), KEPT[1])]
+    with open_journal(path, pytest.fail) as journal:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(DataError, match="another program has locked it: close that program") as caught:
+                journal.record(new)
+        assert "\n" not in str(caught.value)
+        assert len(journal.find(KEYS)) == COUNT
+        journal.record(new)
+        assert journal.read_spending() == 0.5 * COUNT / 2 + 0.5
+
+
+@pytest.mark.parametrize("size", [1000, 200_000])
+def test_a_full_disk_gives_one_sentence_and_keeps_what_was_recorded(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    command = [sys.executable, "-W", "error", "-c", LIMITED, str(path), str(size)]
+    *reported, error = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    assert error.startswith(f"the journal of LLM answers, {path}, cannot be used, since the disk")
+    assert bool(reported) == (size > 1000)
+    with open_journal(path, pytest.fail) as journal:
+        assert len(journal.find(make_keys(len(reported)))) == len(reported)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs the permissions of a Unix")
+def test_a_folder_that_may_not_be_written_to_gives_one_sentence(good: Path) -> None:
+    with TemporaryDirectory() as name:  # pytest's own folders let nobody else in
+        folder = Path(name)
+        shutil.copyfile(good, folder / "journal.sqlite")
+        folder.chmod(0o555)
+        command = [sys.executable, "-W", "error", "-c", READ_ONLY, str(folder / "journal.sqlite")]
+        opened, locked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+        folder.chmod(0o755)
+    assert "cannot be used, since Permission denied" in opened
+    assert "cannot be locked (Permission denied)" in locked
+
+
+def test_a_journal_of_a_newer_version_is_left_alone(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 3")
+    with pytest.raises(DataError, match="was written by a newer Amalgam"), open_journal(path, pytest.fail):
         pass
+    assert not Path(f"{path}.damaged-1").exists()
+
+
+def read_saved(path: Path) -> dict[str, Answer]:
+    """Open a damaged journal; check that what it holds is right, said once, and that the rest can be recorded again."""
+    notices: list[str] = []
+    damaged = path.read_bytes()
+    with open_journal(path, notices.append) as journal:
+        saved = len(list(journal.iterate()))
+        found = journal.find(KEYS)
+        assert saved == len(found)
+        assert all(found[key] == answer for key, answer in zip(KEYS, KEPT, strict=True) if key in found)
+        assert not journal.is_seeded("folder")  # what it gave may be lost now
+        fill(journal)
+        assert journal.read_spending() >= 0.5 * COUNT / 2  # what is lost was paid as well
+    assert notices == [
+        f"the journal of LLM answers, {path}, was damaged: {saved} answer{'' if saved == 1 else 's'} could be read "
+        f"into a new one, the damaged file is now {path.name}.damaged-1, and only what neither that nor DVC's cache "
+        "holds will be asked again"
+    ]
+    assert Path(f"{path}.damaged-1").read_bytes() == damaged
+    with open_journal(path, pytest.fail) as journal:
+        assert journal.find(KEYS) == dict(zip(KEYS, KEPT, strict=True))
+    return found
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"x", b"no database, but long enough" * 500, b"SQLite format 3\x00 and" * 99],
+    ids=["empty", "short", "text", "header"],
+)
+def test_a_file_that_is_no_journal_is_set_aside(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").write_bytes(content)
+    assert read_saved(tmp_path / "journal.sqlite") == {}
+
+
+def test_a_database_of_another_kind_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE answers (key TEXT)")
+    assert read_saved(path) == {}
+
+
+def test_a_lost_first_page_loses_answers_but_not_the_file(path: Path) -> None:
+    overwrite(path, 0, bytes(PAGE))
+    assert read_saved(path) == {}
+
+
+def test_a_lost_page_costs_only_what_it_held(path: Path) -> None:
+    overwrite(path, find_page(path, 13, b"\xc3\xa9123"), bytes(PAGE))
+    found = read_saved(path)
+    assert KEYS[123] not in found
+    assert 0 < COUNT - len(found) < 30
+    with open_journal(path, pytest.fail) as journal:
+        assert journal.read_batch_keys("one") == KEYS[:50]
+
+
+def test_a_lost_page_of_the_index_costs_nothing(path: Path) -> None:
+    overwrite(path, find_page(path, 10, bytes.fromhex(KEYS[5])), bytes(PAGE))
+    assert len(read_saved(path)) == COUNT
+
+
+def test_a_damaged_answer_is_left_out(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE answers SET text = 'forged' WHERE prompt_tokens IN (3, 4)")
+    text = KEPT[7].text.encode()
+    path.write_bytes(path.read_bytes().replace(text, text[:-1] + b"\xff"))  # which is no UTF-8
+    assert set(KEYS) - read_saved(path).keys() == {KEYS[3], KEYS[4], KEYS[7]}
+
+
+def test_random_damage_is_survived(good: Path, tmp_path: Path) -> None:
+    rng, whole = random.Random(3), good.read_bytes()
+    for number in range(25):
+        path, data = tmp_path / f"{number}.sqlite", bytearray(whole)
+        for _ in range(rng.randrange(1, 6)):
+            start = rng.randrange(PAGE, len(data))
+            data[start : start + rng.randrange(1, 2 * PAGE)] = rng.randbytes(rng.randrange(1, 50))
+        path.write_bytes(data)
+        with open_journal(path, lambda _notice: None) as journal:
+            # Damage may come to light after a key was found, so look until nothing more is lost.
+            while len(journal.find(KEYS)) < COUNT:
+                fill(journal)
+            assert journal.find(KEYS) == dict(zip(KEYS, KEPT, strict=True))
+
+
+def test_a_log_is_read_with_its_damaged_file_and_kept(tmp_path: Path) -> None:
+    path, copy, notices = tmp_path / "journal.sqlite", tmp_path / "copy.sqlite", []
+    with open_journal(path, pytest.fail) as journal:
+        fill(journal)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint")
+        journal.record([(Request("r", "m", {}, 0), Answer("only in the log", "stop", 0, 0))])
+        for name in ("", "-wal"):  # as a process that is killed leaves them
+            shutil.copyfile(f"{path}{name}", f"{copy}{name}")
+    overwrite(copy, find_page(copy, 10, bytes.fromhex(KEYS[5])), bytes(PAGE))
+    damaged, log = copy.read_bytes(), Path(f"{copy}-wal").read_bytes()
+    with open_journal(copy, notices.append) as journal:
+        assert len(list(journal.iterate())) == COUNT + 1
+    assert len(notices) == 1
+    assert Path(f"{copy}.damaged-1").read_bytes() == damaged
+    assert Path(f"{copy}.damaged-1-wal").read_bytes() == log
+
+
+def test_a_log_without_its_file_is_kept(path: Path) -> None:
+    log = Path(f"{path}-wal")
+    path.rename(log)
+    notices: list[str] = []
+    with open_journal(path, notices.append) as journal:
+        assert journal.find(KEYS) == {}
+    assert "0 answers could be read" in notices[0]
+    assert Path(f"{path}.damaged-1-wal").exists()
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_repair_that_was_killed_is_finished(done: bool, path: Path) -> None:
+    overwrite(path, find_page(path, 10, bytes.fromhex(KEYS[5])), bytes(PAGE))
+    damaged, notices = path.read_bytes(), []
+    path.rename(f"{path}.repairing")
+    if done:
+        with open_journal(path.with_name("new")) as journal:
+            fill(journal)
+        path.with_name("new").rename(path)
+    with open_journal(path, notices.append) as journal:
+        assert len(journal.find(KEYS)) == COUNT
+    assert f"{COUNT} answers could be read" in notices[0]
+    assert Path(f"{path}.damaged-1").read_bytes() == damaged
+    assert not Path(f"{path}.repairing").exists()
+
+
+def test_processes_that_find_the_damage_at_once_repair_it_once_and_go_on(path: Path) -> None:
+    new = [(Request("r", "m", {}, number), ANSWER) for number in range(2)]
+    with open_journal(path, pytest.fail) as journal:
+        journal.record(new[:1])
+        openers = [start_process(OPENER, path) for _ in range(3)]
+        overwrite(path, find_page(path, 10, bytes.fromhex(KEYS[5])), bytes(PAGE))
+        said = "".join(opener.communicate("\n")[0] for opener in openers)
+        assert [opener.returncode for opener in openers] == [0, 0, 0]
+        assert said.count("was damaged") == 1
+        assert not Path(f"{path}.damaged-2").exists()
+        journal.record(new[1:])  # goes into the file that another process has put in place
+    with open_journal(path, pytest.fail) as journal:
+        assert len(journal.find([*KEYS, *(request.key for request, _ in new)])) == COUNT + 2

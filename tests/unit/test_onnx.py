@@ -11,7 +11,7 @@ import torch
 from amalgam.errors import ModelError
 from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
 from amalgam.shipping.onnx import OnnxScorer, compute_probabilities, decide
-from amalgam.training.checkpoint import read_note, save_checkpoint
+from amalgam.training.checkpoint import Config, read_config, save_checkpoint
 from amalgam.training.classifier import add_pooling, load_classifier
 from amalgam.training.encoding import encode_rows, load_tokenizer
 from tests.pipeline.toy import LABELS
@@ -21,9 +21,9 @@ ODD_TEXTS = ["", "👍🏽", "שלום עולם", "cold " * 500, "x" * 2000, "ru
 
 def score_with_torch(folder: Path, rows: pd.DataFrame) -> np.ndarray:
     """Score in 32-bit floats, all rows in one batch."""
-    note = read_note(folder)
-    model = add_pooling(load_classifier(folder, note.labels), note.pooling).eval()
-    encoded = encode_rows(load_tokenizer(folder), rows, note.max_length)
+    config = read_config(folder)
+    model = add_pooling(load_classifier(folder, config.labels), config.pooling).eval()
+    encoded = encode_rows(load_tokenizer(folder), rows, config.max_length)
     with torch.inference_mode():
         logits = model(**encoded.pad(np.arange(len(rows)))).logits
     return torch.softmax(logits.double(), dim=1).numpy()
@@ -52,7 +52,7 @@ def test_questions_and_mean_pooling_are_exported_too(encoder: Path, tmp_path: Pa
     torch.manual_seed(2)
     model = load_classifier(encoder, list(LABELS))
     tokenizer = load_tokenizer(encoder)
-    save_checkpoint(model, tokenizer, tmp_path, list(LABELS), 24, uses_question=True, pooling="mean")
+    save_checkpoint(model, tokenizer, tmp_path, Config(list(LABELS), 24, True, "mean"))
     export_onnx({tmp_path: tmp_path / FLOAT})
     rows = make_rows(["rude", "the coffee was cold " * 9, ""], "How was the coffee?")
     scores = OnnxScorer(tmp_path / FLOAT, tmp_path).score(rows)
@@ -67,15 +67,12 @@ def test_one_graph_takes_the_weights_of_another_model(
     model = load_classifier(encoder, list(LABELS))
     for weight in model.parameters():  # biases and norms begin alike in any model
         torch.nn.init.normal_(weight, std=0.05)
-    note = read_note(teacher)
+    config = read_config(teacher)
     save_checkpoint(
         model,
         load_tokenizer(teacher),
         tmp_path,
-        list(LABELS),
-        note.max_length,
-        uses_question=False,
-        pooling=note.pooling,
+        Config(list(LABELS), config.max_length, False, config.pooling),
     )
     files = {teacher: tmp_path / "first.onnx", tmp_path: tmp_path / "second.onnx"}
     export_onnx(files)
@@ -93,10 +90,6 @@ def test_the_same_weights_give_the_same_bytes_and_no_paths(teacher: Path, shippe
         assert content == (shipped / name).read_bytes()
         for path in (sys.prefix, str(tmp_path), "site-packages", str(Path.home())):
             assert path.encode() not in content
-
-
-def test_no_rows_have_no_scores(teacher: Path, shipped: Path) -> None:
-    assert OnnxScorer(shipped / INTEGER, teacher).score(make_rows([])).shape == (0, 2)
 
 
 def test_the_temperature_softens_and_keeps_the_order(teacher: Path, shipped: Path, comments: pd.DataFrame) -> None:

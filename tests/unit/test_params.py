@@ -11,8 +11,8 @@ import yaml
 
 from amalgam.errors import ParamsError
 from amalgam.params import list_tracked_keys, load_params
-from amalgam.quality import PRESETS, fill_in
 from amalgam.report.phrases import flatten_values
+from amalgam.training.quality import PRESETS, fill_in
 
 ROOT = Path(__file__).parents[2]
 VALUES: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -20,9 +20,7 @@ STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="
 TRACKED = set(list_tracked_keys())
 FILLED_IN = {key for preset in PRESETS.values() for key in preset}
 UNTRACKED = {
-    *("llm.batch", "llm.offline", "llm.budget_usd", "llm.max_requests", "llm.concurrency", "llm.max_concurrency"),
-    *("llm.requests_per_minute", "llm.tokens_per_minute", "llm.timeout", "llm.retries"),
-    *("llm.slots", "llm.threads", "llm.context"),
+    *("llm.batch", "llm.offline", "llm.budget_usd", "llm.max_requests", "llm.concurrency", "llm.timeout"),
 }
 # Of the section `llm`, which `read_answering` takes whole, these decide what is answered; the rest is speed and money.
 ANSWERING = {"llm.api_version", "llm.body", "llm.endpoint", "llm.model"}
@@ -30,10 +28,7 @@ ANSWERING = {"llm.api_version", "llm.body", "llm.endpoint", "llm.model"}
 # rows it does not matter how they are used; and the encoder comes as files.
 PASSED_UNREAD = {
     "baselines": {"judge.rows"},
-    "human_only": {
-        *("teacher.guard", "teacher.guard_label_auc", "teacher.human_weight", "teacher.model"),
-        *("teacher.order", "teacher.soft_labels", "teacher.synthetic_weights"),
-    },
+    "human_only": {"teacher.guard", "teacher.model"},
     "teacher": {"teacher.model"},
     "distill": {"distillation.left_out"},
 }

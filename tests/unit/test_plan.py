@@ -96,11 +96,8 @@ def project(tmp_path: Path, task: Task, params: Params) -> Iterator[Project]:
         yield Project(tmp_path, task, params, journal)
 
 
-def test_stages_that_ask_nobody_send_nothing(project: Project) -> None:
-    assert project.plan() == project.plan("mix", "teacher", "report") == []
-
-
 def test_only_what_has_no_answer_is_counted(project: Project) -> None:
+    assert project.plan() == project.plan("mix", "teacher", "report") == []
     assert project.count("synthesize") == [("synthesize", 12, 12, True)]
     project.answer(project.requests[:5])
     assert project.count("synthesize") == [("synthesize", 12, 7, True)]
@@ -116,15 +113,7 @@ def test_tokens_are_those_of_what_is_missing(project: Project) -> None:
     assert not sending.measured
 
 
-def test_answers_that_are_there_say_how_long_the_others_will_be(project: Project) -> None:
-    project.answer(project.requests[:3])
-    project.answer(project.requests[3:4], Answer("a long one", "stop", 50, 27))
-    (sending,) = project.plan("synthesize")
-    assert (sending.completion_tokens, sending.most_completion_tokens) == (8 * (3 * 7 + 27) / 4, 8 * 64)
-    assert sending.measured
-
-
-def test_so_do_those_of_an_earlier_run(project: Project) -> None:
+def test_earlier_answers_say_how_long_the_others_will_be(project: Project) -> None:
     project.write_completions([Answer("x", "stop", 1, 20), Answer("y", "stop", 1, 30)])
     (sending,) = project.plan("synthesize")
     assert (sending.completion_tokens, sending.measured) == (12 * 25, True)
@@ -133,6 +122,10 @@ def test_so_do_those_of_an_earlier_run(project: Project) -> None:
     judge, baselines = project.plan("judge", "baselines")
     assert (baselines.completion_tokens, baselines.measured) == (9 * 11, True)
     assert judge.completion_tokens == judge.most_completion_tokens == 2 * 40
+    project.answer(project.requests[:3])
+    project.answer(project.requests[3:4], Answer("a long one", "stop", 50, 27))
+    (sending,) = project.plan("synthesize")
+    assert (sending.completion_tokens, sending.most_completion_tokens) == (8 * (3 * 7 + 27) / 4, 8 * 64)
 
 
 def test_more_samples_send_the_new_ones_alone(project: Project) -> None:
@@ -233,14 +226,11 @@ def test_several_responses_an_answer_need_fewer_requests(project: Project) -> No
 def test_the_baselines_grade_the_test_rows_if_they_are_to(project: Project) -> None:
     project.answer(project.build_grading(project.test)[:4])
     assert project.count("baselines") == [("baselines", 9, 5, True)]
-    assert project.count("baselines", params=change(project.params, "baselines", llm_grader=False)) == []
-
-
-def test_a_transfer_test_is_graded_too(project: Project) -> None:
     write_rows(project.folder / "data/prepared/transfer_test.csv", project.make_rows("transfer", 2))
-    assert project.count("baselines") == [("baselines", 15, 15, True)]
+    assert project.count("baselines") == [("baselines", 15, 11, True)]
     tested = project.params.split.test + 6
     assert project.count("models", "baselines") == [("baselines", tested, tested, False)]
+    assert project.count("baselines", params=change(project.params, "baselines", llm_grader=False)) == []
 
 
 def test_a_transfer_test_that_is_not_made_yet_is_counted_in_its_source(project: Project) -> None:

@@ -25,11 +25,10 @@ from transformers import (
 
 from amalgam.shipping.export import FLOAT, export_onnx, write_weights
 from amalgam.shipping.onnx import OnnxScorer
-from amalgam.training.checkpoint import read_note, save_checkpoint
-from amalgam.training.classifier import add_pooling, pool_mean
-from amalgam.training.pooling_layer import append_pooling
+from amalgam.training.checkpoint import Config, read_config, save_checkpoint
+from amalgam.training.classifier import add_pooling, append_pooling, choose_pooling, pool_mean
 from amalgam.training.scoring import score_rows
-from amalgam.training.student import Distiller, Views, choose_pooling
+from amalgam.training.student import SoftTargets, train_student
 from tests.pipeline.toy import LABELS
 from tests.unit.training import DISTILLATION
 
@@ -97,9 +96,9 @@ def ship(student: Path, target: Path, bases: list[Path], rows: pd.DataFrame) -> 
     export_onnx({student: target / FLOAT}, bases)
     expected = OnnxScorer(target / FLOAT, target).score(rows)
     classify = pipeline("text-classification", str(target), top_k=None, device="cpu")
-    note = read_note(target)
-    answers = classify(rows["text"].tolist(), truncation=True, max_length=note.max_length)
-    found = [[{one["label"]: one["score"] for one in answer}[label] for label in note.labels] for answer in answers]
+    config = read_config(target)
+    answers = classify(rows["text"].tolist(), truncation=True, max_length=config.max_length)
+    found = [[{one["label"]: one["score"] for one in answer}[label] for label in config.labels] for answer in answers]
     np.testing.assert_allclose(found, expected, atol=1e-3)
     np.testing.assert_allclose(score_rows(target, rows), score_rows(student, rows, bases), atol=0.02)  # in bfloat16
     assert expected[:, 0].std() > 0.03
@@ -109,9 +108,9 @@ def ship(student: Path, target: Path, bases: list[Path], rows: pd.DataFrame) -> 
 def test_transformers_says_of_what_ships_what_the_student_said(
     teacher: Path, comments: pd.DataFrame, tmp_path: Path
 ) -> None:
-    views = Views(comments, np.log(score_rows(teacher, comments)))
-    distiller = Distiller(teacher, teacher, teacher, views, views, DISTILLATION)
-    distiller.distil(1, tmp_path / "student", lambda _item: None)
+    targets = SoftTargets(comments, np.log(score_rows(teacher, comments)))
+    where = 1, tmp_path / "student", lambda _item: None
+    train_student(teacher, (teacher, teacher), targets, targets, DISTILLATION, *where)
     ship(tmp_path / "student", tmp_path / "shipped", [teacher], comments)
 
 
@@ -122,8 +121,7 @@ def test_what_ships_of_mpnet_says_what_the_trained_module_said(
     tokenizer = AutoTokenizer.from_pretrained(encoder, model_input_names=["input_ids", "attention_mask"])
     size = {**SIZE, "vocab_size": len(tokenizer), "pad_token_id": 0, "num_labels": 2}
     model = MPNetForSequenceClassification(MPNetConfig(**size)).eval()
-    note = {"uses_question": False, "pooling": "centred_mean"}
-    save_checkpoint(model, tokenizer, tmp_path / "student", list(LABELS), 24, **note)
+    save_checkpoint(model, tokenizer, tmp_path / "student", Config(list(LABELS), 24, False, "centred_mean"))
     found = ship(tmp_path / "student", tmp_path / "shipped", [], comments)
     batch = tokenizer(comments["text"].tolist(), truncation=True, max_length=24, padding=True, return_tensors="pt")
     with torch.inference_mode():

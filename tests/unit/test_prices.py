@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from amalgam.errors import DataError
 from amalgam.llm.prices import FREE, Price, load_prices
-from amalgam.llm.sending.reply import read_answer
 
 SHIPPED = Path(__file__).parents[2] / "data/prices.yaml"
 LIST = """\
@@ -78,23 +77,3 @@ def test_a_missing_list_is_told(tmp_path: Path) -> None:
 @given(st.integers(0, 10**7), st.integers(0, 10**7), st.booleans())
 def test_what_is_free_costs_nothing(prompt: int, completion: int, batch: bool) -> None:
     assert FREE.cost(prompt, completion, batch) == 0
-
-
-@pytest.mark.parametrize(
-    ("usage", "price", "cost"),
-    [
-        ('{"prompt_tokens": 1000, "completion_tokens": 100}', Price(2.0, 8.0), 0.0028),
-        ('{"prompt_tokens": 1000, "completion_tokens": 100}', None, None),
-        ('{"prompt_tokens": 1000}', Price(2.0, 8.0), None),
-        ("null", Price(2.0, 8.0), None),
-        ("null", FREE, 0.0),
-    ],
-)
-def test_an_answer_costs_what_its_endpoint_counted(usage: str, price: Price | None, cost: float | None) -> None:
-    content = b'{"choices": [{"message": {"content": "fine"}}], "usage": %s}' % usage.encode()
-    assert read_answer(content, price).cost_usd == (None if cost is None else pytest.approx(cost))
-
-
-def test_the_batch_api_has_its_own_price() -> None:
-    content = b'{"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}}'
-    assert read_answer(content, Price(2.0, 8.0, 0.5), batch=True).cost_usd == pytest.approx(0.0014)

@@ -3,10 +3,11 @@ import hashlib
 import json
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 
-from amalgam.report.page import build_page
-from amalgam.report.phrases import flatten_values, format_count, format_difference, format_number, format_share
+from amalgam.report.page import build_page, write_section
+from amalgam.report.phrases import flatten_values, format_difference, format_number, format_share
 from tests.unit.reporting import HOSTILE, METRICS, make_content, make_estimates, make_pool
 
 DRAWING = {"svg", "g", "path", "line", "text", "title", "desc", "rect", "circle", "tspan"}
@@ -81,10 +82,8 @@ def test_policy_allows_the_page_its_own_script_and_style_and_nothing_else(plain)
     policy = next(attributes["content"] for _, attributes in page.elements if "http-equiv" in attributes)
     own = {name: text for name, attributes, text in page.raw if "type" not in attributes}
     rules = {rule.split()[0]: rule.split()[1:] for rule in policy.split("; ")}
-    hashes = {
-        name: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-        for name, text in own.items()
-    }
+    digests = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in own.items()}
+    hashes = {name: f"'sha256-{digest}'" for name, digest in digests.items()}
     assert (rules["script-src"], rules["style-src"]) == ([hashes["script"]], [hashes["style"]])
     assert rules["default-src"] == ["'none'"]
     assert not [attributes for _, attributes in page.elements if "style" in attributes]
@@ -104,9 +103,8 @@ def test_page_can_be_read_aloud(plain):
     assert page.tags.count("table") == page.tags.count("caption")
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    named = {
-        attributes[name] for _, attributes in page.elements for name in attributes if name in ("aria-labelledby", "for")
-    }
+    naming = ("aria-labelledby", "for")
+    named = {value for _, attributes in page.elements for name, value in attributes.items() if name in naming}
     assert named <= set(ids)
     charts = [attributes for tag, attributes in page.elements if tag == "svg"]
     assert len(charts) == page.tags.count("figure")
@@ -118,14 +116,11 @@ def test_what_a_run_lacks_is_left_out(plain):
     metrics = content.metrics
     empty = {name: {} for name in ("cost", "ceiling", "subgroups", "periods", "selective")}
     data = {name: value for name, value in metrics["data"].items() if name != "rater_kappa"}
+    synthetic = {"synthesis": metrics["synthetic"]["synthesis"], "judge": {"rows": 0, "unparsed": 0}}
+    data |= {"learned": {"human": 0, "synthetic": 164}}
     bare = make_content(
         params=content.params | {"seeds": [1], "ratio": 1},
-        metrics=empty
-        | {
-            "data": data | {"learned": {"human": 0, "synthetic": 164}},
-            "synthetic": {"synthesis": metrics["synthetic"]["synthesis"], "judge": {"rows": 0, "unparsed": 0}},
-            "training": {"training": {}},
-        },
+        metrics=empty | {"data": data, "synthetic": synthetic, "training": {"training": {}}},
         **{"plots": {}, "pool": content.pool[:0], "mistakes": content.mistakes[:0], "inputs": {}, "versions": {}},
     )
     html = build_page(bare)
@@ -159,10 +154,9 @@ def test_a_judge_that_cannot_be_read_is_named():
 
 
 def test_rows_of_which_none_was_judged_have_no_column_for_it():
-    assert "not judged" in build_page(make_content())
-    html = build_page(make_content(pool=make_pool(["a"]).assign(judged="")))
-    assert "not judged" not in html
-    assert "did not judge" not in html
+    assert "not judged" in write_section("synthetic", make_content())
+    html = write_section("synthetic", make_content(pool=make_pool(["a"]).assign(judged="")))
+    assert not [words for words in ("not judged", "did not judge", "Judge's label") if words in html]
 
 
 def test_more_labels_and_sets_are_explained():
@@ -189,10 +183,8 @@ def test_tables_hold_what_was_measured(plain):
         ["Student, int8", "", "17.6"],
     ]
     assert tables["Training runs"][1:] == [[name, "1", "10", "20", "10", "0.500"] for name in ("Teacher", "Student")]
-    assert tables["What became of the LLM's responses"][1:] == [
-        ["Kept", "1", f"50.0{WIDE}%"],
-        ["Empty", "2", f"100.0{WIDE}%"],
-    ]
+    outcomes = [["Kept", "1", f"50.0{WIDE}%"], ["Empty", "2", f"100.0{WIDE}%"]]
+    assert tables["What became of the LLM's responses"][1:] == outcomes
     assert tables["What the rows are like"][1:] == [
         ["Words a row|mean and standard deviation", "20.0 ± 5.0", "18.0"],
         ["Distinct words", "0.200", "0.300"],
@@ -208,6 +200,17 @@ def test_tables_hold_what_was_measured(plain):
     assert tables["Params that the results depend on"][-1] == ["llm.body", "{}"]
 
 
+def test_confusion_shares_are_of_the_human_label():
+    lines = pd.DataFrame({"model": "teacher", "actual": ["no"] * 4, "predicted": ["no", "no", "no", "yes"]})
+    html = write_section("mistakes", make_content(plots={"confusion": lines}))
+    assert Page(html).tables["Teacher"] == [
+        ["Human label", "predicted no", "predicted yes"],
+        ["no", f"75.0{WIDE}%|3", f"25.0{WIDE}%|1"],
+        ["yes", f"0.0{WIDE}%|0", f"0.0{WIDE}%|0"],
+    ]
+    assert [html.count(f'class="shade-{tint}"') for tint in (8, 2, 0)] == [1, 1, 0]
+
+
 def test_labels_that_are_long_or_many_do_not_break_the_charts_of_subgroups():
     group = make_content().metrics["subgroups"]["subgroups"]["fine"]["fine"]
     groups = {"subgroups": {"school": {f"{number} {'x' * 50}": group for number in range(20)}}}
@@ -216,19 +219,11 @@ def test_labels_that_are_long_or_many_do_not_break_the_charts_of_subgroups():
 
 
 def test_numbers_as_text():
-    assert format_number(-0.12345) == "\N{MINUS SIGN}0.123"
-    assert format_difference(0.1) == "+0.100"
-    assert format_count(1234567) == f"1{THIN}234{THIN}567"
+    assert [format_number(-0.12345), format_difference(0.1)] == ["\N{MINUS SIGN}0.123", "+0.100"]
     assert [format_share(value) for value in (0.8, 0.975, 1)] == [f"{text}{WIDE}%" for text in ("80", "97.5", "100")]
-    assert format_share(0.05, 1) == f"5.0{WIDE}%"
 
 
 def test_nested_values_become_dotted_keys():
     values = {"ratio": 0.8, "seeds": [1, 2], "judge": {"rationale": False, "model": None, "body": {}}}
-    assert flatten_values(values) == [
-        ("ratio", "0.8"),
-        ("seeds", "1, 2"),
-        ("judge.rationale", "false"),
-        ("judge.model", "null"),
-        ("judge.body", "{}"),
-    ]
+    judge = [("judge.rationale", "false"), ("judge.model", "null"), ("judge.body", "{}")]
+    assert flatten_values(values) == [("ratio", "0.8"), ("seeds", "1, 2"), *judge]

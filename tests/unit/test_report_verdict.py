@@ -109,10 +109,10 @@ def test_guard_says_what_it_rests_on(changes, claim):
 @pytest.mark.parametrize(
     ("ends", "outcome", "claim"),
     [
-        ((0.9, 0.97), "better", f"The student that ships labels 53{WIDE}%"),
-        ((0.89, 0.97), "unclear", f"The student that ships labels 53{WIDE}%"),
-        ((0.7, 0.89), "worse", f"The student that ships labels 53{WIDE}%"),
-        (None, "unclear", "The student that ships asks a human about all 500 test rows:"),
+        ((0.9, 0.97), "better", f"labels 53{WIDE}%"),
+        ((0.89, 0.97), "unclear", f"labels 53{WIDE}%"),
+        ((0.7, 0.89), "worse", f"labels 53{WIDE}%"),
+        (None, "unclear", "asks a human about all 500 test rows:"),
     ],
 )
 def test_what_the_student_labels_alone_is_weighed_against_the_agreement_wanted(ends, outcome, claim):
@@ -121,4 +121,4 @@ def test_what_the_student_labels_alone_is_weighed_against_the_agreement_wanted(e
     found = measured if ends else {"rows": 500, "coverage": 0.0, "basis": "So few."}
     said = read_claims(make_content(metrics={"selective": {"selective": found}}))[-1]
     assert said[0] == outcome
-    assert said[1].startswith(claim)
+    assert said[1].startswith(f"The student that ships {claim}")

@@ -1,11 +1,14 @@
 import copy
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amalgam.llm.request import Request, override_bodies
-from amalgam.llm.tokens import bound_answer
+from amalgam.errors import DataError
+from amalgam.llm.request import Request, Totals, bound_answer, override_bodies, read_answers, write_answers
 
 LEAF = st.text(max_size=5) | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False)
 BODY = st.dictionaries(
@@ -58,3 +61,81 @@ def test_fields_are_put_in_and_taken_out() -> None:
     assert other.key != request.key
     assert bound_answer(other) == 99
     assert list(override_bodies([request], {})) == [request]
+
+
+def make_lines(*samples: int) -> Iterator[dict[str, Any]]:
+    return ({"key": f"{number:064x}", "sample": sample, "text": "é\n"} for number, sample in enumerate(samples))
+
+
+def list_files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 4500), max_size=40).map(sorted))
+def test_lines_come_back_in_order_from_the_file_of_their_slot(
+    tmp_path_factory: pytest.TempPathFactory, samples: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("answers")
+    write_answers(folder, make_lines(*samples))
+    assert list(read_answers(folder)) == list(make_lines(*samples))
+    assert list_files(folder) == sorted({f"{sample // 1000:05d}.jsonl" for sample in samples})
+
+
+def test_files_that_are_full_stay_when_slots_are_added(tmp_path: Path) -> None:
+    write_answers(tmp_path, make_lines(0, 0, 999, 1000))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_answers(tmp_path, make_lines(0, 0, 999, 1000, 1999, 2000))
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert after["00000.jsonl"] == before["00000.jsonl"]
+    assert after["00001.jsonl"].startswith(before["00001.jsonl"])
+    assert sorted(after) == ["00000.jsonl", "00001.jsonl", "00002.jsonl"]
+
+
+def test_files_of_an_earlier_run_go_and_others_stay(tmp_path: Path) -> None:
+    write_answers(tmp_path, make_lines(0, 1000, 2000))
+    (tmp_path / "summary.json").write_text("{}")
+    write_answers(tmp_path, make_lines(1500))
+    assert list_files(tmp_path) == ["00001.jsonl", "summary.json"]
+    write_answers(tmp_path, make_lines())
+    assert list_files(tmp_path) == ["summary.json"]
+
+
+def test_a_run_that_fails_leaves_no_half_file(tmp_path: Path) -> None:
+    write_answers(tmp_path, make_lines(0, 1000))
+    before = (tmp_path / "00001.jsonl").read_bytes()
+    with pytest.raises(KeyError, match="sample"):
+        write_answers(tmp_path, iter([{"sample": 1}, {"sample": 1001}, {}]))
+    assert list_files(tmp_path) == ["00000.jsonl", "00001.jsonl"]
+    assert (tmp_path / "00001.jsonl").read_bytes() == before
+
+
+def test_slots_out_of_order_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"00000\.jsonl come after those of 00001\.jsonl"):
+        write_answers(tmp_path, make_lines(1000, 0))
+
+
+def test_no_folder_holds_no_answers(tmp_path: Path) -> None:
+    assert list(read_answers(tmp_path / "none")) == []
+    write_answers(tmp_path / "none", make_lines())
+    assert list(read_answers(tmp_path / "none")) == []
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    write_answers(tmp_path, make_lines(0, 1000))
+    with (tmp_path / "00001.jsonl").open("a") as stream:
+        stream.write('{"key": ')
+    with pytest.raises(DataError, match=r"00001\.jsonl, line 2 is not valid JSON"):
+        list(read_answers(tmp_path))
+
+
+@pytest.mark.parametrize(("costs", "cost"), [([0.25, 0.5], 0.75), ([0.25, None, 0.5], None), ([], 0.0), ([1e-7], 0.0)])
+def test_totals_know_the_cost_only_if_they_know_all_of_it(costs: list[float | None], cost: float | None) -> None:
+    totals = Totals()
+    for number in costs:
+        totals.add({"prompt_tokens": 10, "completion_tokens": 3, "cost_usd": number})
+    assert totals.to_dict() == {
+        "prompt_tokens": 10 * len(costs),
+        "completion_tokens": 3 * len(costs),
+        "cost_usd": cost,
+    }

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from amalgam.errors import ModelError
+from amalgam.training.checkpoint import read_config, write_config
 from amalgam.training.loop import DivergedError
-from amalgam.training.scoring import Scorer, score_rows
+from amalgam.training.scoring import Scorer, average_logits, score_models, score_rows
 from amalgam.training.teacher import TeacherTrainer
 from tests.pipeline.toy import LABELS
 from tests.unit.training import TEACHER
@@ -32,15 +34,6 @@ def test_probabilities_are_in_the_order_of_the_rows(teacher: Path, comments: pd.
     assert whole[:, 0].std() > 0.01  # else any order would do
 
 
-def test_the_size_of_batches_changes_little(teacher: Path, comments: pd.DataFrame) -> None:
-    one, other = (Scorer(teacher, batch_size=size).score(comments) for size in (1, 64))
-    np.testing.assert_allclose(one, other, atol=2e-3)
-
-
-def test_no_rows_have_no_scores(teacher: Path, comments: pd.DataFrame) -> None:
-    assert score_rows(teacher, comments.head(0)).shape == (0, 2)
-
-
 def test_any_text_has_a_score(teacher: Path) -> None:
     scores = score_rows(teacher, make_rows(ODD_TEXTS))
     assert np.isfinite(scores).all()
@@ -54,8 +47,8 @@ def test_a_model_that_learned_without_questions_does_not_see_them(teacher: Path)
 
 def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1, **changes: object) -> bytes:
     """Train for a few steps; return the weights as saved."""
-    params = TEACHER.model_copy(update={"learning_rate": 1e-3, "steps": 4, "evaluate_every": 4, **changes})
-    mixed = rows.assign(origin="human", shots="")
+    params = TEACHER.model_copy(update={"learning_rate": 1e-3, "steps": 4, **changes})
+    mixed = rows.assign(origin="human")
     TeacherTrainer(encoder, mixed, rows, list(LABELS), params).train(seed, target, lambda _item: None)
     return (target / "model.safetensors").read_bytes()
 
@@ -65,14 +58,25 @@ def test_one_seed_gives_one_teacher(encoder: Path, comments: pd.DataFrame, tmp_p
     assert one == again != other
 
 
-def test_a_model_is_scored_with_the_pooling_that_it_learned_with(
-    encoder: Path, comments: pd.DataFrame, tmp_path: Path
-) -> None:
-    train(encoder, comments, tmp_path, pooling="mean")
-    note = tmp_path / "amalgam.json"
-    mean = score_rows(tmp_path, comments, [encoder])
-    note.write_text(note.read_text().replace('"mean"', '"cls"'))
-    assert np.abs(score_rows(tmp_path, comments, [encoder]) - mean).max() > 1e-3
+def test_the_papers_teacher_reads_the_first_token(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
+    train(encoder, comments, tmp_path, recipe="paper")
+    config = tmp_path / "amalgam.json"
+    first = score_rows(tmp_path, comments, [encoder])
+    config.write_text(config.read_text().replace('"cls"', '"mean"'))
+    assert np.abs(score_rows(tmp_path, comments, [encoder]) - first).max() > 1e-3
+
+
+def test_models_score_together_as_each_alone(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
+    for seed, (name, layers) in enumerate({"one": 1, "two": 1, "both": 2}.items()):
+        train(encoder, comments, tmp_path / name, seed, trained_layers=layers, learning_rate=1e-2)
+    write_config(tmp_path, replace(read_config(tmp_path / "one"), members=["one", "both"]))
+    folders = [tmp_path, *(tmp_path / name for name in ("one", "two", "both"))]
+    found = score_models(folders, {"rows": comments, "none": comments.head(0)}, [encoder])
+    assert found["none"].shape == (4, 0, 2)
+    for folder, logits in zip(folders, found["rows"], strict=True):
+        np.testing.assert_allclose(logits, Scorer(folder, [encoder]).compute_logits(comments), atol=2e-3)
+    np.testing.assert_allclose(found["rows"][0], average_logits(found["rows"][[1, 3]]))
+    assert np.abs(found["rows"][1] - found["rows"][2]).max() > 0.01
 
 
 def test_a_model_that_learned_with_questions_sees_them(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
@@ -92,7 +96,7 @@ def test_a_trained_model_names_its_labels_and_no_folder(teacher: Path, encoder: 
         "labels": list(LABELS),
         "max_length": 24,
         "uses_question": False,
-        "pooling": "cls",
+        "pooling": "mean",
         "members": [],
         "base": "",
     }
@@ -116,7 +120,7 @@ def test_a_folder_that_holds_no_trained_model_gives_one_sentence(teacher: Path, 
 def test_a_checkpoint_holds_what_learned_and_scores_as_the_model_did(
     encoder: Path, comments: pd.DataFrame, tmp_path: Path
 ) -> None:
-    learn, params = comments.assign(origin="human", shots=""), TEACHER.model_copy(update={"trained_layers": 1})
+    learn, params = comments.assign(origin="human"), TEACHER.model_copy(update={"trained_layers": 1})
     trainer = TeacherTrainer(encoder, learn, None, list(LABELS), params)
     scored = trainer.train_and_score(1, comments, lambda _item: None)
     trainer.train(1, tmp_path, lambda _item: None)

@@ -1,27 +1,64 @@
 """Sending through faults, to a real server: rows are right, each is paid once, none is lost."""
 
-import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from amalgam.errors import EndpointError
-from amalgam.llm.endpoint import Endpoint, Limits
+from amalgam.errors import BudgetError, EndpointError
+from amalgam.llm.client import Endpoint, Limits
 from amalgam.llm.journal import Journal, open_journal
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.prices import Price
+from amalgam.llm.request import Answer, bound_tokens
 from amalgam.llm.sending import send_requests
 from tests.pipeline.server import BROKEN_JSON, Fault, Received, StubServer
-from tests.unit.sending import check_rows, make_groups, make_request, send
+from tests.unit.sending import check_rows, count_missing, make_groups, make_request, send, send_groups
+
+ROOT = Path(__file__).parents[2]
+PRICE = Price(1000.0, 10_000.0)  # 0.001 and 0.01 US dollars a token
+# Sends 40 requests in another process: it can be killed, and its files can be kept small.
+SENDER = """
+import resource
+import sys
+from pathlib import Path
+from amalgam.errors import AmalgamError
+from amalgam.llm.client import Endpoint
+from amalgam.llm.journal import open_journal
+from amalgam.llm.prices import Price
+from tests.unit.sending import make_groups, say, send_groups
+
+url, path, most_bytes = sys.argv[1:]
+try:
+    with open_journal(Path(path), say) as journal:
+        if most_bytes:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_bytes), int(most_bytes)))
+        price = Price(1000.0, 10_000.0)
+        send_groups(make_groups(40), Endpoint(url, "served", "k"), journal, concurrency=4, price=price, timeout=60)
+except AmalgamError as error:
+    say(str(error))
+    sys.exit(error.exit_code)
+"""
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with open_journal(tmp_path / "journal.sqlite", print) as journal:
-        yield journal
+def start_sender(server: StubServer, path: Path, most_bytes: str = "") -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", SENDER, server.url, str(path), most_bytes]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(server: StubServer, count: int) -> None:
+    """Wait until so many requests are at the server."""
+    deadline = time.monotonic() + 60  # a sender on a busy machine starts slowly
+    while server.log.most_at_once < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +74,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         Fault(200, is_cut=True),
         Fault(200, body=BROKEN_JSON),
         Fault(200, body=b"<html>a proxy's page</html>"),
+        Fault(200, body=json.dumps({"choices": None, "error": {"message": "busy", "code": 429}}).encode()),
     ],
-    ids=["429", "429 with a wait", "408", "409", "500", "503", "dropped", "cut", "broken JSON", "a page"],
+    ids=["429", "429 with a wait", "408", "409", "500", "503", "dropped", "cut", "broken JSON", "a page", "429 in 200"],
 )
 def test_what_passes_is_sent_again(fault: Fault, server: StubServer, journal: Journal) -> None:
     fault.after, fault.times = 5, 3
@@ -53,11 +91,9 @@ def test_what_passes_is_sent_again(fault: Fault, server: StubServer, journal: Jo
     [
         (Fault(400, "bad seed"), "status 400 (bad seed): set `llm.body: {seed: null}`"),
         (Fault(401, "wrong key"), "status 401 (wrong key): set OPENAI_API_KEY"),
-        (Fault(403, "no"), "status 403 (no)"),
-        (Fault(404, "no model"), "status 404 (no model)"),
-        (Fault(422, "bad"), "status 422 (bad)"),
         (Fault(429, "pay first", code="insufficient_quota"), "status 429 (pay first): pay for more there"),
         (Fault(429, "tomorrow", retry_after=86400), "(tomorrow; it asks to wait 86400 s)"),
+        (Fault(200, body=b'{"error": {"code": 402, "message": "no"}}'), "status 402 (no): pay for more there"),
     ],
 )
 def test_what_does_not_pass_ends_the_run_at_once_and_what_is_in_flight_is_kept(
@@ -66,13 +102,13 @@ def test_what_does_not_pass_ends_the_run_at_once_and_what_is_in_flight_is_kept(
     fault.after, fault.times = 6, 1
     server.fault, server.delay = fault, 0.05
     with pytest.raises(EndpointError) as caught:
-        send(40, server, journal, max_concurrency=4, retries=100)
+        send(40, server, journal, concurrency=4, retries=100)
     kept = len(server.log.answered)
     assert words in str(caught.value)
     assert str(caught.value).endswith(f"; {kept} answers of this run are kept, {40 - kept} are left")
     # One failed; with it, three others were in flight, and some may have been followed up before it was known.
     assert 7 <= kept <= 12
-    assert journal.count_missing([make_request(number).key for number in range(40)]) == 40 - kept
+    assert count_missing(40, journal) == 40 - kept
     server.delay = 0
     send(40, server, journal)
     check_rows(40, server, journal)
@@ -110,20 +146,9 @@ def test_a_failure_counts_only_while_nothing_else_is_answered(journal: Journal) 
     server = PickyServer()
     try:
         server.delay = 0.03
-        send(60, server, journal, concurrency=3, max_concurrency=3, retries=1)
+        send(60, server, journal, concurrency=3, retries=1)
         assert len(server.log.failed) == 2
         check_rows(60, server, journal)
-        server.times = 2
-        with pytest.raises(EndpointError, match="status 500"):
-            send_requests(
-                [[dataclasses.replace(make_request(0), model="other")]],
-                Endpoint(server.url, "served", "k"),
-                journal,
-                print,
-                limits=Limits(retries=1),
-                notify=print,
-            )
-        assert server.times == 0
     finally:
         server.shutdown()
         server.server_close()
@@ -135,19 +160,26 @@ def test_answers_that_take_too_long_are_given_up_and_asked_for_again(server: Stu
     timer.start()
     send(3, server, journal, timeout=0.2)
     timer.join()
-    assert journal.count_missing([make_request(number).key for number in range(3)]) == 0
+    assert count_missing(3, journal) == 0
 
 
-def test_the_number_in_flight_grows_above_that_at_the_start(server: StubServer, journal: Journal) -> None:
+def test_the_number_in_flight_is_found_out(server: StubServer, journal: Journal) -> None:
     server.delay = 0.2  # long enough that a busy machine gets to send them all
-    send(120, server, journal, concurrency=2, max_concurrency=16)
-    assert server.log.most_at_once == 16
-    check_rows(120, server, journal)
+    send(200, server, journal, concurrency=None)
+    assert 16 < server.log.most_at_once <= 64
+    check_rows(200, server, journal)
+
+
+@pytest.mark.parametrize("concurrency", [1, 5])
+def test_no_more_requests_are_in_flight_than_allowed(concurrency: int, server: StubServer, journal: Journal) -> None:
+    server.delay = 0.05
+    send(20, server, journal, concurrency=concurrency)
+    assert server.log.most_at_once == concurrency
 
 
 def test_the_number_in_flight_falls_to_what_the_endpoint_takes(server: StubServer, journal: Journal) -> None:
     server.delay, server.capacity = 0.03, 5
-    send(150, server, journal, concurrency=16, max_concurrency=16)
+    send(150, server, journal, concurrency=16)
     last = server.log.arrived[len(server.log.arrived) // 2 :]
     refused = sum(request in server.log.failed for request in last)
     # It is halved once at the start, and then tried again one by one.
@@ -155,7 +187,7 @@ def test_the_number_in_flight_falls_to_what_the_endpoint_takes(server: StubServe
     check_rows(150, server, journal)
 
 
-def test_a_wait_that_the_endpoint_wants_stops_every_lane(server: StubServer, journal: Journal) -> None:
+def test_a_wait_that_the_endpoint_wants_stops_every_worker(server: StubServer, journal: Journal) -> None:
     server.fault = Fault(429, after=8, times=1, retry_after=0.4)
     send(30, server, journal)
     refused = server.log.failed[0].time
@@ -165,71 +197,17 @@ def test_a_wait_that_the_endpoint_wants_stops_every_lane(server: StubServer, jou
     check_rows(30, server, journal)
 
 
-def test_requests_are_spaced_by_the_minute(server: StubServer, journal: Journal) -> None:
-    send(9, server, journal, requests_per_minute=60 / 0.05)
-    times = [request.time for request in server.log.arrived]
-    assert 8 * 0.05 - 0.03 < times[-1] - times[0] < 2
-
-
-def test_tokens_are_spaced_by_the_minute_as_they_were_used(server: StubServer, journal: Journal) -> None:
-    # A request takes 17 tokens: 8 words and an answer of 9.
-    send(9, server, journal, concurrency=1, max_concurrency=1, tokens_per_minute=60 * 17 / 0.05)
-    times = [request.time for request in server.log.arrived]
-    assert 8 * 0.05 - 0.03 < times[-1] - times[0] < 2
-
-
 @pytest.mark.parametrize("end", ["", "/", "/openai/"])
 def test_azure_is_asked_at_its_own_path_with_its_own_header(end: str, server: StubServer, journal: Journal) -> None:
     endpoint = Endpoint(server.azure_url + end, "my-deployment", "sk-azure", "2024-10-21", "AZURE_OPENAI_API_KEY")
-    send_requests(make_groups(3), endpoint, journal, print, limits=Limits(), notify=print)
+    send_groups(make_groups(3), endpoint, journal)
     assert {request.path for request in server.log.answered} == {
         "/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
     }
     assert {request.authorization for request in server.log.answered} == {"sk-azure"}
-    check = [request.body["seed"] for request in server.log.arrived]
-    assert sorted(check) == [0, 1, 2]
     server.fault = Fault(401, "wrong key sk-azure")
     with pytest.raises(EndpointError, match=r"wrong key \*\*\*\): set AZURE_OPENAI_API_KEY in the environment"):
-        send_requests([[make_request(3)]], endpoint, journal, print, limits=Limits(), notify=print)
-
-
-def test_a_server_with_slots_gets_as_many_requests_as_it_has(server: StubServer, journal: Journal) -> None:
-    server.delay = 0.03
-    endpoint = Endpoint(server.url, "served", "k", slots=3)
-    limits = Limits(concurrency=1, max_concurrency=64)
-    send_requests(make_groups(24, 4), endpoint, journal, print, limits=limits, notify=print)
-    assert server.log.most_at_once == 3
-    # A lane keeps its slot: at any time, three groups are under way.
-    groups = [request.body["seed"] // 4 for request in server.log.arrived]
-    for number in range(6):
-        own = [place for place, group in enumerate(groups) if group == number]
-        assert own[-1] - own[0] <= 4 * 3
-    check_rows(24, server, journal)
-
-
-def test_groups_are_read_as_they_are_needed(server: StubServer, journal: Journal) -> None:
-    read: list[int] = []
-    ahead: list[int] = []
-
-    def count_ahead(answer: Answer) -> None:
-        ahead.append(len(read) - len(ahead))
-
-    groups = ([read.append(number) or make_request(number)] for number in range(300))
-    endpoint = Endpoint(server.url, "served", "k")
-    limits = Limits(concurrency=4, max_concurrency=4)
-    send_requests(groups, endpoint, journal, count_ahead, limits=limits, notify=print)
-    assert len(ahead) == 300
-    assert max(ahead) <= 20
-
-
-def test_a_failure_of_the_groups_comes_out_as_it_is(server: StubServer, journal: Journal) -> None:
-    def yield_one_and_fail() -> Iterator[list[Request]]:
-        yield [make_request(0)]
-        raise ZeroDivisionError
-
-    endpoint = Endpoint(server.url, "served", "k")
-    with pytest.raises(ZeroDivisionError):
-        send_requests(yield_one_and_fail(), endpoint, journal, print, limits=Limits(), notify=print)
+        send_groups([[make_request(3)]], endpoint, journal)
 
 
 class StrictServer(StubServer):
@@ -247,15 +225,20 @@ class StrictServer(StubServer):
 
 
 @pytest.mark.parametrize("slots", [None, 3])
-def test_a_lane_goes_on_when_its_answer_is_durable(slots: int | None, journal: Journal, tmp_path: Path) -> None:
+def test_a_group_keeps_its_slot_and_goes_on_when_its_answer_is_durable(
+    slots: int | None, journal: Journal, tmp_path: Path
+) -> None:
     server = StrictServer()
-    came: list[Answer] = []
+    server.delay = 0.03
     with open_journal(tmp_path / "journal.sqlite", print) as server.journal:
-        endpoint = Endpoint(server.url, "served", "k", slots=slots)
-        limits = Limits(concurrency=8, retries=0)
-        send_requests(make_groups(40, 4), endpoint, journal, came.append, limits=limits, notify=print)
+        came = send_groups(make_groups(40, 4), Endpoint(server.url, "served", "k", slots=slots), journal, retries=0)
         check_rows(40, server, journal)
     assert len(came) == 40
+    assert server.log.most_at_once == (slots or 8)
+    groups = [request.body["seed"] // 4 for request in server.log.arrived]
+    for number in range(10 if slots else 0):  # at any time, three groups are under way
+        own = [place for place, group in enumerate(groups) if group == number]
+        assert own[-1] - own[0] <= 4 * 3
     server.shutdown()
     server.server_close()
 
@@ -266,3 +249,162 @@ def test_no_error_shows_the_key_or_a_prompt(server: StubServer, journal: Journal
         send(1, server, journal)
     assert "secret" not in str(caught.value)
     assert "comment" not in str(caught.value)
+
+
+def test_sending_works_off_the_main_thread_and_puts_handlers_back(server: StubServer, journal: Journal) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    send(3, server, journal)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    thread = threading.Thread(target=send, args=(5, server, journal))
+    thread.start()
+    thread.join(10)
+    check_rows(5, server, journal)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_what_is_in_flight(
+    number: signal.Signals, server: StubServer, tmp_path: Path
+) -> None:
+    server.delay = 0.3
+    sender = start_sender(server, tmp_path / "journal.sqlite")
+    wait_for(server, 4)
+    sender.send_signal(number)
+    _, told = sender.communicate(timeout=20)
+    assert sender.returncode == 130
+    assert told.splitlines() == [
+        f"{number.name}: no more is sent; 4 requests are in flight and awaited, a second signal ends at once",
+        "interrupted: run again to go on; 4 answers of this run are kept, 36 are left",
+    ]
+    assert len(server.log.arrived) == 4
+    with open_journal(tmp_path / "journal.sqlite", print) as journal:
+        server.delay = 0
+        assert len(send(40, server, journal)) == 36
+        check_rows(40, server, journal)
+
+
+def test_a_second_signal_ends_the_run_at_once(server: StubServer, tmp_path: Path) -> None:
+    server.delay = 60
+    sender = start_sender(server, tmp_path / "journal.sqlite")
+    assert sender.stderr
+    wait_for(server, 4)
+    sender.send_signal(signal.SIGINT)
+    assert "4 requests are in flight" in sender.stderr.readline()
+    start = time.monotonic()
+    sender.send_signal(signal.SIGINT)
+    sender.communicate(timeout=20)
+    assert sender.returncode == -signal.SIGINT
+    assert time.monotonic() - start < 15
+
+
+def test_a_run_that_is_killed_has_counted_what_was_on_its_way(server: StubServer, tmp_path: Path) -> None:
+    server.delay = 60
+    with start_sender(server, tmp_path / "journal.sqlite") as sender:
+        wait_for(server, 4)
+        sender.kill()
+    with open_journal(tmp_path / "journal.sqlite", pytest.fail) as journal:
+        assert 4 * 0.109 <= journal.read_spending() < 8 * 0.112
+
+
+def test_a_disk_that_is_full_ends_the_run(server: StubServer, tmp_path: Path) -> None:
+    sender = start_sender(server, tmp_path / "journal.sqlite", "100000")
+    _, told = sender.communicate(timeout=20)
+    assert sender.returncode == 2, told
+    assert "Traceback" not in told
+    with open_journal(tmp_path / "journal.sqlite", print) as journal:
+        assert 0 < count_missing(40, journal) < 40
+        send(40, server, journal)
+        assert count_missing(40, journal) == 0
+    assert server.log.answered_twice <= 8
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7, 20])
+def test_no_more_requests_are_sent_than_allowed(limit: int, server: StubServer, journal: Journal) -> None:
+    if limit < 20:
+        with pytest.raises(BudgetError, match=rf"`llm.max_requests: {limit}` is reached: .+, {20 - limit} are left"):
+            send(20, server, journal, max_requests=limit)
+    else:
+        send(20, server, journal, max_requests=limit)
+    assert len(server.log.arrived) == limit
+    send(20, server, journal)
+    check_rows(20, server, journal)
+
+
+def test_tries_count_as_requests(server: StubServer, journal: Journal) -> None:
+    server.fault = Fault(500, after=2, times=2)
+    with pytest.raises(BudgetError, match="4 answers of this run are kept, 16 are left"):
+        send(20, server, journal, max_requests=6)
+    assert len(server.log.arrived) == 6
+    server.fault = Fault(500, times=1)
+    endpoint, groups = Endpoint(server.url, "served", "k"), [[make_request(number)] for number in range(50, 53)]
+    assert send_requests(groups, endpoint, journal, print, limits=Limits(), notify=print, total=3) == 4
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_budget_is_used_but_never_passed(concurrency: int, server: StubServer, journal: Journal) -> None:
+    server.delay = 0.01
+    # What a request costs at most: 0.059 for its prompt (43 or 46 bytes), 0.05 for its answer, which is longer here.
+    with pytest.raises(BudgetError, match=r"`llm.budget_usd: 1` is reached: 0.\d+ US dollars are spent, and the next"):
+        send(40, server, journal, price=PRICE, budget_usd=1.0, concurrency=concurrency)
+    spent = journal.read_spending()
+    assert 1.0 - 0.112 < spent <= 1.0
+    assert spent == pytest.approx(len(server.log.answered) * 0.098)
+    # The budget is that of the journal: another run does not begin anew.
+    with pytest.raises(BudgetError, match="0 answers of this run are kept"):
+        send(40, server, journal, price=PRICE, budget_usd=1.0)
+    # Raised by just what the rest costs, and by what is set aside for the last one above that.
+    answers = send(40, server, journal, price=PRICE, budget_usd=40 * 0.098 + 0.02)
+    assert {answer.cost_usd for answer in answers} == {0.098}
+    check_rows(40, server, journal)
+
+
+def test_a_budget_that_is_met_exactly_is_enough(server: StubServer, journal: Journal) -> None:
+    most = PRICE.cost(*bound_tokens(make_request(0)))
+    with pytest.raises(BudgetError):
+        send(1, server, journal, price=PRICE, budget_usd=most - 1e-6)
+    send(1, server, journal, price=PRICE, budget_usd=most)
+    assert journal.read_spending() == pytest.approx(0.098)
+
+
+def test_a_request_that_timed_out_counts_as_spent(server: StubServer, journal: Journal) -> None:
+    server.delay = 0.3
+    for _ in range(2):  # another run does not begin anew
+        with pytest.raises(BudgetError, match=r"is reached: 0.109000 US dollars are spent"):
+            send(1, server, journal, price=PRICE, budget_usd=0.15, timeout=0.1, retries=9)
+    assert len(server.log.arrived) <= 1  # it is logged when its answer is ready
+
+
+@pytest.mark.parametrize(
+    ("fault", "spent"),
+    [
+        (Fault(500), 0.109),
+        (Fault(504), 0.109),
+        (Fault(200, body=BROKEN_JSON), 0.109),
+        (Fault(200, body=b'{"error": {"code": 502, "message": "it broke off"}}'), 0.109),
+        (Fault(0), 0.109),  # the connection breaks when the request is there
+        (Fault(503), 0.0),
+        (Fault(429), 0.0),
+        (Fault(400), 0.0),
+    ],
+)
+def test_what_failed_and_may_have_cost_counts_for_ever(
+    fault: Fault, spent: float, server: StubServer, journal: Journal
+) -> None:
+    server.fault = fault
+    with pytest.raises(EndpointError):
+        send(1, server, journal, price=PRICE, retries=0)
+    assert journal.read_spending() == pytest.approx(spent)
+    server.reset()
+    send(3, server, journal, price=PRICE)
+    assert journal.read_spending() == pytest.approx(spent + 3 * 0.098)
+
+
+def test_an_answer_that_does_not_say_what_it_cost_counts_at_its_most(server: StubServer, journal: Journal) -> None:
+    server.fault = Fault(200, body=b'{"choices": [{"message": {"content": "fine"}}]}')
+    assert send(1, server, journal, price=PRICE) == [Answer("fine", "", 0, 0, None)]
+    assert journal.read_spending() == pytest.approx(0.109)
+
+
+def test_a_budget_without_a_price_is_told_before_anything_is_sent(server: StubServer, journal: Journal) -> None:
+    with pytest.raises(BudgetError, match=r"no price of `llm.model` is known: add it to data/prices.yaml"):
+        send(1, server, journal, budget_usd=1.0)
+    assert not server.log.arrived

@@ -158,7 +158,7 @@ def test_agreement_counts_a_neutral_rating_as_a_category() -> None:
     assert measure_agreement(ratings[["rater1"]], make_task()) == {"rater_kappa": None}
 
 
-def test_a_member_of_a_cached_wheel_is_read_without_network(tmp_path: Path) -> None:
+def test_a_member_of_a_cached_wheel_is_read_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = tmp_path / "wheels" / "some-1.0.whl"
     wheel.parent.mkdir()
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -168,6 +168,11 @@ def test_a_member_of_a_cached_wheel_is_read_without_network(tmp_path: Path) -> N
     assert load_tables(source, tmp_path, tmp_path)[0]["text"].tolist() == ["Fine work", "Poor work"]
     with pytest.raises(DataError, match=r"some/b\.csv"):
         load_tables(WheelSource(kind="wheel", files=["some/b.csv"], **pin), tmp_path, tmp_path)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(
+        DataError, match=r"^some 1\.0 cannot be had from the Python package index \(No .* then try again$"
+    ):
+        load_tables(source, tmp_path, tmp_path / "empty")
 
 
 def test_a_file_of_a_commit_is_verified_kept_and_reused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,11 @@ from transformers import (
 
 from amalgam.errors import ModelError
 from amalgam.files import hash_file
-from amalgam.training.checkpoint import read_note, save_checkpoint
-from amalgam.training.layers import keep_layers
-from amalgam.training.losses import DistillationLoss
-from amalgam.training.merits import Closeness
+from amalgam.training.checkpoint import Config, read_config, save_checkpoint
+from amalgam.training.classifier import keep_layers
+from amalgam.training.loop import Outcome
 from amalgam.training.scoring import Scorer, score_rows
-from amalgam.training.student import Distiller, Views, index_labels
+from amalgam.training.student import DistillationLoss, SoftTargets, measure_closeness, train_student
 from tests.pipeline.toy import LABELS
 from tests.unit.training import DISTILLATION
 
@@ -94,24 +94,13 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_learn(label: int) -> N
     assert student.grad.abs().max() < 1e-12
 
 
-def test_the_loss_looks_up_the_rows_of_the_batch() -> None:
-    loss = make_loss([[9.0, 0.0], [0.0, 9.0], [0.0, 0.0]], [0, 1, -1])
-    student = torch.tensor([[0.0, 9.0], [9.0, 0.0]], dtype=torch.float64)
-    assert float(loss(student, np.array([1, 0]))) < 0.01 < float(loss(student, np.array([0, 1])))
-
-
 def test_closeness_is_the_loss_turned_around() -> None:
     loss = make_loss([[1.0, 0.0], [0.0, 2.0]], [0, -1])
     one, other = (float(loss(torch.zeros(1, 2, dtype=torch.float64), np.array([row]))) for row in (0, 1))
     assert one != other
     # The standard error of the mean of two values is half their distance.
-    assert Closeness(loss)(np.zeros((2, 2))) == pytest.approx((-(one + other) / 2, abs(one - other) / 2))
-    assert Closeness(loss)(np.zeros((1, 2))) == pytest.approx((-one, 0.0))
-
-
-def test_rows_without_a_label_have_no_class() -> None:
-    rows = pd.DataFrame({"label": ["good", "", "bad"]})
-    assert index_labels(rows, ["bad", "good"]).tolist() == [1, -1, 0]
+    assert measure_closeness(loss, np.zeros((2, 2))) == pytest.approx((-(one + other) / 2, abs(one - other) / 2))
+    assert measure_closeness(loss, np.zeros((1, 2))) == pytest.approx((-one, 0.0))
 
 
 def compute_logits(model: PreTrainedModel) -> torch.Tensor:
@@ -154,16 +143,24 @@ def ignore(_item: object) -> None:
     """Count no step."""
 
 
-def make_distiller(teacher: Path, base: Path, rows: pd.DataFrame, **changes: object) -> Distiller:
-    views = Views(rows, Scorer(teacher).compute_logits(rows))
-    held_out = Views(rows.iloc[40:], views.logits[40:])
+def train(
+    teacher: Path,
+    bases: tuple[Path, Path],
+    transfer: SoftTargets,
+    validation: SoftTargets,
+    target: Path,
+    *,
+    alone: bool = False,
+    **changes: object,
+) -> Outcome:
     params = PARAMS.model_copy(update=changes)
-    return Distiller(teacher, base, base, views, held_out, params)
+    return train_student(teacher, bases, transfer, validation, params, 1, target, ignore, alone=alone)
 
 
 def distil(teacher: Path, rows: pd.DataFrame, target: Path, **changes: object) -> np.ndarray:
     """Distil the toy teacher; return the student's probabilities of praise for the rows."""
-    make_distiller(teacher, teacher, rows, **changes).distil(1, target, ignore)
+    targets = SoftTargets(rows, Scorer(teacher).compute_logits(rows))
+    train(teacher, (teacher, teacher), targets, targets.select(np.arange(60) >= 40), target, **changes)
     return score_rows(target, rows, [teacher])[:, 1]
 
 
@@ -187,29 +184,29 @@ def test_with_alpha_0_the_student_hears_the_labels_alone(teacher: Path, comments
     assert told[~praise].mean() < misled[~praise].mean() - 0.1
 
 
-def test_the_control_is_chosen_by_coded_rows_alone(
+def test_the_control_learns_and_is_chosen_by_coded_rows_alone(
     teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
 ) -> None:
-    logits = Scorer(teacher).compute_logits(comments)
-    whole, coded = Views(comments, logits), Views(comments.iloc[:9], logits[:9])
-    mixed = Views(comments.assign(label=comments["label"].where(comments.index < 9, "")), logits)
-    for name, held_out in (("coded", coded), ("mixed", mixed)):
-        Distiller(teacher, encoder, encoder, whole, held_out, PARAMS).train_alone(1, tmp_path / name, ignore)
-    few = Distiller(teacher, encoder, encoder, mixed, coded, PARAMS.model_copy(update={"steps": 1}))
-    assert few.train_alone(1, tmp_path / "few", ignore).train_rows == 9  # those without a label teach it nothing
-    assert few.distil(1, tmp_path / "all", ignore).train_rows == 60
-    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("coded", "mixed"))
-    assert one == other
+    logits, bases = Scorer(teacher).compute_logits(comments), (encoder, encoder)
+    whole, coded = SoftTargets(comments, logits), SoftTargets(comments.iloc[:9], logits[:9])
+    mixed = SoftTargets(comments.assign(label=comments["label"].where(comments.index < 9, "")), logits)
+    silent = SoftTargets(comments, np.zeros((60, 2)))  # the control knows nothing of the teacher
+    for name, learned, held_out in (("coded", whole, coded), ("mixed", whole, mixed), ("silent", silent, coded)):
+        train(teacher, bases, learned, held_out, tmp_path / name, alone=True)
+    few = partial(train, teacher, bases, mixed, coded, steps=1)
+    assert few(tmp_path / "few", alone=True).train_rows == 9  # those without a label teach it nothing
+    assert few(tmp_path / "all").train_rows == 60
+    one, other, third = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("coded", "mixed", "silent"))
+    assert one == other == third
 
 
 def test_without_a_row_that_chooses_all_steps_are_taken(
     teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
 ) -> None:
-    logits = Scorer(teacher).compute_logits(comments)
-    whole, none = Views(comments, logits), Views(comments.iloc[:0], logits[:0])
-    distiller = Distiller(teacher, encoder, encoder, whole, none, PARAMS)
-    for train in (distiller.distil, distiller.train_alone):
-        assert train(1, tmp_path, ignore).best_step == PARAMS.steps
+    whole = SoftTargets(comments, Scorer(teacher).compute_logits(comments))
+    for alone in (False, True):
+        none = whole.select(np.zeros(60, dtype=bool))
+        assert train(teacher, (encoder, encoder), whole, none, tmp_path, alone=alone).best_step == PARAMS.steps
 
 
 def test_one_seed_gives_one_student(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
@@ -217,20 +214,8 @@ def test_one_seed_gives_one_student(teacher: Path, comments: pd.DataFrame, tmp_p
         distil(teacher, comments, tmp_path / name, steps=10)
     for name in ("model.safetensors", "config.json", "amalgam.json", "tokenizer.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    note = replace(read_note(teacher), pooling="centred_mean", base=hash_file(teacher / "model.safetensors"))
-    assert read_note(tmp_path / "one") == note
-
-
-def test_the_control_knows_nothing_of_the_teacher(
-    teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
-) -> None:
-    params = PARAMS.model_copy(update={"steps": 5})
-    for number, logits in enumerate((Scorer(teacher).compute_logits(comments), np.zeros((60, 2)))):
-        views = Views(comments, logits)
-        distiller = Distiller(teacher, encoder, encoder, views, views, params)
-        distiller.train_alone(1, tmp_path / str(number), ignore)
-    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in "01")
-    assert one == other
+    config = replace(read_config(teacher), pooling="centred_mean", base=hash_file(teacher / "model.safetensors"))
+    assert read_config(tmp_path / "one") == config
 
 
 def test_a_student_begins_with_a_head_that_ranks_like_its_teacher(
@@ -248,10 +233,10 @@ def test_only_what_is_not_in_the_base_encoder_is_saved(
 ) -> None:
     # What the toy teacher is to its students, a base encoder is to others.
     logits = Scorer(teacher).compute_logits(comments)
-    views, params = Views(comments, logits), PARAMS.model_copy(update={"layers": 2})
-    distiller = Distiller(teacher, encoder, encoder, views, views, params)
-    for name, train in (("student", distiller.distil), ("control", distiller.train_alone)):
-        train(1, tmp_path / name, ignore)
+    targets = SoftTargets(comments, logits)
+    for name in ("student", "control"):
+        alone = name == "control"
+        train(teacher, (encoder, encoder), targets, targets, tmp_path / name, alone=alone, layers=2)
     saved = {name: load_file(tmp_path / name / "model.safetensors") for name in ("student", "control")}
     # The teacher trained both layers, and its student the second; the control's first is that of the encoder.
     assert list_layers(saved["student"]) == {0, 1}
@@ -270,10 +255,9 @@ def test_a_student_scores_as_it_did_when_its_training_ended(
 ) -> None:
     whole = tmp_path / "whole"
 
-    def save(model: PreTrainedModel, *args: Any, base: Path, **note: Any) -> None:
-        save_checkpoint(model, *args, **note, base=base)
-        tokenizer, _, *rest = args
-        save_checkpoint(model, tokenizer, whole, *rest, **note)  # with all weights, and none of them rounded
+    def save(model: PreTrainedModel, tokenizer: Any, target: Path, config: Config, base: Path) -> None:
+        save_checkpoint(model, tokenizer, target, config, base)
+        save_checkpoint(model, tokenizer, whole, config)  # with all weights, and none of them rounded
 
     monkeypatch.setattr("amalgam.training.student.save_checkpoint", save)
     found = distil(teacher, comments, tmp_path / "changes")
@@ -289,7 +273,7 @@ def test_a_student_of_another_base_gives_one_sentence(
     with pytest.raises(ModelError, match=r"student was trained from another encoder than .*encoder: run `dvc repro`$"):
         score_rows(tmp_path / "student", comments, [encoder])
     noted = shutil.copytree(encoder, tmp_path / "noted")
-    digest = read_note(tmp_path / "student").base
+    digest = read_config(tmp_path / "student").base
     (noted / "amalgam.json").write_text(json.dumps({"files": {"model.safetensors": digest}}))
     score_rows(tmp_path / "student", comments, [encoder, noted])  # who fetched it has hashed it
 
@@ -300,11 +284,9 @@ def test_an_encoder_of_its_own_may_be_the_student(
     other = shutil.copytree(encoder, tmp_path / "other")
     weights = load_file(other / "model.safetensors")
     save_file({name: weight * 1.5 for name, weight in weights.items()}, other / "model.safetensors", {"format": "pt"})
-    params = PARAMS.model_copy(
-        update={"student": "some-encoder", "layers": 2, "trained_layers": 2, "steps": 90, "alpha": 1.0}
-    )
-    views = Views(comments, Scorer(teacher).compute_logits(comments))
-    Distiller(teacher, encoder, other, views, views, params).distil(1, tmp_path / "student", ignore)
+    targets = SoftTargets(comments, Scorer(teacher).compute_logits(comments))
+    changes = {"student": "some-encoder", "layers": 2, "trained_layers": 2, "steps": 90, "alpha": 1.0}
+    train(teacher, (encoder, other), targets, targets, tmp_path / "student", **changes)
     assert json.loads((tmp_path / "student/config.json").read_text())["num_hidden_layers"] == 2
     found = score_rows(tmp_path / "student", comments, [encoder, other])[:, 1]
     assert np.corrcoef(found, score_rows(teacher, comments)[:, 1])[0, 1] > 0.8

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from amalgam.cli.plan import Plan, Sending
 from amalgam.dvc import iterate_shared_answers, list_stages_to_run
-from amalgam.llm.journal import Journal, open_journal, write_notice
+from amalgam.llm.journal import Journal, open_journal
 from amalgam.llm.prices import FREE, Price, Prices, load_prices
-from amalgam.llm.tokens import BYTES_A_TOKEN
+from amalgam.llm.request import BYTES_A_TOKEN
+from amalgam.machine import notify
 from amalgam.params import Llm, Params, load_params
 from amalgam.synthesis.asking import ATTEMPTS
 from amalgam.tasks.schema import Task, load_task
@@ -64,7 +65,7 @@ def run_estimate(project: Path, *, as_json: bool) -> None:
     params = load_params(project / "params.yaml")
     task = load_task(project / "data/tasks" / params.task)
     stages = list_stages_to_run(project)
-    with open_journal(project / ".cache/journal.sqlite", write_notice) as journal:
+    with open_journal(project / ".cache/journal.sqlite", notify) as journal:
         sendings = plan_project(project, params, task, stages, journal)
         spent = journal.read_spending()
         in_batches = sum(batch.keys for batch in journal.list_batches())
@@ -80,7 +81,7 @@ def plan_project(project: Path, params: Params, task: Task, stages: list[str], j
     """Plan what the stages would send, with the journal seeded by what DVC's cache holds."""
     from amalgam.llm.answering import seed_journal
 
-    read_seeds = partial(iterate_shared_answers, project, write_notice, fetch=False)
+    read_seeds = partial(iterate_shared_answers, project, notify, fetch=False)
     return Plan(project, params, task, stages, journal).count_requests(partial(seed_journal, journal, read_seeds))
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from amalgam.dvc import list_experiments, open_repo
 from amalgam.errors import DataError
-from amalgam.quality import fill_in
 from amalgam.report.phrases import flatten_values
 from amalgam.review.revisions import read_revision
+from amalgam.training.quality import fill_in
 
 
 def run_experiments(folder: Path) -> None:

@@ -11,10 +11,9 @@ import pandas as pd
 
 from amalgam.errors import AmalgamError, DataError
 from amalgam.files import read_json, write_jsonl
+from amalgam.llm.answering import measure_requests, survey_requests
 from amalgam.llm.journal import Journal
-from amalgam.llm.request import Request
-from amalgam.llm.survey import survey_requests
-from amalgam.llm.tokens import BYTES_A_TOKEN, bound_answer, guess_prompt_tokens
+from amalgam.llm.request import BYTES_A_TOKEN, Request
 from amalgam.params import Params
 from amalgam.rows import read_rows
 from amalgam.synthesis.answers import iterate_responses
@@ -96,9 +95,8 @@ class Plan:
     def _plan_stage(self, stage: str) -> Sending:
         mean = self._read_mean_tokens(stage)
         if self._is_known(stage):
-            survey = survey_requests(self._build_requests(stage), self.journal)
-            needed, missing = survey.requests, survey.missing
-            prompts, most = survey.prompt_tokens, survey.completion_tokens
+            needed, survey = survey_requests(self._build_requests(stage), self.journal)
+            missing, prompts, most, _ = survey
             keys = [request.key for request in islice(self._build_requests(stage), _SAMPLE)]
             if found := self.journal.find(keys).values():
                 mean = sum(answer.completion_tokens for answer in found) / len(found)
@@ -110,8 +108,9 @@ class Plan:
                 alike = []
             if not alike:
                 return Sending(stage, needed, missing, exact=False)
-            prompts = round(needed * sum(map(guess_prompt_tokens, alike)) / len(alike))
-            most = round(needed * sum(map(bound_answer, alike)) / len(alike))
+            survey = measure_requests(alike)
+            prompts = round(needed * survey.prompt_tokens / len(alike))
+            most = round(needed * survey.completion_tokens / len(alike))
         about = most if mean is None else min(round(mean * missing), most)
         return Sending(stage, needed, missing, self._is_known(stage), prompts, about, most, mean is not None)
 

@@ -1,36 +1,33 @@
-"""Getting answers: from the journal where they are there, from shared outputs, and from the model where not."""
+"""Getting answers: from the journal where they are there, from what DVC shares, and from the model where not."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from amalgam.errors import DataError, EndpointError
 from amalgam.llm.batch import check_no_batches, send_batches
+from amalgam.llm.client import NO_KEY, Endpoint, Form, Limits
 from amalgam.llm.embedded import choose_slots, serve_model
-from amalgam.llm.endpoint import NO_KEY, Endpoint, Limits
-from amalgam.llm.forms import Forms
 from amalgam.llm.journal import Journal, lock_sending, open_journal
 from amalgam.llm.prices import FREE, load_prices
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import Answer, Request, bound_answer, bound_context, guess_prompt_tokens
 from amalgam.llm.sending import send_requests
-from amalgam.llm.survey import Survey, iterate_missing, survey_requests
 from amalgam.machine import notify, show_progress
 from amalgam.params import Llm
 
-_CHUNK = 500  # answers read at once
+_CHUNK = 500  # requests a look-up
 _WINDOW = 4000  # requests among which those of one group are looked for
 
-Make = Callable[[], Iterable[Request]]  # yields the same requests at each call
 ReadSeeds = Callable[[Callable[[str], bool]], Iterator[tuple[str, Iterator[dict[str, Any]]]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answering:
-    """Who answers, and where answers are kept.
+    """Who answers the requests of one run of a stage, and where answers are kept.
 
     Attributes:
         llm: the section `llm` of params.yaml.
@@ -38,9 +35,10 @@ class Answering:
         journal: the journal's file.
         prices: the file of prices.
         api_key: key of the endpoint; None where it needs none.
-        read_seeds: yields the answers that DVC shares, by the hash of their folder; called with a function that says
+        read_seeds: yields the answers that DVC shares, by the hash of their file; called with a function that says
             of a hash whether it has been read already.
-        forms: in which form the endpoint takes JSON; found out on the way, and kept for the run.
+        sent: requests that were sent so far, each try counted; `llm.max_requests` bounds it.
+        form: how the endpoint takes JSON; found out on the way.
     """
 
     llm: Llm
@@ -49,71 +47,91 @@ class Answering:
     prices: Path
     api_key: str | None
     read_seeds: ReadSeeds
-    forms: Forms = field(default_factory=Forms)
-
-    def deduct(self, sent: int) -> "Answering":
-        """Leave `sent` requests fewer to what one run of a stage may send."""
-        most = self.llm.max_requests
-        if most is None:
-            return self
-        return replace(self, llm=self.llm.model_copy(update={"max_requests": max(most - sent, 0)}))
+    sent: int = 0
+    form: Form = field(default_factory=Form)
 
 
-def answer_requests(make: Make, answering: Answering, title: str) -> int:
-    """Make sure that the journal holds an answer to every request; only those that it lacks are sent.
+def answer_requests(requests: Sequence[Request], answering: Answering, task: str) -> list[Answer]:
+    """Return the answers to requests, in order; only those that the journal lacks are sent.
 
-    Before anything is sent, the journal takes in what colleagues share through DVC.
+    Before anything is sent, the journal takes in what colleagues share through DVC. Equal requests get one answer.
 
     Args:
-        make: yields the requests; called several times, so that no list of them is held.
+        requests: what is asked.
         answering: who answers.
-        title: what the work is called in progress and errors.
-
-    Returns:
-        How many requests were sent one by one, tries included.
+        task: what the work is called in progress and errors.
 
     Raises:
         EndpointError: the endpoint failed for good, a limit is reached, or `llm.offline` forbids to send; every
             answer that came is in the journal.
     """
+    keys = [request.key for request in requests]  # a request may be made when it is looked at, so that none is kept
+    missing = {key: place for place, key in enumerate(keys)}
+    total = len(missing)
+    answers: dict[str, Answer] = {}
     with open_journal(answering.journal, notify) as journal:
-        survey = survey_requests(make(), journal)
-        if survey.missing and seed_journal(journal, answering.read_seeds):
-            survey = survey_requests(make(), journal)
-        if not survey.missing:
-            _report_nothing_to_do(title, survey)
-            return 0
-        if answering.llm.offline:
+
+        def look_up() -> int:
+            answers.update(journal.find(list(missing)))
+            for key in answers.keys() & missing.keys():
+                del missing[key]
+            return len(missing)
+
+        if look_up() and seed_journal(journal, answering.read_seeds):
+            look_up()
+        if missing and answering.llm.offline:
             raise EndpointError(
-                f"{survey.missing} of {survey.requests} requests have no answer and `llm.offline` is true: "
-                "run `dvc pull` if a colleague has the answers, or set it to false"
+                f"{len(missing)} of {total} requests have no answer and `llm.offline` is true: run `dvc pull` if a "
+                "colleague has the answers, or set it to false"
             )
-        if answering.llm.batch:
-            _send_batches(make, answering, title, journal, survey)
-            return 0
-        with lock_sending(answering.journal, notify):
-            check_no_batches(make, journal)
-            # Another run may have been sending meanwhile.
-            survey = survey_requests(make(), journal)
-            if survey.missing:
-                return _send(make, answering, title, journal, survey)
-            _report_nothing_to_do(title, survey)
-            return 0
+        if missing and answering.llm.batch:
+            _send(requests, missing, total, answering, task, journal)
+        elif missing:
+            with lock_sending(answering.journal, notify):
+                check_no_batches(missing.keys(), journal)
+                if look_up():  # another run may have been sending meanwhile
+                    _send(requests, missing, total, answering, task, journal)
+        else:
+            with show_progress(task, total=0, done_before=total):
+                pass
+        if look_up():
+            raise DataError(f"{answering.journal} has lost answers meanwhile: run again to get them")
+    return [answers[key] for key in keys]
 
 
-def iterate_answers(requests: Iterable[Request], answering: Answering) -> Iterator[tuple[Request, Answer]]:
-    """Yield each request with its answer from the journal, in order, streaming; `answer_requests` comes before.
+class Survey(NamedTuple):
+    """Requests and their tokens: about those of the prompts, at most those of answers; the longest context of one."""
 
-    Raises:
-        DataError: an answer is not there.
-    """
-    stream = iter(requests)
-    with open_journal(answering.journal, notify) as journal:
-        while chunk := list(islice(stream, _CHUNK)):
-            found = journal.find([request.key for request in chunk])
-            if any(request.key not in found for request in chunk):
-                raise DataError(f"{answering.journal} has lost answers meanwhile: run again to get them")
-            yield from ((request, found[request.key]) for request in chunk)
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    longest: int
+
+
+def measure_requests(requests: Iterable[Request]) -> Survey:
+    """Count requests and their tokens."""
+    count, prompt, completion, longest = 0, 0.0, 0, 0
+    for request in requests:
+        count += 1
+        prompt += guess_prompt_tokens(request)
+        completion += bound_answer(request)
+        longest = max(longest, bound_context(request))
+    return Survey(count, round(prompt), completion, longest)
+
+
+def survey_requests(requests: Iterable[Request], journal: Journal) -> tuple[int, Survey]:
+    """Return the number of distinct requests, and measure those without an answer."""
+    seen: set[str] = set()
+    missing = measure_requests(_iterate_missing(iter(requests), journal, seen))
+    return len(seen), missing
+
+
+def _iterate_missing(requests: Iterator[Request], journal: Journal, seen: set[str]) -> Iterator[Request]:
+    while chunk := {request.key: request for request in islice(requests, _CHUNK)}:
+        fresh = {key: request for key, request in chunk.items() if key not in seen}
+        seen.update(fresh)
+        found = journal.find(list(fresh))
+        yield from (request for key, request in fresh.items() if key not in found)
 
 
 def seed_journal(journal: Journal, read_seeds: ReadSeeds) -> int:
@@ -128,7 +146,7 @@ def seed_journal(journal: Journal, read_seeds: ReadSeeds) -> int:
 
 
 def cut_groups(requests: Iterable[Request]) -> Iterator[list[Request]]:
-    """Yield requests in groups that share a prefix, in the order of their first one, streaming."""
+    """Yield requests in groups that share a prefix, in the order of their first one."""
     stream = iter(requests)
     while window := list(islice(stream, _WINDOW)):
         groups: dict[str, list[Request]] = {}
@@ -137,67 +155,60 @@ def cut_groups(requests: Iterable[Request]) -> Iterator[list[Request]]:
         yield from groups.values()
 
 
-def build_limits(answering: Answering) -> Limits:
-    """Put together how hard the endpoint may be driven, and what it costs.
-
-    Raises:
-        EndpointError: the Batch API is wanted of the embedded LLM.
-    """
+def _send(
+    requests: Sequence[Request],
+    missing: Mapping[str, int],
+    total: int,
+    answering: Answering,
+    task: str,
+    journal: Journal,
+) -> None:
+    """Send those of the requests whose place `missing` holds, by their key."""
     llm = answering.llm
-    embedded = llm.endpoint == "embedded"
-    if embedded and llm.batch:
+    is_embedded = llm.endpoint == "embedded"
+    if is_embedded and llm.batch:
         raise EndpointError("`llm.batch` is true, but the embedded LLM has no Batch API: set it to false")
-    return Limits(
-        concurrency=min(llm.concurrency, llm.max_concurrency),
-        max_concurrency=llm.max_concurrency,
-        requests_per_minute=llm.requests_per_minute,
-        tokens_per_minute=llm.tokens_per_minute,
+    limits = Limits(
+        concurrency=llm.concurrency,
         timeout=llm.timeout,
-        retries=llm.retries,
         budget_usd=llm.budget_usd,
-        max_requests=llm.max_requests,
-        price=FREE if embedded else load_prices(answering.prices).find(llm.model),
+        max_requests=None if llm.max_requests is None else max(llm.max_requests - answering.sent, 0),
+        price=FREE if is_embedded else load_prices(answering.prices).find(llm.model),
     )
-
-
-def _send(make: Make, answering: Answering, title: str, journal: Journal, survey: Survey) -> int:
-    limits = build_limits(answering)
-    notify(f"{title}: {_phrase_estimate(survey, limits)}")
-    missing = iterate_missing(make(), journal)
-    with _open_endpoint(answering, survey) as endpoint, _show(title, survey) as advance:
-        # A server of one's own keeps the prefix of a slot's last request; elsewhere requests need not wait for each
-        # other.
-        groups = cut_groups(missing) if endpoint.slots else ([request] for request in missing)
-        return send_requests(groups, endpoint, journal, advance, limits=limits, notify=notify, total=survey.missing)
-
-
-def _send_batches(make: Make, answering: Answering, title: str, journal: Journal, survey: Survey) -> None:
-    limits = build_limits(answering)
-    notify(f"{title}: {_phrase_estimate(survey, limits, batch=True)}")
-    lock = partial(lock_sending, answering.journal, notify)
-    with _open_endpoint(answering, survey) as endpoint, _show(title, survey) as advance:
-        send_batches(make, endpoint, journal, advance, limits=limits, notify=notify, lock=lock)
+    survey = measure_requests(requests[place] for place in missing.values())
+    notify(f"{task}: {_phrase_estimate(survey, limits, batch=llm.batch)}")
+    progress = show_progress(task, total=len(missing), done_before=total - len(missing))
+    with _open_endpoint(answering, survey) as endpoint, progress as advance:
+        if llm.batch:
+            asked = {key: requests[place] for key, place in missing.items()}
+            lock = partial(lock_sending, answering.journal, notify)
+            sent = send_batches(asked, endpoint, journal, advance, limits=limits, notify=notify, lock=lock)
+        else:
+            # A server of one's own keeps the prefix of a slot's last request; elsewhere requests need not wait for
+            # each other.
+            stream = (requests[place] for place in missing.values())
+            groups = cut_groups(stream) if endpoint.slots else ([request] for request in stream)
+            count = len(missing)
+            sent = send_requests(groups, endpoint, journal, advance, limits=limits, notify=notify, total=count)
+    answering.sent += sent
 
 
 @contextmanager
 def _open_endpoint(answering: Answering, survey: Survey) -> Iterator[Endpoint]:
     llm = answering.llm
     if llm.endpoint == "embedded":
-        slots = min(llm.slots or choose_slots(), survey.missing)
-        context = llm.context or survey.longest
-        gguf = answering.folder / "model.gguf"
-        with serve_model(gguf, context=context, slots=slots, threads=llm.threads) as endpoint:
+        slots = min(llm.concurrency or choose_slots(), survey.requests)
+        with serve_model(answering.folder / "model.gguf", context=survey.longest, slots=slots) as endpoint:
             yield endpoint
     else:
         key = (answering.api_key or "").strip() or NO_KEY
-        version = llm.api_version or ""
-        name = "AZURE_OPENAI_API_KEY" if version else "OPENAI_API_KEY"
-        yield Endpoint(llm.endpoint, llm.model, key, api_version=version, key_name=name, forms=answering.forms)
+        name = "AZURE_OPENAI_API_KEY" if llm.api_version else "OPENAI_API_KEY"
+        yield Endpoint(llm.endpoint, llm.model, key, llm.api_version or "", name, form=answering.form)
 
 
-def _phrase_estimate(survey: Survey, limits: Limits, *, batch: bool = False) -> str:
+def _phrase_estimate(survey: Survey, limits: Limits, *, batch: bool) -> str:
     tokens = (
-        f"{survey.missing} requests to send, about {survey.prompt_tokens} prompt tokens and at most "
+        f"{survey.requests} requests to send, about {survey.prompt_tokens} prompt tokens and at most "
         f"{survey.completion_tokens} completion tokens"
     )
     if limits.price is None:
@@ -206,12 +217,3 @@ def _phrase_estimate(survey: Survey, limits: Limits, *, batch: bool = False) -> 
         return tokens
     most = limits.price.cost(survey.prompt_tokens, survey.completion_tokens, batch)
     return f"{tokens}, at most about {most:.4f} USD"
-
-
-def _show(title: str, survey: Survey) -> AbstractContextManager[Callable[[object], None]]:
-    return show_progress(title, total=survey.missing, done_before=survey.requests - survey.missing)
-
-
-def _report_nothing_to_do(title: str, survey: Survey) -> None:
-    with _show(title, survey):
-        pass

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from amalgam.errors import ModelError
-from amalgam.llm.endpoint import Endpoint
+from amalgam.llm.client import Endpoint
 from amalgam.machine import count_cores
 
 _CONTEXT_STEP = 256  # llama.cpp pads a slot's context to this anyway
@@ -16,23 +16,20 @@ _MOST_SLOTS = 16  # more only share the same cores, and each needs memory for it
 def choose_slots() -> int:
     """Return how many requests this machine best answers at once: two a core, 1 to 16.
 
-    Two, since a batch of two tokens takes a core little longer than one: the weights are read once for both. On two
-    cores 4 slots were faster than 1, 2, 8 and 32.
+    A batch of two tokens takes a core little longer than one: the weights are read once for both. On two cores 4 slots
+    were faster than 1, 2, 8 and 32.
     """
     return min(2 * count_cores(), _MOST_SLOTS)
 
 
 @contextmanager
-def serve_model(
-    path: Path, *, context: int, slots: int | None = None, threads: int | None = None
-) -> Iterator[Endpoint]:
+def serve_model(path: Path, *, context: int, slots: int | None = None) -> Iterator[Endpoint]:
     """Serve a GGUF file over loopback, on a free port and behind a random key, until the block or the process ends.
 
     Args:
         path: the GGUF file.
         context: tokens that the longest request and its answer may need together.
         slots: requests that are answered at once; None is what suits the machine.
-        threads: threads that compute; None is one a core.
 
     Raises:
         ModelError: the file cannot be served.
@@ -60,7 +57,7 @@ def serve_model(
     settings.kv_unified = False
     # A slot keeps its last prompt, which is all the reuse there is here; copies of others' would fill the memory.
     settings.cache_ram_mib = 0
-    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads or count_cores()
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = count_cores()
     settings.verbosity = -1
     try:
         server = xllamacpp.Server(settings)

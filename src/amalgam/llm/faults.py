@@ -1,21 +1,25 @@
-"""What an endpoint says of a request that it does not answer, and what the person at the terminal can do about it.
+"""What an endpoint replies: an answer, or an error, what that means, and what the person at the terminal can do.
 
 Endpoints word the same trouble in many ways, and some put it into a reply with status 200.
 """
 
+import email.utils
 import json
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from amalgam.llm.endpoint import Endpoint
-from amalgam.llm.request import TOKEN_LIMITS, Request
+from amalgam.llm.prices import Price
+from amalgam.llm.request import TOKEN_LIMITS, Answer, Request
 
 _PASSING = (408, 409, 425, 429)  # and all from 500 up
 _UNSERVED = (501, 503, 529)  # said before anything is generated; 529 is Anthropic's word for 503
 _REJECTING = (400, 415, 422, 501)  # of a request that is not understood
 _OWN_FIELDS = ("seed", "temperature", "top_p", "max_tokens")  # those that a request has without `llm.body`
 _REASONING_TOKENS = 400  # a model that wants `max_completion_tokens` may think before it answers
+_FILTERED = "content_filter"
 
 _UNPAID = re.compile(r"insufficient[ _](\w+[ _])?(quota|credit|balance|fund)|credit balance|billing_hard_limit")
 _FILTER = re.compile(
@@ -62,14 +66,14 @@ class Fault:
     text: str
 
     @property
-    def is_rejection(self) -> bool:
-        """Whether this one request is wrong in itself."""
-        return self.status in (*_REJECTING, 413) and not self.is_unpaid
-
-    @property
     def is_unpaid(self) -> bool:
         """Whether money is missing."""
         return self.status == 402 or (self.status in (400, 403, 429) and bool(_UNPAID.search(self.text)))
+
+    @property
+    def is_rejection(self) -> bool:
+        """Whether this one request is wrong in itself."""
+        return self.status in (*_REJECTING, 413) and not self.is_unpaid
 
     @property
     def is_filtered(self) -> bool:
@@ -91,24 +95,64 @@ class Fault:
         """Whether an answer may have been generated, and charged for, before the error."""
         return self.status >= 500 and self.status not in _UNSERVED and not self.is_too_long
 
-    def find_fields(self, body: dict[str, Any]) -> list[str]:
+    def find_fields(self, body: Mapping[str, Any]) -> list[str]:
         """Return the fields of a request's body that the endpoint names."""
-        if self.status not in _REJECTING:
-            return []
         fields = [name for name in body if name not in ("messages", "model", "response_format")]
         # Of an ordinary word, such as `stop`, one does not know whether it is the field.
         marks = {name: "" if name in _OWN_FIELDS or "_" in name else "[\"'`]" for name in fields}
-        return [
-            name for name, mark in marks.items() if re.search(rf"{mark}\b{re.escape(name.lower())}\b{mark}", self.text)
-        ]
+        patterns = {name: rf"{mark}\b{re.escape(name.lower())}\b{mark}" for name, mark in marks.items()}
+        return [name for name in fields if self.status in _REJECTING and re.search(patterns[name], self.text)]
 
-    def refuses_schema(self, body: dict[str, Any]) -> bool:
+    def refuses_schema(self, body: Mapping[str, Any]) -> bool:
         """Whether it may be the JSON schema in the body that is refused: it is named, or nothing else is."""
         if self.is_too_long or self.is_filtered or self.is_unpaid or _KEY.search(self.text):
             return False
         if _FORM.search(self.text):
             return self.status in (*_REJECTING, 404, 500)
         return self.status in _REJECTING and not self.find_fields(body) and not _MODEL.search(self.text)
+
+
+class RefusedError(Exception):
+    """A reply that is an error."""
+
+    def __init__(self, fault: Fault) -> None:
+        """Keep what the endpoint said."""
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+def read_answer(content: bytes, price: Price | None, *, batch: bool = False, status: int = 200) -> Answer:
+    """Read the body of a reply.
+
+    A reply without a choice is an answer with the reason `error`, a refusal one with the reason `refusal`; one that a
+    filter holds back, whether it came as an error or not, has the reason `content_filter`. The cost is None where there
+    is no price, or where the endpoint does not count tokens.
+
+    Raises:
+        RefusedError: it is an error.
+        ValueError: it is no chat completion.
+    """
+    fault = read_fault(content, status)
+    if fault and fault.is_filtered:
+        return Answer("", _FILTERED, 0, 0, None if price is None else 0.0)
+    if fault:
+        raise RefusedError(fault)
+    try:
+        reply = json.loads(content)
+        usage = reply.get("usage") or {}
+        tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+        prompt, completion = (int(number or 0) for number in tokens)
+        is_counted = None not in tokens or (price is not None and not price.cost(1, 1))
+        cost = price.cost(prompt, completion, batch) if price and is_counted else None
+        choice = [*reply["choices"], {"message": {}, "finish_reason": "error"}][0]
+        reason, message = choice.get("finish_reason") or "", choice.get("message")
+        if message is None and reason == _FILTERED:
+            message = {}
+        refusal = message.get("refusal")
+        text = _join_parts(refusal or message.get("content"))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("it is no chat completion") from error
+    return Answer(text, "refusal" if refusal else reason, prompt, completion, cost)
 
 
 def can_pass(status: int) -> bool:
@@ -127,63 +171,69 @@ def read_fault(content: bytes, status: int = 200) -> Fault | None:
     error = _find_error(body)
     if not error and status == 200:
         return None
-    error = error or body or ""
-    error = _leave_out_input(error)
+    error = _leave_out_input(error or body or "")
     text = json.dumps(error, ensure_ascii=False).lower()
     return Fault(status if status != 200 else _find_status(error, text), _phrase(error), text)
 
 
-def advise(fault: Fault, endpoint: Endpoint, request: Request | None = None) -> str:
+def read_wait(headers: Mapping[str, str], now: float) -> float:
+    """Return the seconds that the headers of a reply ask to wait, 0 where they do not.
+
+    `Retry-After` holds seconds or a date (RFC 9110, 10.2.3); `now` is in seconds since 1970.
+    """
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name, "")
+        with suppress(ValueError):
+            return max(0.0, float(value) * unit)  # 0 for what is no number
+        with suppress(ValueError, OverflowError):
+            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
+    return 0.0
+
+
+def advise(fault: Fault, key_name: str, request: Request | None = None) -> str:
     """Say what to do about a fault; `request` is None where it went out in a batch, and is not at hand."""
-    status = fault.status
+    status = 401 if fault.status in _REJECTING and _KEY.search(fault.text) else fault.status
     if fault.is_too_long:
-        return _advise_on_length(endpoint, request)
+        return _advise_on_length(request)
     if fault.is_unpaid:
         return "pay for more there, or name another `llm.endpoint`"
-    if status in _REJECTING and _KEY.search(fault.text):
-        status = 401
-    elif status in _REJECTING:
+    if status in _REJECTING:
         if _MODEL.search(fault.text):
             return "check `llm.model`"
-        if endpoint.api_version and re.search(r"api[ _-]?version", fault.text):
+        if re.search(r"api[ _-]?version", fault.text):
             return "check `llm.api_version`"
         if request is None and _FORM.search(fault.text):
             return "set `llm.batch: false`, so that it is asked for JSON in another form"
-        body = request.body if request else dict.fromkeys(_OWN_FIELDS, _REASONING_TOKENS)
-        return _advise_on_fields(fault.find_fields(body), body, fault.text)
+        return _advise_on_fields(fault, request.body if request else dict.fromkeys(_OWN_FIELDS, _REASONING_TOKENS))
     return {
-        401: f"set {endpoint.key_name} in the environment",
-        403: f"check what the key in {endpoint.key_name} may do",
+        401: f"set {key_name} in the environment",
+        403: f"check what the key in {key_name} may do",
         404: "check `llm.endpoint` and `llm.model`",
         407: "put a name and a password into HTTP_PROXY or HTTPS_PROXY in the environment",
-        429: "wait, or set `llm.requests_per_minute` to what the endpoint allows",
+        429: "wait, or lower `llm.concurrency`",
     }.get(status, "run again later" if fault.can_pass else "check `llm.endpoint`, the base URL that the API is below")
 
 
-def _advise_on_length(endpoint: Endpoint, request: Request | None) -> str:
-    advice = "raise `llm.context`, or lower" if endpoint.slots else "lower"
+def _advise_on_length(request: Request | None) -> str:
     if request is None:
-        return f"{advice} `prompts.shots` or `judge.shots`, or leave out the longest row"
+        return "lower `prompts.shots` or `judge.shots`, or leave out the longest row"
     shots = "prompts.shots" if request.group else "judge.shots"  # only requests for responses are in groups
     if longest := request.find_longest():
-        return f"{advice} `{shots}`, or shorten the row {longest[0]}, the longest in it ({longest[1]} characters)"
-    return f"{advice} `{shots}`, or shorten the longest of its rows ({', '.join(request.rows) or request.id})"
+        return f"lower `{shots}`, or shorten the row {longest[0]}, the longest in it ({longest[1]} characters)"
+    return f"lower `{shots}`, or shorten the longest of its rows ({', '.join(request.rows) or request.id})"
 
 
-def _advise_on_fields(fields: list[str], body: dict[str, Any], text: str) -> str:
-    changes: dict[str, str] = {}
-    advice = []
+def _advise_on_fields(fault: Fault, body: Mapping[str, Any]) -> str:
+    changes, advice, fields = {}, [], fault.find_fields(body)
     for name in fields:
         if name not in _OWN_FIELDS:
             if not (name in TOKEN_LIMITS and "max_tokens" in fields):
                 advice.append(f"take `{name}` out of `llm.body`, or change it")
-        elif name != "max_tokens":
-            changes[name] = "null"
-        elif re.search(r"too (large|high|big)|at most|less than|exceed|maximum", text):
+        elif name == "max_tokens" and re.search(r"too (large|high|big)|at most|less than|exceed|maximum", fault.text):
             advice.append("lower `synthesis.max_tokens`")
         else:
             changes[name] = "null"
-            if not any(other in body for other in TOKEN_LIMITS if other != name):
+            if name == "max_tokens" and not body.keys() & set(TOKEN_LIMITS[1:]):
                 changes["max_completion_tokens"] = str(max(int(body[name]), _REASONING_TOKENS))
     if changes:
         shown = ", ".join(f"{name}: {value}" for name, value in changes.items())
@@ -198,21 +248,18 @@ def _find_error(body: object) -> object:
         return None
     choices = body.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        if error := body.get("error") or choices[0].get("error"):
-            return error
-        if choices[0].get("finish_reason") == "error":
-            return {"message": "it broke off with the finish_reason `error`", "code": 502}
-        return None
-    is_error = body.get("object") == "error" or ("message" in body and body.keys() & {"code", "status", "type"})
+        broke_off = {"message": "it broke off with the finish_reason `error`", "code": 502}
+        is_error = choices[0].get("finish_reason") == "error"
+        return body.get("error") or choices[0].get("error") or (broke_off if is_error else None)
+    is_error = body.get("object") == "error" or bool("message" in body and body.keys() & {"code", "status", "type"})
     return body.get("error") or (body if is_error else None)
 
 
 def _find_status(error: object, text: str) -> int:
-    if isinstance(error, dict):
-        for name in ("code", "status", "status_code"):
-            number = str(error.get(name, ""))
-            if number.isdigit() and 400 <= int(number) < 600:
-                return int(number)
+    for name in ("code", "status", "status_code"):
+        number = str(error.get(name, "")) if isinstance(error, dict) else ""
+        if number.isdigit() and 400 <= int(number) < 600:
+            return int(number)
     if _FILTER.search(text) or _CONTEXT.search(text):
         return 400
     return next((status for status, words in _STATUSES.items() if words.search(text)), 500)
@@ -237,3 +284,15 @@ def _phrase(error: Any) -> str:
     if isinstance(error, list):
         return "; ".join(map(_phrase, error))
     return error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
+
+
+def _join_parts(content: Any) -> str:
+    """Join the parts of a text; what the model thought before it answered, and whatever is no text, is left out."""
+    parts = content if isinstance(content, list) else [content] if content is not None else []
+    texts = [
+        part["text"] if isinstance(part, dict) else part
+        for part in parts
+        if not isinstance(part, dict) or part.get("type", "text") in ("text", "output_text")
+    ]
+    # A text that ends inside an emoji may hold half a surrogate pair, which is no Unicode and cannot be kept.
+    return "".join(texts).encode("utf-8", "replace").decode()

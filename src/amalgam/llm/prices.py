@@ -10,19 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from amalgam.errors import DataError
 
-_MILLION = 1_000_000
 _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")  # at the end of the name of one version of a model
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """The price of a model.
-
-    Attributes:
-        prompt: US dollars for a million prompt tokens.
-        completion: US dollars for a million tokens of answers.
-        batch: the Batch API's share of both.
-    """
+    """US dollars for a million tokens of prompts and of answers, and the Batch API's share of both."""
 
     prompt: float
     completion: float
@@ -30,31 +23,24 @@ class Price:
 
     def cost(self, prompt_tokens: int, completion_tokens: int, batch: bool = False) -> float:
         """Return what a request and its answer cost, in US dollars."""
-        full = (prompt_tokens * self.prompt + completion_tokens * self.completion) / _MILLION
+        full = (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1_000_000
         return full * self.batch if batch else full
 
 
 FREE = Price(0.0, 0.0)  # of a model that runs in this process
 
 
-class _Section(BaseModel):
+class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-
-class _Line(_Section):
     prompt: float = Field(ge=0, allow_inf_nan=False)
     completion: float = Field(ge=0, allow_inf_nan=False)
 
 
-class Prices(_Section):
-    """The price list.
+class Prices(BaseModel):
+    """The price list: the day that its figures are of, where they come from, and prices by the model's name."""
 
-    Attributes:
-        date: the day that the figures are of.
-        source: where they come from, in words.
-        batch: the Batch API's share of a price.
-        models: prices by the model's name.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     date: datetime.date
     source: str
@@ -62,7 +48,7 @@ class Prices(_Section):
     models: dict[str, _Line]
 
     def find(self, model: str) -> Price | None:
-        """Return the price of a model, or None where it is not known.
+        """Return the price of a model, None where it is not known.
 
         A name that ends with a date costs what the name without it does, unless it has a line of its own.
         """
@@ -71,11 +57,7 @@ class Prices(_Section):
 
 
 def load_prices(path: Path) -> Prices:
-    """Read the price list.
-
-    Raises:
-        DataError: it is missing or not as it must be.
-    """
+    """Read the price list; a DataError says what is wrong with it."""
     try:
         return Prices.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:

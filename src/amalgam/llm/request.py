@@ -1,27 +1,46 @@
-"""A request to a chat model, and the key under which its answer is kept."""
+"""A request to a chat model, the key under which its answer is kept, the tokens that both take, and files of answers.
+
+Such a file holds JSON Lines, cut by slot, so that a pool that grows leaves its full files alone. A slot is the number
+of a place that an answer fills; several lines may fill one. The file `00003.jsonl` holds the slots 3000 to 3999. A line
+holds `key` and the fields of `Answer`, so that the journal can take it in, `sample` (its slot), and what a stage adds.
+"""
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from amalgam.errors import DataError
+from amalgam.files import read_jsonl, write_jsonl
 
 # Names under which endpoints take the most tokens of an answer.
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens")
-
 NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
+BYTES_A_TOKEN = 4  # of English text, about
+_LEAST_BYTES_A_TOKEN = 2  # less than any text has that people write
+_TURN_TOKENS = 16  # at most, of what a chat template adds to a message
+_SLOTS = 1000  # a file; some hundred kilobytes, which are quick to hash and to send
+_NAMES = "[0-9][0-9][0-9][0-9][0-9].jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request as it is sent.
 
-    `model` is the model's identity (for a GGUF the hash of its file, for an endpoint the served name), so that
-    an answer is never taken for another model's. `body` holds what else is sent: messages and sampling params.
-    `sample` tells apart equal requests, of which several answers are wanted. Requests of one `group` begin with
-    the same long prefix, which a server that is asked for them one after the other reads only once. `rows` are the ids
-    of the rows that it shows.
+    Attributes:
+        id: names it in errors.
+        model: the model's identity (for a GGUF the hash of its file, for an endpoint the served name), so that an
+            answer is never taken for another model's.
+        body: what else is sent: messages and sampling params.
+        sample: tells apart equal requests, of which several answers are wanted.
+        group: requests of one group begin with the same long prefix, which a server reads only once.
+        rows: ids of the rows that it shows.
     """
 
     id: str
@@ -52,10 +71,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer as it came: the text unparsed, why the model stopped, the tokens, and what it cost.
-
-    `cost_usd` is None where no price is known of the model.
-    """
+    """An answer as it came: the text unparsed, why the model stopped, tokens and cost (None without a price)."""
 
     text: str
     finish_reason: str
@@ -65,16 +81,10 @@ class Answer:
 
 
 def override_bodies(requests: Iterable[Request], fields: Mapping[str, Any]) -> Iterator[Request]:
-    """Put fields into the bodies of requests, streaming; None takes a field out.
-
-    Endpoints differ in what they want: newer models of OpenAI take no `max_tokens`, vLLM knows more ways to sample.
-    """
+    """Put the fields of `llm.body` into the bodies of requests; None takes a field out."""
     for request in requests:
-        if fields:
-            body = {name: value for name, value in {**request.body, **fields}.items() if value is not None}
-            yield replace(request, body=body)
-        else:
-            yield request
+        body = {name: value for name, value in {**request.body, **fields}.items() if value is not None}
+        yield replace(request, body=body) if fields else request
 
 
 def check_fields(value: dict[str, Any]) -> dict[str, Any]:
@@ -87,3 +97,161 @@ def check_fields(value: dict[str, Any]) -> dict[str, Any]:
     if any(type(limit) is not int or limit < 1 for limit in limits) or (not limits and "max_tokens" in value):
         raise ValueError("hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out")
     return value
+
+
+def shape_body(body: dict[str, Any], level: int) -> dict[str, Any]:
+    """Put a body that asks for JSON by a schema (level 0) into another form: an object (1), or words alone (2)."""
+    if not level or not wants_schema(body):
+        return body
+    properties = body["response_format"]["json_schema"]["schema"]["properties"]
+    keys = ", ".join(f'"{name}" ({_phrase_values(part.get("enum"))})' for name, part in properties.items())
+    # OpenAI wants the word JSON in the messages. Where a system message says the task, this belongs to it.
+    messages = list(body["messages"])
+    place = 0 if messages[0]["role"] == "system" else -1
+    words = f"Answer with a JSON object and nothing else. Its keys: {keys}."
+    messages[place] = messages[place] | {"content": f"{messages[place]['content']}\n\n{words}"}
+    form = {"response_format": {"type": "json_object"}} if level == 1 else {}
+    return {name: part for name, part in body.items() if name != "response_format"} | {"messages": messages} | form
+
+
+def _phrase_values(values: list[str] | None) -> str:
+    return f"one of {json.dumps(values, ensure_ascii=False)[1:-1]}" if values else "a text"
+
+
+def wants_schema(body: dict[str, Any]) -> bool:
+    """Say whether the body of a request asks for JSON by a schema."""
+    form = body.get("response_format")
+    return isinstance(form, dict) and form.get("type") == "json_schema"
+
+
+def guess_prompt_tokens(request: Request) -> float:
+    """Return about how many tokens the prompt has."""
+    return _count_bytes(request) / BYTES_A_TOKEN
+
+
+def bound_answer(request: Request) -> int:
+    """Return the most tokens that the answer can have, by whichever name the endpoint wants that."""
+    return max(int(request.body[name]) for name in TOKEN_LIMITS if name in request.body)
+
+
+def bound_tokens(request: Request) -> tuple[int, int]:
+    """Return the most tokens that prompt and answer can be billed for; no tokenizer makes two tokens of a byte."""
+    schema = json.dumps(request.body["response_format"]) if "response_format" in request.body else ""
+    turns = _TURN_TOKENS * len(request.body["messages"])
+    return _count_bytes(request) + len(schema) + turns, bound_answer(request)
+
+
+def bound_context(request: Request) -> int:
+    """Return the context, prompt and answer together, that a request needs; enough for any text of people."""
+    turns = _TURN_TOKENS * len(request.body["messages"])
+    return _count_bytes(request) // _LEAST_BYTES_A_TOKEN + turns + bound_answer(request)
+
+
+def _count_bytes(request: Request) -> int:
+    return sum(len(message["content"].encode()) for message in request.body["messages"])
+
+
+def _check_unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("half of a surrogate pair is no character") from error
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_check_unicode)]
+_Tokens = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class StoredAnswer(BaseModel):
+    """A line of a file of answers; an export of the journal also has `model` and `request` (sample and settings)."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    text: _Text
+    finish_reason: _Text
+    prompt_tokens: _Tokens
+    completion_tokens: _Tokens
+    cost_usd: Annotated[float, Field(ge=0)] | None = None
+    model: _Text = ""
+    request: dict[_Text, bool | int | float] = {}
+
+    @property
+    def answer(self) -> Answer:
+        """The answer in it."""
+        return Answer(self.text, self.finish_reason, self.prompt_tokens, self.completion_tokens, self.cost_usd)
+
+    @property
+    def sample(self) -> int | None:
+        """The sample of the request, where it is known."""
+        sample = self.request.get("sample")
+        return int(sample) if isinstance(sample, int) and abs(sample) < 2**63 else None
+
+    @property
+    def settings(self) -> dict[str, bool | int | float]:
+        """The sampling settings of the request, as far as they are known."""
+        return {name: value for name, value in self.request.items() if name != "sample"}
+
+
+def parse_stored(line: dict[str, Any]) -> StoredAnswer:
+    """Check a stored answer; a DataError says what is wrong with it."""
+    try:
+        return StoredAnswer.model_validate(line)
+    except ValidationError as error:
+        raise DataError(f"a stored answer cannot be read ({explain_fault(error)}): run `dvc checkout`") from error
+
+
+def explain_fault(error: ValidationError) -> str:
+    """Say what is wrong with a stored answer, without a text that is in it."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    return f"`{field}`: {first['msg']}" if field else first["msg"]
+
+
+def write_answers(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Write lines, in ascending order of `sample`, into the files of their slots; remove files without a line.
+
+    Raises:
+        ValueError: a line belongs to a file that is complete already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for shard, part in groupby(lines, key=lambda line: int(line["sample"]) // _SLOTS):
+        path = folder / f"{shard:05d}.jsonl"
+        if written and path <= written[-1]:
+            raise ValueError(f"the slots of {path} come after those of {written[-1].name}")
+        write_jsonl(path, part)
+        written.append(path)
+    for path in set(folder.glob(_NAMES)) - set(written):
+        path.unlink()
+
+
+def read_answers(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines that `write_answers` wrote, in order; nothing where the folder is missing.
+
+    DVC keeps no empty folders, so a missing one may be one without answers. A line that is not JSON is a DataError.
+    """
+    for path in sorted(folder.glob(_NAMES)):
+        yield from read_jsonl(path)
+
+
+class Totals:
+    """Tokens and cost of the answers in lines, summed; the cost is None where one of them is not known."""
+
+    def __init__(self) -> None:
+        """Start with no line."""
+        self._prompt_tokens = self._completion_tokens = 0
+        self._cost: float | None = 0.0
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Count a line."""
+        self._prompt_tokens += line["prompt_tokens"]
+        self._completion_tokens += line["completion_tokens"]
+        unknown = self._cost is None or line["cost_usd"] is None
+        self._cost = None if unknown else self._cost + line["cost_usd"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sums, the cost in US dollars."""
+        cost = None if self._cost is None else round(self._cost, 6)
+        return {"prompt_tokens": self._prompt_tokens, "completion_tokens": self._completion_tokens, "cost_usd": cost}

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from amalgam.report.phrases import Numbers, format_difference, format_interval, format_number, format_share
 
-Cell = str | tuple[str, str] | tuple[str, str, int]  # text, smaller text below it, strength of its tint (0 to 10)
+Cell = str | tuple[str, str]  # text, and smaller text below it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,5 @@
 """The models: their metrics, curves and confusion matrices, and the metrics by subgroup and period."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import pandas as pd
 
 from amalgam.report.charts import build_figure, draw_calibration, draw_points, draw_roc, draw_training, place_point
 from amalgam.report.content import Cell, Content, Table, tabulate_estimates
-from amalgam.report.phrases import METRIC_NAMES, MODEL_NAMES, Numbers, format_count, format_number, format_share
+from amalgam.report.phrases import METRIC_NAMES, MODEL_NAMES, Numbers, format_count, format_number
 
 MIN_BIN = 10  # predictions of a bin of the calibration chart; the share right of fewer is mostly chance
 _RATES = (0.05, 0.1, 0.2, 0.3, 0.5)  # false positive rates at which a ROC curve is read
@@ -97,17 +96,6 @@ def tabulate_training(rows: pd.DataFrame) -> Table:
         for step, *losses in means.itertuples()
     ]
     return Table("Loss by optimizer step, mean over seeds", ["Step", "Training rows", "Validation rows"], body)
-
-
-def tabulate_confusion(lines: pd.DataFrame, name: str, labels: list[str]) -> Table:
-    """Count a model's actual against predicted labels over all seeds; shares are of the actual label."""
-    counts = Counter(zip(lines["actual"], lines["predicted"], strict=True))
-    rows: list[list[Cell]] = []
-    for actual in labels:
-        found = [counts[actual, predicted] for predicted in labels]
-        shares = [(count, count / max(1, sum(found))) for count in found]
-        rows.append([actual, *((format_share(share, 1), format_count(n), round(share * 10)) for n, share in shares)])
-    return Table(name, ["Human label", *(f"predicted {label}" for label in labels)], rows)
 
 
 def _describe_groups(

@@ -1,5 +1,6 @@
 """The rows: synthetic ones beside human ones, and the test rows that the student gets wrong."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 
 from amalgam.report.charts import BLUE, GREY, ORANGE, Look, Looks, Spec, build_figure, draw_points
 from amalgam.report.content import Browser, Cell, Content, Figure, Table
-from amalgam.report.models import tabulate_confusion
 from amalgam.report.phrases import MODEL_NAMES, Numbers, format_count, format_number
 
 POOL_BYTES, MISTAKE_BYTES = 2_000_000, 1_000_000  # of the page, which stays below 5 MB
@@ -59,13 +59,14 @@ def build_synthetic(content: Content) -> dict[str, Any]:
 
 def build_mistakes(content: Content) -> dict[str, Any] | None:
     """Collect the confusion matrices and the test rows that the student gets wrong."""
-    confusions = [
-        tabulate_confusion(lines, name, list(content.labels))
+    confusions = {
+        name: {label: Counter(lines["predicted"][lines["actual"] == label]) for label in content.labels}
         for model, name in MODEL_NAMES.items()
         if len(lines := content.select("confusion", "model", model))
-    ]
+    }
     browser = browse_mistakes(content)
-    return {"confusions": confusions, "browser": browser} if confusions or browser else None
+    predicted = [f"predicted {label}" for label in content.labels]
+    return {"confusions": confusions, "predicted": predicted, "browser": browser} if confusions or browser else None
 
 
 def pick_rows(rows: pd.DataFrame, column: str, limit: int) -> pd.DataFrame:

@@ -16,10 +16,9 @@ from torch import nn
 from torch.onnx import ONNXProgram
 
 from amalgam.shipping.onnx import Floats
-from amalgam.training.checkpoint import load_trained, read_note, save_checkpoint
-from amalgam.training.classifier import add_pooling
+from amalgam.training.checkpoint import Config, load_trained, read_config, save_checkpoint
+from amalgam.training.classifier import add_pooling, append_pooling
 from amalgam.training.encoding import load_tokenizer
-from amalgam.training.pooling_layer import append_pooling
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -31,15 +30,11 @@ _EXAMPLE = (2, 8)  # rows and tokens that the exporter traces; both stay free
 
 
 def export_onnx(targets: Mapping[Path, Path], bases: Sequence[Path] = ()) -> None:
-    """Write trained classifiers of one shape as ONNX in 32-bit floats.
+    """Write the trained classifiers in folders, all of one shape, as ONNX in 32-bit floats; each folder has a target.
 
     Inputs are those of the tokenizer, such as `input_ids` and `attention_mask`, each int64 [rows, tokens]; the output
-    is `logits`, float32 [rows, classes]. The first classifier is traced, which takes as long as all the rest, and the
-    others lend the graph their weights.
-
-    Args:
-        targets: the file to write for each folder of a trained classifier.
-        bases: as in `load_trained`.
+    is `logits`, float32 [rows, classes]. Only the first is traced, which is slow; the others lend its graph their
+    weights. For `bases` see `load_trained`.
 
     Raises:
         ModelError: a folder holds no trained classifier.
@@ -83,12 +78,12 @@ def write_weights(student: Path, target: Path, bases: Sequence[Path] = ()) -> No
     Raises:
         ModelError: the folder `student` holds no trained classifier.
     """
-    note = read_note(student)
+    config = read_config(student)
     model = load_trained(student, bases)
-    if note.pooling == "centred_mean":
+    if config.pooling == "centred_mean":
         append_pooling(model)
     tokenizer = load_tokenizer(student)
-    save_checkpoint(model, tokenizer, target, note.labels, note.max_length, uses_question=note.uses_question)
+    save_checkpoint(model, tokenizer, target, Config(config.labels, config.max_length, config.uses_question))
 
 
 def measure_fidelity(exact: Floats, small: Floats) -> dict[str, Any]:
@@ -131,16 +126,16 @@ class _Logits(nn.Module):
 
 
 def _load(folder: Path, bases: Sequence[Path]) -> _Logits:
-    model = load_trained(folder, bases)
+    model = load_trained(folder, bases, share=True)
     model.set_attn_implementation("eager")  # its graph is a quarter smaller than that of fused attention
     names = list(load_tokenizer(folder).model_input_names)
-    return _Logits(add_pooling(model, read_note(folder).pooling), names).eval()
+    return _Logits(add_pooling(model, read_config(folder).pooling), names).eval()
 
 
 def _trace(folder: Path, bases: Sequence[Path]) -> ONNXProgram:
     tokenizer = load_tokenizer(folder)
     names = list(tokenizer.model_input_names)
-    length = min(read_note(folder).max_length, tokenizer.model_max_length)
+    length = min(read_config(folder).max_length, tokenizer.model_max_length)
     shape = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=length)}
     program = torch.onnx.export(
         _load(folder, bases),

@@ -1,8 +1,8 @@
 """Label a table of responses with a shipped student, part by part."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,12 @@ MANIFEST, FORMAT = "manifest.json", 1
 # What is read beside the ONNX file; 300 MB of weights for torch would take a while to hash.
 _READ = ("amalgam.json", "tokenizer.json", "tokenizer_config.json")
 _DECIMALS = 6
-_SOON = 2000  # rows that are labelled before a bar would help
+_SOON = 2000  # rows that are labelled before a progress bar would help
 
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """A shipped student, its files checked.
-
-    Attributes:
-        scorer: its model.
-        model: name of the ONNX file.
-        threshold: of two labels, the probability from which the last one is chosen; None chooses the likelier one.
-        ask_below: a row needs a human if its label has less than this probability.
-        guaranteed: whether validation rows show the agreement above that.
-        repair: what is mended in texts, as the task says it.
-    """
+    """A shipped student; its thresholds are those of `Calibration`, `repair` is `columns.repair` of the task."""
 
     scorer: OnnxScorer
     model: str
@@ -128,7 +119,8 @@ def label_table(source: Path, target: Path, shipped: Shipped, columns: Columns) 
             for _ in part.rows:
                 advance(None)
 
-    with _show_progress(survey.rows) as advance:
+    progress = show_progress("predict", total=survey.rows) if survey.rows > _SOON else nullcontext(lambda _: None)
+    with progress as advance:
         write_table(target, table, survey.columns, added, label_parts())
     return Tally(labels.total(), dict(labels), asked)
 
@@ -158,7 +150,3 @@ def _check_hash(folder: Path, name: str, digest: str | None) -> None:
             f"{path} is not the file that {MANIFEST} names, its SHA-256 differs: "
             f"run `dvc checkout --force {folder}` to put the shipped one back"
         )
-
-
-def _show_progress(rows: int) -> AbstractContextManager[Callable[[object], None]]:
-    return show_progress("predict", total=rows) if rows > _SOON else nullcontext(lambda _: None)

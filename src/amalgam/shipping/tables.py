@@ -10,9 +10,8 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amalgam.errors import DataError
 from amalgam.rows import guard_cell
@@ -22,13 +21,12 @@ from amalgam.tasks.tables import (
     Format,
     Part,
     Source,
-    blank_numbers,
     find_layout,
     list_columns,
     open_parquet,
     read_parts,
-    write_text,
 )
+from amalgam.tasks.texts import blank_numbers, write_text
 
 if TYPE_CHECKING:
     from pyarrow import DataType
@@ -40,9 +38,8 @@ _WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")  # begins like a formula, and is harmless
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What a table holds: its number of rows and its columns in order."""
+class Survey(NamedTuple):
+    """A table's number of rows, and its columns in order."""
 
     rows: int
     columns: list[str]
@@ -75,12 +72,8 @@ def open_source(path: Path) -> Source:
 def survey_table(source: Source, needed: Sequence[str]) -> Survey:
     """Read a whole table once; of Parquet, the types of its columns say enough.
 
-    Args:
-        source: the table.
-        needed: columns that must hold text in each row; null counts as empty text.
-
     Raises:
-        DataError: the table cannot be read, or a row lacks a text.
+        DataError: the table cannot be read, or a row has neither text nor null in a column that is `needed`.
     """
     columns = dict.fromkeys(list_columns(source))
     if source.format != "jsonl":
@@ -111,14 +104,7 @@ def survey_table(source: Source, needed: Sequence[str]) -> Survey:
 
 
 def write_table(path: Path, source: Source, columns: Sequence[str], added: dict[str, type], parts: Parts) -> None:
-    """Write parts of a table with their new columns, in the format that the path ends in.
-
-    Args:
-        path: the table.
-        source: where the rows come from.
-        columns: of the rows, in order.
-        added: the new columns with the type of their values.
-        parts: the rows with the values of the new columns.
+    """Write parts of a table in the format that the path ends in: `columns`, then the new ones with their types.
 
     Raises:
         DataError: the file cannot be written.

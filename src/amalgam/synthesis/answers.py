@@ -17,7 +17,7 @@ import yaml
 
 from amalgam.errors import DataError
 from amalgam.files import read_json
-from amalgam.llm.shards import read_answers
+from amalgam.llm.request import read_answers
 from amalgam.tasks.texts import clean_text, fold_text
 
 SUMMARY = "summary.json"  # of data/completions

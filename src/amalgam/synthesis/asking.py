@@ -15,9 +15,8 @@ from typing import Any, TypeVar
 
 from amalgam.errors import DataError
 from amalgam.files import write_json
-from amalgam.llm.answering import Answering, answer_requests, iterate_answers
-from amalgam.llm.request import NO_FIELDS, TOKEN_LIMITS, Answer, Request, override_bodies
-from amalgam.llm.shards import Totals, write_answers
+from amalgam.llm.answering import Answering, answer_requests
+from amalgam.llm.request import NO_FIELDS, TOKEN_LIMITS, Answer, Request, Totals, override_bodies, write_answers
 from amalgam.machine import notify
 from amalgam.params import Synthesis
 from amalgam.synthesis.answers import NO_REASONING, SUMMARY, list_keys, parse_answer, shorten_example
@@ -164,8 +163,7 @@ def collect_answers(rounds: Rounds, answering: Answering) -> None:
     sentence = ""
     while requests := rounds.build_requests():
         title = f"synthesize, attempt {rounds.number + 1}" if rounds.number else "synthesize"
-        answers, answering = get_answers(requests, answering, title)
-        rounds.add_answers(answers)
+        rounds.add_answers(answer_requests(requests, answering, title))
         fault, sentence = rounds.describe_main_fault()
         if fault and fault not in told:
             told.add(fault)
@@ -173,12 +171,6 @@ def collect_answers(rounds: Rounds, answering: Answering) -> None:
     if shortfall := rounds.describe_shortfall():
         cause = sentence or "raise `synthesis.max_tokens`, or change the prompt"
         raise DataError(f"after {rounds.number} attempts {shortfall}; {cause}; the answers are kept")
-
-
-def get_answers(requests: Sequence[Request], answering: Answering, title: str) -> tuple[list[Answer], Answering]:
-    """Return an answer to each request, sent for where there is none, and what is left of the limits."""
-    sent = answer_requests(lambda: requests, answering, title)
-    return [answer for _, answer in iterate_answers(requests, answering)], answering.deduct(sent)
 
 
 def write_completions(folder: Path, rounds: Rounds) -> None:

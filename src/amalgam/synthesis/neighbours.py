@@ -96,13 +96,14 @@ class Stream:
     def find(self, row: int, text: str) -> str:
         """Return the name of the most similar text kept so far, at or above the threshold, or ""."""
         found = Counter(other for band in self._list_shared(row) for other in self._rows.get(band, ()))
-        grams, best, nearest = cut_grams(text) if found else frozenset(), 0.0, ""
-        for other in sorted(found, key=lambda other: (-found[other], other))[:_MOST_COMPARED]:
-            name, kept = self._kept[other]
-            both, size = len(grams & _cut_again(kept)), len(_cut_again(kept))
-            if (similarity := both / (len(grams) + size - both)) > best:
-                best, nearest = similarity, name
-        return nearest if best >= self._threshold else ""
+        if not found:
+            return ""
+        grams = cut_grams(text)
+        near = sorted(found, key=lambda other: (-found[other], other))[:_MOST_COMPARED]
+        others = {self._kept[other][0]: _cut_again(self._kept[other][1]) for other in near}
+        similarities = {name: len(grams & kept) / len(grams | kept) for name, kept in others.items()}
+        best = max(similarities, key=similarities.__getitem__)
+        return best if similarities[best] >= self._threshold else ""
 
     def keep(self, row: int, name: str, text: str) -> None:
         """Keep the text of a row, so that later ones are compared with it."""

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from amalgam.errors import DataError
 from amalgam.rows import unguard_cell
-from amalgam.tasks.texts import blank_numbers as blank_numbers
-from amalgam.tasks.texts import write_text as write_text
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch

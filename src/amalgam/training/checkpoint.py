@@ -3,73 +3,96 @@
 import copy
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amalgam.errors import ModelError
 from amalgam.files import hash_file, read_json, write_json
-from amalgam.training.pooling import Pooling
-from amalgam.training.processes import is_main_process
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_NOTE, _WEIGHTS = "amalgam.json", "model.safetensors"
+    from amalgam.training.classifier import Pooling
+
+_CONFIG, _WEIGHTS = "amalgam.json", "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Config:
     """What scoring must know beside the weights.
 
     Attributes:
         labels: class names in order.
         max_length: tokens a row.
         uses_question: whether the question is read with the response.
-        pooling: what the head reads; see pooling.py.
-        members: folders in this one whose models give their mean view together; none where it is one model itself.
-        base: SHA-256 of the weights of the encoder that all weights come from which are not here; "" where all are.
+        pooling: what the head reads.
+        members: folders, relative to this one, whose models are an ensemble; none where it is one model itself.
+        base: SHA-256 of the weights of the encoder that has all weights which are not here; "" where all are here.
     """
 
     labels: list[str]
     max_length: int
     uses_question: bool
-    pooling: Pooling = "cls"
+    pooling: "Pooling" = "cls"
     members: list[str] = field(default_factory=list)
     base: str = ""
+
+
+def read_config(folder: Path) -> Config:
+    """Read the config of a trained model.
+
+    Raises:
+        ModelError: the folder is not one that a training stage wrote.
+    """
+    if not (folder / _CONFIG).is_file():
+        raise ModelError(f"{folder} is not a trained model: run `dvc repro`, or `dvc pull` to fetch one")
+    return Config(**read_json(folder / _CONFIG))
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write the config of a trained model, or of an ensemble."""
+    write_json(folder / _CONFIG, asdict(config))
 
 
 def save_checkpoint(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     target: Path,
-    labels: list[str],
-    max_length: int,
-    *,
-    uses_question: bool,
-    pooling: Pooling = "cls",
+    config: Config,
     base: Path | None = None,
 ) -> None:
-    """Save weights (safetensors), tokenizer and note; of several processes that train together, the main one does.
+    """Save weights (safetensors), tokenizer and config; of several processes that train together, the main one does.
 
     With the folder `base` of the encoder that the model was, only weights that differ from it are saved, in bfloat16.
     """
+    from amalgam.training.parallel import is_main_process
+
     if not is_main_process():
         return
-    model.config._name_or_path = ""  # else the folder on this machine would stand in config.json
+    model.config._name_or_path = tokenizer.name_or_path = ""  # else the folder on this machine would be saved
     model.to("cpu")
     if base:
         from safetensors.torch import save_file
 
         model.config.save_pretrained(target)
-        save_file(_find_changes(model, base, labels), target / _WEIGHTS)
+        save_file(_find_changes(model, base, config.labels), target / _WEIGHTS)
     else:
         model.save_pretrained(target)
-    tokenizer.name_or_path = ""
     tokenizer.save_pretrained(target)
-    digest = identify_weights(base) if base else ""
-    write_json(target / _NOTE, asdict(Note(labels, max_length, uses_question, pooling, base=digest)))
+    write_json(target / _CONFIG, asdict(config) | {"base": identify_weights(base) if base else ""})
+
+
+def _find_changes(model: "PreTrainedModel", base: Path, labels: list[str]) -> "dict[str, torch.Tensor]":
+    import torch
+
+    before = dict(_load_base(base, tuple(labels)).named_parameters())
+    return {
+        name: weight.detach().to(torch.bfloat16)
+        for name, weight in model.named_parameters()
+        if weight.requires_grad or name not in before or not torch.equal(weight, before[name])
+    }
 
 
 def load_trained(folder: Path, bases: Sequence[Path] = (), *, share: bool = False) -> "PreTrainedModel":
@@ -83,22 +106,21 @@ def load_trained(folder: Path, bases: Sequence[Path] = (), *, share: bool = Fals
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from amalgam.training.classifier import load_classifier
-    from amalgam.training.layers import keep_layers
+    from amalgam.training.classifier import keep_layers, load_classifier
 
-    note = read_note(folder)
-    if not note.base:
-        return load_classifier(folder, note.labels)
-    base = next((base for base in bases if (base / _WEIGHTS).is_file() and identify_weights(base) == note.base), None)
+    config = read_config(folder)
+    if not config.base:
+        return load_classifier(folder, config.labels)
+    base = next((base for base in bases if (base / _WEIGHTS).is_file() and identify_weights(base) == config.base), None)
     if base is None:
         raise ModelError(
             f"{folder} was trained from another encoder than {', '.join(map(str, bases))}: run `dvc repro`"
         )
-    begin = _load_base(base, tuple(note.labels))
+    whole = _load_base(base, tuple(config.labels))
     try:
         weights, layers = load_file(folder / _WEIGHTS), read_layers(folder)
-        common = {id(one): one for name, one in begin.named_parameters() if share and name not in weights}
-        model = copy.deepcopy(begin, common)
+        common = {id(weight): weight for name, weight in whole.named_parameters() if share and name not in weights}
+        model = copy.deepcopy(whole, common)
         if layers < model.config.num_hidden_layers:
             keep_layers(model, layers)
         model.load_state_dict(weights, strict=False)
@@ -119,9 +141,9 @@ def count_unchanged(model: "PreTrainedModel", folder: Path) -> int:
     """Count the lowest layers of a model of `folder` that are still those of its base encoder."""
     from safetensors import safe_open
 
-    from amalgam.training.layers import find_stack
+    from amalgam.training.classifier import find_stack
 
-    if not read_note(folder).base:
+    if not read_config(folder).base:
         return 0
     with safe_open(folder / _WEIGHTS, "pt") as file:
         names = set(file.keys())
@@ -141,43 +163,6 @@ def read_layers(folder: Path) -> int:
 
 
 def identify_weights(encoder: Path) -> str:
-    """Return the SHA-256 of an encoder's weights; who fetched it has noted that."""
-    noted = read_json(encoder / _NOTE).get("files", {}) if (encoder / _NOTE).is_file() else {}
+    """Return the SHA-256 of an encoder's weights; the stage that fetched it has noted that."""
+    noted = read_json(encoder / _CONFIG).get("files", {}) if (encoder / _CONFIG).is_file() else {}
     return str(noted.get(_WEIGHTS) or hash_file(encoder / _WEIGHTS))
-
-
-def _find_changes(model: "PreTrainedModel", base: Path, labels: list[str]) -> "dict[str, torch.Tensor]":
-    import torch
-
-    from amalgam.training.classifier import load_classifier
-
-    before = dict(load_classifier(base, labels).named_parameters())
-    changed = (
-        (name, weight.detach())
-        for name, weight in model.named_parameters()
-        if weight.requires_grad or name not in before or not torch.equal(weight, before[name])
-    )
-    return {name: weight.to(torch.bfloat16) for name, weight in changed}
-
-
-def read_note(folder: Path) -> Note:
-    """Read the note of a trained model.
-
-    Raises:
-        ModelError: the folder is not one that a training stage wrote.
-    """
-    if not (folder / _NOTE).is_file():
-        raise ModelError(f"{folder} is not a trained model: run `dvc repro`, or `dvc pull` to fetch one")
-    return Note(**read_json(folder / _NOTE))
-
-
-def note_members(target: Path, names: Sequence[str]) -> None:
-    """Note that the models in these folders of `target` speak together; the first gives its layers to students."""
-    if is_main_process():
-        write_json(target / _NOTE, asdict(replace(read_note(target / names[0]), members=list(names))))
-
-
-def find_body(folder: Path) -> Path:
-    """Return the folder of a classifier's own weights; of several members, those of the first."""
-    members = read_note(folder).members
-    return folder / members[0] if members else folder

@@ -1,8 +1,15 @@
-"""The classifier: a BERT-family encoder with a classification head, and how the head may begin."""
+"""The classifier: a BERT-family encoder, its layers, and the head that reads its first token or the mean of all.
 
+A student ships with mean pooling as one more layer of the encoder, so that it loads anywhere: the classifiers of
+`transformers` read the first token. A layer whose queries and keys are 0 attends to all tokens alike (in MPNet by their
+distance alone), so its first token gets their mean. That is made so large that the residual beside it vanishes, and
+the normalisation that follows centres and scales it. The feed-forward part is 0 and changes nothing.
+"""
+
+import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -10,42 +17,49 @@ from torch import nn
 from torch.nn import functional
 
 from amalgam.errors import ModelError
-from amalgam.training.pooling import Pooling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_TOGETHER = 8  # rows of a batch that are computed together by an `Embedder`
+# What the head reads: the first token's vector; the mean of all tokens, at length 1; or that mean with its components'
+# mean taken off before, as a layer of the encoder can compute it.
+Pooling = Literal["cls", "mean", "centred_mean"]
+
+_TOGETHER = 8  # rows of a batch that `Vectors` computes together where they are of any length
+_GAIN = 2.0**14  # of the mean over the residual; still within 16-bit floats
+_SCALE = 2.0**-6  # of what passes the activation before the head: small enough for tanh to leave it as it is
+_BERT = "attention.self.value", "attention.output.dense"
+# By the encoder's type: values and output of a layer's attention, the linear map before the activation, and what to
+# add there so that the activation leaves it as it is (ReLU needs positive numbers).
+_PARTS = {
+    "bert": (*_BERT, "bert.pooler.dense", 0.0),
+    "roberta": (*_BERT, "classifier.dense", 0.0),
+    "xlm-roberta": (*_BERT, "classifier.dense", 0.0),
+    "mpnet": ("attention.attn.v", "attention.attn.o", "classifier.dense", 0.0),
+    "distilbert": ("attention.v_lin", "attention.out_lin", "pre_classifier", 1.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a module of ours returns; a dataclass, since several processes look into it for what to differentiate.
-
-    Attributes:
-        logits: of the classes, or vectors [rows, width] for a loss that compares them.
-    """
+    """What our modules return: `logits`, or vectors [rows, width]; a dataclass, as `accelerate` looks into it."""
 
     logits: torch.Tensor
 
 
 class MeanPooled(nn.Module):
-    """A classifier whose last layer reads the mean of the token vectors, at length 1, in place of the first one.
-
-    The weights are those of the model inside, and are saved with it.
-    """
+    """A classifier whose head reads the mean of the token vectors, on the weights of the model inside."""
 
     def __init__(self, model: "PreTrainedModel", *, centred: bool = False) -> None:
-        """Take a model of `load_classifier`; `centred` takes from each mean that of its components.
+        """Take a model of `load_classifier`; see `Pooling` for `centred`.
 
-        The centred mean is what a layer of the encoder can compute too (see pooling_layer.py). In MPNet, attention
-        depends on how far a token is away, and so does its weight in that mean.
+        In MPNet, attention depends on how far a token is away, and so does a token's weight in the centred mean.
         """
         super().__init__()
         self.model, self.centred = model, centred
 
     def forward(self, **batch: Any) -> Output:
-        """Return the `logits` [rows, classes]."""
+        """Return the logits [rows, classes]."""
         return Output(find_head(self.model)(self.embed(**batch)))
 
     def embed(self, **batch: Any) -> torch.Tensor:
@@ -62,7 +76,7 @@ class MeanPooled(nn.Module):
 
 
 class Vectors(nn.Module):
-    """What the head of a `MeanPooled` classifier reads, on the model's own weights."""
+    """What the head of a `MeanPooled` classifier reads, as `logits` [rows, width]."""
 
     def __init__(self, classifier: MeanPooled) -> None:
         """Take the classifier."""
@@ -70,12 +84,12 @@ class Vectors(nn.Module):
         self.classifier = classifier
 
     def forward(self, **batch: Any) -> Output:
-        """Return the vectors [rows, width] as `logits`."""
+        """Return the vectors of a batch of similar length."""
         return Output(self.classifier.embed(**batch))
 
 
 class Embedder(nn.Module):
-    """The vectors that the head of a `MeanPooled` classifier reads, on the model's own weights."""
+    """The mean of each row's token vectors, at length 1, as `logits` [rows, width]; rows may be of any length."""
 
     def __init__(self, model: "PreTrainedModel") -> None:
         """Take a model of `load_classifier`."""
@@ -83,19 +97,14 @@ class Embedder(nn.Module):
         self.model = model
 
     def forward(self, **batch: torch.Tensor) -> Output:
-        """Return as `logits` the mean of each row's token vectors, at length 1 [rows, width].
-
-        Rows of similar length are computed together, each few padded to the longest of them.
-        """
+        """Compute a few rows of similar length at a time, padded to the longest of them."""
         lengths = batch["attention_mask"].sum(dim=1)
         order = lengths.argsort(descending=True, stable=True)
-        parts = [self._embed({name: tensor[rows] for name, tensor in batch.items()}) for rows in order.split(_TOGETHER)]
+        parts = []
+        for rows in order.split(_TOGETHER):
+            part = {name: tensor[rows][:, : int(lengths[rows].max())] for name, tensor in batch.items()}
+            parts.append(pool_mean(self.model.base_model(**part).last_hidden_state.float(), part["attention_mask"]))
         return Output(torch.cat(parts)[order.argsort()])
-
-    def _embed(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        longest = int(batch["attention_mask"].sum(dim=1).max())
-        batch = {name: tensor[:, :longest] for name, tensor in batch.items()}
-        return pool_mean(self.model.base_model(**batch).last_hidden_state.float(), batch["attention_mask"])
 
 
 def load_classifier(folder: Path, labels: list[str]) -> "PreTrainedModel":
@@ -161,3 +170,64 @@ def begin_head(model: "PreTrainedModel", weights: np.ndarray, biases: np.ndarray
     head = find_head(model)
     head.weight.data = torch.tensor(weights, dtype=head.weight.dtype)
     head.bias.data = torch.tensor(biases, dtype=head.bias.dtype)
+
+
+def find_stack(model: "PreTrainedModel") -> tuple[nn.Module, str]:
+    """Return the module that holds the list of layers, and the name of the list in it.
+
+    Raises:
+        ModelError: there is no such list, or there are several.
+    """
+    stacks = [
+        (module, name)
+        for module in model.base_model.modules()
+        for name, child in module.named_children()
+        if name in ("layer", "layers") and isinstance(child, nn.ModuleList)
+    ]
+    if len(stacks) != 1:
+        raise ModelError(f"an encoder of type {model.config.model_type!r} cannot be shortened: choose one like BERT")
+    return stacks[0]
+
+
+def keep_layers(model: "PreTrainedModel", count: int) -> None:
+    """Leave an encoder classifier its lowest `count` layers, which still get what they learned to read (bench/).
+
+    Raises:
+        ModelError: it has fewer, or is not built of a list of layers, as the BERT family is.
+    """
+    owner, name = find_stack(model)
+    layers = getattr(owner, name)
+    if count > len(layers):
+        raise ModelError(f"`distillation.layers` is {count}, but the encoder has {len(layers)}: lower it")
+    setattr(owner, name, nn.ModuleList(layers[:count]))
+    model.config.num_hidden_layers = count
+
+
+def choose_pooling(model: "PreTrainedModel") -> Pooling:
+    """Return what a student's head reads: the mean, where `append_pooling` knows the encoder, or the first token."""
+    return "centred_mean" if model.config.model_type in _PARTS else "cls"
+
+
+@torch.no_grad()
+def append_pooling(model: "PreTrainedModel") -> None:
+    """Append the pooling layer to a classifier that reads the centred mean; its logits stay what they were."""
+    value, output, dense, shift = _PARTS[model.config.model_type]
+    owner, name = find_stack(model)
+    layers = getattr(owner, name)
+    layer = copy.deepcopy(layers[-1])
+    for weight in layer.parameters():
+        weight.zero_()
+    for module in layer.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.weight.fill_(1.0)
+    nn.init.eye_(layer.get_submodule(value).weight)
+    nn.init.eye_(layer.get_submodule(output).weight).mul_(_GAIN)
+    layers.append(layer)
+    model.config.num_hidden_layers = len(layers)
+
+    head, before = find_head(model), model.get_submodule(dense)
+    # A normalised vector has the length of the square root of its width.
+    nn.init.eye_(before.weight).mul_(_SCALE / head.in_features**0.5)
+    nn.init.constant_(before.bias, shift)
+    head.weight.div_(_SCALE)
+    head.bias.sub_(shift * head.weight.sum(1))

@@ -1,18 +1,28 @@
-"""Texts as token ids, and the batches made of them."""
+"""Texts as token ids, or as states of the layers that no training changes; and the batches made of them."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
+
+from amalgam.errors import ModelError
+from amalgam.machine import choose_device, choose_dtype, open_autocast
+from amalgam.training.classifier import find_stack
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_WINDOW = 16  # batches that are sorted by length together: enough to save padding, few enough to keep order random
+_WINDOW = 16  # batches that are sorted by length together: saves padding, and the order stays random enough
+_TOGETHER = 8  # rows of similar length whose states are computed together
+_MOST = 2**30  # bytes of states that are kept; those of further rows are computed each time
 
 
 @dataclass(frozen=True)
@@ -22,12 +32,12 @@ class Encoded:
     Attributes:
         tokenizer: pads batches of them.
         features: for each row the tokenizer's lists of ids and masks.
-        labels: class index of each row, -1 where there is none.
+        length: tokens to which every batch is padded; None pads to its longest row.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
     features: list[dict[str, list[int]]]
-    labels: np.ndarray
+    length: int | None = None
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -36,11 +46,13 @@ class Encoded:
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each row."""
-        return np.array([len(feature["input_ids"]) for feature in self.features])
+        return np.array([len(feature["input_ids"]) for feature in self.features], dtype=np.int64)
 
     def pad(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """Collect rows into tensors, padded to the longest of them and no further."""
-        return dict(self.tokenizer.pad([self.features[row] for row in rows], return_tensors="pt"))
+        """Collect rows into padded tensors."""
+        padding = "max_length" if self.length else True
+        features = [self.features[row] for row in rows]
+        return dict(self.tokenizer.pad(features, padding, self.length, return_tensors="pt"))
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -51,36 +63,28 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def encode_rows(
-    tokenizer: "PreTrainedTokenizerBase", rows: pd.DataFrame, max_length: int, labels: list[str] | None = None
-) -> Encoded:
-    """Tokenise the responses; a question follows as second segment, and of both the longer one is cut first.
+def encode_rows(tokenizer: "PreTrainedTokenizerBase", rows: pd.DataFrame, max_length: int) -> Encoded:
+    """Tokenise responses to `max_length` tokens at most; a question is the second segment, the longer one is cut first.
 
     Args:
         tokenizer: of the model that will read the rows.
-        rows: with `text` and `question`, and `label` if `labels` is given.
+        rows: with `text` and `question`.
         max_length: tokens a row at most.
-        labels: class names in order; None leaves all labels at -1.
     """
-    texts = rows["text"].tolist()
-    questions = rows["question"].tolist()
+    texts, questions = rows["text"].tolist(), rows["question"].tolist()
     length = min(max_length, tokenizer.model_max_length)
     if any(questions):
         encoded = tokenizer(texts, questions, truncation="longest_first", max_length=length)
     else:
         encoded = tokenizer(texts, truncation=True, max_length=length)
-    names = list(encoded.keys())
-    features = [{name: encoded[name][row] for name in names} for row in range(len(texts))]
-    index = {label: number for number, label in enumerate(labels or [])}
-    classes = rows["label"].map(index) if labels else np.full(len(rows), -1)
-    return Encoded(tokenizer, features, np.asarray(classes, dtype=np.int64))
+    return Encoded(tokenizer, [{name: encoded[name][row] for name in encoded} for row in range(len(texts))])
 
 
 def draw_batches(lengths: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield row numbers of batch after batch, epoch after epoch, without end.
 
-    Rows are shuffled, then sorted by length inside windows of a few batches, so that a batch holds rows of
-    similar length and little padding is computed.
+    Rows are shuffled, then sorted by length inside windows of a few batches, so that a batch holds rows of similar
+    length.
     """
     while True:
         order = generator.permutation(len(lengths))
@@ -98,3 +102,137 @@ def sort_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     order = np.argsort(-lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
+
+
+class States(Encoded):
+    """Tokenised rows whose batches hold the states of the lower layers in place of token ids."""
+
+    def __init__(self, encoded: Encoded, lower: nn.Module) -> None:
+        """Take the rows, and what `cut_model` yields."""
+        super().__init__(encoded.tokenizer, encoded.features)
+        self._lower, self._room = lower, _MOST
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def pad(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return the states [rows, tokens, width] as `inputs_embeds`, and the mask; they may be trained on."""
+        numbers = rows.tolist()
+        found = {row: self._kept[row] for row in numbers if row in self._kept}
+        missing = np.array([row for row in numbers if row not in found], dtype=np.int64)
+        with torch.inference_mode(False), torch.no_grad():
+            for places in sort_batches(self.lengths[missing], _TOGETHER):
+                for row, states in self._compute(missing[places]):
+                    found[row] = states
+                    if states.nbytes <= self._room:
+                        self._kept[row], self._room = states, self._room - states.nbytes
+            ordered = [found[row] for row in numbers]
+            masks = [states.new_ones(len(states), dtype=torch.long) for states in ordered]
+            padded = (nn.utils.rnn.pad_sequence(parts, batch_first=True) for parts in (ordered, masks))
+            return dict(zip(("inputs_embeds", "attention_mask"), padded, strict=True))
+
+    def _compute(self, rows: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
+        device = choose_device()
+        self._lower.to(device)
+        batch = {name: tensor.to(device) for name, tensor in super().pad(rows).items()}
+        with open_autocast(device):
+            states = self._lower(**batch).last_hidden_state.to(choose_dtype(device))
+        for row, of_row, mask in zip(rows.tolist(), states, batch["attention_mask"].bool(), strict=True):
+            yield row, of_row[mask]
+
+
+class _PassOn(nn.Module):
+    """Stands where a model has its embeddings, and returns the states that it is given."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return next(one for one in (*args, *kwargs.values()) if torch.is_tensor(one) and one.is_floating_point())
+
+
+def freeze_lower(model: "PreTrainedModel", trained: int) -> None:
+    """Let only the upper `trained` layers learn, and what is above; switch dropout off.
+
+    Tables, of words as of positions, stay as well: few rows teach them little.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, nn.Embedding):
+            module.requires_grad_(False)
+    for part in _find_embeddings(model).values():
+        part.requires_grad_(False)
+    for layer in _list_layers(model)[: _count_frozen(model, trained)]:
+        layer.requires_grad_(False)
+
+
+@contextmanager
+def hold_lower(model: "PreTrainedModel", trained: int) -> Iterator[Callable[[Encoded], Encoded]]:
+    """Let a model of `freeze_lower` read states while the block runs; yield what makes rows ready for it.
+
+    An encoder that is not built like the BERT family goes on to read token ids.
+    """
+    with cut_model(model, _count_frozen(model, trained)) as lower:
+        if lower is None:
+            yield lambda encoded: encoded
+            return
+        round_weights(lower)
+        yield partial(States, lower=lower)
+
+
+def round_weights(module: nn.Module) -> None:
+    """Round the weights of linear layers to bfloat16 where autocast would otherwise round them at every call."""
+    if choose_dtype(choose_device()) is torch.bfloat16:
+        for part in module.modules():
+            if isinstance(part, nn.Linear):
+                for name, weight in list(part.named_parameters()):
+                    setattr(part, name, nn.Parameter(weight.bfloat16(), requires_grad=False))
+
+
+@contextmanager
+def cut_model(model: "PreTrainedModel", frozen: int) -> Iterator[nn.Module | None]:
+    """Take the lowest `frozen` layers off a classifier while the block runs; yield them, or None where that fails.
+
+    They are a model of their own, which gives its states as `last_hidden_state`; the classifier takes them as
+    `inputs_embeds`. A trial shows whether both together do what the model did.
+    """
+    base, layers = model.base_model.eval(), _list_layers(model)
+    if not len(layers):
+        yield None
+        return
+    (owner, name), above = find_stack(model), _find_embeddings(model)
+    mask = torch.ones(1, 6, dtype=torch.long)
+    batch = {"input_ids": torch.arange(4, 10)[None], "attention_mask": mask}
+    try:
+        with torch.no_grad():
+            expected = base(**batch).last_hidden_state
+            setattr(owner, name, layers[:frozen])
+            # What is frozen is shared with the copy.
+            shared = [weight for part in (*above.values(), layers[:frozen]) for weight in part.parameters()]
+            lower = copy.deepcopy(base, {id(weight): weight for weight in shared})
+            setattr(owner, name, layers[frozen:])
+            for part in above:
+                setattr(base, part, _PassOn())
+            found = base(inputs_embeds=lower(**batch).last_hidden_state, attention_mask=mask).last_hidden_state
+        fits = torch.allclose(found, expected, atol=1e-4)
+        if fits:
+            yield lower
+    finally:
+        setattr(owner, name, layers)
+        for part, module in above.items():
+            setattr(base, part, module)
+    if not fits:
+        yield None
+
+
+def _find_embeddings(model: "PreTrainedModel") -> dict[str, nn.Module]:
+    """Find what makes vectors of token ids, by name; in ELECTRA that is two parts."""
+    return {name: part for name, part in model.base_model.named_children() if name.startswith("embeddings")}
+
+
+def _list_layers(model: "PreTrainedModel") -> nn.ModuleList:
+    try:
+        layers: nn.ModuleList = getattr(*find_stack(model))
+    except ModelError:
+        return nn.ModuleList()
+    return layers
+
+
+def _count_frozen(model: "PreTrainedModel", trained: int) -> int:
+    return max(len(_list_layers(model)) - trained, 0)

@@ -1,11 +1,11 @@
-"""The guard: do the synthetic rows help? Asked of the human rows alone, in two ways.
+"""The guard: do the synthetic rows help? Two questions to the human rows alone.
 
-Classifiers of the human rows must recognise the labels of the synthetic rows: where they do not, the LLM meant
-something else by the labels than the coders did. And in cross-validation on the human rows the synthetic rows must not
-do harm that chance does not explain. Both by logistic regression on frozen embeddings, with which the rule was chosen
-too (bench/rules.py): it takes seconds, and each side is one classifier.
+Do classifiers of the human rows recognise the labels of the synthetic rows? Where not, the LLM meant something else by
+the labels than the coders. And do the synthetic rows do harm in cross-validation that chance does not explain? Both by
+logistic regression on frozen embeddings, with which the rule was chosen too (bench/rules.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from amalgam.embeddings import fit_logistic, predict_logistic
 from amalgam.tasks.texts import find_units
-from amalgam.training.folds import deal_folds
-from amalgam.training.human_judge import STRENGTH, HumanJudge
+from amalgam.training.embeddings import STRENGTH, fit_logistic, index_labels, predict_logistic
 
+FOLDS = 5
+LABEL_AUC = 0.65  # with which classifiers of the human rows must tell the synthetic labels apart; 0.5 is chance
+_JUDGE_FOLDS = 10  # more than a request has shots, so that some human rows are left to judge by
 _REPEATS = 5  # deals of the folds: with 51 rows, one alone says as much about the deal as about the rows
 _RESAMPLES = 2000
 _LEVELS = (0.025, 0.975)
@@ -34,24 +35,24 @@ class Evidence:
     Attributes:
         label_auc: AUC with which classifiers of human rows tell the labels of the synthetic rows apart; none of them
             saw the examples that the LLM had for the row.
-        least_label_auc: what it must reach.
-        folds: of the cross-validation.
-        rows: human rows that took part in it.
         human_only_auc: of held-out human rows, by a classifier of the other folds.
         with_synthetic_auc: the same, by one that also had synthetic rows.
         difference: by which the latter is above the former, with its standard error and 95 % bootstrap interval.
+        rows: human rows that took part in the cross-validation.
+        folds: of it.
+        least_label_auc: what `label_auc` must reach.
     """
 
     label_auc: float
-    least_label_auc: float
-    folds: int
-    rows: int
     human_only_auc: float
     with_synthetic_auc: float
     difference: float
     difference_error: float
     difference_low: float
     difference_high: float
+    rows: int
+    folds: int
+    least_label_auc: float = LABEL_AUC
 
     @property
     def recognised(self) -> bool:
@@ -60,7 +61,7 @@ class Evidence:
 
     @property
     def helps(self) -> bool:
-        """Whether the synthetic rows are to be used: their labels are right, and cross-validation finds no harm."""
+        """Whether to use the synthetic rows: their labels are right, and cross-validation finds no harm."""
         return self.recognised and self.difference >= -self.difference_error
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,14 +71,7 @@ class Evidence:
 
 
 def ask_guard(
-    human: pd.DataFrame,
-    synthetic: pd.DataFrame,
-    vectors: tuple[Floats, Floats],
-    labels: list[str],
-    *,
-    folds: int,
-    least_label_auc: float,
-    seed: int,
+    human: pd.DataFrame, synthetic: pd.DataFrame, vectors: tuple[Floats, Floats], labels: list[str], *, seed: int
 ) -> Evidence | None:
     """Find out what the human rows say for and against the synthetic ones.
 
@@ -86,17 +80,15 @@ def ask_guard(
         synthetic: the rows that the mix would add (label, shots).
         vectors: embeddings [rows, width] of both.
         labels: class names in order.
-        folds: of the cross-validation.
-        least_label_auc: see `Evidence`.
         seed: deals the folds and draws the resamples.
 
     Returns:
         What was found; None where no fold holds two classes, so that nothing can be said.
     """
-    views = HumanJudge(human, vectors[0], labels).judge(vectors[1], synthetic["shots"].tolist())
-    label_auc = measure_label_auc(synthetic, labels, np.log(np.maximum(views, _LEAST)))
-    classes, units = index_classes(human, labels), find_units(human)
-    folds = min(folds, len(np.unique(units)))
+    probabilities = judge_labels(human, vectors[0], labels, vectors[1], synthetic["shots"].tolist())
+    label_auc = measure_label_auc(synthetic, labels, np.log(np.maximum(probabilities, _LEAST)))
+    classes, units = index_labels(human, labels), find_units(human)
+    folds = min(FOLDS, len(np.unique(units)))
     weights = _draw_units(units, np.random.default_rng(seed))
     sides: list[list[Floats]] = []
     for repeat in range(_REPEATS):
@@ -107,9 +99,63 @@ def ask_guard(
     if not np.isfinite(alone[0]):
         return None
     spread = (joined - alone)[1:]
-    interval = map(float, np.nanquantile(spread, _LEVELS))
-    difference = (float(joined[0] - alone[0]), float(np.nanstd(spread)), *interval)
-    return Evidence(label_auc, least_label_auc, folds, len(human), float(alone[0]), float(joined[0]), *difference)
+    low, high = map(float, np.nanquantile(spread, _LEVELS))
+    return Evidence(
+        label_auc=label_auc,
+        human_only_auc=float(alone[0]),
+        with_synthetic_auc=float(joined[0]),
+        difference=float(joined[0] - alone[0]),
+        difference_error=float(np.nanstd(spread)),
+        difference_low=low,
+        difference_high=high,
+        rows=len(human),
+        folds=folds,
+    )
+
+
+def judge_labels(
+    human: pd.DataFrame, learned: Floats, labels: list[str], judged: Floats, shots: Sequence[str]
+) -> Floats:
+    """Return the probabilities [rows, classes] that classifiers of human-coded rows give to synthetic ones.
+
+    A row that was written after examples of some folds is judged by a classifier of the other folds alone: it would
+    recognise what its own rows gave rise to, whatever the label. Where these hold one class, all are as likely.
+
+    Args:
+        human: rows (id, text, label, and group where the task has one).
+        learned: their embeddings [rows, width].
+        labels: class names in order.
+        judged: embeddings of the synthetic rows [rows, width].
+        shots: of each of them the ids of the human rows that the LLM saw, with blanks between.
+    """
+    classes = index_labels(human, labels)
+    dealt = deal_folds(classes, find_units(human), _JUDGE_FOLDS)
+    fold_of = dict(zip(human["id"], dealt.tolist(), strict=True))
+    seen = [frozenset(fold_of[shot] for shot in row.split() if shot in fold_of) for row in shots]
+    probabilities = np.full((len(judged), len(labels)), 1 / len(labels))
+    for folds in sorted(set(seen), key=sorted):
+        kept = ~np.isin(dealt, list(folds))
+        rows = np.flatnonzero([row == folds for row in seen])
+        if len(np.unique(classes[kept])) > 1:
+            model = fit_logistic(learned[kept], classes[kept], strength=STRENGTH)
+            probabilities[rows] = predict_logistic(model, judged[rows], len(labels))
+    return probabilities
+
+
+def deal_folds(classes: Ints, units: Ints, folds: int, *, seed: int | None = None) -> Ints:
+    """Deal rows into folds [rows], a unit as a whole, so that each fold has its share of every class.
+
+    Args:
+        classes: class index of each row [rows]; a unit counts as one of the class of its first row.
+        units: number of what each row depends on [rows].
+        folds: how many; fewer where there are not as many units.
+        seed: draws which units of a class come together; None takes them in their order.
+    """
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    place = first if seed is None else np.random.default_rng(seed).permutation(len(first))
+    dealt = np.empty(len(first), dtype=np.int64)
+    dealt[np.lexsort((place, classes[first]))] = np.arange(len(first)) % folds
+    return dealt[unit]
 
 
 def cross_validate(
@@ -128,7 +174,7 @@ def cross_validate(
         labels: class names in order.
         dealt: fold of each human row [rows].
     """
-    classes, written = index_classes(human, labels), index_classes(synthetic, labels)
+    classes, written = index_labels(human, labels), index_labels(synthetic, labels)
     shots = [set(row.split()) for row in synthetic["shots"]]
     alone, joined = np.zeros((len(human), len(labels))), np.zeros((len(human), len(labels)))
     for fold in np.unique(dealt):
@@ -137,19 +183,13 @@ def cross_validate(
         kept = np.array([not seen & unseen for seen in shots], dtype=np.bool_)
         alone[out] = fit_and_score(vectors[0][~out], classes[~out], vectors[0][out], len(labels))
         both = np.concatenate([vectors[0][~out], vectors[1][kept]])
-        weight = (~out).sum() / len(both)
-        learned = np.concatenate([classes[~out], written[kept]])
+        learned, weight = np.concatenate([classes[~out], written[kept]]), (~out).sum() / len(both)
         joined[out] = fit_and_score(both, learned, vectors[0][out], len(labels), weight)
     return alone, joined
 
 
-def index_classes(rows: pd.DataFrame, labels: list[str]) -> Ints:
-    """Return the class index [rows] of each row's label."""
-    return np.array([labels.index(label) for label in rows["label"]], dtype=np.int64)
-
-
 def fit_and_score(learned: Floats, classes: Ints, rows: Floats, count: int, weight: float = 1.0) -> Floats:
-    """Fit a classifier and score rows: log-probabilities [rows, classes], all alike where there is one class to learn.
+    """Fit a classifier to embeddings and score others: log-probabilities [rows, classes], all alike of one class alone.
 
     Args:
         learned: embeddings [learned, width].
@@ -166,7 +206,7 @@ def fit_and_score(learned: Floats, classes: Ints, rows: Floats, count: int, weig
 
 def measure_label_auc(synthetic: pd.DataFrame, labels: list[str], logits: Floats) -> float:
     """Return the AUC with which the logits [rows, classes] tell the rows' labels apart; 0.5 where all are alike."""
-    classes = index_classes(synthetic, labels)
+    classes = index_labels(synthetic, labels)
     area = measure_within(classes, np.zeros_like(classes), logits, np.ones((1, len(classes))))[0]
     return float(np.nan_to_num(area, nan=0.5))
 
@@ -183,7 +223,9 @@ def measure_within(classes: np.ndarray, folds: np.ndarray, logits: np.ndarray, w
     Returns:
         One value a weighting [weightings]; NaN where no fold holds a row of a class and one of another.
     """
-    scores = logits - _log_sum(logits)
+    from scipy.special import log_softmax
+
+    scores = log_softmax(logits, axis=1)
     areas = []
     for number in np.unique(classes):
         won, total = np.zeros(len(weights)), np.zeros(len(weights))
@@ -199,11 +241,6 @@ def measure_within(classes: np.ndarray, folds: np.ndarray, logits: np.ndarray, w
     counts = there.sum(axis=0)
     means = np.divide(np.nansum(areas, axis=0), counts, out=np.full(len(weights), np.nan), where=counts > 0)
     return np.asarray(means)
-
-
-def _log_sum(logits: np.ndarray) -> np.ndarray:
-    highest = logits.max(axis=1, keepdims=True)
-    return np.asarray(highest + np.log(np.exp(logits - highest).sum(axis=1, keepdims=True)))
 
 
 def _draw_units(units: Ints, rng: np.random.Generator) -> Floats:

@@ -1,44 +1,57 @@
 """The one training loop, for teacher and student alike."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from amalgam.errors import ModelError
 from amalgam.machine import open_autocast
-from amalgam.params import Training
-from amalgam.training.curves import open_curves, write_losses
+from amalgam.params import Distillation, Teacher
 from amalgam.training.encoding import Encoded, draw_batches, sort_batches
-from amalgam.training.processes import share_rows
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 # Loss of a batch, from the model's logits and the row numbers.
 Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
-# How good a model is by its logits for all validation rows, more is better; and the standard error of that.
-Merit = Callable[[np.ndarray], tuple[float, float]]
+# Validation metric: how good a model is by its logits for all validation rows, and the standard error of that.
+Metric = Callable[[np.ndarray], tuple[float, float]]
+Section = TypeVar("Section", Teacher, Distillation)
+_ENOUGH = 200  # human-coded rows up to which the steps of params.yaml are enough
+_WARMUP = 0.1  # share of the steps with a rising learning rate
+_DECAY = 0.01  # of weights
 _MAX_NORM = 1.0  # of the gradients; the usual bound for encoders
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast to train; `looks` is how often the validation rows are scored."""
+
+    steps: int
+    learning_rate: float
+    batch_size: int
+    looks: int = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a training run came to; `best_step` is the step whose weights were kept, and the rest is of that step.
 
-    Merit and loss are None where no rows chose the checkpoint. `train_rows` are those that batches are drawn from.
+    Metric and loss are None where no rows chose the checkpoint. `train_rows` are those that batches are drawn from.
     """
 
     steps: int
     best_step: int
-    validation_merit: float | None
+    validation_metric: float | None
     validation_loss: float | None
     train_rows: int
 
@@ -49,14 +62,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Rows to learn from or to validate on, with their loss.
+    """Rows to learn from, or to validate on by `metric`, with their loss.
 
-    `phases` are sets of row numbers that are learned from one after the other, each for its share of the steps;
-    none is all rows together. Batches hold rows of similar length if `by_length`, or else whatever rows are drawn.
+    `phases` are sets of row numbers that are learned one after the other, each for its share of the steps; none is all
+    rows together. Batches hold rows of similar length if `by_length`, or else any rows.
     """
 
     encoded: Encoded
     loss: Loss
+    metric: Metric | None = None
     phases: Sequence[np.ndarray] = ()
     by_length: bool = True
 
@@ -65,18 +79,25 @@ class DivergedError(ModelError):
     """The loss is no longer a number; the model has the weights of the last good checkpoint."""
 
 
+def scale_steps(params: Section, human_rows: int) -> Section:
+    """Return the section with the steps that so many human-coded rows take, whatever the ratio.
+
+    Above 200 rows, steps grow in proportion, so that a row is seen as often (bench/).
+    """
+    return params.model_copy(update={"steps": round(max(human_rows / _ENOUGH, 1.0) * params.steps)})
+
+
 def train_model(
     model: nn.Module,
     train: Examples,
     validation: Examples | None,
-    merit: Merit | None,
-    params: Training,
+    schedule: Schedule,
     *,
     seed: int,
     curves: Path | None,
     advance: Callable[[object], None],
 ) -> Outcome:
-    """Train for at most `params.steps` optimizer steps and leave the best checkpoint's weights in the model.
+    """Train and leave the best checkpoint's weights in the model.
 
     AdamW with warm-up and linear decay (Mosbach et al. 2021, arXiv 2006.04884), clipped gradients, batches of
     similar length, bfloat16 where the hardware has it. The validation rows alone choose the checkpoint: the last
@@ -88,9 +109,8 @@ def train_model(
     Args:
         model: a classifier whose output has `logits`; changed in place.
         train: what to learn from.
-        validation: what chooses the checkpoint and stops the training early; None takes all steps and keeps the last.
-        merit: by what measure it does.
-        params: steps, rates and patience.
+        validation: what chooses the checkpoint; None keeps the last step.
+        schedule: steps and rates.
         seed: draws the batches; the caller seeds torch before it makes the model.
         curves: folder for dvclive's training curves; None writes none.
         advance: called once a step, for progress.
@@ -102,65 +122,54 @@ def train_model(
 
     # A head that reads the mean leaves the encoder's own pooling layer without a gradient.
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
-    trained, optimizer = accelerator.prepare(model, build_optimizer(model, params))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda step: scale_rate(step, params))
-    batches = _draw_phases(train, params, np.random.default_rng(seed))
-    drawn = sum(map(len, train.phases)) or len(train.encoded)
-    best = Outcome(0, 0, None, None, drawn)
-    weights = copy.deepcopy(model.state_dict())
-    highest, good_enough = -math.inf, -math.inf
-    waited = step = 0
+    trained, optimizer = accelerator.prepare(model, build_optimizer(model, schedule.learning_rate))
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda step: scale_rate(step, schedule.steps))
+    best = Outcome(0, 0, None, None, sum(map(len, train.phases)) or len(train.encoded))
+    weights = _copy_weights(model)
+    highest = good_enough = -math.inf
+    looks = {round(schedule.steps * look / schedule.looks) for look in range(1, schedule.looks + 1)}
     losses: list[float] = []
-    with open_curves(curves if accelerator.is_main_process else None) as live:
-        for rows in batches:
-            step += 1
-            loss = _take_step(trained, train, share_rows(rows, accelerator), optimizer, accelerator)
-            if not math.isfinite(loss):
+    with _open_curves(curves if accelerator.is_main_process else None) as live:
+        for step, rows in enumerate(_draw_rows(train, schedule, np.random.default_rng(seed)), start=1):
+            losses.append(_take_step(trained, train, _share_rows(rows, accelerator), optimizer, accelerator))
+            if not math.isfinite(losses[-1]):
                 _give_up(model, weights, best, step)
-            losses.append(loss)
-            schedule.step()
+            rates.step()
             advance(None)
-            if step % params.evaluate_every and step < params.steps:
+            if step not in looks:
                 continue
-            if validation is None or merit is None:
-                write_losses(live, step, train_loss=float(np.mean(losses)))
-                losses.clear()
-                best, weights = replace(best, best_step=step), copy.deepcopy(model.state_dict())
-                continue
-            logits = compute_logits(model, validation.encoded, accelerator.device)
-            loss = float(validation.loss(torch.tensor(logits), np.arange(len(logits))))
-            if not math.isfinite(loss):
-                _give_up(model, weights, best, step)
-            write_losses(live, step, train_loss=float(np.mean(losses)), validation_loss=loss)
+            found, error, loss = 0.0, 0.0, None
+            if validation and validation.metric:
+                logits = compute_logits(model, validation.encoded, accelerator.device)
+                loss = float(validation.loss(torch.tensor(logits), np.arange(len(logits))))
+                if not math.isfinite(loss):
+                    _give_up(model, weights, best, step)
+                found, error = validation.metric(logits)
+            _write_losses(live, step, float(np.mean(losses)), loss)
             losses.clear()
-            waited += 1
-            found, error = merit(logits)
             if found > highest:
                 highest, good_enough = found, found - error
             if found >= good_enough:
-                best = Outcome(step, step, found, loss, drawn)
-                weights, waited = copy.deepcopy(model.state_dict()), 0
-            if waited >= params.patience:
-                break
-    model.load_state_dict(weights)
-    model.eval()
-    return replace(best, steps=step)
+                best = replace(best, best_step=step, validation_metric=None if loss is None else found)
+                best, weights = replace(best, validation_loss=loss), _copy_weights(model)
+    _restore_weights(model, weights)
+    return replace(best, steps=schedule.steps)
 
 
-def build_optimizer(model: nn.Module, params: Training) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, rate: float) -> torch.optim.Optimizer:
     """Make AdamW; weight decay is for matrices, not for biases and norms."""
-    decayed = [weight for weight in model.parameters() if weight.requires_grad and weight.ndim > 1]
-    plain = [weight for weight in model.parameters() if weight.requires_grad and weight.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": params.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=params.learning_rate, fused=True)
+    learned = [weight for weight in model.parameters() if weight.requires_grad]
+    decayed = {"params": [weight for weight in learned if weight.ndim > 1], "weight_decay": _DECAY}
+    plain = {"params": [weight for weight in learned if weight.ndim <= 1], "weight_decay": 0.0}
+    return torch.optim.AdamW([decayed, plain], lr=rate, fused=True)
 
 
-def scale_rate(step: int, params: Training) -> float:
+def scale_rate(step: int, steps: int) -> float:
     """Return the learning rate at a step as a share of its peak: a linear rise, then a linear fall to 0."""
-    warmup = max(round(params.warmup * params.steps), 1)
+    warmup = max(round(_WARMUP * steps), 1)
     if step < warmup:
         return (step + 1) / warmup
-    return max((params.steps - step) / max(params.steps - warmup, 1), 0.0)
+    return max((steps - step) / max(steps - warmup, 1), 0.0)
 
 
 @torch.inference_mode()
@@ -176,14 +185,63 @@ def compute_logits(model: nn.Module, encoded: Encoded, device: torch.device, bat
     return np.stack([logits[row] for row in range(len(encoded))])
 
 
-def _draw_phases(train: Examples, params: Training, generator: np.random.Generator) -> Iterator[np.ndarray]:
+class CrossEntropy:
+    """Cross-entropy against class indices, each row with a weight, the mean of which is scaled to 1."""
+
+    def __init__(self, classes: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Take the class index and, if rows count differently, the weight of each row [rows]."""
+        weights = np.ones(len(classes)) if weights is None else weights
+        self._classes = torch.tensor(classes)
+        self._weights = torch.tensor(weights / weights.mean(), dtype=torch.float32)
+
+    def __call__(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        """Return the weighted mean over the batch."""
+        losses = functional.cross_entropy(logits, self._classes[rows].to(logits.device), reduction="none")
+        return (losses * self._weights[rows].to(logits)).mean()
+
+
+def measure_auc(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+    """Return the area under the ROC curve, the mean over classes of one against the rest, and its standard error.
+
+    As a validation metric it is better than the loss, which on few rows rises with the model's confidence long before
+    the ranking gets worse. Classes without a row do not count; of one class alone the area is a half.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    probabilities = torch.softmax(torch.tensor(logits).double(), dim=1).numpy()
+    classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) < 2:
+        return 0.5, 0.5
+    areas = [roc_auc_score(labels == number, probabilities[:, number]) for number in classes]
+    errors = [estimate_auc_error(area, count, len(logits) - count) for area, count in zip(areas, counts, strict=True)]
+    return round(float(np.mean(areas)), 6), float(np.mean(errors))  # equal up to noise must count as equal
+
+
+def estimate_auc_error(area: float, positives: int, negatives: int) -> float:
+    """Return the standard error of an area under the ROC curve (Hanley and McNeil 1982).
+
+    An area of 1 is taken as half a pair less: on few rows it is no proof of perfection.
+    """
+    area = min(area, 1 - 0.5 / (positives * negatives))
+    both_positive, both_negative = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = (positives - 1) * (both_positive - area**2) + (negatives - 1) * (both_negative - area**2)
+    return float(np.sqrt((area * (1 - area) + spread) / (positives * negatives)))
+
+
+def _draw_rows(train: Examples, schedule: Schedule, generator: np.random.Generator) -> Iterator[np.ndarray]:
     phases = train.phases or [np.arange(len(train.encoded))]
-    bounds = np.linspace(0, params.steps, len(phases) + 1).round().astype(int)
+    bounds = np.linspace(0, schedule.steps, len(phases) + 1).round().astype(int)
     lengths = train.encoded.lengths if train.by_length else np.zeros(len(train.encoded))
     return chain.from_iterable(
-        (phase[rows] for rows in islice(draw_batches(lengths[phase], params.batch_size, generator), int(steps)))
+        (phase[rows] for rows in islice(draw_batches(lengths[phase], schedule.batch_size, generator), int(steps)))
         for phase, steps in zip(phases, np.diff(bounds), strict=True)
     )
+
+
+def _share_rows(rows: np.ndarray, accelerator: "Accelerator") -> np.ndarray:
+    """Return this process's part of a batch; where there are fewer rows than processes, rows come twice."""
+    count = accelerator.num_processes
+    return np.resize(rows, max(len(rows), count))[accelerator.process_index :: count]
 
 
 def _take_step(
@@ -205,10 +263,37 @@ def _take_step(
     return value
 
 
-def _give_up(model: nn.Module, weights: dict[str, Any], best: Outcome, step: int) -> None:
-    model.load_state_dict(weights)
+def _copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def _restore_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    model.load_state_dict(weights, strict=False)
     model.eval()
+
+
+def _give_up(model: nn.Module, weights: dict[str, torch.Tensor], best: Outcome, step: int) -> None:
+    _restore_weights(model, weights)
     kept = f"the weights of step {best.best_step} are the last good ones" if best.best_step else "no weights are kept"
     raise DivergedError(
         f"the loss is no longer a number at step {step}, and {kept}: lower the learning rate of this stage"
     )
+
+
+def _open_curves(folder: Path | None) -> AbstractContextManager[Any]:
+    """Open dvclive's curves in `folder`; None records none."""
+    if folder is None:
+        return nullcontext()
+    from dvclive import Live
+
+    return Live(str(folder), dvcyaml=None, report=None, save_dvc_exp=False)
+
+
+def _write_losses(live: Any, step: int, train: float, validation: float | None) -> None:
+    """Record the losses at a step, with 6 decimals and no clock."""
+    if live is not None:
+        live.step = step
+        for name, value in (("train_loss", train), ("validation_loss", validation)):
+            if value is not None:
+                live.log_metric(name, round(value, 6), timestamp=False)
+        live.make_summary()

@@ -1,4 +1,4 @@
-"""Trainings side by side: a small encoder learns much faster on one core each than on all cores one after another."""
+"""Trainings side by side, one a core; and processes that train one model, as `accelerate launch` starts them."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from amalgam.errors import ModelError
-from amalgam.machine import count_cores, find_memory
+from amalgam.machine import choose_device, count_cores, find_memory
 
 Advance = Callable[[object], None]
 Result = TypeVar("Result")
@@ -27,12 +27,12 @@ _send: Advance
 def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) -> list[Result]:
     """Run trainings in processes of their own, as many at once as there are cores and memory for.
 
-    With a GPU, under `accelerate launch`, or with a tiny model they run in this process, one after another. How
-    many run at once depends on the machine and on the number of jobs alone, so that the same machine repeats exactly.
+    With a GPU, under `accelerate launch`, or with a tiny model they run in this process, one after another.
 
     Args:
-        jobs: each is called with the function to call once a step; jobs and results can be pickled.
-        encoder: folder of the model that is trained, whose size says what fits into the memory.
+        jobs: each is called with the function to call once a step; jobs and results can be pickled. The longest ones
+            come first, so that no core waits at the end.
+        encoder: folder of the model that is trained, whose size says what fits into memory.
         advance: called in this process once a step of any job.
 
     Returns:
@@ -41,7 +41,7 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
     Raises:
         ModelError: a process was killed.
     """
-    workers = count_workers(len(jobs), sum(file.stat().st_size for file in encoder.glob("*.safetensors")))
+    workers = count_workers(len(jobs), encoder)
     if workers == 1:
         return [job(advance) for job in jobs]
     context = get_context("spawn")  # a fork of a process in which torch has threads may hang
@@ -65,10 +65,9 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
         listener.join()
 
 
-def count_workers(jobs: int, size: int) -> int:
-    """Return how many trainings of a model of `size` bytes to run at once on this machine."""
-    from amalgam.machine import choose_device
-
+def count_workers(jobs: int, encoder: Path) -> int:
+    """Return how many trainings of the model in `encoder` to run at once on this machine."""
+    size = sum(file.stat().st_size for file in encoder.glob("*.safetensors"))
     alone = choose_device().type != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1
     if alone or size < _SMALL:
         return 1
@@ -104,3 +103,17 @@ def _count_step(_item: object) -> None:
 def _pass_on(steps: Any, advance: Advance) -> None:
     while (item := steps.get()) is not None:
         advance(item)
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes files and reports."""
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)
+
+
+def wait_for_all() -> None:
+    """Wait until all processes that train together are here."""
+    from accelerate import PartialState
+
+    PartialState().wait_for_everyone()

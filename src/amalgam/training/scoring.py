@@ -15,10 +15,9 @@ import torch
 from torch import nn
 
 from amalgam.machine import choose_device, count_cores, open_autocast
-from amalgam.training.checkpoint import count_unchanged, load_trained, read_note
+from amalgam.training.checkpoint import count_unchanged, load_trained, read_config
 from amalgam.training.classifier import add_pooling
-from amalgam.training.encoding import encode_rows, load_tokenizer, sort_batches
-from amalgam.training.frozen import cut_model, round_weights
+from amalgam.training.encoding import cut_model, encode_rows, load_tokenizer, round_weights, sort_batches
 from amalgam.training.parallel import Advance, count_workers, run_trainings
 
 _BATCH = 64  # rows
@@ -38,8 +37,7 @@ def score_models(
         bases: folders of the encoders that the models were trained from; the first one is the largest.
     """
     members = list(dict.fromkeys(member for folder in folders for member in list_members(folder)))
-    size = sum(file.stat().st_size for file in bases[0].glob("*.safetensors"))
-    parts = count_workers(count_cores(), size)
+    parts = count_workers(count_cores(), bases[0])
     jobs = [partial(_score_part, members, tables, bases, part, parts) for part in range(parts)]
     scored = run_trainings(jobs, bases[0], lambda _: None)
     found: dict[str, np.ndarray] = {}
@@ -93,12 +91,12 @@ class _Group:
 class _MemberScorer:
     def __init__(self, members: Sequence[Path], bases: Sequence[Path], batch_size: int) -> None:
         self._batch_size, self._device = batch_size, choose_device()
-        self._classes, self._count = len(read_note(members[0]).labels), len(members)
+        self._classes, self._count = len(read_config(members[0]).labels), len(members)
         self._open = ExitStack()  # keeps models cut
         groups: dict[tuple[Any, ...], list[int]] = {}
         for place, member in enumerate(members):
-            note = read_note(member)
-            groups.setdefault((note.base or member, note.max_length, note.uses_question), []).append(place)
+            config = read_config(member)
+            groups.setdefault((config.base or member, config.max_length, config.uses_question), []).append(place)
         self._groups = [self._load({place: members[place] for place in places}, bases) for places in groups.values()]
 
     def _load(self, members: dict[int, Path], bases: Sequence[Path]) -> _Group:
@@ -109,7 +107,7 @@ class _MemberScorer:
             below = self._open.enter_context(cut_model(model, unchanged)) if unchanged else None
             if below is not None and unchanged > deepest:
                 lower, deepest = below.to(self._device).eval(), unchanged
-            module = add_pooling(model, read_note(folder).pooling).to(self._device).eval()
+            module = add_pooling(model, read_config(folder).pooling).to(self._device).eval()
             round_weights(module)
             modules[place] = (module, unchanged if below is not None else 0)
         if lower is not None:
@@ -129,9 +127,9 @@ class _MemberScorer:
         return found
 
     def _draw_batches(self, folder: Path, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
-        note = read_note(folder)
-        read = rows if note.uses_question else rows.assign(question="")
-        encoded = encode_rows(load_tokenizer(folder), read, note.max_length)
+        config = read_config(folder)
+        read = rows if config.uses_question else rows.assign(question="")
+        encoded = encode_rows(load_tokenizer(folder), read, config.max_length)
         for numbers in sort_batches(encoded.lengths, self._batch_size):
             yield numbers, {name: tensor.to(self._device) for name, tensor in encoded.pad(numbers).items()}
 
@@ -146,7 +144,7 @@ def _compute(group: _Group, batch: dict[str, torch.Tensor]) -> Iterator[tuple[in
 
 def list_members(folder: Path) -> list[Path]:
     """List the folders of a model's members, which may lie elsewhere; a model that is no ensemble is its own member."""
-    return [Path(os.path.normpath(folder / name)) for name in read_note(folder).members] or [folder]
+    return [Path(os.path.normpath(folder / name)) for name in read_config(folder).members] or [folder]
 
 
 def _join_members(folder: Path, logits: Mapping[Path, np.ndarray]) -> np.ndarray:

@@ -1,171 +1,144 @@
-"""The student: a small encoder, trained to see texts as the teacher does."""
+"""The student: a small encoder, trained on the teacher's soft targets."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
+from torch.nn import functional
 
 from amalgam.machine import choose_device, set_seed
 from amalgam.params import Distillation
-from amalgam.training.checkpoint import find_body, load_trained, read_note, save_checkpoint
-from amalgam.training.classifier import MeanPooled, Vectors, add_pooling, begin_head, load_classifier
-from amalgam.training.encoding import Encoded, encode_rows, load_tokenizer
-from amalgam.training.frozen import freeze_lower, hold_lower
-from amalgam.training.layers import keep_layers
-from amalgam.training.learning import fit_head
-from amalgam.training.loop import Examples, Loss, Merit, Outcome, compute_logits, train_model
-from amalgam.training.losses import CrossEntropy, DistillationLoss, encode_targets
-from amalgam.training.merits import Closeness, RankingMerit
+from amalgam.training.checkpoint import load_trained, read_config, save_checkpoint
+from amalgam.training.classifier import (
+    MeanPooled,
+    Vectors,
+    add_pooling,
+    begin_head,
+    choose_pooling,
+    keep_layers,
+    load_classifier,
+)
+from amalgam.training.embeddings import fit_head, index_labels
+from amalgam.training.encoding import encode_rows, freeze_lower, hold_lower, load_tokenizer
+from amalgam.training.loop import (
+    CrossEntropy,
+    Examples,
+    Loss,
+    Outcome,
+    Schedule,
+    compute_logits,
+    measure_auc,
+    train_model,
+)
 from amalgam.training.parallel import Advance
-from amalgam.training.pooling import Pooling
-from amalgam.training.pooling_layer import can_append_pooling
+from amalgam.training.scoring import list_members
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
+_BATCH = 16  # rows a step
 _STRENGTH = 1.0  # inverse regularisation of the head that a student begins with
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
-    """Rows and what the teacher says of each: logits [rows, classes]."""
+class SoftTargets:
+    """Rows (text, question, label; label "" where no coder gave one) and the teacher's logits [rows, classes]."""
 
     rows: pd.DataFrame
     logits: np.ndarray
 
-
-class Distiller:
-    """Distils one teacher into students; the texts are tokenised once, whatever the seeds."""
-
-    def __init__(
-        self,
-        teacher: Path,
-        base: Path,
-        encoder: Path,
-        transfer: Views,
-        validation: Views,
-        params: Distillation,
-    ) -> None:
-        """Take what all students of the teacher share.
-
-        Args:
-            teacher: folder of the trained teacher; of several members, the first gives the layers.
-            base: folder of the encoder that the teacher was before it was trained.
-            encoder: folder of the encoder that `distillation.student` names, where it names one.
-            transfer: the transfer set (text, question, label); label "" where no coder gave one.
-            validation: rows that choose the checkpoint: human-coded ones, and texts with label ""; without any, the
-                last step is kept.
-            params: the section `distillation`.
-        """
-        self._note = read_note(teacher)
-        self._params, self._teacher = params, find_body(teacher)
-        self._own = params.student == "layers"
-        self._base = base if self._own else encoder  # what the student consists of, but for what it learns
-        self._encoder = base
-        self._tokenizer = load_tokenizer(self._base)
-        self._transfer, self._validation = transfer, validation
-
-    def distil(self, seed: int, target: Path, advance: Advance) -> Outcome:
-        """Distil a student of this seed and save it to `target`; `advance` is called once a step."""
-        set_seed(seed)  # also of weights that loading makes
-        learn = Examples(self._encode(self._transfer), self._weigh_views(self._transfer))
-        classes = self._transfer.logits.argmax(axis=1)
-        begin = load_trained(self._teacher, [self._encoder]) if self._own else self._load_base()
-        if self._validation.rows.empty:
-            return self._train(begin, classes, seed, target, learn, None, None, advance)
-        held_out = Examples(self._encode(self._validation), self._weigh_views(self._validation))
-        return self._train(begin, classes, seed, target, learn, held_out, Closeness(held_out.loss), advance)
-
-    def train_alone(self, seed: int, target: Path, advance: Advance) -> Outcome:
-        """Train the same student on the labels alone, from layers that the teacher never trained: the control."""
-        set_seed(seed)
-        labelled = np.flatnonzero(index_labels(self._transfer.rows, self._note.labels) >= 0)
-        learned = Views(self._transfer.rows.iloc[labelled], self._transfer.logits[labelled])
-        learn = Examples(self._encode(learned), self._weigh_labels(learned))
-        classes, begin = index_labels(learned.rows, self._note.labels), self._load_base()
-        coded = np.flatnonzero(index_labels(self._validation.rows, self._note.labels) >= 0)
-        if not len(coded):
-            return self._train(begin, classes, seed, target, learn, None, None, advance)
-        validation = Views(self._validation.rows.iloc[coded], self._validation.logits[coded])
-        held_out = Examples(self._encode(validation), self._weigh_labels(validation))
-        merit = RankingMerit(index_labels(validation.rows, self._note.labels))
-        return self._train(begin, classes, seed, target, learn, held_out, merit, advance)
-
-    def _load_base(self) -> "PreTrainedModel":
-        return load_classifier(self._base, self._note.labels)
-
-    def _encode(self, views: Views) -> Encoded:
-        return encode_rows(self._tokenizer, self._drop_question(views.rows), self._note.max_length)
-
-    def _drop_question(self, rows: pd.DataFrame) -> pd.DataFrame:
-        return rows if self._note.uses_question else rows.assign(question="")
-
-    def _weigh_views(self, views: Views) -> Loss:
-        labels = index_labels(views.rows, self._note.labels)
-        return DistillationLoss(views.logits, labels, temperature=self._params.temperature, alpha=self._params.alpha)
-
-    def _weigh_labels(self, views: Views) -> Loss:
-        return CrossEntropy(encode_targets(index_labels(views.rows, self._note.labels), len(self._note.labels)))
-
-    def _train(
-        self,
-        student: "PreTrainedModel",
-        classes: np.ndarray,
-        seed: int,
-        target: Path,
-        learn: Examples,
-        held_out: Examples | None,
-        merit: Merit | None,
-        advance: Advance,
-    ) -> Outcome:
-        """Shorten the model, train it and save it; the classes of the rows that it learns say where its head begins."""
-        params, note = self._params, self._note
-        keep_layers(student, params.layers)
-        freeze_lower(student, params.trained_layers)
-        pooling = choose_pooling(student)
-        module = add_pooling(student, pooling)
-        with hold_lower(student, params.trained_layers) as read:
-            learn = replace(learn, encoded=read(learn.encoded))
-            if isinstance(module, MeanPooled):
-                _begin_head(module, learn, classes, len(note.labels))
-            outcome = train_model(
-                module,
-                learn,
-                held_out and replace(held_out, encoded=read(held_out.encoded)),
-                merit,
-                params,
-                seed=seed,
-                curves=target / "curves",
-                advance=advance,
-            )
-        save_checkpoint(
-            student,
-            self._tokenizer,
-            target,
-            note.labels,
-            note.max_length,
-            uses_question=note.uses_question,
-            pooling=pooling,
-            base=self._base,
-        )
-        return outcome
+    def select(self, chosen: np.ndarray) -> "SoftTargets":
+        """Return the rows of a mask [rows]."""
+        return SoftTargets(self.rows[chosen], self.logits[chosen])
 
 
-def _begin_head(module: MeanPooled, learn: Examples, classes: np.ndarray, count: int) -> None:
-    """Begin with the head that logistic regression finds: a random one hardly learns in so few steps (bench/)."""
-    device = choose_device()
-    vectors = compute_logits(Vectors(module).to(device), learn.encoded, device)
-    begin_head(module.model, *fit_head(vectors, classes, count, strength=_STRENGTH))
+class DistillationLoss:
+    """`alpha * T^2 * KL(teacher || student) + (1 - alpha) * CE` (Hinton et al. 2015, arXiv 1503.02531).
+
+    T^2 keeps the gradient of the soft part the same size at every temperature. Rows without a label have the
+    soft part alone, with full weight.
+    """
+
+    def __init__(self, teacher_logits: np.ndarray, labels: np.ndarray, *, temperature: float, alpha: float) -> None:
+        """Take the teacher's logits [rows, classes] and the class index of each row, -1 for none."""
+        self._logits, self._labels = torch.tensor(teacher_logits), torch.tensor(labels)
+        self._temperature, self._alpha = temperature, alpha
+
+    def __call__(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        """Return the mean over the batch."""
+        labels = self._labels[rows].to(logits.device)
+        soft_teacher = functional.log_softmax(self._logits[rows].to(logits) / self._temperature, dim=1)
+        soft_student = functional.log_softmax(logits / self._temperature, dim=1)
+        soft = functional.kl_div(soft_student, soft_teacher, reduction="none", log_target=True).sum(dim=1)
+        hard = functional.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
+        alpha = torch.where(labels < 0, 1.0, self._alpha)
+        return (alpha * self._temperature**2 * soft + (1 - alpha) * hard).mean()
 
 
-def choose_pooling(student: "PreTrainedModel") -> Pooling:
-    """Return what its head reads: the mean, where that can ship as a layer of the encoder, or the first token."""
-    return "centred_mean" if can_append_pooling(student) else "cls"
+def measure_closeness(loss: Loss, logits: np.ndarray) -> tuple[float, float]:
+    """Return the negative of a student's mean loss over the validation rows [rows, classes], and its standard error."""
+    scores = torch.tensor(logits)
+    losses = [float(loss(scores[row : row + 1], np.array([row]))) for row in range(len(scores))]
+    error = float(np.std(losses, ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
+    return -float(np.mean(losses)), error
 
 
-def index_labels(rows: pd.DataFrame, labels: list[str]) -> np.ndarray:
-    """Return the class index of each row, -1 where its label is empty."""
-    index = {label: number for number, label in enumerate(labels)}
-    return np.array([index.get(label, -1) for label in rows["label"]], dtype=np.int64)
+def train_student(
+    teacher: Path,
+    bases: tuple[Path, Path],
+    transfer: SoftTargets,
+    validation: SoftTargets,
+    params: Distillation,
+    seed: int,
+    target: Path,
+    advance: Advance,
+    *,
+    alone: bool = False,
+) -> Outcome:
+    """Distil a student of this seed and save it to `target`.
+
+    Args:
+        teacher: folder of the trained teacher; of several members, the first gives the layers.
+        bases: folders of the encoder that the teacher was before it was trained, and of the one that
+            `distillation.student` names, where it names one.
+        transfer: what to learn from.
+        validation: what chooses the checkpoint, of human-coded rows and texts without a label; without any, the last
+            step is kept.
+        params: the section `distillation`.
+        seed: of the training.
+        target: folder of the student.
+        advance: called once a step.
+        alone: train the same student on the labels alone, from layers that the teacher never trained: the control.
+    """
+    body, own = list_members(teacher)[0], params.student == "layers"
+    base = bases[0] if own else bases[1]  # what the student consists of, but for what it learns
+    config, tokenizer = read_config(body), load_tokenizer(base)
+    if alone:
+        transfer, validation = (part.select((part.rows["label"] != "").to_numpy()) for part in (transfer, validation))
+    set_seed(seed)  # also of weights that loading makes
+    student = load_trained(body, bases[:1]) if own and not alone else load_classifier(base, config.labels)
+    keep_layers(student, params.layers)
+    freeze_lower(student, params.trained_layers)
+    config = replace(config, pooling=choose_pooling(student))
+    module = add_pooling(student, config.pooling)
+    with hold_lower(student, params.trained_layers) as read:
+
+        def prepare(part: SoftTargets) -> Examples:
+            rows = part.rows if config.uses_question else part.rows.assign(question="")
+            encoded, labels = read(encode_rows(tokenizer, rows, config.max_length)), index_labels(rows, config.labels)
+            if alone:
+                return Examples(encoded, CrossEntropy(labels), partial(measure_auc, labels))
+            loss = DistillationLoss(part.logits, labels, temperature=params.temperature, alpha=params.alpha)
+            return Examples(encoded, loss, partial(measure_closeness, loss))
+
+        learn, held_out = prepare(transfer), prepare(validation) if len(validation.rows) else None
+        if isinstance(module, MeanPooled):  # a random head hardly learns in so few steps (bench/)
+            device = choose_device()
+            vectors = compute_logits(Vectors(module).to(device), learn.encoded, device)
+            classes = index_labels(transfer.rows, config.labels) if alone else transfer.logits.argmax(axis=1)
+            begin_head(student, *fit_head(vectors, classes, len(config.labels), strength=_STRENGTH))
+        schedule = Schedule(params.steps, params.learning_rate, _BATCH, looks=2)
+        curves = target / "curves"
+        outcome = train_model(module, learn, held_out, schedule, seed=seed, curves=curves, advance=advance)
+    save_checkpoint(student, tokenizer, target, config, base)
+    return outcome

@@ -1,75 +1,123 @@
-"""The teacher: a BERT-family encoder, fine-tuned on a mix of human-coded and synthetic rows."""
+"""The teacher: a BERT-family encoder, fine-tuned on a mix of human-coded and synthetic rows, or an ensemble of two."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
 
 from amalgam.machine import choose_device, set_seed
 from amalgam.params import Teacher
-from amalgam.training.checkpoint import save_checkpoint
-from amalgam.training.classifier import add_pooling, begin_head, load_classifier
-from amalgam.training.encoding import encode_rows, load_tokenizer
-from amalgam.training.frozen import freeze_lower, hold_lower
-from amalgam.training.learning import plan_learning
-from amalgam.training.loop import Examples, Loss, Outcome, compute_logits, train_model
-from amalgam.training.losses import CrossEntropy, encode_targets
-from amalgam.training.merits import RankingMerit
-from amalgam.training.parallel import Advance, run_trainings
+from amalgam.tasks.texts import find_units
+from amalgam.training.checkpoint import Config, read_config, save_checkpoint, write_config
+from amalgam.training.classifier import Embedder, Pooling, add_pooling, begin_head, load_classifier
+from amalgam.training.embeddings import embed_rows, fit_head, index_labels
+from amalgam.training.encoding import Encoded, encode_rows, freeze_lower, hold_lower, load_tokenizer
+from amalgam.training.guard import FOLDS, deal_folds
+from amalgam.training.loop import CrossEntropy, Examples, Outcome, Schedule, compute_logits, measure_auc, train_model
+from amalgam.training.parallel import Advance, Job, is_main_process
+from amalgam.training.scoring import compute_softmax
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+HUMAN_ONLY, MIXED, CONTRASTIVE = "human_only", "mixed", "contrastive"  # names of members
+OUT_OF_FOLD = ["id", "unit", "label", "predicted", "probability"]  # the last is that of the label predicted
+_CONTRASTIVE_STEPS = 40
+_STRENGTH = 1.0  # inverse regularisation of the head that is fitted last: vectors of other labels are far away by now
+_DIGITS = 6
+
+
+class ContrastiveLoss:
+    """Draws the vectors of rows of one label together, and those of others apart.
+
+    The squared distance of a pair's cosine from 1, where both rows have the same label, or from 0, as sentence encoders
+    learn it in SetFit (Tunstall et al. 2022, arXiv 2209.11055), but over all pairs of a batch. Both kinds of pairs
+    count alike, however many there are of each.
+    """
+
+    def __init__(self, classes: np.ndarray, weights: np.ndarray) -> None:
+        """Take the class index of each row [rows], and its weight [rows]: a pair has their product."""
+        self._classes, self._weights = torch.tensor(classes), torch.tensor(weights, dtype=torch.float32)
+
+    def __call__(self, vectors: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        """Return the loss of a batch's vectors [rows, width], each of length 1."""
+        classes, weights = self._classes[rows].to(vectors.device), self._weights[rows].to(vectors)
+        first, second = torch.triu_indices(len(rows), len(rows), offset=1, device=vectors.device)
+        alike, pairs = (classes[first] == classes[second]).to(vectors), weights[first] * weights[second]
+        cosines = (vectors[first] * vectors[second]).sum(dim=1)
+        return _average((1 - cosines) ** 2, pairs * alike) + _average(cosines**2, pairs * (1 - alike))
+
 
 class TeacherTrainer:
-    """Trains teachers of several seeds on the same rows, which are tokenised and weighed once."""
+    """Trains one member of the teacher, of any seed, on rows that are tokenised once.
 
-    _loss: Callable[[np.ndarray, np.ndarray], Loss] = CrossEntropy  # of targets and weights
-    _by_length = True  # see `Examples`
+    By cross-entropy from a head that is a logistic regression; or by contrast, after which the head is fitted to the
+    vectors. The latter errs on other rows, so both together are better than two alike on most tasks (bench/).
+    """
 
     def __init__(
         self,
         encoder: Path,
-        mixed: pd.DataFrame,
-        validation: pd.DataFrame | None,
+        learned: pd.DataFrame,
+        held_out: pd.DataFrame | None,
         labels: list[str],
         params: Teacher,
+        *,
+        contrastive: bool = False,
+        vectors: np.ndarray | None = None,
     ) -> None:
         """Take what all seeds share.
 
         Args:
             encoder: folder of the base model.
-            mixed: rows to learn from (id, text, question, label, origin, shots).
-            validation: human-coded rows (text, question, label) that choose the checkpoint; None keeps the last one.
+            learned: rows (text, question, label, origin).
+            held_out: human-coded rows (text, question, label) that choose the checkpoint; None keeps the last one, as
+                learning by contrast always does: how near rows of one label are says little of how they are ranked.
             labels: class names in order.
             params: the section `teacher`.
+            contrastive: whether to learn by contrast, in batches of twice the rows, so that a label has enough pairs.
+            vectors: embeddings of `learned` where they are known.
         """
-        self._encoder, self._labels, self._params = encoder, labels, params
-        self._tokenizer = load_tokenizer(encoder)
-        self._uses_question = bool(mixed["question"].any())
-        self._learning = plan_learning(encoder, mixed, labels, params)
+        self._encoder, self._labels, self._params, self._contrastive = encoder, labels, params, contrastive
+        self._paper, self._tokenizer = params.recipe == "paper", load_tokenizer(encoder)
+        self._schedule = Schedule(params.steps, params.learning_rate, params.batch_size)
+        if contrastive:
+            self._schedule = Schedule(_CONTRASTIVE_STEPS, params.learning_rate, 2 * params.batch_size)
+        pooling: Pooling = "cls" if self._paper else "mean"
+        self._config = Config(labels, params.max_length, bool(learned["question"].any()), pooling)
+        self._classes, human = index_labels(learned, labels), (learned["origin"] == "human").to_numpy()
+        self._weights = np.ones(len(learned))
+        if params.class_weights:
+            self._weights = balance_classes(self._classes, len(labels))
+        phases = [np.flatnonzero(human), np.flatnonzero(~human)] if self._paper else []
         self._learn = Examples(
-            encode_rows(self._tokenizer, mixed, params.max_length),
-            self._loss(self._learning.targets, self._learning.weights),
-            self._learning.phases,
-            self._by_length,
+            self._encode(learned),
+            (ContrastiveLoss if contrastive else CrossEntropy)(self._classes, self._weights),
+            phases=[phase for phase in phases if len(phase)],
+            by_length=not (contrastive or self._paper),  # pairs of similar length alone teach less
         )
         self._held_out: Examples | None = None
-        self._merit: RankingMerit | None = None
-        if validation is not None:
-            classes = np.array([labels.index(label) for label in validation["label"]], dtype=np.int64)
-            encoded = encode_rows(self._tokenizer, validation, params.max_length)
-            self._held_out = Examples(encoded, CrossEntropy(encode_targets(classes, len(labels))))
-            self._merit = RankingMerit(classes)
+        if held_out is not None and not contrastive:
+            classes = index_labels(held_out, labels)
+            self._held_out = Examples(
+                self._encode(held_out), CrossEntropy(classes), metric=partial(measure_auc, classes)
+            )
+        self._head = None
+        if not (contrastive or self._paper):
+            vectors = embed_rows(encoder, learned, max_length=params.max_length) if vectors is None else vectors
+            first = human if human.any() else ~human
+            self._head = fit_head(vectors[first], self._classes[first], len(labels))
 
     @property
     def steps(self) -> int:
-        """Steps of one training, at most."""
-        return self._params.steps
+        """Steps of one training."""
+        return self._schedule.steps
 
     def train(self, seed: int, target: Path, advance: Advance, *, curves: Path | None = None) -> Outcome:
         """Fine-tune with this seed, of the head's weights and the order of batches; save to `target`.
@@ -83,67 +131,147 @@ class TeacherTrainer:
         try:
             return self._fine_tune(model, seed, advance, curves or target / "curves")
         finally:  # where the loss is no longer a number, the last good checkpoint is kept
-            save_checkpoint(
-                model,
-                self._tokenizer,
-                target,
-                self._labels,
-                self._params.max_length,
-                uses_question=self._uses_question,
-                pooling=self._params.pooling,
-                base=self._encoder,
-            )
+            save_checkpoint(model, self._tokenizer, target, self._config, self._encoder)
 
     def train_and_score(self, seed: int, rows: pd.DataFrame, advance: Advance) -> np.ndarray:
         """Fine-tune with this seed, keep nothing, and return the logits [rows, classes] of other rows."""
         model = self._begin(seed)
         self._fine_tune(model, seed, advance, None)
-        encoded = encode_rows(self._tokenizer, rows, self._params.max_length)
         device = choose_device()
-        return compute_logits(add_pooling(model, self._params.pooling).to(device), encoded, device)
+        return compute_logits(add_pooling(model, self._config.pooling).to(device), self._encode(rows), device)
+
+    def _encode(self, rows: pd.DataFrame) -> Encoded:
+        encoded = encode_rows(self._tokenizer, rows, self._params.max_length)
+        return replace(encoded, length=self._params.max_length) if self._paper else encoded
 
     def _begin(self, seed: int) -> "PreTrainedModel":
-        """Make the model that this seed begins with."""
         set_seed(seed)
         model = load_classifier(self._encoder, self._labels)
         freeze_lower(model, self._params.trained_layers)
-        if self._learning.head is not None:
-            begin_head(model, *self._learning.head)
+        if self._head is not None:
+            begin_head(model, *self._head)
         return model
 
     def _fine_tune(self, model: "PreTrainedModel", seed: int, advance: Advance, curves: Path | None) -> Outcome:
         """Train the model in place; curves go to the folder, or nowhere."""
-        with hold_lower(model, self._params.trained_layers) as read:
-            return train_model(
-                add_pooling(model, self._params.pooling),
-                replace(self._learn, encoded=read(self._learn.encoded)),
-                self._held_out and replace(self._held_out, encoded=read(self._held_out.encoded)),
-                self._merit,
-                self._params,
-                seed=seed,
-                curves=curves,
-                advance=advance,
-            )
+        # The paper's batches are padded, and states are not.
+        hold = nullcontext(lambda encoded: encoded) if self._paper else hold_lower(model, self._params.trained_layers)
+        with hold as read:
+            module = Embedder(model) if self._contrastive else add_pooling(model, self._config.pooling)
+            learn = replace(self._learn, encoded=read(self._learn.encoded))
+            held_out = self._held_out and replace(self._held_out, encoded=read(self._held_out.encoded))
+            outcome = train_model(module, learn, held_out, self._schedule, seed=seed, curves=curves, advance=advance)
+            if self._contrastive:
+                vectors = compute_logits(module, learn.encoded, choose_device())
+                found = fit_head(vectors, self._classes, len(self._labels), self._weights, strength=_STRENGTH)
+                begin_head(model, *found)
+        return outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A teacher to train without validation rows, scored on other rows and not kept."""
-
-    learned: pd.DataFrame
-    rows: pd.DataFrame
-    seed: int
+def balance_classes(classes: np.ndarray, count: int) -> np.ndarray:
+    """Return the weight of each row [rows] that makes all classes that are there count alike."""
+    totals = np.bincount(classes, minlength=count)
+    factors = np.divide(len(classes) / np.count_nonzero(totals), totals, out=np.ones(count), where=totals > 0)
+    return np.asarray(factors[classes])
 
 
-def run_trial(encoder: Path, labels: list[str], params: Teacher, trial: Trial, advance: Advance) -> np.ndarray:
-    """Train the trial's teacher and return its logits [rows, classes]."""
-    trainer = TeacherTrainer(encoder, trial.learned, None, labels, params)
-    return trainer.train_and_score(trial.seed, trial.rows, advance)
+def make_members(
+    encoder: Path,
+    learned: pd.DataFrame,
+    held_out: pd.DataFrame | None,
+    labels: list[str],
+    params: Teacher,
+    last: str,
+    vectors: np.ndarray | None = None,
+) -> dict[str, TeacherTrainer]:
+    """Return who trains each member, by its folder; see `TeacherTrainer`. The paper's recipe has one member, ".".
+
+    The first member gives its layers to students: they begin nearer to what the teacher sees than those of a member
+    that learned by cross-entropy, and end there too (bench/). The last one learns all rows by cross-entropy.
+    """
+    trainer = TeacherTrainer(encoder, learned, held_out, labels, params, vectors=vectors)
+    if params.recipe == "paper":
+        return {".": trainer}
+    return {CONTRASTIVE: TeacherTrainer(encoder, learned, None, labels, params, contrastive=True), last: trainer}
 
 
-def run_trials(
-    encoder: Path, labels: list[str], params: Teacher, advance: Advance, trials: Sequence[Trial]
-) -> list[np.ndarray]:
-    """Run several trials side by side."""
-    jobs = [partial(run_trial, encoder, labels, params, trial) for trial in trials]
-    return run_trainings(jobs, encoder, advance)
+def list_trainings(members: dict[str, TeacherTrainer], seeds: Sequence[int], target: Path) -> list[Job[Outcome]]:
+    """List the trainings of the members, of every seed into `target/seed-<seed>`; those of the last one come last."""
+    last = list(members)[-1]
+    return [
+        partial(
+            trainer.train,
+            seed,
+            target / f"seed-{seed}" / name,
+            curves=target / f"seed-{seed}" / ("" if name == last else name) / "curves",
+        )
+        for name, trainer in members.items()
+        for seed in seeds
+    ]
+
+
+def join_members(target: Path, seeds: Sequence[int], members: Sequence[str]) -> None:
+    """Make every seed's teacher in `target` the ensemble of these folders; `{seed}` in their names is the seed."""
+    for seed in seeds if is_main_process() and list(members) != ["."] else ():
+        folder, names = target / f"seed-{seed}", [name.format(seed=seed) for name in members]
+        write_config(folder, replace(read_config(folder / names[0]), members=names))
+
+
+def deal_human(human: pd.DataFrame, labels: list[str]) -> np.ndarray:
+    """Return the fold of each human-coded row [rows]; fewer than five where there are not as many groups of rows."""
+    units = find_units(human)
+    return deal_folds(index_labels(human, labels), units, min(FOLDS, len(np.unique(units))))
+
+
+def list_trials(
+    encoder: Path, human: pd.DataFrame, labels: list[str], params: Teacher, seed: int
+) -> list[Job[np.ndarray]]:
+    """List the trainings of human-only teachers that score each fold [rows, classes], by rows of the other folds.
+
+    Each learns by cross-entropy for all its steps and is not kept; `seed` is that of the first fold, each fold has the
+    next one.
+    """
+    dealt, marked = deal_human(human, labels), human.assign(origin="human")
+    return [
+        partial(_run_trial, encoder, marked[dealt != fold], marked[dealt == fold], labels, params, seed + int(fold))
+        for fold in np.unique(dealt)
+    ]
+
+
+def _run_trial(
+    encoder: Path,
+    learned: pd.DataFrame,
+    rows: pd.DataFrame,
+    labels: list[str],
+    params: Teacher,
+    seed: int,
+    advance: Advance,
+) -> np.ndarray:
+    return TeacherTrainer(encoder, learned, None, labels, params).train_and_score(seed, rows, advance)
+
+
+def label_out_of_fold(human: pd.DataFrame, labels: list[str], logits: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Label each human-coded row by the trial that did not learn it; rows of one `unit` depend on each other.
+
+    Synthetic rows have no part in it, so it holds for every ratio: where they help, it promises less than they bring.
+
+    Args:
+        human: all human-coded rows that training may see (id, text, label, and group where there is one).
+        labels: class names in order.
+        logits: what `list_trials` came to.
+
+    Returns:
+        A row a human row, with the columns `OUT_OF_FOLD`.
+    """
+    dealt, probabilities = deal_human(human, labels), np.zeros((len(human), len(labels)))
+    for fold, found in zip(np.unique(dealt), logits, strict=True):
+        probabilities[dealt == fold] = compute_softmax(found)
+    predicted = [labels[number] for number in probabilities.argmax(axis=1)]
+    certainty = probabilities.max(axis=1).round(_DIGITS)
+    judged = human[["id", "label"]].assign(unit=find_units(human), predicted=predicted, probability=certainty)
+    return judged[OUT_OF_FOLD]
+
+
+def _average(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the weighted mean; 0 where nothing has weight."""
+    return (values * weights).sum() / weights.sum().clamp(min=1e-9)

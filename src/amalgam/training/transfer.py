@@ -1,9 +1,6 @@
-"""The transfer set: the texts on which a student learns from its teacher, and the teacher's view of them."""
+"""Which rows teach the teacher, and which texts it labels for its students."""
 
-from collections.abc import Iterable, Mapping
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +9,21 @@ COLUMNS = ["id", "text", "question", "label", "origin"]
 _EVERY, _MOST = 10, 100  # of the texts without a label, those that are held out
 
 
+def assign_roles(
+    train: pd.DataFrame, validation: pd.DataFrame, *, least: int
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Let the validation rows teach where there are fewer than `least`: ten hardly tell one checkpoint from another.
+
+    Returns:
+        The human-coded rows that teach, and those that choose the checkpoint; None where they teach.
+    """
+    if len(validation) >= least:
+        return train, validation
+    return pd.concat([train, validation], ignore_index=True), None
+
+
 def build_transfer(
-    learned: pd.DataFrame, pool: Iterable[Mapping[str, Any]], unlabelled: pd.DataFrame, *, left_out: int
+    learned: pd.DataFrame, pool: pd.DataFrame, unlabelled: pd.DataFrame, *, left_out: int
 ) -> pd.DataFrame:
     """Put the transfer set together.
 
@@ -22,23 +32,20 @@ def build_transfer(
 
     Args:
         learned: the rows that the teacher learned from (id, text, question, label, origin).
-        pool: the curated synthetic rows (id, text, question); no more of them are read than are wanted.
+        pool: the curated synthetic rows (id, text, question).
         unlabelled: human texts without a label (id, text, question).
         left_out: rows of the pool beside the learned ones, at most; the first ones.
 
     Returns:
         Rows with the columns `COLUMNS`; label "" where there is none.
     """
-    known = set(learned["id"])
-    rest = pd.DataFrame(list(islice((row for row in pool if row["id"] not in known), left_out)), columns=COLUMNS)
+    rest = pool[~pool["id"].isin(learned["id"])].head(left_out)
     parts = [learned, rest.assign(label="", origin="synthetic"), unlabelled.assign(label="", origin="unlabelled")]
     return pd.concat([part[COLUMNS] for part in parts], ignore_index=True)
 
 
 def hold_out_texts(transfer: pd.DataFrame, validation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Hold texts without a label out of the transfer set: whether a student sees as its teacher does shows on them.
-
-    A few human-coded rows alone are too few to tell: the student of an early step is often the closest by chance.
+    """Hold texts without a label out of the transfer set: a few human-coded rows alone cannot choose a checkpoint.
 
     Args:
         transfer: the transfer set.
@@ -53,15 +60,15 @@ def hold_out_texts(transfer: pd.DataFrame, validation: pd.DataFrame) -> tuple[pd
     return transfer.drop(index=held_out).reset_index(drop=True), rows
 
 
-def write_views(path: Path, views: dict[str, np.ndarray]) -> None:
+def write_logits(path: Path, logits: dict[str, np.ndarray]) -> None:
     """Write logits by name, as safetensors."""
     from safetensors.numpy import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: np.ascontiguousarray(views[name]) for name in sorted(views)}, path)
+    save_file({name: np.ascontiguousarray(logits[name]) for name in sorted(logits)}, path)
 
 
-def read_views(path: Path) -> dict[str, np.ndarray]:
+def read_logits(path: Path) -> dict[str, np.ndarray]:
     """Read logits by name."""
     from safetensors.numpy import load_file
 

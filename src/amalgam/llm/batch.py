@@ -1,0 +1,300 @@
+"""Sending requests through OpenAI's Batch API: at half the price, and answered within a day.
+
+The journal knows of every batch before it is made, so that the next process takes up what one that is gone has left:
+a batch that the endpoint has is waited for, one that it has not is given up, and no request is paid for twice.
+"""
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
+
+from amalgam.errors import BudgetError, EndpointError, Interrupted
+from amalgam.llm.batch_api import NAME, BatchApi, GoneError, read_metadata
+from amalgam.llm.client import Endpoint, Limits
+from amalgam.llm.faults import RefusedError, advise, read_answer
+from amalgam.llm.journal import Journal
+from amalgam.llm.request import Answer, Request, bound_tokens
+from amalgam.llm.sending import Advance, Notify, Spending
+
+if TYPE_CHECKING:
+    from openai.types import Batch
+
+Lock = Callable[[], AbstractContextManager[None]]
+
+# The limits of OpenAI's Batch API: https://platform.openai.com/docs/api-reference/batch/create
+_MOST_REQUESTS, _MOST_BYTES = 50_000, 200_000_000
+_WORST = "amalgam_worst_usd"  # the key of a batch's metadata that holds what it may cost
+_ENDED = ("completed", "expired", "cancelled", "failed")
+_QUEUE_IS_FULL = "token_limit_exceeded"  # what OpenAI and Azure say of a batch that their queue has no room for
+_NEVER_TRIED = ("batch_expired", "batch_cancelled")  # codes of requests
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 2.0, 60.0, 1.5  # seconds between two looks, and by how much they grow
+_REPORT = 300.0  # seconds between two reports
+
+
+def send_batches(
+    missing: Mapping[str, Request],
+    endpoint: Endpoint,
+    journal: Journal,
+    advance: Advance,
+    *,
+    limits: Limits,
+    notify: Notify,
+    lock: Lock,
+) -> int:
+    """Send requests (by key, without an answer yet) in batches, and record their answers; return how many were sent.
+
+    First it takes up the batches that are open at the endpoint, whoever made them. What expired, or failed in a way
+    that passes, is sent again. `lock` is entered to submit and to collect, and left while waiting.
+
+    Raises:
+        EndpointError: the endpoint failed, or refused a request for good; what it answered is recorded.
+        BudgetError: the next batch might pass a limit, so it was not made.
+        Interrupted: open batches go on, and the next call collects them.
+    """
+    Spending(limits, journal)  # refuses a budget without a price
+    api = BatchApi(endpoint, limits)
+    with api.client:
+        sender = _BatchSender(api, dict(missing), endpoint, journal, advance, limits, notify)
+        try:
+            sender.run(lock)
+        except (BudgetError, EndpointError) as error:
+            raise type(error)(f"{error}; {_phrase_open(len(sender.open))}" if sender.open else str(error)) from error
+        except KeyboardInterrupt as error:
+            count = sum(batch.name.startswith(sender.prefix) for batch in journal.list_batches())
+            raise Interrupted(f"interrupted: {_phrase_open(count)}") from error
+        return sum(sender.made.values())
+
+
+def check_no_batches(missing: Collection[str], journal: Journal) -> None:
+    """Make sure that no missing request is in an open batch, where it is paid for already; else an EndpointError."""
+    if count := len(missing & _read_held(journal).keys()):
+        raise EndpointError(
+            f"{count} of the requests are in a batch at the endpoint, where they are paid for: set `llm.batch: true` "
+            "to collect it"
+        )
+
+
+@dataclass(eq=False)
+class _BatchSender:
+    api: BatchApi
+    missing: dict[str, Request]
+    endpoint: Endpoint
+    journal: Journal
+    advance: Advance
+    limits: Limits
+    notify: Notify
+    open: dict[str, "Batch"] = field(default_factory=dict)  # that go on, as last seen, by name
+    made: dict[str, int] = field(default_factory=dict)  # requests in those that were made here, by name
+    bound_usd: float = 0.0  # what all batches that are not collected yet may cost, those for other models too
+    refused: dict[str, str] = field(default_factory=dict)  # by key: why the endpoint refused a request for good
+    fault: str = "no message"  # what it said last of one that it may take another time
+    in_vain: int = 0  # batches in a row that brought no answer
+    is_crowded: bool = False  # whether the endpoint's queue was full: then batches go one after the other
+
+    def __post_init__(self) -> None:
+        self.most = _MOST_REQUESTS  # requests a batch
+        names = (self.endpoint.url, self.endpoint.model)
+        site, model = (hashlib.sha256(name.encode()).hexdigest()[:8] for name in names)
+        self.site, self.prefix = f"{site}-", f"{site}-{model}-"  # how names begin of batches there, for this model
+
+    def run(self, lock: Lock) -> None:
+        """Collect and submit until nothing is missing."""
+        pause, failures, reported = _FIRST_PAUSE, 0, time.monotonic()
+        waited: set[str] | None = None
+        while True:
+            try:
+                if waited is None or self._has_news():
+                    with lock():
+                        self._collect()
+                        waited = self._submit()
+                if not waited:
+                    return
+                failures = 0
+            except GoneError:  # a batch goes on whether it can be seen or not
+                failures, waited = failures + 1, None
+                if failures > self.limits.retries or not self.open:
+                    raise
+            if time.monotonic() - reported >= _REPORT:
+                reported = time.monotonic()
+                counts = [state.request_counts for state in self.open.values() if state.request_counts]
+                done, total = sum(one.completed + one.failed for one in counts), sum(one.total for one in counts)
+                self.notify(f"the endpoint has answered {done} of {total} requests of its batches")
+            time.sleep(pause)
+            pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+
+    def _has_news(self) -> bool:
+        """Look at the open batches; say whether one has ended, or another process has collected one."""
+        names = {batch.name for batch in self.journal.list_batches()}
+        states = {name: self.api.look(state.id) for name, state in self.open.items()}
+        self.open |= {name: state for name, state in states.items() if state}
+        ended = any(state is None or state.status in _ENDED for state in states.values())
+        return ended or not states.keys() <= names
+
+    def _collect(self) -> None:
+        """Take up every open batch of this endpoint, and record what those hold that have ended.
+
+        One without an id there was being made when its process ended: it is looked for, and given up if there is none.
+        One for another model has another price, and is left to a run with that model.
+        """
+        batches = [batch for batch in self.journal.list_batches() if batch.name.startswith(self.site)]
+        nameless = {batch.name for batch in batches if not batch.remote}
+        found = self.api.find(nameless) if nameless else {}
+        going, self.bound_usd = {}, 0.0
+        for batch in batches:
+            name, state = batch.name, found.get(batch.name)
+            if batch.remote:
+                state = self.api.look(batch.remote)
+            elif state:
+                self.journal.add_batch(name, self.journal.read_batch_keys(name), state.id)
+            else:
+                self.journal.close_batch(name)
+            if state is None or read_metadata(state, NAME) not in (name, ""):
+                continue  # not shown, or another's: it stays open, and who needs its requests is told
+            if name.startswith(self.prefix) and state.status in _ENDED:
+                self._read_batch(name, state)
+                continue
+            self.bound_usd += float(read_metadata(state, _WORST) or 0.0)
+            if name.startswith(self.prefix):
+                going[name] = state
+        self.open = going
+
+    def _submit(self) -> set[str]:
+        """Make batches of what is missing; return the names of the open batches that hold something missing."""
+        for key in self.journal.find(list(self.missing)):  # another process may have collected some
+            del self.missing[key]
+        for key in self.missing.keys() & self.refused.keys():
+            raise EndpointError(self.refused[key])
+        held = _read_held(self.journal)
+        waited = {held[key] for key in self.missing if key in held}
+        for name in waited - self.open.keys():
+            raise EndpointError(
+                f"some of the requests are in the batch {name}, which this endpoint does not show: set `llm.endpoint` "
+                f"and the key to those that it was made with, or give it up with `amalgam journal forget {name}`"
+            )
+        free = [request for key, request in self.missing.items() if key not in held]
+        while free and not (self.is_crowded and self.open):  # one after the other where there is little room
+            name, count = self._make_batch(free)
+            waited.add(name)
+            free = free[count:]
+        return waited or (set(self.open) if free else set())
+
+    def _make_batch(self, requests: list[Request]) -> tuple[str, int]:
+        """Make a batch of as many requests as it may hold; return its name and their number."""
+        keys: list[str] = []
+        price, worst = self.limits.price, 0.0
+        name = f"{self.prefix}{secrets.token_hex(8)}"
+        # A file without a name goes with the process, even with one that is killed.
+        with TemporaryFile() as stream:
+            for request in requests[: self.most]:
+                body = {"model": self.endpoint.model, **request.body}
+                line = {"custom_id": request.key, "method": "POST", "url": self.api.url, "body": body}
+                text = json.dumps(line, ensure_ascii=False).encode() + b"\n"
+                if keys and stream.tell() + len(text) > _MOST_BYTES:
+                    break
+                stream.write(text)
+                keys.append(request.key)
+                worst += price.cost(*bound_tokens(request), batch=True) if price else 0.0
+            self._check_limits(len(keys), worst)
+            uploaded = self.api.upload(f"amalgam-{name}.jsonl", stream)
+        self.journal.add_batch(name, keys)
+        state = self.api.create(uploaded, {NAME: name, _WORST: f"{worst:.6f}"})
+        self.journal.add_batch(name, keys, state.id)
+        self.open[name] = state
+        self.bound_usd += worst
+        self.made[name] = len(keys)
+        self.notify(
+            f"a batch of {len(keys)} requests is at the endpoint ({state.id}): it answers within a day, and if this "
+            "run ends the next one collects it"
+        )
+        return name, len(keys)
+
+    def _check_limits(self, count: int, worst: float) -> None:
+        limits, spent, made = self.limits, self.journal.read_spending(), sum(self.made.values())
+        if self.in_vain > limits.retries:
+            raise EndpointError(
+                f"{self.in_vain} batches in a row brought no answer ({self.fault}), and requests without one are "
+                f"left ({count} in the next batch): run again when the endpoint works"
+            )
+        if limits.max_requests is not None and made + count > limits.max_requests:
+            raise BudgetError(
+                f"a batch of {count} requests, after {made} that were sent, would pass `llm.max_requests: "
+                f"{limits.max_requests}`, so it was not sent: raise the limit, or lower `synthesis.rows`"
+            )
+        if limits.budget_usd is not None and spent + self.bound_usd + worst > limits.budget_usd:
+            raise BudgetError(
+                f"a batch of {count} requests may cost {worst:.4f} USD, and with {spent:.4f} spent and "
+                f"{self.bound_usd:.4f} in open batches would pass `llm.budget_usd: {limits.budget_usd}`, so it was "
+                "not sent: raise the budget, or lower `synthesis.rows`"
+            )
+
+    def _read_batch(self, name: str, state: "Batch") -> None:
+        keys, answers = self.journal.read_batch_keys(name), 0
+        for file in filter(None, (state.output_file_id, state.error_file_id)):
+            answers += self._record_lines(self.api.download(file))
+        faults = (state.errors.data if state.errors else None) or []
+        self.in_vain = 0 if answers else self.in_vain + 1
+        if state.status == "failed" and len(keys) > 1 and any(fault.code == _QUEUE_IS_FULL for fault in faults):
+            self.most, self.is_crowded, self.in_vain = max(len(keys) // 2, 1), True, 0
+            self.made.pop(name, None)
+            self.notify(f"the endpoint's queue has no room for a batch of {len(keys)} requests now: they will go later")
+        elif state.status == "failed":
+            said = "; ".join(fault.message or "no message" for fault in faults)
+            self.refused |= dict.fromkeys(keys, self._phrase_refusal(said, "run again when it is mended"))
+        elif state.status == "cancelled":
+            sentence = f"the batch {state.id} was cancelled at the endpoint: run again to send what it left"
+            self.refused = dict.fromkeys(keys, sentence) | self.refused
+        self.journal.close_batch(name)
+
+    def _record_lines(self, lines: list[bytes]) -> int:
+        """Record the answers of a file, and keep in mind what the endpoint says of the others; return how many."""
+        answers: dict[str, Answer] = {}
+        for text in lines:
+            try:
+                line = json.loads(text)
+                key, response, error = line["custom_id"], line.get("response"), line.get("error") or {}
+                if response:
+                    body, status = json.dumps(response["body"]).encode(), response["status_code"]
+                    answers[key] = read_answer(body, self.limits.price, batch=True, status=status)
+                    continue
+                passes, advice = error.get("code") in _NEVER_TRIED, "run again when it is mended"
+                said = error.get("message") or error.get("code") or "no message"
+            except RefusedError as refused:
+                fault = refused.fault
+                said, passes = f"status {fault.status}: {fault.message}", fault.can_pass
+                advice = advise(fault, self.endpoint.key_name)
+            except (ValueError, KeyError, TypeError, AttributeError) as wrong:
+                raise EndpointError(
+                    f"the LLM endpoint {self.endpoint.url} answers a batch with something other than chat completions "
+                    f"({self.endpoint.shorten(text.decode(errors='replace'))}): check `llm.endpoint`"
+                ) from wrong
+            if passes:
+                self.fault = said
+            else:
+                self.refused[key] = self._phrase_refusal(said, advice)
+        new = {key: answers[key] for key in sorted(answers.keys() - self.journal.find(list(answers)).keys())}
+        self.journal.record_keys(self.endpoint.model, new.items())
+        for key, answer in new.items():
+            self.missing.pop(key, None)
+            self.advance(answer)
+        return len(answers)
+
+    def _phrase_refusal(self, said: str, advice: str) -> str:
+        shown = self.endpoint.shorten(said)
+        return f"the LLM endpoint refused a request of a batch ({shown}): {advice}; the answers that came are kept"
+
+
+def _read_held(journal: Journal) -> dict[str, str]:
+    """Return the names of open batches by the keys of the requests in them."""
+    return {key: batch.name for batch in journal.list_batches() for key in journal.read_batch_keys(batch.name)}
+
+
+def _phrase_open(count: int) -> str:
+    batches = "1 batch goes" if count == 1 else f"{count} batches go"
+    going = f"{batches} on at the endpoint, and the next run collects what it answers"
+    return going if count else "nothing is under way at the endpoint"

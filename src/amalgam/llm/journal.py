@@ -1,0 +1,217 @@
+"""The journal: every answer of an LLM, kept the moment it arrives, so that no request is paid for twice.
+
+It is one SQLite file with a write-ahead log, which several processes may use at once; a killed one loses nothing that
+it had recorded. Messages are not kept: they are long, they hold human-coded responses, and can be made again.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from amalgam.errors import DataError
+from amalgam.llm.journal_file import ANSWER, CHECKSUM, JournalFile, number_setup, seal
+from amalgam.llm.request import Answer, Request, parse_stored
+from amalgam.machine import notify as show_notice
+
+_SETUP, _SAMPLE, _TEXT = 1, 2, 4  # where in the row of an answer they are
+_LOOKUP, _PAGE, _SEED = 500, 1000, 5000  # keys a query, answers read at once, answers a transaction
+
+Notify = Callable[[str], None]
+Entry = tuple[str, str, Mapping[str, Any], int | None, Answer]  # key, model, settings, sample, answer
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """What the journal holds of a model; its name is empty for answers from files that do not say.
+
+    `seeded` answers were read in from files. `cost_usd` sums those with a known price, `unpriced` counts the others.
+    """
+
+    model: str
+    answers: int
+    seeded: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    unpriced: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests that were given to the Batch API together; `remote`, its name there, is empty until that is known."""
+
+    name: str
+    remote: str
+    keys: int
+
+
+class Journal:
+    """Answers by the key of their request, for several threads; open it with `open_journal`.
+
+    Every method may raise a DataError: the file is locked by another program, its disk is full, it may not be written.
+    What was recorded before is kept then.
+    """
+
+    def __init__(self, file: JournalFile) -> None:
+        """Take over an open file."""
+        self._file = file
+
+    def find(self, keys: Sequence[str]) -> dict[str, Answer]:
+        """Return the answers that are there, by key."""
+        found = {}
+        for start in range(0, len(keys), _LOOKUP):
+            part = [bytes.fromhex(key) for key in keys[start : start + _LOOKUP]]
+            query = f"SELECT {ANSWER} FROM answers WHERE key IN ({','.join('?' * len(part))})"
+            for row in self._file.read(query, *part, check=True):
+                found[row[0].hex()] = Answer(*row[_TEXT:CHECKSUM])
+        return found
+
+    def record(self, entries: Iterable[tuple[Request, Answer]]) -> None:
+        """Keep answers in one transaction; they are on the disk when this returns. A first answer is never replaced.
+
+        Costs of new ones are added to the spending. Of a body only numbers are kept, so that no text and no name is.
+        """
+        self._add(
+            (
+                request.key,
+                request.model,
+                {name: part for name, part in request.body.items() if isinstance(part, int | float) and name != "seed"},
+                request.sample,
+                answer,
+            )
+            for request, answer in entries
+        )
+
+    def record_keys(self, model: str, entries: Iterable[tuple[str, Answer]]) -> None:
+        """Do the same for answers of one model of whose requests only the keys are at hand."""
+        self._add((key, model, {}, None, answer) for key, answer in entries)
+
+    def seed(self, lines: Iterable[dict[str, Any]]) -> int:
+        """Read in answers that were paid for elsewhere or before, as `StoredAnswer`; return how many were new.
+
+        Raises:
+            DataError: a line is no such answer; some thousand before it may have been kept.
+        """
+        new, stored = 0, map(parse_stored, lines)
+        while part := list(islice(stored, _SEED)):
+            new += self._add(((one.key, one.model, one.settings, one.sample, one.answer) for one in part), seeded=True)
+        return new
+
+    def read_spending(self) -> float:
+        """Return the US dollars that answers sent from here have cost, and failed requests may have."""
+        return float(self._file.read("SELECT usd FROM spending")[0][0])
+
+    def add_spending(self, usd: float) -> None:
+        """Count US dollars that no answer accounts for; negative ones take back what turned out not to be spent."""
+        self._file.change("UPDATE spending SET usd = max(usd + ?, 0.0)", usd)
+
+    def summarise(self) -> list[ModelSummary]:
+        """Sum up the answers by model, in the order of the models' names."""
+        query = """
+            SELECT coalesce(model, '') AS name, count(*), sum(seeded != 0), cast(total(prompt_tokens) AS INTEGER),
+                cast(total(completion_tokens) AS INTEGER), total(cost_usd), sum(cost_usd IS NULL)
+            FROM answers LEFT JOIN setups ON setups.id = setup GROUP BY name ORDER BY name
+        """
+        return [ModelSummary(*row) for row in self._file.read(query)]
+
+    def iterate(self) -> Iterator[dict[str, Any]]:
+        """Yield all answers in the order of their keys, as `seed` takes them, some at a time.
+
+        `model` is empty and `request` (its sample and its sampling settings) is missing where they are not known.
+        """
+        query = f"""
+            SELECT {ANSWER}, model, settings FROM answers LEFT JOIN setups ON setups.id = setup
+            WHERE key > ? ORDER BY key LIMIT {_PAGE}
+        """
+        last = b""
+        while rows := self._file.read(query, last, check=True):
+            for *row, model, settings in rows:
+                line: dict[str, Any] = {"key": row[0].hex(), "model": model or ""}
+                if settings is not None and number_setup(model, settings) == row[_SETUP]:
+                    sample = {} if row[_SAMPLE] is None else {"sample": row[_SAMPLE]}
+                    line["request"] = sample | json.loads(settings)
+                yield line | asdict(Answer(*row[_TEXT:CHECKSUM]))
+            last = rows[-1][0]
+
+    def is_seeded(self, source: str) -> bool:
+        """Say whether the file with this hash has been read in."""
+        return bool(self._file.read("SELECT 1 FROM folders WHERE source = ?", source))
+
+    def mark_seeded(self, source: str) -> None:
+        """Remember that the file with this hash has been read in; forgotten when the journal is repaired."""
+        self._file.change("INSERT OR IGNORE INTO folders VALUES (?)", source)
+
+    def add_batch(self, name: str, keys: Sequence[str], remote: str = "") -> None:
+        """Remember a batch before it is submitted, and again when the endpoint has named it."""
+        values = name, remote, b"".join(map(bytes.fromhex, keys))
+        self._file.change("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", *values, seal(values))
+
+    def list_batches(self) -> list[Batch]:
+        """List the batches that are not closed, by name."""
+        rows = self._file.read("SELECT name, remote, length(keys) / 32 FROM batches ORDER BY name")
+        return [Batch(*row) for row in rows]
+
+    def read_batch_keys(self, name: str) -> list[str]:
+        """Return the keys of a batch's requests as they were given; none where the batch is not known."""
+        keys = b"".join(row[0] for row in self._file.read("SELECT keys FROM batches WHERE name = ?", name))
+        return [keys[start : start + 32].hex() for start in range(0, len(keys), 32)]
+
+    def close_batch(self, name: str) -> None:
+        """Forget a batch whose answers are recorded, or which came to nothing."""
+        self._file.change("DELETE FROM batches WHERE name = ?", name)
+
+    def _add(self, entries: Iterable[Entry], *, seeded: bool = False) -> int:
+        rows, setups = [], {}
+        for key, model, settings, sample, answer in entries:
+            text = json.dumps(dict(sorted(settings.items())))
+            setup = number_setup(model, text) if model else None
+            if setup is not None:
+                setups[setup] = model, text
+            cost = None if answer.cost_usd is None else float(answer.cost_usd) + 0.0  # SQLite knows no -0.0
+            tokens = int(answer.prompt_tokens), int(answer.completion_tokens)
+            row = (bytes.fromhex(key), setup, sample, int(seeded), answer.text, answer.finish_reason, *tokens, cost)
+            rows.append((*row, seal(row)))
+        return self._file.add(setups, rows)
+
+
+@contextmanager
+def open_journal(path: Path, notify: Notify = show_notice) -> Iterator[Journal]:
+    """Open the journal; `notify` is told what was wrong with a damaged file, and what was done.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    with closing(JournalFile(path, notify)) as file:
+        yield Journal(file)
+
+
+@contextmanager
+def lock_sending(path: Path, notify: Notify = show_notice) -> Iterator[None]:
+    """Let one process of all that share a journal send requests at a time, so that none is sent by two.
+
+    The lock is a file beside the journal, which the system frees when its process ends in whatever way.
+
+    Raises:
+        DataError: the lock cannot be had, since the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{path}.sending")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            notify("waiting for another run in this clone that is sending requests: what it gets answered is used here")
+            lock.acquire(poll_interval=0.2)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{lock.lock_file} cannot be locked ({reason}): allow writing to its folder") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,299 @@
+"""Sending requests: as many in flight as the endpoint takes, each answer kept the moment it arrives."""
+
+import asyncio
+import random
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from amalgam.errors import BudgetError, EndpointError, Interrupted
+from amalgam.llm.client import Endpoint, Failure, Limits, exchange, open_client
+from amalgam.llm.journal import Journal
+from amalgam.llm.request import Answer, Request, bound_tokens
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+Advance = Callable[[Answer], None]
+Notify = Callable[[str], None]
+
+_START, _MOST = 4, 64  # requests in flight where `llm.concurrency` leaves it open: at first, and at most
+_FIRST_REST, _LONGEST_REST = 0.5, 30.0  # seconds before a request is sent again; doubled each time
+_WORTH_TELLING = 10.0  # seconds of a pause
+_ROUNDING = 1e-9  # US dollars that a sum of many costs may be off
+_AHEAD = 1.5  # times what is needed is set aside in the journal at once, so that it is rarely written to
+
+
+def send_requests(
+    groups: Iterable[list[Request]],
+    endpoint: Endpoint,
+    journal: Journal,
+    advance: Advance,
+    *,
+    limits: Limits,
+    notify: Notify,
+    total: int,
+) -> int:
+    """Send every request and record its answer in the journal; return how many were sent, each try counted.
+
+    Groups run side by side, the requests of one group one after the other, each when the answer before it is durable.
+    What can pass is tried again; what cannot ends the run, once what is in flight has been awaited and recorded. So
+    do a limit that is reached, and SIGINT or SIGTERM.
+
+    `advance` is called with each answer when it is durable; `total` is how many requests the groups hold, for errors.
+
+    Raises:
+        EndpointError: the endpoint refused a request, or kept failing.
+        BudgetError: a limit in dollars or requests is reached, or the budget has no price to count with.
+        Interrupted: a signal came.
+    """
+    sender = _Sender(groups, endpoint, limits, journal)
+    try:
+        asyncio.run(sender.run(advance, notify))
+    except (EndpointError, BudgetError, Interrupted) as error:
+        kept = "1 answer of this run is" if sender.saved == 1 else f"{sender.saved} answers of this run are"
+        left = "1 is" if total - sender.saved == 1 else f"{total - sender.saved} are"
+        raise type(error)(f"{error}; {kept} kept, {left} left") from error.__cause__
+    finally:
+        sender.spending.close()
+    return sender.spending.sent
+
+
+class Spending:
+    """The account of a run; `sent` counts requests, each try.
+
+    The most that a request may cost is set aside when it is sent, in the journal too, so that neither the answers in
+    flight together nor a killed run pass the budget. What it did cost replaces that, where it is known.
+    """
+
+    def __init__(self, limits: Limits, journal: Journal) -> None:
+        """Open the account with what the journal's answers have cost; a budget without a price is a BudgetError."""
+        if limits.budget_usd is not None and limits.price is None:
+            raise BudgetError(
+                "`llm.budget_usd` is set, but no price of `llm.model` is known: add it to data/prices.yaml, or set "
+                "`llm.budget_usd: null`"
+            )
+        self._limits, self._journal = limits, journal
+        self._spent = journal.read_spending()
+        self._reserved = self._unknown = 0.0  # for requests in flight; beside the cost of answers, at most
+        self._put_down = 0.0  # of both, what the journal counts already
+        self.sent = 0
+
+    def find_obstacle(self, request: Request) -> str:
+        """Say why a request may not be sent now, or return "" if it may."""
+        limits = self._limits
+        if limits.max_requests is not None and self.sent >= limits.max_requests:
+            return f"`llm.max_requests: {limits.max_requests}` is reached: raise it, or run again to send as many more"
+        most = self._bound_cost(request)
+        if limits.budget_usd is not None and self._spent + self._reserved + most > limits.budget_usd + _ROUNDING:
+            return (
+                f"`llm.budget_usd: {limits.budget_usd:g}` is reached: {self._spent:.6f} US dollars are spent, and the "
+                f"next request may cost {most:.6f}; raise it to go on"
+            )
+        return ""
+
+    def reserve(self, request: Request) -> float:
+        """Count a request that is sent; return what is set aside for it, in US dollars, which the journal counts."""
+        self.sent += 1
+        most = self._bound_cost(request)
+        self._reserved += most
+        needed = self._reserved + self._unknown
+        if needed > self._put_down:
+            self._put_down_to(_AHEAD * needed)
+        return most
+
+    def settle(self, reserved: float, cost: float | None) -> None:
+        """Count what a request did cost instead of what was set aside; None where that is not known."""
+        self._reserved -= reserved
+        self._spent += reserved if cost is None else cost
+        self._unknown += reserved if cost is None else 0.0
+
+    def close(self) -> None:
+        """Have the journal count only what remains set aside when all is over."""
+        self._put_down_to(self._reserved + self._unknown)
+
+    def _put_down_to(self, usd: float) -> None:
+        if usd != self._put_down:
+            self._journal.add_spending(usd - self._put_down)
+        self._put_down = usd
+
+    def _bound_cost(self, request: Request) -> float:
+        return self._limits.price.cost(*bound_tokens(request)) if self._limits.price else 0.0
+
+
+class _Sender:
+    """Workers that each send one group after the other, and a bound on the requests that are in flight.
+
+    The bound grows by one an answer until the endpoint pushes back, which halves it, then by one a round trip (RFC
+    5681); requests that were on their way meanwhile change nothing. A server with slots has a worker a slot.
+    """
+
+    def __init__(self, groups: Iterable[list[Request]], endpoint: Endpoint, limits: Limits, journal: Journal) -> None:
+        self._groups, self._endpoint, self._limits, self._journal = iter(groups), endpoint, limits, journal
+        self.spending = Spending(limits, journal)
+        self._most = endpoint.slots or limits.concurrency or _MOST
+        self._bound = endpoint.slots or limits.concurrency or _START
+        self._in_flight = self._cuts = self._answers = self.saved = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()  # workers for which there was no room
+        self._paused_until = 0.0
+        self._fault: BaseException | None = None
+        self._thread = ThreadPoolExecutor(1, "journal")
+        self._unsaved: list[tuple[Request, Answer]] = []
+        self._write: asyncio.Task[None] | None = None
+
+    async def run(self, advance: Advance, notify: Notify) -> None:
+        """Send everything; after a fault send nothing more, wait for what is in flight, and raise it."""
+        self._advance, self._notify, self._stopped = advance, notify, asyncio.Event()
+        # While an answer is written to the disk, another worker sends.
+        workers = self._most if self._endpoint.slots else 2 * self._most
+        with self._thread, _catch_signals(self._interrupt):
+            async with open_client(self._endpoint) as client:
+                await asyncio.gather(*(self._work(client) for _ in range(workers)))
+        if self._fault:
+            raise self._fault
+
+    async def _work(self, client: "AsyncOpenAI") -> None:
+        try:
+            for group in self._groups:
+                for request in group:
+                    if not await self._get_answer(client, request):
+                        return
+        except BaseException as error:  # of the journal, or a bug
+            self._stop(error)
+
+    async def _get_answer(self, client: "AsyncOpenAI", request: Request) -> bool:
+        """Send a request until it is answered; False where the run ends first."""
+        tries = failures = 0
+        saved = self.saved
+        while await self._enter(request, is_urgent=failures > 0):
+            cuts, reserved = self._cuts, self.spending.reserve(request)
+            try:
+                answer = await exchange(client, self._endpoint, request, self._limits)
+            except Failure as failure:
+                self.spending.settle(reserved, None if failure.may_cost else 0.0)
+                if failure.is_push_back and cuts == self._cuts:
+                    self._bound, self._answers = max(min(self._bound, self._in_flight) // 2, 1), 0
+                    self._cuts += 1
+                self._leave()
+                if failure.notice:
+                    self._notify(failure.notice)
+                if failure.is_misfit:
+                    continue
+                # It counts only while nothing else is answered.
+                failures, saved = failures + 1 if saved == self.saved else 1, self.saved
+                tries += 1
+                if not failure.can_pass or failures > self._limits.retries:
+                    error = EndpointError(failure.sentence)
+                    error.__cause__ = failure
+                    self._stop(error)
+                    return False
+                until = time.monotonic() + failure.wait
+                if until - max(self._paused_until, time.monotonic()) > _WORTH_TELLING:
+                    self._notify(f"the LLM endpoint asks to wait {failure.wait:.0f} s")
+                self._paused_until = max(self._paused_until, until)
+                # Requests that failed together must not come back together.
+                rest = min(_FIRST_REST * 2 ** (tries - 1), _LONGEST_REST)
+                await self._rest(failure.wait + random.uniform(rest / 2, rest))
+            else:
+                self._grow(cuts)
+                self.spending.settle(reserved, answer.cost_usd)
+                self._leave()
+                await self._record(request, answer)
+                self.saved += 1
+                self._advance(answer)
+                return True
+        return False
+
+    async def _enter(self, request: Request, *, is_urgent: bool) -> bool:
+        """Wait until a request may be sent, and count it in; False where the run ends first."""
+        while not self._fault:
+            pause = self._paused_until - time.monotonic()
+            obstacle = "" if self._in_flight >= self._bound else self.spending.find_obstacle(request)
+            if self._in_flight >= self._bound or (obstacle and self._in_flight):
+                # Answers in flight may turn out cheaper than what is set aside for them.
+                turn = asyncio.get_running_loop().create_future()
+                # One that has failed goes first, so that an endpoint that is gone is soon found out.
+                (self._waiting.appendleft if is_urgent else self._waiting.append)(turn)
+                await turn
+            elif obstacle:
+                self._stop(BudgetError(obstacle))
+            elif pause > 0:
+                await self._rest(pause)
+            else:
+                self._in_flight += 1
+                return True
+        return False
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        self._wake(max(self._bound - self._in_flight, 1))
+
+    def _wake(self, count: int) -> None:
+        for _ in range(min(count, len(self._waiting))):
+            self._waiting.popleft().set_result(None)
+
+    def _grow(self, cuts: int) -> None:
+        # A bound that is not used has not been tried, so answers do not say that it could be higher.
+        if cuts == self._cuts and 2 * self._in_flight >= self._bound:
+            self._answers += 1
+            if not self._cuts or self._answers >= self._bound:
+                self._bound, self._answers = min(self._bound + 1, self._most), 0
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+
+    async def _record(self, request: Request, answer: Answer) -> None:
+        """Keep an answer; it is durable when this returns. What arrives during a transaction goes into the next one."""
+        if not self._unsaved:
+            self._write = asyncio.create_task(self._write_next(self._write))
+        self._unsaved.append((request, answer))
+        assert self._write
+        await self._write
+
+    async def _write_next(self, previous: asyncio.Task[None] | None) -> None:
+        if previous:
+            await asyncio.wait([previous])
+        entries, self._unsaved = self._unsaved, []
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._journal.record, entries)
+
+    def _stop(self, fault: BaseException) -> None:
+        self._fault = self._fault or fault
+        self._stopped.set()
+        self._wake(len(self._waiting))
+
+    def _interrupt(self, name: str) -> None:
+        self._notify(
+            f"{name}: no more is sent; {self._in_flight} requests are in flight and awaited, "
+            "a second signal ends at once"
+        )
+        self._stop(Interrupted("interrupted: run again to go on"))
+
+
+@contextmanager
+def _catch_signals(react: Callable[[str], None]) -> Iterator[None]:
+    """Call `react` in the loop with the name of the first SIGINT or SIGTERM; a second one ends the process."""
+    # Off the main thread, and for signals that the parent process has turned off, nothing is changed.
+    signals = [signal.SIGINT, signal.SIGTERM] if threading.current_thread() is threading.main_thread() else []
+    handlers = {number: signal.getsignal(number) for number in signals}
+    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    loop = asyncio.get_running_loop()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        loop.call_soon_threadsafe(react, signal.Signals(number).name)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,145 @@
+"""Logistic regression on frozen sentence embeddings; and the baselines, on these or on TF-IDF."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+STRENGTH = 10.0  # inverse regularisation of logistic regression on unit vectors; the usual 1 is too strict
+_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # of the baselines; the validation rows choose
+
+
+def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndarray:
+    """Return the mean of the encoder's last hidden states over the tokens of each row, at length 1 [rows, width]."""
+    import torch
+    from transformers import AutoModel
+
+    from amalgam.machine import choose_device, open_autocast
+    from amalgam.training.classifier import pool_mean
+    from amalgam.training.encoding import encode_rows, load_tokenizer, sort_batches
+
+    device = choose_device()
+    model = AutoModel.from_pretrained(encoder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    model = model.to(device).eval()
+    encoded = encode_rows(load_tokenizer(encoder), rows, max_length)
+    vectors = np.zeros((len(rows), model.config.hidden_size))
+    with torch.inference_mode(), open_autocast(device):
+        for batch_rows in sort_batches(encoded.lengths, 64):
+            batch = {name: tensor.to(device) for name, tensor in encoded.pad(batch_rows).items()}
+            states = model(**batch).last_hidden_state.float()
+            vectors[batch_rows] = pool_mean(states, batch["attention_mask"]).cpu().numpy()
+    return vectors
+
+
+def fit_logistic(
+    vectors: Any, classes: Any, *, strength: float, weights: np.ndarray | None = None
+) -> "LogisticRegression":
+    """Fit logistic regression to class indices or names [rows]; `strength` is the inverse of the regularisation."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=2000).fit(vectors, classes, sample_weight=weights)
+
+
+def predict_logistic(model: "LogisticRegression", vectors: Any, count: int) -> np.ndarray:
+    """Return probabilities [rows, `count` classes]; a class that was not learned has probability 0."""
+    probabilities = np.zeros((vectors.shape[0], count))
+    probabilities[:, model.classes_] = model.predict_proba(vectors)
+    return probabilities
+
+
+def index_labels(rows: pd.DataFrame, labels: list[str]) -> np.ndarray:
+    """Return the class index of each row's label [rows], -1 where it is empty."""
+    index = {label: number for number, label in enumerate(labels)}
+    return np.array([index.get(label, -1) for label in rows["label"]], dtype=np.int64)
+
+
+def fit_head(
+    vectors: np.ndarray,
+    classes: np.ndarray,
+    count: int,
+    weights: np.ndarray | None = None,
+    *,
+    strength: float = STRENGTH,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the head that a logistic regression on embeddings would be.
+
+    Fine-tuning from there, rather than from a random head, distorts the encoder less (Kumar et al. 2022, arXiv
+    2202.10054).
+
+    Args:
+        vectors: embeddings [rows, width].
+        classes: class index of each row [rows].
+        count: how many classes there are.
+        weights: how much each row counts [rows]; None is alike.
+        strength: the inverse of the regularisation.
+
+    Returns:
+        Weights [classes, width] and biases [classes]; of a class without rows they are zero and minus ten, and of
+        the only class that has rows, zero.
+    """
+    present = np.unique(classes)
+    slopes, biases = np.zeros((count, vectors.shape[1])), np.full(count, -10.0)
+    if len(present) < 2:
+        biases[present] = 0
+        return slopes, biases
+    model = fit_logistic(vectors, classes, strength=strength, weights=weights)
+    fitted, offsets = model.coef_, model.intercept_
+    if len(present) == 2:  # one score for the second class becomes one for each
+        fitted, offsets = np.concatenate([-fitted, fitted]) / 2, np.concatenate([-offsets, offsets]) / 2
+    slopes[present], biases[present] = fitted, offsets
+    return slopes, biases
+
+
+def fit_tfidf(
+    train: pd.DataFrame, validation: pd.DataFrame, rows: pd.DataFrame, labels: list[str], *, refit: bool = False
+) -> tuple[np.ndarray, float]:
+    """Fit the baseline on TF-IDF of words and pairs of words.
+
+    Returns:
+        Probabilities of the rows [rows, classes], and the strength that the validation rows chose; with `refit`, what
+        they chose is fitted once more, on them as well.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    texts = [(part["question"] + " " + part["text"]).str.strip().tolist() for part in (train, validation, rows)]
+    classes, held_out = index_labels(train, labels), index_labels(validation, labels)
+    model = _choose_fit(vectorizer.fit_transform(texts[0]), classes, vectorizer.transform(texts[1]), held_out, labels)
+    if refit:
+        model.fit(vectorizer.fit_transform(texts[0] + texts[1]), np.concatenate([classes, held_out]))
+    return predict_logistic(model, vectorizer.transform(texts[2]), len(labels)), model.C
+
+
+def fit_embedding(
+    encoder: Path,
+    train: pd.DataFrame,
+    validation: pd.DataFrame,
+    rows: pd.DataFrame,
+    labels: list[str],
+    *,
+    max_length: int,
+    refit: bool = False,
+) -> tuple[np.ndarray, float]:
+    """Fit the baseline on frozen sentence embeddings; see `fit_tfidf`."""
+    vectors = [embed_rows(encoder, part, max_length=max_length) for part in (train, validation, rows)]
+    classes, held_out = index_labels(train, labels), index_labels(validation, labels)
+    model = _choose_fit(vectors[0], classes, vectors[1], held_out, labels)
+    if refit:
+        model.fit(np.concatenate(vectors[:2]), np.concatenate([classes, held_out]))
+    return predict_logistic(model, vectors[2], len(labels)), model.C
+
+
+def _choose_fit(
+    train: Any, classes: np.ndarray, validation: Any, held_out: np.ndarray, labels: list[str]
+) -> "LogisticRegression":
+    """Fit with each strength, and return the fit with the least validation loss."""
+    from sklearn.metrics import log_loss
+
+    numbers = list(range(len(labels)))
+    fits = [fit_logistic(train, classes, strength=strength) for strength in _STRENGTHS]
+    losses = [log_loss(held_out, predict_logistic(fit, validation, len(labels)), labels=numbers) for fit in fits]
+    return fits[int(np.argmin(losses))]
