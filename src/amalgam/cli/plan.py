@@ -13,7 +13,7 @@ from amalgam.errors import AmalgamError, DataError
 from amalgam.files import read_json, write_jsonl
 from amalgam.llm.answering import measure_requests, survey_requests
 from amalgam.llm.journal import Journal
-from amalgam.llm.request import BYTES_A_TOKEN, Request
+from amalgam.llm.request import BYTES_A_TOKEN, Request, guess_prompt_tokens
 from amalgam.params import Params
 from amalgam.rows import read_rows
 from amalgam.synthesis.answers import iterate_responses
@@ -109,7 +109,7 @@ class Plan:
             if not alike:
                 return Sending(stage, needed, missing, exact=False)
             survey = measure_requests(alike)
-            prompts = round(needed * survey.prompt_tokens / len(alike))
+            prompts = round(needed * sum(map(guess_prompt_tokens, alike)) / len(alike))
             most = round(needed * survey.completion_tokens / len(alike))
         about = most if mean is None else min(round(mean * missing), most)
         return Sending(stage, needed, missing, self._is_known(stage), prompts, about, most, mean is not None)
