@@ -87,12 +87,6 @@ def test_batches_are_drawn_by_the_seed_alone() -> None:
     assert one[:25] != one[25:]
 
 
-def test_no_two_epochs_have_the_same_batches() -> None:
-    batches = draw_batches(np.full(64, 9), 8, np.random.default_rng(0))
-    first, second = ({frozenset(batch.tolist()) for batch in islice(batches, 8)} for _ in range(2))
-    assert not first & second
-
-
 def test_batches_hold_rows_of_similar_length() -> None:
     lengths = np.random.default_rng(0).integers(1, 100, 512)
     spreads = [np.ptp(lengths[batch]) for batch in islice(draw_batches(lengths, 16, np.random.default_rng(0)), 32)]

@@ -185,14 +185,6 @@ def make_evidence(**changes: float) -> Evidence:
     return Evidence(**RECOGNISED | values | changes)
 
 
-def test_evidence_is_ready_for_json() -> None:
-    assert make_evidence().to_dict() == {
-        **{"helps": 1, "recognised": 1, "label_auc": 0.8, "least_label_auc": 0.65, "folds": 5, "rows": 51},
-        **{"human_only_auc": 0.8123, "with_synthetic_auc": 0.8568},
-        **{"difference": 0.0444, "difference_error": 0.02, "difference_low": -0.01, "difference_high": 0.1},
-    }
-
-
 @pytest.mark.parametrize(
     ("changes", "helps"),
     [

@@ -1,4 +1,3 @@
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -220,14 +219,6 @@ def test_phases_come_one_after_the_other(run: Run) -> None:
     assert len(diary.rows) == 12
     assert set(np.concatenate(diary.rows[:6])) == set(range(10))
     assert set(np.concatenate(diary.rows[6:])) == set(range(30, 40))
-
-
-def test_an_outcome_is_ready_for_json() -> None:
-    outcome = Outcome(steps=9, best_step=6, validation_metric=2 / 3, validation_loss=1 / 3, train_rows=40)
-    assert json.loads(json.dumps(outcome.to_dict())) == {
-        **{"steps": 9, "best_step": 6, "train_rows": 40},
-        **{"validation_metric": 0.666667, "validation_loss": 0.333333},
-    }
 
 
 def test_the_rate_rises_then_falls() -> None:

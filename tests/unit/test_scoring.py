@@ -34,15 +34,6 @@ def test_probabilities_are_in_the_order_of_the_rows(teacher: Path, comments: pd.
     assert whole[:, 0].std() > 0.01  # else any order would do
 
 
-def test_the_size_of_batches_changes_little(teacher: Path, comments: pd.DataFrame) -> None:
-    one, other = (Scorer(teacher, batch_size=size).score(comments) for size in (1, 64))
-    np.testing.assert_allclose(one, other, atol=2e-3)
-
-
-def test_no_rows_have_no_scores(teacher: Path, comments: pd.DataFrame) -> None:
-    assert score_rows(teacher, comments.head(0)).shape == (0, 2)
-
-
 def test_any_text_has_a_score(teacher: Path) -> None:
     scores = score_rows(teacher, make_rows(ODD_TEXTS))
     assert np.isfinite(scores).all()

@@ -31,7 +31,6 @@ from amalgam.errors import ModelError
 from amalgam.files import hash_file
 from amalgam.training.checkpoint import Config, read_config, save_checkpoint
 from amalgam.training.classifier import keep_layers
-from amalgam.training.embeddings import index_labels
 from amalgam.training.loop import Outcome
 from amalgam.training.scoring import Scorer, score_rows
 from amalgam.training.student import DistillationLoss, SoftTargets, measure_closeness, train_student
@@ -95,12 +94,6 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_learn(label: int) -> N
     assert student.grad.abs().max() < 1e-12
 
 
-def test_the_loss_looks_up_the_rows_of_the_batch() -> None:
-    loss = make_loss([[9.0, 0.0], [0.0, 9.0], [0.0, 0.0]], [0, 1, -1])
-    student = torch.tensor([[0.0, 9.0], [9.0, 0.0]], dtype=torch.float64)
-    assert float(loss(student, np.array([1, 0]))) < 0.01 < float(loss(student, np.array([0, 1])))
-
-
 def test_closeness_is_the_loss_turned_around() -> None:
     loss = make_loss([[1.0, 0.0], [0.0, 2.0]], [0, -1])
     one, other = (float(loss(torch.zeros(1, 2, dtype=torch.float64), np.array([row]))) for row in (0, 1))
@@ -108,11 +101,6 @@ def test_closeness_is_the_loss_turned_around() -> None:
     # The standard error of the mean of two values is half their distance.
     assert measure_closeness(loss, np.zeros((2, 2))) == pytest.approx((-(one + other) / 2, abs(one - other) / 2))
     assert measure_closeness(loss, np.zeros((1, 2))) == pytest.approx((-one, 0.0))
-
-
-def test_rows_without_a_label_have_no_class() -> None:
-    rows = pd.DataFrame({"label": ["good", "", "bad"]})
-    assert index_labels(rows, ["bad", "good"]).tolist() == [1, -1, 0]
 
 
 def compute_logits(model: PreTrainedModel) -> torch.Tensor:

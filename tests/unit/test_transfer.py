@@ -44,15 +44,6 @@ def test_texts_that_are_held_out_have_no_label_and_are_learned_by_nobody() -> No
     assert len(hold_out_texts(many, make_rows("v", 2, label="bad"))[1]) == 102
 
 
-def test_without_texts_that_nobody_coded_nothing_is_held_out() -> None:
-    whole = build_transfer(
-        make_rows("h", 5, label="good", origin="human"), make_rows("s", 0), make_rows("u", 0), left_out=0
-    )
-    transfer, validation = hold_out_texts(whole, make_rows("v", 2, label="bad"))
-    assert transfer["id"].tolist() == whole["id"].tolist()
-    assert validation["id"].tolist() == ["v0", "v1"]
-
-
 def test_an_ensemble_is_the_mean_of_probabilities() -> None:
     views = np.log(np.array([[[0.5, 0.5], [0.9, 0.1]], [[0.1, 0.9], [0.7, 0.3]]])) + 3.0
     np.testing.assert_allclose(np.exp(average_logits(views)), [[0.3, 0.7], [0.8, 0.2]])
