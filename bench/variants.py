@@ -44,7 +44,7 @@ class Way:
     members: tuple[str, ...] = ()
 
 
-# The options that earlier measurements rejected (bench/README.md) are gone from the code.
+# The options that earlier measurements rejected (docs/findings.md) are gone from the code.
 WAYS = {
     "plain mix": Way(),
     "human only": Way(synthetic=False),

@@ -81,7 +81,8 @@ def test_a_damaged_journal_costs_no_more_than_what_cannot_be_read(project: Proje
     assert project.run("rm", "-r", ".dvc/cache").code == 0
     journal = project.folder / ".cache/journal.sqlite"
     whole = journal.read_bytes()
-    journal.write_bytes(b"\0" * 4096 + whole[4096:])
+    index = next(start for start in range(4096, len(whole), 4096) if whole[start] in (2, 10))  # the answers' keys
+    journal.write_bytes(whole[:index] + bytes(4096) + whole[index + 4096 :])
     run = project.run(sys.executable, "stages/synthesize.py")
     assert run.code == 0, run.output
     assert "journal.sqlite" in run.output

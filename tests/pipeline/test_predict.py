@@ -38,8 +38,8 @@ def test_the_doctor_says_what_would_run_and_what_it_would_send(project: Project,
     following = ["synthesize", "judge", "curate", "describe", *AFTER_RATIO]
     assert changed["stages"] == following
     assert changed["requests"] == [
-        {"stage": "synthesize", "needed": 2 * ROWS, "unanswered": 2 * ROWS, "exact": True},
-        {"stage": "judge", "needed": 2 * ROWS, "unanswered": 2 * ROWS, "exact": False},
+        {"stage": stage, "requests": 2 * ROWS, "answered": 0, "to_send": 2 * ROWS, "at_most": at_most}
+        for stage, at_most in (("synthesize", False), ("judge", True))
     ]
     assert not server.log.answered
     project.repro("synthesize")

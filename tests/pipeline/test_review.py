@@ -128,6 +128,7 @@ def test_a_clone_without_a_cache_fetches_the_predictions_or_does_without(branche
     assert not (clone.folder / "data/predictions").exists()
 
     shutil.rmtree(remote)
+    shutil.rmtree(clone.folder / ".dvc/cache")  # which has them now
     found = review(clone, "origin/main")
     assert (found["verdict"]["kind"], found["comparison"]) == ("cannot be said", None)
     assert "neither in DVC's cache nor on its remote" in found["verdict"]["sentence"]

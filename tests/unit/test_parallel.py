@@ -89,4 +89,6 @@ def test_the_limits_of_a_container_count(encoder: Path, tmp_path: Path, monkeypa
     assert (find_memory(), count_cores()) == (2 * 10**9, 1)
     monkeypatch.undo()
     monkeypatch.setattr(parallel, "find_memory", lambda: 2 * 10**9)
-    assert count_workers(8, encoder) == 1
+    (tmp_path / "model.safetensors").touch()
+    os.truncate(tmp_path / "model.safetensors", 90 * MEGABYTE)
+    assert count_workers(8, tmp_path) == 1

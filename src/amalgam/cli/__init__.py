@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -113,79 +114,23 @@ def review(
 
 
 @journal.callback(invoke_without_command=True)
-def show_by_default(context: typer.Context) -> None:
-    """Look at the journal, and bring answers in and out of it.
-
-    The journal, .cache/journal.sqlite, keeps every answer of an LLM, so that
-    no request of this clone is paid for twice. `dvc push` and `dvc pull` carry
-    answers, and a run takes them in before it sends anything; the commands
-    here move them without a DVC remote. Without a command, this is
-    `amalgam journal show`.
-    """
-    if context.invoked_subcommand is None:
-        show(json=False)
-
-
-@journal.command()
-def show(json: Json = False) -> None:
+def show(context: typer.Context, json: Json = False) -> None:
     """Say what the journal holds: by model the answers, tokens and cost.
 
-    "read in" counts answers that came from files, which this clone did not
-    pay for. Batches that wait at an endpoint are listed below.
+    The journal, .cache/journal.sqlite, keeps every answer of an LLM, so that
+    no request of this clone is paid for twice. "read in" counts answers that
+    DVC brought from elsewhere, which this clone did not pay for. Batches that
+    wait at an endpoint are listed below.
     """
     from amalgam.cli.journal import run_show
 
-    run_show(Path(), as_json=json)
-
-
-@journal.command("export")
-def export_journal(
-    target: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; a name in .gz is compressed.")],
-) -> None:
-    """Write all answers into one file, for a backup or a colleague.
-
-    The file holds one JSON object a line: key, answer, tokens, cost, model
-    and sampling settings. It holds no prompts, keys of endpoints or paths.
-
-    Example: amalgam journal export answers.jsonl.gz
-    """
-    from amalgam.cli.journal import run_export
-
-    run_export(Path(), target)
-
-
-@journal.command("import")
-def import_journal(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="An export, or a file or folder of raw answers.")],
-) -> None:
-    """Read answers in, so that their requests are never sent.
-
-    What is there already is left as it is. A file with a bad line is left
-    out as a whole, and each such line is named. Imported answers do not count
-    as spending.
-
-    Example: amalgam journal import data/completions
-    """
-    from amalgam.cli.journal import run_import
-
-    run_import(Path(), source)
-
-
-@journal.command()
-def seed() -> None:
-    """Read in the answers that DVC's cache holds, of other branches too.
-
-    A run does that by itself where answers are missing; here it can be done
-    beforehand, without sending anything.
-    """
-    from amalgam.cli.journal import run_seed
-
-    run_seed(Path())
+    if context.invoked_subcommand is None:
+        run_show(Path(), as_json=json)
 
 
 @journal.command()
 def forget(
-    batch: Annotated[str, typer.Argument(metavar="BATCH", help="Its name, as `amalgam journal show` prints it.")],
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="Its name, as `amalgam journal` prints it.")],
 ) -> None:
     """Give up a batch whose endpoint can no longer be asked.
 
@@ -194,6 +139,14 @@ def forget(
     from amalgam.cli.journal import run_forget
 
     run_forget(Path(), batch)
+
+
+def print_table(rows: Sequence[Sequence[object]]) -> None:
+    """Print rows, the first of which is the header, with all columns but the first aligned to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    first, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
+    for name, *others in cells:
+        print("  ".join([name.ljust(first), *map(str.rjust, others, widths)]).rstrip())
 
 
 def main() -> None:

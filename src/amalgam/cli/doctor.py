@@ -1,5 +1,6 @@
 """`amalgam doctor`: what is at hand, and what the next `dvc repro` would run and send."""
 
+import json
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -9,7 +10,6 @@ from typing import Any
 from amalgam.errors import AmalgamError
 from amalgam.params import Params, load_params
 
-_COUNTS = ("stage", "needed", "unanswered", "exact")  # of what a stage sends; `amalgam estimate` says more
 _PACKAGES = ("dvc", "dvclive", "openai", "transformers", "torch", "datasets", "scikit-learn", "pandas", "xllamacpp")
 
 
@@ -17,8 +17,6 @@ def run_doctor(project: Path, *, as_json: bool) -> None:
     """Look at the project and print what was found; exit code 2 where something must be mended first."""
     findings = examine_project(project)
     if as_json:
-        import json
-
         print(json.dumps(findings, indent=2))
     else:
         _print_findings(findings)
@@ -28,12 +26,7 @@ def run_doctor(project: Path, *, as_json: bool) -> None:
 
 def examine_project(project: Path) -> dict[str, Any]:
     """Collect the findings as JSON-ready values."""
-    packages = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in _PACKAGES:
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
-            packages[package] = "missing"
+    packages = {"python": ".".join(map(str, sys.version_info[:3]))} | {name: _find_version(name) for name in _PACKAGES}
     findings: dict[str, Any] = {"packages": packages, "problems": []}
     try:
         params = load_params(project / "params.yaml")
@@ -42,6 +35,13 @@ def examine_project(project: Path) -> dict[str, Any]:
     except AmalgamError as error:
         findings["problems"].append(str(error))
     return findings
+
+
+def _find_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def _find_models(project: Path, params: Params) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _find_models(project: Path, params: Params) -> dict[str, Any]:
 
 
 def _plan_run(project: Path, params: Params) -> dict[str, Any]:
-    from amalgam.cli.estimate import plan_project
+    from amalgam.cli.estimate import Estimator
     from amalgam.dvc import list_stages_to_run
     from amalgam.llm.journal import open_journal
     from amalgam.tasks.schema import load_task
@@ -64,9 +64,10 @@ def _plan_run(project: Path, params: Params) -> dict[str, Any]:
     task = load_task(project / "data/tasks" / params.task)
     stages = list_stages_to_run(project)
     with open_journal(project / ".cache/journal.sqlite") as journal:
-        sendings = plan_project(project, params, task, stages, journal)
-    counts = [{name: getattr(sending, name) for name in _COUNTS} for sending in sendings]
-    return {"task": task.title, "stages": stages, "requests": counts}
+        estimates = Estimator(project, params, task, stages, journal).estimate_stages()
+    shown = ("stage", "requests", "answered", "to_send", "at_most")  # `amalgam estimate` says more
+    requests = [{name: getattr(stage, name) for name in shown} for stage in estimates]
+    return {"task": task.title, "stages": stages, "requests": requests}
 
 
 def _print_findings(findings: dict[str, Any]) -> None:
@@ -74,23 +75,22 @@ def _print_findings(findings: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    rows = [("installed", ", ".join(f"{name} {found}" for name, found in findings["packages"].items()))]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    table.add_row("installed", Text(", ".join(f"{name} {found}" for name, found in findings["packages"].items())))
     if "endpoint" in findings:
         endpoint = findings["endpoint"]
         name, state = list(endpoint.items())[-1]
         key = "" if endpoint["url"] == "embedded" else f", {name} {state}"
-        rows.append(("LLM", f"{endpoint['model']} at {endpoint['url']}{key}"))
-        rows.append(("models", ", ".join(f"{name}: {state}" for name, state in findings["models"].items())))
+        table.add_row("LLM", Text(f"{endpoint['model']} at {endpoint['url']}{key}"))
+        table.add_row("models", Text(", ".join(f"{name}: {state}" for name, state in findings["models"].items())))
     if "stages" in findings:
         stages = findings["stages"]
         runs = "runs " + " → ".join(stages) if stages else "runs nothing: everything is up to date"
-        rows += [("task", findings["task"]), ("next `dvc repro`", runs)]
-        rows.append(("requests", _phrase_requests(findings["requests"])))
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    for title, text in rows:
-        table.add_row(title, Text(text))
+        table.add_row("task", Text(findings["task"]))
+        table.add_row("next `dvc repro`", Text(runs))
+        table.add_row("requests", Text(_phrase_requests(findings["requests"])))
     for problem in findings["problems"]:
         table.add_row("problem", Text(problem, style="red"))
     Console().print(table)
@@ -98,11 +98,11 @@ def _print_findings(findings: dict[str, Any]) -> None:
 
 def _phrase_requests(requests: list[dict[str, Any]]) -> str:
     lines = [
-        f"{one['stage']}: {one['unanswered']} to send, {one['needed'] - one['unanswered']} answered already"
-        if one["exact"]
-        else f"{one['stage']}: at most {one['unanswered']}; what it reads is made first"
+        f"{one['stage']}: at most {one['to_send']}; what it reads is made first"
+        if one["at_most"]
+        else f"{one['stage']}: {one['to_send']} to send, {one['answered']} answered already"
         for one in requests
     ]
-    if any(one["unanswered"] for one in requests):
+    if any(one["to_send"] for one in requests):
         lines.append("`amalgam estimate` says what that costs")
     return "\n".join(lines) or "none"

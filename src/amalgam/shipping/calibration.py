@@ -21,7 +21,7 @@ _MAX_TEMPERATURE = 20.0
 _MAX_FOLDS = 20
 _DECISIONS = np.round(np.arange(0.1, 0.91, 0.05), 2)
 # Confidence that cross-validation has to reach. With it, the agreement on test rows lies below the one wanted, with its
-# whole interval, in fewer than one setting of twenty (bench/README.md). With 0.95 almost every row would need a human.
+# whole interval, in fewer than one setting of twenty (docs/findings.md). With 0.95 almost every row would need a human.
 _CONFIDENCE = 0.8
 _EVERY_ROW = 2.0  # above every probability
 

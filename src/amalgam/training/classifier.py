@@ -190,7 +190,7 @@ def find_stack(model: "PreTrainedModel") -> tuple[nn.Module, str]:
 
 
 def keep_layers(model: "PreTrainedModel", count: int) -> None:
-    """Leave an encoder classifier its lowest `count` layers, which still get what they learned to read (bench/).
+    """Leave an encoder classifier its lowest `count` layers, which still get what they learned to read.
 
     Raises:
         ModelError: it has fewer, or is not built of a list of layers, as the BERT family is.

@@ -2,7 +2,7 @@
 
 Do classifiers of the human rows recognise the labels of the synthetic rows? Where not, the LLM meant something else by
 the labels than the coders. And do the synthetic rows do harm in cross-validation that chance does not explain? Both by
-logistic regression on frozen embeddings, with which the rule was chosen too (bench/rules.py).
+logistic regression on frozen embeddings, with which the rule was chosen too (docs/findings.md).
 """
 
 from collections.abc import Sequence

@@ -82,7 +82,7 @@ class DivergedError(ModelError):
 def scale_steps(params: Section, human_rows: int) -> Section:
     """Return the section with the steps that so many human-coded rows take, whatever the ratio.
 
-    Above 200 rows, steps grow in proportion, so that a row is seen as often (bench/).
+    Above 200 rows, steps grow in proportion, so that a row is seen as often (docs/findings.md).
     """
     return params.model_copy(update={"steps": round(max(human_rows / _ENOUGH, 1.0) * params.steps)})
 

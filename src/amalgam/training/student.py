@@ -132,7 +132,7 @@ def train_student(
             return Examples(encoded, loss, partial(measure_closeness, loss))
 
         learn, held_out = prepare(transfer), prepare(validation) if len(validation.rows) else None
-        if isinstance(module, MeanPooled):  # a random head hardly learns in so few steps (bench/)
+        if isinstance(module, MeanPooled):  # a random head hardly learns in so few steps (docs/findings.md)
             device = choose_device()
             vectors = compute_logits(Vectors(module).to(device), learn.encoded, device)
             classes = index_labels(transfer.rows, config.labels) if alone else transfer.logits.argmax(axis=1)

@@ -58,7 +58,8 @@ class TeacherTrainer:
     """Trains one member of the teacher, of any seed, on rows that are tokenised once.
 
     By cross-entropy from a head that is a logistic regression; or by contrast, after which the head is fitted to the
-    vectors. The latter errs on other rows, so both together are better than two alike on most tasks (bench/).
+    vectors. The latter errs on other rows, so both together are better than two alike on most tasks
+    (docs/findings.md).
     """
 
     def __init__(
@@ -187,7 +188,7 @@ def make_members(
     """Return who trains each member, by its folder; see `TeacherTrainer`. The paper's recipe has one member, ".".
 
     The first member gives its layers to students: they begin nearer to what the teacher sees than those of a member
-    that learned by cross-entropy, and end there too (bench/). The last one learns all rows by cross-entropy.
+    that learned by cross-entropy, and end there too (docs/findings.md). The last one learns all rows by cross-entropy.
     """
     trainer = TeacherTrainer(encoder, learned, held_out, labels, params, vectors=vectors)
     if params.recipe == "paper":
