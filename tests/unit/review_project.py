@@ -14,12 +14,7 @@ from amalgam.evaluation.predictions import build_predictions
 from amalgam.review.paired import Outputs
 
 LABELS = ["no", "yes"]
-PARAMS: dict[str, Any] = {
-    "task": "toy",
-    "ratio": 0.8,
-    "seeds": [1, 2, 3],
-    "evaluation": {"confidence": 0.95},
-}
+PARAMS: dict[str, Any] = {"task": "toy", "ratio": 0.8, "seeds": [1, 2, 3], "evaluation": {"confidence": 0.95}}
 
 
 def make_rows(count: int, *, groups: bool = False) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """The responses in an answer by its format, and in the folder of answers."""
 
-# ruff: noqa: RUF001
 import json
 from pathlib import Path
 from typing import Any
@@ -14,32 +13,10 @@ from amalgam.files import write_json
 from amalgam.llm.request import write_answers
 from amalgam.synthesis.answers import Response, iterate_responses, parse_answer
 from amalgam.synthesis.asking import build_response_format
-from amalgam.synthesis.prompts import build_answer
-from amalgam.tasks.texts import clean_text, fold_text
+from amalgam.tasks.texts import fold_text
 
 GOOD = "I liked the corner seat by the window."
 REFUSED = "I'm sorry, but I can't assist with that."
-
-
-@pytest.mark.parametrize(
-    ("raw", "text"),
-    [
-        ("  One,\ntwo. \n \n Explanation: this is so.", "One, two."),
-        ("\n\n\nFirst.\n\nSecond.", "First."),
-        ('"Quoted."', "Quoted."),
-        ("“Quoted.”", "Quoted."),
-        ("**Bold.**", "Bold."),
-        ('She said "no".', 'She said "no".'),
-        ('"No", she said.', '"No", she said.'),
-        ("Tom &amp; Anna\u200b", "Tom & Anna"),
-        ("half \ud83d a pair", "half a pair"),
-        ('"', '"'),
-        ("", ""),
-    ],
-)
-def test_the_response_is_taken_out_of_the_answer(raw: str, text: str) -> None:
-
-    assert parse_answer(raw, "stop", "text", 1) == (([text], "") if text else ([], "empty"))
 
 
 @pytest.mark.parametrize(
@@ -47,29 +24,19 @@ def test_the_response_is_taken_out_of_the_answer(raw: str, text: str) -> None:
     [
         # Faults of the formats text, lines and json.
         (GOOD, "stop", ("", "", "malformed")),
-        (GOOD, "error", ("error", "error", "error")),
         (f'{{"response": "{GOOD}"}}', "error", ("error", "error", "error")),
         (GOOD, "refusal", ("refusal", "refusal", "refusal")),
-        (GOOD, "content_filter", ("refusal", "refusal", "refusal")),
         (REFUSED, "length", ("refusal", "refusal", "refusal")),
         (GOOD, "length", ("cut_off", "cut_off", "cut_off")),
         ("", "length", ("cut_off", "cut_off", "cut_off")),
         ("", "stop", ("empty", "empty", "empty")),
-        (' \n\n "" \n', "stop", ("empty", "empty", "empty")),
-        ("---", "stop", ("empty", "empty", "empty")),
         ("Here are three comments:", "stop", ("announcement", "announcement", "announcement")),
-        ("Here are three comments:", "length", ("cut_off", "cut_off", "cut_off")),
-        (":)", "stop", ("", "", "malformed")),
         ("👍", "stop", ("", "", "malformed")),
-        ('{"response": "One."}', "length", ("cut_off", "cut_off", "")),
         ('{"response": "One.', "length", ("cut_off", "cut_off", "cut_off")),
         ('{"response": ""}', "stop", ("", "", "empty")),
         (f'{{"response": "{REFUSED}"}}', "stop", ("", "", "refusal")),
         ('{"error": {"message": "Rate limit reached"}}', "stop", ("", "", "malformed")),
-        ('{"response": 5}', "stop", ("", "", "malformed")),
-        ('{"response_1": "One.", "response_2": null}', "stop", ("", "", "malformed")),
         ('{"responses": ["One.", 2]}', "stop", ("", "", "malformed")),
-        ('{"responses": []}', "stop", ("", "", "malformed")),
         ("[" * 100_000, "stop", ("", "", "malformed")),
     ],
 )
@@ -83,16 +50,10 @@ LISTS = {
     "plain": "One.\nTwo!\nThree?",
     "numbered": "1. One.\n2. Two!\n3. Three?",
     "bold numbers": "**1.** One.\n**2.** Two!\n**3.** Three?",
-    "words and numbers": "Response 1: One.\nResponse 2: Two!\nResponse 3: Three?",
     "bullets": "- One.\n* Two!\n• Three?",
-    "dashes": "– One.\n— Two!\n+ Three?",
     "quotes": '"One."\n“Two!”\n`Three?`',
-    "blank lines": "\n\n1. One.\n\n  2. Two!  \n\n3. Three?\n\n",
-    "rules": "1. One.\n---\n2. Two!\n***\n3. Three?",
     "numbers alone": "1.\nOne.\n2.\nTwo!\n3.\nThree?",
     "announced": "Here are three comments:\n\n1. One.\n2. Two!\n3. Three?",
-    "announced without a colon": "Sure!\n\n1. One.\n2. Two!\n3. Three?",
-    "announced twice": "Sure, here you are:\n\nNegative comments:\nOne.\nTwo!\nThree?",
     "closed": "1. One.\n2. Two!\n3. Three?\n\nDo you want more of them?",
     "code block": "```text\n1. One.\n2. Two!\n3. Three?\n```",
     "too many": "One.\nTwo!\nThree?\nFour.",
@@ -109,7 +70,6 @@ def test_lines_are_read_however_they_are_listed(raw: str) -> None:
     [
         ["3.5 stars for the screen", "2 batteries died", "10:30 and still no picture", "-10 degrees and it works"],
         ["1995. What a year", "$20 too much", "#1 in my book", "*sigh* broke again"],
-        ["24. That is how many times I called.", "Never again.", "Good sound.", "Bad menus."],
         ["It does one thing: nothing.", "My verdict:", "Too dear.", "OK :)"],
     ],
 )
@@ -123,8 +83,6 @@ def test_a_response_keeps_what_is_its_own(lines: list[str]) -> None:
     ("raw", "texts"),
     [
         ("1. One.\n2. Two!\n3. Thr", ["One.", "Two!"]),
-        ("1. One.\n2. Two!\n", ["One.", "Two!"]),
-        ("One.\nTw", ["One."]),
         ("Here are ten:\n1. One.\n2.", ["One."]),
     ],
 )
@@ -133,7 +91,6 @@ def test_of_lines_that_were_cut_off_the_complete_ones_are_kept(raw: str, texts: 
 
 
 def test_what_is_refused_or_empty_among_several_is_left_out() -> None:
-    assert parse_answer(f"1. One.\n2. {REFUSED}\n3. Two!", "stop", "lines", 3) == (["One.", "Two!"], "")
     raw = json.dumps({"response_1": "One.", "response_2": REFUSED, "response_3": ' "" ', "response_4": "Two!"})
     assert parse_answer(raw, "stop", "json", 4) == (["One.", "Two!"], "")
 
@@ -142,9 +99,7 @@ def test_what_is_refused_or_empty_among_several_is_left_out() -> None:
     "raw",
     [
         '{"response_1": "One.", "response_2": "Two!"}',
-        '{"response_1": "One.", "response_2": "Two!", "note": 3}',
         '{"responses": ["One.", "Two!"]}',
-        '["One.", "Two!"]',
         '```json\n{"response_1": "One.", "response_2": "Two!"}\n```',
         'Here you are: {"response_1": "\\"One.\\"", "response_2": "Two!\\n"} I hope that it helps.',
     ],
@@ -153,24 +108,8 @@ def test_json_is_read_in_the_shapes_that_models_write(raw: str) -> None:
     assert parse_answer(raw, "stop", "json", 2) == (["One.", "Two!"], "")
 
 
-PIECES = [
-    "1. ",
-    "\n",
-    "\n\n",
-    "- ",
-    ":",
-    '"',
-    "{",
-    "}",
-    "[",
-    '{"response": ',
-    '"response_1"',
-    ",",
-    "One.",
-    REFUSED,
-    "```",
-]
-TEXTS = st.one_of(st.text(), st.lists(st.sampled_from([*PIECES, "\ud83d", "\u2028", "&lt;"])).map("".join))
+PIECES = ["1. ", "\n", "\n\n", "- ", ":", '"', "{", "}", '{"response": ', ",", "One.", "```", "\ud83d", "\u2028"]
+TEXTS = st.one_of(st.text(), st.lists(st.sampled_from([*PIECES, REFUSED])).map("".join))
 REASONS = st.sampled_from(["stop", "length", "error", "refusal", "content_filter", "", "tool_calls"])
 
 
@@ -190,15 +129,6 @@ def test_any_text_gives_responses_or_a_fault(raw: str, finish_reason: str, forma
         assert text.encode()
     if finish_reason in ("error", "refusal", "content_filter"):
         assert texts == []
-
-
-WORDS = st.lists(st.from_regex(r"[A-Za-z][a-z']{0,8}", fullmatch=True), min_size=1, max_size=6).map(" ".join)
-
-
-@given(st.lists(WORDS.map(lambda words: f"So {words}."), min_size=1, max_size=6), st.sampled_from(["lines", "json"]))
-def test_an_answer_that_shows_the_form_is_read_back(texts: list[str], format: str) -> None:
-    answer = build_answer(texts, format)
-    assert parse_answer(answer, "stop", format, len(texts)) == ([clean_text(text) for text in texts], "")
 
 
 @given(st.integers(1, 100))

@@ -1,4 +1,3 @@
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import BudgetError, DataError
-from amalgam.files import read_json, write_jsonl
+from amalgam.files import read_json
 from amalgam.llm.answering import Answering
 from amalgam.llm.request import NO_FIELDS, Answer, Request, read_answers
 from amalgam.params import Synthesis
 from amalgam.synthesis import asking
-from amalgam.synthesis.asking import Prompt, Rounds, collect_answers, read_prompts, write_completions
+from amalgam.synthesis.asking import Prompt, Rounds, collect_answers, write_completions
 from tests.pipeline.server import StubServer
 from tests.unit.helpers import make_answering
 
@@ -42,11 +41,6 @@ def make_prompts(slots: int, responses: int = 1, format: str = "text") -> list[P
 @pytest.fixture
 def answering(server: StubServer, tmp_path: Path) -> Answering:
     return make_answering(tmp_path, server.url)
-
-
-@pytest.fixture
-def two_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "ATTEMPTS", 2)
 
 
 def build(prompt: Prompt, attempt: int, fields: dict[str, Any] | None = None) -> Request:
@@ -135,32 +129,32 @@ def test_what_is_of_no_use_is_asked_again_until_there_is_enough(
         ("praise-00001r1", "refusal"),
         ("complaint-00002", "stop"),
     ]
-    kept = {"label": "complaint", "sample": 0, "question": "", "shots": ["h1", "h2"], "attributes": {"length": "short"}}
-    took = {name: lines[0][name] for name in ("text", "prompt_tokens", "completion_tokens", "cost_usd")}
-    assert lines[0] == {
-        **{"key": build(make_prompts(1)[0], 0).key, "id": "complaint-00000", "attempt": 0, **kept},
-        **{"responses": 1, "format": "text", "finish_reason": "length", **took},
-    }
+    assert lines[0].items() >= {"key": build(make_prompts(1)[0], 0).key, "attempt": 0, "label": "complaint"}.items()
     summary = read_json(tmp_path / "completions/summary.json")
     assert (summary["answers"], summary["asked_again"]) == (12, 6)
     assert summary["usable"] == {"complaint": 3, "praise": 3}
     assert summary["faults"] == {"cut_off": 2, "empty": 2, "refusal": 2}
 
 
-@pytest.mark.usefixtures("two_attempts")
-def test_too_few_usable_answers_are_an_error_with_the_counts(server: StubServer, answering: Answering) -> None:
+def test_too_few_usable_answers_are_an_error_with_the_counts_and_what_helps(
+    server: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(asking, "ATTEMPTS", 2)
     server.spoilt = {1: "length", 10_000_001: "refusal", 20_000_001: "empty"}
     counts = r"label 'complaint' has 2 of 3 usable responses \(1 cut_off, 1 empty, 1 refusal\); label 'praise'"
     with pytest.raises(DataError, match=f"after 3 attempts {counts}"):
-        collect_answers(Rounds(make_prompts(3), "m", PARAMS), answering)
+        collect_answers(Rounds(make_prompts(3), "m", PARAMS), make_answering(tmp_path, server.url))
     assert len(server.log.answered) == 6 + 2 + 2
+    server.spoilt = {10_000_000 * attempt + slot: "length" for attempt in range(3) for slot in range(3)}
+    with pytest.raises(DataError, match=r"; 18 of 18 answers are cut off.* \`llm.body\`.*; the answers are kept"):
+        collect_answers(Rounds(make_prompts(3), "m", PARAMS), make_answering(tmp_path / "other", server.url))
+    assert capsys.readouterr().err.count("synthesize: 6 of 6 answers are cut off, such as") == 1
 
 
 @pytest.mark.parametrize(
     ("text", "finish_reason", "words"),
     [
         ("The soup was", "MAX_TOKENS", "are cut off, such as 'The soup was': raise `synthesis.max_tokens`"),
-        ("", "length", "are cut off: raise `synthesis.max_tokens`, or turn off the reasoning"),
         ("I can't help with that.", "stop", 'are refused or filtered, such as "I can\'t help with that.": take an'),
         (
             "<think>\nHm. \x1b[2J\u202e",
@@ -181,23 +175,6 @@ def test_one_fault_of_most_answers_is_said_with_an_example(text: str, finish_rea
     assert "synthesis.rows" not in sentence
 
 
-def test_a_fault_of_half_the_answers_is_not_said() -> None:
-    rounds = Rounds(make_prompts(20), "m", PARAMS)
-    rounds.add_answers([Answer("fine", "length" if slot % 4 > 1 else "stop", 1, 1) for slot in range(40)])
-    assert rounds.describe_main_fault() == ("", "")
-
-
-@pytest.mark.usefixtures("two_attempts")
-def test_a_run_that_fails_by_one_fault_says_what_helps_for_it(
-    server: StubServer, answering: Answering, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server.spoilt = {10_000_000 * attempt + slot: "length" for attempt in range(3) for slot in range(3)}
-    words = r"; 18 of 18 answers are cut off, such as .* \`llm.body\`.*; the answers are kept"
-    with pytest.raises(DataError, match=words):
-        collect_answers(Rounds(make_prompts(3), "m", PARAMS), answering)
-    assert capsys.readouterr().err.count("synthesize: 6 of 6 answers are cut off, such as") == 1
-
-
 def test_what_is_sent_again_counts_against_the_limit(server: StubServer, tmp_path: Path) -> None:
     server.spoilt = {0: "length"}
     answering = make_answering(tmp_path, server.url, max_requests=7)
@@ -206,14 +183,6 @@ def test_what_is_sent_again_counts_against_the_limit(server: StubServer, tmp_pat
     assert len(server.log.answered) == 7
     collect_answers(Rounds(make_prompts(3), "m", PARAMS), answering)
     assert len(server.log.answered) == 8
-
-
-def test_prompts_are_read_line_by_line(tmp_path: Path) -> None:
-    prompts = make_prompts(3)
-    write_jsonl(tmp_path / "prompts.jsonl", prompts)
-    read = read_prompts(tmp_path / "prompts.jsonl")
-    assert len(read) == 6
-    assert [*read] == read[:] == json.loads(json.dumps(prompts))
 
 
 def test_full_files_of_answers_stay_when_rows_grow(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from amalgam.evaluation.bootstrap import (
     find_interval,
     find_p_value,
     subtract_estimates,
-    summarise_estimates,
 )
+from amalgam.evaluation.metrics import weigh_auc
 
 
 def make_estimate(points, resampled, *, limits=(0.0, 1.0), independent=1000.0):
@@ -32,27 +33,6 @@ def test_resamples_hold_every_label_and_as_many_units_as_there_are(seed, grouped
     assert resamples.independent == (4 if grouped else 8)
     if grouped:
         assert (resamples.rows[:, 0::2] == resamples.rows[:, 1::2]).all()
-
-
-def test_rows_of_unequal_groups_count_as_fewer_than_there_are_groups():
-    groups = np.array([0, 0, 0, 0, 0, 0, 1, 2])
-    resamples = draw_resamples(np.zeros(8, dtype=int), groups, resamples=3, rng=np.random.default_rng(1))
-    assert resamples.independent == pytest.approx(64 / 38)
-
-
-def test_interval_of_rows_alone_by_hand():
-    estimate = make_estimate([0.8], 0.8 + 0.02 * np.resize([-1, 1], 100)[:, None])
-    error = 0.02 * math.sqrt(1000 / 999) * 1.9623  # the 97.5 % quantile of Student's t with 999 degrees of freedom
-    low, high = find_interval(estimate, 0.95)
-    for end, sign in ((low, -1), (high, 1)):
-        assert math.log(end / (1 - end)) == pytest.approx(math.log(4) + sign * error / 0.16, abs=1e-4)
-    assert 0.8 - low > high - 0.8
-
-
-def test_interval_of_seeds_alone_by_hand():
-    estimate = make_estimate([0.01, 0.02, 0.06], np.tile([0.01, 0.02, 0.06], (50, 1)), limits=(-1000.0, 1000.0))
-    half = 4.3027 * np.std([0.01, 0.02, 0.06], ddof=1) / math.sqrt(3)
-    assert find_interval(estimate, 0.95) == pytest.approx((0.03 - half, 0.03 + half), abs=1e-5)
 
 
 def test_what_seeds_have_in_common_and_what_they_have_not_is_counted_once():
@@ -116,10 +96,54 @@ def test_a_model_without_seeds_counts_as_equal_for_each():
         subtract_estimates(twice, thrice, ["auc"])
 
 
-def test_summary_leaves_out_what_is_not_defined():
-    estimates = {
-        "auc": make_estimate([float("nan")], [[float("nan")]] * 3),
-        "accuracy": make_estimate([0.51239], [[0.51239]] * 3),
-    }
-    summary = summarise_estimates(estimates, 0.9)
-    assert summary == {"accuracy": 0.5124, "accuracy_low": 0.5124, "accuracy_high": 0.5124}
+AUC, ROWS, RESAMPLES, REPETITIONS = 0.85, 200, 80, 500
+NORMAL = NormalDist()
+
+
+def draw_test_set(rng, grouped):
+    """Draw labels, groups of very unequal size or None, and the rows' noise, half of it common to a group."""
+    if not grouped:
+        return rng.integers(0, 2, size=ROWS), None, rng.normal(size=ROWS)
+    sizes = rng.geometric(1 / 4, size=ROWS)
+    groups = np.repeat(np.arange(ROWS), sizes)[:ROWS]
+    noise = math.sqrt(0.5) * (rng.normal(size=ROWS)[groups] + rng.normal(size=ROWS))
+    return rng.integers(0, 2, size=ROWS), groups, noise
+
+
+def draw_estimate(rng, actual, noise, resamples, seeds, spread):
+    """Train a model `seeds` times; `spread` is the standard deviation of its quality, in score units."""
+    quality = math.sqrt(2 + spread**2) * NORMAL.inv_cdf(AUC) + spread * rng.normal(size=seeds)
+    own = math.sqrt(0.7) * noise + math.sqrt(0.1) * rng.normal(size=len(actual))
+    scores = quality[:, None] * actual + own + math.sqrt(0.2) * rng.normal(size=(seeds, len(actual)))
+    stacks = np.stack([-scores, scores], axis=2)
+    ones = np.ones((1, len(actual)))
+    points = np.array([weigh_auc(actual, stack, ones)[0] for stack in stacks])
+    resampled = np.stack([weigh_auc(actual, stack, resamples.rows) for stack in stacks], axis=1)
+    return {"auc": Estimate(points, resampled, resamples.independent, (0.0, 1.0))}
+
+
+def simulate(seed, *, models, seeds, spread, grouped):
+    """Yield the estimates of so many equally good models on the same test set, for each repetition."""
+    rng = np.random.default_rng(seed)
+    for _ in range(REPETITIONS):
+        actual, groups, noise = draw_test_set(rng, grouped)
+        resamples = draw_resamples(actual, groups, resamples=RESAMPLES, rng=rng)
+        yield [draw_estimate(rng, actual, noise, resamples, seeds, spread) for _ in range(models)]
+
+
+@pytest.mark.parametrize(("seeds", "spread", "grouped"), [(1, 0.0, False), (3, 0.1, True), (5, 0.3, False)])
+def test_a_95_percent_interval_covers_the_true_auc_in_93_to_97_percent(seeds, spread, grouped):
+    covered = 0
+    for (estimate,) in simulate(1, models=1, seeds=seeds, spread=spread, grouped=grouped):
+        low, high = find_interval(estimate["auc"], 0.95)
+        covered += low <= AUC <= high
+    assert 0.93 <= covered / REPETITIONS <= 0.97
+
+
+@pytest.mark.parametrize(("seeds", "spread", "grouped"), [(3, 0.1, False), (3, 0.3, True)])
+def test_equal_models_are_told_apart_in_at_most_6_percent(seeds, spread, grouped):
+    alarms = 0
+    for first, second in simulate(2, models=2, seeds=seeds, spread=spread, grouped=grouped):
+        alarms += find_p_value(subtract_estimates(first, second, ["auc"])["auc"]) < 0.05
+    # More than a few as well: a test that never speaks would pass otherwise.
+    assert 0.01 <= alarms / REPETITIONS <= 0.06

@@ -1,18 +1,11 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from amalgam.errors import DataError
 from amalgam.evaluation.bootstrap import Estimate
-from amalgam.evaluation.compare import (
-    compare_models,
-    encode_groups,
-    encode_labels,
-    estimate_models,
-    summarise_ratio,
-)
+from amalgam.evaluation.compare import compare_models, estimate_models, summarise_ratio
 from amalgam.evaluation.predictions import build_predictions, read_predictions, stack_predictions, write_predictions
 
 
@@ -75,15 +68,6 @@ def test_equal_seed_gives_equal_results_and_one_label_is_refused():
         estimate_models(actual, None, predictions | {"student": predictions["student"][:2]}, ordinal=False)
 
 
-def test_rows_become_indices():
-    rows = pd.DataFrame({"id": ["a", "b", "c", "d"], "label": ["no", "yes", "no", "no"], "group": ["x", "", "x", ""]})
-    assert encode_labels(rows, ["no", "yes"], "test.csv").tolist() == [0, 1, 0, 0]
-    assert encode_groups(rows).tolist() == [0, 1, 0, 2]
-    assert encode_groups(rows.drop(columns="group")) is None
-    with pytest.raises(DataError, match=r"test\.csv holds the label 'yes'"):
-        encode_labels(rows, ["no"], "test.csv")
-
-
 def test_predictions_survive_the_file_and_are_put_in_order(tmp_path):
     labels = ["no", "yes"]
     probabilities = np.array([[0.25, 0.75], [1 / 3, 2 / 3]])
@@ -113,16 +97,6 @@ def draw_pair(rng, top, bottom, error, shared=0.7, resamples=200):
     return [make_estimate([values[part]], drawn[:, part, None]) for part in (0, 1)]
 
 
-def test_a_ratio_by_hand():
-    student, teacher = make_estimate([0.8, 0.84], np.tile([0.8, 0.84], (9, 1))), make_estimate([0.9], [[0.9]] * 9)
-    assert summarise_ratio("auc", student, teacher, 0.95)["auc"] == pytest.approx(0.82 / 0.9, abs=5e-5)
-    above = summarise_ratio("above", student, teacher, 0.95, above=0.5)
-    assert above["above"] == pytest.approx(0.32 / 0.4, abs=5e-5)
-    # Only the seeds vary: 12.706 standard errors, for one degree of freedom.
-    half = 12.7062 * np.std([0.8, 0.84], ddof=1) / np.sqrt(2)
-    assert above["above_high"] - above["above_low"] == pytest.approx(2 * half / 0.4, rel=1e-3)
-
-
 def test_an_interval_covers_the_true_ratio_in_about_95_percent():
     rng = np.random.default_rng(1)
     # The denominator is four standard errors above 0, where the usual formula would fail.
@@ -137,8 +111,3 @@ def test_no_finite_interval_where_the_denominator_may_be_0():
     top, bottom = draw_pair(np.random.default_rng(2), 0.1, 0.05, 0.05)
     assert list(summarise_ratio("auc", top, bottom, 0.95)) == ["auc"]
     assert summarise_ratio("auc", top, bottom, 0.95, above=1.0) == {}
-
-
-def test_equal_metrics_keep_all():
-    top, _ = draw_pair(np.random.default_rng(3), 0.3, 0.3, 0.02)
-    assert summarise_ratio("auc", top, top, 0.95) == {"auc": 1.0, "auc_low": 1.0, "auc_high": 1.0}

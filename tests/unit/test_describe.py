@@ -1,55 +1,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.metrics.pairwise import rbf_kernel
 
 from amalgam.evaluation.describe import (
     compare_embeddings,
     describe_texts,
     measure_distance,
-    measure_distinct,
-    measure_foreign,
-    measure_likeness,
-    measure_similarity,
     run_two_sample_test,
 )
-from amalgam.synthesis.neighbours import cut_grams
-
-
-def test_distinct_counts_different_runs_of_words():
-    texts = ["The lens is good.", "the lens is bad"]
-    assert measure_distinct(texts, 1) == pytest.approx(5 / 8)
-    assert measure_distinct(texts, 2) == pytest.approx(4 / 6)
-    assert measure_distinct(texts, 4) == 1.0
-    assert measure_distinct(texts, 5) == 0.0
-    assert measure_distinct(texts, 1, most=6) == pytest.approx(4 / 6)  # the first text, and "the lens"
-
-
-def test_words_that_no_other_text_has():
-    texts = ["Bread and butter", "bread, wine", "wine and song"]
-    assert measure_foreign(["bread, salt and salt"], texts) == 0.5
-    assert measure_foreign([], texts) == 0.0
-    assert measure_foreign(texts) == pytest.approx(2 / 8)  # butter and song
-
-
-@given(
-    st.lists(st.text("abc ", max_size=12), min_size=1, max_size=6), st.lists(st.text("abc ", max_size=12), max_size=6)
-)
-def test_likeness_is_the_jaccard_similarity_of_character_grams(texts, others):
-    expected = [
-        [len(one & other) / len(one | other) for other in map(cut_grams, others)] for one in map(cut_grams, texts)
-    ]
-    assert measure_likeness(texts, others) == pytest.approx(np.array(expected).reshape(len(texts), len(others)))
-
-
-def test_similarity_compares_within_a_label():
-    texts = ["abcdefg", "abcdefg", "abcdefg", "tuvwxyz"]
-    assert measure_similarity(texts[:2], ["x", "x"]) == 1.0
-    assert measure_similarity(texts[:2], ["x", "y"]) == 0.0
-    assert measure_similarity(texts, ["x", "x", "y", "y"]) == 0.5
-    assert measure_similarity(["abcdefg", "abcdefX"], ["x", "x"]) == pytest.approx(2 / 4)
 
 
 def test_mmd_equals_a_double_loop():

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from amalgam.training.encoding import Encoded, draw_batches, encode_rows, load_tokenizer, sort_batches
+from amalgam.training.embeddings import embed_rows, fit_embedding, fit_tfidf
+from amalgam.training.encoding import Encoded, draw_batches, encode_rows, load_tokenizer
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=90).map(np.array)
 
@@ -24,14 +25,6 @@ def make_rows(texts: list[str], questions: list[str] | None = None) -> pd.DataFr
 
 def decode(tokenizer: PreTrainedTokenizerBase, encoded: Encoded) -> list[str]:
     return [tokenizer.decode(feature["input_ids"]) for feature in encoded.features]
-
-
-def test_rows_become_token_ids(tokenizer: PreTrainedTokenizerBase) -> None:
-    rows = make_rows(["The coffee was fresh.", "rude"])
-    encoded = encode_rows(tokenizer, rows, 20)
-    assert decode(tokenizer, encoded)[1] == "[CLS] rude [SEP]"
-    assert encoded.lengths.tolist() == [len(feature["input_ids"]) for feature in encoded.features]
-    assert len(encoded) == 2
 
 
 def test_a_question_is_the_second_segment(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -58,14 +51,6 @@ def test_any_text_fits_the_context(tokenizer: PreTrainedTokenizerBase, text: str
         assert set(encoded.features[0]["attention_mask"]) == {1}
 
 
-def test_a_batch_is_padded_to_its_longest_row(tokenizer: PreTrainedTokenizerBase) -> None:
-    encoded = encode_rows(tokenizer, make_rows(["rude", "cold " * 5, "cold " * 30]), 64)
-    batch = encoded.pad(np.array([1, 0]))
-    assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 7)
-    assert batch["attention_mask"].sum(1).tolist() == [7, 3]
-    assert batch["input_ids"][1, 3:].tolist() == [tokenizer.pad_token_id] * 4
-
-
 @settings(max_examples=50)
 @given(LENGTHS, st.integers(1, 9), st.integers(0, 99))
 def test_every_epoch_holds_every_row_once(lengths: np.ndarray, size: int, seed: int) -> None:
@@ -87,14 +72,68 @@ def test_batches_are_drawn_by_the_seed_alone() -> None:
     assert one[:25] != one[25:]
 
 
-def test_batches_hold_rows_of_similar_length() -> None:
-    lengths = np.random.default_rng(0).integers(1, 100, 512)
-    spreads = [np.ptp(lengths[batch]) for batch in islice(draw_batches(lengths, 16, np.random.default_rng(0)), 32)]
-    assert np.mean(spreads) < 15  # of batches drawn at random it is about 90
+LABELS = ["praise", "complaint"]  # not in alphabetical order, in which scikit-learn would put them
 
 
-@given(LENGTHS, st.integers(1, 9))
-def test_sorted_batches_hold_every_row_once_the_longest_first(lengths: np.ndarray, size: int) -> None:
-    order = np.concatenate(list(sort_batches(lengths, size)))
-    assert sorted(order) == list(range(len(lengths)))
-    assert (np.diff(lengths[order]) <= 0).all()
+def list_rows(texts: list[str], question: str = "") -> pd.DataFrame:
+    return pd.DataFrame({"text": texts, "question": question}, dtype=str)
+
+
+def test_embeddings_have_length_1_and_the_order_of_the_rows(encoder: Path, comments: pd.DataFrame) -> None:
+    rows = pd.concat([comments, list_rows(["", "👍🏽", "cold " * 500])])
+    vectors = embed_rows(encoder, rows, max_length=32)
+    assert vectors.shape == (63, 32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    # Padding is no part of the mean, so a row has the same vector alone and beside longer ones.
+    np.testing.assert_allclose(vectors[[5]], embed_rows(encoder, rows.iloc[[5]], max_length=32), atol=1e-5)
+    assert np.abs(vectors[5] - vectors[6]).max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["tfidf", "embedding"])
+def test_probabilities_are_in_the_order_of_the_labels(method: str, teacher: Path, comments: pd.DataFrame) -> None:
+    train, validation, rows = comments.iloc[:30], comments.iloc[30:40], comments.iloc[40:]
+    if method == "tfidf":
+        probabilities, strength = fit_tfidf(train, validation, rows, LABELS)
+    else:
+        # Random weights would embed nothing of use; any folder with an encoder will do.
+        probabilities, strength = fit_embedding(teacher, train, validation, rows, LABELS, max_length=32)
+    assert probabilities.shape == (20, 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert strength in (0.1, 1.0, 10.0, 100.0)
+    right = np.array(LABELS)[probabilities.argmax(axis=1)] == rows["label"]
+    assert right.mean() > 0.7
+
+
+def test_the_validation_rows_choose_the_strength(comments: pd.DataFrame) -> None:
+    train, rows = comments.iloc[:30], comments.iloc[40:]
+    turned = train.assign(label=train["label"].map({"praise": "complaint", "complaint": "praise"}))
+    # Where the validation rows say what the train rows say, trust is best; where they say the opposite, caution.
+    assert fit_tfidf(train, train, rows, LABELS)[1] == 100.0
+    assert fit_tfidf(train, turned, rows, LABELS)[1] == 0.1
+
+
+@pytest.mark.parametrize("method", ["tfidf", "embedding"])
+def test_what_is_chosen_is_fitted_once_more_on_all_rows(method: str, teacher: Path, comments: pd.DataFrame) -> None:
+    def fit(train: pd.DataFrame, *, refit: bool) -> tuple[np.ndarray, float]:
+        rows = train, comments.iloc[30:40], comments.iloc[40:], LABELS
+        if method == "tfidf":
+            return fit_tfidf(*rows, refit=refit)
+        return fit_embedding(teacher, *rows, max_length=32, refit=refit)
+
+    once, again, whole = (
+        fit(comments[:30], refit=False),
+        fit(comments[:30], refit=True),
+        fit(comments[:40], refit=False),
+    )
+    assert again[1] == once[1]
+    if whole[1] == once[1]:
+        np.testing.assert_allclose(again[0], whole[0], atol=1e-3)
+    assert np.abs(again[0] - once[0]).max() > 1e-3
+
+
+def test_a_label_without_train_rows_has_no_probability(comments: pd.DataFrame) -> None:
+    labels = ["praise", "neither", "complaint"]
+    validation = comments.iloc[30:40].assign(label=["neither", *comments["label"].iloc[31:40]])
+    probabilities, _ = fit_tfidf(comments.iloc[:30], validation, comments.iloc[40:], labels)
+    assert (probabilities[:, 1] == 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)

@@ -5,14 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from amalgam.tasks.texts import find_units
 from amalgam.training.guard import (
     Evidence,
     ask_guard,
     cross_validate,
     deal_folds,
     judge_labels,
-    measure_label_auc,
     measure_within,
 )
 from amalgam.training.teacher import OUT_OF_FOLD, deal_human, label_out_of_fold
@@ -138,13 +136,6 @@ def test_folds_keep_units_whole_and_share_the_classes(
         assert shares.max() - shares.min() <= 1
 
 
-def test_rows_of_a_group_or_of_one_text_depend_on_each_other() -> None:
-    rows = pd.DataFrame({"text": ["A b.", "a b", "c", "d"], "group": ["", "", "g", "g"]})
-    assert find_units(rows).tolist() == [0, 0, 1, 1]
-    assert find_units(rows[["text"]]).tolist() == [0, 0, 1, 2]
-    assert find_units(pd.concat([rows, rows[["text"]]], ignore_index=True)).tolist() == [0, 0, 1, 1, 0, 0, 2, 3]
-
-
 def test_every_human_row_is_labelled_by_a_teacher_of_other_groups() -> None:
     human = make_human(20).assign(group=[f"g{number // 4}" for number in range(20)])
     dealt = deal_human(human, LABELS)
@@ -169,14 +160,10 @@ def test_within_one_fold_the_area_is_the_usual_one(seed: int, classes: int) -> N
     probabilities = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).round(9)
     areas = [roc_auc_score(actual == number, probabilities[:, number]) for number in range(classes)]
     assert found == pytest.approx(np.mean(areas), abs=1e-9)
-
-
-def test_folds_on_different_scales_do_not_mix() -> None:
-    actual, folds = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
-    scores = np.array([0.0, 1.0, 10.0, 11.0])
-    logits = np.stack([-scores, scores], axis=1)
-    assert measure_within(actual, folds, logits, np.ones((1, 4)))[0] == 1.0
-    assert measure_within(actual, folds * 0, logits, np.ones((1, 4)))[0] == 0.75
+    # Folds on different scales do not mix.
+    folds, half = np.array([0, 0, 1, 1]), np.array([0.0, 0.5, 5.0, 5.5])
+    scaled = measure_within(np.array([0, 1, 0, 1]), folds, np.stack([-half, half], axis=1), np.ones((1, 4)))
+    assert scaled[0] == 1.0
 
 
 def make_evidence(**changes: float) -> Evidence:
@@ -196,12 +183,3 @@ def make_evidence(**changes: float) -> Evidence:
 )
 def test_rows_are_used_whose_labels_are_right_and_that_do_no_harm(changes: dict[str, float], helps: bool) -> None:
     assert make_evidence(**changes).helps is helps
-
-
-def test_the_labels_auc_is_that_of_all_rows() -> None:
-    synthetic = make_synthetic([""] * 4)
-    scores = np.array([0.0, 1.0, 2.0, 3.0])
-    logits = np.stack([-scores, scores], axis=1)
-    assert measure_label_auc(synthetic, LABELS, logits) == 0.75
-    assert measure_label_auc(synthetic, LABELS, -logits) == 0.25
-    assert measure_label_auc(synthetic.assign(label="bad"), LABELS, logits) == 0.5

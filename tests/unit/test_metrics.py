@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     brier_score_loss,
@@ -13,6 +14,7 @@ from sklearn.metrics import (
 )
 
 from amalgam.evaluation import metrics
+from amalgam.evaluation.selective import measure_ceiling, measure_selective
 
 NAMES = (*metrics.METRICS, "fpr")
 LABELS = ["bad", "good"]
@@ -67,11 +69,6 @@ def test_calibration_error_by_hand():
     assert metrics.measure_weighted(actual, probabilities, weights, ["ece"])["ece"] == pytest.approx([0.05 / 2, 0.05])
 
 
-def test_bins_hold_their_upper_edge():
-    top = np.array([0.05, 0.1, 0.1000001, 0.3, 0.30000000000000004, 0.7, 0.95, 1.0])
-    assert metrics.assign_bins(top).tolist() == [0, 0, 1, 2, 2, 6, 9, 9]
-
-
 def test_what_one_class_leaves_undefined_is_nan():
     actual, probabilities = np.zeros(3, dtype=int), np.array([[1.0, 0.0], [0.6, 0.4], [0.9, 0.1]])
     measured = metrics.measure_weighted(actual, probabilities, np.ones((2, 3)), NAMES)
@@ -79,15 +76,6 @@ def test_what_one_class_leaves_undefined_is_nan():
     assert np.isnan(measured["kappa"]).all()
     assert measured["accuracy"].tolist() == [1, 1]
     assert measured["macro_f1"].tolist() == [1, 1]
-
-
-def test_blocks_change_nothing(monkeypatch):
-    actual, probabilities, weights = draw_case(1, 3)
-    whole = metrics.measure_weighted(actual, probabilities, weights, NAMES)
-    monkeypatch.setattr(metrics, "_BLOCK", 80)
-    parts = metrics.measure_weighted(actual, probabilities, weights, NAMES)
-    for name, values in whole.items():
-        np.testing.assert_allclose(parts[name], values)
 
 
 def summarise(intended: str, judged: str) -> dict[str, object]:
@@ -111,9 +99,85 @@ def test_agreement_by_hand() -> None:
 
 def test_no_grade_at_all_has_counts_alone() -> None:
     assert summarise("bg", "..") == {"rows": 2, "unparsed": 2}
-    assert summarise("", "") == {"rows": 0, "unparsed": 0}
+    assert "kappa" not in summarise("bb", "bb")  # it is not defined
 
 
-@pytest.mark.parametrize(("intended", "judged", "kappa"), [("bb", "bb", None), ("bb", "bg", 0.0), ("bg", "gb", -1.0)])
-def test_kappa_is_left_out_where_it_is_undefined(intended: str, judged: str, kappa: float | None) -> None:
-    assert summarise(intended, judged).get("kappa") == kappa
+SCALE = ["low", "mid", "high"]
+CALIBRATION = {"temperature": 1.0, "threshold": None, "ask_below": 0.9, "guaranteed": False, "sentence": ""}
+
+
+def score(positive):
+    positive = np.asarray(positive, dtype=np.float64)
+    return np.stack([1 - positive, positive], axis=1)
+
+
+def test_coverage_and_agreement_by_hand():
+    actual = np.array([1, 1, 0, 0, 1])
+    found = measure_selective(actual, None, score([0.95, 0.2, 0.05, 0.92, 0.6]), CALIBRATION, 0.95)
+    assert (found["rows"], found["ask_below"]) == (5, 0.9)
+    assert (found["coverage"], found["agreement"]) == (0.6, pytest.approx(2 / 3, abs=1e-4))
+
+
+def test_the_thresholds_are_those_that_ship():
+    actual, probabilities = np.array([1, 0]), score([0.4, 0.02])
+    moved = CALIBRATION | {"threshold": 0.3, "ask_below": 0.35}  # 0.4 for the last label is chosen, and kept
+    found = measure_selective(actual, None, probabilities, moved, 0.95)
+    assert (found["coverage"], found["agreement"]) == (1.0, 1.0)
+    softened = CALIBRATION | {"temperature": 3.0}  # 0.98 becomes 0.79
+    assert measure_selective(actual, None, probabilities, softened, 0.95)["coverage"] == 0.0
+
+
+def test_twenty_rows_that_all_agree_are_no_proof():
+    found = measure_selective(np.ones(20, dtype=np.int64), None, score([0.99] * 20), CALIBRATION, 0.95)
+    exact = binomtest(20, 20).proportion_ci(0.95, method="exact").low
+    assert (found["agreement"], found["agreement_low"]) == (1.0, pytest.approx(exact, abs=1e-4))
+    groups = np.repeat(np.arange(4), 5)  # four groups of five count as four
+    together = measure_selective(np.ones(20, dtype=np.int64), groups, score([0.99] * 20), CALIBRATION, 0.95)
+    assert together["agreement_low"] == pytest.approx(0.025 ** (1 / 4), abs=1e-4)
+
+
+def draw_ratings(raters=2, rows=120, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 3, size=rows)
+    columns = {}
+    for number in range(1, raters + 1):
+        off = rng.random(rows) < 0.3
+        columns[f"rater{number}"] = [SCALE[index] for index in np.where(off, rng.integers(0, 3, size=rows), truth)]
+    return pd.DataFrame({"id": [str(row) for row in range(rows)], **columns})
+
+
+def test_agreement_equals_scikit_learn():
+    ratings = draw_ratings()
+    found = measure_ceiling(ratings, None, SCALE, 0.95, ordinal=True)
+    first, second = ratings["rater1"], ratings["rater2"]
+    assert (found["rows"], found["raters"]) == (120, 2)
+    assert found["accuracy"] == pytest.approx((first == second).mean(), abs=5e-5)
+    assert found["kappa"] == pytest.approx(cohen_kappa_score(first, second), abs=5e-5)
+    quadratic = cohen_kappa_score(first, second, labels=SCALE, weights="quadratic")
+    assert found["quadratic_kappa"] == pytest.approx(quadratic, abs=5e-5)
+    assert found["kappa_low"] < found["kappa"] < found["kappa_high"]
+    error = np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 120)
+    assert found["accuracy_high"] - found["accuracy_low"] == pytest.approx(2 * 1.98 * error, rel=0.1)
+
+
+def test_three_raters_make_three_pairs_and_groups_widen_the_interval():
+    ratings = draw_ratings(raters=3)
+    names = ["rater1", "rater2", "rater3"]
+    pairs = [(ratings[one], ratings[other]) for one in names for other in names if one < other]
+    alone = measure_ceiling(ratings, None, SCALE, 0.95, ordinal=False)
+    assert alone["accuracy"] == pytest.approx(np.mean([(one == other).mean() for one, other in pairs]), abs=5e-5)
+    repeated = pd.concat([ratings] * 4, ignore_index=True)
+    groups = np.tile(np.arange(120), 4)
+    grouped = measure_ceiling(repeated, groups, SCALE, 0.95, ordinal=False)
+    loose = measure_ceiling(repeated, None, SCALE, 0.95, ordinal=False)
+    widths = [found["kappa_high"] - found["kappa_low"] for found in (alone, grouped, loose)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
+    assert widths[2] == pytest.approx(widths[0] / 2, rel=0.15)
+
+
+def test_a_rating_that_is_no_label_is_a_category_or_has_no_place_in_an_order():
+    ratings = pd.DataFrame({"rater1": ["low", "high", "odd", "low"], "rater2": ["low", "low", "odd", ""]})
+    nominal = measure_ceiling(ratings, None, SCALE, 0.95, ordinal=False)
+    ordinal = measure_ceiling(ratings, None, SCALE, 0.95, ordinal=True)
+    assert (nominal["rows"], nominal["accuracy"]) == (3, pytest.approx(2 / 3, abs=5e-5))
+    assert (ordinal["rows"], ordinal["accuracy"]) == (2, 0.5)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.synthesis.mix import COLUMNS, count_synthetic, mix_rows
+from amalgam.synthesis.mix import COLUMNS, mix_rows
 
 LABELS = ["bad", "good", "so"]
 NO_REJECTS = pd.DataFrame(columns=["label", "reason"])
@@ -25,13 +25,6 @@ def mix(pool: pd.DataFrame, ratio: float, rejects: pd.DataFrame = NO_REJECTS) ->
 
 def list_ids(rows: pd.DataFrame, column: str = "", value: str = "") -> list[str]:
     return rows["id"][rows[column] == value].tolist() if column else rows["id"].tolist()
-
-
-@pytest.mark.parametrize(
-    ("ratio", "human", "count"), [(0.0, 41, 0), (0.2, 40, 10), (0.5, 41, 41), (0.8, 41, 164), (0.9, 10, 90)]
-)
-def test_the_share_of_synthetic_rows_is_the_ratio(ratio: float, human: int, count: int) -> None:
-    assert count_synthetic(ratio, human) == count
 
 
 @settings(max_examples=60, deadline=None)
@@ -58,11 +51,6 @@ def test_ratio_0_needs_no_pool_and_1_takes_all_of_it() -> None:
     pool = make_rows("s", bad=3, good=1, so=1)
     assert list_ids(mix(pool, 1.0), "origin", "synthetic") == list_ids(pool)
     assert set(mix(pool, 1.0)["shots"]) == {"h1 h2"}
-
-
-def test_a_pool_of_just_the_right_size_will_do() -> None:
-    # 20 human rows at a half: 20 synthetic rows, 7 of the first two labels and 6 of the last.
-    assert len(mix(make_rows("s", bad=7, good=7, so=6), 0.5)) == 40
 
 
 def test_a_label_that_the_task_does_not_know_is_passed_over() -> None:

@@ -10,14 +10,13 @@ import pytest
 import yaml
 
 from amalgam.errors import ParamsError
-from amalgam.params import list_tracked_keys, load_params
+from amalgam.params import dump_tracked, load_params
 from amalgam.report.phrases import flatten_values
 from amalgam.training.quality import PRESETS, fill_in
 
 ROOT = Path(__file__).parents[2]
 VALUES: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-TRACKED = set(list_tracked_keys())
 FILLED_IN = {key for preset in PRESETS.values() for key in preset}
 UNTRACKED = {
     *("llm.batch", "llm.offline", "llm.budget_usd", "llm.max_requests", "llm.concurrency", "llm.timeout"),
@@ -40,6 +39,9 @@ def list_leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from list_leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name
+
+
+TRACKED = set(list_leaves(dump_tracked(load_params(ROOT / "params.yaml"))))
 
 
 def expand_key(key: str) -> set[str]:

@@ -1,16 +1,16 @@
 import json
+import re
 from collections import Counter, defaultdict
-from itertools import islice
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import ParamsError
-from amalgam.synthesis.prompts import build_prompts, draw_attributes, list_shortages
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.answers import parse_answer
+from amalgam.synthesis.prompts import draw_attributes, list_shortages
 from amalgam.tasks.schema import Task
-from tests.unit.prompting import PARAMS, TEMPLATES, build, change, make_train, vary
+from tests.unit.prompting import PARAMS, build, change, make_train, vary
 
 
 def test_a_line_says_what_the_request_is_made_of(task: Task) -> None:
@@ -53,15 +53,6 @@ def test_prompts_for_more_rows_begin_with_those_for_fewer(
     assert build(task, make_train(task, 20, questions), params, few) == build(task, train, params, few)
 
 
-def test_every_sample_is_there_once_by_sample_then_by_label(task: Task) -> None:
-    prompts = build(task, make_train(task, 8), rows=5)
-    assert [(prompt["sample"], prompt["label"]) for prompt in prompts] == [
-        (sample, label) for sample in range(5) for label in task.label_names
-    ]
-    assert [prompt["id"] for prompt in prompts[:2]] == ["bad-00000", "good-00000"]
-    assert len({prompt["id"] for prompt in prompts}) == len(prompts)
-
-
 def test_shots_are_of_the_wanted_label_and_from_its_first_rows(task: Task) -> None:
     train = make_train(task, 20).sample(frac=1, random_state=1)
     pools = {label: set(rows["id"].head(16)) for label, rows in train.groupby("label")}
@@ -84,19 +75,6 @@ def test_samples_share_all_shots_but_the_last_and_sets_differ(task: Task) -> Non
     assert len({tuple(same[0]["shots"][:-1]) for same in sets}) >= 8  # of 10; there are 56 ordered ones to draw from
     said = {scenario for same in sets for scenario in task.scenarios if scenario in same[0]["messages"][0]["content"]}
     assert said == {*task.scenarios}
-
-
-def test_each_sample_has_a_persona_of_its_own(task: Task) -> None:
-    prompts = [prompt for prompt in build(task, make_train(task, 8), rows=40) if prompt["label"] == "good"]
-    endings = [prompt["messages"][-1]["content"].rpartition("\n")[2] for prompt in prompts]
-    assert set(endings) == {"Write as a good guest.", "Write as x."}
-    assert any(one != other for one, other in zip(endings[::2], endings[1::2], strict=True))  # with the same shots
-
-
-def test_another_seed_draws_other_sets(task: Task) -> None:
-    train = make_train(task, 8)
-    one, other = (build(task, train, change(seed=seed), 40) for seed in (1, 2))
-    assert [prompt["shots"] for prompt in one] != [prompt["shots"] for prompt in other]
 
 
 def test_labels_are_asked_the_same_questions_and_shown_answers_to_them(task: Task) -> None:
@@ -125,21 +103,6 @@ def test_where_a_question_has_few_answers_those_of_others_come_first_with_their_
         assert "Question: Why?" in prompt["messages"][0]["content"]
 
 
-def test_a_label_whose_rows_answer_other_questions_is_asked_all_the_same(task: Task) -> None:
-    train = make_train(task, 4)
-    train["question"] = train["label"].map(lambda label: f"about {label}?")
-    prompts = build(task, train, rows=240)
-    assert {(prompt["label"], prompt["question"]) for prompt in prompts} == {
-        (label, f"about {other}?") for label in task.label_names for other in task.label_names
-    }
-
-
-def test_no_shots_make_a_short_conversation(task: Task) -> None:
-    for train in (make_train(task, 8), make_train(task, 0)):
-        prompts = build(task, train, change(shots=0), 2)
-        assert all(len(prompt["messages"]) == 1 and prompt["shots"] == [] for prompt in prompts)
-
-
 @pytest.mark.parametrize(
     ("count", "shots", "words"), [(2, 3, "raise `human_rows` for more"), (20, 17, "lower `prompts.shots`")]
 )
@@ -160,11 +123,6 @@ def test_a_label_with_few_rows_has_fewer_shots_and_one_sentence_says_so(
 def test_a_format_for_one_response_is_refused_for_several(task: Task) -> None:
     with pytest.raises(ParamsError, match=r"holds one response, but `prompts\.responses` is 2: set the format"):
         build(task, make_train(task, 8), change(responses=2))
-
-
-def test_prompts_are_made_as_they_are_taken(task: Task) -> None:
-    prompts = build_prompts(task, make_train(task, 8), load_template("chat", [TEMPLATES]), PARAMS, 10**12)
-    assert [prompt["id"] for prompt in islice(prompts, 2)] == ["bad-00000", "good-00000"]
 
 
 VALUES = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=5, unique=True)
@@ -188,25 +146,93 @@ def test_each_value_comes_equally_often(task: Task, attributes: dict[str, list[s
             assert drawn == dict.fromkeys(values, rounds)
 
 
-def test_combinations_vary_and_differ_by_label_and_seed(task: Task) -> None:
-    task = give(task, {"length": list("abcd"), "mistakes": list("efgh")})
-    runs = [
-        [tuple(draw_attributes(task, label, seed, slot).values()) for slot in range(160)]
-        for label in task.labels
-        for seed in (1, 2)
-    ]
-    assert all(len(set(run)) == 16 for run in runs)
-    assert len({tuple(run) for run in runs}) == len(runs)
-
-
-def test_a_new_attribute_leaves_the_others_as_they_are(task: Task) -> None:
-    few, more = {"length": list("abcd")}, {"mistakes": list("ef"), "length": list("abcd")}
-    for slot in range(20):
-        before, after = (draw_attributes(give(task, each), task.labels[1], 7, slot) for each in (few, more))
-        assert after["length"] == before["length"]
-
-
 def test_a_label_adds_attributes_and_overrides_them(task: Task) -> None:
     task = give(task, {"length": ["short"], "mistakes": ["none"]}, {"length": ["long"], "subject": ["bread"]})
     assert draw_attributes(task, task.labels[0], 7, 0) == {"length": "long", "mistakes": "none", "subject": "bread"}
     assert draw_attributes(task, task.labels[1], 7, 0) == {"length": "short", "mistakes": "none"}
+
+
+# An answer in a journal is found by exactly these bytes: a change makes every user pay again.
+MESSAGES = {
+    "mixed_view": [
+        {
+            "role": "user",
+            "content": "A guest of a café was asked.\n\nQuestion: Why?\n\n"
+            "Write one comment that is mixed view: It is mixed_view.\n\nAnswer with the comment alone.",
+        },
+        {"role": "assistant", "content": "text mixed_view 0"},
+        {"role": "user", "content": "Write another comment that is mixed view."},
+        {"role": "assistant", "content": "text mixed_view 2"},
+        {"role": "user", "content": "Write another comment that is mixed view.\nWrite as x."},
+    ],
+    "bad": [
+        {
+            "role": "user",
+            "content": "A guest of a café was asked.\n\n"
+            "Write one comment that is bad: It is bad.\n\nAnswer with the comment alone.\nWrite as a bad guest.",
+        }
+    ],
+}
+
+
+def test_the_default_template_sends_the_same_bytes_as_ever(task: Task) -> None:
+    with_questions = build(task, make_train(task, 6, ("Why?", "How?")), change(shots=2))
+    assert with_questions[2]["messages"] == MESSAGES["mixed_view"]
+    assert build(task, make_train(task, 8), change(shots=0))[0]["messages"] == MESSAGES["bad"]
+
+
+def test_attributes_are_the_last_that_is_said(task: Task) -> None:
+    train = make_train(task, 8)
+    plain, varied = (build(of, train, rows=8) for of in (task, vary(task)))
+    for before, after in zip(plain, varied, strict=True):
+        assert before["attributes"] == {}
+        assert after["messages"][:-1] == before["messages"][:-1]
+        sentences = [f"{name.capitalize()}: {value}." for name, value in after["attributes"].items()]
+        assert after["messages"][-1]["content"] == "\n".join([before["messages"][-1]["content"], *sentences])
+    # They vary within a group, which shares all that is before them.
+    assert len({json.dumps(prompt["messages"]) for prompt in varied if prompt["group"] == "bad/0"}) > 1
+
+
+def test_several_responses_are_asked_for_in_one_request(task: Task) -> None:
+    lines = build(task, make_train(task, 8), change(responses=5, format="lines"), 11)
+    assert len(lines) == 3 * len(task.labels)
+    request, answer, again = lines[1]["messages"]
+    assert "Write 3 responses. Each is a comment that is good: It is good." in request["content"]
+    assert "Write one on each line" in request["content"]
+    assert again["content"].startswith("Write 5 other responses. Each is a comment that is good.\nWrite as ")
+    assert parse_answer(answer["content"], "stop", "lines", 5)[0] == answer["content"].split("\n")
+    alone = build(task, make_train(task, 8), change(responses=5, format="lines", shots=0))[1]["messages"]
+    assert len(alone) == 1
+    assert "Write 5 responses." in alone[0]["content"]
+
+
+def test_the_paper_s_prompt(task: Task) -> None:
+    params = change(template="paper", responses=10, format="lines", shots=4)
+    prompts = build(vary(task), make_train(task, 8), params, 20)
+    assert len(prompts) == 2 * len(task.labels)
+    system, request = prompts[2]["messages"]
+    texts = "\n".join(f"text mixed_view {shot.removeprefix('mixed_view')}" for shot in prompts[2]["shots"][:3])
+    assert system == {"role": "system", "content": f"You are {system['content'][8:-1]}."}
+    opening, *parts = request["content"].split("\n\n")
+    assert opening in task.scenarios
+    assert parts == [
+        "Draft 10 responses. Each is a comment that is mixed view.",
+        "It is mixed_view.",
+        f"Sample responses:\n{texts}",
+        "Write one on each line and nothing else, without numbers and without quotation marks.\n"
+        f"Length: {prompts[2]['attributes']['length']}.\nMistakes: {prompts[2]['attributes']['mistakes']}.",
+    ]
+    without = build(task, make_train(task, 8), change(template="paper", shots=0))[2]["messages"][1]["content"]
+    assert "Sample responses:\nSo mixed_view.\n\nAnswer with the comment alone." in without
+    assert "Draft 1 response. " in without
+
+
+@pytest.mark.parametrize("template", ["chat", "paper"])
+@pytest.mark.parametrize("responses", [1, 10])
+@pytest.mark.parametrize("shots", [0, 2])
+def test_no_loose_blanks_are_sent(task: Task, template: str, responses: int, shots: int) -> None:
+    values = {"template": template, "responses": responses, "shots": shots, "format": "lines"}
+    for of, questions in ((task, ("",)), (vary(task), ("Why?",))):
+        for prompt in build(of, make_train(task, 8, questions), change(**values)):
+            for turn in prompt["messages"]:
+                assert not re.search(r"\n{3}|[ \t]\n|^\s|\s$|  ", turn["content"]), turn["content"]

@@ -40,17 +40,13 @@ def read(data: bytes, name: str = "a.csv") -> list[dict[str, Any]]:
         ("a.csv", MARK + MARK + COMMA.encode()),
         ("a.csv", b"\xc3\xaf\xc2\xbb\xc2\xbf" + COMMA.encode()),
         ("a.tsv", b"\xff\xfe" + TAB.encode("utf-16-le")),
-        ("a.csv", b"\xfe\xff\xfe\xff" + SEMICOLON.encode("utf-16-be")),
         ("a.csv", SEMICOLON.encode()),
         ("a.csv", TAB.encode()),
-        ("a.tsv", COMMA.encode()),
         ("a.csv", TAB.replace("\t", "|").encode()),
         ("a.csv", b"sep=;\r\n" + SEMICOLON.encode()),
         ("a.csv", MARK + b'"SEP=:"\nid:text\n1:good; really, so\n2:h\xc3\xa4lt\n'),
-        ("a.csv", COMMA.replace("\n", "\r").encode()),
         ("a.csv", b" id ,text\xe2\x80\x8b\n" + COMMA.split("\n", 1)[1].encode()),
         ("a.csv", b"\r\n" + COMMA.replace("\n", ",,\r\n").encode() + b",,,\r\n \r\n"),
-        ("a.csv", b'id,,text,,\n1,,"good; really, so"\n2, ,h\xc3\xa4lt,\n'),
         ("a.csv", gzip.compress(COMMA.encode())),
         ("a.jsonl", MARK + b'{"id": "1", "text": "good; really, so"}\r\n\r\n{"id": "2", "text": "h\\u00e4lt"}'),
     ],
@@ -65,12 +61,10 @@ def test_what_programs_write_beside_the_rows_is_not_taken_for_content(name: str,
         ("a\ngood; so\nbad; so\n", [{"a": "good; so"}, {"a": "bad; so"}]),
         ("a; b\nx\ny\n", [{"a; b": "x"}, {"a; b": "y"}]),
         ('a;b;"c,d"\n1,0;x;y\n', [{"a": "1,0", "b": "x", "c,d": "y"}]),
-        ("a,b;c\n1,2\n", [{"a": "1", "b;c": "2"}]),
         ('a\n""\n\nx\n', [{"a": ""}, {"a": "x"}]),
         (",a\n7,x\n", [{"": "7", "a": "x"}]),
         ("a,b\n'=1,'tis\n'-2,''+\n", [{"a": "=1", "b": "'tis"}, {"a": "-2", "b": "'+"}]),
         ("a,b\n1," + "word " * 40_000 + "\n", [{"a": "1", "b": "word " * 40_000}]),
-        ("a;b\n" + "1;x\n" * 20_000, [{"a": "1", "b": "x"}] * 20_000),
     ],
 )
 def test_cells_are_told_apart(data: str, rows: list[dict[str, str]]) -> None:
@@ -83,19 +77,15 @@ def test_cells_are_told_apart(data: str, rows: list[dict[str, str]]) -> None:
         ("a.csv", 'id,text\n1,x\n2,"open\n3,y\n', "line 3 begins a row that cannot be read"),
         ("a.csv", 'id,text\n1,"a\nb"\n2,"he said "hi""\n', "line 4 begins a row that cannot be read"),
         ("a.csv", b"id,text\n1,x\n2,\0\n", "line 3 holds a NUL"),
-        ("a.csv", "id,text\n1,x\n".encode("utf-16-le"), "line 1 holds a NUL"),
         ("a.csv", "id,text\n1,hält\n".encode("cp1252"), "line 2, byte 4 is not UTF-8: save the file as UTF-8"),
         ("a.csv", b"\xff\xfei\0d\0,\0x\0\n\0\x00\xd8", "is not UTF-8"),
         ("a.csv", "id,,text\n1,so,x\n", "row 2 has 'so' in column 2, which has no name"),
-        ("a.csv", "id,text,\n1,so,x\n", "row 2 has 'x' in column 3, which has no name"),
         ("a.csv", "id,text\n1,so,x\n", "row 2 has 3 cells, but the header has 2"),
         ("a.csv", QUALTRICS.format('"{""ImportId"":""', '""}"'), "row 3 holds the import ids of Qualtrics"),
         ("a.csv", QUALTRICS.format("{'ImportId': '", "'}"), "row 3 holds the import ids of Qualtrics"),
         ("a.csv", b"PK\x03\x04", "is a workbook or an archive: save its sheet as `CSV UTF-8`"),
         ("a.csv", gzip.compress(b"id,text\n1,x\n")[:-9], "cannot be read"),
         ("a.jsonl", '{"text": "a", "text": "b"}\n', "row 1 is not valid JSON .two keys are named 'text'"),
-        ("a.csv", 'a,b\n"1\n1",2\n3,4,5\n', "row 3 has 3 cells, but the header has 2"),
-        ("a.tsv", 'a\tb\n1\t"2" 3\n', "line 2 begins a row that cannot be read"),
         ("a.jsonl", "[" * 100_000, "row 1 is not valid JSON"),
         ("a.jsonl", '{"a": 1}\n[1]\n', "row 2 is not a JSON object"),
     ],
@@ -122,13 +112,9 @@ def test_columns_named_alike_are_refused_for_predict_and_numbered_for_a_task(tmp
     [
         (pyarrow.array(["a", None, "a"]), None),
         (pyarrow.array(["a", None, "a"]).dictionary_encode(), None),
-        (pyarrow.array(["a", None, "a"], pyarrow.large_string()), None),
         (pyarrow.array([1, 2, 3]), "int64"),
-        (pyarrow.array([1, 2, 1]).dictionary_encode(), "int64"),
         (pyarrow.array([["a"], [], None]), "list"),
-        (pyarrow.array([b"a", b"b", b"c"]), "binary"),
         (pyarrow.array([0, 1, 2], pyarrow.date32()), "date32"),
-        (pyarrow.nulls(3), "null"),
     ],
 )
 def test_columns_of_parquet_that_hold_no_text(column: pyarrow.Array, kind: str | None, tmp_path: Path) -> None:
@@ -152,16 +138,6 @@ def test_dates_of_parquet_are_written_as_dates_and_bytes_are_no_text(tmp_path: P
     parquet.write_table(pyarrow.table({"text": [b"good"]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"a\.parquet, row 1 has no text under 'text', but bytes"):
         parse_table((tmp_path / "a.parquet").read_bytes(), File.model_validate("a.parquet"))
-
-
-def test_long_texts_come_in_smaller_parts(tmp_path: Path) -> None:
-    texts = ["x" * 400_000 + str(number) for number in range(45)]
-    parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet")
-    (tmp_path / "a.csv").write_text("\n".join(["text", *texts]))
-    for name in ("a.parquet", "a.csv"):
-        parts = list(read_parts(open_source(tmp_path / name)))
-        assert len(parts) > 2
-        assert [row["text"] for part in parts for row in part.rows] == texts
 
 
 @pytest.fixture(scope="module")

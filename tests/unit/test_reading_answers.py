@@ -1,6 +1,7 @@
 """What stands around a response, and what stands in its place."""
 
 # ruff: noqa: RUF001
+
 import json
 
 import pytest
@@ -14,29 +15,17 @@ GOOD = "The soup was cold, again."
 
 SURROUNDED = {
     "thinking": "<think>\nOkay, one comment.\n\nShort.\n</think>\n\n{}",
-    "thinking on the same line": "<think>One comment.</think>{}",
-    "empty thinking": "<think>\n\n</think>\n\n{}",
     "only a closing tag": "The user wants a comment.\n</think>\n\n{}",
-    "capitals and attributes": '<Thinking type="deep" budget=3>One.</THINKING>\n{}',
-    "reasoning": "<reasoning>One.</reasoning>{}",
-    "a namespace": "<seed:think>One.</seed:think>{}",
     "square brackets": "[THINK]One.[/THINK]{}",
-    "triangles": "◁think▷One.◁/think▷{}",
-    "escaped": "&lt;think&gt;One.&lt;/think&gt;{}",
     "tokens of thinking": "<|START_THINKING|>One.<|END_THINKING|><|START_RESPONSE|>{}<|END_RESPONSE|>",
     "channels": "<|channel|>analysis<|message|>One.<|end|><|start|>assistant<|channel|>final<|message|>{}<|return|>",
     "channels whose tokens were dropped": "analysisOne comment is wanted.assistantfinal{}",
-    "channels of another kind": "<|channel>thought\nOne.<channel|>{}<turn|>",
     "a wrapped answer": "<think>One.</think>\n<answer>\n{}\n</answer>",
     "the end of a turn": "{}<|im_end|>",
     "another turn with thinking": "{}<end_of_turn>\n<start_of_turn>model\n<think>Two.</think>Too salty.",
-    "a user's turn": "{}<|user|>\nAnother one.<|assistant|>\nToo salty.",
     "another document": "{}<|endoftext|>Human: what is soup?",
     "a turn without tokens": "{}\nUser: Another one.\nAssistant: Too salty.",
-    "an instruction without tokens": "{}\n\n### Instruction:\nAnother one.",
-    "the beginning of a turn": "<|im_start|>assistant\n{}<|im_end|>",
     "the beginning of a sequence": "<s>{}</s>",
-    "wide bars": "{}<｜end▁of▁sentence｜><｜User｜>More.",
 }
 
 
@@ -53,11 +42,8 @@ def test_what_is_said_is_read_alike_in_all_formats(around: str) -> None:
     "text",
     [
         "<think>\nOkay, the user wants me to write",
-        '<think>Okay.</think>\n<think>Or rather {"response": "x", "label": "good"}',
-        "<think>Okay.</think>",
         "<think></think>\n\n<|im_end|>",
         "<|channel|>analysis<|message|>We need a comment.<|end|>",
-        "analysisWe need a comment",
         "Okay, so the user wants me to write a short comment.",
     ],
 )
@@ -75,33 +61,17 @@ def test_a_turn_of_the_user_is_no_response(text: str) -> None:
 ANNOUNCED = [
     "Here is a comment from a student:\n\n{}",
     'Here is a comment from a student:\n\n"{}"',
-    "Okay, this one is by a busy parent:\n{}",
     "Certainly!\n\n{}",
-    "Sure, here's a comment that fits.\n\n{}",
     "Of course, I'd be happy to help with that!\n\nHere you go:\n\n{}",
-    'Here\'s a short comment: "{}"',
-    "Hier ist ein Kommentar:\n\n{}",
-    "Voici un commentaire d'un élève :\n\n« {} »",
     "以下是一条评论：\n\n「{}」",
     "**Comment:** {}",
-    "Response: {}",
     "The student's comment (negative): {}",
-    "### Response:\n{}",
-    "Assistant: {}",
-    "Diary sentence: {}",
-    "**Student comment**\n\n{}",
     "评论：{}",
-    "```\n{}\n```",
     "```text\n{}\n```\n\nThis comment is negative.",
     "„{}“",
-    "« {} »",
     "「{}」",
-    "『{}』",
-    "'{}'",
-    '**"{}"**',
     '"**Comment:** {}"',
     "{}\n\nLet me know if you'd like another!",
-    "{}\nLet me know if you'd like another!",
     "{}\n---\nThis comment expresses dissatisfaction.",
     '"{}\n\nNever again."',
 ]
@@ -121,19 +91,11 @@ OWN = [
     "Note: the soup was cold.",
     "The answer is 42: everybody knows.",
     '"Good" soup, they said, and "fresh" bread',
-    "“Good” and “fresh”",
     "«Гарно» і «смачно»",
-    "*sigh* broke *again*",
     "The users' tags: <b>bold</b> and x < 3 > 2",
-    "I think the thinking behind it is good.",
     "Sure.",
-    "Of course I would buy it again.",
-    "Here you pay more for less.",
     "The user wants a menu that works.",
     "There are three reasons:\n- the soup\n- the bread\n- the queue",
-    "- the soup",
-    "I asked the assistant: no help.",
-    "The header has these fields:\nsequence number\nwindow",
     "It looks better(:",
     f"{'The solution is long. ' * 20}It is this:",
 ]
@@ -147,21 +109,11 @@ def test_what_is_a_responses_own_stays(text: str) -> None:
 
 
 REFUSALS = [
-    "I cannot create explicit content.",
     "I'm sorry, but I can't assist with that request.",
-    "Unfortunately, I cannot provide this content.",
-    "I must respectfully decline this request.",
     "I'm not comfortable writing that comment.",
-    "I'm just an AI language model, so I have no opinion.",
-    "As an AI, I do not eat soup.",
     "Sorry, but I can't continue this conversation.",
-    "This request violates my guidelines.",
-    "It would not be appropriate for me to write this.",
     "Es tut mir leid, aber ich kann Ihnen dabei nicht helfen.",
-    "Ich kann diese Anfrage nicht erfüllen.",
-    "Als KI-Sprachmodell habe ich keine Meinung.",
     "Je suis désolé, mais je ne peux pas vous aider avec cette demande.",
-    "En tant qu'IA, je n'ai pas d'avis.",
     "Lo siento, pero no puedo ayudarte con eso.",
     "Desculpe, mas não posso ajudar com isso.",
     "Mi dispiace, ma non posso aiutarti con questa richiesta.",
@@ -170,8 +122,6 @@ REFUSALS = [
     "Извините, но я не могу помочь с этим запросом.",
     "Üzgünüm, bu konuda yardımcı olamam.",
     "抱歉，我无法提供这样的内容。",
-    "很抱歉，我無法協助您。",
-    "作为一个人工智能，我没有个人观点。",
     "申し訳ありませんが、そのリクエストにはお応えできません。",
     "죄송합니다. 그 요청은 도와드릴 수 없습니다.",
     "عذراً، لا أستطيع مساعدتك في ذلك.",
@@ -188,25 +138,15 @@ def test_a_refusal_is_known_in_many_languages(text: str) -> None:
 
 ORDINARY = [
     "i can't help but love it",
-    "I can't create playlists on this player.",
     "As a language teacher I like its dictionary.",
     "I'm sorry, but I can't recommend it.",
-    "I'm not comfortable writing with it.",
-    "I am not able to provide for my family with this job.",
-    "I am an AI engineer, and this is slow.",
     "This product violates every rule of taste.",
     "Es tut mir leid, aber ich kann es nicht empfehlen.",
-    "Ich kann meinem Sohn in Mathe nicht helfen.",
-    "Als Kind war ich gern hier.",
     "Je suis désolé, mais je ne peux pas le recommander.",
-    "En tant que client, je suis déçu.",
     "Lo siento, pero no puedo recomendarlo.",
-    "Infelizmente não posso comer isso.",
-    "Mi dispiace, ma non posso consigliarlo.",
     "Sorry, maar ik kan dit niet aanraden.",
     "Извините, но я не могу это рекомендовать.",
     "抱歉，我无法推荐这款手机。",
-    "残念ながら、料理が冷たかったです。",
     "죄송하지만 추천하고 싶지 않아요.",
 ]
 

@@ -2,13 +2,20 @@ import base64
 import hashlib
 import json
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2.utils import htmlsafe_json_dumps
 
-from amalgam.report.page import build_page, write_section
-from amalgam.report.phrases import flatten_values, format_difference, format_number, format_share
-from tests.unit.reporting import HOSTILE, METRICS, make_content, make_estimates, make_pool
+from amalgam.report.charts import BLUE, GREY, MODEL_LOOKS, ORANGE
+from amalgam.report.models import MIN_BIN, build_curves
+from amalgam.report.page import build_page
+from amalgam.report.rows import LONGEST_TEXT, browse_mistakes, browse_pool, list_mistakes, thin_rows
+from tests.unit.reporting import HOSTILE, make_content, make_mistakes
 
 DRAWING = {"svg", "g", "path", "line", "text", "title", "desc", "rect", "circle", "tspan"}
 THIN, WIDE = "\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}"
@@ -134,10 +141,8 @@ def test_what_a_run_lacks_is_left_out(plain):
 @pytest.mark.parametrize(
     ("unparsed", "sentence"),
     [
-        (0, ""),
         (40, "gave no readable grade of 40 rows, so it has no score."),
         (30, "gave no readable grade of most rows, 30 of 40: there, its scores take every label as equally likely."),
-        (3, "gave no readable grade of some rows, 3 of 40: there"),
     ],
 )
 def test_a_grader_that_cannot_be_read_is_named(unparsed, sentence):
@@ -151,24 +156,6 @@ def test_a_judge_that_cannot_be_read_is_named():
     synthetic = make_content().metrics["synthetic"] | {"judge": {"rows": 24, "unparsed": 24}}
     html = build_page(make_content(metrics={"synthetic": synthetic}, plots={}))
     assert "Asked to grade 24 responses by the rubric, the LLM gave no grade that could be read" in html
-
-
-def test_rows_of_which_none_was_judged_have_no_column_for_it():
-    assert "not judged" in write_section("synthetic", make_content())
-    html = write_section("synthetic", make_content(pool=make_pool(["a"]).assign(judged="")))
-    assert not [words for words in ("not judged", "did not judge", "Judge's label") if words in html]
-
-
-def test_more_labels_and_sets_are_explained():
-    content = make_content()
-    models = content.metrics["models"] | {"transfer_test": {"teacher": make_estimates(METRICS)}}
-    html = build_page(make_content(labels=content.labels | {"maybe": ""}, metrics={"models": models}, plots={}))
-    assert html.count("Transfer test: human-coded") == 2  # the caption, and the name of the region that scrolls
-    assert "one against the rest" in html
-
-
-def test_page_does_not_depend_on_when_and_where(plain):
-    assert build_page(make_content()) == plain
 
 
 def test_tables_hold_what_was_measured(plain):
@@ -200,30 +187,74 @@ def test_tables_hold_what_was_measured(plain):
     assert tables["Params that the results depend on"][-1] == ["llm.body", "{}"]
 
 
-def test_confusion_shares_are_of_the_human_label():
-    lines = pd.DataFrame({"model": "teacher", "actual": ["no"] * 4, "predicted": ["no", "no", "no", "yes"]})
-    html = write_section("mistakes", make_content(plots={"confusion": lines}))
-    assert Page(html).tables["Teacher"] == [
-        ["Human label", "predicted no", "predicted yes"],
-        ["no", f"75.0{WIDE}%|3", f"25.0{WIDE}%|1"],
-        ["yes", f"0.0{WIDE}%|0", f"0.0{WIDE}%|0"],
+def find_luminance(colour):
+    """Return the relative luminance of WCAG 2.2."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("page", ["#ffffff", "#14171c"])  # of style.css
+def test_colours_show_on_both_pages(page):
+    for colour in {BLUE, GREY, ORANGE, *(look.colour for look in MODEL_LOOKS.values())}:
+        dark, light = sorted((find_luminance(colour), find_luminance(page)))
+        assert (light + 0.05) / (dark + 0.05) >= 3, colour
+
+
+def test_bins_of_few_predictions_are_not_drawn():
+    bins = pd.DataFrame({"model": "teacher", "confidence": [0.6, 0.7], "share": 0.6, "rows": [MIN_BIN - 1, MIN_BIN]})
+    (figure,) = build_curves(make_content(plots={"calibration": bins}))["figures"]
+    root = ElementTree.fromstring(figure.svg)
+    assert len([path for path in root.iter("path") if path.get("fill") == BLUE]) == 1
+    assert len(figure.numbers.rows) == 2
+    assert build_curves(make_content(plots={"calibration": bins[:1]})) is None
+
+
+LABELS = ["no", "yes"]
+
+
+@given(st.lists(st.text(max_size=30)), st.integers(0, 300))
+def test_thinned_rows_fit(texts, limit):
+    rows = pd.DataFrame({"text": texts}, dtype=object)
+    thin = thin_rows(rows, limit)
+    assert sum(len(htmlsafe_json_dumps(row)) for row in thin.to_dict("records")) <= limit
+    assert set(thin.index) <= set(rows.index)
+    if sum(len(htmlsafe_json_dumps(row)) for row in rows.to_dict("records")) <= limit:
+        assert list(thin["text"]) == texts
+
+
+def test_long_texts_are_cut_and_say_so():
+    rows = thin_rows(pd.DataFrame({"text": ["a" * LONGEST_TEXT, "a" * (LONGEST_TEXT + 7)]}), 100_000)
+    assert rows["text"][0] == "a" * LONGEST_TEXT
+    assert rows["text"][1].endswith("a … [7 more characters]")
+
+
+def make_stacks(*seeds):
+    """Return stacks of two-label probabilities, given that of `yes` by seed and row."""
+    yes = np.array(seeds)
+    return np.stack([1 - yes, yes], axis=2)
+
+
+def test_mistakes_are_those_of_the_mean_over_seeds_most_confident_first():
+    rows = pd.DataFrame({"text": list("abcd"), "question": "", "label": ["no", "no", "yes", "no"]})
+    rows = rows.assign(rater1=["no", "yes", "yes", "no"], rater2=["yes", "", "yes", "no"])
+    student = make_stacks([0.6, 0.9, 0.9, 0.8], [0.7, 0.9, 0.6, 0.1])  # wrong about a and b; about d in one seed
+    teacher = make_stacks([0.1, 0.8, 0.9, 0.1])
+    found = list_mistakes(rows, {"student": student, "teacher": teacher}, LABELS)
+    assert found[["text", "predicted", "wrong", "raters", "teacher"]].to_numpy().tolist() == [
+        ["b", "yes", 2, "yes", "yes"],
+        ["a", "yes", 2, "no, yes", "no"],
     ]
-    assert [html.count(f'class="shade-{tint}"') for tint in (8, 2, 0)] == [1, 1, 0]
+    assert list(found["probability"]) == pytest.approx([0.9, 0.65])
+    browser = browse_mistakes(make_content(mistakes=found))
+    assert browser.head == ["Response", "Human label", "Student", "Raters", "Teacher"]
+    assert browser.data[0][0][2] == ("yes", "p = 0.900; 2 of 2 seeds")
 
 
-def test_labels_that_are_long_or_many_do_not_break_the_charts_of_subgroups():
-    group = make_content().metrics["subgroups"]["subgroups"]["fine"]["fine"]
-    groups = {"subgroups": {"school": {f"{number} {'x' * 50}": group for number in range(20)}}}
-    html = build_page(make_content(metrics={"subgroups": groups}, plots={}))
-    assert "AUC by school, with 95\N{NO-BREAK SPACE}% intervals. The first 12; the table has all." in html
-
-
-def test_numbers_as_text():
-    assert [format_number(-0.12345), format_difference(0.1)] == ["\N{MINUS SIGN}0.123", "+0.100"]
-    assert [format_share(value) for value in (0.8, 0.975, 1)] == [f"{text}{WIDE}%" for text in ("80", "97.5", "100")]
-
-
-def test_nested_values_become_dotted_keys():
-    values = {"ratio": 0.8, "seeds": [1, 2], "judge": {"rationale": False, "model": None, "body": {}}}
-    judge = [("judge.rationale", "false"), ("judge.model", "null"), ("judge.body", "{}")]
-    assert flatten_values(values) == [("ratio", "0.8"), ("seeds", "1, 2"), *judge]
+def test_caption_says_how_many_of_how_many():
+    content = make_content(mistakes=make_mistakes(["a", "b"]))
+    assert "gets 2 of 1\N{NARROW NO-BREAK SPACE}500 test rows wrong; these are them" in browse_mistakes(content).caption
+    assert "here are 1 of them" in browse_mistakes(content, 150).caption
+    assert browse_pool(content).caption == "All of the 2 responses of the LLM, sampled at temperature 0.7"
+    assert browse_pool(content, 150).caption.startswith("1 of the 2 responses")
+    assert browse_pool(content, 10) is None

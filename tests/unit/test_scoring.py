@@ -17,8 +17,6 @@ from amalgam.training.teacher import TeacherTrainer
 from tests.pipeline.toy import LABELS
 from tests.unit.training import TEACHER
 
-ODD_TEXTS = ["", "👍🏽", "שלום עולם", "cold " * 500, "x" * 2000, "rude"]
-
 
 def make_rows(texts: list[str], question: str = "") -> pd.DataFrame:
     return pd.DataFrame({"text": texts, "question": question}, dtype=str)
@@ -34,12 +32,6 @@ def test_probabilities_are_in_the_order_of_the_rows(teacher: Path, comments: pd.
     assert whole[:, 0].std() > 0.01  # else any order would do
 
 
-def test_any_text_has_a_score(teacher: Path) -> None:
-    scores = score_rows(teacher, make_rows(ODD_TEXTS))
-    assert np.isfinite(scores).all()
-    np.testing.assert_allclose(scores.sum(axis=1), 1)
-
-
 def test_a_model_that_learned_without_questions_does_not_see_them(teacher: Path) -> None:
     bare, asked = (score_rows(teacher, make_rows(["rude", "cold"], question)) for question in ("", "Why?"))
     np.testing.assert_array_equal(bare, asked)
@@ -51,19 +43,6 @@ def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1, **chan
     mixed = rows.assign(origin="human")
     TeacherTrainer(encoder, mixed, rows, list(LABELS), params).train(seed, target, lambda _item: None)
     return (target / "model.safetensors").read_bytes()
-
-
-def test_one_seed_gives_one_teacher(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
-    one, again, other = (train(encoder, comments, tmp_path / str(n), seed) for n, seed in enumerate((1, 1, 2)))
-    assert one == again != other
-
-
-def test_the_papers_teacher_reads_the_first_token(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
-    train(encoder, comments, tmp_path, recipe="paper")
-    config = tmp_path / "amalgam.json"
-    first = score_rows(tmp_path, comments, [encoder])
-    config.write_text(config.read_text().replace('"cls"', '"mean"'))
-    assert np.abs(score_rows(tmp_path, comments, [encoder]) - first).max() > 1e-3
 
 
 def test_models_score_together_as_each_alone(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:

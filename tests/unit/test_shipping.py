@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from amalgam.files import read_json
-from amalgam.shipping.card import build_card, escape_markdown, hash_code, hash_files, write_manifest
+from amalgam.shipping.card import build_card, hash_code, hash_files, write_manifest
 from amalgam.tasks.schema import Task
 
 ROOT = Path(__file__).parents[2]
@@ -95,14 +93,6 @@ def test_text_of_the_rubric_is_no_markup(task: Task) -> None:
     assert not re.search(r"(?<!\\)\]\(", body)
     assert "\n# \\<" not in body
     assert front["model-index"][0]["results"][0]["task"]["name"] == " ".join(HOSTILE.split())
-
-
-@given(st.text())
-def test_an_escaped_text_is_one_line_of_plain_characters(text: str) -> None:
-    escaped = escape_markdown(text)
-    assert len(escaped.splitlines()) <= 1
-    bare = escaped.replace("\\\\", "")
-    assert all(bare[at - 1] == "\\" for at, letter in enumerate(bare) if letter in "`*_[]<>#|")
 
 
 def test_code_has_the_ids_that_git_gives_it(tmp_path: Path) -> None:

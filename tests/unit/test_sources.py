@@ -45,12 +45,6 @@ def load(folder: Path, text: str, columns: dict[str, Any] | None = None, **sourc
     return load_task_rows(make_task(columns, **source), folder, folder / "cache")
 
 
-def test_plain_tables_keep_quotes_and_take_a_header() -> None:
-    table = parse('1\t"so" he said\n', "a.txt", header=["id", "text"])
-    assert table.to_dict("list") == {"id": ["1"], "text": ['"so" he said']}
-    assert table.index.tolist() == ["a.txt, row 1"]
-
-
 def test_what_only_a_task_knows_is_said() -> None:
     with pytest.raises(DataError, match="holds no rows"):
         parse("a,b\n")
@@ -58,7 +52,9 @@ def test_what_only_a_task_knows_is_said() -> None:
         parse('a\tb\n1\t"2" 3\n', "a.tsv")
 
 
-def test_short_rows_constant_columns_and_doubled_names() -> None:
+def test_a_task_may_say_how_its_files_are_written() -> None:
+    table = parse('1\t"so" he said\n', "a.txt", header=["id", "text"])
+    assert table.to_dict("list") == {"id": ["1"], "text": ['"so" he said']}
     table = parse("a,b,b\n1,2\n", short_rows=True, add={"split": "train"})
     assert table.to_dict("list") == {"a": ["1"], "b (1)": ["2"], "b (2)": [""], "split": ["train"]}
 
@@ -218,23 +214,14 @@ def test_an_export_of_the_cultural_competence_task(tmp_path: Path) -> None:
         "t2\ts1\t2024-03-01\texplained\tIt builds trust.\t1\t0\t1",
         "t3\ts2\t2024-03-02\tpredicted\tOpen your book.\t0\t0\t0",
         "t4\ts2\t2024-03-02\texplain\tHe must work.\t0\t0\t0",
-        "t5\ts3\t2024-03-02\tpredict\tNot coded yet.\t\t\t",
         "t6\ts3\t2024-03-02\tmultiple choice\tB\t\t\t1",
     ]
     (tmp_path / "datashop_6250.txt").write_text("\n".join(export) + "\n", encoding="utf-8")
     task = load_task(TASKS / "cultural_competence")
     loaded = load_task_rows(task, tmp_path, tmp_path)
-    assert loaded.main.to_dict("records")[0] == {
-        "id": "t1",
-        "text": "Tell me about home, Marcelo.",
-        "question": "",
-        "label": "competent",
-        "group": "s1",
-        "rater1": "competent",
-        "rater2": "competent",
-        "time": "2024-03-01",
-    }
+    first = loaded.main.iloc[0]
+    assert first[["label", "group", "rater2", "time"]].tolist() == ["competent", "s1", "competent", "2024-03-01"]
     assert loaded.main["id"].tolist() == ["t1", "t3"]
     assert loaded.transfer["id"].tolist() == ["t2", "t4"]
-    assert loaded.left_out == {"no_label": 2, "equal_text_other_label": 0}
+    assert loaded.left_out == {"no_label": 1, "equal_text_other_label": 0}
     assert measure_agreement(loaded.ratings, task) == {"rater_kappa": 0.5}

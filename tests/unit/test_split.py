@@ -1,13 +1,10 @@
-from collections import Counter
-from itertools import islice
-
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.tasks.split import allot, keep_apart, split_rows
+from amalgam.tasks.split import keep_apart, split_rows
 from amalgam.tasks.texts import fold_text
 
 SIDES = ("train", "validation", "test")
@@ -104,20 +101,6 @@ def test_sizes_at_the_bounds(labels: list[str], changed: dict[str, int], sizes: 
     assert {name: len(tables[name]) for name in sizes} == sizes
 
 
-def test_each_label_has_its_minimum_however_rare() -> None:
-    tables = split_rows(make_rows(["no"] * 190 + ["yes"] * 10), **{**SETTINGS, "human_rows": 8})
-    assert [Counter(tables[name]["label"])["yes"] for name in ("train", "validation")] == [2, 1]
-
-
-def test_what_remains_of_a_train_group_is_unlabelled_and_of_others_not() -> None:
-    rows = make_rows(["no", "yes"] * 60, [f"g{number // 20}" for number in range(120)])
-    tables = split_rows(rows, **{**SETTINGS, "human_rows": 6, "test": 20})
-    groups = dict(zip(rows["id"], rows["group"], strict=True))
-    untouched = set(rows["group"]) - {*tables["validation"]["group"], *tables["test"]["group"]}
-    assert {groups[name] for name in tables["unlabelled"]["id"]} <= untouched
-    assert {groups[name] for name in tables["unlabelled"]["id"]} & set(tables["train"]["group"])
-
-
 def test_more_texts_join_the_unlabelled_set_unless_a_held_out_row_has_them() -> None:
     rows = make_rows(["no", "yes"] * 50)
     test_text = split_rows(rows, **SETTINGS)["test"]["text"][0]
@@ -127,18 +110,24 @@ def test_more_texts_join_the_unlabelled_set_unless_a_held_out_row_has_them() -> 
     assert "a" not in set(unlabelled["id"])
 
 
+GROUPS = [f"g{number % 10}" for number in range(50)] + ["one"] * 50
+
+
 @pytest.mark.parametrize(
-    ("labels", "changed", "parts"),
+    ("rows", "changed", "parts"),
     [
-        (["no", "yes"] * 50, {"human_rows": 5}, ["`human_rows` is 5", "at least 6"]),
-        (["no", "yes"] * 50, {"human_rows": 70}, ["`human_rows` is 70", "at most 60", "set `split.test` to 28"]),
-        (["no"] * 90 + ["yes"] * 3, {}, ["`human_rows`", "'yes' has 2 rows", "code at least 2 more rows so"]),
-        (["no"] * 40 + ["yes"] * 10, {"human_rows": 30}, ["at most 25", "set `split.test` to 20"]),
+        (make_rows(["no", "yes"] * 50), {"human_rows": 5}, ["`human_rows` is 5", "at least 6"]),
+        (
+            make_rows(["no", "yes"] * 50),
+            {"human_rows": 70},
+            ["at most 60", "set `split.test` to 28"],
+        ),
+        (make_rows(["no"] * 50 + ["yes"] * 50, GROUPS), {"test": 10, "seed": 1}, ["label 'yes'"]),
     ],
 )
-def test_too_few_rows_name_the_key(labels: list[str], changed: dict[str, int], parts: list[str]) -> None:
+def test_too_few_rows_name_the_key(rows: pd.DataFrame, changed: dict[str, int], parts: list[str]) -> None:
     with pytest.raises(DataError) as caught:
-        split_rows(make_rows(labels), **{**SETTINGS, **changed})
+        split_rows(rows, **{**SETTINGS, **changed})
     assert all(part in str(caught.value) for part in parts), str(caught.value)
 
 
@@ -152,12 +141,6 @@ def test_advice_leads_on_where_it_is_followed() -> None:
     with pytest.raises(DataError, match=r"none of the last 10 rows is coded 'yes'.+ or set `split.test` to 25"):
         split_rows(rows, **{**SETTINGS, "test": 10}, by="time")
     assert split_rows(rows, **{**SETTINGS, "test": 25}, by="time")
-
-
-def test_too_few_groups_name_the_label() -> None:
-    rows = make_rows(["no"] * 50 + ["yes"] * 50, [f"g{number % 10}" for number in range(50)] + ["one"] * 50)
-    with pytest.raises(DataError, match="label 'yes'"):
-        split_rows(rows, **{**SETTINGS, "test": 10, "seed": 1})
 
 
 def make_dated_rows(count: int = 120, step: int = 1) -> pd.DataFrame:
@@ -200,13 +183,3 @@ def test_rows_of_known_groups_or_texts_are_taken_out() -> None:
     others = make_rows(["no"] * 2, ["a", "d"], ["other", "text  1!"])
     assert keep_apart(rows, others)["id"].tolist() == ["r2"]
     assert keep_apart(rows, others.head(0)).equals(rows)
-
-
-@given(st.dictionaries(st.sampled_from("abcde"), st.integers(1, 500), min_size=1), st.integers(1, 4))
-def test_allotted_labels_follow_the_shares(counts: dict[str, int], least: int) -> None:
-    size = least * len(counts) + 200
-    given_out = Counter(islice(allot(counts, least), size))
-    assert given_out.total() == size
-    assert all(given_out[name] >= least for name in counts)
-    if least == 1 and min(counts.values()) * size >= 2 * sum(counts.values()):
-        assert all(abs(given_out[name] - size * count / sum(counts.values())) <= 3 for name, count in counts.items())

@@ -74,16 +74,6 @@ def test_a_model_that_is_worse_for_some_is_found_out_and_a_fair_one_is_not():
         assert (student["auc_minus_rest_high"] < 0) == bool(unfair)
 
 
-def test_one_subgroup_alone_has_no_rest_and_an_empty_cell_is_no_subgroup():
-    rows, actual, stacks = draw_case()
-    rows["subgroup_school"] = rows["subgroup_school"].replace({"tiny": "", "b": ""})
-    found = measure_subgroups(CodedRows(rows, actual, None, stacks, False), 0.95)["school"]
-    assert list(found) == ["a"]
-    assert "auc" in found["a"]["teacher"]
-    assert "abroca" not in found["a"]["teacher"]
-    assert measure_subgroups(CodedRows(rows[["id"]], actual, None, stacks, False), 0.95) == {}
-
-
 def test_periods_are_measured_in_order_of_time():
     rows, actual, stacks = draw_case()
     years = np.where(
@@ -136,28 +126,6 @@ def test_the_area_equals_a_direct_integral(seed, digits):
     scores = np.clip(rng.random(80) * 0.6 + 0.4 * actual * rng.random(80), 0, 1).round(digits)
     found = measure_abroca(actual, stack_scores(scores), member[None])
     assert found == pytest.approx([integrate_directly(actual, scores, member)], abs=2e-5)
-
-
-def test_the_area_is_the_mean_over_seeds_and_classes_and_not_defined_without_a_label():
-    rng = np.random.default_rng(2)
-    actual, member = np.arange(90) % 3, rng.random(90) < 0.5
-    stack = rng.dirichlet(np.ones(3), size=(2, 90))
-    expected = [integrate_directly(actual == index, seed[:, index], member) for seed in stack for index in range(3)]
-    assert measure_abroca(actual, stack, member[None]) == pytest.approx([np.mean(expected)], abs=2e-5)
-    assert np.isnan(measure_abroca(actual, stack, (actual == 0)[None])).all()
-
-
-def test_membership_moves_within_a_label_or_among_whole_units():
-    rng = np.random.default_rng(3)
-    actual, units = np.arange(60) % 2, np.arange(60) // 3
-    loose, bound = rng.random(60) < 0.4, (units % 4 == 0)
-    drawn = shuffle_members(actual, loose, units, times=20, rng=rng)
-    for label in (0, 1):
-        assert (drawn[:, actual == label].sum(axis=1) == loose[actual == label].sum()).all()
-    drawn = shuffle_members(actual, bound, units, times=20, rng=rng)
-    assert (drawn.sum(axis=1) == bound.sum()).all()
-    assert (drawn.reshape(20, 20, 3).std(axis=2) == 0).all()
-    assert len(np.unique(drawn, axis=0)) > 15
 
 
 def test_p_values_of_groups_that_do_not_differ_are_uniform():

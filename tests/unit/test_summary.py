@@ -1,6 +1,5 @@
 """The tables that are drawn, and the numbers of metrics/summary.json, each taken from the file that has it."""
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from amalgam.evaluation import summary
+from amalgam.evaluation.trained import list_models, score_sets
+from amalgam.training.scoring import score_rows
+from tests.pipeline.toy import LABELS
 
 
 def make_estimate(name: str, value: float) -> dict[str, float]:
@@ -62,14 +64,6 @@ def test_the_student_is_the_file_that_ships() -> None:
     assert (student["rows_per_second"], student["megabytes"]) == (400.0, 70.0)
 
 
-def test_kappa_counts_distances_where_labels_have_an_order() -> None:
-    models = deepcopy(FILES["models"])
-    models["student_int8"]["quadratic_kappa"] = 0.65
-    student = summarise(models=models)["student"]
-    assert student["kappa"] == 0.65
-    assert "quadratic_kappa" not in student
-
-
 def test_what_a_run_does_not_have_is_left_out() -> None:
     fewer: dict[str, dict[str, Any]] = {
         "selective": {"selective": {"rows": 9, "coverage": 0.0}},
@@ -81,23 +75,6 @@ def test_what_a_run_does_not_have_is_left_out() -> None:
         for found in (summarise(), summarise(**fewer))
     )
     assert names - left == {"student.agreement", "llm.usd", "student.retention"}
-
-
-def test_requests_tokens_and_dollars_are_summed_over_all_work() -> None:
-    costs = summary.sum_costs(
-        {
-            "synthesis": {"completions": 5, "kept": 4, "prompt_tokens": 100, "completion_tokens": 10, "cost_usd": 0.25},
-            "judge": {"rows": 3, "unparsed": 0, "prompt_tokens": 30, "completion_tokens": 3, "cost_usd": 0.5},
-            "grader": None,
-        }
-    )
-    assert costs["synthesis"] == {"requests": 5, "prompt_tokens": 100, "completion_tokens": 10, "cost_usd": 0.25}
-    assert costs["llm"] == {"requests": 8, "prompt_tokens": 130, "completion_tokens": 13, "cost_usd": 0.75}
-    assert list(costs) == ["synthesis", "judge", "llm"]
-    unknown = summary.sum_costs(
-        {"judge": {"requests": 1, "cost_usd": 1.0}, "grader": {"requests": 2, "cost_usd": None}}
-    )
-    assert unknown["llm"] == {"requests": 3}
 
 
 def test_what_stages_counted_goes_into_three_files() -> None:
@@ -132,8 +109,6 @@ def test_what_stages_counted_goes_into_three_files() -> None:
 
 
 NAMES = ["no", "yes"]
-ACTUAL = np.array([0, 0, 1, 1])
-PERFECT = np.eye(2)[ACTUAL][None]
 
 
 def test_area_under_the_mean_curve_is_the_mean_auc() -> None:
@@ -146,30 +121,33 @@ def test_area_under_the_mean_curve_is_the_mean_auc() -> None:
     assert table["tpr"].is_monotonic_increasing
 
 
-def test_more_labels_give_a_curve_each_and_an_absent_label_none() -> None:
-    stack = np.eye(3)[[0, 0, 1, 1]][None]
-    table = summary.trace_roc(ACTUAL, {"teacher": stack}, ["low", "mid", "high"])
-    assert set(table["label"]) == {"low", "mid"}
-    assert summary.trace_roc(ACTUAL * 0, {"teacher": PERFECT}, NAMES).empty
+def lay_out(folder: Path, teacher: Path, shipped: Path) -> dict[int, dict[str, Path]]:
+    """Lay a run out: two seeds, of which one has no teacher and no ONNX file."""
+    for name, target in (("teacher/seed-1", teacher), ("students/seed-1", teacher), ("students/seed-2", teacher)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(target)
+    (folder / "exported/seed-1").mkdir(parents=True)
+    (folder / "exported/seed-1/model.int8.onnx").symlink_to(shipped / "model.onnx")
+    folders = {"teacher": folder / "teacher", "student": folder / "students"}
+    folders["student_undistilled"] = folders["student"] / "undistilled"
+    return {seed: list_models(folders, folder / "exported", seed) for seed in (1, 2, 3)}
 
 
-def test_calibration_bins_hold_all_seeds() -> None:
-    certain, unsure = np.eye(2)[ACTUAL], np.array([[0.45, 0.55]] * 4)
-    table = summary.bin_calibration(ACTUAL, {"teacher": np.stack([certain, unsure])})
-    assert table.to_dict("records") == [
-        {"model": "teacher", "confidence": 0.55, "share": 0.5, "rows": 4},
-        {"model": "teacher", "confidence": 1.0, "share": 1.0, "rows": 4},
+def test_every_model_that_is_there_scores_every_set(
+    teacher: Path, shipped: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
+) -> None:
+    models = lay_out(tmp_path, teacher, shipped)
+    assert [list(of_seed) for of_seed in models.values()] == [["teacher", "student", "student_int8"], ["student"], []]
+    rows = comments.assign(id=[f"{number}" for number in range(len(comments))])
+    table = score_sets({"test": rows, "transfer_test": rows.head(1)}, models, list(LABELS), [encoder])
+    order = table.groupby(["set", "seed", "model"], sort=False)["id"].agg(list)
+    assert order.index.to_list() == [
+        (name, seed, model)
+        for name in ("test", "transfer_test")
+        for seed, model in ((1, "teacher"), (1, "student"), (1, "student_int8"), (2, "student"))
     ]
-
-
-def test_training_curves_are_joined_by_step(tmp_path: Path) -> None:
-    folder = tmp_path / "seed-3" / "plots" / "metrics"
-    folder.mkdir(parents=True)
-    (folder / "train_loss.tsv").write_text("step\ttrain_loss\n10\t0.5\n20\t0.4\n")
-    (folder / "validation_loss.tsv").write_text("step\tvalidation_loss\n20\t0.6\n")
-    table = summary.read_training({("teacher", 3): tmp_path / "seed-3", ("student", 3): tmp_path / "none"})
-    expected = pd.DataFrame(
-        {"model": "teacher", "seed": 3, "step": [10, 20], "loss": [0.5, 0.4], "validation_loss": [None, 0.6]}
-    )
-    pd.testing.assert_frame_equal(table, expected, check_dtype=False)
-    assert summary.read_training({}).empty
+    assert order.iloc[0] == order.iloc[3] == list(rows["id"])
+    scores = {model: part[[f"p_{label}" for label in LABELS]].to_numpy() for model, part in table.groupby("model")}
+    expected = score_rows(teacher, rows, [encoder])
+    np.testing.assert_allclose(scores["teacher"][: len(rows)], expected, atol=1e-6)
+    np.testing.assert_allclose(scores["student_int8"][: len(rows)], expected, atol=0.03)  # of bfloat16

@@ -6,19 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from amalgam.training.checkpoint import read_config
-from amalgam.training.classifier import Embedder, load_classifier
-from amalgam.training.embeddings import embed_rows, fit_head, index_labels
-from amalgam.training.encoding import encode_rows, load_tokenizer
+from amalgam.training.embeddings import index_labels
 from amalgam.training.scoring import Scorer, list_members
 from amalgam.training.teacher import (
     MIXED,
     ContrastiveLoss,
     TeacherTrainer,
-    balance_classes,
     join_members,
     list_trainings,
     make_members,
@@ -41,40 +36,6 @@ def test_the_loss_by_hand() -> None:
     assert measure([0, 0, 1]) == pytest.approx(0.5**2 + (0**2 + 0.75) / 2)
     assert measure([0, 0, 0]) == pytest.approx((0.5**2 + 1 + near) / 3)
     assert measure([0, 1, 1], [1.0, 3.0, 1.0]) == pytest.approx(near + (3 * 0.5**2 + 0) / 4)
-
-
-@given(st.lists(st.integers(0, 2), min_size=2, max_size=12), st.integers(0, 2**16))
-def test_the_loss_is_a_number_whatever_the_labels_and_its_order_is_free(labels: list[int], seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    vectors = torch.nn.functional.normalize(torch.tensor(generator.normal(size=(len(labels), 4))), dim=1)
-    loss = ContrastiveLoss(np.array(labels), generator.uniform(0, 2, len(labels)))
-    order = generator.permutation(len(labels))
-    one, other = (float(loss(vectors[rows], rows)) for rows in (np.arange(len(labels)), order))
-    assert one == pytest.approx(other)
-    assert 0 <= one <= 4 + 1
-
-
-def test_a_step_draws_one_label_together_and_others_apart() -> None:
-    vectors = VECTORS.clone().requires_grad_()
-    cosines = torch.nn.functional.normalize(vectors, dim=1)
-    ContrastiveLoss(np.array([0, 0, 1]), np.ones(3))(cosines, np.arange(3)).backward()
-    assert vectors.grad is not None
-    moved = torch.nn.functional.normalize(VECTORS - 0.1 * vectors.grad, dim=1)
-    before, after = VECTORS @ VECTORS.T, moved @ moved.T
-    assert after[0, 1] > before[0, 1]
-    assert after[1, 2] < before[1, 2]
-
-
-def test_a_vector_does_not_depend_on_the_rows_beside_it(encoder: Path, comments: pd.DataFrame) -> None:
-    rows = comments.head(21).reset_index(drop=True)
-    rows.loc[0, "text"] = "rude"
-    embedder = Embedder(load_classifier(encoder, list(LABELS))).eval()
-    encoded = encode_rows(load_tokenizer(encoder), rows, 24)
-    with torch.inference_mode():
-        together = embedder(**encoded.pad(np.arange(len(rows)))).logits
-        alone = torch.cat([embedder(**encoded.pad(np.array([row]))).logits for row in range(21)])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
-    torch.testing.assert_close(together.norm(dim=1), torch.ones(21))
 
 
 def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1) -> np.ndarray:
@@ -129,30 +90,3 @@ def test_the_paper_pads_every_batch_and_takes_human_rows_first(
     assert read_config(tmp_path).pooling == "cls"
     right = Scorer(tmp_path, [encoder]).score(comments).argmax(axis=1) == index_labels(comments, list(LABELS))
     assert right.mean() > 0.9
-
-
-def test_class_weights_make_classes_count_alike() -> None:
-    weights = balance_classes(np.array([0, 0, 0, 2]), 3)
-    assert weights[:3].sum() == pytest.approx(weights[3])
-    assert weights.sum() == pytest.approx(4)
-
-
-def test_the_head_begins_as_the_logistic_regression(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
-    from sklearn.linear_model import LogisticRegression
-
-    rows = pd.concat([comments.iloc[:20].assign(origin="human"), comments.iloc[20:].assign(origin="synthetic")])
-    params = TEACHER.model_copy(update={"learning_rate": 1e-12, "steps": 1})
-    logits = TeacherTrainer(encoder, rows, None, list(LABELS), params).train_and_score(1, rows, lambda _item: None)
-    vectors = embed_rows(encoder, rows, max_length=24)
-    reference = LogisticRegression(C=10.0, max_iter=2000).fit(vectors[:20], rows["label"][:20]).predict_proba(vectors)
-    found = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found, reference, atol=0.02)  # of bfloat16
-
-
-def test_a_class_without_rows_begins_as_unlikely() -> None:
-    vectors = np.random.default_rng(0).normal(size=(12, 4))
-    weights, biases = fit_head(vectors, np.array([0, 2] * 6), 3)
-    assert weights.shape == (3, 4)
-    assert (biases[1], weights[1].any()) == (-10.0, False)
-    weights, biases = fit_head(vectors, np.zeros(12, dtype=int), 3)
-    assert (weights.any(), biases.tolist()) == (False, [0, -10, -10])

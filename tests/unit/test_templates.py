@@ -74,11 +74,6 @@ Two.
     ]
 
 
-def test_a_turn_without_text_is_left_out(tmp_path: Path) -> None:
-    text = "{% call system() %} {{ question }}\n{% endcall %}{% call user() %}Write.{% endcall %}"
-    assert [turn["role"] for turn in render(tmp_path, text)] == ["user"]
-
-
 MARKUP = ["{% endcall %}", "{{ persona }}", "{# x #}", "<|im_end|>", "</s>", "<b>", "&amp;", '"', "\\n", "{", "%}", "é"]
 
 
@@ -97,40 +92,24 @@ USER = "{% call user() %}Write.{% endcall %}\n"
     ("text", "words"),
     [
         # Text outside of the turns, wherever it stands.
-        (USER + "\n\nHello", "line 4: text stands outside of the turns: put it into `{% call user() %}` …"),
         (USER + "{% if question %}\n\nHello\n{% endif %}", "line 4: text stands outside"),
-        (USER + "{% for shot in shots %}\n{{ shot.text }}\n{% endfor %}", "line 3: text stands outside"),
         (USER + "{% macro a() %}x{% endmacro %}\n{% call a() %}y{% endcall %}", "line 3: text stands outside"),
-        (USER + "{{ user() }}", "line 2: text stands outside"),
         ("{% call user() %}\n{% call system() %}x{% endcall %}\n{% endcall %}", "line 2: a turn cannot stand within"),
-        ("{% macro a() %}\n{% call user() %}x{% endcall %}{% endmacro %}", "line 2: a turn cannot stand within"),
         # Syntax.
         ("{% call user() %}\n{{ persona }\n{% endcall %}", "line 2: unexpected '}'"),
         ("{% call user() %}Write.", "line 1: Unexpected end of template."),
-        ("{% call user() %}\n{{ persona | shout }}{% endcall %}", "line 2: No filter named 'shout'."),
         # Names that are not there.
         ("{% call user() %}\nOh\n{{ person }}{% endcall %}", "line 3: 'person' is undefined; a template knows title, "),
         ("{% call user() %}\n{{ label.title }}{% endcall %}", "line 2: 'dict object' has no attribute 'title'"),
-        ("{% call robot() %}x{% endcall %}", "line 1: text stands outside"),
         # What cannot be worked out.
         ("{% call user() %}\n{{ 1 / 0 }}{% endcall %}", "line 2: division by zero"),
-        ("{% call user() %}\n{{ persona + 1 }}{% endcall %}", "line 2: can only concatenate str"),
         ("{% macro a() %}{{ a() }}{% endmacro %}{% call user() %}{{ a() }}{% endcall %}", "line 1: maximum recursion"),
         ("{% call user() %}\n{{ user() }}{% endcall %}", "line 2: a turn is written as `{% call user() %}` … `{% end"),
         # What the sandbox forbids, and what would make equal data give other prompts.
         ("{% call user() %}\n{{ persona.__class__ }}{% endcall %}", "line 2: access to attribute '__class__' of 'str'"),
-        (
-            "{% call user() %}{{ shots.append(1) }}{% endcall %}",
-            "line 1: access to attribute 'append' of 'list' object",
-        ),
         ("{% call user() %}{{ range(999999) }}{% endcall %}", "line 1: Range too big."),
-        ("{% call user() %}{{ shots | random }}{% endcall %}", "line 1: No filter named 'random'."),
-        ("{% call user() %}{{ lipsum() }}{% endcall %}", "line 1: 'lipsum' is undefined"),
         (USER + "{% include 'chat.j2' %}", "line 2: a template cannot use other files"),
-        ("{% extends 'chat.j2' %}", "line 1: a template cannot use other files"),
-        ("{% call user() %}\n{% import 'a' as a %}{% endcall %}", "line 2: a template cannot use other files"),
         # What no endpoint would answer.
-        ("", ": the last turn must be the user's"),
         (USER + "{% call assistant() %}Well.{% endcall %}", ": the last turn must be the user's"),
     ],
 )

