@@ -1,6 +1,7 @@
 """`amalgam estimate` by value, and once in a real DVC project."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def price(
 ) -> dict[str, Any]:
     values = {"endpoint": "https://api.openai.com/v1", "model": "m"} | llm
     changed = params.llm.model_copy(update=values)
-    return price_stages(changed, list(stages), PRICES, spent=spent, in_batches=in_batches)
+    return price_stages(changed, list(stages), PRICES, spent, in_batches)
 
 
 def test_each_stage_has_its_price(params: Params) -> None:
@@ -337,7 +338,7 @@ def test_its_tokens_are_guessed_by_what_is_like_it(project: Project) -> None:
 
 
 def test_where_nothing_is_like_it_nothing_is_said(project: Project) -> None:
-    (project.folder / "data/prepared/train.csv").unlink()
+    shutil.rmtree(project.folder / "data/prepared")
     for sending in project.plan("prepare", "prompts", "synthesize", "judge", "baselines"):
         assert sending.prompt_tokens is sending.completion_tokens is sending.most_completion_tokens is None
 
