@@ -24,7 +24,7 @@ import yaml
 
 from amalgam.files import read_json, write_json
 from amalgam.llm.request import write_answers
-from amalgam.rows import open_rows, write_rows
+from amalgam.rows import write_rows
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TASK = "product_feedback"
@@ -127,10 +127,9 @@ def set_up(folder: Path, responses: int) -> None:
     write_answers(folder / "data/completions", make_lines(responses))
     took = dict.fromkeys(("asked_again", "prompt_tokens", "completion_tokens", "cost_usd"), 0)
     write_json(folder / "data/completions/summary.json", {"answers": responses, **took})
-    with open_rows(folder / "data/judgements/judgements.csv", ["id", "label", "judged"]) as write:
-        for line in make_lines(min(responses, GRADED * len(LABELS))):
-            if line["finish_reason"] == "stop":
-                write({"id": line["id"], "label": line["label"], "judged": line["label"]})
+    graded = pd.DataFrame(make_lines(min(responses, GRADED * len(LABELS)))).query("finish_reason == 'stop'")
+    judgements = graded[["id", "label"]].assign(judged=graded["label"])
+    write_rows(folder / "data/judgements/judgements.csv", judgements)
 
 
 def run_stage(name: str, folder: Path) -> Run:

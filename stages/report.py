@@ -14,7 +14,7 @@ from amalgam.params import Params, dump_tracked
 from amalgam.report.content import Content
 from amalgam.report.page import build_page
 from amalgam.report.rows import list_mistakes, pick_rows
-from amalgam.rows import iterate_rows, read_rows
+from amalgam.rows import read_rows
 from amalgam.tasks.schema import load_task
 
 METRICS = Path("metrics")
@@ -54,9 +54,14 @@ def main(params: Params, root: Path) -> None:
         },
         inputs={str(path): hash_file(path) for path in list_inputs(folder)},
         versions={"python": python_version(), **{name: version(name) for name in PACKAGES}},
-        experiments=[row for path in sorted(SWEEPS.glob("*.csv")) for row in iterate_rows(path)],
+        experiments=read_experiments(),
     )
     write_text(Path("report.html"), build_page(content))
+
+
+def read_experiments() -> list[dict[str, str]]:
+    tables = [read_rows(path) for path in sorted(SWEEPS.glob("*.csv"))]
+    return [{str(name): cell for name, cell in row.items()} for table in tables for row in table.to_dict("records")]
 
 
 def read_pool() -> pd.DataFrame:

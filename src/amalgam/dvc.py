@@ -115,14 +115,13 @@ def find_file(repo: "Repo", tree: str, name: str, title: str, notify: Notify) ->
 
     `tree` is the hash of the file's folder in dvc.lock, or empty; `title` says what is fetched.
     """
-    for fetches in (False, True) if tree else ():
-        if fetches and (remote := repo.config["core"].get("remote")):
-            notify(f"fetching {title} from DVC's remote `{remote}`")
-            _fetch_files(repo, [tree], re.escape(name))
+    remote = repo.config["core"].get("remote")
+    found = _read_tree(repo, tree).get(name)
+    if tree and remote and not (found and _place(repo, found).is_file()):
+        notify(f"fetching {title} from DVC's remote `{remote}`")
+        _fetch_files(repo, [tree], re.escape(name))
         found = _read_tree(repo, tree).get(name)
-        if found and _place(repo, found).is_file():
-            return _check_object(repo, found, notify)
-    return None
+    return _check_object(repo, found, notify) if found else None
 
 
 def iterate_shared_answers(
@@ -156,21 +155,19 @@ def iterate_shared_answers(
     for path in sorted(Path(repo.cache.local.path).glob("??/*.dir")):
         tree = path.parent.name + path.name
         for shard in _list_shards(repo, tree) if _check_object(repo, tree, notify) else []:
-            if shard not in seen and _place(repo, shard).is_file() and not is_known(shard):
-                seen.add(shard)
-                if found := _check_object(repo, shard, notify):
-                    yield shard, _read_answers(found)
+            if shard not in seen and not is_known(shard) and (found := _check_object(repo, shard, notify)):
+                yield shard, _read_answers(found)
+            seen.add(shard)
 
 
 def _fetch_answers(repo: "Repo", workspace: Path, notify: Notify) -> None:
     """Fetch the answers that dvc.lock or a record of a run names, as far as the remote has them."""
-    locked, remote = _list_named(_read_locks(workspace)), repo.config["core"].get("remote")
-    trees, folders = _find_missing(repo, locked | _list_named(_read_runs(repo)) if remote else locked)
-    if remote and trees:
-        notify(f"fetching answers of earlier runs ({folders}) from DVC's remote `{remote}`")
-        _fetch_files(repo, trees, _SHARDS)
-    trees, folders = _find_missing(repo, locked)
-    if trees:
+    remote, locked = repo.config["core"].get("remote"), _list_named(_read_locks(workspace))
+    if remote and (missing := _find_missing(repo, locked | _list_named(_read_runs(repo)))):
+        notify(f"fetching answers of earlier runs ({_name_folders(missing)}) from DVC's remote `{remote}`")
+        _fetch_files(repo, sorted({tree for _, tree in missing}), _SHARDS)
+    if missing := _find_missing(repo, locked):
+        folders = _name_folders(missing)
         reason = f"`dvc pull {folders}` says why" if remote else "DVC has no default remote here"
         notify(
             f"the answers that dvc.lock names in {folders} are not here and could not be fetched ({reason}), so the "
@@ -199,17 +196,20 @@ def _read_runs(repo: "Repo") -> Iterator[str]:
 
 def _list_named(texts: Iterable[str]) -> set[tuple[str, str]]:
     """Return each folder of answers with its hash."""
-    return {(folder, tree) for text in texts for folder, tree in _NAMED.findall(text)}
+    return {named for text in texts for named in _NAMED.findall(text)}
 
 
-def _find_missing(repo: "Repo", named: set[tuple[str, str]]) -> tuple[list[str], str]:
-    """Return the hashes of the folders of which the cache lacks the list of files or a shard, and their names."""
-    missing = {
+def _find_missing(repo: "Repo", named: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return the folders of which the cache lacks the list of files or a shard."""
+    return {
         (folder, tree)
         for folder, tree in named
         if not all(_place(repo, name).is_file() for name in [tree, *_list_shards(repo, tree)])
     }
-    return sorted({tree for _, tree in missing}), " ".join(sorted({folder for folder, _ in missing}))
+
+
+def _name_folders(named: set[tuple[str, str]]) -> str:
+    return " ".join(sorted({folder for folder, _ in named}))
 
 
 def _read_answers(path: Path) -> Iterator[dict[str, Any]]:
@@ -241,8 +241,10 @@ def _place(repo: "Repo", name: str) -> Path:
 
 
 def _check_object(repo: "Repo", name: str, notify: Notify) -> Path | None:
-    """Return where an object is; None, with a notice, where its content is not what its hash says."""
+    """Return where an object is; None where it is missing or, with a notice, is not what its hash says."""
     path = _place(repo, name)
+    if not path.is_file():
+        return None
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if digest == name.removesuffix(".dir"):

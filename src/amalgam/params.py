@@ -213,17 +213,6 @@ def describe_errors(error: ValidationError) -> str:
     return "; ".join(_describe(fault) for fault in error.errors())
 
 
-def list_tracked_keys() -> list[str]:
-    """List the dotted leaf keys that stages must track, in the order of the models."""
-    keys: list[str] = []
-    for name, field in Params.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            keys += [f"{name}.{key}" for key in field.annotation.model_fields if key not in Driving.model_fields]
-        else:
-            keys.append(name)
-    return keys
-
-
 def dump_tracked(params: Params) -> dict[str, Any]:
     """Return the values that decide a result, as sections of plain values."""
     return params.model_dump(exclude={"llm": set(Driving.model_fields)})

@@ -6,10 +6,9 @@ the table adds. All cells are strings; a cell is never read as "missing".
 
 import csv
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amalgam.errors import DataError
 from amalgam.files import open_sibling
@@ -36,28 +35,16 @@ def unguard_cell(cell: str) -> str:
 
 
 def write_rows(path: Path, rows: "pd.DataFrame") -> None:
-    """Write rows as UTF-8 CSV, formula-like texts made harmless."""
-    with open_rows(path, [str(name) for name in rows]) as write:
-        for row in iterate_dicts(rows):
-            write(row)
-
-
-@contextmanager
-def open_rows(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yield a function that writes a row as `write_rows` does; the file is put in place when all are written."""
-    free = {name for name in columns if _FREE_TEXT.fullmatch(name)}
+    """Write rows as UTF-8 CSV, formula-like texts made harmless; the file is put in place when all are written."""
+    free = [bool(_FREE_TEXT.fullmatch(str(name))) for name in rows]
     with open_sibling(path) as stream:
         plain = csv.writer(stream, lineterminator="\n")
         quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-
-        def write(row: Mapping[str, Any]) -> None:
-            cells = [guard_cell(row[name]) if name in free else row[name] for name in columns]
+        for row in chain([tuple(rows)], rows.itertuples(index=False, name=None)):
+            cells = [guard_cell(cell) if guards else cell for cell, guards in zip(row, free, strict=True)]
             # A carriage return is left unquoted otherwise, and then read as the end of a row.
             returns = any("\r" in cell for cell in cells if isinstance(cell, str))
             (quoted if returns else plain).writerow(cells)
-
-        write({name: name for name in columns})
-        yield write
 
 
 def read_rows(path: Path) -> "pd.DataFrame":
@@ -71,14 +58,3 @@ def read_rows(path: Path) -> "pd.DataFrame":
     except ValueError as error:
         raise DataError(f"{path} is not a table in UTF-8: delete it and run `dvc repro`") from error
     return rows.assign(**{name: rows[name].map(unguard_cell) for name in map(str, rows) if _FREE_TEXT.fullmatch(name)})
-
-
-def iterate_rows(path: Path) -> Iterator[dict[str, str]]:
-    """Yield rows that `write_rows` wrote, as dicts by column."""
-    return iterate_dicts(read_rows(path))
-
-
-def iterate_dicts(rows: "pd.DataFrame") -> Iterator[dict[str, Any]]:
-    """Yield each row as a dict by column."""
-    names = [str(name) for name in rows]
-    return (dict(zip(names, cells, strict=True)) for cells in rows.itertuples(index=False, name=None))

@@ -85,7 +85,10 @@ def test_more_rows_ask_only_for_what_is_missing(project: Project, server: StubSe
 
 
 def test_more_human_rows_change_neither_test_rows_nor_requests(project: Project, server: StubServer) -> None:
-    project.set_params(human_rows=HUMAN_ROWS + 10)
+    project.set_params(human_rows=HUMAN_ROWS + 20)  # more than the shots are drawn from
+    project.repro("judge")
+    server.reset()
+    project.set_params(human_rows=HUMAN_ROWS + 30)
     with project.keep("data/prepared/test.csv", "data/prompts.jsonl", "data/completions", "data/judgements"):
         run = project.repro("judge")
     assert run.ran == ["prepare", "prompts", "judge"]

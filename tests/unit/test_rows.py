@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.rows import guard_cell, iterate_rows, open_rows, read_rows, unguard_cell, write_rows
+from amalgam.rows import guard_cell, read_rows, unguard_cell, write_rows
 
 CELL = st.text(st.characters(exclude_categories=["Cs"])) | st.text("'=+-@\t\r\n,\" a", max_size=5)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -39,28 +39,17 @@ def test_rows_come_back_as_they_were(path: Path, cells: list[tuple[str, str]]) -
     )
     write_rows(path, rows)
     pd.testing.assert_frame_equal(read_rows(path), rows, check_dtype=False, check_index_type=False)
-    assert list(iterate_rows(path)) == rows.to_dict("records")
 
 
-def test_rows_are_written_one_by_one_as_in_one_go(tmp_path: Path) -> None:
+def test_formulas_are_guarded_and_a_carriage_return_is_quoted(tmp_path: Path) -> None:
     rows = pd.DataFrame({"id": ["a", "b"], "text": ["=1", 'x\r"y"'], "sample": [7, 8]})
     write_rows(tmp_path / "rows.csv", rows)
-    with open_rows(tmp_path / "streamed.csv", list(rows)) as write:
-        for row in rows.assign(other="left out").to_dict("records"):
-            write(row)
-        assert not (tmp_path / "streamed.csv").exists()
-    with pytest.raises(KeyError, match="id"), open_rows(tmp_path / "rows.csv", ["id"]) as write:
-        write({})
-    content = b'id,text,sample\na,\'=1,7\n"b","x\r""y""","8"\n'
-    assert (tmp_path / "streamed.csv").read_bytes() == (tmp_path / "rows.csv").read_bytes() == content
-    assert list(iterate_rows(tmp_path / "rows.csv")) == rows.astype(str).to_dict("records")
+    assert (tmp_path / "rows.csv").read_bytes() == b'id,text,sample\na,\'=1,7\n"b","x\r""y""","8"\n'
 
 
 def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"rows\.csv is missing: run `dvc repro` to make it"):
         read_rows(tmp_path / "rows.csv")
-    with pytest.raises(DataError, match=r"rows\.csv is missing: run `dvc repro` to make it"):
-        list(iterate_rows(tmp_path / "rows.csv"))
 
 
 @pytest.mark.parametrize("content", [b"", b'id,text\na,b,c,d\n"', b"id,text\na,\xff\n"])
@@ -68,5 +57,3 @@ def test_a_broken_file_gives_one_sentence(content: bytes, tmp_path: Path) -> Non
     (tmp_path / "rows.csv").write_bytes(content)
     with pytest.raises(DataError, match=r"rows\.csv is not a table in UTF-8: delete it and run `dvc repro`"):
         read_rows(tmp_path / "rows.csv")
-    with pytest.raises(DataError, match=r"rows\.csv is not a table in UTF-8: delete it and run `dvc repro`"):
-        list(iterate_rows(tmp_path / "rows.csv"))

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from amalgam.training.checkpoint import read_config
 from amalgam.training.embeddings import index_labels
@@ -72,10 +73,16 @@ def test_members_are_an_ensemble_wherever_they_lie(encoder: Path, comments: pd.D
 
 def test_the_recipe_of_the_paper(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     rows = comments.assign(origin=["synthetic", "synthetic", "human", "human"] * 15)
-    trainer = TeacherTrainer(encoder, rows, None, list(LABELS), TEACHER.model_copy(update={"recipe": "paper"}))
+    paper = TEACHER.model_copy(update={"recipe": "paper", "trained_layers": 1})
+    trainer = TeacherTrainer(encoder, rows, None, list(LABELS), paper)
     assert [phase.tolist()[:2] for phase in trainer._learn.phases] == [[2, 3], [0, 1]]
     assert trainer._learn.encoded.pad(np.array([0, 1]))["input_ids"].shape == (2, TEACHER.max_length)
     trainer.train(1, tmp_path, lambda _item: None)
     assert read_config(tmp_path).pooling == "cls"
+    base, learned = (load_file(folder / "model.safetensors") for folder in (encoder, tmp_path))
+    lowest = [
+        name for name in base if name.startswith(("embeddings.word", "encoder.layer.0.")) and "key.bias" not in name
+    ]
+    assert all((learned[f"bert.{name}"] != base[name]).any() for name in lowest)
     right = Scorer(tmp_path, [encoder]).score(comments).argmax(axis=1) == index_labels(comments, list(LABELS))
     assert right.mean() > 0.9

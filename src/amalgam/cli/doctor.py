@@ -71,29 +71,21 @@ def _plan_run(project: Path, params: Params) -> dict[str, Any]:
 
 
 def _print_findings(findings: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    table.add_row("installed", Text(", ".join(f"{name} {found}" for name, found in findings["packages"].items())))
+    rows = [("installed", ", ".join(f"{name} {found}" for name, found in findings["packages"].items()))]
     if "endpoint" in findings:
         endpoint = findings["endpoint"]
         name, state = list(endpoint.items())[-1]
         key = "" if endpoint["url"] == "embedded" else f", {name} {state}"
-        table.add_row("LLM", Text(f"{endpoint['model']} at {endpoint['url']}{key}"))
-        table.add_row("models", Text(", ".join(f"{name}: {state}" for name, state in findings["models"].items())))
+        rows.append(("LLM", f"{endpoint['model']} at {endpoint['url']}{key}"))
+        rows.append(("models", ", ".join(f"{name}: {state}" for name, state in findings["models"].items())))
     if "stages" in findings:
-        stages = findings["stages"]
-        runs = "runs " + " → ".join(stages) if stages else "runs nothing: everything is up to date"
-        table.add_row("task", Text(findings["task"]))
-        table.add_row("next `dvc repro`", Text(runs))
-        table.add_row("requests", Text(_phrase_requests(findings["requests"])))
-    for problem in findings["problems"]:
-        table.add_row("problem", Text(problem, style="red"))
-    Console().print(table)
+        runs = " → ".join(findings["stages"])
+        rows.append(("task", findings["task"]))
+        rows.append(("next `dvc repro`", f"runs {runs or 'nothing: everything is up to date'}"))
+        rows.append(("requests", _phrase_requests(findings["requests"])))
+    width = max(len(title) for title, _ in rows) + 2
+    for title, text in rows + [("problem", problem) for problem in findings["problems"]]:
+        print(title.ljust(width) + text.replace("\n", "\n" + " " * width))
 
 
 def _phrase_requests(requests: list[dict[str, Any]]) -> str:

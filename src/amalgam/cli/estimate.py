@@ -73,7 +73,7 @@ def run_estimate(project: Path, *, as_json: bool) -> None:
         spent = journal.read_spending()
         in_batches = sum(batch.keys for batch in journal.list_batches())
     prices = load_prices(project / "data/prices.yaml")
-    estimate = price_stages(params.llm, estimates, prices, spent=spent, in_batches=in_batches)
+    estimate = price_stages(params.llm, estimates, prices, spent, in_batches)
     if as_json:
         print(json.dumps(estimate, indent=2))
     else:
@@ -91,11 +91,7 @@ class Estimator:
     journal: Journal
 
     def estimate_stages(self) -> list[StageEstimate]:
-        """Count requests and tokens by stage; missing answers are first looked for in DVC's cache, as a run does.
-
-        Raises:
-            DataError: a file of the project is missing or broken.
-        """
+        """Count requests and tokens by stage; missing answers are first looked for in DVC's cache, as a run does."""
         asking = [stage for stage in _ASKING if stage in self.stages and self._bound_requests(stage)]
         estimates = [self._estimate_stage(stage) for stage in asking]
         if any(stage.to_send and not stage.at_most for stage in estimates):
@@ -164,6 +160,7 @@ class Estimator:
         data, params = self.project / "data", self.params
         if stage == "synthesize":
             return self._start_rounds().build_requests()
+        train = read_rows(data / "prepared/train.csv")
         if stage == "baselines":
             rows = pd.concat([read_rows(path) for path in sorted((data / "prepared").glob("*test.csv"))])
         elif (data / "completions/summary.json").is_file():
@@ -172,7 +169,6 @@ class Estimator:
         else:  # a response of the size that it may have
             size = params.synthesis.max_tokens * BYTES_A_TOKEN // params.prompts.responses
             rows = pd.DataFrame({"id": ["dummy"], "text": ["x" * size], "question": [""]})
-        train = read_rows(data / "prepared/train.csv")
         return build_grading_requests(self.task, rows, train, self._read_model(), params.judge, params.llm.body)
 
     def _start_rounds(self) -> Rounds:
@@ -208,13 +204,8 @@ class Estimator:
         return None
 
 
-def price_stages(
-    llm: Llm, stages: list[StageEstimate], prices: Prices, *, spent: float, in_batches: int
-) -> dict[str, Any]:
-    """Put a price on what the stages would send, and return all that `amalgam estimate` says.
-
-    `spent` is what this clone has paid so far, in US dollars; `in_batches` counts requests that wait to be collected.
-    """
+def price_stages(llm: Llm, stages: list[StageEstimate], prices: Prices, spent: float, batched: int) -> dict[str, Any]:
+    """Return all that `amalgam estimate` says; `spent` are US dollars, `batched` requests wait to be collected."""
     embedded = llm.endpoint == "embedded"
     price = FREE if embedded else prices.find(llm.model)
     priced: list[dict[str, Any]] = []
@@ -233,7 +224,7 @@ def price_stages(
         **{name: None if None in column else sum(column) for name, column in columns.items()},
         "spent_usd": spent,
         "left_usd": None if llm.budget_usd is None else max(llm.budget_usd - spent, 0.0),
-        "in_batches": in_batches,
+        "in_batches": batched,
         "notices": _list_notices(llm, [stage for stage in stages if stage.to_send], price, spent),
     }
 
@@ -242,24 +233,21 @@ def _list_notices(llm: Llm, sent: list[StageEstimate], price: Price | None, spen
     """Say what would stop the run, and what the figures leave out."""
     if not sent:
         return []
-    notices = [
-        f"nothing is known yet of the length of the requests of `{stage.stage}`"
-        for stage in sent
-        if stage.prompt_tokens is None
-    ]
+    notices = []
+    for stage in sent:
+        if stage.prompt_tokens is None:
+            notices.append(f"nothing is known yet of the length of the requests of `{stage.stage}`")
+        if llm.max_requests is not None and stage.to_send > llm.max_requests:
+            stops = "may stop" if stage.at_most else "stops"
+            when = "before a batch that passes it" if llm.batch else "once so many are sent"
+            notices.append(f"`llm.max_requests: {llm.max_requests}` {stops} `{stage.stage}`, {when}")
     if price is None:
-        stops = "; until then, `llm.budget_usd` lets nothing be sent" if llm.budget_usd is not None else ""
-        notices.append(f"no price is known of {llm.model}: add it to data/prices.yaml{stops}")
+        until = "" if llm.budget_usd is None else "; until then, `llm.budget_usd` lets nothing be sent"
+        notices.append(f"no price is known of {llm.model}: add it to data/prices.yaml{until}")
     if llm.offline:
         notices.append("`llm.offline` is true: the run fails rather than send a request")
     if llm.batch and llm.endpoint == "embedded":
         notices.append("`llm.batch` is true, but the embedded LLM has no Batch API: the run fails")
-    how = "before a batch that passes it" if llm.batch else "once so many are sent"
-    notices += [
-        f"`llm.max_requests: {llm.max_requests}` {'may stop' if stage.at_most else 'stops'} `{stage.stage}`, {how}"
-        for stage in sent
-        if llm.max_requests is not None and stage.to_send > llm.max_requests
-    ]
     if llm.budget_usd is not None and price is not None:
         left = llm.budget_usd - spent
         prompts = sum(stage.prompt_tokens or 0 for stage in sent)

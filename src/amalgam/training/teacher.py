@@ -148,14 +148,15 @@ class TeacherTrainer:
     def _begin(self, seed: int) -> "PreTrainedModel":
         set_seed(seed)
         model = load_classifier(self._encoder, self._labels)
-        freeze_lower(model, self._params.trained_layers)
+        if not self._paper:
+            freeze_lower(model, self._params.trained_layers)
         if self._head is not None:
             begin_head(model, *self._head)
         return model
 
     def _fine_tune(self, model: "PreTrainedModel", seed: int, advance: Advance, curves: Path | None) -> Outcome:
         """Train the model in place; curves go to the folder, or nowhere."""
-        # The paper's batches are padded, and states are not.
+        # In the paper all layers learn, with dropout.
         hold = nullcontext(lambda encoded: encoded) if self._paper else hold_lower(model, self._params.trained_layers)
         with hold as read:
             module = Embedder(model) if self._contrastive else add_pooling(model, self._config.pooling)
