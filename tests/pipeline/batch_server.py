@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, RLock, Thread
+from threading import Event, RLock
 from typing import Any
+
+from tests.pipeline.local import JsonHandler, LocalServer
 
 Complete = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
 
@@ -47,55 +48,30 @@ class Pause:
     release: Event = field(default_factory=Event)
 
 
-class BatchServer(ThreadingHTTPServer):
-    """Serves files and batches until it is closed.
-
-    Attributes:
-        complete: answers one request; gives the status and the body.
-        looks: times that a batch that is made now is looked at before it ends.
-        ending: how batches end: `completed`, `expired` or `cancelled`; then only every second request is answered.
-        queue: requests that all running batches may hold; a batch above it fails as OpenAI's do.
-        invalid: why batches fail as a whole; "" where they do not.
-        ascii: whether answers are written in ASCII, with escapes.
-        faults: by kind of call (`upload`, `create`, `look`, `list` or `content`), the status of the next replies; after
-            0 and 1 the connection is dropped: before the reply, though the work is done, or in the middle of it.
-        pause: where to stop, for a client that is to be killed there: `before`, `after` (when the work is done) or
-            `within` (the reply), and the kind of call.
-        paid: how often each `custom_id` was answered.
-        calls: how often there was a call, by its kind.
-        uploads: file names and bytes of all uploads.
-        keys: values of the header with the key.
-    """
-
-    request_queue_size = 64
-    daemon_threads = True
-    block_on_close = False
+class BatchServer(LocalServer):
+    """Serves files and batches; a kind of call is `upload`, `create`, `look`, `list` or `content`."""
 
     def __init__(self, complete: Complete = complete_plainly) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.complete = complete
-        self.looks = 1
-        self.ending = "completed"
-        self.queue = 10**9
-        self.invalid = ""
-        self.ascii = False
+        self.complete = complete  # answers one request with the status and the body
+        self.looks = 1  # times that a batch that is made now is looked at before it ends
+        self.ending = "completed"  # or `expired` or `cancelled`; then only every second request is answered
+        self.queue = 10**9  # requests that all running batches may hold; a batch above it fails as OpenAI's do
+        self.invalid = ""  # why batches fail as a whole
+        self.ascii = False  # whether answers are written in ASCII, with escapes
+        # By kind of call the status of the next replies; after 0 and 1 the connection is dropped: before the reply,
+        # though the work is done, or in the middle of it.
         self.faults: dict[str, list[int]] = {}
+        # Where to stop, for a client that is to be killed there: `before`, `after` (the work) or `within` (the reply).
         self.pause: Pause | None = None
-        self.paid: Counter[str] = Counter()
-        self.calls: Counter[str] = Counter()
+        self.paid: Counter[str] = Counter()  # by `custom_id`
+        self.calls: Counter[str] = Counter()  # by kind
         self.uploads: dict[str, bytes] = {}
         self.keys: set[str] = set()
         self.files: dict[str, bytes] = {}
         self.jobs: dict[str, Job] = {}
         self.lock = RLock()
-        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing where a client goes away in the middle."""
+        self.start()
 
     def reach(self, point: str) -> None:
         """Stop here if this is the point at which to."""
@@ -188,15 +164,12 @@ class BatchServer(ThreadingHTTPServer):
 _FILE = {"object": "file", "created_at": 1, "purpose": "batch", "filename": "x.jsonl", "status": "processed"}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler):
     """Answers as OpenAI does below /v1, and as Azure does below /openai."""
 
     server: BatchServer
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802
         path, query = self._split_path()
         if path == "/v1/batches":
             asked = dict(part.split("=") for part in query.split("&") if part)
@@ -210,8 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._reply(404, {"error": {"message": f"there is no {path}"}})
 
-    def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
+    def do_POST(self) -> None:  # noqa: N802
+        content = self.read()
         path, _ = self._split_path()
         if path == "/v1/files":
             head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
@@ -225,9 +198,6 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._reply(404, {"error": {"message": f"there is no {path}"}})
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep the tests' output clean."""
-
     def _split_path(self) -> tuple[str, str]:
         path, _, query = self.path.partition("?")
         if path.startswith("/openai/"):
@@ -237,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, what: str, work: Callable[[], Any]) -> None:
         server = self.server
-        server.keys.add(self.headers.get("api-key") or self.headers.get("Authorization", ""))
+        server.keys.add(self.key)
         server.calls[what] += 1
         server.reach(f"before {what}")
         fault = server.faults[what].pop(0) if server.faults.get(what) else 200
@@ -256,12 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _reply(self, status: int, content: Any, what: str = "", *, whole: bool = True) -> None:
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("Retry-After-Ms", "1")
-        self.end_headers()
+        data = self.begin_reply(status, content)
         half = len(data) // 2
         self.wfile.write(data[:half])
         self.wfile.flush()

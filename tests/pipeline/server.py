@@ -8,10 +8,10 @@ import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any
 
+from tests.pipeline.local import JsonHandler, LocalServer
 from tests.pipeline.toy import guess_label, write_comment
 
 BROKEN_JSON = b'{"id": "chatcmpl-0", "choices": [{"index": 0, "mess'
@@ -39,27 +39,16 @@ class Received:
 
 @dataclass
 class Fault:
-    """What the server does instead of answering.
+    """What the server does instead of answering."""
 
-    Attributes:
-        status: of the reply; 0 drops the connection without one.
-        message: of the error in it.
-        after: requests that are answered first.
-        times: requests that fail then.
-        code: of the error, such as `insufficient_quota` or `content_filter`.
-        retry_after: seconds, in the header `Retry-After`; None leaves a header that wants no wait worth speaking of.
-        body: is sent in place of the error.
-        is_cut: the reply is an answer, whose second half never comes.
-    """
-
-    status: int
+    status: int  # 0 drops the connection without a reply
     message: str = "the server has a bad day"
-    after: int = 0
-    times: int = 10**9
-    code: str = ""
-    retry_after: float | None = None
-    body: bytes | None = None
-    is_cut: bool = False
+    after: int = 0  # requests that are answered first
+    times: int = 10**9  # requests that fail then
+    code: str = ""  # of the error, such as `insufficient_quota` or `content_filter`
+    retry_after: float | None = None  # seconds, in the header; None wants no wait worth speaking of
+    body: bytes | None = None  # in place of the error
+    is_cut: bool = False  # the reply is an answer, whose second half never comes
 
 
 @dataclass
@@ -88,22 +77,8 @@ class Log:
         return sum(count - 1 for count in Counter(request.text for request in self.answered).values())
 
 
-class StubServer(ThreadingHTTPServer):
-    """Serves chat completions, at OpenAI's paths and at Azure's, in threads of its own, until it is closed.
-
-    Attributes:
-        log: the requests since the last reset.
-        fault: what goes wrong, if anything.
-        spoilt: by sampling seed, how the synthesis requests with this seed end: `length`, `empty`, `refusal`,
-            `filter` (a finish_reason), `no_choice`, `duplicate` or `malformed` (JSON that does not fit the schema).
-        delay: seconds that an answer takes.
-        capacity: requests at once; what is above it gets status 429.
-        dies_after: answered requests after which the server is gone, with all connections.
-    """
-
-    request_queue_size = 1024
-    daemon_threads = True
-    block_on_close = False
+class StubServer(LocalServer):
+    """Serves chat completions, at OpenAI's paths and at Azure's."""
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
@@ -111,24 +86,22 @@ class StubServer(ThreadingHTTPServer):
         self._lock = Lock()
         self._at_once = 0
         self.reset()
-        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+        self.start()
 
     @property
     def azure_url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return self.url.removesuffix("/v1")
 
     def reset(self) -> None:
         """Forget what came, and answer everything from now on."""
         self.log = Log()
         self.fault: Fault | None = None
+        # By sampling seed, how the synthesis requests with this seed end: `length`, `empty`, `refusal`, `filter` (a
+        # finish_reason), `no_choice`, `duplicate` or `malformed` (JSON that does not fit the schema).
         self.spoilt: dict[int, str] = {}
-        self.delay = 0.0
-        self.capacity = 10**9
-        self.dies_after = 10**9
+        self.delay = 0.0  # seconds that an answer takes
+        self.capacity = 10**9  # requests at once; what is above it gets status 429
+        self.dies_after = 10**9  # answered requests after which the server is gone, with all connections
 
     def enter(self) -> bool:
         """Count a request in; return whether there is room for it."""
@@ -174,17 +147,9 @@ class StubServer(ThreadingHTTPServer):
         """Answer a request; a server that does more may override it."""
         return complete_chat(body, self.spoilt.get(body.get("seed", -1), ""))
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing where a client goes away in the middle."""
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler):
     server: StubServer
-    protocol_version = "HTTP/1.1"
-    # One packet an answer: header and body apart would wait for each other's acknowledgement. It leaves when `do_POST`
-    # has returned, so that a request is counted out before its client can send the next one.
-    wbufsize = -1
-    disable_nagle_algorithm = True
 
     def setup(self) -> None:
         super().setup()
@@ -194,10 +159,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.connections.discard(self.connection)
         super().finish()
 
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        key = self.headers.get("Authorization") or self.headers.get("api-key") or ""
-        request = Received(body, key, self.path, time.monotonic())
+    def do_POST(self) -> None:  # noqa: N802
+        body = json.loads(self.read())
+        request = Received(body, self.key, self.path, time.monotonic())
         has_room = self.server.enter()
         try:
             if not _PATH.fullmatch(self.path):
@@ -215,9 +179,6 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             self.server.leave()
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep the tests' output clean."""
-
     def _fail(self, fault: Fault, body: dict[str, Any]) -> None:
         error = {"message": fault.message} | ({"code": fault.code} if fault.code else {})
         content = complete_chat(body, "") if fault.is_cut else {"error": error}
@@ -228,15 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def _reply(self, status: int, content: Any, *, retry_after: float | None = None, is_cut: bool = False) -> None:
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        if retry_after is None:
-            self.send_header("Retry-After-Ms", "1")
-        else:
-            self.send_header("Retry-After", str(retry_after))
-        self.end_headers()
+        data = self.begin_reply(status, content, retry_after)
         self.wfile.write(data[: len(data) // 2] if is_cut else data)
         if is_cut:
             self.wfile.flush()

@@ -28,7 +28,6 @@ REFUSED = "I'm sorry, but I can't assist with that."
         (GOOD, "refusal", ("refusal", "refusal", "refusal")),
         (REFUSED, "length", ("refusal", "refusal", "refusal")),
         (GOOD, "length", ("cut_off", "cut_off", "cut_off")),
-        ("", "length", ("cut_off", "cut_off", "cut_off")),
         ("", "stop", ("empty", "empty", "empty")),
         ("Here are three comments:", "stop", ("announcement", "announcement", "announcement")),
         ("👍", "stop", ("", "", "malformed")),
@@ -36,7 +35,6 @@ REFUSED = "I'm sorry, but I can't assist with that."
         ('{"response": ""}', "stop", ("", "", "empty")),
         (f'{{"response": "{REFUSED}"}}', "stop", ("", "", "refusal")),
         ('{"error": {"message": "Rate limit reached"}}', "stop", ("", "", "malformed")),
-        ('{"responses": ["One.", 2]}', "stop", ("", "", "malformed")),
         ("[" * 100_000, "stop", ("", "", "malformed")),
     ],
 )
@@ -49,7 +47,6 @@ def test_an_answer_without_a_response_has_a_fault(text: str, finish_reason: str,
 LISTS = {
     "plain": "One.\nTwo!\nThree?",
     "numbered": "1. One.\n2. Two!\n3. Three?",
-    "bold numbers": "**1.** One.\n**2.** Two!\n**3.** Three?",
     "bullets": "- One.\n* Two!\n• Three?",
     "quotes": '"One."\n“Two!”\n`Three?`',
     "numbers alone": "1.\nOne.\n2.\nTwo!\n3.\nThree?",
@@ -80,11 +77,7 @@ def test_a_response_keeps_what_is_its_own(lines: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "texts"),
-    [
-        ("1. One.\n2. Two!\n3. Thr", ["One.", "Two!"]),
-        ("Here are ten:\n1. One.\n2.", ["One."]),
-    ],
+    ("raw", "texts"), [("1. One.\n2. Two!\n3. Thr", ["One.", "Two!"]), ("Here are ten:\n1. One.\n2.", ["One."])]
 )
 def test_of_lines_that_were_cut_off_the_complete_ones_are_kept(raw: str, texts: list[str]) -> None:
     assert parse_answer(raw, "length", "lines", 3) == (texts, "")

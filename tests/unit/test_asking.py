@@ -62,17 +62,6 @@ def answer_by_chance(name: str) -> Answer:
     return Answer("fine", "length" if random.Random(name).random() < 0.4 else "stop", 1, 1)
 
 
-def test_a_request_holds_what_decides_its_answer_and_no_more() -> None:
-    prompt = make_prompts(2)[2]
-    first, third = build(prompt, 0), build(prompt, 2)
-    sampling = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 50}
-    assert (first.id, first.model, first.sample, first.group) == ("complaint-00001", "m", 1, "complaint/0")
-    assert first.body == {"messages": prompt["messages"], **sampling, "seed": 1}
-    assert (third.id, third.sample) == ("complaint-00001r2", 20_000_001)
-    assert third.body == first.body | {"seed": 20_000_001, "max_tokens": 100}
-    assert build(make_prompts(1, 2, "json")[0], 0).body["response_format"]["type"] == "json_schema"
-
-
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
 def test_each_attempt_has_more_tokens_by_whichever_name(name: str) -> None:
     requests = [
@@ -81,6 +70,7 @@ def test_each_attempt_has_more_tokens_by_whichever_name(name: str) -> None:
     assert [request.body[name] for request in requests] == [400, 600, 800]
     assert all(request.body.keys() == {"messages", "temperature", "top_p", name} for request in requests)
     assert [request.sample for request in requests] == [0, 10_000_000, 20_000_000]
+    assert build(make_prompts(1, 2, "json")[0], 0).body["response_format"]["type"] == "json_schema"
 
 
 def test_samples_without_a_seed_stay_apart() -> None:
@@ -110,9 +100,7 @@ def test_several_responses_an_answer_are_topped_up_only_as_far_as_needed() -> No
     assert sum(map(len, asked.values())) == 8 + 2
 
 
-def test_what_is_of_no_use_is_asked_again_until_there_is_enough(
-    server: StubServer, answering: Answering, tmp_path: Path
-) -> None:
+def test_useless_answers_are_asked_again(server: StubServer, answering: Answering, tmp_path: Path) -> None:
     server.spoilt = {0: "length", 1: "empty", 10_000_001: "refusal"}
     for _ in range(2):  # the second time, the journal answers
         rounds = Rounds(make_prompts(3), "m", PARAMS)
@@ -183,16 +171,3 @@ def test_what_is_sent_again_counts_against_the_limit(server: StubServer, tmp_pat
     assert len(server.log.answered) == 7
     collect_answers(Rounds(make_prompts(3), "m", PARAMS), answering)
     assert len(server.log.answered) == 8
-
-
-def test_full_files_of_answers_stay_when_rows_grow(tmp_path: Path) -> None:
-    for name, slots in (("few", 1001), ("many", 1500)):
-        rounds = Rounds(make_prompts(slots), "m", PARAMS)
-        rounds.add_answers([Answer("fine", "stop", 1, 1, 0.25)] * 2 * slots)
-        write_completions(tmp_path / name, rounds)
-    (few, one), (many, two) = (
-        [(tmp_path / name / f"0000{number}.jsonl").read_bytes() for number in (0, 1)] for name in ("few", "many")
-    )
-    assert few == many
-    assert two.startswith(one)
-    assert read_json(tmp_path / "few/summary.json")["cost_usd"] == 2002 / 4

@@ -19,7 +19,6 @@ from amalgam import base_models
 from amalgam.base_models import (
     Entry,
     check_layers,
-    describe_remote_llm,
     fetch_encoder,
     fetch_entry,
     fetch_llm,
@@ -305,11 +304,6 @@ def test_a_local_gguf_takes_the_place_of_the_old_model(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_a_remote_llm_is_known_by_its_served_name(tmp_path: Path) -> None:
-    describe_remote_llm("gpt-x", tmp_path / "llm")
-    assert read_identity(tmp_path / "llm") == ("gpt-x", "gpt-x", "unknown", "endpoint")
-
-
 def test_git_lfs_pointers_are_refused(tmp_path: Path) -> None:
     pointer = b"version https://git-lfs"
     source = write_files(tmp_path / "mine", {**ENCODER, "model.safetensors": pointer, "model.gguf": pointer})
@@ -340,19 +334,6 @@ ENTRY: dict[str, Any] = {
     "hub": {"repo": "owner/name", "revision": "b" * 40},
     "files": {"config.json": HASH, "model.safetensors": HASH},
 }
-
-
-def test_the_catalogue_holds_the_known_models_and_what_each_needs() -> None:
-    kinds = {name: entry.kind for name, entry in load_catalogue().items()}
-    assert kinds == {
-        **dict.fromkeys(("smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct", "qwen2.5-coder-1.5b-instruct"), "llm"),
-        **dict.fromkeys(("all-minilm-l6-v2", "all-mpnet-base-v2"), "encoder"),
-    }
-    for entry in load_catalogue().values():
-        if entry.kind == "encoder":
-            assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(entry.files)
-        else:
-            assert len(entry.files) == 1
 
 
 def test_no_hash_and_no_wheel_stands_for_two_things_and_parts_are_in_order() -> None:

@@ -35,17 +35,6 @@ def test_resamples_hold_every_label_and_as_many_units_as_there_are(seed, grouped
         assert (resamples.rows[:, 0::2] == resamples.rows[:, 1::2]).all()
 
 
-def test_what_seeds_have_in_common_and_what_they_have_not_is_counted_once():
-    rng = np.random.default_rng(2)
-    common, own = 0.03 * rng.normal(size=(20_000, 1)), 0.04 * rng.normal(size=(20_000, 4))
-    points = np.array([0.5, 0.54, 0.46, 0.5])
-    estimate = make_estimate(points, points + common + own, limits=(-1000.0, 1000.0))
-    rows, seeds = 0.03**2, points.var(ddof=1) / 4
-    factor = (rows * 1.9623 + seeds * 3.1824) / (rows + seeds)  # quantiles for 999 and for 3 degrees of freedom
-    low, high = find_interval(estimate, 0.95)
-    assert (high - low) / 2 == pytest.approx(factor * math.sqrt(rows + seeds), rel=0.02)
-
-
 @given(
     value=st.floats(0.001, 0.999),
     spread=st.floats(1e-6, 2),
@@ -90,10 +79,6 @@ def test_a_model_without_seeds_counts_as_equal_for_each():
     difference = subtract_estimates(alone, thrice, ["auc", "quadratic_kappa"])
     assert list(difference) == ["auc"]
     assert difference["auc"].points == pytest.approx(np.zeros(3))
-    assert difference["auc"].resampled == pytest.approx(np.zeros((50, 3)))
-    twice = estimate_metrics(actual, one.repeat(2, axis=0), resamples, ordinal=False)
-    with pytest.raises(ValueError, match="could not be broadcast"):
-        subtract_estimates(twice, thrice, ["auc"])
 
 
 AUC, ROWS, RESAMPLES, REPETITIONS = 0.85, 200, 80, 500

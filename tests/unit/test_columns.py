@@ -97,8 +97,6 @@ def test_equal_texts_of_different_labels_are_dropped_and_described() -> None:
     assert drop_contradictions(left)[1] == drop_contradictions(rows.head(0))[1] == ""
 
 
-def test_different_formulas_and_equal_answers_to_different_questions_may_differ() -> None:
-    rows = make_rows(("x = 3", "no"), ("x = -3", "yes"), ("x < 3", "no"), ("x > 3", "yes"))
-    assert len(drop_contradictions(rows)[0]) == 4
+def test_equal_answers_to_different_questions_may_differ() -> None:
     rows = make_rows(("Two", "no"), ("two", "yes")).assign(question=["1+2?", "1+1?"])
     assert len(drop_contradictions(rows)[0]) == 2

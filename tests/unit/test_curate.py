@@ -1,3 +1,4 @@
+import random
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from amalgam.errors import DataError
 from amalgam.synthesis.curate import REASONS, confirm_labels, find_rejects, join_judgements, summarise_curation
+from amalgam.synthesis.mix import COLUMNS, mix_rows
+from amalgam.synthesis.neighbours import References, Stream, cut_grams
 
 SHOTS = pd.DataFrame({"id": ["train-1"], "text": ["The staff were kind and the bread was fresh from the oven."]})
 HELD_OUT = pd.DataFrame({"id": ["test-1"], "text": ["We waited for forty minutes and then the coffee was cold."]})
@@ -38,13 +41,6 @@ def test_copies_of_human_rows_are_told_apart() -> None:
         ("near_validation_or_test", "test-1"),
     ]
     assert curate(make_responses(texts[0]), shots=NO_ROWS, held_out=NO_ROWS) == [("", "")]
-
-
-@pytest.mark.parametrize("fault", ["error", "refusal", "cut_off", "thinking", "announcement", "empty", "malformed"])
-def test_an_answer_of_no_use_is_rejected_for_its_fault(fault: str) -> None:
-    assert fault in REASONS
-    responses = pd.concat([make_responses(GOOD, fault=fault), make_responses(GOOD)], ignore_index=True)
-    assert curate(responses) == [(fault, ""), ("", "")]
 
 
 def test_a_rejected_text_is_no_reason_against_another() -> None:
@@ -116,3 +112,173 @@ def test_labels_that_are_the_most_likely_are_confirmed() -> None:
     assert found.tolist() == [text == "good" for text in texts]
     assert sum(sizes) == 5000
     assert max(sizes) <= 2000
+
+
+TEXT = st.text("ab c", max_size=40)
+THRESHOLD = st.sampled_from([0.3, 0.5, 0.8, 1.0])
+LEXICON = (
+    "bread coffee window queue music table staff oven price corner waiter cake spoon garden street morning sugar "
+    "chair light noise menu plate cup door bill toast honey butter juice lemon"
+)
+VOCABULARY = LEXICON.split()
+
+
+def compare(one: str, other: str) -> float:
+    grams, others = cut_grams(one), cut_grams(other)
+    return len(grams & others) / len(grams | others)
+
+
+def find(threshold: float, texts: list[str], text: str) -> str:
+    names = [f"{number:02d}" for number in range(len(texts))]
+    return References(threshold, names, texts).find([cut_grams(text)])[0]
+
+
+def keep_first(texts: list[str], threshold: float, chunk: int = 1000) -> list[str]:
+    """Return for each text the number of the kept one that it is near to, "" where it is kept itself."""
+    stream = Stream(threshold)
+    for start in range(0, len(texts), chunk):
+        stream.add([cut_grams(text) for text in texts[start : start + chunk]])
+    found = []
+    for row, text in enumerate(texts):
+        found.append(stream.find(row, text))
+        if not found[-1]:
+            stream.keep(row, str(row), text)
+    return found
+
+
+def change_words(text: str, count: int, seed: int) -> str:
+    draw, words = random.Random(seed), text.split()
+    for place in draw.sample(range(len(words)), count):
+        words[place] = draw.choice(VOCABULARY)
+    return " ".join(words)
+
+
+@settings(max_examples=60)
+@given(st.lists(TEXT, min_size=1, max_size=6), TEXT, THRESHOLD)
+def test_the_nearest_reference_is_found_exactly(texts: list[str], text: str, threshold: float) -> None:
+    similarities = [compare(text, other) for other in texts]
+    nearest = f"{similarities.index(max(similarities)):02d}" if max(similarities) >= threshold else ""
+    assert find(threshold, texts, text) == nearest
+
+
+@settings(max_examples=30)
+@given(st.lists(TEXT, min_size=1, max_size=12), THRESHOLD, st.integers(1, 5))
+def test_a_stream_finds_what_is_near(texts: list[str], threshold: float, chunk: int) -> None:
+    found = keep_first(texts, threshold, chunk)
+    assert found == keep_first(texts, threshold)  # however the texts are handed over
+    for row, name in enumerate(found):
+        kept = {str(other): compare(texts[row], texts[other]) for other in range(row) if not found[other]}
+        if name:
+            assert kept[name] >= threshold
+        # MinHash may miss a pair near the threshold, hardly one far above it.
+        if max(kept.values(), default=0.0) >= min(1.0, threshold + 0.2):
+            assert name
+
+
+def test_most_near_pairs_among_many_texts_are_found() -> None:
+    draw = random.Random(5)
+    texts = [" ".join(draw.choices(VOCABULARY, k=20)) for _ in range(300)]
+    near = [change_words(text, 1, seed) for seed, text in enumerate(texts)]
+    found = keep_first([*texts, *near], 0.8)
+    assert found[:300] == [""] * 300
+    hits = {0: [], 1: []}  # by whether the pair is near
+    for row, (text, other) in enumerate(zip(texts, near, strict=True)):
+        hits[compare(text, other) >= 0.8].append(found[300 + row] == str(row))
+    assert not any(hits[False])
+    assert len(hits[True]) > 100
+    assert sum(hits[True]) / len(hits[True]) > 0.85
+
+
+def test_near_texts_are_found_where_all_texts_are_alike() -> None:
+    # Each differs from each other by some words of 24, so all are candidates for all and many are kept. To compare
+    # with every one of them would take much longer, so only some are; the very near ones must be among those.
+    crowd = [change_words(" ".join(VOCABULARY[:24]), 3, seed) for seed in range(700)]
+    kept = [text for text, name in zip(crowd, keep_first(crowd, 0.8), strict=True) if not name]
+    assert len(kept) > 500
+    found = keep_first([*crowd, *(f"{text} x" for text in kept[:100])], 0.8)[len(crowd) :]
+    assert sum(map(bool, found)) > 97
+
+
+LABELS = ["bad", "good", "so"]
+NO_REJECTS = pd.DataFrame(columns=["label", "reason"])
+
+
+def make_rows(prefix: str, **counts: int) -> pd.DataFrame:
+    labels = [label for label, count in counts.items() for _ in range(count)]
+    texts = {"text": [f"text {number}" for number in range(len(labels))], "question": "", "label": labels}
+    return pd.DataFrame({"id": [f"{prefix}{number}" for number in range(len(labels))], **texts, "shots": "h1 h2"})
+
+
+HUMAN = make_rows("h", bad=10, good=9, so=1).drop(columns="shots")
+
+
+def mix(pool: pd.DataFrame, ratio: float, rejects: pd.DataFrame = NO_REJECTS) -> pd.DataFrame:
+    return mix_rows(HUMAN, pool, rejects, ratio, LABELS)
+
+
+def list_ids(rows: pd.DataFrame, column: str = "", value: str = "") -> list[str]:
+    return rows["id"][rows[column] == value].tolist() if column else rows["id"].tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0, 0.85), st.floats(0, 0.85))
+def test_human_rows_stay_and_smaller_mixes_are_within_larger_ones(one: float, other: float) -> None:
+    pool = make_rows("s", so=50, bad=50, good=50).sample(frac=1, random_state=3)
+    small, large = (mix(pool, ratio) for ratio in sorted((one, other)))
+    assert list_ids(small) == list_ids(large)[: len(small)]
+    for mixed, ratio in zip((small, large), sorted((one, other)), strict=True):
+        assert list(mixed) == COLUMNS
+        assert mixed["id"].is_unique
+        assert list_ids(mixed, "origin", "human") == list_ids(HUMAN) == list_ids(mixed)[: len(HUMAN)]
+        synthetic = mixed[mixed["origin"] == "synthetic"]
+        assert len(synthetic) == round(ratio / (1 - ratio) * len(HUMAN))
+        assert synthetic["label"].tolist() == [LABELS[turn % 3] for turn in range(len(synthetic))]
+        for label in LABELS:  # each label in the order of the pool
+            taken = list_ids(synthetic, "label", label)
+            assert taken == list_ids(pool, "label", label)[: len(taken)]
+
+
+def test_ratio_0_needs_no_pool_and_1_takes_all_of_it() -> None:
+    alone = mix(make_rows("s"), 0.0)
+    pd.testing.assert_frame_equal(alone, HUMAN.assign(group="", origin="human", shots="")[COLUMNS], check_dtype=False)
+    pool = make_rows("s", bad=3, good=1, so=1)
+    assert list_ids(mix(pool, 1.0), "origin", "synthetic") == list_ids(pool)
+    assert set(mix(pool, 1.0)["shots"]) == {"h1 h2"}
+
+
+def test_a_label_that_the_task_does_not_know_is_passed_over() -> None:
+    pool = make_rows("s", other=5, bad=2, good=2, so=1)
+    assert list_ids(mix(pool, 0.2), "origin", "synthetic") == ["s5", "s7", "s9", "s6", "s8"]
+
+
+@pytest.mark.parametrize("counts", [{"bad": 50, "good": 6, "so": 50}, {"bad": 50, "good": 50, "so": 5}])
+def test_a_pool_that_is_too_small_gives_one_sentence(counts: dict[str, int]) -> None:
+    label = min(counts, key=counts.__getitem__)
+    words = f"needs {counts[label] + 1} synthetic rows of label '{label}', but curation kept {counts[label]}: raise"
+    with pytest.raises(DataError, match=rf"^`ratio: 0\.5` {words} `synthesis\.rows`, or lower `ratio`$"):
+        mix(make_rows("s", **counts), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("rejects", "words"),
+    [
+        ({"ungraded": 9}, "could not read the judge's grades of 9 of 13: take another model, or set `curation.consist"),
+        ({"inconsistent": 6, "near_duplicate": 1}, "could not confirm the label of 6 of 11: say the labels"),
+        ({"exact_duplicate": 8}, "rejected as alike 8 of 12: raise `synthesis.temperature`"),
+        ({"ungraded": 4}, ""),  # half: more rows bring as many again
+        ({"refusal": 99}, ""),  # asked again until there were enough
+    ],
+)
+def test_more_rows_are_no_help_where_most_are_rejected(rejects: dict[str, int], words: str) -> None:
+    reasons = [reason for reason, count in rejects.items() for _ in range(count)]
+    with pytest.raises(DataError) as raised:
+        mix(make_rows("s", bad=50, good=4, so=50), 0.5, pd.DataFrame({"label": "good", "reason": reasons}))
+    assert f"label 'good', but curation kept 4{', and ' if words else ''}{words}" in str(raised.value)
+    assert ("synthesis.rows" in str(raised.value)) == (not words)
+
+
+@pytest.mark.parametrize("counts", [{}, {"bad": 9, "good": 9}])
+def test_ratio_1_needs_every_label(counts: dict[str, int]) -> None:
+    label = "so" if counts else "bad"
+    with pytest.raises(DataError, match=f"`ratio: 1` needs 1 synthetic rows of label '{label}'.*`synthesis.rows`"):
+        mix(make_rows("s", **counts), 1.0)

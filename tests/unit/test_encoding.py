@@ -54,22 +54,13 @@ def test_any_text_fits_the_context(tokenizer: PreTrainedTokenizerBase, text: str
 @settings(max_examples=50)
 @given(LENGTHS, st.integers(1, 9), st.integers(0, 99))
 def test_every_epoch_holds_every_row_once(lengths: np.ndarray, size: int, seed: int) -> None:
-    batches = draw_batches(lengths, size, np.random.default_rng(seed))
+    batches, again = (draw_batches(lengths, size, np.random.default_rng(seed)) for _ in range(2))
     epoch = -(-len(lengths) // size)
     for _ in range(3):
         drawn = list(islice(batches, epoch))
+        assert all(map(np.array_equal, drawn, again))
         assert sorted(np.concatenate(drawn)) == list(range(len(lengths)))
         assert max(map(len, drawn)) <= size
-
-
-def test_batches_are_drawn_by_the_seed_alone() -> None:
-    lengths = np.arange(200) % 50 + 1
-    one, again, other = (
-        [batch.tolist() for batch in islice(draw_batches(lengths, 8, np.random.default_rng(seed)), 50)]
-        for seed in (1, 1, 2)
-    )
-    assert one == again != other
-    assert one[:25] != one[25:]
 
 
 LABELS = ["praise", "complaint"]  # not in alphabetical order, in which scikit-learn would put them
@@ -110,25 +101,12 @@ def test_the_validation_rows_choose_the_strength(comments: pd.DataFrame) -> None
     # Where the validation rows say what the train rows say, trust is best; where they say the opposite, caution.
     assert fit_tfidf(train, train, rows, LABELS)[1] == 100.0
     assert fit_tfidf(train, turned, rows, LABELS)[1] == 0.1
-
-
-@pytest.mark.parametrize("method", ["tfidf", "embedding"])
-def test_what_is_chosen_is_fitted_once_more_on_all_rows(method: str, teacher: Path, comments: pd.DataFrame) -> None:
-    def fit(train: pd.DataFrame, *, refit: bool) -> tuple[np.ndarray, float]:
-        rows = train, comments.iloc[30:40], comments.iloc[40:], LABELS
-        if method == "tfidf":
-            return fit_tfidf(*rows, refit=refit)
-        return fit_embedding(teacher, *rows, max_length=32, refit=refit)
-
-    once, again, whole = (
-        fit(comments[:30], refit=False),
-        fit(comments[:30], refit=True),
-        fit(comments[:40], refit=False),
+    # What was chosen may be fitted once more, on the validation rows too.
+    (once, strength), (again, same) = (
+        fit_tfidf(train, train[:9], rows, LABELS, refit=refit) for refit in (False, True)
     )
-    assert again[1] == once[1]
-    if whole[1] == once[1]:
-        np.testing.assert_allclose(again[0], whole[0], atol=1e-3)
-    assert np.abs(again[0] - once[0]).max() > 1e-3
+    assert strength == same
+    assert np.abs(once - again).max() > 1e-3
 
 
 def test_a_label_without_train_rows_has_no_probability(comments: pd.DataFrame) -> None:

@@ -34,18 +34,11 @@ def test_all_requests_begin_alike_and_differ_in_the_last_turn(task: Task, ration
     assert first.body["messages"][-1]["content"] == "Comment: first text"
     assert second.body["messages"][-1]["content"].startswith("Question: Why?\n\nComment: second text")
     assert (first.body["temperature"], first.body["seed"], first.sample) == (0.0, 0, 0)
+    schema = first.body["response_format"]["json_schema"]["schema"]
+    assert list(schema["properties"]) == schema["required"] == ["rationale"] * rationale + ["label"]
+    assert schema["properties"]["label"]["enum"] == task.label_names
     # No coder gave a rationale to show.
     assert len(first.body["messages"]) == (2 if rationale else 10)
-
-
-@pytest.mark.parametrize("rationale", [False, True])
-def test_the_schema_holds_the_labels_and_asks_for_the_reason_first(task: Task, rationale: bool) -> None:
-    form = build(task, rationale=rationale)[0].body["response_format"]
-    schema = form["json_schema"]["schema"]
-    assert form["json_schema"]["strict"]
-    assert schema["properties"]["label"]["enum"] == task.label_names
-    assert list(schema["properties"]) == schema["required"] == ["rationale"] * rationale + ["label"]
-    assert schema["additionalProperties"] is False
 
 
 @pytest.mark.parametrize(
@@ -77,10 +70,8 @@ def test_a_grade_is_one_of_the_labels_or_nothing(task: Task, text: str, label: s
     ("text", "labels", "label"),
     [
         ('{"label": 2}', ["1", "2"], "2"),
-        ("Label: 2", ["1", "2"], "2"),
         ("Label: 2.5", ["2", "3"], ""),
         ("-1", ["1", "-1"], "-1"),
-        ('{"label": "a"}', ["a", "A"], "a"),
         ("label: very good", ["good", "very_good"], "very_good"),
         ('{"label": "ÉLOGE"}', ["éloge", "critique"], "éloge"),
         ("{" * 100_000, ["a", "b"], ""),
@@ -95,7 +86,6 @@ def test_a_label_is_known_by_number_and_in_another_case(text: str, labels: list[
     [
         (["good", "bad", "?"], ""),
         (["?", "!"], "it gave no readable grade of 2 rows (it answered '?'), so it has no score: take another model"),
-        (["good", "?", "!"], "it gave 1 readable grades of 3 rows (it answered '?'), so its score"),
         (["<think>\nHm"], "(it answered '<think> Hm'), so it has no score: turn off the reasoning of a model"),
         ([], ""),
     ],

@@ -5,14 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from amalgam.training.guard import (
-    Evidence,
-    ask_guard,
-    cross_validate,
-    deal_folds,
-    judge_labels,
-    measure_within,
-)
+from amalgam.training.guard import Evidence, ask_guard, cross_validate, deal_folds, judge_labels, measure_within
 from amalgam.training.teacher import OUT_OF_FOLD, deal_human, label_out_of_fold
 
 LABELS = ["bad", "good"]
@@ -30,9 +23,8 @@ def make_human(count: int) -> pd.DataFrame:
 def make_synthetic(shots: list[str]) -> pd.DataFrame:
     count = len(shots)
     labels = [LABELS[number % 2] for number in range(count)]
-    return pd.DataFrame({"id": [f"s{n}" for n in range(count)], "text": "x", "question": "", "label": labels}).assign(
-        shots=shots
-    )
+    names = [f"s{number}" for number in range(count)]
+    return pd.DataFrame({"id": names, "text": "x", "question": "", "label": labels, "shots": shots})
 
 
 def embed(rows: pd.DataFrame, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
@@ -122,9 +114,7 @@ def test_one_class_alone_says_nothing() -> None:
     st.integers(2, 6),
     st.none() | st.integers(0, 9),
 )
-def test_folds_keep_units_whole_and_share_the_classes(
-    drawn: list[tuple[int, int]], folds: int, seed: int | None
-) -> None:
+def test_folds_keep_units_whole(drawn: list[tuple[int, int]], folds: int, seed: int | None) -> None:
     units = np.array([unit for _, unit in drawn])
     classes = np.array([number for number, _ in drawn])
     dealt = deal_folds(classes, units, folds, seed=seed)

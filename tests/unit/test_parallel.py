@@ -74,7 +74,7 @@ def test_as_many_at_once_as_cores_and_memory_allow(encoder: Path, monkeypatch: p
     assert count_workers(8, encoder) == 1
 
 
-def test_the_limits_of_a_container_count(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limits_of_a_container_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory, all_cores = find_memory(), count_cores()
     new, old, cpu = (tmp_path / name for name in ("memory.max", "limit_in_bytes", "cpu.max"))
     monkeypatch.setattr(machine, "_MEMORY", (new, old))
@@ -87,8 +87,3 @@ def test_the_limits_of_a_container_count(encoder: Path, tmp_path: Path, monkeypa
     new.write_text("2000000000\n")
     cpu.write_text("150000 100000\n")
     assert (find_memory(), count_cores()) == (2 * 10**9, 1)
-    monkeypatch.undo()
-    monkeypatch.setattr(parallel, "find_memory", lambda: 2 * 10**9)
-    (tmp_path / "model.safetensors").touch()
-    os.truncate(tmp_path / "model.safetensors", 90 * MEGABYTE)
-    assert count_workers(8, tmp_path) == 1

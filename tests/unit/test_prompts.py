@@ -1,32 +1,54 @@
 import json
 import re
 from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import ParamsError
+from amalgam.params import Prompts
 from amalgam.synthesis.answers import parse_answer
-from amalgam.synthesis.prompts import draw_attributes, list_shortages
+from amalgam.synthesis.prompts import build_prompts, draw_attributes, list_shortages
+from amalgam.synthesis.templates import load_template
 from amalgam.tasks.schema import Task
-from tests.unit.prompting import PARAMS, build, change, make_train, vary
+
+TEMPLATES = Path(__file__).parents[2] / "data" / "templates"
+PARAMS = Prompts(seed=7, template="chat", shots=3, responses=1, format="text")
 
 
-def test_a_line_says_what_the_request_is_made_of(task: Task) -> None:
-    line = build(vary(task), make_train(task, 8), rows=17)[-2]
-    assert {key: value for key, value in line.items() if key not in ("shots", "messages")} == {
-        "id": "good-00016",
-        "label": "good",
-        "sample": 16,
-        "question": "",
-        "attributes": {"length": "long", "mistakes": line["attributes"]["mistakes"], "subject": "bread"},
-        "group": "good/1",
-        "responses": 1,
-        "format": "text",
-    }
-    order = ["id", "label", "sample", "question", "shots", "attributes", "group", "responses", "format", "messages"]
-    assert list(line) == order
+def make_train(task: Task, count: int, questions: tuple[str, ...] = ("",)) -> pd.DataFrame:
+    """Make `count` rows a label, in turn, each label's questions in turn as well."""
+    rows = [
+        {
+            "id": f"{label}{number}",
+            "text": f"text {label} {number}",
+            "question": questions[number % len(questions)],
+            "label": label,
+        }
+        for number in range(count)
+        for label in task.label_names
+    ]
+    return pd.DataFrame(rows, columns=["id", "text", "question", "label"])
+
+
+def change(**values: Any) -> Prompts:
+    return Prompts.model_validate({**PARAMS.model_dump(), **values})
+
+
+def build(task: Task, train: pd.DataFrame, params: Prompts = PARAMS, rows: int = 1) -> list[dict[str, Any]]:
+    return list(build_prompts(task, train, load_template(params.template, [TEMPLATES]), params, rows))
+
+
+def vary(task: Task) -> Task:
+    """Give the task attributes, and its label `good` one more and another."""
+    good = {"length": ["long"], "subject": ["bread", "coffee"]}
+    labels = [label.model_dump() | {"attributes": good if label.name == "good" else {}} for label in task.labels]
+    attributes = {"length": ["a few words", "one sentence"], "mistakes": ["none", "some"]}
+    return Task.model_validate({**task.model_dump(), "labels": labels, "prompts": {"attributes": attributes}})
 
 
 @settings(max_examples=30, deadline=None)
@@ -106,9 +128,7 @@ def test_where_a_question_has_few_answers_those_of_others_come_first_with_their_
 @pytest.mark.parametrize(
     ("count", "shots", "words"), [(2, 3, "raise `human_rows` for more"), (20, 17, "lower `prompts.shots`")]
 )
-def test_a_label_with_few_rows_has_fewer_shots_and_one_sentence_says_so(
-    task: Task, count: int, shots: int, words: str
-) -> None:
+def test_few_rows_give_fewer_shots(task: Task, count: int, shots: int, words: str) -> None:
     train, params, few = make_train(task, count), change(shots=shots), min(count, 16)
     sentences = list_shortages(task, train, params)
     assert sentences[0] == (

@@ -151,9 +151,7 @@ CELL = st.text(st.characters(exclude_categories=["Cs"])) | st.text("'=+-@\t\r\n,
 @settings(max_examples=60)
 @given(st.lists(CELL, min_size=1, max_size=4), st.sampled_from([".csv", ".tsv"]))
 @example(["'=1", "''-", "-3", "'-3", "\0="], ".csv")
-def test_a_text_is_the_same_however_often_a_table_is_written_and_read(
-    folder: Path, cells: list[str], ending: str
-) -> None:
+def test_a_text_survives_being_written_and_read(folder: Path, cells: list[str], ending: str) -> None:
     (folder / "from.jsonl").touch()
     rows = [{"id": "r", "text": cell, "more": cell} for cell in cells]
     once = write_and_read(folder / "from.jsonl", rows, folder / f"first{ending}")

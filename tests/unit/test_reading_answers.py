@@ -15,7 +15,6 @@ GOOD = "The soup was cold, again."
 
 SURROUNDED = {
     "thinking": "<think>\nOkay, one comment.\n\nShort.\n</think>\n\n{}",
-    "only a closing tag": "The user wants a comment.\n</think>\n\n{}",
     "square brackets": "[THINK]One.[/THINK]{}",
     "tokens of thinking": "<|START_THINKING|>One.<|END_THINKING|><|START_RESPONSE|>{}<|END_RESPONSE|>",
     "channels": "<|channel|>analysis<|message|>One.<|end|><|start|>assistant<|channel|>final<|message|>{}<|return|>",
@@ -23,7 +22,6 @@ SURROUNDED = {
     "a wrapped answer": "<think>One.</think>\n<answer>\n{}\n</answer>",
     "the end of a turn": "{}<|im_end|>",
     "another turn with thinking": "{}<end_of_turn>\n<start_of_turn>model\n<think>Two.</think>Too salty.",
-    "another document": "{}<|endoftext|>Human: what is soup?",
     "a turn without tokens": "{}\nUser: Another one.\nAssistant: Too salty.",
     "the beginning of a sequence": "<s>{}</s>",
 }
@@ -62,14 +60,11 @@ ANNOUNCED = [
     "Here is a comment from a student:\n\n{}",
     'Here is a comment from a student:\n\n"{}"',
     "Certainly!\n\n{}",
-    "Of course, I'd be happy to help with that!\n\nHere you go:\n\n{}",
     "以下是一条评论：\n\n「{}」",
     "**Comment:** {}",
     "The student's comment (negative): {}",
     "评论：{}",
     "```text\n{}\n```\n\nThis comment is negative.",
-    "„{}“",
-    "「{}」",
     '"**Comment:** {}"',
     "{}\n\nLet me know if you'd like another!",
     "{}\n---\nThis comment expresses dissatisfaction.",
@@ -88,7 +83,6 @@ def test_an_announcement_alone_is_no_response(text: str) -> None:
 
 
 OWN = [
-    "Note: the soup was cold.",
     "The answer is 42: everybody knows.",
     '"Good" soup, they said, and "fresh" bread',
     "«Гарно» і «смачно»",
@@ -110,8 +104,6 @@ def test_what_is_a_responses_own_stays(text: str) -> None:
 
 REFUSALS = [
     "I'm sorry, but I can't assist with that request.",
-    "I'm not comfortable writing that comment.",
-    "Sorry, but I can't continue this conversation.",
     "Es tut mir leid, aber ich kann Ihnen dabei nicht helfen.",
     "Je suis désolé, mais je ne peux pas vous aider avec cette demande.",
     "Lo siento, pero no puedo ayudarte con eso.",

@@ -1,6 +1,5 @@
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from amalgam.errors import ModelError
-from amalgam.training.checkpoint import read_config, write_config
 from amalgam.training.loop import DivergedError
-from amalgam.training.scoring import Scorer, average_logits, score_models, score_rows
+from amalgam.training.scoring import score_rows
 from amalgam.training.teacher import TeacherTrainer
 from tests.pipeline.toy import LABELS
 from tests.unit.training import TEACHER
@@ -32,11 +30,6 @@ def test_probabilities_are_in_the_order_of_the_rows(teacher: Path, comments: pd.
     assert whole[:, 0].std() > 0.01  # else any order would do
 
 
-def test_a_model_that_learned_without_questions_does_not_see_them(teacher: Path) -> None:
-    bare, asked = (score_rows(teacher, make_rows(["rude", "cold"], question)) for question in ("", "Why?"))
-    np.testing.assert_array_equal(bare, asked)
-
-
 def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1, **changes: object) -> bytes:
     """Train for a few steps; return the weights as saved."""
     params = TEACHER.model_copy(update={"learning_rate": 1e-3, "steps": 4, **changes})
@@ -45,41 +38,20 @@ def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1, **chan
     return (target / "model.safetensors").read_bytes()
 
 
-def test_models_score_together_as_each_alone(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
-    for seed, (name, layers) in enumerate({"one": 1, "two": 1, "both": 2}.items()):
-        train(encoder, comments, tmp_path / name, seed, trained_layers=layers, learning_rate=1e-2)
-    write_config(tmp_path, replace(read_config(tmp_path / "one"), members=["one", "both"]))
-    folders = [tmp_path, *(tmp_path / name for name in ("one", "two", "both"))]
-    found = score_models(folders, {"rows": comments, "none": comments.head(0)}, [encoder])
-    assert found["none"].shape == (4, 0, 2)
-    for folder, logits in zip(folders, found["rows"], strict=True):
-        np.testing.assert_allclose(logits, Scorer(folder, [encoder]).compute_logits(comments), atol=2e-3)
-    np.testing.assert_allclose(found["rows"][0], average_logits(found["rows"][[1, 3]]))
-    assert np.abs(found["rows"][1] - found["rows"][2]).max() > 0.01
-
-
-def test_a_model_that_learned_with_questions_sees_them(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_model_sees_questions_if_it_learned_with_them(
+    teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
+) -> None:
     train(encoder, comments.assign(question="Why?"), tmp_path)
-    assert json.loads((tmp_path / "amalgam.json").read_text())["uses_question"] is True
-    bare, asked = (
-        score_rows(tmp_path, make_rows(["rude"], question), [encoder]) for question in ("", "the coffee was cold")
-    )
-    assert not np.array_equal(bare, asked)
+    for folder, same in ((teacher, True), (tmp_path, False)):
+        bare, asked = (score_rows(folder, make_rows(["rude"], question), [encoder]) for question in ("", "the coffee"))
+        assert np.array_equal(bare, asked) == same
 
 
 def test_a_trained_model_names_its_labels_and_no_folder(teacher: Path, encoder: Path) -> None:
     config = json.loads((teacher / "config.json").read_text())
     assert config["id2label"] == {"0": "complaint", "1": "praise"}
     note = json.loads((teacher / "amalgam.json").read_text())
-    assert note == {
-        "labels": list(LABELS),
-        "max_length": 24,
-        "uses_question": False,
-        "pooling": "mean",
-        "members": [],
-        "base": "",
-    }
-    assert {"model.safetensors", "tokenizer.json"} <= {path.name for path in teacher.iterdir()}
+    assert note.items() >= {"labels": list(LABELS), "max_length": 24, "uses_question": False}.items()
     for path in teacher.rglob("*.json"):
         for folder in (teacher.parents[1], encoder.parents[1], Path.cwd()):
             assert str(folder) not in path.read_text(), path
@@ -96,9 +68,7 @@ def test_a_folder_that_holds_no_trained_model_gives_one_sentence(teacher: Path, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_holds_what_learned_and_scores_as_the_model_did(
-    encoder: Path, comments: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_a_checkpoint_scores_as_the_model_did(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     learn, params = comments.assign(origin="human"), TEACHER.model_copy(update={"trained_layers": 1})
     trainer = TeacherTrainer(encoder, learn, None, list(LABELS), params)
     scored = trainer.train_and_score(1, comments, lambda _item: None)

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from amalgam.files import hash_file
 from amalgam.training.checkpoint import read_config
 from amalgam.training.loop import Outcome
-from amalgam.training.scoring import Scorer, score_models, score_rows
+from amalgam.training.scoring import Scorer, score_rows
 from amalgam.training.student import DistillationLoss, SoftTargets, train_student
-from amalgam.training.transfer import assign_roles, build_transfer, hold_out_texts, read_logits, write_logits
+from amalgam.training.transfer import assign_roles, build_transfer, hold_out_texts
 from tests.pipeline.toy import LABELS
 from tests.unit.training import DISTILLATION
 
@@ -66,9 +66,7 @@ def turn_labels(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(label=rows["label"].map(dict(zip(LABELS, LABELS[::-1], strict=True))))
 
 
-def test_alpha_says_whether_the_student_hears_its_teacher_or_the_labels(
-    teacher: Path, comments: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_alpha_weighs_teacher_and_labels(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     says, turned = score_rows(teacher, comments)[:, 1], turn_labels(comments)
     misled = distil(teacher, turned, tmp_path / "misled", alpha=1.0)
     np.testing.assert_array_equal(misled, distil(teacher, comments.assign(label=""), tmp_path / "untold"))
@@ -79,7 +77,7 @@ def test_alpha_says_whether_the_student_hears_its_teacher_or_the_labels(
     assert told[~praise].mean() < misled[~praise].mean() - 0.1
 
 
-def test_the_control_learns_and_is_chosen_by_coded_rows_alone(
+def test_the_control_uses_coded_rows_alone(
     teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
 ) -> None:
     logits, bases = Scorer(teacher).compute_logits(comments), (encoder, encoder)
@@ -104,7 +102,7 @@ def test_one_seed_gives_one_student(teacher: Path, comments: pd.DataFrame, tmp_p
     assert read_config(tmp_path / "one") == config
 
 
-def test_an_encoder_of_its_own_may_be_the_student(
+def test_another_encoder_may_be_the_student(
     teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
 ) -> None:
     other = shutil.copytree(encoder, tmp_path / "other")
@@ -155,11 +153,3 @@ def test_validation_rows_teach_where_they_are_too_few_to_choose() -> None:
     learned, held_out = assign_roles(train, validation, least=2)
     assert held_out is None
     assert learned[["id", "label"]].to_numpy().tolist() == [["h0", "good"], ["h1", "good"], ["v0", "bad"]]
-
-
-def test_logits_come_back_as_the_teachers_gave_them(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
-    rows = {"transfer": comments.iloc[:12], "validation": comments.iloc[12:15]}
-    write_logits(tmp_path / "logits.safetensors", score_models([teacher, teacher], rows, [teacher]))
-    found = read_logits(tmp_path / "logits.safetensors")
-    assert {name: array.shape for name, array in found.items()} == {"transfer": (2, 12, 2), "validation": (2, 3, 2)}
-    np.testing.assert_array_equal(found["transfer"][1], Scorer(teacher).compute_logits(rows["transfer"]))

@@ -1,17 +1,12 @@
 """The tables that are drawn, and the numbers of metrics/summary.json, each taken from the file that has it."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from amalgam.evaluation import summary
-from amalgam.evaluation.trained import list_models, score_sets
-from amalgam.training.scoring import score_rows
-from tests.pipeline.toy import LABELS
 
 
 def make_estimate(name: str, value: float) -> dict[str, float]:
@@ -56,12 +51,31 @@ def test_every_number_is_that_of_the_file_that_has_it() -> None:
         "learned": {"human": 51, "synthetic": 164},
     }
     assert sum(map(len, summarise().values())) <= 25
-
-
-def test_the_student_is_the_file_that_ships() -> None:
     student = summarise("float32")["student"]
-    assert (student["auc"], student["kappa"], student["bits"]) == (0.8, 0.5, 32)
-    assert (student["rows_per_second"], student["megabytes"]) == (400.0, 70.0)
+    assert (student["auc"], student["kappa"], student["bits"], student["megabytes"]) == (0.8, 0.5, 32, 70.0)
+
+
+def test_what_stages_counted_is_gathered_and_summed() -> None:
+    asked = {"prompt_tokens": 10, "completion_tokens": 2, "cost_usd": 0.25}
+    run = {"1": {"steps": 8}}
+    summaries: dict[str, Any] = {
+        "prepared": {"rows": {"train": 3}, "rater_kappa": None},
+        "synthesis": {"completions": 4, "kept": 3, **asked},
+        "judge": {"rows": 2, **asked},
+        "baselines": {
+            "human_only": {"seeds": {"1": {"steps": 8}}},
+            "llm_grader": {"requests": 5, "unparsed": 1, **asked},
+        },
+        "teacher": {"seeds": run, "guard": {"helps": 1}, "learned": {"human": 1}, "held_out": 0},
+        "student": {"seeds": run, "undistilled": run},
+    }
+    counts = summary.gather_counts(summaries, {"synthetic": 2, "human": 1})
+    assert counts["data"]["mixed"] == {"human": 1, "synthetic": 2}
+    assert counts["data"]["grader"] == {"rows": 5, "unparsed": 1}
+    assert list(counts["training"]["training"]) == ["teacher", "student", "student_undistilled", "human_only"]
+    assert counts["cost"]["llm"] == {"requests": 11, "prompt_tokens": 30, "completion_tokens": 6, "cost_usd": 0.75}
+    summaries["judge"]["cost_usd"] = None  # of a model without a price
+    assert "cost_usd" not in summary.gather_counts(summaries, {})["cost"]["llm"]
 
 
 def test_what_a_run_does_not_have_is_left_out() -> None:
@@ -77,37 +91,6 @@ def test_what_a_run_does_not_have_is_left_out() -> None:
     assert names - left == {"student.agreement", "llm.usd", "student.retention"}
 
 
-def test_what_stages_counted_goes_into_three_files() -> None:
-    asked = {"prompt_tokens": 1, "completion_tokens": 2, "cost_usd": 0.0}
-    run = {"steps": 8, "best_step": 4}
-    summaries: dict[str, Any] = {
-        "prepared": {"rows": {"train": 3}, "rater_kappa": None},
-        "synthesis": {"completions": 4, "kept": 3, **asked},
-        "judge": {"rows": 2, **asked},
-        "baselines": {"human_only": {"seeds": {"1": run}}, "llm_grader": {"requests": 5, "unparsed": 1, **asked}},
-        "teacher": {"seeds": {"1": run}, "guard": {"helps": 1}, "learned": {"human": 1, "synthetic": 2}, "held_out": 0},
-        "student": {"seeds": {"1": run}, "undistilled": {"1": run}},
-    }
-    counts = summary.gather_counts(summaries, {"synthetic": 2, "human": 1})
-    rows = {"human": 1, "synthetic": 2}
-    assert counts["data"] == {
-        "rows": {"train": 3},
-        "mixed": rows,
-        "learned": rows,
-        "held_out": 0,
-        "grader": {"rows": 5, "unparsed": 1},
-    }
-    assert list(counts["training"]["training"]) == ["teacher", "student", "student_undistilled", "human_only"]
-    assert counts["training"]["training"]["student"] == {"seed_1": run}
-    assert counts["training"]["guard"] == {"helps": 1}
-    assert counts["cost"]["llm"]["requests"] == 11
-    del summaries["baselines"]["llm_grader"], summaries["student"]["undistilled"], summaries["teacher"]["guard"]
-    fewer = summary.gather_counts(summaries, {"human": 1})
-    assert "grader" not in fewer["data"] | fewer["cost"]
-    assert list(fewer["training"]) == ["training"]
-    assert list(fewer["training"]["training"]) == ["teacher", "student", "human_only"]
-
-
 NAMES = ["no", "yes"]
 
 
@@ -119,35 +102,3 @@ def test_area_under_the_mean_curve_is_the_mean_auc() -> None:
     expected = np.mean([roc_auc_score(actual, seed) for seed in scores])
     assert np.trapezoid(table["tpr"], table["fpr"]) == pytest.approx(expected, abs=0.01)
     assert table["tpr"].is_monotonic_increasing
-
-
-def lay_out(folder: Path, teacher: Path, shipped: Path) -> dict[int, dict[str, Path]]:
-    """Lay a run out: two seeds, of which one has no teacher and no ONNX file."""
-    for name, target in (("teacher/seed-1", teacher), ("students/seed-1", teacher), ("students/seed-2", teacher)):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).symlink_to(target)
-    (folder / "exported/seed-1").mkdir(parents=True)
-    (folder / "exported/seed-1/model.int8.onnx").symlink_to(shipped / "model.onnx")
-    folders = {"teacher": folder / "teacher", "student": folder / "students"}
-    folders["student_undistilled"] = folders["student"] / "undistilled"
-    return {seed: list_models(folders, folder / "exported", seed) for seed in (1, 2, 3)}
-
-
-def test_every_model_that_is_there_scores_every_set(
-    teacher: Path, shipped: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
-) -> None:
-    models = lay_out(tmp_path, teacher, shipped)
-    assert [list(of_seed) for of_seed in models.values()] == [["teacher", "student", "student_int8"], ["student"], []]
-    rows = comments.assign(id=[f"{number}" for number in range(len(comments))])
-    table = score_sets({"test": rows, "transfer_test": rows.head(1)}, models, list(LABELS), [encoder])
-    order = table.groupby(["set", "seed", "model"], sort=False)["id"].agg(list)
-    assert order.index.to_list() == [
-        (name, seed, model)
-        for name in ("test", "transfer_test")
-        for seed, model in ((1, "teacher"), (1, "student"), (1, "student_int8"), (2, "student"))
-    ]
-    assert order.iloc[0] == order.iloc[3] == list(rows["id"])
-    scores = {model: part[[f"p_{label}" for label in LABELS]].to_numpy() for model, part in table.groupby("model")}
-    expected = score_rows(teacher, rows, [encoder])
-    np.testing.assert_allclose(scores["teacher"][: len(rows)], expected, atol=1e-6)
-    np.testing.assert_allclose(scores["student_int8"][: len(rows)], expected, atol=0.03)  # of bfloat16

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from amalgam.errors import DataError
-from amalgam.tasks.schema import Task, load_task
+from amalgam.tasks.schema import load_task
 
 TASKS = sorted(path.parent for path in (Path(__file__).parents[2] / "data" / "tasks").glob("*/task.yaml"))
 SMALL: dict[str, Any] = {
@@ -67,15 +67,6 @@ def test_scalars_need_no_quotes(tmp_path: Path) -> None:
     assert task.ordinal is False
 
 
-def test_attributes_are_of_the_task_or_of_a_label(tmp_path: Path) -> None:
-    assert Task.model_validate(SMALL).prompts.attributes == {}
-    changed = change(("labels", 1, "attributes"), {"length": ["one word"]})
-    changed["prompts"] = {"attributes": {"length": ["short", "long"], "sub-topic": ["5"]}}
-    task = load_task(write_task(tmp_path / "small", yaml.safe_dump(changed)))
-    assert task.prompts.attributes == {"length": ["short", "long"], "sub-topic": ["5"]}
-    assert [label.attributes for label in task.labels] == [{}, {"length": ["one word"]}]
-
-
 @pytest.mark.parametrize(
     ("keys", "value", "parts"),
     [
@@ -99,9 +90,7 @@ def test_attributes_are_of_the_task_or_of_a_label(tmp_path: Path) -> None:
         (("columns", "label"), {"column": "a", "pattern": "(a"}, ["regular expression with one group"]),
     ],
 )
-def test_a_wrong_key_is_named_with_what_is_allowed(
-    tmp_path: Path, keys: tuple[str | int, ...], value: object, parts: list[str]
-) -> None:
+def test_a_wrong_key_is_named(tmp_path: Path, keys: tuple[str | int, ...], value: object, parts: list[str]) -> None:
     folder = write_task(tmp_path / "small", yaml.safe_dump(change(keys, value)))
     with pytest.raises(DataError) as caught:
         load_task(folder)

@@ -11,14 +11,7 @@ from safetensors.torch import load_file
 from amalgam.training.checkpoint import read_config
 from amalgam.training.embeddings import index_labels
 from amalgam.training.scoring import Scorer, list_members
-from amalgam.training.teacher import (
-    MIXED,
-    ContrastiveLoss,
-    TeacherTrainer,
-    join_members,
-    list_trainings,
-    make_members,
-)
+from amalgam.training.teacher import MIXED, ContrastiveLoss, TeacherTrainer, join_members, list_trainings, make_members
 from tests.pipeline.toy import LABELS
 from tests.unit.training import TEACHER
 
@@ -47,9 +40,7 @@ def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1) -> np.
     return Scorer(target, [encoder]).score(rows)
 
 
-def test_a_contrastive_teacher_learns_and_a_seed_decides_it(
-    encoder: Path, comments: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_a_contrastive_teacher_learns(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     one, again, other = (train(encoder, comments, tmp_path / str(n), seed) for n, seed in enumerate((1, 1, 2)))
     assert (one.argmax(axis=1) == index_labels(comments, list(LABELS))).mean() > 0.9
     np.testing.assert_array_equal(one, again)
@@ -80,9 +71,7 @@ def test_members_are_an_ensemble_wherever_they_lie(encoder: Path, comments: pd.D
     assert list(make_members(encoder, rows, None, list(LABELS), paper, MIXED)) == ["."]
 
 
-def test_the_paper_pads_every_batch_takes_human_rows_first_and_trains_all_layers(
-    encoder: Path, comments: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_the_recipe_of_the_paper(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     rows = comments.assign(origin=["synthetic", "synthetic", "human", "human"] * 15)
     paper = TEACHER.model_copy(update={"recipe": "paper", "trained_layers": 1})
     trainer = TeacherTrainer(encoder, rows, None, list(LABELS), paper)

@@ -43,20 +43,15 @@ def fail(tmp_path: Path, text: str) -> str:
 
 
 def test_call_blocks_become_turns(tmp_path: Path) -> None:
-    text = """{# A comment says nothing. #}
-{% set greeting = "Hello" %}
-{% macro ask(what) %}
-What about {{ what }}?
-{% endmacro %}
+    text = """{% macro ask(what) %}What about {{ what }}?{% endmacro %}
 {% call system() %}
-  {{ greeting }}, {{ persona }}.
+  Hello, {{ persona }}.
 {% endcall %}
-
 {% for shot in shots %}
   {% call user() %}{{ ask("bread") }}{% endcall %}
   {% call assistant() %}{{ shot.text }}{% endcall %}
 {% endfor %}
-{% if question %}{% call user() %}{{ question }}{% endcall %}{% endif %}
+{% call user() %}{{ question }}{% endcall %}{# It is empty, so it is no turn. #}
 {% call user() %}
 
   One.

@@ -1,0 +1,53 @@
+"""What the servers of the tests share: an address on this machine, threads, and replies in JSON."""
+
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+
+class LocalServer(ThreadingHTTPServer):
+    """Serves in threads of its own, from `start` on until it is closed."""
+
+    request_queue_size = 1024
+    daemon_threads = True
+    block_on_close = False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def start(self) -> None:
+        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing where a client goes away in the middle."""
+
+
+class JsonHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # One packet an answer: header and body apart would wait for each other's acknowledgement. It leaves when `do_POST`
+    # has returned, so that a request is counted out before its client can send the next one.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    @property
+    def key(self) -> str:
+        return self.headers.get("Authorization") or self.headers.get("api-key") or ""
+
+    def read(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep the tests' output clean."""
+
+    def begin_reply(self, status: int, content: Any, retry_after: float | None = None) -> bytes:
+        """Send the head of a reply; return its body, which is still to be written."""
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        name, wait = ("Retry-After-Ms", 1.0) if retry_after is None else ("Retry-After", retry_after)
+        self.send_header(name, f"{wait:g}")
+        self.end_headers()
+        return data
