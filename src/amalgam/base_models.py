@@ -116,13 +116,7 @@ def fetch_encoder(name: str, target: Path, cache: Path) -> None:
 def fetch_llm(name: str, target: Path, cache: Path) -> None:
     """Put model.gguf and identity.json (what stands in request keys, name, licence, source) into `target`.
 
-    Args:
-        name: catalogue name, local .gguf file, or hub file `owner/name/file.gguf`, with `@revision` to pin it.
-        target: folder to write; it appears only when all is there and verified.
-        cache: as of `fetch_encoder`.
-
-    Raises:
-        ModelError: if no source has the model, or its file is not what it must be.
+    As `fetch_encoder`; `name` may also be a local .gguf file, or a hub file `owner/name/file.gguf`.
     """
     with _replace_folder(target) as folder:
         model = folder / "model.gguf"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from amalgam.errors import AmalgamError, BudgetError, EndpointError
-from amalgam.llm.answering import Answering, answer_requests, cut_groups, survey_requests
+from amalgam.llm.answering import Answering, answer_requests, cut_groups
 from amalgam.llm.journal import open_journal
 from amalgam.llm.request import Answer, Request
 from tests.pipeline.server import Fault, StubServer
@@ -123,13 +123,3 @@ def test_the_requests_of_one_run_count_together(server: StubServer, tmp_path: Pa
     with pytest.raises(BudgetError, match=r"llm\.max_requests"):
         answer([make_request("complaint", sample) for sample in range(2)], answering)
     assert (answering.sent, server.log.synthesis) == (2, 3)
-
-
-def test_what_is_missing_is_counted_once(tmp_path: Path) -> None:
-    requests = [make_request("praise", sample) for sample in (0, 1, 2, 1, 0)]
-    with open_journal(tmp_path / "journal.sqlite") as journal:
-        journal.record([(requests[0], Answer("fine", "stop", 1, 1))])
-        text = len("Write one comment that is praise: it says so.")
-        assert survey_requests(iter(requests), journal) == (3, (2, round(text / 2), 18, text // 2 + 16 + 9))
-        many = (make_request("praise", sample) for sample in range(3000))
-        assert survey_requests(many, journal)[1].requests == 2999

@@ -119,21 +119,6 @@ def measure_requests(requests: Iterable[Request]) -> Survey:
     return Survey(count, round(prompt), completion, longest)
 
 
-def survey_requests(requests: Iterable[Request], journal: Journal) -> tuple[int, Survey]:
-    """Return the number of distinct requests, and measure those without an answer."""
-    seen: set[str] = set()
-    missing = measure_requests(_iterate_missing(iter(requests), journal, seen))
-    return len(seen), missing
-
-
-def _iterate_missing(requests: Iterator[Request], journal: Journal, seen: set[str]) -> Iterator[Request]:
-    while chunk := {request.key: request for request in islice(requests, _CHUNK)}:
-        fresh = {key: request for key, request in chunk.items() if key not in seen}
-        seen.update(fresh)
-        found = journal.find(list(fresh))
-        yield from (request for key, request in fresh.items() if key not in found)
-
-
 def seed_journal(journal: Journal, read_seeds: ReadSeeds) -> int:
     """Take in the answers that DVC shares and the journal has not read yet; return how many were new."""
     new = 0
