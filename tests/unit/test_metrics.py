@@ -116,6 +116,8 @@ def test_coverage_and_agreement_by_hand():
     found = measure_selective(actual, None, score([0.95, 0.2, 0.05, 0.92, 0.6]), CALIBRATION, 0.95)
     assert (found["rows"], found["ask_below"]) == (5, 0.9)
     assert (found["coverage"], found["agreement"]) == (0.6, pytest.approx(2 / 3, abs=1e-4))
+    unsure = measure_selective(actual, None, score([0.5] * 5), CALIBRATION, 0.95)
+    assert (unsure["coverage"], "agreement" in unsure) == (0.0, False)  # none of no rows
 
 
 def test_the_thresholds_are_those_that_ship():
@@ -181,3 +183,4 @@ def test_a_rating_that_is_no_label_is_a_category_or_has_no_place_in_an_order():
     ordinal = measure_ceiling(ratings, None, SCALE, 0.95, ordinal=True)
     assert (nominal["rows"], nominal["accuracy"]) == (3, pytest.approx(2 / 3, abs=5e-5))
     assert (ordinal["rows"], ordinal["accuracy"]) == (2, 0.5)
+    assert measure_ceiling(ratings[["rater1"]], None, SCALE, 0.95, ordinal=False) == {}  # one rater alone

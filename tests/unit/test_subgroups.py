@@ -74,6 +74,14 @@ def test_a_model_that_is_worse_for_some_is_found_out_and_a_fair_one_is_not():
         assert (student["auc_minus_rest_high"] < 0) == bool(unfair)
 
 
+def test_an_empty_cell_is_no_subgroup_and_one_alone_has_no_rest():
+    rows, actual, stacks = draw_case()
+    rows["subgroup_school"] = rows["subgroup_school"].replace({"tiny": "", "b": ""})
+    found = measure_subgroups(CodedRows(rows, actual, None, stacks, False), 0.95)["school"]
+    assert list(found) == ["a"]
+    assert "abroca" not in found["a"]["teacher"]
+
+
 def test_periods_are_measured_in_order_of_time():
     rows, actual, stacks = draw_case()
     years = np.where(

@@ -53,6 +53,8 @@ def test_every_number_is_that_of_the_file_that_has_it() -> None:
     assert sum(map(len, summarise().values())) <= 25
     student = summarise("float32")["student"]
     assert (student["auc"], student["kappa"], student["bits"], student["megabytes"]) == (0.8, 0.5, 32, 70.0)
+    ordered = FILES["models"] | {"student_int8": {"kappa": 0.4, "quadratic_kappa": 0.65}}
+    assert summarise(models=ordered)["student"]["kappa"] == 0.65  # where labels have an order
 
 
 def test_what_stages_counted_is_gathered_and_summed() -> None:

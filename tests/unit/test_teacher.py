@@ -11,12 +11,24 @@ from safetensors.torch import load_file
 from amalgam.training.checkpoint import read_config
 from amalgam.training.embeddings import index_labels
 from amalgam.training.scoring import Scorer, list_members
-from amalgam.training.teacher import MIXED, ContrastiveLoss, TeacherTrainer, join_members, list_trainings, make_members
+from amalgam.training.teacher import (
+    MIXED,
+    ContrastiveLoss,
+    TeacherTrainer,
+    balance_classes,
+    join_members,
+    list_trainings,
+    make_members,
+)
 from tests.pipeline.toy import LABELS
 from tests.unit.training import TEACHER
 
 ANGLES = torch.tensor([0.0, 60.0, 90.0]) * np.pi / 180
 VECTORS = torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1)  # cosines: 0.5, 0 and the square root of 0.75
+
+
+def test_class_weights_make_classes_count_alike() -> None:
+    assert balance_classes(np.array([0, 0, 0, 2]), 3) == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2])
 
 
 def measure(labels: list[int], weights: list[float] | None = None) -> float:
