@@ -10,6 +10,7 @@ from amalgam.llm.journal import Journal, open_journal
 from amalgam.tasks.schema import Task
 from tests.pipeline.server import StubServer
 from tests.pipeline.toy import LABELS, make_rows, write_encoder
+from tests.unit.tasks import describe_task
 from tests.unit.training import TEACHER
 
 
@@ -32,19 +33,8 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 @pytest.fixture(scope="session")
 def task() -> Task:
     """A rubric with three labels, of which the last is rare."""
-    labels = [
-        {
-            "name": name,
-            "definition": f"It is {name}.",
-            "examples": [f"So {name}."],
-            "personas": [f"a {name} guest", "x"],
-        }
-        for name in ("bad", "good", "mixed_view")
-    ]
-    source = {"kind": "file", "files": ["rows.csv"], "obtain": "write it"}
-    head = {"name": "toy", "title": "A toy?", "response": "comment", "licence": "CC0-1.0", "citation": "Invented."}
     scenarios = ["A guest of a bakery was asked.", "A guest of a café was asked."]
-    return Task.model_validate({**head, "scenarios": scenarios, "ordinal": False, "labels": labels, "source": source})
+    return Task.model_validate(describe_task("bad", "good", "mixed_view", name="toy", scenarios=scenarios))
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,9 @@ def test_a_model_without_seeds_counts_as_equal_for_each():
     assert difference["auc"].points == pytest.approx(np.zeros(3))
 
 
+# What intervals and p-values promise, on simulated models whose AUC is known. Scores are normal in both labels, so the
+# AUC is that of the binormal model. A row's noise is in part the same for all models, in part the same for all seeds of
+# a model, and in part new for each seed; seeds may differ in quality as well.
 AUC, ROWS, RESAMPLES, REPETITIONS = 0.85, 200, 80, 500
 NORMAL = NormalDist()
 

@@ -1,3 +1,5 @@
+"""What curation rejects, which texts are near-duplicates, and how kept rows are mixed with human ones."""
+
 import random
 from typing import Any
 

@@ -10,8 +10,9 @@ import pytest
 
 from amalgam.errors import DataError
 from amalgam.tasks.columns import load_task_rows, measure_agreement
-from amalgam.tasks.schema import File, GitSource, HubSource, Label, Task, WheelSource, load_task
+from amalgam.tasks.schema import File, GitSource, HubSource, Task, WheelSource, load_task
 from amalgam.tasks.sources import load_tables, parse_table
+from tests.unit.tasks import describe_task
 
 TASKS = Path(__file__).parents[2] / "data" / "tasks"
 GOOD = "id,text,label\n1,Fine work,yes\n2,Poor work,no\n"
@@ -23,21 +24,8 @@ def parse(data: bytes | str, name: str = "a.csv", **fields: Any) -> pd.DataFrame
 
 
 def make_task(columns: dict[str, Any] | None = None, **source: Any) -> Task:
-    label = {"definition": "d", "examples": ["e"], "personas": ["p"]}
-    return Task.model_validate(
-        {
-            "name": "small",
-            "title": "t",
-            "response": "r",
-            "licence": "l",
-            "citation": "c",
-            "scenarios": ["s"],
-            "ordinal": False,
-            "labels": [Label(name="no", **label), Label(name="yes", **label)],
-            "source": {"kind": "file", "obtain": "write it", "files": ["a.csv"], **source},
-            "columns": columns or {},
-        }
-    )
+    source = {"kind": "file", "obtain": "write it", "files": ["a.csv"], **source}
+    return Task.model_validate(describe_task("no", "yes", source=source, columns=columns or {}))
 
 
 def load(folder: Path, text: str, columns: dict[str, Any] | None = None, **source: Any) -> Any:

@@ -7,28 +7,18 @@ import yaml
 
 from amalgam.errors import DataError
 from amalgam.tasks.schema import load_task
+from tests.unit.tasks import describe_task
 
 TASKS = sorted(path.parent for path in (Path(__file__).parents[2] / "data" / "tasks").glob("*/task.yaml"))
-SMALL: dict[str, Any] = {
-    "name": "small",
-    "title": "Is the answer right?",
-    "response": "answer",
-    "licence": "CC0-1.0",
-    "citation": "none",
-    "scenarios": ["A pupil answers."],
-    "ordinal": "false",
-    "labels": [
-        {"name": name, "definition": f"The answer is {name}.", "examples": ["Yes."], "personas": ["a pupil"]}
-        for name in ("no", "yes")
-    ],
-    "source": {
-        "kind": "git",
-        "url": "https://example.org/repository",
-        "revision": "0" * 40,
+SMALL = describe_task(
+    *("no", "yes"),
+    ordinal="false",
+    source={
+        **{"kind": "git", "url": "https://example.org/repository", "revision": "0" * 40},
         "files": [{"path": "answers.csv", "sha256": "0" * 64}],
     },
-    "columns": {"label": {"column": "score", "map": {"0": "no", "1": "yes"}}},
-}
+    columns={"label": {"column": "score", "map": {"0": "no", "1": "yes"}}},
+)
 DROP = object()
 
 

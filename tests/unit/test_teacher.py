@@ -77,6 +77,8 @@ def test_the_recipe_of_the_paper(encoder: Path, comments: pd.DataFrame, tmp_path
     trainer = TeacherTrainer(encoder, rows, None, list(LABELS), paper)
     assert [phase.tolist()[:2] for phase in trainer._learn.phases] == [[2, 3], [0, 1]]
     assert trainer._learn.encoded.pad(np.array([0, 1]))["input_ids"].shape == (2, TEACHER.max_length)
+    longer = TeacherTrainer(encoder, rows, None, list(LABELS), paper.model_copy(update={"max_length": 1000}))
+    assert longer._learn.encoded.pad(np.array([0]))["input_ids"].shape == (1, 64)  # the encoder's positions
     trainer.train(1, tmp_path, lambda _item: None)
     assert read_config(tmp_path).pooling == "cls"
     base, learned = (load_file(folder / "model.safetensors") for folder in (encoder, tmp_path))

@@ -25,12 +25,6 @@ def test_folding_ignores_case_and_blanks_and_loses_no_digit_sign_or_letter(text:
         assert folded.count(sign) == text.lower().count(sign)
 
 
-@given(st.text("0123456789", min_size=1, max_size=4), st.sampled_from(["-", "\u2212", "- ", "+", "<", "~", "."]))
-def test_a_sign_before_a_number_counts(number: str, sign: str) -> None:
-    for before in ("", "x = ", "the answer is ", "5 "):
-        assert fold_text(f"{before}{sign}{number}") != fold_text(f"{before}{number}")
-
-
 @pytest.mark.parametrize(
     ("one", "other"),
     [

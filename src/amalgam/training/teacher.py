@@ -143,7 +143,8 @@ class TeacherTrainer:
 
     def _encode(self, rows: pd.DataFrame) -> Encoded:
         encoded = encode_rows(self._tokenizer, rows, self._params.max_length)
-        return replace(encoded, length=self._params.max_length) if self._paper else encoded
+        length = min(self._params.max_length, self._tokenizer.model_max_length)
+        return replace(encoded, length=length) if self._paper else encoded
 
     def _begin(self, seed: int) -> "PreTrainedModel":
         set_seed(seed)
