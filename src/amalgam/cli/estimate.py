@@ -221,7 +221,7 @@ def price_stages(llm: Llm, stages: list[StageEstimate], prices: Prices, spent: f
         "endpoint": llm.endpoint,
         "prices_of": None if embedded else prices.date.isoformat(),
         "stages": priced,
-        **{name: None if None in column else sum(column) for name, column in columns.items()},
+        **{name: None if None in column else sum(column, 0.0) for name, column in columns.items()},
         "spent_usd": spent,
         "left_usd": None if llm.budget_usd is None else max(llm.budget_usd - spent, 0.0),
         "in_batches": batched,
