@@ -353,6 +353,20 @@ def test_the_baselines_grade_the_test_rows_if_they_are_to(project: Project) -> N
     assert project.count("baselines", params=change(project.params, "baselines", llm_grader=False)) == []
 
 
+def test_a_transfer_test_that_is_not_made_yet_is_counted_in_its_source(project: Project) -> None:
+    coded = [(label, "main") for label in ("bad", "good", "mixed_view") * 2]
+    coded += [("bad", "transfer_test"), ("good", "transfer_test")]
+    lines = [f"r{number},text {number},{label},{part}" for number, (label, part) in enumerate(coded)]
+    source = {"kind": "file", "files": ["rows.csv"], "obtain": "write it"}
+    task = project.task.model_dump(exclude={"columns", "source"}) | {"columns": {"set": "part"}, "source": source}
+    project.task = Task.model_validate(task)
+    tested = project.params.split.test
+    assert project.count("prepare", "baselines") == [("baselines", tested, tested, False)]  # its file is not there
+    (project.folder / "data/tasks/toy").mkdir(parents=True)
+    (project.folder / "data/tasks/toy/rows.csv").write_text("\n".join(["id,text,label,part", *lines]))
+    assert project.count("prepare", "baselines") == [("baselines", tested + 2, tested + 2, False)]
+
+
 def test_help_needs_no_heavy_library() -> None:
     code = "import sys, amalgam.cli; print({'openai', 'torch', 'pandas', 'dvc'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

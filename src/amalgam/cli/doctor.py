@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +27,7 @@ def run_doctor(project: Path, *, as_json: bool) -> None:
 
 def examine_project(project: Path) -> dict[str, Any]:
     """Collect the findings as JSON-ready values."""
-    packages = {"python": ".".join(map(str, sys.version_info[:3]))} | {name: _find_version(name) for name in _PACKAGES}
+    packages = {"python": platform.python_version()} | {name: _find_version(name) for name in _PACKAGES}
     findings: dict[str, Any] = {"packages": packages, "problems": []}
     try:
         params = load_params(project / "params.yaml")

@@ -1,7 +1,4 @@
-"""`amalgam estimate`: what the next `dvc repro` would send to the LLM, and what that would cost.
-
-The requests are built as the stages would build them, looked up in the journal, and priced.
-"""
+"""`amalgam estimate`: what the next `dvc repro` would send to the LLM, and what that would cost."""
 
 import json
 import tempfile
@@ -31,7 +28,8 @@ from amalgam.synthesis.asking import ATTEMPTS, Rounds, read_prompts
 from amalgam.synthesis.grading import build_grading_requests, select_gradable
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
-from amalgam.tasks.schema import Task, load_task
+from amalgam.tasks.columns import load_task_rows
+from amalgam.tasks.schema import FileSource, Task, load_task
 
 _SAMPLE = 500  # requests that stand for those which are not known yet
 # Stages that send requests: the stages that make what each reads, and the outputs that say how long its answers are.
@@ -74,10 +72,7 @@ def run_estimate(project: Path, *, as_json: bool) -> None:
         in_batches = sum(batch.keys for batch in journal.list_batches())
     prices = load_prices(project / "data/prices.yaml")
     estimate = price_stages(params.llm, estimates, prices, spent, in_batches)
-    if as_json:
-        print(json.dumps(estimate, indent=2))
-    else:
-        print_estimate(estimate, batch=params.llm.batch)
+    print(json.dumps(estimate, indent=2)) if as_json else print_estimate(estimate, batch=params.llm.batch)
 
 
 @dataclass(frozen=True)
@@ -133,9 +128,15 @@ class Estimator:
             responses = params.synthesis.rows + params.prompts.responses - 1  # the last answer may hold too many
             most = self._limit_grades()
             return labels * (responses if most is None else min(most, responses))
-        transfer = self.project / "data/prepared/transfer_test.csv"
-        tested = params.split.test + (len(read_rows(transfer)) if transfer.is_file() else 0)
-        return tested if params.baselines.llm_grader else 0
+        if not params.baselines.llm_grader:
+            return 0
+        tested, data, path = params.split.test, self.project / "data", self.project / "data/prepared/transfer_test.csv"
+        if "prepare" not in self.stages:
+            return tested + (len(read_rows(path)) if path.is_file() else 0)
+        with suppress(DataError):  # `prepare` will say so
+            if isinstance(self.task.source, FileSource):  # others are fetched first
+                tested += len(load_task_rows(self.task, data / "tasks" / params.task, data).transfer)
+        return tested
 
     def _look_up(self, stage: str) -> tuple[int, Survey, list[int]]:
         """Count the distinct requests of a stage, measure those without an answer, and list the answers' tokens."""
@@ -221,7 +222,7 @@ def price_stages(llm: Llm, stages: list[StageEstimate], prices: Prices, spent: f
         "endpoint": llm.endpoint,
         "prices_of": None if embedded else prices.date.isoformat(),
         "stages": priced,
-        **{name: None if None in column else sum(column) for name, column in columns.items()},
+        **{name: None if None in column else sum(column, 0.0) for name, column in columns.items()},
         "spent_usd": spent,
         "left_usd": None if llm.budget_usd is None else max(llm.budget_usd - spent, 0.0),
         "in_batches": batched,
