@@ -306,13 +306,13 @@ def test_a_context_that_is_too_small_names_the_longest_row(role: str, server: St
     server.fault = Fault(400, "This model's maximum context length is 4096 tokens")
     turns = [{"role": role, "content": text} for text in ("short", "long" * 9, "middle")]
     turns = [{"role": "system", "content": "x" * 99}, *turns]
-    group, param = ("g", "prompts.shots") if role == "assistant" else ("", "judge.shots")
+    group, lower = ("g", "lower `prompts.shots`, or ") if role == "assistant" else ("", "")
     request = Request("r1", "m", {"messages": turns, "max_tokens": 5}, 0, group, ("c1", "c2", "c3"))
     endpoint = Endpoint(server.url, "m", "k")
-    with pytest.raises(EndpointError, match=rf"lower `{param}`, or shorten the row c2, the longest in it \(36 char"):
+    with pytest.raises(EndpointError, match=rf": {lower}shorten the row c2, the longest in it \(36 char"):
         send_groups([[request]], endpoint, journal)
     bare = dataclasses.replace(request, rows=("c1", "c2"))
-    with pytest.raises(EndpointError, match=r"or shorten the longest of its rows \(c1, c2\)"):
+    with pytest.raises(EndpointError, match=rf": {lower}shorten the longest of its rows \(c1, c2\)"):
         send_groups([[bare]], endpoint, journal)
 
 

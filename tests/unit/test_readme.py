@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from amalgam.params import dump_tracked, load_params
 from amalgam.report.phrases import flatten_values
 
@@ -17,6 +19,17 @@ def test_its_params_exist() -> None:
     named = set(re.findall(r"-S ([\w.]+)=", TEXT))
     assert named
     assert named <= dict(flatten_values(dump_tracked(load_params(ROOT / "params.yaml")))).keys()
+
+
+def test_sentences_and_pages_name_only_params_that_exist() -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+    sections = {name: values for name, values in params.items() if isinstance(values, dict)}
+    pattern = re.compile(rf"`({'|'.join(sections)})\.(\w+)[`:]")
+    pages = [page for page in PAGES if page.name != "findings.md"]  # that page tells of params that were
+    sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "stages").glob("*.py"), *(ROOT / "src").rglob("*.j2")]
+    found = [(page.name, *name) for page in [*pages, *sources] for name in pattern.findall(page.read_text("utf-8"))]
+    assert len(found) > 100
+    assert [one for one in found if one[2] not in sections[one[1]]] == []
 
 
 def test_its_commands_are_known() -> None:

@@ -216,11 +216,11 @@ def advise(fault: Fault, key_name: str, request: Request | None = None) -> str:
 
 def _advise_on_length(request: Request | None) -> str:
     if request is None:
-        return "lower `prompts.shots` or `judge.shots`, or leave out the longest row"
-    shots = "prompts.shots" if request.group else "judge.shots"  # only requests for responses are in groups
+        return "lower `prompts.shots`, or leave out the longest row"
+    lower = "lower `prompts.shots`, or " if request.group else ""  # only requests for responses are in groups
     if longest := request.find_longest():
-        return f"lower `{shots}`, or shorten the row {longest[0]}, the longest in it ({longest[1]} characters)"
-    return f"lower `{shots}`, or shorten the longest of its rows ({', '.join(request.rows) or request.id})"
+        return f"{lower}shorten the row {longest[0]}, the longest in it ({longest[1]} characters)"
+    return f"{lower}shorten the longest of its rows ({', '.join(request.rows) or request.id})"
 
 
 def _advise_on_fields(fault: Fault, body: Mapping[str, Any]) -> str:
