@@ -1,9 +1,7 @@
-"""The journal among threads, processes and kills, on full disks, and what it saves out of damaged files."""
+"""The journal among threads, processes and kills, and on full disks."""
 
 import json
-import os
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -23,21 +20,12 @@ from hypothesis import strategies as st
 from amalgam.errors import DataError
 from amalgam.llm.journal import Batch, Journal, ModelSummary, lock_sending, open_journal
 from amalgam.llm.request import Answer, Request
+from tests.unit.journals import HEAD, let_go, make_keys, make_request, start_process
 
-PAGE, COUNT = 4096, 300
 ANSWER = Answer("Grüße 😀\x00", "stop", 3, 2)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 TOKENS = st.integers(0, 2**63 - 1)
 ANSWERS = st.builds(Answer, TEXT, TEXT, TOKENS, TOKENS, st.none() | st.floats(0, 1e6))
-HEAD = """
-import os, resource, sys
-from pathlib import Path
-import filelock
-from amalgam.errors import DataError
-from amalgam.llm.journal import lock_sending, open_journal
-from amalgam.llm.request import Answer, Request
-path = Path(sys.argv[1])
-"""
 # Waits for its start, then records answers to the requests 0, 1, 2, … and says so after each transaction.
 WRITER = f"""{HEAD}
 name, count, size = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -55,13 +43,6 @@ with lock_sending(path):
     print("ready", flush=True)
     sys.stdin.readline()
 """
-# Opens a journal, waits, and reads it whole.
-OPENER = f"""{HEAD}
-print("ready", flush=True)
-sys.stdin.readline()
-with open_journal(path, print) as journal:
-    list(journal.iterate())
-"""
 # Has no room for more than so many bytes a file.
 LIMITED = f"""{HEAD}
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
@@ -73,82 +54,6 @@ try:
 except DataError as error:
     print(error)
 """
-READ_ONLY = f"""{HEAD}
-if os.geteuid() == 0:
-    os.seteuid(65534)
-for opened in (open_journal, lock_sending):
-    try:
-        with opened(path):
-            print("opened")
-    except DataError as error:
-        print(error)
-"""
-
-
-def make_request(number: int) -> Request:
-    return Request("r", "m", {"number": number}, 0)
-
-
-def make_keys(count: int) -> list[str]:
-    return [make_request(number).key for number in range(count)]
-
-
-KEYS = make_keys(COUNT)
-# Some are longer than a page; every second has a price.
-KEPT = [
-    Answer(f"é{number}" * (2000 if number % 50 == 0 else 20), "stop", number, 1, 0.5 if number % 2 else None)
-    for number in range(COUNT)
-]
-
-
-def start_process(script: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-c", script, *map(str, arguments)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def let_go(process: subprocess.Popen[str]) -> None:
-    assert process.stdin
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
-def fill(journal: Journal) -> None:
-    entries = [(make_request(number), answer) for number, answer in enumerate(KEPT)]
-    for start in range(0, COUNT, 10):
-        journal.record(entries[start : start + 10])
-    journal.add_batch("one", KEYS[:50], "batch_1")
-    journal.mark_seeded("folder")
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A journal with answers, an open batch, and a file that was read in."""
-    path = tmp_path_factory.mktemp("good") / "journal.sqlite"
-    with open_journal(path, pytest.fail) as journal:
-        fill(journal)
-    return path
-
-
-@pytest.fixture
-def path(good: Path, tmp_path: Path) -> Path:
-    shutil.copyfile(good, tmp_path / "copy.sqlite")
-    return tmp_path / "copy.sqlite"
-
-
-def find_page(path: Path, kind: int, content: bytes = b"") -> int:
-    """Find where the first page of a kind begins that holds the bytes; 13 are leaves of tables, 10 of indexes."""
-    data = path.read_bytes()
-    starts = range(PAGE, len(data), PAGE)
-    return next(start for start in starts if data[start] == kind and content in data[start : start + PAGE])
-
-
-def overwrite(path: Path, start: int, content: bytes) -> None:
-    with path.open("rb+") as stream:
-        stream.seek(start)
-        stream.write(content)
 
 
 @settings(max_examples=30)
@@ -319,20 +224,6 @@ def test_one_process_sends_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_a_journal_that_is_locked_gives_one_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amalgam.llm.journal_file._WAIT", 0.05)
-    new = [(Request("r", "m", {}, 0), KEPT[1])]
-    with open_journal(path, pytest.fail) as journal:
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(DataError, match="another program has locked it: close that program") as caught:
-                journal.record(new)
-        assert "\n" not in str(caught.value)
-        assert len(journal.find(KEYS)) == COUNT
-        journal.record(new)
-        assert journal.read_spending() == 0.5 * COUNT / 2 + 0.5
-
-
 @pytest.mark.parametrize("size", [1000, 200_000])
 def test_a_full_disk_gives_one_sentence_and_keeps_what_was_recorded(size: int, tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
@@ -342,165 +233,3 @@ def test_a_full_disk_gives_one_sentence_and_keeps_what_was_recorded(size: int, t
     assert bool(reported) == (size > 1000)
     with open_journal(path, pytest.fail) as journal:
         assert len(journal.find(make_keys(len(reported)))) == len(reported)
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs the permissions of a Unix")
-def test_a_folder_that_may_not_be_written_to_gives_one_sentence(good: Path) -> None:
-    with TemporaryDirectory() as name:  # pytest's own folders let nobody else in
-        folder = Path(name)
-        shutil.copyfile(good, folder / "journal.sqlite")
-        folder.chmod(0o555)
-        command = [sys.executable, "-W", "error", "-c", READ_ONLY, str(folder / "journal.sqlite")]
-        opened, locked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
-        folder.chmod(0o755)
-    assert "cannot be used, since Permission denied" in opened
-    assert "cannot be locked (Permission denied)" in locked
-
-
-def test_a_journal_of_a_newer_version_is_left_alone(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 3")
-    with pytest.raises(DataError, match="was written by a newer Amalgam"), open_journal(path, pytest.fail):
-        pass
-    assert not Path(f"{path}.damaged-1").exists()
-
-
-def read_saved(path: Path) -> dict[str, Answer]:
-    """Open a damaged journal; check that what it holds is right, said once, and that the rest can be recorded again."""
-    notices: list[str] = []
-    damaged = path.read_bytes()
-    with open_journal(path, notices.append) as journal:
-        saved = len(list(journal.iterate()))
-        found = journal.find(KEYS)
-        assert saved == len(found)
-        assert all(found[key] == answer for key, answer in zip(KEYS, KEPT, strict=True) if key in found)
-        assert not journal.is_seeded("folder")  # what it gave may be lost now
-        fill(journal)
-        assert journal.read_spending() >= 0.5 * COUNT / 2  # what is lost was paid as well
-    assert notices == [
-        f"the journal of LLM answers, {path}, was damaged: {saved} answer{'' if saved == 1 else 's'} could be read "
-        f"into a new one, the damaged file is now {path.name}.damaged-1, and only what neither that nor DVC's cache "
-        "holds will be asked again"
-    ]
-    assert Path(f"{path}.damaged-1").read_bytes() == damaged
-    with open_journal(path, pytest.fail) as journal:
-        assert journal.find(KEYS) == dict(zip(KEYS, KEPT, strict=True))
-    return found
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"x", b"no database, but long enough" * 500, b"SQLite format 3\x00 and" * 99],
-    ids=["empty", "short", "text", "header"],
-)
-def test_a_file_that_is_no_journal_is_set_aside(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "journal.sqlite").write_bytes(content)
-    assert read_saved(tmp_path / "journal.sqlite") == {}
-
-
-def test_a_database_of_another_kind_is_set_aside(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE answers (key TEXT)")
-    assert read_saved(path) == {}
-
-
-def test_a_lost_first_page_loses_answers_but_not_the_file(path: Path) -> None:
-    overwrite(path, 0, bytes(PAGE))
-    assert read_saved(path) == {}
-
-
-def test_a_lost_page_costs_only_what_it_held(path: Path) -> None:
-    overwrite(path, find_page(path, 13, b"\xc3\xa9123"), bytes(PAGE))
-    found = read_saved(path)
-    assert KEYS[123] not in found
-    assert 0 < COUNT - len(found) < 30
-    with open_journal(path, pytest.fail) as journal:
-        assert journal.read_batch_keys("one") == KEYS[:50]
-
-
-def test_a_lost_page_of_the_index_costs_nothing(path: Path) -> None:
-    overwrite(path, find_page(path, 10, bytes.fromhex(KEYS[5])), bytes(PAGE))
-    assert len(read_saved(path)) == COUNT
-
-
-def test_a_damaged_answer_is_left_out(path: Path) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("UPDATE answers SET text = 'forged' WHERE prompt_tokens IN (3, 4)")
-    text = KEPT[7].text.encode()
-    path.write_bytes(path.read_bytes().replace(text, text[:-1] + b"\xff"))  # which is no UTF-8
-    assert set(KEYS) - read_saved(path).keys() == {KEYS[3], KEYS[4], KEYS[7]}
-
-
-def test_random_damage_is_survived(good: Path, tmp_path: Path) -> None:
-    rng, whole = random.Random(3), good.read_bytes()
-    for number in range(25):
-        path, data = tmp_path / f"{number}.sqlite", bytearray(whole)
-        for _ in range(rng.randrange(1, 6)):
-            start = rng.randrange(PAGE, len(data))
-            data[start : start + rng.randrange(1, 2 * PAGE)] = rng.randbytes(rng.randrange(1, 50))
-        path.write_bytes(data)
-        with open_journal(path, lambda _notice: None) as journal:
-            # Damage may come to light after a key was found, so look until nothing more is lost.
-            while len(journal.find(KEYS)) < COUNT:
-                fill(journal)
-            assert journal.find(KEYS) == dict(zip(KEYS, KEPT, strict=True))
-
-
-def test_a_log_is_read_with_its_damaged_file_and_kept(tmp_path: Path) -> None:
-    path, copy, notices = tmp_path / "journal.sqlite", tmp_path / "copy.sqlite", []
-    with open_journal(path, pytest.fail) as journal:
-        fill(journal)
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA wal_checkpoint")
-        journal.record([(Request("r", "m", {}, 0), Answer("only in the log", "stop", 0, 0))])
-        for name in ("", "-wal"):  # as a process that is killed leaves them
-            shutil.copyfile(f"{path}{name}", f"{copy}{name}")
-    overwrite(copy, find_page(copy, 10, bytes.fromhex(KEYS[5])), bytes(PAGE))
-    damaged, log = copy.read_bytes(), Path(f"{copy}-wal").read_bytes()
-    with open_journal(copy, notices.append) as journal:
-        assert len(list(journal.iterate())) == COUNT + 1
-    assert len(notices) == 1
-    assert Path(f"{copy}.damaged-1").read_bytes() == damaged
-    assert Path(f"{copy}.damaged-1-wal").read_bytes() == log
-
-
-def test_a_log_without_its_file_is_kept(path: Path) -> None:
-    log = Path(f"{path}-wal")
-    path.rename(log)
-    notices: list[str] = []
-    with open_journal(path, notices.append) as journal:
-        assert journal.find(KEYS) == {}
-    assert "0 answers could be read" in notices[0]
-    assert Path(f"{path}.damaged-1-wal").exists()
-
-
-@pytest.mark.parametrize("done", [False, True])
-def test_a_repair_that_was_killed_is_finished(done: bool, path: Path) -> None:
-    overwrite(path, find_page(path, 10, bytes.fromhex(KEYS[5])), bytes(PAGE))
-    damaged, notices = path.read_bytes(), []
-    path.rename(f"{path}.repairing")
-    if done:
-        with open_journal(path.with_name("new")) as journal:
-            fill(journal)
-        path.with_name("new").rename(path)
-    with open_journal(path, notices.append) as journal:
-        assert len(journal.find(KEYS)) == COUNT
-    assert f"{COUNT} answers could be read" in notices[0]
-    assert Path(f"{path}.damaged-1").read_bytes() == damaged
-    assert not Path(f"{path}.repairing").exists()
-
-
-def test_processes_that_find_the_damage_at_once_repair_it_once_and_go_on(path: Path) -> None:
-    new = [(Request("r", "m", {}, number), ANSWER) for number in range(2)]
-    with open_journal(path, pytest.fail) as journal:
-        journal.record(new[:1])
-        openers = [start_process(OPENER, path) for _ in range(3)]
-        overwrite(path, find_page(path, 10, bytes.fromhex(KEYS[5])), bytes(PAGE))
-        said = "".join(opener.communicate("\n")[0] for opener in openers)
-        assert [opener.returncode for opener in openers] == [0, 0, 0]
-        assert said.count("was damaged") == 1
-        assert not Path(f"{path}.damaged-2").exists()
-        journal.record(new[1:])  # goes into the file that another process has put in place
-    with open_journal(path, pytest.fail) as journal:
-        assert len(journal.find([*KEYS, *(request.key for request, _ in new)])) == COUNT + 2
