@@ -26,12 +26,12 @@ _CONTENTS = {  # kinds that the cells alone tell
 }
 _HEADERS = {  # kinds that the cells tell beside such a word in the column's name
     "name": (
-        r"(?:first|last|sur|fore|given|family|nick|user|full|vor|nach)?[ -]?name|nom|pr[ée]nom|apellidos?|nombre",
+        r"(?:first|last|sur|fore|given|family|nick|user|full)?[ -]?name|vorname|nachname|nom|pr[ée]nom|apellidos?|nombre",
         r"[^\d@]*[^\W\d_][^\d@]*",
     ),
     "phone number": (r"(?:tele)?phone|mobile|cell|telefon|handy|tel", r"[\d ()+./-]{7,}"),
     "student number": (
-        r"students?|pupil|learner|candidate|matric\w*|matrikel\w*|enrol\w*|sis|personal|employee",
+        r"students?|pupil|learner|candidate|matriculation|matrikel\w*|enrol\w*|sis|personal|employee",
         r"[A-Za-z]{0,3}-?\d{5,12}",
     ),
 }
