@@ -26,7 +26,7 @@ _CONTENTS = {  # kinds that the cells alone tell
 }
 _HEADERS = {  # kinds that the cells tell beside such a word in the column's name
     "name": (
-        r"(?:first|last|sur|fore|given|family|nick|user|full)?[ -]?name|vorname|nachname|nom|pr[ée]nom|apellidos?|nombre",
+        r"(?:first|last|sur|fore|given|family|nick|user)?[ -]?name|vorname|nachname|nom|pr[ée]nom|apellidos?",
         r"[^\d@]*[^\W\d_][^\d@]*",
     ),
     "phone number": (r"(?:tele)?phone|mobile|cell|telefon|handy|tel", r"[\d ()+./-]{7,}"),
