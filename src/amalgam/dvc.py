@@ -1,6 +1,6 @@
 """All that this project asks of DVC. No other module reads DVC's insides.
 
-- `dvc.repo.Repo` says which stages would run, which outputs a stage has, and which experiments began at HEAD.
+- `dvc.repo.Repo` says which stages would run, and which outputs a stage has.
 - The file system of its Git repository reads the files of other commits.
 - `Repo.cloud.pull` fetches objects into the cache by their hash.
 - The cache is read as the files that DVC documents (user guide, "Internal directories and files"): no function of DVC
@@ -83,13 +83,6 @@ def find_commit(repo: "Repo", name: str) -> str:
         return str(resolve_rev(_get_git(repo), name))
     except SCMError:
         return ""
-
-
-def list_experiments(repo: "Repo") -> list[str]:
-    """List the commits of the experiments that began at HEAD, the oldest first."""
-    git = _get_git(repo)
-    commits = [commit for found in repo.experiments.ls().values() for _, commit in found]
-    return sorted(commits, key=lambda commit: (git.resolve_commit(commit).commit_time, commit))
 
 
 def open_files(repo: "Repo", commit: str) -> tuple[Any, str]:
