@@ -13,6 +13,7 @@ import pandas as pd
 from amalgam.errors import DataError
 from amalgam.rows import SUBGROUP
 from amalgam.tasks.check import Fault, Report, check_classes, check_coded, check_ids, list_places, refuse, shorten
+from amalgam.tasks.personal import PERSONAL, find_names
 from amalgam.tasks.schema import LEAVE_OUT, Cell, Columns, Task
 from amalgam.tasks.sources import check_columns, load_tables
 from amalgam.tasks.texts import clean_text, fold_text
@@ -54,9 +55,13 @@ def load_task_rows(task: Task, folder: Path, cache: Path, report: Report = refus
     table, texts = load_tables(task.source, folder, cache)
     selected = select_rows(table, task.columns)
     rows = read_columns(selected, task.columns, report)
+    if "roster" in rows:
+        rows[PERSONAL] = find_names(rows["text"], rows.pop("roster"))
     check_ids(rows, report)
     no_text = rows["text"] == LEAVE_OUT
-    coded = rows[~(rows.drop(columns=rows.filter(regex=_RATERS)) == LEAVE_OUT).any(axis=1)]
+    raters = list(rows.filter(regex=_RATERS))
+    rows[raters] = rows[raters].replace(LEAVE_OUT, "")
+    coded = rows[~(rows == LEAVE_OUT).any(axis=1)]
     left_out = {
         "not_selected": len(table) - len(selected),
         "no_text": int(no_text.sum()),
@@ -112,7 +117,7 @@ def read_columns(table: pd.DataFrame, columns: Columns, report: Report = refuse)
     own = columns.id or (Cell(column="id") if "id" in table else None)
     cells = {"id": own, "text": columns.text, "question": columns.question, "label": columns.label}
     cells |= {"group": columns.group, **raters, "time": columns.time, **subgroups, "set": columns.set}
-    cells["coder"] = columns.coder
+    cells |= {"coder": columns.coder, "roster": columns.roster}
     rows = _read_cells(table, {name: cell for name, cell in cells.items() if cell}, columns, report)
     if not own:
         rows.insert(0, "id", _name_texts(rows))
