@@ -10,6 +10,7 @@ import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.rows import SUBGROUP
+from amalgam.tasks.personal import PERSONAL, find_names
 from amalgam.tasks.schema import LEAVE_OUT, Cell, Columns, Task
 from amalgam.tasks.sources import check_columns, load_tables
 from amalgam.tasks.texts import clean_text, fold_text, parse_times
@@ -48,6 +49,8 @@ def load_task_rows(task: Task, folder: Path, cache: Path) -> TaskRows:
     table, texts = load_tables(task.source, folder, cache)
     selected = select_rows(table, task.columns)
     rows = read_columns(selected, task.columns)
+    if "roster" in rows:
+        rows[PERSONAL] = find_names(rows["text"], rows.pop("roster"))
     _check_ids(rows)
     coded = rows[~(rows == LEAVE_OUT).any(axis=1)]
     _check_coded(coded, task)
@@ -101,7 +104,14 @@ def read_columns(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     raters = {f"rater{number}": cell for number, cell in enumerate(columns.raters, start=1)}
     subgroups = {f"{SUBGROUP}{name}": cell for name, cell in columns.subgroups.items()}
     cells = {"id": columns.id, "text": columns.text, "question": columns.question, "label": columns.label}
-    cells |= {"group": columns.group, **raters, "time": columns.time, **subgroups, "set": columns.set}
+    cells |= {
+        "group": columns.group,
+        **raters,
+        "time": columns.time,
+        **subgroups,
+        "set": columns.set,
+        "roster": columns.roster,
+    }
     return _read_cells(table, {name: cell for name, cell in cells.items() if cell}, columns)
 
 

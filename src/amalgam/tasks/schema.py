@@ -56,9 +56,10 @@ class Label(Part):
 
 
 class Variety(Part):
-    """What varies in the responses that are asked for, whatever their label; see `amalgam.synthesis.attributes`."""
+    """What varies in the responses that are asked for, and whether prompts may hold personal data."""
 
     attributes: Attributes = {}
+    send_personal: bool = False
 
 
 class File(Part):
@@ -196,6 +197,7 @@ class Columns(Part):
     time: CellSpec | None = None
     subgroups: dict[Name, CellSpec] = {}
     set: CellSpec | None = None
+    roster: CellSpec | None = None
     raters: list[CellSpec] = []
     repair: Literal["mojibake"] | None = None
 
