@@ -71,7 +71,7 @@ def test_scalars_need_no_quotes(tmp_path: Path) -> None:
         (("source", "kind"), "ftp", ["`source.kind` is 'ftp'", "file, wheel, hub, git"]),
         (("source", "revision"), "main", ["`source.revision` is 'main'", "40 hexadecimal"]),
         (("source", "files", 0, "sha256"), DROP, ["sha256 for answers.csv"]),
-        (("source", "files", 0, "path"), "answers.xls", ["`source.files.0`", "plain_tsv", ".csv"]),
+        (("source", "files", 0, "format"), "xls", ["`source.files.0.format`", "plain_tsv", "xlsx"]),
         (("source", "files", 0, "join"), ["id"], ["start with a file that has no `join`"]),
         (("source",), {"kind": "hub", "repository": "some/data", "splits": ["train"]}, ["pin a `revision`"]),
         (("columns", "label"), {"column": "a", "columns": ["b"]}, ["either one `column` or several"]),

@@ -14,17 +14,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from amalgam.errors import DataError
 from amalgam.params import describe_errors
-from amalgam.tasks.tables import Format
+from amalgam.tasks.formats import Format
 
 LEAVE_OUT = "leave_out"  # as the value of a cell, it leaves the row out
-_ENDINGS = {
-    "csv": [".csv"],
-    "tsv": [".tsv", ".tab"],
-    "plain_tsv": [".txt"],
-    "jsonl": [".jsonl"],
-    "parquet": [".parquet"],
-}
-_FORMATS = {ending: form for form, endings in _ENDINGS.items() for ending in endings}
 _KINDS = ("file", "wheel", "hub", "git")
 
 
@@ -71,12 +63,15 @@ class Variety(Part):
 
 
 class File(Part):
-    """One table of a source; in task.yaml a path alone will do. The ending of the path gives the format."""
+    """One table of a source; in task.yaml a path alone will do. What is not said is found out from the content."""
 
     path: Text
     sha256: Sha256 | None = None
-    format: Format
+    format: Format | None = None
+    encoding: Text | None = None
+    sheet: Text | None = None
     header: list[Text] = []
+    header_rows: int | None = Field(default=None, ge=1)
     short_rows: bool = False
     add: dict[str, str] = {}
     join: list[Text] = []
@@ -87,12 +82,9 @@ class File(Part):
         fields = {"path": value} if isinstance(value, str) else value
         if not isinstance(fields, dict) or "format" in fields:
             return fields
-        ending = Path(str(fields.get("path", ""))).suffix.lower()
-        if ending not in _FORMATS:
-            raise ValueError(
-                f"have a `format` ({', '.join(_ENDINGS)}) or a path that ends in one of {', '.join(_FORMATS)}"
-            )
-        return {**fields, "format": _FORMATS[ending]}
+        # Text without quotes is what data sets name so; else the content decides.
+        plain = Path(str(fields.get("path", ""))).suffix.lower() == ".txt"
+        return {**fields, "format": "plain_tsv"} if plain else fields
 
 
 class _Files(Part):
