@@ -59,7 +59,7 @@ def load_task_rows(task: Task, folder: Path, cache: Path, report: Report = refus
         rows[PERSONAL] = find_names(rows["text"], rows.pop("roster"))
     check_ids(rows, report)
     no_text = rows["text"] == LEAVE_OUT
-    raters = list(rows.filter(regex=_RATERS))
+    raters = [name for name in map(str, rows) if re.match(_RATERS, name)]
     rows[raters] = rows[raters].replace(LEAVE_OUT, "")
     coded = rows[~(rows == LEAVE_OUT).any(axis=1)]
     left_out = {
