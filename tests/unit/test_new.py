@@ -10,13 +10,9 @@ from typing import Any
 import openpyxl
 import pandas as pd
 import pytest
-import yaml
 
-from amalgam import cli
-from amalgam.params import load_params
-from amalgam.tasks.columns import load_task_rows
-from amalgam.tasks.schema import load_task
 from tests.pipeline.toy import make_rows
+from tests.unit.helpers import run_amalgam
 
 ROOT = Path(__file__).parents[2]
 ROWS = [{"id": row["id"], "guest": row["guest"], "text": row["text"], "code": row["label"]} for row in make_rows(80)]
@@ -52,13 +48,7 @@ def amalgam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.chdir(project)
 
     def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["amalgam", *args])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
+        return run_amalgam(*args), *capsys.readouterr()
 
     return run
 

@@ -25,6 +25,17 @@ _Column = Annotated[str | None, typer.Option(metavar="COLUMN", show_default=Fals
 
 
 @app.command()
+def check(name: Annotated[str, typer.Argument(metavar="NAME", help="A task.")], json: Json = False) -> None:
+    """Say everything that may be wrong with a task, the worst first, with rows and what to do.
+
+    Exit code 1 is for warnings, 2 for errors, with which no run begins.
+    """
+    from amalgam.cli.check import run_check
+
+    run_check(Path(), name, as_json=json)
+
+
+@app.command()
 def doctor(json: Json = False) -> None:
     """Say what is installed and at hand, and what the next `dvc repro` would run and send."""
     from amalgam.cli.doctor import run_doctor

@@ -282,7 +282,10 @@ def _choose_params(params: Params, rows: TaskRows, name: str, labels: Labels) ->
     # Nine of ten responses that are asked for can be used.
     synthetic = 0.85 * params.synthesis.rows * len(labels.names)
     ratio = min(0.8, math.floor(100 * synthetic / (synthetic + human)) / 100)
+    words = float(rows.main["text"].str.count(r"\S+").quantile(0.75))
+    tokens = min(max(math.ceil(words * 4 / 3 / 16) * 16, 64), 512)
     values = {"task": name, "ratio": ratio, "human_rows": human, "split.test": test, "split.validation": validation}
+    values["synthesis.max_tokens"] = tokens
     rarest = min(rows.main["label"].value_counts(normalize=True))
     width = measure_width(max(round(rarest * test), 1), test - max(round(rarest * test), 1))
     why = [
@@ -290,6 +293,7 @@ def _choose_params(params: Params, rows: TaskRows, name: str, labels: Labels) ->
         f"an AUC of {_AUC} will have a 95 % interval of about ±{width:.2f} (Hanley and McNeil, 1982)"
         + ("; only more coded rows make it narrower" if width > 0.05 else ""),
         f"ratio {ratio:g}: what `synthesis.rows: {params.synthesis.rows}` a label brings beside them",
+        f"synthesis.max_tokens {tokens}: as long as three responses in four",
     ]
     return values, why
 

@@ -22,7 +22,7 @@ NO_CODE = re.compile(
 # Words in the names of columns, by what such a column is.
 _NAMES = {
     "text": """text response answer comment essay reply utterance sentence content message reflection entry verbatim
-        review post tweet feedback transcript antwort kommentar aufsatz réponse commentaire respuesta risposta antwoord""",
+        review post tweet feedback transcript antwort aufsatz kommentar réponse respuesta risposta antwoord""",
     "label": """label code codes score grade rating class category mark marks final gold consensus adjudicated majority
         agreed target y correct correctness human sentiment stance points level kategorie bewertung punkte wertung""",
     "best": "label final gold consensus adjudicated majority agreed target",
@@ -237,10 +237,7 @@ def _guess_label(table: pd.DataFrame, columns: dict[str, Column], guess: Guess, 
             other = sum(column.is_named(kind) for kind in ("subgroup", "group", "question", "other"))
             scores[column.name] = told - 2.0 * other
         if not scores:
-            raise DataError(
-                f"no column has between 2 and {MOST_LABELS} codes: name the column of the codes by --label, and where "
-                "it holds a score, say by --above which one is high"
-            )
+            raise DataError(_explain_no_label(columns))
         best = max(scores, key=lambda name: scores[name])
         alike = [name for name in _find_alike(table, columns, best) if name in scores]
         guess.raters = [name for name in alike if _is_rater(columns[name], alike)]
@@ -261,6 +258,16 @@ def _guess_label(table: pd.DataFrame, columns: dict[str, Column], guess: Guess, 
             guess.coder = column.name
     if len(guess.raters) == 1:
         guess.raters = []
+
+
+def _explain_no_label(columns: dict[str, Column]) -> str:
+    for column in columns.values():
+        if column.is_named("label") and column.numbers and len(column.codes) > MOST_LABELS:
+            return f"`{column.name}` holds {len(column.codes)} numbers: say by --above X which of them are high"
+        if column.is_named("label") and len(column.codes) < 2:
+            held = f"'{column.codes[0]}' alone" if column.codes else "no code"
+            return f"`{column.name}` holds {held}, but a classifier needs two labels: code more rows, or name --label"
+    return f"no column has between 2 and {MOST_LABELS} codes: name the column of the codes by --label"
 
 
 def _find_alike(table: pd.DataFrame, columns: dict[str, Column], name: str) -> list[str]:

@@ -91,7 +91,11 @@ def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:
         DataError: a label has too few rows.
     """
     keyed, test = _add_keys(rows), min(max(round(0.3 * len(rows)), _LEAST_TEST), 500)
-    human = min(len(rows) - test, _MOST_HUMAN)
+    labels, human = rows["label"].nunique(), min(len(rows) - test, _MOST_HUMAN)
+    if human < _LEAST * labels:
+        raise DataError(
+            f"{len(rows)} coded rows are too few for {labels} labels: code at least {_LEAST_TEST + 2 * _LEAST * labels}"
+        )
     while True:
         validation = min(0.2, round(200 / max(human, 1), 2))
         try:
