@@ -127,7 +127,9 @@ def test_a_manifest_names_every_file_and_source(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"abc")
     (tmp_path / "data.csv").write_bytes(b"")
     for _ in range(2):
-        write_manifest(tmp_path, "model.onnx", {"temperature": 1.0}, data={"data.csv": hash_file(tmp_path / "data.csv")})
+        write_manifest(
+            tmp_path, "model.onnx", {"temperature": 1.0}, data={"data.csv": hash_file(tmp_path / "data.csv")}
+        )
     manifest = read_json(tmp_path / "manifest.json")
     assert list(manifest["files"]) == ["data.csv", "model.onnx"]
     assert manifest["files"]["model.onnx"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
