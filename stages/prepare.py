@@ -27,7 +27,7 @@ def main(params: Params, root: Path) -> None:
     loaded = load_task_rows(task, folder, root / ".cache" / "downloads")
     rows, transfer = loaded.main, loaded.transfer
     for note in loaded.notes:
-        notify(f"prepare: {note}")
+        notify(f"prepare: {note.sentence}")
     tables = split_rows(
         rows,
         human_rows=params.human_rows,
