@@ -28,7 +28,7 @@ def main(params: Params, root: Path) -> None:
     loaded = load_task_rows(task, folder, root / ".cache" / "downloads")
     rows, transfer = loaded.main, loaded.transfer
     for note in loaded.notes:
-        notify(f"prepare: {note}")
+        notify(f"prepare: {note.sentence}")
     codes = read_codes(folder, task.label_names)
     tables = split_rows(
         rows,

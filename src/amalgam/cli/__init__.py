@@ -82,20 +82,6 @@ def estimate(json: Json = False) -> None:
 
 
 @app.command()
-def experiments() -> None:
-    """Print the experiments of HEAD as CSV, for the curves of the report.
-
-    A line each, the oldest first: every param, and every number in metrics/;
-    `dvc exp show` has those of metrics/summary.json alone.
-
-    Example: amalgam experiments > data/sweeps/ratio.csv
-    """
-    from amalgam.cli.experiments import run_experiments
-
-    run_experiments(Path())
-
-
-@app.command()
 def predict(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Responses: .csv, .tsv, .jsonl or .parquet.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The same rows with labels; any of these formats.")],

@@ -81,21 +81,6 @@ def draw_training(rows: pd.DataFrame) -> Spec:
     return _finish(_draw_dashed(data, _LOSS_LOOKS).encode(x=x, y=y, detail="seed:N"), 220)
 
 
-def draw_sweep(rows: pd.DataFrame, title: str) -> Spec:
-    """Draw a line for each model through points (model, x, auc, auc_low, auc_high) with their intervals."""
-    data, looks = _name_models(rows)
-    values = sorted(set(data["x"]))
-    # Models stand a little beside each other, else their intervals would hide each other.
-    step = (values[-1] - values[0]) / 60
-    shifts = {name: (number - (len(looks) - 1) / 2) * step for number, name in enumerate(looks)}
-    data = data.assign(place=data["x"] + data["series"].map(shifts))
-    scale = alt.Scale(zero=False, nice=False, padding=12)
-    base = _chart(data).encode(x=alt.X("place:Q", title=title, scale=scale, axis=alt.Axis(values=values)))
-    low = alt.Y("auc_low:Q", title="AUC", scale=alt.Scale(zero=False))
-    bars = base.mark_rule(strokeWidth=1.5).encode(y=low, y2="auc_high:Q", **_tell_apart(looks))
-    return _finish(bars + _draw_dotted(base.encode(y="auc:Q"), looks), 240)
-
-
 def draw_points(
     rows: Rows, axis: str, looks: Looks | None = None, *, signed: bool = False, joined: bool = False, unit: bool = False
 ) -> Spec:

@@ -29,7 +29,6 @@ class Content:
     base_models: Mapping[str, Numbers] = field(default_factory=dict)  # what identifies them, by role
     inputs: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of files, by path
     versions: Mapping[str, str] = field(default_factory=dict)  # of Python and packages
-    experiments: Sequence[Mapping[str, str]] = ()  # lines of `amalgam experiments`
 
     @property
     def confidence(self) -> str:
