@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 
-from amalgam.review.revisions import flatten
+from amalgam.report.phrases import flatten
 from amalgam.tasks.schema import load_task
 from tests.pipeline.project import AFTER_RATIO, HUMAN_ROWS, KEY, ROWS, STAGES, TEST, Project, Run
 from tests.pipeline.server import Log, StubServer
