@@ -29,7 +29,7 @@ _NAMES = {
     "rater": "rater coder annotator judge grader marker reviewer rated coded by r kodierer rating",
     "question": "question prompt item task stem frage aufgabe pregunta domanda",
     "group": """group student pupil author user participant respondent conversation dialogue dialog thread session
-        learner writer essay document doc video person subject team teacher anon schüler autor proband""",
+        learner writer essay document doc video person subject team teacher anon schüler proband""",
     "subgroup": """gender sex ethnicity race age language native country school region cohort ses esl ell frl dialect
         condition geschlecht muttersprache schule""",
     "other": """reference feedback rationale reason explanation note notes url link title name first last email mail id
@@ -40,12 +40,12 @@ _WORDS = {kind: frozenset(words.split()) for kind, words in _NAMES.items()}
 _NEGATIVE = re.compile(r"(no|not|none|non|un|in|false|wrong|neg|bad|absent|fail|nein|falsch|kein|faux)", re.IGNORECASE)
 _STOP_WORDS = {
     "English": "the of and to is that it was for are with this because",
-    "German": "der die das und ist nicht ein eine zu mit auf weil sich",
+    "German": "der die das und nicht ein eine zu mit auf weil sich",
     "French": "le les des et est que pas une dans pour qui sur du",
     "Spanish": "el los las que es por con una para del porque y lo",
     "Italian": "il di che per una con non sono gli della perché è lo",
     "Portuguese": "o os que não uma com para por mais como porque e em",
-    "Dutch": "de het een van en dat niet zijn op te voor omdat met",
+    "Dutch": "de het een van en dat niet zijn op voor omdat met",
 }
 _SCRIPTS = ("CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "CJK", "HIRAGANA", "HANGUL", "THAI")
 
