@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from amalgam.dvc import find_file
-from amalgam.evaluation.bootstrap import WITHOUT_DIFFERENCE, find_interval, find_p_value, subtract_estimates
+from amalgam.evaluation.bootstrap import WITHOUT_INTERVAL, find_interval, find_p_value, subtract_estimates
 from amalgam.evaluation.compare import Estimates, encode_groups, encode_labels, estimate_models
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.predictions import read_predictions, stack_predictions
@@ -218,7 +218,7 @@ def _vote(stack: Floats) -> Ints:
 def _subtract_models(old: Estimates, new: Estimates, prefix: str, confidence: float) -> list[Difference]:
     differences = []
     for model in new:
-        metrics = [metric for metric in new[model] if metric not in WITHOUT_DIFFERENCE]
+        metrics = [metric for metric in new[model] if metric not in WITHOUT_INTERVAL]
         for metric, change in subtract_estimates(new[model], old[model], metrics).items():
             values = (old[model][metric].value, new[model][metric].value, change.value)
             numbers = (*values, *find_interval(change, confidence), find_p_value(change), 1.0)

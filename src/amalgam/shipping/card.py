@@ -65,7 +65,7 @@ def build_card(
     environment.filters["plain"] = escape_markdown
     template = environment.from_string(files("amalgam.shipping").joinpath("card.md.j2").read_text(encoding="utf-8"))
     models, encoder = metrics["models"], base_models.get("student", base_models["encoder"])
-    measures = [measure for measure in _MEASURES if f"{measure[0]}_low" in models.get("student", {})]
+    measures = [measure for measure in _MEASURES if measure[0] in models.get("student", {})]
     body = template.render(
         task=task,
         exported=exported,
