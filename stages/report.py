@@ -25,7 +25,6 @@ NAMES = (
 BASE = Path("models/base")
 CURATED = Path("data/curated")
 PREPARED = Path("data/prepared")
-SWEEPS = Path("data/sweeps")
 PREDICTIONS = Path("data/predictions/predictions.csv")
 ROWS = 1000  # kept, rejected, and wrongly labelled rows that the page takes along, of each
 PACKAGES = (
@@ -54,14 +53,8 @@ def main(params: Params, root: Path) -> None:
         },
         inputs={str(path): hash_file(path) for path in list_inputs(folder)},
         versions={"python": python_version(), **{name: version(name) for name in PACKAGES}},
-        experiments=read_experiments(),
     )
     write_text(Path("report.html"), build_page(content))
-
-
-def read_experiments() -> list[dict[str, str]]:
-    tables = [read_rows(path) for path in sorted(SWEEPS.glob("*.csv"))]
-    return [{str(name): cell for name, cell in row.items()} for table in tables for row in table.to_dict("records")]
 
 
 def read_pool() -> pd.DataFrame:

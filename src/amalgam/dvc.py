@@ -1,6 +1,6 @@
 """All that this project asks of DVC. No other module reads DVC's insides.
 
-- `dvc.repo.Repo` says which stages would run, which outputs a stage has, and which experiments began at HEAD.
+- `dvc.repo.Repo` says which stages would run, and which outputs a stage has.
 - The file system of its Git repository reads the files of other commits.
 - `Repo.cloud.pull` fetches objects into the cache by their hash.
 - The cache is read as the files that DVC documents (user guide, "Internal directories and files"): no function of DVC
@@ -21,6 +21,8 @@ from amalgam.errors import DataError
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
+
+    from amalgam.llm.request import Answer
 
 FOLDERS = ("data/completions", "data/judgements", "data/baselines")  # outputs that hold raw answers
 _SHARDS = r"(?:answers/)?\d+\.jsonl"  # the files of raw answers in them
@@ -83,13 +85,6 @@ def find_commit(repo: "Repo", name: str) -> str:
         return ""
 
 
-def list_experiments(repo: "Repo") -> list[str]:
-    """List the commits of the experiments that began at HEAD, the oldest first."""
-    git = _get_git(repo)
-    commits = [commit for found in repo.experiments.ls().values() for _, commit in found]
-    return sorted(commits, key=lambda commit: (git.resolve_commit(commit).commit_time, commit))
-
-
 def open_files(repo: "Repo", commit: str) -> tuple[Any, str]:
     """Return an fsspec file system of a commit, or of the workspace for `""`, and the project's folder in it."""
     from dvc.fs import localfs
@@ -131,8 +126,8 @@ def iterate_shared_answers(
     *,
     workspace: Path | None = None,
     fetch: bool = True,
-) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-    """Yield the answers that DVC has brought into this clone by shard, as (source, lines).
+) -> Iterator[tuple[str, Iterator[tuple[str, "Answer"]]]]:
+    """Yield the answers that DVC has brought into this clone by shard, as (source, answers with their keys).
 
     They are read from the cache: DVC removes a stage's outputs before it runs the stage, and the cache also holds
     answers of other branches and experiments. A request's key says exactly what was asked, so any of them is right.
@@ -212,15 +207,13 @@ def _name_folders(named: set[tuple[str, str]]) -> str:
     return " ".join(sorted({folder for folder, _ in named}))
 
 
-def _read_answers(path: Path) -> Iterator[dict[str, Any]]:
+def _read_answers(path: Path) -> Iterator[tuple[str, "Answer"]]:
     from amalgam.llm.request import parse_stored
 
     with path.open("rb") as stream:
-        for text in stream:
-            with suppress(ValueError, DataError):  # other files may have numbers for names
-                line = json.loads(text)
-                parse_stored(line)
-                yield line
+        for line in stream:
+            with suppress(ValueError):  # other files may have numbers for names
+                yield parse_stored(line)
 
 
 def _read_tree(repo: "Repo", tree: str) -> dict[str, str]:

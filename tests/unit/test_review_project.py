@@ -1,7 +1,5 @@
 """Revisions out of a real Git repository, and the command on them."""
 
-import csv
-import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from amalgam.cli import app
-from amalgam.cli.experiments import run_experiments
 from amalgam.cli.review import run_review
 from amalgam.dvc import open_repo
 from amalgam.errors import DataError, ParamsError
-from amalgam.review.changes import StageChange
-from amalgam.review.revisions import find_default_base, read_revision
+from amalgam.review.revisions import StageChange, find_default_base, read_revision
 from amalgam.review.verdict import Review, review_revisions
-from amalgam.training.quality import PRESETS
 from tests.unit.review_project import ReviewProject, make_outputs, make_rows
 
 ROWS = make_rows(120)
@@ -138,21 +133,10 @@ def test_other_test_rows_are_compared_where_both_have_them(repository: ReviewPro
     assert "the test rows cannot be compared, since 120 of 120 test rows" in found.verdict.sentence
 
 
-def test_experiments_are_listed(repository: ReviewProject, capsys: pytest.CaptureFixture[str]) -> None:
-    repository.git("switch", "--create", "dial", "main")
-    repository.edit("params.yaml", "", "quality: fast\nteacher: {model: null}\n")
-    repository.commit("The dial")
-    repository.git("switch", "ratio")
-    with pytest.raises(DataError, match="no experiment began at HEAD: `dvc exp run` makes one"):
-        run_experiments(repository.folder)
+def test_an_experiment_is_found_by_its_name(repository: ReviewProject) -> None:
     head = repository.git("rev-parse", "HEAD").strip()
-    repository.git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/quick-test", "dial")
+    repository.git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/quick-test", "main")
     assert review(repository, old="quick-test").verdict.kind == "better"
-    run_experiments(repository.folder)
-    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
-    found = {key: row[key] for key in ("params.yaml:ratio", "params.yaml:seeds", "student.auc", "student.auc_low")}
-    assert list(found.values()) == ["0.8", "1, 2, 3", "0.7", "0.6"]
-    assert row["params.yaml:teacher.model"] == PRESETS["fast"]["teacher.model"]  # as a run's report has it
 
 
 def test_the_default_base_is_main_or_what_origin_says_or_a_sentence(repository: ReviewProject) -> None:

@@ -11,17 +11,14 @@ from markupsafe import Markup
 
 from amalgam.report import phrases
 from amalgam.report.content import Content
-from amalgam.report.models import build_curves, build_groups, build_models
+from amalgam.report.models import build_curves, build_groups, build_models, build_verdict
 from amalgam.report.rows import SHARE_NAMES, build_mistakes, build_synthetic
-from amalgam.report.sweeps import build_sweeps
-from amalgam.report.verdict import build_verdict
 
 # Title and values of each section; its template has the same name. A section without values is left out.
 _SECTIONS: dict[str, tuple[str, Callable[[Content], dict[str, Any] | None]]] = {
     "verdict": ("Verdict", build_verdict),
     "models": ("Models", build_models),
     "curves": ("Curves", build_curves),
-    "sweeps": ("Params compared", build_sweeps),
     "mistakes": ("Mistakes", build_mistakes),
     "groups": ("For whom", build_groups),
     "synthetic": ("Synthetic rows", build_synthetic),
