@@ -55,7 +55,7 @@ def measure_weighted(actual: Ints, probabilities: Floats, weights: Floats, names
         top = probabilities.max(axis=1)
         gaps = (probabilities.argmax(axis=1) == actual) - top
         by_bin = weights @ (np.eye(_BINS)[assign_bins(top)] * gaps[:, None])
-        return np.abs(_divide(by_bin, total[:, None])).sum(axis=1)
+        return np.asarray(np.abs(_divide(by_bin, total[:, None])).sum(axis=1))
 
     scores = 2 * hits / np.maximum(have + given, 1)
     losses = ((probabilities - np.eye(classes)[actual]) ** 2).sum(axis=1) / (2 if classes == 2 else 1)

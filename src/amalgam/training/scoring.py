@@ -52,7 +52,9 @@ def score_models(
     found: dict[str, np.ndarray] = {}
     for name in tables:
         logits = dict(zip(members, np.sum([part[name] for part in scored], axis=0), strict=True))
-        found[name] = np.stack([_join_members([logits[one] for one in list_members(folder)]) for folder in folders])
+        found[name] = np.stack(
+            [_join_members(np.stack([logits[one] for one in list_members(folder)])) for folder in folders]
+        )
     return found
 
 
@@ -94,8 +96,8 @@ def measure_size(folder: Path, bases: Sequence[Path] = ()) -> int:
     return sum(weight.nbytes for member in members for weight in load_trained(member, bases).parameters())
 
 
-def _join_members(logits: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    return average_logits(np.stack(logits)) if len(logits) > 1 else np.asarray(logits[0])
+def _join_members(logits: np.ndarray) -> np.ndarray:
+    return average_logits(logits) if len(logits) > 1 else np.asarray(logits[0])
 
 
 def _score_part(
