@@ -219,7 +219,7 @@ def _build_file(path: Path, notify: Notify) -> None:
 def _copy_rows(source: Path, connection: sqlite3.Connection) -> None:
     with closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as old:
         old.text_factory = _DECODE
-        models = dict(_iterate_rows(old, "id, model", "setups"))
+        models: dict[int, str] = dict(_iterate_rows(old, "id, model", "setups"))
         _add_rows(connection, models, filter(_is_whole, _iterate_rows(old, ANSWER, "answers")))
         batches = filter(_is_whole, _iterate_rows(old, "name, remote, keys, checksum", "batches"))
         connection.executemany("INSERT OR IGNORE INTO batches VALUES (?, ?, ?, ?)", batches)
