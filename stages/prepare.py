@@ -16,7 +16,7 @@ from amalgam.params import Params
 from amalgam.rows import write_rows
 from amalgam.tasks.columns import TRANSFER, load_task_rows, measure_agreement
 from amalgam.tasks.schema import load_task
-from amalgam.tasks.split import TRAIN, keep_apart, split_rows
+from amalgam.tasks.split import TRAIN, split_task
 
 OUT = Path("data/prepared")
 
@@ -28,22 +28,9 @@ def main(params: Params, root: Path) -> None:
     rows, transfer = loaded.main, loaded.transfer
     for note in loaded.notes:
         notify(f"prepare: {note}")
-    tables = split_rows(
-        rows,
-        human_rows=params.human_rows,
-        test=params.split.test,
-        validation=params.split.validation,
-        unlabelled=params.split.unlabelled,
-        seed=params.split.seed,
-        by=params.split.by,
-        texts=keep_apart(loaded.unlabelled, transfer),
-    )
+    tables = split_task(loaded, params)
     check_words(tables[TRAIN])
-    # A transfer row must be as unseen as a test row, whatever `human_rows` is.
-    unseen = keep_apart(transfer, keep_apart(rows, tables["test"])) if len(transfer) else transfer
-    if len(unseen):
-        tables[TRANSFER] = unseen
-    elif len(transfer):
+    if len(transfer) and TRANSFER not in tables:
         notify(f"prepare: each {TRANSFER} row shares a text or group with a coded row, so there is no such test")
     summary: dict[str, Any] = {
         "rows": {name: len(table) for name, table in tables.items()},

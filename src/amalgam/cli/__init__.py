@@ -46,6 +46,26 @@ def estimate(json: Json = False) -> None:
 
 
 @app.command()
+def preview(
+    name: Annotated[str | None, typer.Argument(metavar="[TASK]", show_default="that of params.yaml")] = None,
+    rows: Annotated[int, typer.Option("-n", min=1, help="Responses that are asked for, a label.")] = 5,
+    json: Json = False,
+) -> None:
+    """Show the real prompts and some responses, and forecast the whole run.
+
+    Sent are the first requests that a run with these params sends, to the LLM
+    that they name. The journal keeps the answers, so the run that follows
+    pays only for the rest. Everything that leaves this machine is like what
+    is shown here.
+
+    Example: amalgam preview my_task -n 3
+    """
+    from amalgam.cli.preview import run_preview
+
+    run_preview(Path(), name, rows, as_json=json)
+
+
+@app.command()
 def predict(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Responses: .csv, .tsv, .jsonl or .parquet.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The same rows with labels; any of these formats.")],

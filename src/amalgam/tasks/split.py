@@ -17,6 +17,8 @@ from itertools import islice
 import pandas as pd
 
 from amalgam.errors import DataError
+from amalgam.params import Params
+from amalgam.tasks.columns import TRANSFER, TaskRows
 from amalgam.tasks.texts import fold_text, name_units, parse_times
 
 TRAIN, VALIDATION = "train", "validation"
@@ -77,6 +79,25 @@ def split_rows(
     tables = {TRAIN: trained, VALIDATION: validated, "test": tested}
     cut = {name: table[list(rows)].reset_index(drop=True) for name, table in tables.items()}
     return {**cut, "unlabelled": free[["id", "text", "question"]].reset_index(drop=True)}
+
+
+def split_task(loaded: TaskRows, params: Params) -> dict[str, pd.DataFrame]:
+    """Divide all rows of a task as params.yaml says, and add `transfer_test` where the task has such unseen rows."""
+    tables = split_rows(
+        loaded.main,
+        human_rows=params.human_rows,
+        test=params.split.test,
+        validation=params.split.validation,
+        unlabelled=params.split.unlabelled,
+        seed=params.split.seed,
+        by=params.split.by,
+        texts=keep_apart(loaded.unlabelled, loaded.transfer),
+    )
+    # A transfer row must be as unseen as a test row, whatever `human_rows` is.
+    unseen = loaded.transfer
+    if len(unseen):
+        unseen = keep_apart(unseen, keep_apart(loaded.main, tables["test"]))
+    return tables | ({TRANSFER: unseen} if len(unseen) else {})
 
 
 def keep_apart(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
