@@ -76,7 +76,9 @@ class Sources:
 
     def start_rounds(self, prompts: Sequence[Prompt] | None = None) -> Rounds:
         """Begin with the requests of `synthesize`, or some of them."""
-        return Rounds(prompts or self.prompts, self.model, self.params.synthesis, self.params.llm.body)
+        return Rounds(
+            self.prompts if prompts is None else prompts, self.model, self.params.synthesis, self.params.llm.body
+        )
 
     def build_grading(self, rows: pd.DataFrame) -> list[Request]:
         """Build the requests of `judge` or `baselines` for rows."""
