@@ -134,7 +134,9 @@ def test_a_row_with_personal_data_is_no_example(task: Task) -> None:
     rows = EXAMPLES.assign(text=["three", "one@example.org", "two", "four", "five"])
     first = build_grading_requests(task, ROWS, rows, "m", Judge(rows=9, rationale=False))[0]
     assert first.rows == ("e2", "e3", "e5", "r1")
-    with pytest.raises(DataError, match="1 test rows hold personal data .* such as e1, and would be sent to https://x"):
+    with pytest.raises(
+        DataError, match=r"1 test rows hold personal data .* such as e1, and would be sent to https://x"
+    ):
         check_personal(task, rows, "test", "https://x.org/v1")
     for endpoint in ("embedded", "http://localhost:1/v1", "http://127.0.0.1:1/v1"):
         check_personal(task, rows, "test", endpoint)

@@ -120,14 +120,14 @@ def test_personal_data_is_sent_only_where_the_task_allows_it(
     (folder / "responses.csv").write_text("\n".join([lines[0], *with_address[1:]]))
     if allowed:
         task = (folder / "task.yaml").read_text()
-        (folder / "task.yaml").write_text(f"{task}prompts:\n  send_personal: true\n")
+        (folder / "task.yaml").write_text(f"{task}send_personal: true\n")
     preview(capsys, rows=ROWS)
     sent = [request for request in server.log.answered if "ann@example.org" in request.text]
     assert bool(sent) == allowed
     change_params(project, project / "params.yaml", **{"baselines.llm_grader": True})
     preview(capsys)  # the endpoint is on this machine
     change_params(project, project / "params.yaml", **{"llm.endpoint": "https://llm.example.org/v1"})
-    words = r"test rows hold personal data .* sent to https://llm\.example\.org/v1: .*`prompts\.send_personal: true`"
+    words = r"test rows hold personal data .* sent to https://llm\.example\.org/v1: .*`send_personal: true`"
     if not allowed:
         with pytest.raises(DataError, match=words):
             preview(capsys)

@@ -224,7 +224,7 @@ def test_a_row_with_personal_data_is_no_example_unless_the_task_allows_it(task: 
     first, second = list_shortages(task, train, PARAMS)
     assert first.startswith("2 of 9 train rows hold personal data")
     assert second.startswith("label 'good' has 1 train rows")
-    allowed = task.model_copy(update={"prompts": task.prompts.model_copy(update={"send_personal": True})})
+    allowed = task.model_copy(update={"send_personal": True})
     assert list_shortages(allowed, train, PARAMS) == []
 
 

@@ -38,16 +38,11 @@ def select_gradable(responses: pd.DataFrame, rows: int | None) -> pd.DataFrame:
 def check_personal(task: Task, rows: pd.DataFrame, what: str, endpoint: str) -> None:
     """Refuse to send rows with personal data to an endpoint that is not on this machine, unless the task allows it."""
     held = rows["id"][find_personal_rows(rows)]
-    if (
-        len(held)
-        and not task.prompts.send_personal
-        and endpoint != "embedded"
-        and not Endpoint(endpoint, "", "").is_local
-    ):
+    if len(held) and not task.send_personal and endpoint != "embedded" and not Endpoint(endpoint, "", "").is_local:
         raise DataError(
             f"{len(held)} {what} rows hold personal data (an e-mail address, a phone number, a name of the roster), "
             f"such as {held.iloc[0]}, and would be sent to {endpoint}: take it out of them, set `baselines.llm_grader: "
-            "false`, or allow it by `prompts.send_personal: true` in task.yaml"
+            "false`, or allow it by `send_personal: true` in task.yaml"
         )
 
 
@@ -73,7 +68,7 @@ def build_grading_requests(
     """
     # The human coders gave labels, not reasons: examples without one would teach to leave it out.
     shots = 0 if params.rationale else _SHOTS
-    train = train if task.prompts.send_personal else train[~find_personal_rows(train)]
+    train = train if task.send_personal else train[~find_personal_rows(train)]
     shown = train.groupby("label", sort=False).head(shots).sort_values("id", kind="stable").to_dict("records")
     head = [{"role": "system", "content": _phrase_rubric(task)}]
     for example in shown:

@@ -94,8 +94,8 @@ def list_shortages(task: Task, train: pd.DataFrame, params: Prompts) -> list[str
     kept = (
         f"{held} of {len(train)} train rows hold personal data (e-mail addresses, phone numbers, names of a roster), "
     )
-    kept += "so that no request shows them: `prompts.send_personal: true` in task.yaml allows it"
-    return ([kept] if held and not task.prompts.send_personal else []) + [
+    kept += "so that no request shows them: `send_personal: true` in task.yaml allows it"
+    return ([kept] if held and not task.send_personal else []) + [
         f"label {name!r} has {count} train rows to draw examples from, so that requests show {count} of them and not "
         f"{params.shots}: " + ("raise `human_rows` for more" if count < _POOL else "lower `prompts.shots`")
         for name, count in counts.items()
@@ -122,7 +122,7 @@ def _shuffle_values(seed: str, values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _select_pools(task: Task, train: pd.DataFrame) -> dict[str, list[Row]]:
-    shown = train if task.prompts.send_personal else train[~find_personal_rows(train)]
+    shown = train if task.send_personal else train[~find_personal_rows(train)]
     pools = {name: shown[shown["label"] == name].head(_POOL) for name in task.label_names}
     return {name: pool[["id", "text", "question"]].to_dict("records") for name, pool in pools.items()}  # type: ignore[misc]
 
