@@ -14,6 +14,7 @@ from amalgam.files import write_json
 from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.rows import write_rows
+from amalgam.tasks.coding import CODED, read_codes
 from amalgam.tasks.columns import TRANSFER, load_task_rows, measure_agreement
 from amalgam.tasks.schema import load_task
 from amalgam.tasks.split import TRAIN, split_task
@@ -27,8 +28,15 @@ def main(params: Params, root: Path) -> None:
     loaded = load_task_rows(task, folder, root / ".cache" / "downloads")
     rows, transfer = loaded.main, loaded.transfer
     for note in loaded.notes:
-        notify(f"prepare: {note}")
-    tables = split_task(loaded, params)
+        notify(f"prepare: {note.sentence}")
+    codes = read_codes(folder, task.label_names)
+    tables = split_task(loaded, params, codes)
+    used = len(tables[TRAIN]) + len(tables["validation"]) - params.human_rows
+    if unused := len(codes) - used:
+        notify(
+            f"prepare: {unused} of the {len(codes)} responses in {folder / CODED} do not teach, since they are in "
+            "another set of this split or near one, or no longer in the task"
+        )
     check_words(tables[TRAIN])
     if len(transfer) and TRANSFER not in tables:
         notify(f"prepare: each {TRANSFER} row shares a text or group with a coded row, so there is no such test")
@@ -36,7 +44,7 @@ def main(params: Params, root: Path) -> None:
         "rows": {name: len(table) for name, table in tables.items()},
         "labels": {name: count_labels(table, task.label_names) for name, table in tables.items() if "label" in table},
         **measure_agreement(loaded.ratings, task),
-        "left_out": loaded.left_out | count_left_out(rows, transfer, tables),
+        "left_out": loaded.left_out | count_left_out(rows, transfer, tables) | ({"coded": unused} if unused else {}),
     }
     if len(tables["test"]) < params.split.test:
         summary["test_wanted"] = params.split.test

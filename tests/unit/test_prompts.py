@@ -208,8 +208,10 @@ def test_a_label_of_which_nothing_is_said_has_a_natural_prompt(task: Task, shots
     bare = task.model_copy(update={"labels": labels, "scenarios": []})
     chat = build(bare, make_train(task, 8), change(shots=shots))[1]["messages"]
     form = "Answer with the comment alone."
-    assert chat[0]["content"] == f"Write one comment that is good.\n\n{form}"
-    assert chat[-1]["content"] == ("Write another comment that is good." if shots else chat[0]["content"])
+    assert chat[0]["content"] == f'Write one comment that coders labelled "good".\n\n{form}'
+    assert chat[-1]["content"] == (
+        'Write another comment that coders labelled "good".' if shots else chat[0]["content"]
+    )
     (paper,) = build(bare, make_train(task, 8), change(shots=shots, template="paper"))[1]["messages"]
     samples = "Sample responses:\ntext good {}\ntext good {}\n\n" if shots else ""
     said = re.sub(r"good \d", "good {}", paper["content"])

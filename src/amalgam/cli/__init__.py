@@ -23,6 +23,42 @@ app.add_typer(journal, name="journal")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text.")]
 
 
+@app.command(name="next")
+def list_next(
+    target: Annotated[Path, typer.Argument(metavar="[TARGET]", help="The sheet to write: .xlsx or .csv.")] = Path(
+        "to_code.xlsx"
+    ),
+    count: Annotated[int, typer.Option("-n", "--rows", min=1, help="Responses to write.")] = 20,
+) -> None:
+    """Write the uncoded responses whose codes would help most as a sheet to fill in.
+
+    They are those that the student is least certain of, and unlike each
+    other; the first ones help most. Before the first run, a classifier on
+    frozen embeddings takes the student's place.
+
+    Example: amalgam next -n 20
+    """
+    from amalgam.cli.coding import run_next
+
+    run_next(Path(), target, count)
+
+
+@app.command()
+def code(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="The sheet of `amalgam next`, filled in.")],
+) -> None:
+    """Take the codes of a filled-in sheet back as human-coded rows.
+
+    They are added to coded.csv in the task's folder; the next `dvc repro`
+    trains with them, on top of `human_rows`. No other row moves.
+
+    Example: amalgam code to_code.xlsx
+    """
+    from amalgam.cli.coding import run_code
+
+    run_code(Path(), source)
+
+
 @app.command()
 def doctor(json: Json = False) -> None:
     """Say what is installed and at hand, and what the next `dvc repro` would run and send."""

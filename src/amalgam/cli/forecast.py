@@ -24,6 +24,7 @@ from amalgam.synthesis.asking import Prompt, Rounds, read_prompts
 from amalgam.synthesis.grading import build_grading_requests, select_gradable
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
+from amalgam.tasks.coding import read_codes
 from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import split_task
@@ -105,7 +106,8 @@ def load_sources(project: Path, params: Params, *, is_prepared: bool = False) ->
     if is_prepared:
         sets = {path.stem: read_rows(path) for path in sorted((project / "data/prepared").glob("*.csv"))}
     else:
-        sets = split_task(load_task_rows(task, folder, project / ".cache/downloads"), params)
+        loaded = load_task_rows(task, folder, project / ".cache/downloads")
+        sets = split_task(loaded, params, read_codes(folder, task.label_names))
     template = load_template(params.prompts.template, [folder / "templates", project / "data/templates"])
     with tempfile.TemporaryDirectory() as temporary:  # opened as the stage does it, a million need no memory
         path = Path(temporary, "prompts.jsonl")

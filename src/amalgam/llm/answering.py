@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from amalgam.errors import DataError, EndpointError
 from amalgam.llm.batch import check_no_batches, send_batches
@@ -14,7 +14,7 @@ from amalgam.llm.client import NO_KEY, Endpoint, Form, Limits
 from amalgam.llm.embedded import choose_slots, serve_model
 from amalgam.llm.journal import Journal, lock_sending, open_journal
 from amalgam.llm.prices import FREE, load_prices
-from amalgam.llm.request import Answer, Request, bound_answer, bound_context, guess_prompt_tokens
+from amalgam.llm.request import BYTES_A_TOKEN, Answer, Request, bound_answer, bound_context, count_bytes
 from amalgam.llm.sending import send_requests
 from amalgam.machine import notify, show_progress
 from amalgam.params import Llm
@@ -22,7 +22,7 @@ from amalgam.params import Llm
 _CHUNK = 500  # requests a look-up
 _WINDOW = 4000  # requests among which those of one group are looked for
 
-ReadSeeds = Callable[[Callable[[str], bool]], Iterator[tuple[str, Iterator[dict[str, Any]]]]]
+ReadSeeds = Callable[[Callable[[str], bool]], Iterator[tuple[str, Iterator[tuple[str, Answer]]]]]
 
 
 @dataclass(slots=True)
@@ -110,20 +110,20 @@ class Survey(NamedTuple):
 
 def measure_requests(requests: Iterable[Request]) -> Survey:
     """Count requests and their tokens."""
-    count, prompt, completion, longest = 0, 0.0, 0, 0
+    count = prompt = completion = longest = 0
     for request in requests:
         count += 1
-        prompt += guess_prompt_tokens(request)
+        prompt += count_bytes(request)
         completion += bound_answer(request)
         longest = max(longest, bound_context(request))
-    return Survey(count, round(prompt), completion, longest)
+    return Survey(count, round(prompt / BYTES_A_TOKEN), completion, longest)
 
 
 def seed_journal(journal: Journal, read_seeds: ReadSeeds) -> int:
     """Take in the answers that DVC shares and the journal has not read yet; return how many were new."""
     new = 0
-    for source, lines in read_seeds(journal.is_seeded):
-        new += journal.seed(lines)
+    for source, entries in read_seeds(journal.is_seeded):
+        new += journal.seed(entries)
         journal.mark_seeded(source)
     if new:
         notify(f"{new} answers were taken over from what DVC shares")

@@ -165,7 +165,7 @@ def _phrase_rubric(task: Task) -> str:
     for label in task.labels:
         examples = "; ".join(f'"{example}"' for example in label.examples)
         said = [label.definition] * bool(label.definition) + [f"For example: {examples}"] * bool(examples)
-        lines.append(f"- {': '.join([label.name, ' '.join(said)]) if said else label.name}")
+        lines.append(": ".join([f"- {label.name}", " ".join(said)]) if said else f"- {label.name}")
     return "\n".join(lines)
 
 

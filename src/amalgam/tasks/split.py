@@ -42,6 +42,7 @@ def split_rows(
     seed: int,
     by: str = "random",
     texts: pd.DataFrame | None = None,
+    codes: pd.DataFrame | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Divide coded rows, stratified by label; equal texts and rows of one group stay on one side.
 
@@ -55,6 +56,8 @@ def split_rows(
         by: `random`, or `time` for a test set of the last rows by their column `time`.
         texts: more texts for the unlabelled set: id, text, question, and group where known. In a split by time they
             are left out, as nothing says when they were written.
+        codes: text, question and label of rows that were coded after they had been unlabelled. They move no other row:
+            they join the end of the train set, on top of `human_rows`, unless they are in or near another set by now.
 
     Returns:
         `train`, `validation` and `test` with the columns of `rows`, `unlabelled` with id, text and question; each
@@ -75,13 +78,17 @@ def split_rows(
         rest = pd.concat([rest, _take_apart(_add_keys(texts), tested)], ignore_index=True)
         rest = _sort(rest, keys="id", salt=f"{seed}/human")
     free = _take_apart(rest, validated)
-    free = free[~free["_text"].isin(trained["_text"]) & ~free["_text"].duplicated()].head(unlabelled)
+    free = free[~free["_text"].isin(trained["_text"])]
+    if codes is not None and len(codes):
+        trained = pd.concat([trained, _take_coded(free, codes)])
+        free = free[~free["_text"].isin(trained["_text"])]
+    free = free[~free["_text"].duplicated()].head(unlabelled)
     tables = {TRAIN: trained, VALIDATION: validated, "test": tested}
-    cut = {name: table[list(rows)].reset_index(drop=True) for name, table in tables.items()}
+    cut = {name: table[list(rows)].fillna("").reset_index(drop=True) for name, table in tables.items()}
     return {**cut, "unlabelled": free[["id", "text", "question"]].reset_index(drop=True)}
 
 
-def split_task(loaded: TaskRows, params: Params) -> dict[str, pd.DataFrame]:
+def split_task(loaded: TaskRows, params: Params, codes: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Divide all rows of a task as params.yaml says, and add `transfer_test` where the task has such unseen rows."""
     tables = split_rows(
         loaded.main,
@@ -92,6 +99,7 @@ def split_task(loaded: TaskRows, params: Params) -> dict[str, pd.DataFrame]:
         seed=params.split.seed,
         by=params.split.by,
         texts=keep_apart(loaded.unlabelled, loaded.transfer),
+        codes=codes,
     )
     # A transfer row must be as unseen as a test row, whatever `human_rows` is.
     unseen = loaded.transfer
@@ -124,6 +132,13 @@ def _add_keys(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _take_apart(keyed: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     return keyed[~keyed["_text"].isin(others["_text"]) & ~keyed["_unit"].isin(others["_unit"])]
+
+
+def _take_coded(free: pd.DataFrame, codes: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that have a code, with its label, in the order of the codes."""
+    keys = ["_text", "question"]
+    coded = codes.assign(_text=codes["text"].map(fold_text))[[*keys, "label"]]
+    return coded.merge(free.drop(columns="label", errors="ignore").drop_duplicates(keys), on=keys)
 
 
 def _sort(rows: pd.DataFrame, keys: str, salt: str) -> pd.DataFrame:
