@@ -13,6 +13,7 @@ import yaml
 from dvc.repo import Repo  # here, since it keeps the stdout that it is first imported with
 
 from amalgam.cli.preview import run_preview
+from amalgam.cli.tasks import run_tasks
 from amalgam.errors import DataError
 from amalgam.files import read_json, write_json
 from amalgam.llm.journal import open_journal
@@ -131,6 +132,21 @@ def test_personal_data_is_sent_only_where_the_task_allows_it(
     if not allowed:
         with pytest.raises(DataError, match=words):
             preview(capsys)
+
+
+def test_tasks_are_listed_with_what_is_known_of_them(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_task(project / "data/tasks/lost")
+    (project / "data/tasks/lost/responses.csv").unlink()
+    text = (project / "data/tasks/lost/task.yaml").read_text().replace("name: toy", "name: lost")
+    (project / "data/tasks/lost/task.yaml").write_text(text)
+    capsys.readouterr()
+    run_tasks(project, as_json=True)
+    said = capsys.readouterr()
+    kept = {"labels": list(LABELS), "licence": "CC0-1.0", "student_auc": None}
+    assert json.loads(said.out) == [{"name": "lost", "rows": None, **kept}, {"name": "toy", "rows": 160, **kept}]
+    assert "lost: " in said.err
+    run_tasks(project, as_json=False)
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["toy", "160", "-", "CC0-1.0", "complaint,", "praise"]
 
 
 def test_a_run_that_would_fail_fails_with_the_same_sentence(project: Path, server: StubServer) -> None:

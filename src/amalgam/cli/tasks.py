@@ -1,7 +1,8 @@
 """`amalgam tasks`: the tasks of a project side by side, each with its rows, its licence and its last result."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from amalgam.cli import print_table
@@ -30,15 +31,15 @@ def run_tasks(project: Path, *, as_json: bool) -> None:
     for folder in sorted(path.parent for path in (project / "data/tasks").glob("*/task.yaml")):
         try:
             task = load_task(folder)
+            listed.append(Listed(task.name, None, task.label_names, task.licence, results.get(task.name)))
             rows = _count_rows(task, folder, project / ".cache/downloads")
+            listed[-1] = replace(listed[-1], rows=rows)
         except AmalgamError as error:
             notify(f"{folder.name}: {error}")
-            continue
-        listed.append(Listed(task.name, rows, task.label_names, task.licence, results.get(task.name)))
     if as_json:
         print(json.dumps([asdict(one) for one in listed], indent=2, ensure_ascii=False))
         return
-    cells = [("task", "rows", "AUC of the student", "licence", "labels")]
+    cells: list[Sequence[str]] = [("task", "rows", "AUC of the student", "licence", "labels")]
     for one in listed:
         shown = ["-" if value is None else f"{value:,}" for value in (one.rows, one.student_auc)]
         cells.append((one.name, *shown, one.licence, ", ".join(one.labels)))

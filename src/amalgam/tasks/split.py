@@ -71,9 +71,8 @@ def split_rows(
     """
     keyed = _add_keys(rows)
     draw = partial(_draw_sets, keyed, human_rows=human_rows, validation=validation, seed=seed, by=by)
-    size = min(test, len(rows) // 2)
     try:
-        tested, pool, trained, validated = draw(size)
+        tested, pool, trained, validated = draw(size := min(test, len(rows) // 2))
     except _LackError as error:
         raise DataError(f"{error}{_advise_test(draw, size, len(rows) // 2)}") from None
     rest = pool.drop([*trained.index, *validated.index])
@@ -93,22 +92,11 @@ def split_rows(
 
 def split_task(loaded: TaskRows, params: Params, codes: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Divide all rows of a task as params.yaml says, and add `transfer_test` where the task has such unseen rows."""
-    tables = split_rows(
-        loaded.main,
-        human_rows=params.human_rows,
-        test=params.split.test,
-        validation=params.split.validation,
-        unlabelled=params.split.unlabelled,
-        seed=params.split.seed,
-        by=params.split.by,
-        texts=keep_apart(loaded.unlabelled, loaded.transfer),
-        codes=codes,
-    )
-    # A transfer row must be as unseen as a test row, whatever `human_rows` is.
-    unseen = loaded.transfer
-    if len(unseen):
-        unseen = keep_apart(unseen, keep_apart(loaded.main, tables["test"]))
-    return tables | ({TRANSFER: unseen} if len(unseen) else {})
+    sizes = {"human_rows": params.human_rows, **params.split.model_dump()}
+    tables = split_rows(loaded.main, texts=keep_apart(loaded.unlabelled, loaded.transfer), codes=codes, **sizes)
+    if len(loaded.transfer):  # as unseen as a test row, whatever `human_rows` is
+        tables[TRANSFER] = keep_apart(loaded.transfer, keep_apart(loaded.main, tables["test"]))
+    return {name: table for name, table in tables.items() if len(table) or name != TRANSFER}
 
 
 def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:
