@@ -30,7 +30,7 @@ def main(params: Params, root: Path) -> None:
     for note in loaded.notes:
         notify(f"prepare: {note.sentence}")
     codes = read_codes(folder, task.label_names)
-    tables = split_task(loaded, params, codes)
+    tables = split_task(loaded, codes, params.human_rows, params.split)
     used = len(tables[TRAIN]) + len(tables["validation"]) - params.human_rows
     if unused := len(codes) - used:
         notify(

@@ -107,7 +107,8 @@ def load_sources(project: Path, params: Params, *, is_prepared: bool = False) ->
         sets = {path.stem: read_rows(path) for path in sorted((project / "data/prepared").glob("*.csv"))}
     else:
         loaded = load_task_rows(task, folder, project / ".cache/downloads")
-        sets = split_task(loaded, params, read_codes(folder, task.label_names))
+        codes = read_codes(folder, task.label_names)
+        sets = split_task(loaded, codes, params.human_rows, params.split)
     template = load_template(params.prompts.template, [folder / "templates", project / "data/templates"])
     with tempfile.TemporaryDirectory() as temporary:  # opened as the stage does it, a million need no memory
         path = Path(temporary, "prompts.jsonl")

@@ -17,7 +17,7 @@ from itertools import islice
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.params import Params
+from amalgam.params import Split
 from amalgam.tasks.columns import TRANSFER, TaskRows
 from amalgam.tasks.texts import fold_text, name_units, parse_times
 
@@ -90,9 +90,9 @@ def split_rows(
     return {**cut, "unlabelled": free[["id", "text", "question"]].reset_index(drop=True)}
 
 
-def split_task(loaded: TaskRows, params: Params, codes: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def split_task(loaded: TaskRows, codes: pd.DataFrame, human_rows: int, split: Split) -> dict[str, pd.DataFrame]:
     """Divide all rows of a task as params.yaml says, and add `transfer_test` where the task has such unseen rows."""
-    sizes = {"human_rows": params.human_rows, **params.split.model_dump()}
+    sizes = {"human_rows": human_rows, **split.model_dump()}
     tables = split_rows(loaded.main, texts=keep_apart(loaded.unlabelled, loaded.transfer), codes=codes, **sizes)
     if len(loaded.transfer):  # as unseen as a test row, whatever `human_rows` is
         tables[TRANSFER] = keep_apart(loaded.transfer, keep_apart(loaded.main, tables["test"]))
