@@ -10,13 +10,13 @@ import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.tasks.exports import spread_argilla
-from amalgam.tasks.formats import Format, Source, open_file
+from amalgam.tasks.formats import Format, Source, note_encoding, open_source
 from amalgam.tasks.tables import read_header, read_parts
 from amalgam.tasks.texts import write_text
 
 _RATER = re.compile(r"(.+) \(rater \d+\)")
 _ONE_ITEM = r'\[(?:"(?:[^"\\]|\\.)*"|[^\[\]{},"]*)\]'  # a JSON list of at most one text or number
-_EXPORTS = {"Transaction Id": "DataShop", "Transaction_Id": "DataShop", "Timestamp": "Google Forms"}  # by a column
+_EXPORTS = {"Anon Student Id": "DataShop", "Anon_Student_Id": "DataShop", "Timestamp": "Google Forms"}  # by a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +49,14 @@ def read_file(
     sheet: str | None = None,
     encoding: str | None = None,
     header_rows: int | None = None,
-    header: Sequence[str] = (),
-    short_rows: bool = False,
 ) -> Table:
     """Read a file, or a folder that `datasets` saved; what is not given is found out from its content.
 
     Raises:
         DataError: one sentence with the file, the row and what to do.
     """
-    said: dict[str, Any] = {"sheet": sheet, "header_rows": header_rows, "header": header, "short_rows": short_rows}
-    return read_table(open_file(path, format=format, encoding=encoding, numbered=True, **said))
+    said: dict[str, Any] = {"encoding": encoding, "sheet": sheet, "header_rows": header_rows}
+    return read_table(open_source(path, format=format, numbered=True, **said))
 
 
 def read_table(source: Source) -> Table:
@@ -72,13 +70,13 @@ def read_table(source: Source) -> Table:
         raise DataError(f"{source.name} holds no rows: put the coded rows in, below the header")
     frame = frames[0] if len(frames) == 1 else pd.concat(frames).fillna("")
     is_json = source.format in ("json", "jsonl", "folder", "parquet")
-    return describe_frame(frame, source, {} if is_json else read_header(source)[0].questions)
+    return describe_frame(frame, source, {} if is_json else read_header(source)[1])
 
 
 def describe_frame(frame: pd.DataFrame, source: Source, questions: dict[str, str]) -> Table:
     """Add what the columns say about the program that wrote them."""
     frame = spread_argilla(frame)
-    names, notes = [str(name) for name in frame], []
+    names, notes = [str(name) for name in frame], note_encoding(source)
     raters: dict[str, list[str]] = {}
     for match in filter(None, map(_RATER.fullmatch, names)):
         raters.setdefault(match[1], []).append(match[0])
@@ -87,10 +85,8 @@ def describe_frame(frame: pd.DataFrame, source: Source, questions: dict[str, str
     export = "Qualtrics" if questions else next((_EXPORTS[name] for name in names if name in _EXPORTS), None)
     if raters:
         export = "Label Studio" if source.format == "json" else "Argilla"
-    elif source.format == "jsonl" and lists:
+    elif source.format in ("json", "jsonl") and lists:
         export = "doccano"
-    if source.encoding not in ("utf-8", "utf-16"):
-        notes.append(f"the file is not UTF-8, and was read as {source.encoding}: look whether its letters are right")
     if questions:
         notes.append("the further header rows were left out")
     if doubled := [name for name in names if name.endswith(" (1)") and f"{name[:-4]} (2)" in frame]:

@@ -14,7 +14,8 @@ import pandas as pd
 from amalgam.downloads import NoAnswerError, fetch_wheel, open_member
 from amalgam.errors import DataError
 from amalgam.files import hash_file, open_sibling
-from amalgam.tasks.formats import Source, open_bytes, open_file
+from amalgam.tasks.exports import spread_argilla
+from amalgam.tasks.formats import Source, open_source
 from amalgam.tasks.reading import Table, describe_frame, make_frame, read_table
 from amalgam.tasks.schema import File, FileSource, GitSource, HubSource, WheelSource
 from amalgam.tasks.tables import iterate_dataset
@@ -35,14 +36,10 @@ def load_tables(origin: Origin, folder: Path, cache: Path) -> tuple[pd.DataFrame
     return stack(origin.files), stack(origin.unlabelled) if origin.unlabelled else None
 
 
-def parse_table(data: bytes | Path, file: File) -> pd.DataFrame:
+def parse_table(content: bytes | Path, file: File) -> pd.DataFrame:
     """Read one file, or its bytes, as a table; a DataError names the row or line that cannot be read."""
-    said = {name: getattr(file, name) for name in ("encoding", "sheet", "header", "header_rows", "short_rows")}
-    if isinstance(data, Path):
-        source = open_file(data, name=file.path, format=file.format, numbered=True, **said)
-    else:
-        source = open_bytes(file.path, partial(io.BytesIO, data), format=file.format, numbered=True, **said)
-    frame = read_table(source).frame
+    said = file.model_dump(include={"format", "encoding", "sheet", "header", "header_rows", "short_rows"})
+    frame = read_table(open_source(content, file.path, numbered=True, **said)).frame
     return frame.set_axis([f"{file.path}, row {number}" for number in frame.index]).assign(**file.add)
 
 
@@ -86,12 +83,11 @@ def _stack_files(
     for file in files:
         match origin:
             case FileSource():
-                data: bytes | Path = _find_own(origin, file, folder)
+                table = parse_table(_find_own(origin, file, folder), file)
             case WheelSource():
-                data = _read_member(origin, file, cache)
+                table = parse_table(_read_member(origin, file, cache), file)
             case GitSource():
-                data = _find_commit(origin, file, cache)
-        table = parse_table(data, file)
+                table = parse_table(_read_commit(origin, file, cache), file)
         if stacked is None:
             stacked = table
         elif file.join:
@@ -151,7 +147,7 @@ def _read_member(origin: WheelSource, file: File, cache: Path) -> bytes:
         return stream.read()
 
 
-def _find_commit(origin: GitSource, file: File, cache: Path) -> Path:
+def _read_commit(origin: GitSource, file: File, cache: Path) -> bytes:
     kept = cache / "git" / str(file.sha256)
     if not (kept.is_file() and hash_file(kept) == file.sha256):
         with open_sibling(kept, binary=True) as stream:
@@ -162,7 +158,7 @@ def _find_commit(origin: GitSource, file: File, cache: Path) -> Path:
                 f"{file.path} of {origin.url} at {origin.revision} was refused: its SHA-256 should be {file.sha256}, "
                 f"but is {found}; correct the pin in task.yaml if the file is the wanted one"
             )
-    return kept
+    return kept.read_bytes()
 
 
 def _read_repository(origin: GitSource, path: str) -> bytes:
@@ -205,7 +201,7 @@ def _load_splits(origin: HubSource, folder: Path, cache: Path, splits: list[str]
         records = list(iterate_dataset(rows))
         frame = make_frame(records, [f"{title}, row {number}" for number in range(1, len(records) + 1)], title)
         frames.append(frame.assign(split=split))
-    return pd.concat(frames)
+    return spread_argilla(pd.concat(frames))
 
 
 def _quote(names: Any) -> str:
