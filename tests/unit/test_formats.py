@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,6 @@ import pytest
 from pyarrow import parquet
 
 from amalgam.errors import DataError
-from amalgam.tasks.exports import pivot_raters
 from amalgam.tasks.reading import Table, read_file
 from amalgam.tasks.schema import File
 from amalgam.tasks.sources import parse_table, read_hub
@@ -120,13 +120,6 @@ def test_raters_get_columns(tmp_path: Path) -> None:
         assert table.frame[["label (rater 1)", "label (rater 2)"]].to_numpy().tolist() == [["0", "1"], ["", "1"]]
         assert (table.export, table.raters) == (export, {"label": ["label (rater 1)", "label (rater 2)"]})
         assert table.frame["text"].tolist() == [row["text"] for row in ROWS]
-    long = pd.DataFrame(
-        [["1", "a", "Ann", "x"], ["1", "a", "Ben", "y"], ["2", "b", "Ben", "x"]], columns=["id", "text", "who", "code"]
-    )
-    wide = pivot_raters(long, ["id"], "who", "code")
-    assert wide.to_dict("list") == {"id": ["1", "2"], "text": ["a", "b"], "code Ann": ["x", ""], "code Ben": ["y", "x"]}
-    with pytest.raises(DataError, match="row 3 is the second code of 'Ann' for '1'"):
-        pivot_raters(pd.concat([long, long[:1].set_axis([3])]), ["id"], "who", "code")
 
 
 def test_cells_of_excel_are_written_as_people_read_them(tmp_path: Path) -> None:
@@ -134,6 +127,14 @@ def test_cells_of_excel_are_written_as_people_read_them(tmp_path: Path) -> None:
     write_excel(tmp_path / "a.xlsx", [list("abcdefg"), row, [None] * 7])
     (cells,) = read_file(tmp_path / "a.xlsx").frame.to_numpy().tolist()
     assert cells == ["1", "0.5", "true", "2024-05-31", "2024-05-31 14:30:00", "", "#N/A"]
+
+
+def test_a_formula_gives_the_value_that_was_calculated(tmp_path: Path) -> None:
+    save_formula(tmp_path / "a.xlsx")
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as old, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, re.sub(rb"</f><v ?/?>(</v>)?", b"</f><v>7</v>", old.read(name)))
+    assert read_file(tmp_path / "b.xlsx").frame["text"].tolist() == ["a", "7"]
 
 
 def save_formula(path: Path) -> None:
@@ -215,6 +216,8 @@ def test_an_older_encoding_is_found_and_may_be_said(encoding: str, text: str, tm
     (tmp_path / "a.csv").write_bytes(f"id;text\n1;{text}\n".encode(encoding))
     assert read_file(tmp_path / "a.csv").frame["text"].tolist() == [text]
     assert read_file(tmp_path / "a.csv", encoding=encoding).frame["text"].tolist() == [text]
+    with pytest.raises(DataError, match="cannot be read as 'latin-99', which is no encoding"):
+        read_file(tmp_path / "a.csv", encoding="latin-99")
 
 
 def test_a_data_set_of_the_hub_needs_a_name_and_the_network(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 The ending of a name is a hint; the first bytes decide. Text is UTF-8, unless its bytes say UTF-16 or an older encoding.
 """
 
+import codecs
 import csv
 import datetime
 import gzip
@@ -76,6 +77,10 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
         DataError: it does not exist, cannot be read, or is in none of the formats.
     """
     name, said = name or str(content), {key: value for key, value in said.items() if value is not None}
+    try:
+        codecs.lookup(said.get("encoding", "utf-8"))
+    except LookupError as error:
+        raise DataError(f"{name} cannot be read as {said['encoding']!r}, which is no encoding: name another") from error
     if isinstance(content, Path) and not content.exists():
         raise DataError(f"{name} does not exist")
     if isinstance(content, Path) and content.is_dir():
@@ -233,13 +238,15 @@ def _read_workbook(source: Source) -> Source:
             title, cells = source.sheet, []
     if _has_formulas(source):
         with _open_workbook(source, formulas=True) as book:
-            for number, (row, values) in enumerate(zip(book[title].values, cells, strict=False), start=1):
-                pairs = zip(row, values, strict=False)
-                if bare := [str(formula) for formula, value in pairs if formula is not None and value is None]:
-                    raise DataError(
-                        f"{source.name}, row {number} has a formula without its value ({bare[0][:40]}): "
-                        "open the file in a spreadsheet program and save it"
-                    )
+            rows = enumerate(zip(book[title].values, cells, strict=False), start=1)
+            found = [(number, *pair) for number, row in rows for pair in zip(*row, strict=False) if pair[0] != pair[1]]
+        # A value may be an empty text, but not that of every formula.
+        formulas = [cell for cell in found if str(cell[1]).startswith("=") or hasattr(cell[1], "ref")]
+        if formulas and all(value is None for _, _, value in formulas):
+            raise DataError(
+                f"{source.name}, row {formulas[0][0]} has a formula without its value ({str(formulas[0][1])[:40]}): "
+                "open the file in a spreadsheet program and save it"
+            )
     return replace(source, format="xlsx", sheet=title, cells=cells)
 
 
