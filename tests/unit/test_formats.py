@@ -13,12 +13,13 @@ import openpyxl
 import pandas as pd
 import pyarrow
 import pytest
+from huggingface_hub import DatasetInfo
 from pyarrow import parquet
 
 from amalgam.errors import DataError
 from amalgam.tasks.reading import Table, read_file
-from amalgam.tasks.schema import File
-from amalgam.tasks.sources import parse_table, read_hub
+from amalgam.tasks.schema import File, HubSource
+from amalgam.tasks.sources import parse_table
 
 ROWS = [{"id": "1", "text": "3,5 „große“ Äpfel;\nso", "label": "0"}, {"id": "2", "text": "=1+1 שלום 🙂", "label": "1"}]
 WESTERN = [ROWS[0], {"id": "2", "text": "naïve façade", "label": "1"}]
@@ -82,7 +83,7 @@ def test_every_format_gives_the_same_cells_to_new_and_to_prepare(name: str, tmp_
     FORMATS[name](tmp_path / name)
     table = read_file(tmp_path / name)
     assert table.frame.to_dict("records") == (WESTERN if name == "b.csv" else ROWS)
-    file = File.model_validate({"path": name, "format": table.source.format})
+    (file,) = (File.model_validate(each) for each in table.origin["files"])
     assert parse_table(tmp_path / name, file).to_dict("list") == table.frame.to_dict("list")
     assert (table.export == "Qualtrics") == name.startswith("qualtrics")
     assert [note for note in table.notes if "cp1252" in note] == table.notes[: name == "b.csv"]
@@ -118,7 +119,7 @@ def test_raters_get_columns(tmp_path: Path) -> None:
     for name, export in (("a.json", "Label Studio"), ("argilla", "Argilla")):
         table = read_file(tmp_path / name)
         assert table.frame[["label (rater 1)", "label (rater 2)"]].to_numpy().tolist() == [["0", "1"], ["", "1"]]
-        assert (table.export, table.raters) == (export, {"label": ["label (rater 1)", "label (rater 2)"]})
+        assert table.export == export
         assert table.frame["text"].tolist() == [row["text"] for row in ROWS]
 
 
@@ -220,11 +221,19 @@ def test_an_older_encoding_is_found_and_may_be_said(encoding: str, text: str, tm
         read_file(tmp_path / "a.csv", encoding="latin-99")
 
 
-def test_a_data_set_of_the_hub_needs_a_name_and_the_network(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="names no data set of the hub: write hub:owner/name:split"):
-        read_hub("hub:owner/name", tmp_path)
+def test_a_split_of_the_hub_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="names no split of a data set: write hub:owner/name:split"):
+        read_file(Path("hub:owner/name"))
     with pytest.raises(DataError, match=r"the data set owner/name cannot be had \("):
-        read_hub("hub:owner/name:train", tmp_path)
+        read_file(Path("hub:owner/name:train"), cache=tmp_path)
+    (tmp_path / "owner/name").mkdir(parents=True)
+    write_json(tmp_path / "owner/name/train.jsonl", ROWS, lines=True)
+    monkeypatch.chdir(tmp_path)  # where `datasets` takes the folder for the repository
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda _, name: DatasetInfo(id=name, sha="0" * 40))
+    table = read_file(Path("hub:owner/name:train"), cache=tmp_path)
+    assert table.frame.to_dict("records") == [{**row, "split": "train"} for row in ROWS]
+    source = HubSource.model_validate(table.origin)
+    assert (source.repository, source.revision, source.splits) == ("owner/name", "0" * 40, ["train"])
 
 
 def test_a_large_file_and_a_long_cell_are_read(tmp_path: Path) -> None:
