@@ -54,7 +54,7 @@ def run_next(project: Path, target: Path, count: int) -> None:
             "task.yaml, then run `dvc repro prepare`"
         )
     chosen = pool.iloc[_choose(project, coding, human, pool, count)]
-    _write_sheet(target, chosen, coding.task)
+    write_sheet(target, chosen, coding.task)
     few = f", all that are left of {count}" if len(chosen) < count else f" of {len(pool)}"
     print(f"{target}: {len(chosen)} responses{few}; fill in `label`, then run `amalgam code {target}`")
 
@@ -102,7 +102,9 @@ def _choose(project: Path, coding: _Coding, human: pd.DataFrame, pool: pd.DataFr
     encoder, labels = project / "models/base/encoder", coding.task.label_names
     if not (encoder / "config.json").is_file():
         raise DataError(f"{encoder} is missing: run `dvc repro models`, or `dvc pull` to fetch it")
-    vectors = embed_rows(encoder, pd.concat([human, pool]), max_length=coding.params.teacher.max_length)
+    vectors = embed_rows(
+        encoder, pd.concat([human, pool], ignore_index=True), max_length=coding.params.teacher.max_length
+    )
     known, free = vectors[: len(human)], vectors[len(human) :]
     probabilities = _score_by_student(project, coding, pool)
     if probabilities is None:
@@ -127,7 +129,7 @@ def _score_by_student(project: Path, coding: _Coding, pool: pd.DataFrame) -> "np
     return scorer.score(pool)
 
 
-def _write_sheet(path: Path, rows: pd.DataFrame, task: Task) -> None:
+def write_sheet(path: Path, rows: pd.DataFrame, task: Task) -> None:
     """Write responses with an empty column `label`; no spreadsheet runs a text as a formula."""
     names = ["id", *(["question"] if (rows["question"] != "").any() else []), "text"]
     cells = rows[names].to_numpy().tolist()
