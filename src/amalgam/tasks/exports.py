@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from amalgam.errors import DataError
+from amalgam.tasks.texts import write_text
 
 
 def flatten_label_studio(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -15,7 +16,9 @@ def flatten_label_studio(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     The data of the task are columns. Each control ("sentiment") is a column, or with several annotations of a task one
     for each annotator in the order in which they first come: "sentiment (rater 1)".
     """
-    if not records or not all("annotations" in record and isinstance(record.get("data"), dict) for record in records):
+    if not all(
+        isinstance(record.get("annotations"), list) and isinstance(record.get("data"), dict) for record in records
+    ):
         return records
     raters: dict[str, int] = {}
     coded = []
@@ -40,17 +43,19 @@ def flatten_label_studio(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def spread_argilla(frame: pd.DataFrame) -> pd.DataFrame:
     """Replace the lists of responses and users of an Argilla export by a column for each user."""
-    for name in [name for name in map(str, frame) if f"{name}.users" in frame]:
+    for name in [name for name in map(str, frame) if {f"{name}.users", f"{name}.status"} <= set(frame)]:
         raters: dict[str, int] = {}
         spread = []
-        for answers, users in zip(frame[name], frame[f"{name}.users"], strict=True):
-            pairs = zip(json.loads(users or "[]"), json.loads(answers or "[]"), strict=False)
-            spread.append({raters.setdefault(str(user), len(raters) + 1): code for user, code in pairs})
+        for cells in frame[[f"{name}.users", f"{name}.status", name]].itertuples(index=False):
+            answers = zip(*(json.loads(cell or "[]") for cell in cells), strict=False)
+            codes = {str(user): code for user, status, code in answers if status == "submitted"}
+            spread.append({raters.setdefault(user, len(raters) + 1): code for user, code in codes.items()})
         title = name.removesuffix(".responses")
-        for rater in sorted(raters.values()):
-            codes = [row.get(rater) for row in spread]
-            frame[f"{title} (rater {rater})"] = [_write_code(code) for code in codes]
-        frame = frame.drop(columns=[name, f"{name}.users", f"{name}.status"], errors="ignore")
+        added = {
+            f"{title} (rater {rater})": [write_text(row.get(rater)) or "" for row in spread]
+            for rater in raters.values()
+        }
+        frame = frame.drop(columns=[name, f"{name}.users", f"{name}.status"]).assign(**added)
     return frame
 
 
@@ -81,7 +86,3 @@ def _take_code(part: dict[str, Any]) -> Any:
     value = part.get("value", {})
     code = next((value[key] for key in ("choices", "rating", "number", "text", "taxonomy") if key in value), value)
     return code[0] if isinstance(code, list) and len(code) == 1 else code
-
-
-def _write_code(code: Any) -> str:
-    return "" if code is None else code if isinstance(code, str) else json.dumps(code, ensure_ascii=False)

@@ -4,6 +4,7 @@ The ending of a name is a hint; the first bytes decide. Text is UTF-8, unless it
 """
 
 import csv
+import datetime
 import gzip
 import io
 import json
@@ -36,6 +37,7 @@ SEPARATORS = {"csv": ",", "tsv": "\t", "plain_tsv": "\t"}  # `plain_tsv` is tab-
 OTHERS = ",;\t|"  # what may separate cells instead
 # Tables in older encodings come from Excel; each is that of Windows or of the Mac for some languages.
 _OLDER = [f"cp{page}" for page in range(1250, 1257)] + ["shift_jis", "gb18030", "big5", "euc_kr", "mac_roman"]
+_NO_TABLES = ("%pdf", "{\\rtf", "<!doctype", "<html", "<table", "<?xml")
 _SAMPLE = 1 << 16  # bytes that show the layout
 _MARKS = ("\ufeff", "\xef\xbb\xbf")  # byte order marks, also where UTF-8 was read as Latin-1
 _MIXED = 0.05  # share of non-ASCII lines in UTF-8 from which a file with others has two encodings
@@ -46,7 +48,8 @@ class Source:
     """A file that holds a table: how to open its bytes, and how they are written.
 
     `header` has the names of the columns where the file has none. Columns of one name are `numbered` ("score (1)"), or
-    else refused. `short_rows` may lack their last cells. Of text, `lines` come before the table.
+    else refused. `short_rows` may lack their last cells. Of text, `lines` come before the table. The `cells` of a sheet
+    are in memory.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Source:
     lines: int = 0
     separator: str = ""
     sheet: str | None = None
+    cells: Sequence[list[Any]] = ()
     header: Sequence[str] = ()
     header_rows: int | None = None
     short_rows: bool = False
@@ -101,7 +105,7 @@ def open_bytes(
     if head.startswith(b"\xd0\xcf\x11\xe0"):
         raise DataError(f"{name} is an old workbook (.xls) or has a password: save it as .xlsx without one")
     if head.startswith(b"PK\x03\x04") or (format == "xlsx" and head):
-        return _choose_sheet(replace(source, format="xlsx"))
+        return _read_workbook(source)
     if head.startswith(b"PAR1") or (format == "parquet"):
         return replace(source, format="parquet")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -110,6 +114,8 @@ def open_bytes(
         source = replace(source, encoding=encoding or _find_encoding(source, head))
     sample = head.decode(source.encoding, "ignore")
     text = strip_marks(sample)
+    if text.lstrip().lower().startswith(_NO_TABLES):
+        raise DataError(f"{name} is a web page or a document: export the table as .xlsx or as `CSV UTF-8`")
     source = replace(source, marked=source.marked or text != sample)
     if format in ("json", "jsonl") or (format is None and text.lstrip()[:1] in ("[", "{")):
         return replace(source, format=_tell_json(source) if format != "jsonl" else "jsonl")
@@ -126,29 +132,6 @@ def open_stream(source: Source) -> Iterator[BinaryIO]:
             yield cast("BinaryIO", gzip.GzipFile(fileobj=stream)) if packed else stream
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{source.name} cannot be read ({error}): put a whole, readable file there") from error
-
-
-@contextmanager
-def open_workbook(source: Source, *, formulas: bool = False) -> "Iterator[Workbook]":
-    """Open an Excel file with the values of its formulas, or with the formulas; its faults are DataErrors."""
-    import warnings
-    from xml.etree.ElementTree import ParseError
-    from zipfile import BadZipFile
-
-    from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    faults = (AttributeError, BadZipFile, IndexError, InvalidFileException, KeyError, ParseError, TypeError, ValueError)
-    try:
-        with open_stream(source) as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on styles and other parts that hold no rows
-            book = load_workbook(io.BytesIO(stream.read()), read_only=True, data_only=not formulas)
-            yield book
-            book.close()
-    except faults as error:
-        raise DataError(
-            f"{source.name} is no Excel workbook, or a damaged one: save it as .xlsx or as `CSV UTF-8`"
-        ) from error
 
 
 def iterate_lines(source: Source) -> Iterator[str]:
@@ -181,8 +164,8 @@ def count_filled(cells: Sequence[Any]) -> int:
 
 def _find_encoding(source: Source, head: bytes) -> str:
     """Find UTF-16 without a mark and older encodings; a file with lines of two encodings is refused."""
-    if b"\0" in head:
-        return _guess_encoding(head, ["utf_16_le", "utf_16_be"]) or "utf-8"
+    if b"\0" in head and (encoding := _guess_encoding(head, ["utf_16_le", "utf_16_be"])):
+        return encoding
     utf, others, first, sample = 0, 0, "", b""
     with open_stream(source) as stream:
         for number, line in enumerate(stream, start=1):
@@ -195,12 +178,12 @@ def _find_encoding(source: Source, head: bytes) -> str:
                 first = first or f"line {number}, byte {error.start + 1}"
                 others += 1
                 sample += line if len(sample) < _SAMPLE else b""
-    encoding = None
-    if others and utf <= _MIXED * others:
-        encoding = _guess_encoding(sample, _OLDER)
-    if others and not encoding:
+    if not others:
+        return "utf-8"
+    encoding = _guess_encoding(sample, _OLDER) if utf <= _MIXED * others and b"\0" not in head else None
+    if not encoding:
         raise DataError(f"{source.name}, {first} is not UTF-8: save the file as UTF-8 (`CSV UTF-8`)")
-    return encoding or "utf-8"
+    return encoding
 
 
 def _guess_encoding(sample: bytes, encodings: list[str]) -> str | None:
@@ -223,7 +206,15 @@ def _find_separator(source: Source, sample: str, *, whole: bool, known: bool) ->
             return replace(source, lines=1, separator=said[1])
         fitting = [each for each in OTHERS if _fits(each, sample, source.header, whole=whole)]
         own = fitting[0] if len(fitting) == 1 else own
-    return replace(source, separator=own, format="tsv" if own == "\t" and not known else source.format)
+    source = replace(source, separator=own)
+    if known or own != "\t":
+        return source
+    try:
+        for _ in csv.reader(iterate_lines(source), delimiter=own, strict=True):
+            pass
+    except csv.Error:
+        return replace(source, format="plain_tsv")
+    return replace(source, format="tsv")
 
 
 def _fits(separator: str, sample: str, header: Sequence[str], *, whole: bool) -> bool:
@@ -247,14 +238,62 @@ def _tell_json(source: Source) -> Format:
     return "jsonl" if isinstance(first, dict) and next(lines, None) else "json"
 
 
-def _choose_sheet(source: Source) -> Source:
-    with open_workbook(source) as book:
+def _read_workbook(source: Source) -> Source:
+    """Read a sheet whole: the one that is named, or the first with rows; of formulas, the values last calculated."""
+    with _open_workbook(source) as book:
         names = [sheet.title for sheet in book.worksheets]
-        if source.sheet in names:
-            return source
-        if source.sheet:
+        if source.sheet and source.sheet not in names:
             raise DataError(f"{source.name} has no sheet {source.sheet!r}, only {', '.join(names)}: name one of them")
-        for sheet in book.worksheets:
-            if any(count_filled(cells) for cells in sheet.iter_rows(values_only=True)):
-                return replace(source, sheet=sheet.title)
-    return replace(source, sheet=names[0] if names else None)
+        for title in [source.sheet] if source.sheet else names:
+            cells = [[_read_cell(cell) for cell in row] for row in book[title].values]
+            if any(map(count_filled, cells)):
+                break
+        else:
+            title, cells = source.sheet, []
+    if _has_formulas(source):
+        with _open_workbook(source, formulas=True) as book:
+            for number, (row, values) in enumerate(zip(book[title].values, cells, strict=False), start=1):
+                pairs = zip(row, values, strict=False)
+                if bare := [str(formula) for formula, value in pairs if formula is not None and value is None]:
+                    raise DataError(
+                        f"{source.name}, row {number} has a formula without its value ({bare[0][:40]}): "
+                        "open the file in a spreadsheet program and save it"
+                    )
+    return replace(source, format="xlsx", sheet=title, cells=cells)
+
+
+@contextmanager
+def _open_workbook(source: Source, *, formulas: bool = False) -> "Iterator[Workbook]":
+    import warnings
+    from zipfile import BadZipFile
+
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    # What a damaged workbook raises: it lacks parts, or these are not of the expected form.
+    faults = (AttributeError, BadZipFile, InvalidFileException, LookupError, RuntimeError, SyntaxError, TypeError)
+    try:
+        with open_stream(source) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on styles and other parts that hold no rows
+            book = load_workbook(io.BytesIO(stream.read()), read_only=True, data_only=not formulas)
+            yield book
+            book.close()
+    except (*faults, ValueError) as error:
+        raise DataError(
+            f"{source.name} is no Excel workbook, or a damaged one: save it as .xlsx or as `CSV UTF-8`"
+        ) from error
+
+
+def _has_formulas(source: Source) -> bool:
+    from zipfile import ZipFile
+
+    with open_stream(source) as stream, ZipFile(stream) as archive:
+        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
+        return any(re.search(rb"<f[ />]", archive.read(name)) for name in sheets)
+
+
+def _read_cell(cell: Any) -> Any:
+    """Return whole numbers and dates as such: some programs write 1 as 1.0, and a day is stored as its midnight."""
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 10**15:
+        return int(cell)
+    return cell.date() if isinstance(cell, datetime.datetime) and cell.time() == datetime.time() else cell

@@ -14,10 +14,9 @@ from amalgam.tasks.formats import Format, Source, open_file
 from amalgam.tasks.tables import read_header, read_parts
 from amalgam.tasks.texts import write_text
 
-_LABELS = {"csv": "CSV", "tsv": "CSV", "plain_tsv": "tab-separated text", "xlsx": "Excel", "json": "JSON"}
 _RATER = re.compile(r"(.+) \(rater \d+\)")
-# Columns by which an export shows.
-_EXPORTS = {"Transaction Id": "DataShop", "Transaction_Id": "DataShop", "Timestamp": "Google Forms"}
+_ONE_ITEM = r'\[(?:"(?:[^"\\]|\\.)*"|[^\[\]{},"]*)\]'  # a JSON list of at most one text or number
+_EXPORTS = {"Transaction Id": "DataShop", "Transaction_Id": "DataShop", "Timestamp": "Google Forms"}  # by a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +70,32 @@ def read_table(source: Source) -> Table:
     frames = [make_frame(part.rows, part.numbers, source.name) for part in read_parts(source)]
     if not frames:
         raise DataError(f"{source.name} holds no rows: put the coded rows in, below the header")
-    frame = spread_argilla(pd.concat(frames).fillna("") if len(frames) > 1 else frames[0])
-    questions = read_header(source)[0].questions if source.format in ("csv", "tsv", "plain_tsv", "xlsx") else {}
+    frame = frames[0] if len(frames) == 1 else pd.concat(frames).fillna("")
+    is_json = source.format in ("json", "jsonl", "folder", "parquet")
+    return describe_frame(frame, source, {} if is_json else read_header(source)[0].questions)
+
+
+def describe_frame(frame: pd.DataFrame, source: Source, questions: dict[str, str]) -> Table:
+    """Add what the columns say about the program that wrote them."""
+    frame = spread_argilla(frame)
+    names, notes = [str(name) for name in frame], []
     raters: dict[str, list[str]] = {}
-    names = list(map(str, frame))
-    for name in names:
-        if match := _RATER.fullmatch(name):
-            raters.setdefault(match[1], []).append(name)
-    lists = [name for name in names if _is_list(frame[name])]
-    export = "Qualtrics" if questions else next((_EXPORTS[name] for name in frame if name in _EXPORTS), None)
-    if raters or "annotations" in frame:
-        export = "Argilla" if source.format == "folder" else "Label Studio"
+    for match in filter(None, map(_RATER.fullmatch, names)):
+        raters.setdefault(match[1], []).append(match[0])
+    cells = frame.where(frame != "").dropna(axis="columns", how="all")
+    lists = [name for name in map(str, cells) if cells[name].str.fullmatch(_ONE_ITEM, na=True).all()]
+    export = "Qualtrics" if questions else next((_EXPORTS[name] for name in names if name in _EXPORTS), None)
+    if raters:
+        export = "Label Studio" if source.format == "json" else "Argilla"
     elif source.format == "jsonl" and lists:
         export = "doccano"
-    return Table(frame, source, export, questions, raters, lists, _list_notes(source, frame, questions))
+    if source.encoding not in ("utf-8", "utf-16"):
+        notes.append(f"the file is not UTF-8, and was read as {source.encoding}: look whether its letters are right")
+    if questions:
+        notes.append("the further header rows were left out")
+    if doubled := [name for name in names if name.endswith(" (1)") and f"{name[:-4]} (2)" in frame]:
+        notes.append(f"several columns are named {doubled[0][:-4]!r}, and got numbers")
+    return Table(frame, source, export, questions, raters, lists, notes)
 
 
 def make_frame(records: list[dict[str, Any]], numbers: Sequence[Any], name: str) -> pd.DataFrame:
@@ -98,21 +109,3 @@ def make_frame(records: list[dict[str, Any]], numbers: Sequence[Any], name: str)
                 f"{name}, row {number} has no text under '{wrong[0]}', but bytes: write them as text, or leave them out"
             )
     return pd.DataFrame(cells, columns=names, index=list(numbers), dtype=str)
-
-
-def _is_list(cells: "pd.Series[str]") -> bool:
-    filled = cells[cells != ""]
-    return bool(
-        len(filled) and filled.str.startswith("[").all() and filled.str.fullmatch(r'\[("[^"]*"|[^\[{,]*)\]').all()
-    )
-
-
-def _list_notes(source: Source, frame: pd.DataFrame, questions: dict[str, str]) -> list[str]:
-    notes = []
-    if source.encoding not in ("utf-8", "utf-16"):
-        notes.append(f"the file is not UTF-8, and was read as {source.encoding}: look whether letters are right")
-    if questions:
-        notes.append("the further header rows were left out")
-    if doubled := [name for name in map(str, frame) if name.endswith(" (1)") and f"{name[:-4]} (2)" in frame]:
-        notes.append(f"several columns are named {doubled[0][:-4]!r}, and got numbers")
-    return notes

@@ -14,8 +14,8 @@ import pandas as pd
 from amalgam.downloads import NoAnswerError, fetch_wheel, open_member
 from amalgam.errors import DataError
 from amalgam.files import hash_file, open_sibling
-from amalgam.tasks.formats import open_bytes, open_file
-from amalgam.tasks.reading import make_frame, read_table
+from amalgam.tasks.formats import Source, open_bytes, open_file
+from amalgam.tasks.reading import Table, describe_frame, make_frame, read_table
 from amalgam.tasks.schema import File, FileSource, GitSource, HubSource, WheelSource
 from amalgam.tasks.tables import iterate_dataset
 
@@ -44,6 +44,29 @@ def parse_table(data: bytes | Path, file: File) -> pd.DataFrame:
         source = open_bytes(file.path, partial(io.BytesIO, data), format=file.format, numbered=True, **said)
     frame = read_table(source).frame
     return frame.set_axis([f"{file.path}, row {number}" for number in frame.index]).assign(**file.add)
+
+
+def read_hub(name: str, cache: Path) -> tuple[Table, HubSource]:
+    """Read `hub:owner/name:split`, or `hub:owner/name:config:split`, at its newest commit, which the source pins.
+
+    Raises:
+        DataError: there is no such data set, or no network.
+    """
+    from huggingface_hub import HfApi
+
+    parts = name.removeprefix("hub:").split(":")
+    if len(parts) not in (2, 3):
+        raise DataError(f"{name} names no data set of the hub: write hub:owner/name:split")
+    repository, *config, split = parts
+    try:
+        revision = HfApi().dataset_info(repository).sha
+    except (OSError, ValueError) as error:
+        raise DataError(f"the data set {repository} cannot be had ({error}): check its name and the network") from error
+    said = {"revision": revision, "config": next(iter(config), None), "splits": [split]}
+    source = HubSource.model_validate({"kind": "hub", "repository": repository, **said})
+    frame = _load_splits(source, Path(), cache, source.splits)
+    numbers = range(1, len(frame) + 1)
+    return describe_frame(frame.set_axis(numbers), Source(repository, io.BytesIO, "folder"), {}), source
 
 
 def check_columns(table: pd.DataFrame, names: list[str]) -> None:

@@ -6,21 +6,19 @@ as in a spreadsheet.
 """
 
 import csv
-import datetime
 import itertools
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from zipfile import ZipFile
 
 from amalgam.errors import DataError
 from amalgam.rows import unguard_cell
 from amalgam.tasks.exports import flatten_label_studio
-from amalgam.tasks.formats import Source, count_filled, iterate_lines, open_stream, open_workbook
+from amalgam.tasks.formats import Source, count_filled, iterate_lines
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -69,7 +67,7 @@ def list_columns(source: Source) -> list[str]:
 
 def read_header(source: Source) -> tuple[Header, Iterator[tuple[int, list[Any]]]]:
     """Return the header of delimited text or of a sheet, and the rows below with their numbers."""
-    rows = _iterate_sheet(source) if source.format == "xlsx" else _iterate_delimited(source)
+    rows = enumerate(source.cells, start=1) if source.format == "xlsx" else _iterate_delimited(source)
     header = source.header or next((cells for _, cells in rows if count_filled(cells)), [])
     names = _name_columns(source, ["" if name is None else str(name) for name in header])
     # Without a name, a first column holds those of the rows: R and pandas write it so.
@@ -239,30 +237,3 @@ def _iterate_delimited(source: Source) -> Iterator[tuple[int, list[str]]]:
             f"{source.name}, line {line} begins a row that cannot be read ({error}): close its quotes"
             f"{unquoted if source.format == 'tsv' and source.numbered else ''}"
         ) from error
-
-
-def _iterate_sheet(source: Source) -> Iterator[tuple[int, list[Any]]]:
-    """Yield the cells of a sheet; of a formula the value that was last calculated, which must be there."""
-    again = open_workbook(source, formulas=True) if _has_formulas(source) else nullcontext()
-    with open_workbook(source) as book, again as other:
-        rows = book[source.sheet].iter_rows(values_only=True)
-        written = other[source.sheet].iter_rows(values_only=True) if other else itertools.repeat(())
-        for number, (cells, formulas) in enumerate(zip(rows, written), start=1):  # noqa: B905 - the second may not end
-            for column, (cell, formula) in enumerate(zip(cells, formulas, strict=False), start=1):
-                if cell is None and formula is not None:
-                    raise DataError(
-                        f"{source.name}, row {number} has a formula in column {column} whose value is not stored: "
-                        "open the file in a spreadsheet program and save it"
-                    )
-            yield number, [_shorten_date(cell) for cell in cells]
-
-
-def _has_formulas(source: Source) -> bool:
-    with open_stream(source) as stream, ZipFile(stream) as archive:
-        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
-        return any(re.search(rb"<f[ />]", archive.read(name)) for name in sheets)
-
-
-def _shorten_date(cell: Any) -> Any:
-    """Return a date in place of its midnight."""
-    return cell.date() if isinstance(cell, datetime.datetime) and cell.time() == datetime.time() else cell
