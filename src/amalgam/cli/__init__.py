@@ -21,6 +21,18 @@ app = typer.Typer(
 journal = typer.Typer(pretty_exceptions_enable=False)
 app.add_typer(journal, name="journal")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text.")]
+_Column = Annotated[str | None, typer.Option(metavar="COLUMN", show_default=False)]
+
+
+@app.command()
+def check(name: Annotated[str, typer.Argument(metavar="NAME", help="A task.")], json: Json = False) -> None:
+    """Say everything that may be wrong with a task, the worst first, with rows and what to do.
+
+    Exit code 1 is for warnings, 2 for errors, with which no run begins.
+    """
+    from amalgam.cli.check import run_check
+
+    run_check(Path(), name, as_json=json)
 
 
 @app.command(name="next")
@@ -79,6 +91,44 @@ def estimate(json: Json = False) -> None:
     from amalgam.cli.estimate import run_estimate
 
     run_estimate(Path(), as_json=json)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the task will be called.")],
+    source: Annotated[Path, typer.Option("--from", metavar="FILE", help="The table of coded responses.")],
+    text: _Column = None,
+    label: _Column = None,
+    rater: Annotated[list[str] | None, typer.Option(help="A rater's column; again for the next.")] = None,
+    question: _Column = None,
+    group: _Column = None,
+    time: _Column = None,
+    sheet: Annotated[str | None, typer.Option(help="Of a workbook.")] = None,
+    rubric: Annotated[
+        Path | None, typer.Option(help="What each label means: `label: text` a line, or a table.")
+    ] = None,
+    above: Annotated[float | None, typer.Option(help="Scores above this are `high`, all others `low`.")] = None,
+    merge_rare: Annotated[int, typer.Option(metavar="ROWS", help="Labels of fewer rows become `other`.")] = 0,
+    drop_rare: Annotated[int, typer.Option(metavar="ROWS", help="Labels of fewer rows are left out.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the task of this name.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Take the likeliest answer where several are possible.")] = False,
+    json: Json = False,
+) -> None:
+    """Make a task of a table of coded responses, and set params.yaml to it.
+
+    Finds out which column is what and shows it; the options --text to --time
+    name columns, with an empty text for none. Where two answers are possible,
+    it asks. What it writes runs without an edit.
+
+    Example: amalgam new essays --from answers.xlsx
+    """
+    from amalgam.cli.new import Choice, run_new
+
+    said = {"text": text, "label": label, "question": question, "group": group, "time": time}
+    columns = {flag: [column] if column else [] for flag, column in said.items() if column is not None}
+    columns |= {"rater": rater} if rater else {}
+    choice = Choice(columns, sheet, rubric, above, merge_rare, drop_rare, force, yes, json)
+    run_new(Path(), name, source, choice)
 
 
 @app.command()

@@ -46,13 +46,17 @@ class TaskRows:
     places: dict[str, str]
 
 
-def load_task_rows(task: Task, folder: Path, cache: Path, report: Report = refuse) -> TaskRows:
+def load_task_rows(task: Task, folder: Path, cache: Path) -> TaskRows:
     """Load and check the rows of a task whose files are in `folder`, or are downloaded to `cache`.
 
     Raises:
         DataError: one sentence with the file, the row and what to do.
     """
-    table, texts = load_tables(task.source, folder, cache)
+    return read_task_rows(task, *load_tables(task.source, folder, cache))
+
+
+def read_task_rows(task: Task, table: pd.DataFrame, texts: pd.DataFrame | None, report: Report = refuse) -> TaskRows:
+    """Make and check the rows of a task from its tables; a fault goes to `report`, by default as a DataError."""
     selected = select_rows(table, task.columns)
     rows = read_columns(selected, task.columns, report)
     if "roster" in rows:

@@ -23,11 +23,14 @@ TRAIN, VALIDATION = "train", "validation"
 _MIN_TRAIN, _MIN_VALIDATION = 2, 1  # rows of each label, without which nothing can be learnt or chosen
 _LEAST = _MIN_TRAIN + _MIN_VALIDATION
 _LEAST_TEST = 10  # rows, which params.yaml allows
+_MOST_HUMAN = 1500  # that a new task trains on, as the time of a training grows with them
 _KEYS = ["_text", "_unit"]
 
 
 class _LackError(DataError):
-    """The rows do not suffice; with another number of test rows they may."""
+    """The rows do not suffice; with another number of test rows, or at `most` so many human rows, they may."""
+
+    most = 0
 
 
 def split_rows(
@@ -84,6 +87,32 @@ def split_rows(
     tables = {TRAIN: trained, VALIDATION: validated, "test": tested}
     cut = {name: table[list(rows)].fillna("").reset_index(drop=True) for name, table in tables.items()}
     return {**cut, "unlabelled": free[["id", "text", "question"]].reset_index(drop=True)}
+
+
+def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:
+    """Choose the test rows, the human rows and the share of these for validation, so that every coded row is used.
+
+    Three rows in ten test, 500 at most. Validation takes a fifth of the others, and no more than 200.
+
+    Raises:
+        DataError: a label has too few rows.
+    """
+    keyed, test = _add_keys(rows), min(max(round(0.3 * len(rows)), _LEAST_TEST), 500)
+    labels, human = rows["label"].nunique(), min(len(rows) - test, _MOST_HUMAN)
+    if human < _LEAST * labels:
+        raise DataError(
+            f"{len(rows)} coded rows are too few for {labels} labels: code at least {_LEAST_TEST + 2 * _LEAST * labels}"
+        )
+    while True:
+        validation = min(0.2, round(200 / max(human, 1), 2))
+        try:
+            _draw_sets(keyed, test, human_rows=human, validation=validation, seed=seed, by="random")
+        except _LackError as lack:
+            if not 0 < lack.most < human:
+                raise
+            human = lack.most
+        else:
+            return test, human, validation
 
 
 def keep_apart(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
@@ -212,10 +241,12 @@ def _draw_human(
                 "add such rows"
             )
     if len(sides) < size:
-        raise _LackError(
+        lack = _LackError(
             f"`human_rows` is {size}, but only {len(sides)} rows can be had beside the test set: "
             f"lower it to at most {len(sides)}"
         )
+        lack.most = len(sides)
+        raise lack
     trained, held = ([place for place in sides if sides[place] == side] for side in (TRAIN, VALIDATION))
     return pool.loc[trained], pool.loc[held]
 
