@@ -87,7 +87,8 @@ class Task:
     def __init__(self, folder: Path, name: str) -> None:
         """Read and embed the rows, or read the embeddings."""
         rows = pd.read_csv(folder / name / "responses.csv", dtype=str, keep_default_na=False)
-        rows = rows.assign(text=rows["text"].map(clean_text), question=rows.get("question", ""))
+        rows = rows.assign(question=rows.get("question", ""))
+        rows[["text", "question"]] = rows[["text", "question"]].map(clean_text)
         rows = rows[~(rows["question"] + "\n" + rows["text"].map(fold_text)).duplicated() & (rows["text"] != "")]
         # Without groups: those of some tasks leave too few rows beside the test set.
         rows = rows.sample(min(MOST, len(rows)), random_state=0)[["id", "text", "question", "label"]]
@@ -139,7 +140,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     given = parser.parse_args()
     warnings.filterwarnings("ignore", module="sklearn")
-    table = {}
+    table: dict[str, dict[str, float]] = {}
     for task in (Task(given.folder, name) for name in given.tasks):
         seeds = range(given.seeds)
         found = {
@@ -147,7 +148,7 @@ def main() -> None:
             for size in (START, LEARNED, MORE)
         }
         found |= {name: [task.follow(rule, seed) for seed in seeds] for name, rule in RULES.items()}
-        table[given.tasks[len(table)]] = {name: np.mean(values) for name, values in found.items()}
+        table[given.tasks[len(table)]] = {name: float(np.mean(values)) for name, values in found.items()}
         print(pd.DataFrame(table).round(3).to_markdown(), flush=True)
 
 

@@ -23,7 +23,7 @@ def test_codes_come_back_as_train_rows_and_no_other_row_moves(project: Project) 
     assert set(ids) <= set(unlabelled["id"])
     assert {row[2] for row in rows} == {None}
     assert [cell.value for cell in book["labels"]["A"]] == ["label", "complaint", "praise"]
-    assert sheet.data_validations.dataValidation[0].sqref.ranges[0].coord == "C2:C7"
+    assert str(sheet.data_validations.dataValidation[0].sqref) == "C2:C7"
     for number, row in enumerate(rows[:5], start=2):
         sheet.cell(number, 3, guess_label(row[1]).upper())
     book.save(project.folder / "to_code.xlsx")
