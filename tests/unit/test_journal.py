@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -127,14 +126,6 @@ def test_a_journal_is_for_ever(tmp_path: Path) -> None:
             2,
         ]
         assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-
-
-def test_threads_share_a_journal(journal: Journal) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        requests = [make_request(number) for number in range(200)]
-        list(pool.map(lambda request: journal.record([(request, Answer("", "", 0, 0, 0.25))]), requests))
-        assert all(pool.map(lambda request: journal.find([request.key]), requests))
-    assert journal.read_spending() == 50
 
 
 def test_processes_share_a_new_journal(tmp_path: Path) -> None:
