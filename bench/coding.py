@@ -42,7 +42,7 @@ def measure_margin(probabilities: Floats) -> Floats:
 
 def choose_uncertain(free: Floats, known: Floats, probabilities: Floats, count: int) -> list[int]:
     """Take the rows of the smallest margin."""
-    return np.argsort(-measure_margin(probabilities), kind="stable")[:count].tolist()
+    return [int(row) for row in np.argsort(-measure_margin(probabilities), kind="stable")[:count]]
 
 
 def choose_distant(free: Floats, known: Floats, probabilities: Floats, count: int) -> list[int]:
@@ -104,8 +104,8 @@ class Task:
     def split(self, human_rows: int, seed: int) -> tuple[list[int], list[int], list[int]]:
         """Return the places of the coded, the test and the uncoded rows."""
         places = {name: place for place, name in enumerate(self.rows["id"])}
-        sizes = {"human_rows": human_rows, "test": TEST, "unlabelled": len(self.rows)}
-        tables = split_rows(self.rows, **sizes, validation=0.2, seed=seed)
+        most = len(self.rows)
+        tables = split_rows(self.rows, human_rows=human_rows, test=TEST, validation=0.2, unlabelled=most, seed=seed)
         parts = pd.concat([tables["train"], tables["validation"]]), tables["test"], tables["unlabelled"]
         return tuple([places[name] for name in part["id"]] for part in parts)  # type: ignore[return-value]
 
