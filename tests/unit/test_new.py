@@ -254,7 +254,7 @@ def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
         ("error", "has the label 'odd'", ["a.csv, row 2"]),
         ("error", "has no label", ["a.csv, row 3"]),
         ("warning", "their text also stands with another label", ["a.csv, row 7", "a.csv, row 8"]),
-        ("warning", "rater1 and rater2 disagree on 38 rows", None),
+        ("warning", "rater1 and rater2 disagree on 40 rows", None),
         ("warning", "`guest` repeats", []),
         ("warning", "have no definition", []),
     ]
