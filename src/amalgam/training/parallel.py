@@ -25,7 +25,7 @@ _send: Advance
 
 
 def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) -> list[Result]:
-    """Run trainings in processes of their own, as many at once as there are cores and memory for.
+    """Run trainings in processes of their own, as many at once as there are cores and memory for; return their results.
 
     With a GPU, under `accelerate launch`, or with a tiny model they run in this process, one after another.
 
@@ -35,9 +35,6 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
         encoder: folder of the model that is trained, whose size says what fits into memory.
         advance: called in this process once a step of any job.
 
-    Returns:
-        What the jobs returned, in their order.
-
     Raises:
         ModelError: a process was killed.
     """
@@ -46,7 +43,12 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
         return [job(advance) for job in jobs]
     context = get_context("spawn")  # a fork of a process in which torch has threads may hang
     steps = context.SimpleQueue()
-    listener = threading.Thread(target=_pass_on, args=(steps, advance), daemon=True)
+
+    def pass_on() -> None:
+        while (item := steps.get()) is not None:
+            advance(item)
+
+    listener = threading.Thread(target=pass_on, daemon=True)
     listener.start()
     pool = ProcessPoolExecutor(workers, context, _begin, (steps, count_cores() // workers))
     try:
@@ -98,11 +100,6 @@ def _run(job: Job[Result]) -> Result:
 
 def _count_step(_item: object) -> None:
     _send(1)
-
-
-def _pass_on(steps: Any, advance: Advance) -> None:
-    while (item := steps.get()) is not None:
-        advance(item)
 
 
 def is_main_process() -> bool:
