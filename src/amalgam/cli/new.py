@@ -75,14 +75,16 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
         raise ParamsError(f"'{name}' cannot be the name of a task: take letters, digits, `_` and `-`")
     if folder.exists() and not choice.force:
         raise DataError(f"{folder} exists already: choose another name, or replace the task by --force")
-    found = _look(source, choice)
+    cache = project / ".cache/downloads"
+    found = _look(source, choice, cache)
     made = folder.with_name(f".{name}.{os.getpid()}.new")
     old = made / "replaced"
     try:
         (made / name).mkdir(parents=True)
-        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, made / name / source.name)
+        if source.exists():  # else it is of the hub
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, made / name / source.name)
         write_text(made / name / "task.yaml", _write_task(name, found, choice.above))
-        rows = load_task_rows(load_task(made / name), made / name, made)
+        rows = load_task_rows(load_task(made / name), made / name, cache)
         values, why = _choose_params(params, rows, name)
         write_text(made / "params.yaml", _edit_params((project / "params.yaml").read_text(encoding="utf-8"), values))
         load_params(made / "params.yaml")
@@ -99,15 +101,16 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
             old.rename(folder)
         shutil.rmtree(made, ignore_errors=True)
     if not choice.as_json:
+        print(f"\n{folder} and params.yaml are written: `amalgam check {name}` looks closer, `dvc repro` runs it.")
+    if not choice.as_json and source.exists():
         print(
-            f"\n{folder} and params.yaml are written: `amalgam check {name}` looks closer, `dvc repro` runs it.\n"
             f"If the responses are private, `dvc add {folder}/{source.name}` keeps them out of Git; then "
             f"`git add {folder} params.yaml`."
         )
 
 
-def _look(source: Path, choice: Choice) -> Found:
-    table = read_file(source, sheet=choice.sheet)
+def _look(source: Path, choice: Choice, cache: Path) -> Found:
+    table = read_file(source, sheet=choice.sheet, cache=cache)
     for column in table.lists:
         table.frame[column] = [str((json.loads(cell or "[]") or [""])[0]) for cell in table.frame[column]]
     personal = find_personal_columns(table.frame)
@@ -167,7 +170,7 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
         "raters": [{"column": rater, **one} if steps else rater for rater in guess.raters],
         "roster": {"columns": roster, "join": " "} if roster else {},
     }
-    file = _quote({"path": found.source.name, **({"sheet": table.source.sheet} if table.source.sheet else {})})
+    sources = table.origin.get("files") or table.origin["splits"]
     codes = pd.concat([~table.frame[column].str.strip().str.fullmatch(NO_CODE) for column in found.coded], axis=1)
     uncoded = int((~codes.any(axis=1)).sum()) >= _UNCODED
     described = []
@@ -188,14 +191,13 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
         "# Who answers, and to what: a sentence or two help the LLM to write such responses.",
         f"scenarios: {_quote(wording)}",
         "",
-        "labels:  # of two, the last is the positive one; the LLM writes by the definitions, else by names and examples",
+        "labels:  # of two, the last is the positive one; the LLM writes by definitions, else by names and examples",
         *described,
         "",
         "source:",
-        "  kind: file",
-        f"  files: [{file}]",
-        *([f"  unlabelled: [{file}]  # rows without a code"] if uncoded else []),
-        "  obtain: Run `dvc pull`, or ask who made this task for the file.",
+        *(f"  {key}: {_quote(value)}" for key, value in table.origin.items()),
+        *([f"  unlabelled: {_quote(sources)}  # rows without a code"] if uncoded else []),
+        *(["  obtain: Run `dvc pull`, or ask who made this task for the file."] if "files" in table.origin else []),
         "",
         "columns:  # docs/tasks.md has all that can be said here",
         *(f"  {key}: {_quote(entry)}" for key, entry in entries.items() if entry),
