@@ -100,13 +100,12 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
         if old.exists() and not folder.exists():
             old.rename(folder)
         shutil.rmtree(made, ignore_errors=True)
+    private = (
+        f"`dvc add {folder}/{source.name}` keeps private responses out of Git; then `git add {folder} params.yaml`."
+    )
     if not choice.as_json:
         print(f"\n{folder} and params.yaml are written: `amalgam check {name}` looks closer, `dvc repro` runs it.")
-    if not choice.as_json and source.exists():
-        print(
-            f"If the responses are private, `dvc add {folder}/{source.name}` keeps them out of Git; then "
-            f"`git add {folder} params.yaml`."
-        )
+        print(private if source.exists() else "")
 
 
 def _look(source: Path, choice: Choice, cache: Path) -> Found:
