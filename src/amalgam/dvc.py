@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from amalgam.llm.request import Answer
 
 FOLDERS = ("data/completions", "data/judgements", "data/baselines")  # outputs that hold raw answers
-_SHARDS = r"(?:answers/)?\d+\.jsonl"  # the files of raw answers in them
+_SHARDS = r"(?:answers/(?:[^/]+/)?)?\d+\.jsonl"  # the files of raw answers in them
 # Such an output in dvc.lock or in the record of a run. No YAML parser, since dvc.lock may hold a conflict.
 _NAMED = re.compile(
     rf"outs:\n(?:[ -]+\w+: .*\n)*?[ -]+path: ({'|'.join(FOLDERS)})\n(?: +\w+: .*\n)*? +md5: ([0-9a-f]{{32}}\.dir)\b"
@@ -139,12 +139,9 @@ def iterate_shared_answers(
     They are read from the cache: DVC removes a stage's outputs before it runs the stage, and the cache also holds
     answers of other branches and experiments. A request's key says exactly what was asked, so any of them is right.
 
-    Args:
-        folder: the top folder; outside a DVC project nothing is yielded.
-        notify: is told in whole sentences what is fetched, missing or damaged.
-        is_known: says of a source, the shard's MD5, whether it has been read before.
-        workspace: the folder whose `dvc.lock` counts, where an experiment runs in a temporary one.
-        fetch: first fetch the answers that are named here and not in the cache.
+    Outside a DVC project nothing is yielded. `is_known` says of a source, the shard's MD5, whether it has been read
+    before. `workspace` is the folder whose `dvc.lock` counts, where an experiment runs in a temporary one; the answers
+    that it names are first fetched, if `fetch` says so.
     """
     try:
         with open_repo(folder) as repo:
