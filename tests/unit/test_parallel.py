@@ -54,7 +54,7 @@ def test_results_are_in_order_and_every_step_is_counted(encoder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "words"), [(fail, "^it cannot be trained$"), (die, "one of 2 trainings .* was killed")]
+    ("job", "words"), [(fail, "^it cannot be trained$"), (die, "one of 3 trainings .* was killed")]
 )
 def test_a_failure_ends_the_others_too(job: parallel.Job[None], words: str, encoder: Path) -> None:
     start = time.monotonic()
@@ -64,7 +64,7 @@ def test_a_failure_ends_the_others_too(job: parallel.Job[None], words: str, enco
 
 
 def test_as_many_at_once_as_cores_and_memory_allow(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert count_workers(1, encoder) == 1
+    assert [count_workers(jobs, encoder) for jobs in (1, 2, 3, 4)] == [1, 2, 3, 2]  # no core waits for the third
     assert count_workers(10**6, encoder) == 2
     monkeypatch.setattr(parallel, "find_memory", lambda: 10**8)
     assert count_workers(8, encoder) == 1  # larger than the memory, and tried all the same

@@ -50,7 +50,7 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
 
     listener = threading.Thread(target=pass_on, daemon=True)
     listener.start()
-    pool = ProcessPoolExecutor(workers, context, _begin, (steps, count_cores() // workers))
+    pool = ProcessPoolExecutor(workers, context, _begin, (steps, max(count_cores() // workers, 1)))
     try:
         return [future.result() for future in [pool.submit(_run, job) for job in jobs]]
     except BrokenProcessPool as error:
@@ -68,13 +68,17 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
 
 
 def count_workers(jobs: int, encoder: Path) -> int:
-    """Return how many trainings of the model in `encoder` to run at once on this machine."""
+    """Return how many trainings of the model in `encoder` to run at once on this machine.
+
+    That is one a core. Three trainings share two cores, so that none waits while the last one runs.
+    """
     size = sum(file.stat().st_size for file in encoder.glob("*.safetensors"))
     alone = choose_device().type != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1
     if alone or size < _SMALL:
         return 1
     fitting = find_memory() // (_PROCESS + _COPIES * size)
-    return max(min(jobs, count_cores(), fitting), 1)
+    cores = count_cores()
+    return max(min(jobs if jobs < 2 * cores else cores, fitting), 1)
 
 
 def _begin(steps: Any, threads: int) -> None:
