@@ -196,7 +196,8 @@ def _build_file(path: Path, notify: Notify) -> None:
         last += not last or Path(f"{path}.damaged-{last}-wal").exists()
         _move_aside(path, last)
     new, source = Path(f"{path}.new"), Path(f"{path}.damaged-{last}")
-    new.unlink(missing_ok=True)
+    for stale in (new, log, Path(f"{path}-shm")):
+        stale.unlink(missing_ok=True)
     with closing(sqlite3.connect(new, isolation_level=None)) as connection:
         connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA}")
         if source.exists():
