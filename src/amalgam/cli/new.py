@@ -213,22 +213,20 @@ def _quote(value: Any) -> str:
 def _choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, Any], list[str]]:
     """Choose the sizes of the sets and the ratio, and say why."""
     test, human, validation = choose_sizes(rows.main, seed=params.split.seed)
-    # Curation keeps about this share of the responses that are asked for.
-    synthetic = 0.85 * params.synthesis.rows * rows.main["label"].nunique()
+    synthetic = 0.85 * params.synthesis.rows * rows.main["label"].nunique()  # what curation keeps of them, about
     ratio = min(0.8, math.floor(100 * synthetic / (synthetic + human)) / 100)
     words = float(rows.main["text"].str.count(r"\S+").quantile(0.75))
     tokens = min(max(math.ceil(words * 4 / 3 / 16) * 16, 64), 512)
     values = {"task": name, "ratio": ratio, "human_rows": human, "split.test": test, "split.validation": validation}
-    values["synthesis.max_tokens"] = tokens
+    values |= {"synthesis.max_tokens": tokens, **({} if "time" in rows.main else {"split.by": "random"})}
     rarest = max(round(min(rows.main["label"].value_counts(normalize=True)) * test), 1)
     width = measure_width(rarest, test - rarest)
-    why = [
-        f"human_rows {human}, split.test {test}: every coded row is used, {test / (test + human):.0%} of them to test",
+    return values, [
+        f"human_rows {human}, split.test {test}: of {len(rows.main)} coded rows, three in ten test, at most 500",
         f"with them an AUC of {_AUC} has a 95 % interval of about ±{width:.2f}; only more coded rows make it narrower",
         f"ratio {ratio:g}: what `synthesis.rows: {params.synthesis.rows}` a label brings beside them",
         f"synthesis.max_tokens {tokens}: as long as three responses in four",
     ]
-    return values, why
 
 
 def _list_facts(found: Found, rows: TaskRows) -> dict[str, Any]:
