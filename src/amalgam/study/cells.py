@@ -61,7 +61,7 @@ class Data(NamedTuple):
 def count_needed(cell: Cell, data: Data, least: int) -> int:
     """Return how many synthetic rows the cell learns."""
     human, _ = assign_roles(data.train, data.validation, least=least)
-    return cell.rows or count_synthetic(min(cell.ratio, _ALL_SYNTHETIC) if cell.ratio else 0.0, len(human))
+    return cell.rows or count_synthetic(_ALL_SYNTHETIC if cell.ratio == 1 else cell.ratio, len(human))
 
 
 def list_parts(
