@@ -15,7 +15,7 @@ from amalgam.params import Params
 from amalgam.rows import read_rows
 from amalgam.shipping.calibration import Calibration, Judged, calibrate
 from amalgam.shipping.export import FLOAT, INT8_AUC_LOSS, INTEGER, export_onnx, measure_fidelity, quantize_onnx
-from amalgam.shipping.onnx import Floats, OnnxScorer
+from amalgam.shipping.onnx import OnnxScorer
 from amalgam.tasks.texts import find_units
 
 PREPARED = Path("data/prepared")
@@ -51,25 +51,20 @@ def main(params: Params, root: Path) -> None:
 
 def calibrate_shipped(scorer: OnnxScorer, params: Params) -> Calibration:
     """Choose the thresholds of the model that ships."""
-    validation = read_rows(PREPARED / "validation.csv")
+    validation, uncoded = read_rows(PREPARED / "validation.csv"), read_rows(PREPARED / "unlabelled.csv")
     validation = validation[validation["id"].isin(read_rows(HELD_OUT)["id"])]  # those that no teacher learned
     labels = np.array([scorer.labels.index(label) for label in validation["label"]], dtype=np.int64)
     rows = read_rows(OUT_OF_FOLD)
     right = (rows["predicted"] == rows["label"]).to_numpy(np.bool_)
     return calibrate(
-        compute_logits(scorer, validation),
+        scorer.compute_logits(validation),
         labels,
         find_units(validation),
         Judged(rows["probability"].to_numpy(np.float64), right, rows["unit"].to_numpy(np.int64)),
-        compute_logits(scorer, read_rows(PREPARED / "unlabelled.csv")),
+        scorer.compute_logits(uncoded),
         agreement=params.shipping.agreement,
         confidence=params.evaluation.confidence,
     )
-
-
-def compute_logits(scorer: OnnxScorer, rows: pd.DataFrame) -> Floats:
-    """Return logits [rows, classes] of rows with `text` and `question`."""
-    return scorer.compute_logits(rows["text"].tolist(), rows["question"].tolist())
 
 
 if __name__ == "__main__":

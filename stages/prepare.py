@@ -14,6 +14,7 @@ from amalgam.files import write_json
 from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.rows import write_rows
+from amalgam.tasks.coding import CODED, read_codes
 from amalgam.tasks.columns import TRANSFER, load_task_rows, measure_agreement
 from amalgam.tasks.schema import load_task
 from amalgam.tasks.split import TRAIN, keep_apart, split_rows
@@ -27,7 +28,8 @@ def main(params: Params, root: Path) -> None:
     loaded = load_task_rows(task, folder, root / ".cache" / "downloads")
     rows, transfer = loaded.main, loaded.transfer
     for note in loaded.notes:
-        notify(f"prepare: {note}")
+        notify(f"prepare: {note.sentence}")
+    codes = read_codes(folder, task.label_names)
     tables = split_rows(
         rows,
         human_rows=params.human_rows,
@@ -37,7 +39,14 @@ def main(params: Params, root: Path) -> None:
         seed=params.split.seed,
         by=params.split.by,
         texts=keep_apart(loaded.unlabelled, transfer),
+        codes=codes,
     )
+    used = len(tables[TRAIN]) + len(tables["validation"]) - params.human_rows
+    if unused := len(codes) - used:
+        notify(
+            f"prepare: {unused} of the {len(codes)} responses in {folder / CODED} do not teach, since they are in "
+            "another set of this split or near one, or no longer in the task"
+        )
     check_words(tables[TRAIN])
     # A transfer row must be as unseen as a test row, whatever `human_rows` is.
     unseen = keep_apart(transfer, keep_apart(rows, tables["test"])) if len(transfer) else transfer
@@ -49,7 +58,7 @@ def main(params: Params, root: Path) -> None:
         "rows": {name: len(table) for name, table in tables.items()},
         "labels": {name: count_labels(table, task.label_names) for name, table in tables.items() if "label" in table},
         **measure_agreement(loaded.ratings, task),
-        "left_out": loaded.left_out | count_left_out(rows, transfer, tables),
+        "left_out": loaded.left_out | count_left_out(rows, transfer, tables) | ({"coded": unused} if unused else {}),
     }
     if len(tables["test"]) < params.split.test:
         summary["test_wanted"] = params.split.test

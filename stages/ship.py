@@ -5,9 +5,9 @@ from pathlib import Path
 
 from runtime import run_stage
 
-from amalgam.files import read_json, write_text
+from amalgam.files import hash_file, read_json, write_text
 from amalgam.params import Params, dump_tracked
-from amalgam.shipping.card import build_card, hash_code, hash_files, write_manifest
+from amalgam.shipping.card import build_card, hash_code, write_manifest
 from amalgam.shipping.export import write_weights
 from amalgam.tasks.schema import load_task
 
@@ -43,10 +43,10 @@ def main(params: Params, root: Path) -> None:
         repair=task.columns.repair,
         precision={"shipped": exported["precision"], **exported["fidelity"]},
         seed=exported["seed"],
-        data=hash_files(data),
+        data={path.as_posix(): hash_file(path) for path in sorted(data)},
         base_models=base,
         params=dump_tracked(params),
-        code=hash_code(CODE),
+        code={path.as_posix(): hash_code(path) for path in CODE},
     )
 
 

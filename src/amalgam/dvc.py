@@ -22,6 +22,8 @@ from amalgam.errors import DataError
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+    from amalgam.llm.request import Answer
+
 FOLDERS = ("data/completions", "data/judgements", "data/baselines", "study/rows")  # outputs that hold raw answers
 _SHARDS = r"(?:.*/)?\d+\.jsonl"  # the files of raw answers in them
 # Such an output in dvc.lock or in the record of a run. No YAML parser, since dvc.lock may hold a conflict.
@@ -127,8 +129,8 @@ def iterate_shared_answers(
     *,
     workspace: Path | None = None,
     fetch: bool = True,
-) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-    """Yield the answers that DVC has brought into this clone by shard, as (source, lines).
+) -> Iterator[tuple[str, Iterator[tuple[str, "Answer"]]]]:
+    """Yield the answers that DVC has brought into this clone by shard, as (source, answers with their keys).
 
     They are read from the cache: DVC removes a stage's outputs before it runs the stage, and the cache also holds
     answers of other branches and experiments. A request's key says exactly what was asked, so any of them is right.
@@ -209,15 +211,13 @@ def _name_folders(named: set[tuple[str, str]]) -> str:
     return " ".join(sorted({folder for folder, _ in named}))
 
 
-def _read_answers(path: Path) -> Iterator[dict[str, Any]]:
+def _read_answers(path: Path) -> Iterator[tuple[str, "Answer"]]:
     from amalgam.llm.request import parse_stored
 
     with path.open("rb") as stream:
-        for text in stream:
-            with suppress(ValueError, DataError):  # other files may have numbers for names
-                line = json.loads(text)
-                parse_stored(line)
-                yield line
+        for line in stream:
+            with suppress(ValueError):  # other files may have numbers for names
+                yield parse_stored(line)
 
 
 def _read_tree(repo: "Repo", tree: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """A copy of this project in a temporary folder, with the toy task, and what `dvc` did in it."""
 
+import json
 import os
 import re
 import shutil
@@ -141,6 +142,17 @@ class Project:
         top = self.folder / path
         files = [top] if top.is_file() else sorted(file for file in top.rglob("*") if file.is_file())
         return {str(file.relative_to(self.folder)): file.read_bytes() for file in files}
+
+    def read_json(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text(encoding="utf-8"))
+
+    def list_members(self) -> list[str]:
+        """List the members of the first seed's teacher in order: the first gives its layers to students."""
+        return [Path(name).name for name in self.read_json("models/teacher/seed-1/amalgam.json")["members"]]
+
+    def list_changes(self) -> str:
+        """Say what Git sees as changed: params.yaml, dvc.lock and the metrics among it."""
+        return self.do("git", "status", "--porcelain").output
 
     def copy(self, target: Path) -> "Project":
         """Copy all of it, DVC's cache included."""

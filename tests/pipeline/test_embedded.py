@@ -37,7 +37,7 @@ _SERVE = """
 import sys, time
 from pathlib import Path
 from amalgam.llm.embedded import serve_model
-with serve_model(Path(sys.argv[1]), context=256) as endpoint:
+with serve_model(Path(sys.argv[1]), context=256, slots=2) as endpoint:
     print(endpoint.url, endpoint.api_key, endpoint.slots, flush=True)
     time.sleep(60)
 """

@@ -47,7 +47,7 @@ BAD_FILES = {
         b'"So, so"',
         ["160 rows were left out", "none is left that is coded complaint"],
     ),
-    "bytes that are no UTF-8": ("responses.csv", rb"Monday", b"M\xf6nday", ["responses.csv, line", "is not UTF-8"]),
+    "a byte that is no text": ("responses.csv", rb"Monday", b"M\0nday", ["responses.csv, line", "holds a NUL"]),
     "an id twice": ("responses.csv", rb"c003,", b"c001,", ["the id 'c001'", "row 3", "row 5"]),
     "an unknown label": ("responses.csv", rb'(c001,.+",)praise', rb"\1meh", ["row 3", "the label 'meh'"]),
     "broken YAML": ("task.yaml", rb"^title:", b"title: [", ["task.yaml, line", "is not valid YAML"]),

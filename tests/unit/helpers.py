@@ -2,7 +2,9 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from amalgam import cli
 from amalgam.llm.answering import Answering
 from amalgam.params import Llm
 
@@ -31,3 +33,13 @@ def make_answering(folder: Path, endpoint: str, **llm: Any) -> Answering:
         api_key=" sk-secret\n",
         read_seeds=lambda _skip: iter(()),
     )
+
+
+def run_amalgam(*args: str) -> int:
+    """Run a command as a terminal does; return its exit code."""
+    with patch("sys.argv", ["amalgam", *args]):
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0

@@ -67,14 +67,12 @@ def test_with_all_answers_known_no_endpoint_is_needed(answering: Answering) -> N
 
 def test_what_dvc_shares_is_not_sent(server: StubServer, answering: Answering) -> None:
     requests = [make_request("praise", sample) for sample in range(3)]
-    line = {"key": requests[1].key, "text": "shared", "finish_reason": "stop"}
-    line |= {"prompt_tokens": 2, "completion_tokens": 1, "cost_usd": None}
     read: list[str] = []
 
-    def read_seeds(is_known: Callable[[str], bool]) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    def read_seeds(is_known: Callable[[str], bool]) -> Iterator[tuple[str, Iterator[tuple[str, Answer]]]]:
         if not is_known("source"):
             read.append("source")
-            yield "source", iter([line])
+            yield "source", iter([(requests[1].key, Answer("shared", "stop", 2, 1))])
 
     shared = replace(answering, read_seeds=read_seeds)
     assert answer(requests, shared)[1].text == "shared"

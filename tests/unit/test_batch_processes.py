@@ -9,7 +9,6 @@ import pytest
 
 from amalgam.errors import EndpointError
 from amalgam.llm.answering import answer_requests
-from amalgam.llm.batch import check_no_batches
 from amalgam.llm.client import Endpoint
 from amalgam.llm.journal import lock_sending
 from amalgam.llm.prices import Price
@@ -52,20 +51,6 @@ def test_a_process_that_is_killed_is_taken_up_by_the_next(point: str, after: int
     assert set(run.server.paid.values()) == {1}
     assert run.journal.read_spending() == pytest.approx(1200 * COST)
     assert run.journal.list_batches() == []
-
-
-def test_processes_that_are_killed_one_after_another_pay_once(run: Run, tmp_path: Path) -> None:
-    run.server.looks = 3
-    for point, after in POINTS:
-        pause = run.server.pause = Pause(point, after)
-        with Sender(run, tmp_path, 40) as sender:
-            assert pause.reached.wait(20)
-            assert sender.process.is_alive()
-        run.server.pause = None
-        pause.release.set()
-    run.send(40)
-    assert run.find(40) == list_texts(40)
-    assert set(run.server.paid.values()) == {1}
 
 
 def test_processes_at_once_pay_once(run: Run, tmp_path: Path) -> None:
@@ -173,12 +158,3 @@ def test_answering_sends_batches_where_params_say_so(run: Run, tmp_path: Path) -
     leave_behind(run, tmp_path, 5)
     with pytest.raises(EndpointError, match=r"2 of the requests are in a batch at the endpoint, .* `llm\.batch: true`"):
         answer_requests(make_requests(5), make_answering(tmp_path, run.server.url), "test")
-
-
-def test_requests_in_a_batch_are_not_sent_live(run: Run, tmp_path: Path) -> None:
-    keys = [request.key for request in make_requests(5)]
-    check_no_batches(set(keys), run.journal)
-    leave_behind(run, tmp_path, 3)
-    check_no_batches(set(keys[3:]), run.journal)
-    with pytest.raises(EndpointError, match="2 of the requests are in a batch at the endpoint"):
-        check_no_batches(set(keys[1:]), run.journal)

@@ -8,7 +8,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from amalgam.llm.client import NO_KEY, Endpoint, Failure, Limits, exchange, open
 from amalgam.llm.journal import Journal
 from amalgam.llm.request import Answer, Request, shape_body
 from amalgam.synthesis.asking import build_response_format
+from tests.pipeline.local import JsonHandler, LocalServer
 from tests.pipeline.server import Fault, Received, StubServer
 from tests.unit.sending import make_request, send, send_groups
 
@@ -69,9 +69,9 @@ def write_certificate(path: Path, host: str, days: int) -> None:
     path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM) + private)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+class _Handler(JsonHandler):
+    def do_POST(self) -> None:  # noqa: N802
+        self.read()
         page = b"<html><title>Sign in</title></html>"
         leads_on = self.path.startswith("/v1")
         self.send_response(308 if leads_on else 200)
@@ -80,22 +80,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(page)
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the output clean."""
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing where the client goes away."""
-
 
 @pytest.fixture
-def page() -> Iterator[_Server]:
+def page() -> Iterator[LocalServer]:
     """A server that leads on to a page."""
-    server = _Server((OTHER, 0), _Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    server = LocalServer((OTHER, 0), _Handler)
+    server.start()
     yield server
     server.shutdown()
     server.server_close()
@@ -112,7 +102,7 @@ def page() -> Iterator[_Server]:
     ids=["self-signed", "expired", "another name", "trusted"],
 )
 def test_a_certificate(
-    host: str, days: int, trusted: bool, words: str, page: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: str, days: int, trusted: bool, words: str, page: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "toy.pem"
     write_certificate(path, host, days)
@@ -131,14 +121,14 @@ def test_a_certificate(
         assert "something other than a chat completion" in failure.sentence
 
 
-def test_a_page_that_a_redirect_leads_to(page: _Server) -> None:
+def test_a_page_that_a_redirect_leads_to(page: LocalServer) -> None:
     url = f"http://{OTHER}:{page.server_address[1]}"
     sentence = ask(f"{url}/v1").sentence
     assert sentence.startswith(f"the LLM endpoint {url}/v1 answers with something other than a chat completion (<html>")
     assert sentence.endswith(f"the endpoint redirects to {url}/v2: set `llm.endpoint` to that")
 
 
-def test_tls_to_a_server_without(page: _Server) -> None:
+def test_tls_to_a_server_without(page: LocalServer) -> None:
     failure = ask(f"https://{OTHER}:{page.server_address[1]}/v1")
     assert "check whether `llm.endpoint` begins with https:// or http://" in failure.sentence
     assert not failure.can_pass
@@ -197,7 +187,7 @@ def test_a_proxy(reply: bytes | None, words: str, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_an_environment_that_is_of_no_use(
-    name: str, value: str, words: str, page: _Server, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, words: str, page: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(EndpointError) as caught:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from amalgam.dvc import FOLDERS, find_file, iterate_shared_answers, open_repo
+from amalgam.llm.request import Answer
 
 COMPLETIONS, JUDGEMENTS, BASELINES = FOLDERS
 _STAGES = {"synthesize": COMPLETIONS, "judge": JUDGEMENTS, "baselines": BASELINES}
@@ -101,19 +102,20 @@ def commit_no_lock(project: Path) -> None:
 
 def read(
     project: Path, is_known: Callable[[str], bool] = lambda _: False, **options: Any
-) -> tuple[Mapping[str, list[dict[str, Any]]], list[str]]:
-    """Return the lines by source, and the notices."""
+) -> tuple[Mapping[str, list[tuple[str, Answer]]], list[str]]:
+    """Return the answers by source, and the notices."""
     notices: list[str] = []
     found = iterate_shared_answers(project, notices.append, is_known, **options)
-    return {source: list(lines) for source, lines in found}, notices
+    return {source: list(answers) for source, answers in found}, notices
 
 
-def list_numbers(found: Mapping[str, list[dict[str, Any]]]) -> list[int]:
-    """Return the numbers of the lines of all sources, which are as they were written."""
-    lines = sorted((line for lines in found.values() for line in lines), key=lambda line: str(line["id"]))
-    numbers = [int(line["id"].removeprefix("praise-")) for line in lines]
-    assert lines == [make_line(number) for number in numbers]
-    return numbers
+def list_numbers(found: Mapping[str, list[tuple[str, Answer]]]) -> list[int]:
+    """Return the numbers of the answers of all sources, which are as they were written."""
+    numbers = []
+    for key, answer in (one for answers in found.values() for one in answers):
+        numbers.append(int(answer.text.removeprefix("täxt ")))
+        assert (key, answer.prompt_tokens) == (make_line(numbers[-1])["key"], 9)
+    return sorted(numbers)
 
 
 def list_objects(project: Path) -> list[Path]:
@@ -227,7 +229,8 @@ def test_a_damaged_file_is_left_out_and_named(project: Path) -> None:
 
 def test_other_files_with_numbers_for_names_hold_no_answers(project: Path) -> None:
     write_outputs(project)
-    lines = [{"key": "a", "text": "no answer"}, make_line(9) | {"prompt_tokens": "9"}, [1], 2]
+    changes = ({"prompt_tokens": "9"}, {"prompt_tokens": 2**63}, {"text": "\ud800"}, {"cost_usd": float("nan")})
+    lines = [{"key": "a", "text": "no answer"}, *(make_line(9) | change for change in changes), [1], 2]
     (project / COMPLETIONS / "00002.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"key": \n')
     save_outputs(project)
     found, notices = read(project)

@@ -19,5 +19,5 @@ def test_there_are_two_slots_a_core_up_to_sixteen(cores: int, slots: int, monkey
 def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"no model")
-    with pytest.raises(ModelError, match=r"model.gguf cannot be served"), serve_model(path, context=256):
+    with pytest.raises(ModelError, match=r"model.gguf cannot be served"), serve_model(path, context=256, slots=1):
         pass

@@ -55,22 +55,19 @@ def read(status: int, error: Any) -> Fault:
     return fault
 
 
-@pytest.mark.parametrize(("status", "error"), FILTERED)
-def test_a_filter_is_told_in_every_wording(status: int, error: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "status", "error"),
+    [(kind, *one) for kind, all_ in (("filtered", FILTERED), ("too_long", TOO_LONG), ("", NEITHER)) for one in all_],
+)
+def test_a_filter_and_a_context_that_is_too_small_are_told_in_every_wording(kind: str, status: int, error: Any) -> None:
     fault = read(status, error)
-    assert (fault.is_filtered, fault.is_too_long, fault.refuses_schema(JSON)) == (True, False, False)
-
-
-@pytest.mark.parametrize(("status", "error"), TOO_LONG)
-def test_a_context_that_is_too_small_is_told_in_every_wording(status: int, error: Any) -> None:
-    fault = read(status, error)
-    assert (fault.is_filtered, fault.is_too_long, fault.can_pass, fault.may_cost) == (False, True, False, False)
-
-
-@pytest.mark.parametrize(("status", "error"), NEITHER)
-def test_nothing_else_is_taken_for_either(status: int, error: Any) -> None:
-    fault = read(status, error)
-    assert (fault.is_filtered, fault.is_too_long) == (False, False)
+    assert kind == (fault.kind if kind else "" if fault.kind not in ("filtered", "too_long") else fault.kind)
+    if kind == "filtered":
+        content = json.dumps({"error": error}).encode()
+        answer = read_answer(content, Price(1.0, 1.0), status=status)
+        assert (answer, fault.refuses_schema(JSON)) == (Answer("", "content_filter", 0, 0, 0.0), False)
+    if kind == "too_long":
+        assert (fault.can_pass, fault.may_cost) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +189,6 @@ def build_reply(text: Any = "fine", **changes: Any) -> dict[str, Any]:
 )
 def test_answers_of_every_form_are_read(reply: Any, answer: Answer) -> None:
     assert read_answer(json.dumps(reply).encode(), None) == answer
-
-
-@pytest.mark.parametrize(("status", "code"), [(400, "content_filter"), (200, "content_filter")])
-def test_a_filter_is_an_answer_without_a_text(status: int, code: str) -> None:
-    content = json.dumps({"error": {"code": code, "message": "no"}}).encode()
-    assert read_answer(content, Price(1.0, 1.0), status=status) == Answer("", "content_filter", 0, 0, 0.0)
 
 
 @pytest.mark.parametrize(

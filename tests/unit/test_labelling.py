@@ -116,7 +116,7 @@ def test_values_keep_their_types_where_the_format_has_them(opened: Shipped, tmp_
     ("name", "content", "sentence"),
     [
         ("in.csv", "id,comment\n1,x\n", "in.csv has no column 'text', only id, comment"),
-        ("in.csv", "text\n\udcff\n", "line 2, byte 1 is not UTF-8"),
+        ("in.csv", "text\nä\n\udcff\n", "line 3, byte 1 is not UTF-8"),
         ("in.csv", "text,label\na,b\n", "already has a column 'label': rename it, or give --prefix"),
         ("in.jsonl", '{"text": "a"}\n{"text": \n', "row 2 is not valid JSON"),
         ("in.jsonl", '{"text": "\\ud800"}\n', "row 1 is not valid JSON"),
@@ -124,8 +124,8 @@ def test_values_keep_their_types_where_the_format_has_them(opened: Shipped, tmp_
         ("in.jsonl", '{"texts": "3"}\n', "row 1 has no key 'text', only texts"),
         ("in.csv", 'id,"What?\nWhy?"\n1,x\n', "no column 'text', only id, What? Why?: name"),
         ("in.csv", "id:comment\n1:x\n", "or part its cells by commas"),
-        ("in.xlsx", "", "in.xlsx is a workbook: save its sheet as `CSV UTF-8`"),
-        ("in.txt", "", "does not end in .csv, .tsv, .jsonl or .parquet"),
+        ("in.xlsx", "text", "in.xlsx is no Excel workbook, or a damaged one: save it as .xlsx"),
+        ("in.csv", "", "in.csv has no header"),
     ],
 )
 def test_a_fault_gives_a_sentence(name: str, content: str, sentence: str, opened: Shipped, tmp_path: Path) -> None:

@@ -4,11 +4,9 @@ import datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.llm.prices import FREE, Price, load_prices
+from amalgam.llm.prices import Price, load_prices
 
 SHIPPED = Path(__file__).parents[2] / "data/prices.yaml"
 LIST = """\
@@ -45,7 +43,7 @@ def test_a_price_counts_tokens_of_both_kinds(tmp_path: Path) -> None:
     assert price.cost(500, 250, batch=True) == pytest.approx(0.00075)
 
 
-def test_a_line_of_its_own_goes_before_the_name_without_a_date(tmp_path: Path) -> None:
+def test_a_name_with_a_date_may_have_a_line_of_its_own(tmp_path: Path) -> None:
     prices = load_prices(write(tmp_path, LIST))
     assert prices.find("good-2025-01-01") == Price(1.0, 4.0, 0.25)
     assert prices.find("good-2025-01-02") == prices.find("good")
@@ -72,8 +70,3 @@ def test_a_wrong_list_is_told(wrong: str, words: str, tmp_path: Path) -> None:
 def test_a_missing_list_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"prices.yaml cannot be read \(No such file or directory\)"):
         load_prices(tmp_path / "prices.yaml")
-
-
-@given(st.integers(0, 10**7), st.integers(0, 10**7), st.booleans())
-def test_what_is_free_costs_nothing(prompt: int, completion: int, batch: bool) -> None:
-    assert FREE.cost(prompt, completion, batch) == 0

@@ -13,22 +13,23 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from amalgam.errors import DataError
-from amalgam.shipping.tables import open_source, survey_table, write_table
+from amalgam.shipping.tables import survey_table, write_table
+from amalgam.tasks.formats import open_bytes, open_file
 from amalgam.tasks.schema import File
 from amalgam.tasks.sources import parse_table
-from amalgam.tasks.tables import Part, Source, read_parts
+from amalgam.tasks.tables import Part, read_parts
 
 MARK = b"\xef\xbb\xbf"
 PLAIN = [{"id": "1", "text": "good; really, so"}, {"id": "2", "text": "hält"}]
 SEMICOLON = 'id;text\r\n1;"good; really, so"\r\n2;hält\r\n'
 TAB = "id\ttext\n1\tgood; really, so\n2\thält\n"
 COMMA = 'id,text\n1,"good; really, so"\n2,hält\n'
-QUALTRICS = 'id,text\nResponse ID,"What?\nSay it."\n{0}{1},{0}QID7{1}\n1,good\n'
+ROWS = COMMA.removeprefix("id,text").encode()
 
 
 def read(data: bytes, name: str = "a.csv") -> list[dict[str, Any]]:
     """Read bytes as `predict` does, and check that `prepare` reads them alike."""
-    source = Source(name, partial(io.BytesIO, data), File.model_validate(name).format)
+    source = open_bytes(name, partial(io.BytesIO, data))
     rows = [row for part in read_parts(source) for row in part.rows]
     assert parse_table(data, File.model_validate(name)).to_dict("records") == rows
     return rows
@@ -48,6 +49,10 @@ def read(data: bytes, name: str = "a.csv") -> list[dict[str, Any]]:
         ("a.csv", b" id ,text\xe2\x80\x8b\n" + COMMA.split("\n", 1)[1].encode()),
         ("a.csv", b"\r\n" + COMMA.replace("\n", ",,\r\n").encode() + b",,,\r\n \r\n"),
         ("a.csv", gzip.compress(COMMA.encode())),
+        ("a.csv", COMMA.encode("cp1252")),
+        ("a.csv", COMMA.encode("utf-16-le")),
+        ("a.csv", b'id,text\nResponse ID,"What?\nSay."\n"{""ImportId"":""_id""}","{""ImportId"":""Q7""}"' + ROWS),
+        ("a.csv", b"id,text\nResponse ID,What?\n{'ImportId': '_id'},{'ImportId': 'Q7'}" + ROWS),
         ("a.jsonl", MARK + b'{"id": "1", "text": "good; really, so"}\r\n\r\n{"id": "2", "text": "h\\u00e4lt"}'),
     ],
 )
@@ -77,13 +82,11 @@ def test_cells_are_told_apart(data: str, rows: list[dict[str, str]]) -> None:
         ("a.csv", 'id,text\n1,x\n2,"open\n3,y\n', "line 3 begins a row that cannot be read"),
         ("a.csv", 'id,text\n1,"a\nb"\n2,"he said "hi""\n', "line 4 begins a row that cannot be read"),
         ("a.csv", b"id,text\n1,x\n2,\0\n", "line 3 holds a NUL"),
-        ("a.csv", "id,text\n1,hält\n".encode("cp1252"), "line 2, byte 4 is not UTF-8: save the file as UTF-8"),
-        ("a.csv", b"\xff\xfei\0d\0,\0x\0\n\0\x00\xd8", "is not UTF-8"),
+        ("a.csv", b"id,text\n1,h\xc3\xa4lt\n2,h\xe4lt\n", "line 3, byte 4 is not UTF-8: save the file as UTF-8"),
+        ("a.csv", b"\xff\xfei\0d\0,\0x\0\n\0\x00\xd8", "after line 1 is not utf-16: save the file as UTF-8"),
         ("a.csv", "id,,text\n1,so,x\n", "row 2 has 'so' in column 2, which has no name"),
         ("a.csv", "id,text\n1,so,x\n", "row 2 has 3 cells, but the header has 2"),
-        ("a.csv", QUALTRICS.format('"{""ImportId"":""', '""}"'), "row 3 holds the import ids of Qualtrics"),
-        ("a.csv", QUALTRICS.format("{'ImportId': '", "'}"), "row 3 holds the import ids of Qualtrics"),
-        ("a.csv", b"PK\x03\x04", "is a workbook or an archive: save its sheet as `CSV UTF-8`"),
+        ("a.csv", b"PK\x03\x04", "is no Excel workbook, or a damaged one: save it as .xlsx or as `CSV UTF-8`"),
         ("a.csv", gzip.compress(b"id,text\n1,x\n")[:-9], "cannot be read"),
         ("a.jsonl", '{"text": "a", "text": "b"}\n', "row 1 is not valid JSON .two keys are named 'text'"),
         ("a.jsonl", "[" * 100_000, "row 1 is not valid JSON"),
@@ -102,7 +105,7 @@ def test_columns_named_alike_are_refused_for_predict_and_numbered_for_a_task(tmp
     (tmp_path / "a.csv").write_text("text,id, text\na,b,c\n")
     for name in ("a.parquet", "a.csv"):
         with pytest.raises(DataError, match=f"{name} has two columns named 'text': rename one"):
-            list(read_parts(open_source(tmp_path / name)))
+            list(read_parts(open_file(tmp_path / name)))
         rows = parse_table((tmp_path / name).read_bytes(), File.model_validate(name))
         assert rows.to_dict("records") == [{"text (1)": "a", "id": "b", "text (2)": "c"}]
 
@@ -119,7 +122,7 @@ def test_columns_named_alike_are_refused_for_predict_and_numbered_for_a_task(tmp
 )
 def test_columns_of_parquet_that_hold_no_text(column: pyarrow.Array, kind: str | None, tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({" text": column}), tmp_path / "a.parquet")
-    source = open_source(tmp_path / "a.parquet")
+    source = open_file(tmp_path / "a.parquet")
     if kind:
         with pytest.raises(DataError, match=rf"a\.parquet has no text under 'text', but {kind}"):
             survey_table(source, ["text"])
@@ -163,5 +166,5 @@ def test_a_text_survives_being_written_and_read(folder: Path, cells: list[str], 
 def write_and_read(source: Path, rows: list[dict[str, Any]], target: Path) -> list[dict[str, Any]]:
     """Write rows that came from `source` as `predict` does, the id as the new column, and read them again."""
     part = Part(rows, []), {"id": [row["id"] for row in rows]}
-    write_table(target, open_source(source), ["text", "more"], {"id": str}, [part])
-    return [row for part in read_parts(open_source(target)) for row in part.rows]
+    write_table(target, open_file(source), ["text", "more"], {"id": str}, [part])
+    return [row for part in read_parts(open_file(target)) for row in part.rows]

@@ -50,10 +50,6 @@ def test_the_key_of_a_request_is_for_ever() -> None:
     assert request.key == "16ef5a5159eafd8e958c6219c4fe9821633260c55b7e1b5ae7cf0969ca3d9149"
 
 
-def test_the_group_is_not_sent() -> None:
-    assert Request("a", "m", {}, 0, "set 1").key == Request("a", "m", {}, 0).key
-
-
 def test_fields_are_put_in_and_taken_out() -> None:
     request = Request("a", "m", {"messages": [], "max_tokens": 9, "seed": 1}, 0)
     (other,) = override_bodies([request], {"max_tokens": None, "max_completion_tokens": 99})
@@ -108,11 +104,6 @@ def test_a_run_that_fails_leaves_no_half_file(tmp_path: Path) -> None:
         write_answers(tmp_path, iter([{"sample": 1}, {"sample": 1001}, {}]))
     assert list_files(tmp_path) == ["00000.jsonl", "00001.jsonl"]
     assert (tmp_path / "00001.jsonl").read_bytes() == before
-
-
-def test_slots_out_of_order_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"00000\.jsonl come after those of 00001\.jsonl"):
-        write_answers(tmp_path, make_lines(1000, 0))
 
 
 def test_no_folder_holds_no_answers(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
+from rich.markdown import Markdown
 from scipy.stats import false_discovery_control
 from sklearn.metrics import roc_auc_score
 
-from amalgam.review.changes import Change, StageChange
 from amalgam.review.paired import (
     Comparison,
     Difference,
@@ -26,7 +26,8 @@ from amalgam.review.paired import (
     find_obstacle,
     pair_seeds,
 )
-from amalgam.review.text import clean_text, print_review, quote_code, write_markdown
+from amalgam.review.revisions import Change, StageChange
+from amalgam.review.text import clean_text, quote_code, write_markdown
 from amalgam.review.verdict import Review, Verdict, judge_comparison
 from tests.unit.review_project import LABELS, make_outputs, make_rows
 
@@ -173,7 +174,8 @@ def render(markdown: str) -> tuple[list[Any], list[str]]:
 
 def print_text(review: Review, width: int = 200) -> str:
     stream = io.StringIO()
-    print_review(review, Console(file=stream, width=width, force_terminal=True, color_system="standard"))
+    console = Console(file=stream, width=width, force_terminal=True, color_system="standard")
+    console.print(Markdown(write_markdown(review, folded=False)))
     return stream.getvalue()
 
 

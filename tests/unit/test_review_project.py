@@ -11,8 +11,7 @@ from amalgam.cli import app
 from amalgam.cli.review import run_review
 from amalgam.dvc import open_repo
 from amalgam.errors import DataError, ParamsError
-from amalgam.review.changes import StageChange
-from amalgam.review.revisions import find_default_base, read_revision
+from amalgam.review.revisions import StageChange, find_default_base, read_revision
 from amalgam.review.verdict import Review, review_revisions
 from tests.unit.review_project import ReviewProject, make_outputs, make_rows
 

@@ -14,8 +14,8 @@ import torch
 import yaml
 
 from amalgam.errors import ModelError
-from amalgam.files import read_json
-from amalgam.shipping.card import build_card, hash_code, hash_files, write_manifest
+from amalgam.files import hash_file, read_json
+from amalgam.shipping.card import build_card, hash_code, write_manifest
 from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
 from amalgam.shipping.onnx import OnnxScorer, decide
 from amalgam.tasks.schema import Task
@@ -120,14 +120,16 @@ def test_code_has_the_ids_that_git_gives_it(tmp_path: Path) -> None:
     for path in (tmp_path / "code", tmp_path / "one.py"):
         name = f"{tree}:{path.name}"
         wanted = subprocess.run([*git, "rev-parse", name], check=True, capture_output=True, text=True).stdout.strip()
-        assert hash_code([path]) == {path.as_posix(): wanted}
+        assert hash_code(path) == wanted
 
 
 def test_a_manifest_names_every_file_and_source(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"abc")
     (tmp_path / "data.csv").write_bytes(b"")
     for _ in range(2):
-        write_manifest(tmp_path, "model.onnx", {"temperature": 1.0}, data=hash_files([tmp_path / "data.csv"]))
+        write_manifest(
+            tmp_path, "model.onnx", {"temperature": 1.0}, data={"data.csv": hash_file(tmp_path / "data.csv")}
+        )
     manifest = read_json(tmp_path / "manifest.json")
     assert list(manifest["files"]) == ["data.csv", "model.onnx"]
     assert manifest["files"]["model.onnx"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -60,7 +60,7 @@ def test_scalars_need_no_quotes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "value", "parts"),
     [
-        (("title",), DROP, ["`title` is missing"]),
+        (("source",), DROP, ["`source` is missing"]),
         (("response",), " ", ["`response`", "hold some text"]),
         (("name",), "other", ["`name` is 'other'", "'small'"]),
         (("labels", 1, "name"), "no", ["two labels have the same name"]),
@@ -71,11 +71,10 @@ def test_scalars_need_no_quotes(tmp_path: Path) -> None:
         (("source", "kind"), "ftp", ["`source.kind` is 'ftp'", "file, wheel, hub, git"]),
         (("source", "revision"), "main", ["`source.revision` is 'main'", "40 hexadecimal"]),
         (("source", "files", 0, "sha256"), DROP, ["sha256 for answers.csv"]),
-        (("source", "files", 0, "path"), "answers.xls", ["`source.files.0`", "plain_tsv", ".csv"]),
+        (("source", "files", 0, "format"), "xls", ["`source.files.0.format`", "plain_tsv", "xlsx"]),
         (("source", "files", 0, "join"), ["id"], ["start with a file that has no `join`"]),
         (("source",), {"kind": "hub", "repository": "some/data", "splits": ["train"]}, ["pin a `revision`"]),
         (("columns", "label"), {"column": "a", "columns": ["b"]}, ["either one `column` or several"]),
-        (("columns", "label"), {"column": "a", "map": {"0": "no"}, "above": {"yes": "0"}}, ["either `map`"]),
         (("columns", "label"), {"column": "a", "otherwise": "no"}, ["`otherwise` only beside"]),
         (("columns", "label"), {"column": "a", "pattern": "(a"}, ["regular expression with one group"]),
     ],

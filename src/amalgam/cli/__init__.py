@@ -23,6 +23,54 @@ app.add_typer(journal, name="journal")
 study = typer.Typer(pretty_exceptions_enable=False, help="Follow the paper's experiments: `dvc repro study/dvc.yaml`.")
 app.add_typer(study, name="study")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text.")]
+_Column = Annotated[str | None, typer.Option(metavar="COLUMN", show_default=False)]
+
+
+@app.command()
+def check(name: Annotated[str, typer.Argument(metavar="NAME", help="A task.")], json: Json = False) -> None:
+    """Say everything that may be wrong with a task, the worst first, with rows and what to do.
+
+    Exit code 1 is for warnings, 2 for errors, with which no run begins.
+    """
+    from amalgam.cli.check import run_check
+
+    run_check(Path(), name, as_json=json)
+
+
+@app.command(name="next")
+def list_next(
+    target: Annotated[Path, typer.Argument(metavar="[TARGET]", help="The sheet to write: .xlsx or .csv.")] = Path(
+        "to_code.xlsx"
+    ),
+    count: Annotated[int, typer.Option("-n", "--rows", min=1, help="Responses to write.")] = 20,
+) -> None:
+    """Write the uncoded responses whose codes would help most as a sheet to fill in.
+
+    They are those that the student is least certain of, and unlike each
+    other; the first ones help most. Before the first run, a classifier on
+    frozen embeddings takes the student's place.
+
+    Example: amalgam next -n 20
+    """
+    from amalgam.cli.coding import run_next
+
+    run_next(Path(), target, count)
+
+
+@app.command()
+def code(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="The sheet of `amalgam next`, filled in.")],
+) -> None:
+    """Take the codes of a filled-in sheet back as human-coded rows.
+
+    They are added to coded.csv in the task's folder; the next `dvc repro`
+    trains with them, on top of `human_rows`. No other row moves.
+
+    Example: amalgam code to_code.xlsx
+    """
+    from amalgam.cli.coding import run_code
+
+    run_code(Path(), source)
 
 
 @app.command()
@@ -45,6 +93,44 @@ def estimate(json: Json = False) -> None:
     from amalgam.cli.estimate import run_estimate
 
     run_estimate(Path(), as_json=json)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the task will be called.")],
+    source: Annotated[Path, typer.Option("--from", metavar="FILE", help="The table of coded responses.")],
+    text: _Column = None,
+    label: _Column = None,
+    rater: Annotated[list[str] | None, typer.Option(help="A rater's column; again for the next.")] = None,
+    question: _Column = None,
+    group: _Column = None,
+    time: _Column = None,
+    sheet: Annotated[str | None, typer.Option(help="Of a workbook.")] = None,
+    rubric: Annotated[
+        Path | None, typer.Option(help="What each label means: `label: text` a line, or a table.")
+    ] = None,
+    above: Annotated[float | None, typer.Option(help="Scores above this are `high`, all others `low`.")] = None,
+    merge_rare: Annotated[int, typer.Option(metavar="ROWS", help="Labels of fewer rows become `other`.")] = 0,
+    drop_rare: Annotated[int, typer.Option(metavar="ROWS", help="Labels of fewer rows are left out.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the task of this name.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Take the likeliest answer where several are possible.")] = False,
+    json: Json = False,
+) -> None:
+    """Make a task of a table of coded responses, and set params.yaml to it.
+
+    Finds out which column is what and shows it; the options --text to --time
+    name columns, with an empty text for none. Where two answers are possible,
+    it asks. What it writes runs without an edit.
+
+    Example: amalgam new essays --from answers.xlsx
+    """
+    from amalgam.cli.new import Choice, run_new
+
+    said = {"text": text, "label": label, "question": question, "group": group, "time": time}
+    columns = {flag: [column] if column else [] for flag, column in said.items() if column is not None}
+    columns |= {"rater": rater} if rater else {}
+    choice = Choice(columns, sheet, rubric, above, merge_rare, drop_rare, force, yes, json)
+    run_new(Path(), name, source, choice)
 
 
 @app.command()

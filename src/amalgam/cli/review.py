@@ -11,7 +11,7 @@ from amalgam.evaluation.bootstrap import WITHOUT_DIFFERENCE
 from amalgam.evaluation.predictions import MODELS
 from amalgam.report.phrases import METRIC_NAMES
 from amalgam.review.revisions import STUDENT_INT8, WORKSPACE, find_default_base, read_revision
-from amalgam.review.text import print_review, write_markdown
+from amalgam.review.text import write_markdown
 from amalgam.review.verdict import SAME, Review, review_revisions
 
 
@@ -35,8 +35,9 @@ def run_review(
         print(write_markdown(review), end="")
     else:
         from rich.console import Console
+        from rich.markdown import Markdown
 
-        print_review(review, Console())
+        Console().print(Markdown(write_markdown(review, folded=False)))
     if fail_if_worse and _is_worse(review, fail_if_worse):
         sys.exit(1)
 
@@ -53,11 +54,10 @@ def _check_measure(measure: str) -> None:
 
 
 def _is_worse(review: Review, measure: str) -> bool:
-    if review.verdict.kind == SAME and review.comparison is None:
+    compared = review.comparison
+    if compared is None and review.verdict.kind == SAME:
         return False
-    compared = review.comparison.differences if review.comparison else []
-    unchanged = review.comparison.unchanged if review.comparison else []
-    outcome = next((difference.outcome for difference in compared if difference.measure == measure), None)
-    if outcome is None and measure.rpartition(".")[0] not in unchanged:
+    outcomes = {one.measure: one.outcome for one in compared.differences} if compared else {}
+    if measure not in outcomes and not (compared and measure.rpartition(".")[0] in compared.unchanged):
         raise DataError(f"--fail-if-worse: it cannot be said whether {measure} became worse: the review says why")
-    return outcome == "worse"
+    return outcomes.get(measure) == "worse"

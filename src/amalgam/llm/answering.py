@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from amalgam.errors import DataError, EndpointError
 from amalgam.llm.batch import check_no_batches, send_batches
 from amalgam.llm.client import NO_KEY, Endpoint, Form, Limits
 from amalgam.llm.embedded import choose_slots, serve_model
 from amalgam.llm.journal import Journal, lock_sending, open_journal
-from amalgam.llm.prices import FREE, load_prices
-from amalgam.llm.request import Answer, Request, bound_answer, bound_context, guess_prompt_tokens
+from amalgam.llm.prices import FREE, Price, load_prices
+from amalgam.llm.request import BYTES_A_TOKEN, Answer, Request, bound_answer, bound_context, count_bytes
 from amalgam.llm.sending import send_requests
 from amalgam.machine import notify, show_progress
 from amalgam.params import Llm
@@ -22,32 +22,21 @@ from amalgam.params import Llm
 _CHUNK = 500  # requests a look-up
 _WINDOW = 4000  # requests among which those of one group are looked for
 
-ReadSeeds = Callable[[Callable[[str], bool]], Iterator[tuple[str, Iterator[dict[str, Any]]]]]
+ReadSeeds = Callable[[Callable[[str], bool]], Iterator[tuple[str, Iterator[tuple[str, Answer]]]]]
 
 
 @dataclass(slots=True)
 class Answering:
-    """Who answers the requests of one run of a stage, and where answers are kept.
-
-    Attributes:
-        llm: the section `llm` of params.yaml.
-        folder: base model of the LLM, with `model.gguf` for the embedded endpoint.
-        journal: the journal's file.
-        prices: the file of prices.
-        api_key: key of the endpoint; None where it needs none.
-        read_seeds: yields the answers that DVC shares, by the hash of their file; called with a function that says
-            of a hash whether it has been read already.
-        sent: requests that were sent so far, each try counted; `llm.max_requests` bounds it.
-        form: how the endpoint takes JSON; found out on the way.
-    """
+    """Who answers the requests of one run of a stage, and where answers are kept."""
 
     llm: Llm
-    folder: Path
+    folder: Path  # base model of the LLM, with `model.gguf` for the embedded endpoint
     journal: Path
     prices: Path
-    api_key: str | None
+    api_key: str | None  # None where the endpoint needs none
+    # Yields the answers that DVC shares, by the hash of their file; called with what says whether one has been read.
     read_seeds: ReadSeeds
-    sent: int = 0
+    sent: int = 0  # requests so far, each try counted; `llm.max_requests` bounds it
     form: Form = field(default_factory=Form)
 
 
@@ -55,11 +44,7 @@ def answer_requests(requests: Sequence[Request], answering: Answering, task: str
     """Return the answers to requests, in order; only those that the journal lacks are sent.
 
     Before anything is sent, the journal takes in what colleagues share through DVC. Equal requests get one answer.
-
-    Args:
-        requests: what is asked.
-        answering: who answers.
-        task: what the work is called in progress and errors.
+    `task` is what the work is called in progress and errors.
 
     Raises:
         EndpointError: the endpoint failed for good, a limit is reached, or `llm.offline` forbids to send; every
@@ -110,20 +95,20 @@ class Survey(NamedTuple):
 
 def measure_requests(requests: Iterable[Request]) -> Survey:
     """Count requests and their tokens."""
-    count, prompt, completion, longest = 0, 0.0, 0, 0
+    count = prompt = completion = longest = 0
     for request in requests:
         count += 1
-        prompt += guess_prompt_tokens(request)
+        prompt += count_bytes(request)
         completion += bound_answer(request)
         longest = max(longest, bound_context(request))
-    return Survey(count, round(prompt), completion, longest)
+    return Survey(count, round(prompt / BYTES_A_TOKEN), completion, longest)
 
 
 def seed_journal(journal: Journal, read_seeds: ReadSeeds) -> int:
     """Take in the answers that DVC shares and the journal has not read yet; return how many were new."""
     new = 0
-    for source, lines in read_seeds(journal.is_seeded):
-        new += journal.seed(lines)
+    for source, entries in read_seeds(journal.is_seeded):
+        new += journal.seed(entries)
         journal.mark_seeded(source)
     if new:
         notify(f"{new} answers were taken over from what DVC shares")
@@ -161,7 +146,7 @@ def _send(
         price=FREE if is_embedded else load_prices(answering.prices).find(llm.model),
     )
     survey = measure_requests(requests[place] for place in missing.values())
-    notify(f"{task}: {_phrase_estimate(survey, limits, batch=llm.batch)}")
+    notify(f"{task}: {_phrase_estimate(survey, limits.price, batch=llm.batch)}")
     progress = show_progress(task, total=len(missing), done_before=total - len(missing))
     with _open_endpoint(answering, survey) as endpoint, progress as advance:
         if llm.batch:
@@ -169,8 +154,7 @@ def _send(
             lock = partial(lock_sending, answering.journal, notify)
             sent = send_batches(asked, endpoint, journal, advance, limits=limits, notify=notify, lock=lock)
         else:
-            # A server of one's own keeps the prefix of a slot's last request; elsewhere requests need not wait for
-            # each other.
+            # A server of one's own keeps the prefix of a slot's last request; elsewhere no request waits for another.
             stream = (requests[place] for place in missing.values())
             groups = cut_groups(stream) if endpoint.slots else ([request] for request in stream)
             count = len(missing)
@@ -191,14 +175,10 @@ def _open_endpoint(answering: Answering, survey: Survey) -> Iterator[Endpoint]:
         yield Endpoint(llm.endpoint, llm.model, key, llm.api_version or "", name, form=answering.form)
 
 
-def _phrase_estimate(survey: Survey, limits: Limits, *, batch: bool) -> str:
-    tokens = (
+def _phrase_estimate(survey: Survey, price: Price | None, *, batch: bool) -> str:
+    most = price.cost(survey.prompt_tokens, survey.completion_tokens, batch) if price else 0.0
+    cost = "; no price of the model is known" if price is None else f", at most about {most:.4f} USD"
+    return (
         f"{survey.requests} requests to send, about {survey.prompt_tokens} prompt tokens and at most "
-        f"{survey.completion_tokens} completion tokens"
+        f"{survey.completion_tokens} completion tokens{'' if price == FREE else cost}"
     )
-    if limits.price is None:
-        return f"{tokens}; no price of the model is known"
-    if limits.price == FREE:
-        return tokens
-    most = limits.price.cost(survey.prompt_tokens, survey.completion_tokens, batch)
-    return f"{tokens}, at most about {most:.4f} USD"

@@ -45,24 +45,14 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests are sent.
+    """Where requests are sent."""
 
-    Attributes:
-        url: the base URL; for Azure, of the resource.
-        model: the name of the model there; for Azure, of the deployment.
-        api_key: the key, or NO_KEY.
-        api_version: Azure's API version; "" for every other endpoint.
-        key_name: the environment variable that the key is of.
-        slots: requests that it answers at once, where that is known: then neither more nor fewer are in flight.
-        form: how it takes JSON.
-    """
-
-    url: str
-    model: str
-    api_key: str
-    api_version: str = ""
-    key_name: str = "OPENAI_API_KEY"
-    slots: int | None = None
+    url: str  # the base URL; for Azure, of the resource
+    model: str  # its name there; for Azure, of the deployment
+    api_key: str  # or NO_KEY
+    api_version: str = ""  # Azure's; "" for every other endpoint
+    key_name: str = "OPENAI_API_KEY"  # the environment variable that the key is of
+    slots: int | None = None  # requests that it answers at once, if known: then neither more nor fewer are in flight
     form: Form = field(default_factory=Form, compare=False)
 
     @property
@@ -78,46 +68,27 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How hard an endpoint is driven, and what that may cost.
+    """How hard an endpoint is driven, and what that may cost."""
 
-    Attributes:
-        concurrency: requests in flight at most; None finds out.
-        timeout: seconds until one request is given up.
-        retries: times that a request is sent again while no other gets an answer either.
-        budget_usd: US dollars that all answers of the journal may cost.
-        max_requests: requests that may be sent, each try counted.
-        price: of the model; None where it is not known.
-    """
-
-    concurrency: int | None = None
-    timeout: float = 120.0
-    retries: int = 5
-    budget_usd: float | None = None
-    max_requests: int | None = None
-    price: Price | None = None
+    concurrency: int | None = None  # requests in flight at most; None finds out
+    timeout: float = 120.0  # seconds until one request is given up
+    retries: int = 5  # times that a request is sent again while no other gets an answer either
+    budget_usd: float | None = None  # that all answers of the journal may cost
+    max_requests: int | None = None  # that may be sent, each try counted
+    price: Price | None = None  # of the model; None where it is not known
 
 
 @dataclass(eq=False)
 class Failure(Exception):  # noqa: N818 - most failures are no error, only a reason to try again
-    """A request that got no answer.
+    """A request that got no answer."""
 
-    Attributes:
-        sentence: what to tell the user if it was the last try.
-        can_pass: whether trying again can help.
-        is_push_back: whether the endpoint had too much to do.
-        wait: seconds that the endpoint wants to be left alone.
-        may_cost: whether it may have been charged for.
-        is_misfit: whether it is to be sent again at once, in another form.
-        notice: what to tell the user meanwhile.
-    """
-
-    sentence: str
-    can_pass: bool = True
-    is_push_back: bool = False
-    wait: float = 0.0
-    may_cost: bool = False
-    is_misfit: bool = False
-    notice: str = ""
+    sentence: str  # what to tell the user if it was the last try
+    can_pass: bool = True  # whether trying again can help
+    is_push_back: bool = False  # whether the endpoint had too much to do
+    wait: float = 0.0  # seconds that the endpoint wants to be left alone
+    may_cost: bool = False  # whether it may have been charged for
+    is_misfit: bool = False  # whether it is to be sent again at once, in another form
+    notice: str = ""  # what to tell the user meanwhile
 
 
 def check_url(value: str) -> str:
@@ -241,7 +212,7 @@ def _explain_fault(
     wait = read_wait(response.headers, time.time()) if can_pass else 0.0
     if wait > _LONGEST_WAIT:
         message, can_pass = f"{message}; it asks to wait {wait:.0f} s", False
-    did = f"rejected the request {request.id} with" if fault.is_rejection else "answered with"
+    did = f"rejected the request {request.id} with" if fault.kind not in ("", "unpaid") else "answered with"
     advice = redirect or advise(fault, endpoint.key_name, request)
     return Failure(
         f"the LLM endpoint {endpoint.url} {did} status {fault.status} ({message}): {advice}",
@@ -260,7 +231,7 @@ def explain_silence(error: BaseException, endpoint: Endpoint) -> Failure:
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
     reason = endpoint.shorten(next((text for cause in causes[1:] if (text := str(cause))), str(error)))
-    host = urlsplit(endpoint.url).hostname
+    host, proxy = urlsplit(endpoint.url).hostname, _find_proxy(endpoint)
     silent = f"the LLM endpoint {endpoint.url} does not answer ({reason})"
 
     def find(*kinds: type[BaseException]) -> Any:
@@ -275,17 +246,14 @@ def explain_silence(error: BaseException, endpoint: Endpoint) -> Failure:
         return Failure(f"{silent}: check whether `llm.endpoint` begins with https:// or http://", can_pass=False)
     if find(TooManyRedirects, UnsupportedProtocol):
         return Failure(f"{silent}: check `llm.endpoint`", can_pass=False)
-    advice, can_pass, may_cost = (
-        "check `llm.endpoint` and that the server runs",
-        True,
-        not find(ConnectError, ProxyError),
-    )
-    if proxy := _find_proxy(endpoint):
+    can_pass, may_cost = not (proxy and find(ProxyError)), not find(ConnectError, ProxyError)
+    if proxy:
+        advice = f"check {proxy} in the environment, or put {host} into NO_PROXY"
         silent = f"{silent} through the proxy"
-        advice, can_pass = f"check {proxy} in the environment, or put {host} into NO_PROXY", not find(ProxyError)
     elif find(socket.gaierror):
         advice = f"check the name {host} in `llm.endpoint` and the network; behind a proxy, set HTTPS_PROXY"
-        may_cost = False
+    else:
+        advice = "check `llm.endpoint` and that the server runs"
     return Failure(f"{silent}: {advice}", can_pass, is_push_back=can_pass, may_cost=may_cost)
 
 

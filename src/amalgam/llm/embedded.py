@@ -23,13 +23,11 @@ def choose_slots() -> int:
 
 
 @contextmanager
-def serve_model(path: Path, *, context: int, slots: int | None = None) -> Iterator[Endpoint]:
+def serve_model(path: Path, *, context: int, slots: int) -> Iterator[Endpoint]:
     """Serve a GGUF file over loopback, on a free port and behind a random key, until the block or the process ends.
 
-    Args:
-        path: the GGUF file.
-        context: tokens that the longest request and its answer may need together.
-        slots: requests that are answered at once; None is what suits the machine.
+    `context` is the tokens that the longest request and its answer may need together, `slots` the requests that are
+    answered at once.
 
     Raises:
         ModelError: the file cannot be served.
@@ -42,7 +40,6 @@ def serve_model(path: Path, *, context: int, slots: int | None = None) -> Iterat
             "mends that, or name an `llm.endpoint`"
         ) from error
 
-    slots = slots or choose_slots()
     settings = xllamacpp.CommonParams()
     settings.model.path = str(path)
     settings.model_alias = {path.stem}

@@ -19,81 +19,83 @@ _UNSERVED = (501, 503, 529)  # said before anything is generated; 529 is Anthrop
 _REJECTING = (400, 415, 422, 501)  # of a request that is not understood
 _OWN_FIELDS = ("seed", "temperature", "top_p", "max_tokens")  # those that a request has without `llm.body`
 _REASONING_TOKENS = 400  # a model that wants `max_completion_tokens` may think before it answers
-_FILTERED = "content_filter"
 
-_UNPAID = re.compile(r"insufficient[ _](\w+[ _])?(quota|credit|balance|fund)|credit balance|billing_hard_limit")
-_FILTER = re.compile(
+_UNPAID = r"insufficient[ _](\w+[ _])?(quota|credit|balance|fund)|credit balance|billing_hard_limit"
+_FILTER = (
     r"content[ _-]?(management|filter|policy|moderation|exists risk)|responsible ?ai|data[ _]?inspection|moderation"
     r"|prohibited[ _]content|sensitive[ _]?(content|word)|new_sensitive|(considered|content is) high risk"
     r"|(prompt|input|content|message)s? (was |were |has been |is )?(flagged|blocked)|inappropriate content"
     r"|(content|prompt|input|text)[^.]{0,40} violat[^.]{0,40}(polic|guideline|terms)|safety (system|filter|check|polic)"
     "|\N{CJK UNIFIED IDEOGRAPH-654F}\N{CJK UNIFIED IDEOGRAPH-611F}"  # "sensitive" in Chinese
 )
-_CONTEXT = re.compile(
+_CONTEXT = (
     r"context[ _]?(length|size|window)|maximum context|maximum (input|prompt|sequence) length|max_model_len|n_ctx"
     r"|(prompt|input|request|messages?) (is |are )?too (long|large)|too many (input |prompt )?tokens|input token count"
     r"|reduce the length|exceeds? the (model'?s )?(maximum|max) (number of )?(input )?tokens|request entity too large"
 )
-_FORM = re.compile(
+_FORM = (
     r"response[ _]?format|json[ _-]?(object|mode|output)|structured[ _-]?output|output[ _](format|config)|schema|guided"
     r"|grammar|requested param"
 )
-_KEY = re.compile(r"api[ _-]?key|unauthori[sz]ed|authenticat")
-_MODEL = re.compile(r"model[^.]{0,60}(not[ _](found|exist)|does not exist)|(unknown|invalid|no such) model")
-_STATUSES = {  # what an error inside a reply with status 200 means where it gives no number
-    402: _UNPAID,
-    429: re.compile(r"rate[ _-]?limit|too many requests|resource[ _]exhausted|throttl"),
-    503: re.compile(r"overload|unavailable|capacity|timed? ?out"),
-    401: _KEY,
-    403: re.compile(r"permission|forbidden|access denied"),
-    404: re.compile(r"not[ _]found|no such model|does not exist"),
-    400: re.compile(r"invalid|bad[ _]?request|unsupported|not supported"),
+_KEY = r"api[ _-]?key|unauthori[sz]ed|authenticat"
+_MODEL = r"model[^.]{0,60}(not[ _](found|exist)|does not exist)|(unknown|invalid|no such) model"
+_KINDS = (  # of faults: a name, statuses, and words; the first that fits is taken
+    ("unpaid", (402,), ""),
+    ("unpaid", (400, 403, 429), _UNPAID),
+    ("filtered", (400, 403, 422, 451), _FILTER),
+    ("too_long", (400, 413, 422, 500), _CONTEXT),
+    ("key", _REJECTING, _KEY),
+    ("form", (*_REJECTING, 404, 500), _FORM),
+    ("model", _REJECTING, _MODEL),
+    ("version", _REJECTING, r"api[ _-]?version"),
+    ("rejected", (*_REJECTING, 413), ""),
+)
+_STATUSES = (  # what an error inside a reply with status 200 means where it gives no number
+    (400, f"{_FILTER}|{_CONTEXT}"),
+    (402, _UNPAID),
+    (429, r"rate[ _-]?limit|too many requests|resource[ _]exhausted|throttl"),
+    (503, r"overload|unavailable|capacity|timed? ?out"),
+    (401, _KEY),
+    (403, r"permission|forbidden|access denied"),
+    (404, r"not[ _]found|no such model|does not exist"),
+    (400, r"invalid|bad[ _]?request|unsupported|not supported"),
+)
+_ADVICE: dict[str | int, str] = {  # by kind, else by status
+    "unpaid": "pay for more there, or name another `llm.endpoint`",
+    "key": "set {key} in the environment",
+    "model": "check `llm.model`",
+    "version": "check `llm.api_version`",
+    401: "set {key} in the environment",
+    403: "check what the key in {key} may do",
+    404: "check `llm.endpoint` and `llm.model`",
+    407: "put a name and a password into HTTP_PROXY or HTTPS_PROXY in the environment",
+    429: "wait, or lower `llm.concurrency`",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error of an endpoint.
+    """An error of an endpoint."""
 
-    Attributes:
-        status: the HTTP status, or the one that an error inside a reply stands for.
-        message: what the endpoint says.
-        text: all that it says, codes and names of fields included, in lower case.
-    """
-
-    status: int
-    message: str
-    text: str
+    status: int  # of HTTP, or the one that an error inside a reply stands for
+    message: str  # what the endpoint says
+    text: str  # all that it says, codes and names of fields included, in lower case
 
     @property
-    def is_unpaid(self) -> bool:
-        """Whether money is missing."""
-        return self.status == 402 or (self.status in (400, 403, 429) and bool(_UNPAID.search(self.text)))
-
-    @property
-    def is_rejection(self) -> bool:
-        """Whether this one request is wrong in itself."""
-        return self.status in (*_REJECTING, 413) and not self.is_unpaid
-
-    @property
-    def is_filtered(self) -> bool:
-        """Whether a filter refused what this one request says."""
-        return self.status in (400, 403, 422, 451) and not self.is_unpaid and bool(_FILTER.search(self.text))
-
-    @property
-    def is_too_long(self) -> bool:
-        """Whether the request does not fit into the model's context."""
-        return self.status in (400, 413, 422, 500) and bool(_CONTEXT.search(self.text))
+    def kind(self) -> str:
+        """One of `_KINDS`, or ""."""
+        fitting = (kind for kind, statuses, words in _KINDS if self.status in statuses and re.search(words, self.text))
+        return next(fitting, "")
 
     @property
     def can_pass(self) -> bool:
         """Whether trying again can help."""
-        return can_pass(self.status) and not self.is_unpaid and not self.is_too_long
+        return can_pass(self.status) and self.kind not in ("unpaid", "too_long")
 
     @property
     def may_cost(self) -> bool:
         """Whether an answer may have been generated, and charged for, before the error."""
-        return self.status >= 500 and self.status not in _UNSERVED and not self.is_too_long
+        return self.status >= 500 and self.status not in _UNSERVED and self.kind != "too_long"
 
     def find_fields(self, body: Mapping[str, Any]) -> list[str]:
         """Return the fields of a request's body that the endpoint names."""
@@ -105,11 +107,7 @@ class Fault:
 
     def refuses_schema(self, body: Mapping[str, Any]) -> bool:
         """Whether it may be the JSON schema in the body that is refused: it is named, or nothing else is."""
-        if self.is_too_long or self.is_filtered or self.is_unpaid or _KEY.search(self.text):
-            return False
-        if _FORM.search(self.text):
-            return self.status in (*_REJECTING, 404, 500)
-        return self.status in _REJECTING and not self.find_fields(body) and not _MODEL.search(self.text)
+        return self.kind == "form" or (self.kind == "rejected" and self.status != 413 and not self.find_fields(body))
 
 
 class RefusedError(Exception):
@@ -133,8 +131,8 @@ def read_answer(content: bytes, price: Price | None, *, batch: bool = False, sta
         ValueError: it is no chat completion.
     """
     fault = read_fault(content, status)
-    if fault and fault.is_filtered:
-        return Answer("", _FILTERED, 0, 0, None if price is None else 0.0)
+    if fault and fault.kind == "filtered":
+        return Answer("", "content_filter", 0, 0, None if price is None else 0.0)
     if fault:
         raise RefusedError(fault)
     try:
@@ -146,7 +144,7 @@ def read_answer(content: bytes, price: Price | None, *, batch: bool = False, sta
         cost = price.cost(prompt, completion, batch) if price and is_counted else None
         choice = [*reply["choices"], {"message": {}, "finish_reason": "error"}][0]
         reason, message = choice.get("finish_reason") or "", choice.get("message")
-        if message is None and reason == _FILTERED:
+        if message is None and reason == "content_filter":
             message = {}
         refusal = message.get("refusal")
         text = _join_parts(refusal or message.get("content"))
@@ -192,26 +190,14 @@ def read_wait(headers: Mapping[str, str], now: float) -> float:
 
 def advise(fault: Fault, key_name: str, request: Request | None = None) -> str:
     """Say what to do about a fault; `request` is None where it went out in a batch, and is not at hand."""
-    status = 401 if fault.status in _REJECTING and _KEY.search(fault.text) else fault.status
-    if fault.is_too_long:
+    if fault.kind == "too_long":
         return _advise_on_length(request)
-    if fault.is_unpaid:
-        return "pay for more there, or name another `llm.endpoint`"
-    if status in _REJECTING:
-        if _MODEL.search(fault.text):
-            return "check `llm.model`"
-        if re.search(r"api[ _-]?version", fault.text):
-            return "check `llm.api_version`"
-        if request is None and _FORM.search(fault.text):
-            return "set `llm.batch: false`, so that it is asked for JSON in another form"
+    if fault.kind == "form" and request is None:
+        return "set `llm.batch: false`, so that it is asked for JSON in another form"
+    if fault.kind not in _ADVICE and fault.status in _REJECTING:
         return _advise_on_fields(fault, request.body if request else dict.fromkeys(_OWN_FIELDS, _REASONING_TOKENS))
-    return {
-        401: f"set {key_name} in the environment",
-        403: f"check what the key in {key_name} may do",
-        404: "check `llm.endpoint` and `llm.model`",
-        407: "put a name and a password into HTTP_PROXY or HTTPS_PROXY in the environment",
-        429: "wait, or lower `llm.concurrency`",
-    }.get(status, "run again later" if fault.can_pass else "check `llm.endpoint`, the base URL that the API is below")
+    other = "run again later" if fault.can_pass else "check `llm.endpoint`, the base URL that the API is below"
+    return _ADVICE.get(fault.kind, _ADVICE.get(fault.status, other)).format(key=key_name)
 
 
 def _advise_on_length(request: Request | None) -> str:
@@ -260,9 +246,7 @@ def _find_status(error: object, text: str) -> int:
         number = str(error.get(name, "")) if isinstance(error, dict) else ""
         if number.isdigit() and 400 <= int(number) < 600:
             return int(number)
-    if _FILTER.search(text) or _CONTEXT.search(text):
-        return 400
-    return next((status for status, words in _STATUSES.items() if words.search(text)), 500)
+    return next((status for status, words in _STATUSES if re.search(words, text)), 500)
 
 
 def _leave_out_input(value: Any) -> Any:

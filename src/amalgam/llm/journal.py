@@ -5,22 +5,21 @@ it had recorded. Messages are not kept: they are long, they hold human-coded res
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from amalgam.errors import DataError
-from amalgam.llm.journal_file import ANSWER, CHECKSUM, JournalFile, number_setup, seal
-from amalgam.llm.request import Answer, Request, parse_stored
+from amalgam.llm.journal_file import ANSWER, CHECKSUM, JournalFile, Notify, number_setup, seal
+from amalgam.llm.request import Answer, Request
 from amalgam.machine import notify as show_notice
 
-_SETUP, _SAMPLE, _TEXT = 1, 2, 4  # where in the row of an answer they are
-_LOOKUP, _PAGE, _SEED = 500, 1000, 5000  # keys a query, answers read at once, answers a transaction
+_TEXT = 4  # where in the row of an answer it is
+_LOOKUP, _SEED = 500, 5000  # keys a query, answers a transaction
 
-Notify = Callable[[str], None]
 Entry = tuple[str, str, Mapping[str, Any], int | None, Answer]  # key, model, settings, sample, answer
 
 
@@ -90,15 +89,11 @@ class Journal:
         """Do the same for answers of one model of whose requests only the keys are at hand."""
         self._add((key, model, {}, None, answer) for key, answer in entries)
 
-    def seed(self, lines: Iterable[dict[str, Any]]) -> int:
-        """Read in answers that were paid for elsewhere or before, as `StoredAnswer`; return how many were new.
-
-        Raises:
-            DataError: a line is no such answer; some thousand before it may have been kept.
-        """
-        new, stored = 0, map(parse_stored, lines)
-        while part := list(islice(stored, _SEED)):
-            new += self._add(((one.key, one.model, one.settings, one.sample, one.answer) for one in part), seeded=True)
+    def seed(self, entries: Iterable[tuple[str, Answer]]) -> int:
+        """Read in answers, by key, that were paid for elsewhere or before; return how many were new."""
+        new, stream = 0, iter(entries)
+        while part := [*islice(stream, _SEED)]:
+            new += self._add(((key, "", {}, None, answer) for key, answer in part), seeded=True)
         return new
 
     def read_spending(self) -> float:
@@ -117,25 +112,6 @@ class Journal:
             FROM answers LEFT JOIN setups ON setups.id = setup GROUP BY name ORDER BY name
         """
         return [ModelSummary(*row) for row in self._file.read(query)]
-
-    def iterate(self) -> Iterator[dict[str, Any]]:
-        """Yield all answers in the order of their keys, as `seed` takes them, some at a time.
-
-        `model` is empty and `request` (its sample and its sampling settings) is missing where they are not known.
-        """
-        query = f"""
-            SELECT {ANSWER}, model, settings FROM answers LEFT JOIN setups ON setups.id = setup
-            WHERE key > ? ORDER BY key LIMIT {_PAGE}
-        """
-        last = b""
-        while rows := self._file.read(query, last, check=True):
-            for *row, model, settings in rows:
-                line: dict[str, Any] = {"key": row[0].hex(), "model": model or ""}
-                if settings is not None and number_setup(model, settings) == row[_SETUP]:
-                    sample = {} if row[_SAMPLE] is None else {"sample": row[_SAMPLE]}
-                    line["request"] = sample | json.loads(settings)
-                yield line | asdict(Answer(*row[_TEXT:CHECKSUM]))
-            last = rows[-1][0]
 
     def is_seeded(self, source: str) -> bool:
         """Say whether the file with this hash has been read in."""
@@ -171,9 +147,9 @@ class Journal:
             setup = number_setup(model, text) if model else None
             if setup is not None:
                 setups[setup] = model, text
-            cost = None if answer.cost_usd is None else float(answer.cost_usd) + 0.0  # SQLite knows no -0.0
-            tokens = int(answer.prompt_tokens), int(answer.completion_tokens)
-            row = (bytes.fromhex(key), setup, sample, int(seeded), answer.text, answer.finish_reason, *tokens, cost)
+            *parts, cost = astuple(answer)
+            # A cost comes back as a float, and never as -0.0.
+            row = (bytes.fromhex(key), setup, sample, int(seeded), *parts, None if cost is None else cost + 0.0)
             rows.append((*row, seal(row)))
         return self._file.add(setups, rows)
 

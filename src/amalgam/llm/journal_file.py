@@ -1,18 +1,17 @@
 """The journal's file: opened, changed in durable transactions, set aside and replaced when it is damaged.
 
-A repair moves the damaged file aside (`….repairing`), copies what SQL still reads into a new one, and gives the damaged
-one its name for good (`….damaged-1`). The next process finishes a repair that was killed.
+A damaged file gets another name for good (`….damaged-1`), and what SQL still reads of it is copied into a new one.
 """
 
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from functools import lru_cache, partial
-from itertools import count
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -54,6 +53,7 @@ _SEEDED, _COST = 3, 8
 _DECODE = partial(str, encoding="utf-8", errors="replace")  # the checksum shows what is damaged
 _SIDES = ("-wal", "-shm")  # what SQLite keeps beside a database
 _OPENING_WAIT, _WAIT = 600.0, 60.0  # seconds to wait for a process that repairs the journal, and for one that writes
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last where a table is missing
 _TROUBLE = {
     **dict.fromkeys((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED), "another program has locked it: close that program"),
     **dict.fromkeys((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR), "the disk is full or fails: free some space"),
@@ -64,13 +64,14 @@ _TROUBLE = {
 Notify = Callable[[str], None]
 Result = TypeVar("Result")
 Row = tuple[Any, ...]
+Setups = Mapping[int, tuple[str, str]]  # models and their settings as JSON, by number
 
 
 class JournalFile:
     """An open journal; one thread at a time has it."""
 
     def __init__(self, path: Path, notify: Notify) -> None:
-        """Open the file; make it where there is none, repair it where it is damaged."""
+        """Open the file; make it where there is none, replace it where it is damaged."""
         self._path, self._notify, self._lock, self._identity = path.absolute(), notify, RLock(), (0, 0)
         self._connection: sqlite3.Connection | None = None
         self.read("SELECT usd FROM spending")
@@ -82,11 +83,11 @@ class JournalFile:
         self._connection = None
 
     def read(self, query: str, *values: object, check: bool = False) -> list[Row]:
-        """Return the rows of a query; `check` the checksums of answers, which their first columns are."""
+        """Return the rows of a query; `check` the checksums of answers, whose columns come first in them."""
 
         def select(connection: sqlite3.Connection) -> list[Row]:
             rows = connection.execute(query, values).fetchall()
-            if check and not all(_is_whole(row[: CHECKSUM + 1]) for row in rows):
+            if check and not all(map(_is_whole, rows)):
                 raise ValueError("a row is not as it was written")
             return rows
 
@@ -96,29 +97,28 @@ class JournalFile:
         """Make one durable change."""
         self._run(lambda connection: connection.execute(query, values), changing=True)
 
-    def add(self, setups: Mapping[int, tuple[str, str]], answers: Sequence[Row]) -> int:
+    def add(self, setups: Setups, answers: Sequence[Row]) -> int:
         """Add what is new, and to the spending what answers cost that were not read in; return how many are new."""
         return self._run(lambda connection: _add_rows(connection, setups, answers), changing=True)
 
     def _run(self, work: Callable[[sqlite3.Connection], Result], *, changing: bool = False) -> Result:
-        """Return `work(connection)`, in one durable transaction if it changes something; repair what is damaged."""
+        """Return `work(connection)`, in one durable transaction if it changes something; replace a damaged file."""
         with self._lock:
-            damaged = False
-            for _ in range(3):  # no repair helps where the disk damages the file again and again
+            for _ in range(3):  # a new file does not help where the disk damages it again and again
                 try:
-                    connection = self._connect(damaged)
-                    if not changing:
-                        return work(connection)
-                    with connection:
-                        connection.execute("BEGIN IMMEDIATE")
+                    with self._connect() as connection:
+                        if changing:
+                            connection.execute("BEGIN IMMEDIATE")
                         result = work(connection)
-                    if self._is_in_place():
+                    if not changing or self._is_in_place():
                         return result
-                    damaged = False  # another process has set the file aside meanwhile: again in the new one
+                    # Another process has set the file aside meanwhile: again, in the new one.
                 except (sqlite3.Error, ValueError) as error:
-                    damaged = _is_damage(error)
-                    if not damaged and (not self._connection or self._is_in_place()):
-                        raise self._fail(_TROUBLE.get(_get_code(error), str(error))) from error
+                    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                    if isinstance(error, ValueError) or code in _DAMAGE:
+                        self._set_aside()
+                    elif not self._connection or self._is_in_place():
+                        raise self._fail(_TROUBLE.get(code, str(error))) from error
                 except OSError as error:
                     raise self._fail(f"{error.strerror or error}: mend that") from error
             raise self._fail("it is damaged again and again: check the disk")
@@ -127,119 +127,99 @@ class JournalFile:
         name = f"the journal of LLM answers, {self._path}, cannot be used"
         return DataError(f"{name}, since {trouble}, and run again; the answers recorded before are kept")
 
-    def _connect(self, damaged: bool) -> sqlite3.Connection:
-        if self._connection and not damaged and self._is_in_place():
-            return self._connection
-        from filelock import FileLock
+    def _connect(self) -> sqlite3.Connection:
+        if not (self._connection and self._is_in_place()):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with _lock_opening(self._path):
+                self.close()
+                if not self._path.exists():
+                    _build_file(self._path, self._notify)
+                self._identity = _identify(self._path)
+                self._connection = _open_file(self._path)
+        return self._connection
 
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self._path}.lock", timeout=_OPENING_WAIT):
-            if damaged and self._connection and self._is_in_place():
-                _set_aside(self._path)
+    def _set_aside(self) -> None:
+        """Move the file away while it is open: closed in its place, it would put its log into itself."""
+        with _lock_opening(self._path):
+            if self._is_in_place():
+                _move_aside(self._path, max(_list_damaged(self._path), default=0) + 1)
             self.close()
-            for _ in range(2):
-                _prepare_file(self._path, self._notify)
-                if connection := _open_file(self._path):
-                    self._connection, self._identity = connection, _identify(self._path)
-                    return connection
-            raise OSError("what is written there is damaged at once")
 
     def _is_in_place(self) -> bool:
         return _identify(self._path) == self._identity
 
 
-def _open_file(path: Path) -> sqlite3.Connection | None:
-    """Open the file; if it is no journal, or damaged as far as one sees at once, set it aside and return None."""
-    uri = f"{path.as_uri()}?mode=rw"  # never makes a file
+def _lock_opening(path: Path) -> AbstractContextManager[object]:
+    from filelock import FileLock
+
+    return FileLock(f"{path}.lock", timeout=_OPENING_WAIT)
+
+
+def _open_file(path: Path) -> sqlite3.Connection:
+    """Open a journal; a ValueError or an error of SQLite says that it is none."""
     with ExitStack() as on_exit:
+        uri = f"{path.as_uri()}?mode=rw"  # never makes a file
         connection = sqlite3.connect(uri, _WAIT, isolation_level=None, check_same_thread=False, uri=True)
         on_exit.callback(connection.close)
         connection.text_factory = _DECODE
-        try:
-            is_journal = _check_form(connection, path)
-        except (sqlite3.Error, ValueError) as error:
-            if not _is_damage(error) and _get_code(error) != sqlite3.SQLITE_ERROR:  # all that it says of a schema
-                raise
-            is_journal = False
-        if is_journal:
-            on_exit.pop_all()
-            return connection
-        _set_aside(path)
-    return None
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (form,) = connection.execute("PRAGMA user_version").fetchone()
+        if application == _APPLICATION and form > _VERSION:
+            raise DataError(
+                f"the journal of LLM answers, {path}, was written by a newer Amalgam: update this one, or move the "
+                "file away and pay for its answers again"
+            )
+        if (application, form) != (_APPLICATION, _VERSION):
+            raise ValueError("it is no journal")
+        connection.executescript(_SETTINGS)
+        on_exit.pop_all()
+    return connection
 
 
-def _check_form(connection: sqlite3.Connection, path: Path) -> bool:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (form,) = connection.execute("PRAGMA user_version").fetchone()
-    if application == _APPLICATION and form > _VERSION:
-        raise DataError(
-            f"the journal of LLM answers, {path}, was written by a newer Amalgam: update this one, or move the file "
-            "away and pay for its answers again"
-        )
-    if (application, form) != (_APPLICATION, _VERSION):
-        return False
-    connection.executescript(_SETTINGS)
-    return bool(connection.execute("SELECT usd FROM spending").fetchone())
-
-
-def _prepare_file(path: Path, notify: Notify) -> None:
-    """Make a journal where there is none; where one was set aside, copy into it what that one holds."""
-    aside, log = Path(f"{path}.repairing"), Path(f"{path}-wal")
-    if not path.exists() and not aside.exists() and log.exists() and log.stat().st_size:
-        path.touch()  # the file is lost, and its log alone cannot be read
-        _set_aside(path)
-    if aside.exists():
-        if not path.exists():
-            _move(path, aside, _SIDES)  # a process was killed between these moves
-            _build_file(path, aside)
-        damaged = next(name for number in count(1) if not (name := Path(f"{path}.damaged-{number}")).exists())
-        _move(aside, damaged, (*_SIDES, ""))
-        with closing(sqlite3.connect(path)) as connection:
-            kept = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
-        notify(
-            f"the journal of LLM answers, {path}, was damaged: {kept} {'answer' if kept == 1 else 'answers'} could be "
-            f"read into a new one, the damaged file is now {damaged.name}, and only what neither that nor DVC's cache "
-            "holds will be asked again"
-        )
-    elif not path.exists():
-        _build_file(path, None)
-
-
-def _set_aside(path: Path) -> None:
-    """Move a damaged file, while it is open: closed in its place, it would put its log into itself."""
-    _move(path, Path(f"{path}.repairing"), ("", *_SIDES))
-
-
-def _move(source: Path, target: Path, endings: Sequence[str]) -> None:
-    for ending in endings:
+def _move_aside(path: Path, number: int) -> None:
+    for ending in ("", *_SIDES):
         with suppress(FileNotFoundError):
-            Path(f"{source}{ending}").replace(f"{target}{ending}")
+            Path(f"{path}{ending}").replace(f"{path}.damaged-{number}{ending}")
 
 
-def _build_file(path: Path, source: Path | None) -> None:
-    """Make a journal, with what can be read of `source`, and put it in place whole."""
-    new = Path(f"{path}.new")
-    for stale in (f"{path}.new", *(f"{path}{side}" for side in _SIDES)):
-        Path(stale).unlink(missing_ok=True)
+def _list_damaged(path: Path) -> list[int]:
+    """Return the numbers of the files that were set aside."""
+    names = (re.fullmatch(rf"{re.escape(path.name)}\.damaged-(\d+)(-wal)?", one.name) for one in path.parent.iterdir())
+    return [int(name[1]) for name in names if name]
+
+
+def _build_file(path: Path, notify: Notify) -> None:
+    """Make a journal and put it in place whole, with what can be read of the one that was set aside last."""
+    last = max(_list_damaged(path), default=0)
+    log = Path(f"{path}-wal")
+    if log.exists() and log.stat().st_size:  # its file is gone: lost, or set aside by a process that was killed then
+        last += not last or Path(f"{path}.damaged-{last}-wal").exists()
+        _move_aside(path, last)
+    new, source = Path(f"{path}.new"), Path(f"{path}.damaged-{last}")
+    new.unlink(missing_ok=True)
     with closing(sqlite3.connect(new, isolation_level=None)) as connection:
         connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA}")
-        if source and source.stat().st_size:
+        if source.exists():
             with connection:
                 connection.execute("BEGIN")
                 _copy_rows(source, connection)
+        (kept,) = connection.execute("SELECT count(*) FROM answers").fetchone()
         connection.execute("PRAGMA journal_mode = WAL")
     with new.open("rb+") as stream:
         os.fsync(stream.fileno())
     new.replace(path)
+    if last:
+        notify(
+            f"the journal of LLM answers, {path}, was damaged: {kept} {'answer' if kept == 1 else 'answers'} could be "
+            f"read into a new one, the damaged file is now {source.name}, and only what neither that nor DVC's cache "
+            "holds will be asked again"
+        )
 
 
 def _copy_rows(source: Path, connection: sqlite3.Connection) -> None:
     with closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as old:
         old.text_factory = _DECODE
-        setups = {
-            row[0]: row[1:] for row in _iterate_rows(old, "id, CAST(model AS TEXT), CAST(settings AS TEXT)", "setups")
-        }
-        setups = {number: setup for number, setup in setups.items() if number == number_setup(*setup)}
+        setups = {number: (model, text) for number, model, text in _iterate_rows(old, "id, model, settings", "setups")}
         _add_rows(connection, setups, filter(_is_whole, _iterate_rows(old, ANSWER, "answers")))
         batches = filter(_is_whole, _iterate_rows(old, "name, remote, keys, checksum", "batches"))
         connection.executemany("INSERT OR IGNORE INTO batches VALUES (?, ?, ?, ?)", batches)
@@ -257,7 +237,7 @@ def _iterate_rows(old: sqlite3.Connection, columns: str, table: str) -> Iterator
             yield from old.execute(f"{query} DESC")
 
 
-def _add_rows(connection: sqlite3.Connection, setups: Mapping[int, Sequence[str]], answers: Iterable[Row]) -> int:
+def _add_rows(connection: sqlite3.Connection, setups: Setups, answers: Iterable[Row]) -> int:
     connection.executemany("INSERT OR IGNORE INTO setups VALUES (?, ?, ?)", [(key, *setups[key]) for key in setups])
     query = f"INSERT OR IGNORE INTO answers ({ANSWER}) VALUES ({','.join('?' * (CHECKSUM + 1))})"
     new, spent = 0, 0.0
@@ -290,11 +270,3 @@ def _identify(path: Path) -> tuple[int, int]:
     with suppress(FileNotFoundError):
         return (found := path.stat()).st_dev, found.st_ino
     return 0, 0
-
-
-def _is_damage(error: Exception) -> bool:
-    return isinstance(error, ValueError) or _get_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _get_code(error: Exception) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF

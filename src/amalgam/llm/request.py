@@ -14,9 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from amalgam.errors import DataError
 from amalgam.files import read_jsonl, write_jsonl
 
 # Names under which endpoints take the most tokens of an answer.
@@ -58,10 +57,7 @@ class Request:
 
     def find_longest(self) -> tuple[str, int] | None:
         """Return the id of the longest of its rows and its characters; None where these are not turns of their own."""
-        for role in (
-            "assistant",
-            "user",
-        ):  # examples are turns of the model where it writes, of the user where it grades
+        for role in ("assistant", "user"):  # whose turns examples are where the model writes, and where it grades
             texts = [turn["content"] for turn in self.body["messages"] if turn["role"] == role]
             if texts and len(texts) == len(self.rows):
                 length, row = max((len(text), row) for text, row in zip(texts, self.rows, strict=True))
@@ -104,7 +100,11 @@ def shape_body(body: dict[str, Any], level: int) -> dict[str, Any]:
     if not level or not wants_schema(body):
         return body
     properties = body["response_format"]["json_schema"]["schema"]["properties"]
-    keys = ", ".join(f'"{name}" ({_phrase_values(part.get("enum"))})' for name, part in properties.items())
+    values = {
+        name: f"one of {json.dumps(part['enum'], ensure_ascii=False)[1:-1]}" if "enum" in part else "a text"
+        for name, part in properties.items()
+    }
+    keys = ", ".join(f'"{name}" ({value})' for name, value in values.items())
     # OpenAI wants the word JSON in the messages. Where a system message says the task, this belongs to it.
     messages = list(body["messages"])
     place = 0 if messages[0]["role"] == "system" else -1
@@ -114,19 +114,15 @@ def shape_body(body: dict[str, Any], level: int) -> dict[str, Any]:
     return {name: part for name, part in body.items() if name != "response_format"} | {"messages": messages} | form
 
 
-def _phrase_values(values: list[str] | None) -> str:
-    return f"one of {json.dumps(values, ensure_ascii=False)[1:-1]}" if values else "a text"
-
-
 def wants_schema(body: dict[str, Any]) -> bool:
     """Say whether the body of a request asks for JSON by a schema."""
     form = body.get("response_format")
     return isinstance(form, dict) and form.get("type") == "json_schema"
 
 
-def guess_prompt_tokens(request: Request) -> float:
-    """Return about how many tokens the prompt has."""
-    return _count_bytes(request) / BYTES_A_TOKEN
+def count_bytes(request: Request) -> int:
+    """Count the bytes of all messages; `BYTES_A_TOKEN` says about how many tokens they are."""
+    return sum(len(message["content"].encode()) for message in request.body["messages"])
 
 
 def bound_answer(request: Request) -> int:
@@ -137,76 +133,30 @@ def bound_answer(request: Request) -> int:
 def bound_tokens(request: Request) -> tuple[int, int]:
     """Return the most tokens that prompt and answer can be billed for; no tokenizer makes two tokens of a byte."""
     schema = json.dumps(request.body["response_format"]) if "response_format" in request.body else ""
-    turns = _TURN_TOKENS * len(request.body["messages"])
-    return _count_bytes(request) + len(schema) + turns, bound_answer(request)
+    return count_bytes(request) + len(schema) + _TURN_TOKENS * len(request.body["messages"]), bound_answer(request)
 
 
 def bound_context(request: Request) -> int:
     """Return the context, prompt and answer together, that a request needs; enough for any text of people."""
     turns = _TURN_TOKENS * len(request.body["messages"])
-    return _count_bytes(request) // _LEAST_BYTES_A_TOKEN + turns + bound_answer(request)
+    return count_bytes(request) // _LEAST_BYTES_A_TOKEN + turns + bound_answer(request)
 
 
-def _count_bytes(request: Request) -> int:
-    return sum(len(message["content"].encode()) for message in request.body["messages"])
-
-
-def _check_unicode(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("half of a surrogate pair is no character") from error
-    return text
-
-
-_Text = Annotated[str, AfterValidator(_check_unicode)]
-_Tokens = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-class StoredAnswer(BaseModel):
-    """A line of a file of answers; an export of the journal also has `model` and `request` (sample and settings)."""
-
+class _Stored(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    text: _Text
-    finish_reason: _Text
-    prompt_tokens: _Tokens
-    completion_tokens: _Tokens
+    text: str
+    finish_reason: str
+    prompt_tokens: Annotated[int, Field(ge=0, lt=2**63)]
+    completion_tokens: Annotated[int, Field(ge=0, lt=2**63)]
     cost_usd: Annotated[float, Field(ge=0)] | None = None
-    model: _Text = ""
-    request: dict[_Text, bool | int | float] = {}
-
-    @property
-    def answer(self) -> Answer:
-        """The answer in it."""
-        return Answer(self.text, self.finish_reason, self.prompt_tokens, self.completion_tokens, self.cost_usd)
-
-    @property
-    def sample(self) -> int | None:
-        """The sample of the request, where it is known."""
-        sample = self.request.get("sample")
-        return int(sample) if isinstance(sample, int) and abs(sample) < 2**63 else None
-
-    @property
-    def settings(self) -> dict[str, bool | int | float]:
-        """The sampling settings of the request, as far as they are known."""
-        return {name: value for name, value in self.request.items() if name != "sample"}
 
 
-def parse_stored(line: dict[str, Any]) -> StoredAnswer:
-    """Check a stored answer; a DataError says what is wrong with it."""
-    try:
-        return StoredAnswer.model_validate(line)
-    except ValidationError as error:
-        raise DataError(f"a stored answer cannot be read ({explain_fault(error)}): run `dvc checkout`") from error
-
-
-def explain_fault(error: ValidationError) -> str:
-    """Say what is wrong with a stored answer, without a text that is in it."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    return f"`{field}`: {first['msg']}" if field else first["msg"]
+def parse_stored(line: bytes) -> tuple[str, Answer]:
+    """Read the key and the answer in a line of a file of answers; a ValueError says that it holds none."""
+    fields = _Stored.model_validate_json(line).model_dump()
+    return fields.pop("key"), Answer(**fields)
 
 
 def write_answers(folder: Path, lines: Iterable[dict[str, Any]]) -> None:

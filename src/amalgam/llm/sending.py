@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -53,9 +52,9 @@ def send_requests(
         BudgetError: a limit in dollars or requests is reached, or the budget has no price to count with.
         Interrupted: a signal came.
     """
-    sender = _Sender(groups, endpoint, limits, journal)
+    sender = _Sender(endpoint, limits, journal, advance, notify)
     try:
-        asyncio.run(sender.run(advance, notify))
+        asyncio.run(sender.run(iter(groups)))
     except (EndpointError, BudgetError, Interrupted) as error:
         kept = "1 answer of this run is" if sender.saved == 1 else f"{sender.saved} answers of this run are"
         left = "1 is" if total - sender.saved == 1 else f"{total - sender.saved} are"
@@ -81,19 +80,17 @@ class Spending:
             )
         self._limits, self._journal = limits, journal
         self._spent = journal.read_spending()
-        self._reserved = self._unknown = 0.0  # for requests in flight; beside the cost of answers, at most
-        self._put_down = 0.0  # of both, what the journal counts already
+        self._aside = self._noted = 0.0  # US dollars that are set aside, and how many of them the journal counts
         self.sent = 0
 
     def find_obstacle(self, request: Request) -> str:
         """Say why a request may not be sent now, or return "" if it may."""
-        limits = self._limits
+        limits, most, spent = self._limits, self._bound_cost(request), self._spent + self._aside
         if limits.max_requests is not None and self.sent >= limits.max_requests:
             return f"`llm.max_requests: {limits.max_requests}` is reached: raise it, or run again to send as many more"
-        most = self._bound_cost(request)
-        if limits.budget_usd is not None and self._spent + self._reserved + most > limits.budget_usd + _ROUNDING:
+        if limits.budget_usd is not None and spent + most > limits.budget_usd + _ROUNDING:
             return (
-                f"`llm.budget_usd: {limits.budget_usd:g}` is reached: {self._spent:.6f} US dollars are spent, and the "
+                f"`llm.budget_usd: {limits.budget_usd:g}` is reached: {spent:.6f} US dollars are spent, and the "
                 f"next request may cost {most:.6f}; raise it to go on"
             )
         return ""
@@ -102,26 +99,25 @@ class Spending:
         """Count a request that is sent; return what is set aside for it, in US dollars, which the journal counts."""
         self.sent += 1
         most = self._bound_cost(request)
-        self._reserved += most
-        needed = self._reserved + self._unknown
-        if needed > self._put_down:
-            self._put_down_to(_AHEAD * needed)
+        self._aside += most
+        if self._aside > self._noted:
+            self._note(_AHEAD * self._aside)
         return most
 
     def settle(self, reserved: float, cost: float | None) -> None:
-        """Count what a request did cost instead of what was set aside; None where that is not known."""
-        self._reserved -= reserved
-        self._spent += reserved if cost is None else cost
-        self._unknown += reserved if cost is None else 0.0
+        """Count what a request did cost instead of what was set aside, which stays where that is not known."""
+        if cost is not None:
+            self._aside -= reserved
+            self._spent += cost
 
     def close(self) -> None:
         """Have the journal count only what remains set aside when all is over."""
-        self._put_down_to(self._reserved + self._unknown)
+        self._note(self._aside)
 
-    def _put_down_to(self, usd: float) -> None:
-        if usd != self._put_down:
-            self._journal.add_spending(usd - self._put_down)
-        self._put_down = usd
+    def _note(self, usd: float) -> None:
+        if usd != self._noted:
+            self._journal.add_spending(usd - self._noted)
+        self._noted = usd
 
     def _bound_cost(self, request: Request) -> float:
         return self._limits.price.cost(*bound_tokens(request)) if self._limits.price else 0.0
@@ -134,8 +130,9 @@ class _Sender:
     5681); requests that were on their way meanwhile change nothing. A server with slots has a worker a slot.
     """
 
-    def __init__(self, groups: Iterable[list[Request]], endpoint: Endpoint, limits: Limits, journal: Journal) -> None:
-        self._groups, self._endpoint, self._limits, self._journal = iter(groups), endpoint, limits, journal
+    def __init__(self, endpoint: Endpoint, limits: Limits, journal: Journal, advance: Advance, notify: Notify) -> None:
+        self._endpoint, self._limits, self._journal = endpoint, limits, journal
+        self._advance, self._notify = advance, notify
         self.spending = Spending(limits, journal)
         self._most = endpoint.slots or limits.concurrency or _MOST
         self._bound = endpoint.slots or limits.concurrency or _START
@@ -143,44 +140,43 @@ class _Sender:
         self._waiting: deque[asyncio.Future[None]] = deque()  # workers for which there was no room
         self._paused_until = 0.0
         self._fault: BaseException | None = None
-        self._thread = ThreadPoolExecutor(1, "journal")
+        self._stopped = asyncio.Event()
         self._unsaved: list[tuple[Request, Answer]] = []
         self._write: asyncio.Task[None] | None = None
 
-    async def run(self, advance: Advance, notify: Notify) -> None:
+    async def run(self, groups: Iterator[list[Request]]) -> None:
         """Send everything; after a fault send nothing more, wait for what is in flight, and raise it."""
-        self._advance, self._notify, self._stopped = advance, notify, asyncio.Event()
         # While an answer is written to the disk, another worker sends.
         workers = self._most if self._endpoint.slots else 2 * self._most
-        with self._thread, _catch_signals(self._interrupt):
+        with _catch_signals(self._interrupt):
             async with open_client(self._endpoint) as client:
-                await asyncio.gather(*(self._work(client) for _ in range(workers)))
+                await asyncio.gather(*(self._work(client, groups) for _ in range(workers)))
         if self._fault:
             raise self._fault
 
-    async def _work(self, client: "AsyncOpenAI") -> None:
+    async def _work(self, client: "AsyncOpenAI", groups: Iterator[list[Request]]) -> None:
         try:
-            for group in self._groups:
+            for group in groups:
                 for request in group:
-                    if not await self._get_answer(client, request):
+                    if not (answer := await self._get_answer(client, request)):
                         return
+                    await self._record(request, answer)
+                    self.saved += 1
+                    self._advance(answer)
         except BaseException as error:  # of the journal, or a bug
             self._stop(error)
 
-    async def _get_answer(self, client: "AsyncOpenAI", request: Request) -> bool:
-        """Send a request until it is answered; False where the run ends first."""
+    async def _get_answer(self, client: "AsyncOpenAI", request: Request) -> Answer | None:
+        """Send a request until it is answered; None where the run ends first."""
         tries = failures = 0
         saved = self.saved
-        while await self._enter(request, is_urgent=failures > 0):
+        while await self._enter(request, is_urgent=tries > 0):
             cuts, reserved = self._cuts, self.spending.reserve(request)
             try:
                 answer = await exchange(client, self._endpoint, request, self._limits)
             except Failure as failure:
                 self.spending.settle(reserved, None if failure.may_cost else 0.0)
-                if failure.is_push_back and cuts == self._cuts:
-                    self._bound, self._answers = max(min(self._bound, self._in_flight) // 2, 1), 0
-                    self._cuts += 1
-                self._leave()
+                self._leave(cuts, is_push_back=failure.is_push_back)
                 if failure.notice:
                     self._notify(failure.notice)
                 if failure.is_misfit:
@@ -189,10 +185,7 @@ class _Sender:
                 failures, saved = failures + 1 if saved == self.saved else 1, self.saved
                 tries += 1
                 if not failure.can_pass or failures > self._limits.retries:
-                    error = EndpointError(failure.sentence)
-                    error.__cause__ = failure
-                    self._stop(error)
-                    return False
+                    raise EndpointError(failure.sentence) from failure
                 until = time.monotonic() + failure.wait
                 if until - max(self._paused_until, time.monotonic()) > _WORTH_TELLING:
                     self._notify(f"the LLM endpoint asks to wait {failure.wait:.0f} s")
@@ -201,28 +194,24 @@ class _Sender:
                 rest = min(_FIRST_REST * 2 ** (tries - 1), _LONGEST_REST)
                 await self._rest(failure.wait + random.uniform(rest / 2, rest))
             else:
-                self._grow(cuts)
                 self.spending.settle(reserved, answer.cost_usd)
-                self._leave()
-                await self._record(request, answer)
-                self.saved += 1
-                self._advance(answer)
-                return True
-        return False
+                self._leave(cuts, is_push_back=False)
+                return answer
+        return None
 
     async def _enter(self, request: Request, *, is_urgent: bool) -> bool:
         """Wait until a request may be sent, and count it in; False where the run ends first."""
         while not self._fault:
-            pause = self._paused_until - time.monotonic()
-            obstacle = "" if self._in_flight >= self._bound else self.spending.find_obstacle(request)
-            if self._in_flight >= self._bound or (obstacle and self._in_flight):
+            pause, is_full = self._paused_until - time.monotonic(), self._in_flight >= self._bound
+            obstacle = "" if is_full else self.spending.find_obstacle(request)
+            if is_full or (obstacle and self._in_flight):
                 # Answers in flight may turn out cheaper than what is set aside for them.
                 turn = asyncio.get_running_loop().create_future()
                 # One that has failed goes first, so that an endpoint that is gone is soon found out.
                 (self._waiting.appendleft if is_urgent else self._waiting.append)(turn)
                 await turn
             elif obstacle:
-                self._stop(BudgetError(obstacle))
+                raise BudgetError(obstacle)
             elif pause > 0:
                 await self._rest(pause)
             else:
@@ -230,20 +219,22 @@ class _Sender:
                 return True
         return False
 
-    def _leave(self) -> None:
+    def _leave(self, cuts: int, *, is_push_back: bool) -> None:
+        """Count a request out, and adapt the bound, unless that was cut while the request was on its way."""
+        if cuts == self._cuts and is_push_back:
+            self._bound, self._answers = max(min(self._bound, self._in_flight) // 2, 1), 0
+            self._cuts += 1
+        # A bound that is not used has not been tried, so answers do not say that it could be higher.
+        elif cuts == self._cuts and 2 * self._in_flight >= self._bound:
+            self._answers += 1
+            if not self._cuts or self._answers >= self._bound:
+                self._bound, self._answers = min(self._bound + 1, self._most), 0
         self._in_flight -= 1
         self._wake(max(self._bound - self._in_flight, 1))
 
     def _wake(self, count: int) -> None:
         for _ in range(min(count, len(self._waiting))):
             self._waiting.popleft().set_result(None)
-
-    def _grow(self, cuts: int) -> None:
-        # A bound that is not used has not been tried, so answers do not say that it could be higher.
-        if cuts == self._cuts and 2 * self._in_flight >= self._bound:
-            self._answers += 1
-            if not self._cuts or self._answers >= self._bound:
-                self._bound, self._answers = min(self._bound + 1, self._most), 0
 
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -261,7 +252,7 @@ class _Sender:
         if previous:
             await asyncio.wait([previous])
         entries, self._unsaved = self._unsaved, []
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._journal.record, entries)
+        await asyncio.to_thread(self._journal.record, entries)
 
     def _stop(self, fault: BaseException) -> None:
         self._fault = self._fault or fault
@@ -279,11 +270,10 @@ class _Sender:
 @contextmanager
 def _catch_signals(react: Callable[[str], None]) -> Iterator[None]:
     """Call `react` in the loop with the name of the first SIGINT or SIGTERM; a second one ends the process."""
-    # Off the main thread, and for signals that the parent process has turned off, nothing is changed.
-    signals = [signal.SIGINT, signal.SIGTERM] if threading.current_thread() is threading.main_thread() else []
-    handlers = {number: signal.getsignal(number) for number in signals}
+    loop, is_main = asyncio.get_running_loop(), threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if is_main}
+    # Signals that the parent process has turned off stay so.
     before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
-    loop = asyncio.get_running_loop()
 
     def handle(number: int, _frame: FrameType | None) -> None:
         for each in before:

@@ -70,15 +70,19 @@ def draw_calibration(rows: pd.DataFrame) -> Spec:
     x = alt.X("confidence:Q", title="Mean probability of the predicted label", scale=alt.Scale(domain=domain))
     y = alt.Y("share:Q", title="Share of right predictions", scale=_UNIT)
     data, looks = _name_models(rows)
-    return _finish(_draw_diagonal(domain) + _draw_dotted(_chart(data).encode(x=x, y=y), looks), 300)
+    base = _chart(data).encode(x=x, y=y)
+    lines = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(**_tell_apart(looks))
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(**_tell_apart(looks, points=True))
+    return _finish(_draw_diagonal(domain) + (lines + points), 300)
 
 
 def draw_training(rows: pd.DataFrame) -> Spec:
     """Draw the losses of one model (seed, step, loss, validation_loss; NaN where there is none), a line a seed."""
     data = rows.rename(columns=_LOSSES).melt(["seed", "step"], list(_LOSSES.values()), "series", "loss").dropna()
-    x = alt.X("step:Q", title="Optimizer step", scale=alt.Scale(zero=True))
-    y = alt.Y("loss:Q", title="Loss", scale=alt.Scale(zero=True))
-    return _finish(_draw_dashed(data, _LOSS_LOOKS).encode(x=x, y=y, detail="seed:N"), 220)
+    x, y = (alt.X("step:Q", title="Optimizer step"), alt.Y("loss:Q", title="Loss"))
+    return _finish(
+        _draw_dashed(data, _LOSS_LOOKS).encode(x=x.scale(zero=True), y=y.scale(zero=True), detail="seed:N"), 220
+    )
 
 
 def draw_points(
@@ -90,13 +94,14 @@ def draw_points(
     where they are `joined`. Signed values are differences, and get a line at zero; `unit` is an axis from 0 to 1.
     """
     looks = looks or _find_looks(row["series"] for row in rows)
-    names = list(dict.fromkeys(row["name"] for row in rows))
-    beside = 1 if joined else max([row["name"] for row in rows].count(name) for name in names)
+    names = [row["name"] for row in rows]
+    places = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    beside = 1 if joined else max(names.count(name) for name in places)
     labels = alt.Axis(
         domain=False, ticks=False, grid=False, labelPadding=8, labelLimit=170, labelExpr="split(datum.label, '\\n')"
     )
     y = alt.Y("name:N", sort=alt.EncodingSortField("place", op="min"), title=None, axis=labels)
-    base = _chart([{**row, "place": names.index(row["name"])} for row in rows]).encode(y=y)
+    base = _chart([{**row, "place": places[row["name"]]} for row in rows]).encode(y=y)
     if beside > 1:
         order = list(looks)
         base = base.encode(yOffset=alt.YOffset("series:N", sort=order, scale=alt.Scale(domain=order, paddingOuter=0.7)))
@@ -110,8 +115,8 @@ def draw_points(
     chart += base.mark_point(filled=True, size=75, opacity=1).encode(x="value:Q", **shapes)
     if signed:
         chart = _chart([{"zero": 0}]).mark_rule(color=GREY, strokeWidth=1.5).encode(x="zero:Q") + chart
-    lines = max(name.count("\n") + 1 for name in names)
-    return _finish(chart, len(names) * max(beside * _ROW + _GAP, lines * 17 + 6))
+    lines = max(name.count("\n") + 1 for name in places)
+    return _finish(chart, len(places) * max(beside * _ROW + _GAP, lines * 17 + 6))
 
 
 def build_figure(key: str, title: str, caption: str, spec: Spec, numbers: Table | None = None) -> Figure:
@@ -171,11 +176,6 @@ def _tell_apart(looks: Looks, *, dashes: bool = False, points: bool = False, leg
 def _draw_dashed(data: pd.DataFrame, looks: Looks) -> Chart:
     chart = _chart(data.assign(order=range(len(data)))).mark_line(strokeWidth=2)
     return chart.encode(order="order:Q", **_tell_apart(looks, dashes=True))
-
-
-def _draw_dotted(base: Chart, looks: Looks) -> Chart:
-    lines = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(**_tell_apart(looks))
-    return lines + base.mark_point(filled=True, size=60, opacity=1).encode(**_tell_apart(looks, points=True))
 
 
 def _draw_diagonal(ends: Sequence[float]) -> Chart:

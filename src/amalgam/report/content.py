@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
-from amalgam.report.phrases import Numbers, format_difference, format_interval, format_number, format_share
+from amalgam.report.phrases import Numbers, format_share
 
 Cell = str | tuple[str, str]  # text, and smaller text below it
 
@@ -65,30 +65,3 @@ class Browser(NamedTuple):
     head: Sequence[str]
     filters: Mapping[str, Sequence[str]]  # options by name
     data: Sequence[tuple[Sequence[Cell], Sequence[int]]]  # of each row, its cells and its option in each filter
-
-
-def tabulate_estimates(
-    caption: str,
-    head: Sequence[str],
-    rows: Sequence[tuple[Sequence[Cell], Numbers]],
-    metrics: Mapping[str, str],
-    *,
-    signed: bool = False,
-) -> Table:
-    """Put metrics with their intervals into a table, without those that no row has.
-
-    `head` and the first part of each row are the first columns; `metrics` has the titles of the others.
-    """
-    found = [metric for metric in metrics if any(metric in values for _, values in rows)]
-    body = [[*cells, *(_write_estimate(values, metric, signed) for metric in found)] for cells, values in rows]
-    return Table(caption, [*head, *(metrics[metric] for metric in found)], body)
-
-
-def _write_estimate(values: Numbers, metric: str, signed: bool) -> Cell:
-    if metric not in values:
-        return ""
-    signed = signed or metric.endswith("_minus_rest")
-    small = format_interval(values, metric, signed=signed)
-    if f"{metric}_chance" in values:
-        small = f"chance gives up to {format_number(values[f'{metric}_chance'])}"
-    return (format_difference if signed else format_number)(values[metric]), small

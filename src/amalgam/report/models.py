@@ -1,19 +1,46 @@
-"""The models: their metrics, curves and confusion matrices, and the metrics by subgroup and period."""
+"""The verdict, the models' metrics and curves, and their metrics by subgroup and period."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from amalgam.report.charts import build_figure, draw_calibration, draw_points, draw_roc, draw_training, place_point
-from amalgam.report.content import Cell, Content, Table, tabulate_estimates
-from amalgam.report.phrases import METRIC_NAMES, MODEL_NAMES, Numbers, format_count, format_number
+from amalgam.report.charts import (
+    BLUE,
+    GREY,
+    Look,
+    build_figure,
+    draw_calibration,
+    draw_points,
+    draw_roc,
+    draw_training,
+    place_point,
+)
+from amalgam.report.content import Cell, Content, Table
+from amalgam.report.phrases import (
+    METRIC_NAMES,
+    MODEL_NAMES,
+    Numbers,
+    format_count,
+    format_difference,
+    format_interval,
+    format_number,
+)
 
 MIN_BIN = 10  # predictions of a bin of the calibration chart; the share right of fewer is mostly chance
 _RATES = (0.05, 0.1, 0.2, 0.3, 0.5)  # false positive rates at which a ROC curve is read
 _MOST_DRAWN = 12  # subgroups of one column; the table has all
 _LONGEST_NAME = 24  # characters of a subgroup's name in a chart
+# What the chart calls each difference of metrics/comparisons.json.
+_DIFFERENCES = {
+    "gain_over_human_only": "Teacher minus\nhuman-only teacher",
+    "gain_over_best_baseline": "Teacher minus\nbest baseline",
+    "student_minus_teacher": "Student minus\nteacher",
+    "student_minus_undistilled": "Student minus\nundistilled student",
+    "int8_minus_student": "Student, int8,\nminus student",
+}
+_CLEAR, _UNCLEAR = "interval excludes 0", "interval includes 0"
 _SUBGROUP_METRICS = {
     "auc": "AUC",
     "auc_minus_rest": "AUC minus the rest",
@@ -23,6 +50,34 @@ _SUBGROUP_METRICS = {
     "abroca_p": "p",
 }
 _PERIOD_METRICS = {name: METRIC_NAMES[name] for name in ("auc", "accuracy", "kappa", "quadratic_kappa")}
+
+
+def build_verdict(content: Content) -> dict[str, Any]:
+    """Decide every comparison, and draw the models and their differences; the template has the sentences.
+
+    The first model of a comparison is `better` or `worse` only where the whole interval of the AUC difference lies on
+    one side of zero.
+    """
+    models, comparisons = content.metrics["models"], content.metrics["comparisons"]
+    scored = {name: models[model] for model, name in MODEL_NAMES.items() if "auc_low" in models.get(model, {})}
+    spec = draw_points([place_point(name, name, values) for name, values in scored.items()], "AUC on the test rows")
+    caption = f"AUC of each model with its {content.confidence} interval."
+    figures = [build_figure("auc", "AUC of all models", caption, spec)]
+    outcomes, points, rows = {}, [], []
+    for key, name in _DIFFERENCES.items():
+        if values := comparisons.get(key):
+            outcomes[key] = "better" if values["auc_low"] > 0 else "worse" if values["auc_high"] < 0 else "unclear"
+            points.append(place_point(name, _UNCLEAR if outcomes[key] == "unclear" else _CLEAR, values))
+            rows.append(([name.replace("\n", " ")], values))
+    caption = (
+        f"Paired differences in AUC on the same rows and seeds, with {content.confidence} intervals. "
+        "Right of zero, the model named first is better."
+    )
+    looks = {_CLEAR: Look(BLUE), _UNCLEAR: Look(GREY, shape="diamond")}
+    spec = draw_points(points, "Difference in AUC", looks, signed=True)
+    numbers = _tabulate_estimates("Paired differences", ["Models"], rows, METRIC_NAMES, signed=True)
+    figures.append(build_figure("differences", "Paired differences in AUC", caption, spec, numbers))
+    return {"outcomes": outcomes, "figures": figures}
 
 
 def build_models(content: Content) -> dict[str, Any]:
@@ -35,7 +90,7 @@ def build_models(content: Content) -> dict[str, Any]:
     tables = []
     for caption, found in sets.items():
         rows = [([name], found[model]) for model, name in MODEL_NAMES.items() if model in found]
-        tables.append(tabulate_estimates(caption, ["Model"], rows, METRIC_NAMES))
+        tables.append(_tabulate_estimates(caption, ["Model"], rows, METRIC_NAMES))
     return {"tables": tables}
 
 
@@ -45,16 +100,18 @@ def build_curves(content: Content) -> dict[str, Any] | None:
     for number, label in enumerate(content.labels):
         if len(rows := content.select("roc", "label", label)):
             caption = f"ROC for “{label}”, mean over seeds. The dotted line is guessing."
-            title = f"ROC curves for the label {label}"
-            figures.append(build_figure(f"roc-{number}", title, caption, draw_roc(rows), tabulate_roc(rows)))
+            title, numbers = f"ROC curves for the label {label}", _tabulate_roc(rows)
+            figures.append(build_figure(f"roc-{number}", title, caption, draw_roc(rows), numbers))
     bins = content.plots.get("calibration", pd.DataFrame({"rows": []}))
     if len(drawn := bins[bins["rows"] >= MIN_BIN]):
         caption = (
             "Calibration: how often a prediction of that confidence is right. On the dotted line, confidence is what "
             f"it claims to be. Bins of fewer than {MIN_BIN} predictions are not drawn."
         )
-        columns = zip(*(bins[name] for name in ("model", "confidence", "share", "rows")), strict=True)
-        body = [[MODEL_NAMES[name], format_number(x), format_number(y), format_count(n)] for name, x, y, n in columns]
+        body = [
+            [MODEL_NAMES[model], format_number(confidence), format_number(share), format_count(rows)]
+            for model, confidence, share, rows in bins[["model", "confidence", "share", "rows"]].itertuples(index=False)
+        ]
         head = ["Model", "Mean probability", "Share right", "Predictions"]
         numbers = Table("Predictions by confidence", head, body)
         title = "Calibration of all models"
@@ -62,7 +119,7 @@ def build_curves(content: Content) -> dict[str, Any] | None:
     for model, name in MODEL_NAMES.items():
         if len(rows := content.select("training", "model", model)):
             caption = f"Training of the {name.lower()}: loss on training and validation rows, a line for each seed."
-            title, numbers = f"Training curves of the {name.lower()}", tabulate_training(rows)
+            title, numbers = f"Training curves of the {name.lower()}", _tabulate_training(rows)
             figures.append(build_figure(f"training-{model}", title, caption, draw_training(rows), numbers))
     return {"figures": figures} if figures else None
 
@@ -78,7 +135,34 @@ def build_groups(content: Content) -> dict[str, Any] | None:
     return {"subgroups": parts, "periods": by_period} if parts or by_period else None
 
 
-def tabulate_roc(rows: pd.DataFrame) -> Table:
+def _tabulate_estimates(
+    caption: str,
+    head: Sequence[str],
+    rows: Sequence[tuple[Sequence[Cell], Numbers]],
+    metrics: Mapping[str, str],
+    *,
+    signed: bool = False,
+) -> Table:
+    """Put metrics (by name, with titles) and their intervals into a table, without those that no row has.
+
+    `head` and the first part of each row are the first columns.
+    """
+
+    def write(values: Numbers, metric: str) -> Cell:
+        if metric not in values:
+            return ""
+        is_signed = signed or metric.endswith("_minus_rest")
+        small = format_interval(values, metric, signed=is_signed)
+        if f"{metric}_chance" in values:
+            small = f"chance gives up to {format_number(values[f'{metric}_chance'])}"
+        return (format_difference if is_signed else format_number)(values[metric]), small
+
+    found = [metric for metric in metrics if any(metric in values for _, values in rows)]
+    body = [[*cells, *(write(values, metric) for metric in found)] for cells, values in rows]
+    return Table(caption, [*head, *(metrics[metric] for metric in found)], body)
+
+
+def _tabulate_roc(rows: pd.DataFrame) -> Table:
     """Read the ROC curve (fpr ascending, tpr) of each model at some false positive rates, between points linearly."""
     body = [
         [MODEL_NAMES[str(model)], *(format_number(rate, 2) for rate in np.interp(_RATES, curve["fpr"], curve["tpr"]))]
@@ -88,7 +172,7 @@ def tabulate_roc(rows: pd.DataFrame) -> Table:
     return Table("True positive rate at a false positive rate", head, body)
 
 
-def tabulate_training(rows: pd.DataFrame) -> Table:
+def _tabulate_training(rows: pd.DataFrame) -> Table:
     """List the losses of one model at each step, means over the seeds that have one."""
     means = rows.groupby("step")[["loss", "validation_loss"]].mean()
     body = [
@@ -102,28 +186,29 @@ def _describe_groups(
     content: Content, key: str, column: str, groups: Mapping[str, Numbers], metrics: Mapping[str, str]
 ) -> dict[str, Any]:
     """Draw the subgroups of a column, and put them into a table, a line for each model."""
-    large = [(name, values) for name, values in groups.items() if not values.get("small")]
+    small = [name for name in groups if groups[name].get("small")]
+    large = [name for name in groups if name not in small]
     figures = []
     for metric, title in {"auc": "AUC", "fpr": "False positive rate"}.items():
         points = [
-            place_point(_shorten(name), MODEL_NAMES[model], values[model], metric)
-            for name, values in large[:_MOST_DRAWN]
+            place_point(_shorten(name), MODEL_NAMES[model], groups[name][model], metric)
+            for name in large[:_MOST_DRAWN]
             for model in MODEL_NAMES
-            if f"{metric}_low" in values.get(model, {})
+            if f"{metric}_low" in groups[name].get(model, {})
         ]
         if points:
             caption = f"{title} by {column}, with {content.confidence} intervals."
             caption += f" The first {_MOST_DRAWN}; the table has all." if len(large) > _MOST_DRAWN else ""
-            figure = build_figure(f"{key}-{metric}", f"{title} by {column}", caption, draw_points(points, title))
-            figures.append(figure)
+            spec = draw_points(points, title)
+            figures.append(build_figure(f"{key}-{metric}", f"{title} by {column}", caption, spec))
     rows: list[tuple[list[Cell], Numbers]] = []
     for name, values in groups.items():
         models = [model for model in MODEL_NAMES if model in values]
         count = format_count(values["rows"])
         rows += [([name, count, MODEL_NAMES[model]], values[model]) for model in models]
         rows += [] if models else [([name, count, "too few rows"], {})]
-    table = tabulate_estimates(f"Test rows by {column}", [column, "Rows", "Model"], rows, metrics)
-    return {"figures": figures, "table": table, "small": [name for name in groups if groups[name].get("small")]}
+    table = _tabulate_estimates(f"Test rows by {column}", [column, "Rows", "Model"], rows, metrics)
+    return {"figures": figures, "table": table, "small": small}
 
 
 def _shorten(name: str) -> str:

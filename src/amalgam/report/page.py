@@ -11,9 +11,8 @@ from markupsafe import Markup
 
 from amalgam.report import phrases
 from amalgam.report.content import Content
-from amalgam.report.models import build_curves, build_groups, build_models
+from amalgam.report.models import build_curves, build_groups, build_models, build_verdict
 from amalgam.report.rows import SHARE_NAMES, build_mistakes, build_synthetic
-from amalgam.report.verdict import build_verdict
 
 # Title and values of each section; its template has the same name. A section without values is left out.
 _SECTIONS: dict[str, tuple[str, Callable[[Content], dict[str, Any] | None]]] = {

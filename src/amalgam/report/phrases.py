@@ -55,17 +55,22 @@ def format_interval(values: Numbers, metric: str, *, signed: bool = False) -> st
     return "\N{NO-BREAK SPACE}".join((write(values[f"{metric}_low"]), "to", write(values[f"{metric}_high"])))
 
 
-def flatten_values(values: Numbers, prefix: str = "") -> list[tuple[str, str]]:
-    """List the leaves of nested values as (dotted key, text), keys as `dvc exp run -S` takes them."""
-    leaves: list[tuple[str, str]] = []
+def flatten(values: Numbers, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested values by dotted key, as `dvc exp run -S` takes them; a list is a leaf."""
+    leaves: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            leaves += flatten_values(value, f"{prefix}{name}.")
-            continue
-        text = str(value)
-        if isinstance(value, list):
-            text = ", ".join(map(str, value))
-        elif value is None or isinstance(value, bool):
-            text = "null" if value is None else text.lower()
-        leaves.append((prefix + name, text))
+        nested = isinstance(value, Mapping) and value
+        leaves |= flatten(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
     return leaves
+
+
+def flatten_values(values: Numbers) -> list[tuple[str, str]]:
+    """List the leaves of nested values as (dotted key, text)."""
+    return [(name, write_value(value)) for name, value in flatten(values).items()]
+
+
+def write_value(value: Any) -> str:
+    """Write a value much as YAML would."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

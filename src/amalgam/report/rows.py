@@ -1,7 +1,7 @@
 """The rows: synthetic ones beside human ones, and the test rows that the student gets wrong."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,9 @@ def pick_rows(rows: pd.DataFrame, column: str, limit: int) -> pd.DataFrame:
 
 def thin_rows(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
     """Cut long texts, then leave out rows evenly until the rest takes at most `limit` bytes in the page."""
-    rows = rows.assign(text=[_cut_text(text) for text in rows["text"]])
+    longer = rows["text"].str.len() - LONGEST_TEXT
+    cut = rows["text"].str[:LONGEST_TEXT] + " … [" + longer.astype(str) + " more characters]"
+    rows = rows.assign(text=rows["text"].where(longer <= 0, cut))
     sizes = np.array([len(htmlsafe_json_dumps(row)) for row in rows.to_dict("records")])
     stride = next((stride for stride in range(1, len(rows) + 1) if sizes[::stride].sum() <= limit), None)
     return rows.iloc[::stride] if stride else rows.iloc[:0]
@@ -108,30 +110,28 @@ def browse_pool(content: Content, limit: int = POOL_BYTES) -> Browser | None:
     rows = thin_rows(content.pool, limit)
     if rows.empty:
         return None
-    total, usual = content.metrics["synthetic"]["synthesis"]["responses"], content.params["synthesis"]["temperature"]
-    temperatures = [own or f"{usual:g}" for own in rows.get("temperature", [""] * len(rows))]
-    outcomes = ["Kept" if not why else REASON_NAMES.get(why, why) for why in rows["reason"]]
+    total, temperature = (
+        content.metrics["synthetic"]["synthesis"]["responses"],
+        content.params["synthesis"]["temperature"],
+    )
     shown = "All" if len(rows) == total else format_count(len(rows))
-    caption = f"{shown} of the {format_count(total)} responses of the LLM"
-    columns: dict[str, list[Cell]] = {
-        "Response": list(zip(rows["text"], rows["question"], strict=True)),
-        "Label asked for": list(rows["label"]),
-        "Temperature": list(temperatures),
-        "Judge's label": [judged or "not judged" for judged in rows["judged"]],
-        "Outcome": list(zip(outcomes, rows["detail"], strict=True)),
+    caption = f"{shown} of the {format_count(total)} responses of the LLM, sampled at temperature {temperature:g}"
+    kept, graded = rows["reason"] == "", rows["judged"] != ""
+    outcomes = rows["reason"].map(REASON_NAMES).fillna(rows["reason"])
+    columns: dict[str, Any] = {
+        "Response": zip(rows["text"], rows["question"], strict=True),
+        "Label asked for": rows["label"],
+        "Judge's label": rows["judged"].where(graded, "not judged"),
+        "Outcome": zip(outcomes.mask(kept, "Kept"), rows["detail"], strict=True),
     }
-    if len(set(temperatures)) == 1:
-        del columns["Temperature"]
-        caption += f", sampled at temperature {temperatures[0]}"
-    if not any(rows["judged"]):
+    if not graded.any():
         del columns["Judge's label"]
     agrees = np.where(rows["judged"] == rows["label"], "agrees", "disagrees")
     facets = {
         "Label": rows["label"],
-        "Temperature": temperatures,
-        "Judge": np.where(rows["judged"] == "", "did not judge", agrees),
-        "Outcome": ["Rejected" if why else "Kept" for why in rows["reason"]],
-        "Why rejected": [outcome if why else "(kept)" for why, outcome in zip(rows["reason"], outcomes, strict=True)],
+        "Judge": np.where(graded, agrees, "did not judge"),
+        "Outcome": np.where(kept, "Kept", "Rejected"),
+        "Why rejected": outcomes.mask(kept, "(kept)"),
     }
     return _build_browser("pool", caption, columns, facets)
 
@@ -149,12 +149,12 @@ def browse_mistakes(content: Content, limit: int = MISTAKE_BYTES) -> Browser | N
         f"p = {probability:.3f}{f'; {wrong} of {seeds} seeds' if seeds > 1 else ''}"
         for probability, wrong in zip(rows["probability"], rows["wrong"], strict=True)
     ]
-    columns: dict[str, list[Cell]] = {
-        "Response": list(zip(rows["text"], rows["question"], strict=True)),
-        "Human label": list(rows["label"]),
-        "Student": list(zip(rows["predicted"], certainty, strict=True)),
-        **({"Raters": list(rows["raters"])} if any(rows["raters"]) else {}),
-        **{MODEL_NAMES[model]: list(rows[model]) for model in ("teacher", "human_only") if model in rows},
+    columns: dict[str, Any] = {
+        "Response": zip(rows["text"], rows["question"], strict=True),
+        "Human label": rows["label"],
+        "Student": zip(rows["predicted"], certainty, strict=True),
+        **({"Raters": rows["raters"]} if any(rows["raters"]) else {}),
+        **{MODEL_NAMES[model]: rows[model] for model in ("teacher", "human_only") if model in rows},
     }
     facets = {
         "Human label": rows["label"],
@@ -164,18 +164,14 @@ def browse_mistakes(content: Content, limit: int = MISTAKE_BYTES) -> Browser | N
     return _build_browser("errors", caption, columns, facets)
 
 
-def _build_browser(key: str, caption: str, columns: Mapping[str, Sequence[Cell]], facets: Mapping[str, Any]) -> Browser:
+def _build_browser(key: str, caption: str, columns: Mapping[str, Iterable[Cell]], facets: Mapping[str, Any]) -> Browser:
     """Build a table to look through; `facets` says by name of a filter what each row is."""
     found = {name: pd.factorize(np.asarray(values, dtype=object)) for name, values in facets.items()}
     several = {name: numbers for name, numbers in found.items() if len(numbers[1]) > 1}
-    chosen = [[int(codes[place]) for codes, _ in several.values()] for place in range(len(columns["Response"]))]
-    data = list(zip(zip(*columns.values(), strict=True), chosen, strict=True))
-    return Browser(key, caption, list(columns), {name: list(options) for name, (_, options) in several.items()}, data)
-
-
-def _cut_text(text: str) -> str:
-    rest = len(text) - LONGEST_TEXT
-    return text if rest <= 0 else f"{text[:LONGEST_TEXT]} … [{rest} more characters]"
+    cells = list(zip(*columns.values(), strict=True))
+    chosen = np.array([codes for codes, _ in several.values()], dtype=int).reshape(-1, len(cells)).T.tolist()
+    options = {name: list(values) for name, (_, values) in several.items()}
+    return Browser(key, caption, list(columns), options, list(zip(cells, chosen, strict=True)))
 
 
 def _draw_drift(content: Content, statistics: Numbers) -> list[Figure]:
@@ -190,16 +186,17 @@ def _draw_drift(content: Content, statistics: Numbers) -> list[Figure]:
         caption = "Synthetic beside human rows; the longer the line, the more they differ."
         spec = _draw_pairs(shares, "Share or similarity, 0 to 1", _SOURCES, unit=True)
         figures.append(build_figure("drift", "Synthetic beside human rows", caption, spec))
-    found = statistics.get("mmd", {})
-    distances = {"All rows" if key == "all" else key: found[key] for key in ("all", *content.labels) if key in found}
-    if pairs := {name: (values["mmd2"], values["mmd2_chance"]) for name, values in distances.items()}:
-        rows = [[name, *(format_number(value, 4) for value in pair)] for name, pair in pairs.items()]
-        for row, values in zip(rows, distances.values(), strict=True):
-            row.append(format_number(values["mmd2_p"]) if values["mmd2_p"] >= 0.001 else "< 0.001")
-        numbers = Table("Distance of the embeddings", ["Rows", "Squared MMD", "limit by chance", "p"], rows)
+    found, pairs, rows = statistics.get("mmd", {}), {}, []
+    for key in (key for key in ("all", *content.labels) if key in found):
+        name, p = "All rows" if key == "all" else key, found[key]["mmd2_p"]
+        pairs[name] = (found[key]["mmd2"], found[key]["mmd2_chance"])
+        numbers = [format_number(value, 4) for value in pairs[name]]
+        rows.append([name, *numbers, format_number(p) if p >= 0.001 else "< 0.001"])
+    if pairs:
+        table = Table("Distance of the embeddings", ["Rows", "Squared MMD", "limit by chance", "p"], rows)
         caption = "Distance between embeddings of synthetic and human rows. Beyond the limit it is more than chance."
         spec = _draw_pairs(pairs, "Squared MMD of sentence embeddings", _DISTANCES)
-        figures.append(build_figure("distances", "Distance of synthetic from human rows", caption, spec, numbers))
+        figures.append(build_figure("distances", "Distance of synthetic from human rows", caption, spec, table))
     return figures
 
 

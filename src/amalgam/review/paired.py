@@ -8,15 +8,15 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from amalgam.dvc import find_file
-from amalgam.evaluation.bootstrap import WITHOUT_DIFFERENCE, find_interval, find_p_value, subtract_estimates
-from amalgam.evaluation.compare import Estimates, encode_groups, encode_labels, estimate_models
+from amalgam.evaluation.bootstrap import WITHOUT_DIFFERENCE, Estimate, find_interval, find_p_value, subtract_estimates
+from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.predictions import read_predictions, stack_predictions
 from amalgam.review.revisions import STUDENT, STUDENT_INT8, Revision
@@ -76,14 +76,14 @@ class Comparison:
     rows: int  # that were compared
     old_rows: int  # that the older revision has
     new_rows: int
-    differences: list[Difference]  # the primary one first
+    differences: list[Difference]  # the primary one first; without it, the student's predictions are the same
     unchanged: list[str]  # models whose predictions are the same
     left_out: list[str]  # models that only one revision has
     flips: list[Flip]  # the largest change of probability first
 
     @property
     def primary(self) -> Difference | None:
-        """The difference on which the verdict rests; None where the student's predictions are the same."""
+        """The difference on which the verdict rests."""
         return next((difference for difference in self.differences if difference.measure == PRIMARY), None)
 
 
@@ -132,14 +132,17 @@ def compare_outputs(old: Outputs, new: Outputs, confidence: float, *, ordinal: b
     Raises:
         DataError: a model has not exactly one prediction for each row and seed.
     """
-    differences: list[Difference] = []
+    measured: dict[str, tuple[float, float, Estimate]] = {}
     unchanged: list[str] = []
     flips: list[Flip] = []
-    sets = [TEST, *sorted((old.rows.keys() & new.rows.keys()) - {TEST})]
-    for name in (name for name in sets if not find_obstacle(old, new, name)):
-        rows = share_rows(old, new, name)
+    shared = 0
+    for name in [TEST, *sorted((old.rows.keys() & new.rows.keys()) - {TEST})]:
+        if find_obstacle(old, new, name):
+            continue
+        # The newer revision's rows that the older one has too, by id: equal rows give equal resamples.
+        rows = new.rows[name][new.rows[name]["id"].isin(old.rows[name]["id"])].sort_values("id", ignore_index=True)
         actual, groups = encode_labels(rows, new.labels, f"data/prepared/{name}.csv"), encode_groups(rows)
-        pairs = stack_pairs(old, new, list(rows["id"]), name)
+        pairs = _stack_pairs(old, new, list(rows["id"]), name)
         changed = {model: pair for model, pair in pairs.items() if not np.array_equal(*pair)}
         prefix = "" if name == TEST else f"{name}."
         unchanged += [prefix + model for model in pairs if model not in changed]
@@ -147,40 +150,23 @@ def compare_outputs(old: Outputs, new: Outputs, confidence: float, *, ordinal: b
             estimate_models(actual, groups, {model: pair[side] for model, pair in changed.items()}, ordinal=ordinal)
             for side in (0, 1)
         )
-        differences += _subtract_models(before, after, prefix, confidence)
+        for model, metrics in after.items():
+            names = [metric for metric in metrics if metric not in WITHOUT_DIFFERENCE]
+            for metric, change in subtract_estimates(metrics, before[model], names).items():
+                values = (before[model][metric].value, metrics[metric].value, change)
+                measured[f"{prefix}{model}.{metric}"] = values
         if name == TEST:
-            flips = find_flips(rows, actual, *pairs[STUDENT], new.labels)
+            shared, flips = len(rows), find_flips(rows, actual, *pairs[STUDENT], new.labels)
     models = [set(outputs.table.loc[outputs.table["set"] == TEST, "model"]) for outputs in (old, new)]
     return Comparison(
-        rows=len(share_rows(old, new)),
+        rows=shared,
         old_rows=len(old.rows[TEST]),
         new_rows=len(new.rows[TEST]),
-        differences=_correct_differences(differences, confidence),
+        differences=_list_differences(measured, confidence),
         unchanged=unchanged,
         left_out=sorted(models[0] ^ models[1]),
         flips=flips,
     )
-
-
-def share_rows(old: Outputs, new: Outputs, name: str = TEST) -> pd.DataFrame:
-    """Return the newer revision's rows that the older one has too, by id: equal rows give equal resamples."""
-    rows = new.rows[name]
-    return rows[rows["id"].isin(old.rows[name]["id"])].sort_values("id", ignore_index=True)
-
-
-def stack_pairs(old: Outputs, new: Outputs, ids: list[str], name: str) -> dict[str, tuple[Floats, Floats]]:
-    """Return the probabilities [s seeds, n rows, k labels] of both revisions, paired by seed, for each common model."""
-    tables = [outputs.table[(outputs.table["set"] == name) & outputs.table["id"].isin(ids)] for outputs in (old, new)]
-    before, after = (stack_predictions(table, name, ids, new.labels) for table in tables)
-    pairs = {}
-    for model in (model for model in after if model in before):
-        first, second = (sorted(table.loc[table["model"] == model, "seed"].unique()) for table in tables)
-        chosen = pair_seeds(first, second)
-        pairs[model] = (
-            before[model][[first.index(seed) for seed, _ in chosen]],
-            after[model][[second.index(seed) for _, seed in chosen]],
-        )
-    return pairs
 
 
 def pair_seeds(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
@@ -209,33 +195,40 @@ def find_flips(rows: pd.DataFrame, actual: Ints, old: Floats, new: Floats, label
     return sorted(flips, key=lambda flip: (-abs(flip.new_probability - flip.old_probability), flip.id))
 
 
+def _stack_pairs(old: Outputs, new: Outputs, ids: list[str], name: str) -> dict[str, tuple[Floats, Floats]]:
+    """Return the probabilities [s seeds, n rows, k labels] of both revisions, paired by seed, for each common model."""
+    tables = [outputs.table[(outputs.table["set"] == name) & outputs.table["id"].isin(ids)] for outputs in (old, new)]
+    before, after = (stack_predictions(table, name, ids, new.labels) for table in tables)
+    pairs = {}
+    for model in (model for model in after if model in before):
+        first, second = (sorted(table.loc[table["model"] == model, "seed"].unique()) for table in tables)
+        chosen = pair_seeds(first, second)
+        pairs[model] = (
+            before[model][[first.index(seed) for seed, _ in chosen]],
+            after[model][[second.index(seed) for _, seed in chosen]],
+        )
+    return pairs
+
+
 def _vote(stack: Floats) -> Ints:
     """Return the class [n] that most seeds predict; of equally many, the one of the higher mean probability."""
     votes = np.eye(stack.shape[2])[stack.argmax(axis=2)].sum(axis=0)
     return np.asarray((votes + stack.mean(axis=0) / 2).argmax(axis=1), dtype=np.int64)
 
 
-def _subtract_models(old: Estimates, new: Estimates, prefix: str, confidence: float) -> list[Difference]:
+def _list_differences(measured: dict[str, tuple[float, float, Estimate]], confidence: float) -> list[Difference]:
+    """List the differences by measure (older value, newer value, change), the primary one first."""
+    names = sorted(measured, key=lambda name: name != PRIMARY)
+    p_values = [round(find_p_value(measured[name][2]), 6) for name in names]
+    kept = names[:1].count(PRIMARY)
+    corrected = [*p_values[:kept], *correct_p_values(p_values[kept:])]
     differences = []
-    for model in new:
-        metrics = [metric for metric in new[model] if metric not in WITHOUT_DIFFERENCE]
-        for metric, change in subtract_estimates(new[model], old[model], metrics).items():
-            values = (old[model][metric].value, new[model][metric].value, change.value)
-            numbers = (*values, *find_interval(change, confidence), find_p_value(change), 1.0)
-            rounded = (round(number, 6) for number in numbers)
-            differences.append(Difference(f"{prefix}{model}.{metric}", len(change.points), "", *rounded))
+    for name, p, adjusted in zip(names, p_values, corrected, strict=True):
+        old, new, change = measured[name]
+        moved, ends = round(change.value, 6), find_interval(change, confidence)
+        gains = (moved > 0) != name.endswith(".brier")
+        outcome = "unclear" if adjusted >= 1 - confidence or not moved else "better" if gains else "worse"
+        low, high = (round(end, 6) for end in ends)
+        numbers = (round(old, 6), round(new, 6), moved, low, high, p, round(adjusted, 6))
+        differences.append(Difference(name, len(change.points), outcome, *numbers))
     return differences
-
-
-def _correct_differences(differences: Sequence[Difference], confidence: float) -> list[Difference]:
-    """Put the primary difference first, correct the p-values of all others, and say what each difference is."""
-    primary = [one for one in differences if one.measure == PRIMARY]
-    others = [one for one in differences if one.measure != PRIMARY]
-    corrected = []
-    for one, p in zip(
-        primary + others, [one.p for one in primary] + correct_p_values([one.p for one in others]), strict=True
-    ):
-        gains = (one.change > 0) != one.measure.endswith(".brier")
-        outcome = "unclear" if p >= 1 - confidence or not one.change else "better" if gains else "worse"
-        corrected.append(replace(one, corrected=round(p, 6), outcome=outcome))
-    return corrected

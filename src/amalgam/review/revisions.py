@@ -1,12 +1,14 @@
-"""What a commit, a DVC experiment or the workspace holds in files that Git tracks."""
+"""What a revision holds in files that Git tracks (params, stages, metrics), and what differs between two of them."""
 
 import json
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from amalgam.dvc import find_commit, open_files, parse_yaml
 from amalgam.errors import DataError
+from amalgam.report.phrases import flatten
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -14,11 +16,13 @@ if TYPE_CHECKING:
 WORKSPACE = "workspace"
 STUDENT, STUDENT_INT8 = "student", "student_int8"  # two forms of one model, of which one ships
 _DEFAULT_BASES = ("main", "origin/HEAD", "master")  # the first one that exists is what a change is compared with
+_WORK = {"synthesis": "writing responses", "judge": "grading them", "grader": "grading test rows"}  # of cost.json
+_USAGE = {"requests": None, "prompt_tokens": 0, "completion_tokens": 0, "cost_usd": None}  # what it has; defaults
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """The tracked content of a revision."""
+    """The tracked content of a commit, a DVC experiment or the workspace."""
 
     name: str  # as the user gave it, or `workspace`
     commit: str  # its full hash; empty for the workspace
@@ -34,6 +38,26 @@ class Revision:
         """Return the hash that dvc.lock has for an output; empty where it has none."""
         outputs = (output for stage in self.stages.values() for output in stage.get("outs", []))
         return next((output.get("md5", "") for output in outputs if output["path"] == path), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A param or a metric whose value changed; `kind` is `changed`, `added` or `removed`."""
+
+    name: str
+    old: Any
+    new: Any
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageChange:
+    """A stage whose entry in dvc.lock changed, so that it ran: which params, dependencies and outputs differ."""
+
+    name: str
+    params: list[str]
+    deps: list[str]
+    outs: list[str]
 
 
 def read_revision(repo: "Repo", name: str) -> Revision:
@@ -89,35 +113,81 @@ def find_default_base(repo: "Repo") -> str:
     Raises:
         DataError: none of the usual ones exists.
     """
-    for name in _DEFAULT_BASES:
-        if find_commit(repo, name):
-            return name
+    if found := next((name for name in _DEFAULT_BASES if find_commit(repo, name)), ""):
+        return found
     raise DataError(
         "there is neither a branch `main` or `master` nor a default branch of `origin` to compare with: "
         "name a revision, as in `amalgam review HEAD~1`"
     )
 
 
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by dotted name; a list is a leaf."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    parts = (flatten(part, f"{prefix}.{key}" if prefix else str(key)) for key, part in value.items())
-    return {name: leaf for part in parts for name, leaf in part.items()}
-
-
-def choose_students(old: Revision, new: Revision) -> tuple[Revision, Revision]:
-    """Let the student of each revision be the form that ships, and leave out the other one.
-
-    Where one revision does not say which it is, the student is that in 32 bits in both.
-    """
-    known = None not in (old.bits, new.bits)
-    return _choose_student(old, known and old.bits == 8), _choose_student(new, known and new.bits == 8)
-
-
-def _choose_student(revision: Revision, is_int8: bool) -> Revision:
+def choose_student(revision: Revision, bits: int) -> Revision:
+    """Let the student be its form with so many bits a weight, and leave out the metrics of the other one."""
     forms = {name: value for name, value in revision.metrics.items() if f".{STUDENT_INT8}." in f".{name}"}
     metrics = {name: value for name, value in revision.metrics.items() if name not in forms}
-    if is_int8:
-        metrics |= {name.replace(STUDENT_INT8, STUDENT): value for name, value in forms.items()}
-    return replace(revision, metrics=metrics, student=STUDENT_INT8 if is_int8 else STUDENT)
+    if bits != 8:
+        return replace(revision, metrics=metrics, student=STUDENT)
+    metrics |= {name.replace(STUDENT_INT8, STUDENT): value for name, value in forms.items()}
+    return replace(revision, metrics=metrics, student=STUDENT_INT8)
+
+
+def compare_mappings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """List the names whose values differ, in the order of the newer mapping, removed ones last."""
+    kinds = {name: "changed" if name in old else "added" for name in new}
+    kinds |= {name: "removed" for name in old if name not in new}
+    return [
+        Change(name, old.get(name), new.get(name), kind)
+        for name, kind in kinds.items()
+        if kind != "changed" or old[name] != new[name]
+    ]
+
+
+def compare_stages(old: Revision, new: Revision) -> list[StageChange]:
+    """List the stages of the newer revision whose entry in dvc.lock differs, in its order."""
+    changes = []
+    for name, after in new.stages.items():
+        before = old.stages.get(name, {})
+        parts = {
+            part: sorted(change.name for change in compare_mappings(_index(before, part), _index(after, part)))
+            for part in ("params", "deps", "outs")
+        }
+        if any(parts.values()) or before.get("cmd") != after.get("cmd"):
+            changes.append(StageChange(name, **parts))
+    return changes
+
+
+def find_stale_params(revision: Revision) -> dict[str, list[str]]:
+    """Return, by stage, the params that it ran with and that have another value in params.yaml now."""
+
+    def is_stale(key: str, ran_with: Any) -> bool:
+        found: Any = revision.params  # a leaf or a whole section, by its dotted name
+        for name in key.split("."):
+            if not isinstance(found, Mapping) or name not in found:
+                return True
+            found = found[name]
+        return bool(found != ran_with)
+
+    stale = {
+        name: [key for key, value in _index(stage, "params").items() if is_stale(key, value)]
+        for name, stage in revision.stages.items()
+        if name.split("@")[0] in revision.pipeline  # dvc.lock keeps stages that are gone
+    }
+    return {name: keys for name, keys in stale.items() if keys}
+
+
+def list_usage(revision: Revision) -> list[dict[str, Any]]:
+    """Read from the metrics what the LLM was asked in all, journal and cache included, by kind of work.
+
+    The cost is in US dollars, and None where a price is not known.
+    """
+    return [
+        {"work": work} | {name: revision.metrics.get(f"{section}.{name}", default) for name, default in _USAGE.items()}
+        for section, work in _WORK.items()
+        if f"{section}.requests" in revision.metrics
+    ]
+
+
+def _index(stage: Mapping[str, Any], part: str) -> dict[str, Any]:
+    if part == "params":
+        return {key: value for values in stage.get(part, {}).values() for key, value in values.items()}
+    return {entry["path"]: entry.get("md5") for entry in stage.get(part, [])}

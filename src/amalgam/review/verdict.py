@@ -9,11 +9,18 @@ from pydantic import ValidationError
 from amalgam.errors import ParamsError
 from amalgam.evaluation.predictions import MODELS
 from amalgam.params import Evaluation, describe_errors
-from amalgam.report.phrases import format_difference, format_number, format_share
-from amalgam.review import changes
-from amalgam.review.changes import Change, StageChange
+from amalgam.report.phrases import flatten, format_difference, format_number, format_share
 from amalgam.review.paired import PRIMARY, Comparison, Difference, compare_outputs, find_obstacle, read_outputs
-from amalgam.review.revisions import Revision, choose_students, flatten
+from amalgam.review.revisions import (
+    Change,
+    Revision,
+    StageChange,
+    choose_student,
+    compare_mappings,
+    compare_stages,
+    find_stale_params,
+    list_usage,
+)
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -55,20 +62,22 @@ def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Callabl
         ParamsError: the newer revision's params.yaml does not say how results are measured.
         DataError: an output of a revision is not in the form in which it is written.
     """
-    old, new = choose_students(old, new)
+    # Where one revision does not say which form of the student ships, like is compared with like.
+    known = old.bits is not None and new.bits is not None
+    old, new = (choose_student(revision, (revision.bits or 32) if known else 32) for revision in (old, new))
     given = new.params.get("evaluation", {})
     try:
         # Earlier versions had more keys.
-        known = {name: value for name, value in given.items() if name in Evaluation.model_fields}
-        confidence = Evaluation.model_validate(known).confidence
+        evaluation = {name: value for name, value in given.items() if name in Evaluation.model_fields}
+        confidence = Evaluation.model_validate(evaluation).confidence
     except ValidationError as error:
         raise ParamsError(f"params.yaml of `{new.name}`, section `evaluation`: {describe_errors(error)}") from error
-    stages = changes.compare_stages(old, new)
+    stages = compare_stages(old, new)
     comparison, verdict = _compare(repo, old, new, stages, confidence, notify)
     covered = {difference.measure for difference in comparison.differences} if comparison else set()
     metrics = [
         change
-        for change in changes.compare_mappings(old.metrics, new.metrics)
+        for change in compare_mappings(old.metrics, new.metrics)
         if change.name not in covered and not change.name.endswith(("_low", "_high"))
     ]
     return Review(
@@ -78,12 +87,12 @@ def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Callabl
         new_commit=new.commit,
         verdict=verdict,
         confidence=confidence,
-        params=changes.compare_mappings(flatten(old.params), flatten(new.params)),
+        params=compare_mappings(flatten(old.params), flatten(new.params)),
         stages=stages,
         comparison=comparison,
         metrics=sorted(metrics, key=lambda change: change.name.split(".")[0] not in MODELS),
-        old_usage=changes.list_usage(old),
-        new_usage=changes.list_usage(new),
+        old_usage=list_usage(old),
+        new_usage=list_usage(new),
     )
 
 
@@ -104,25 +113,6 @@ def judge_comparison(comparison: Comparison, confidence: float) -> Verdict:
     )
 
 
-def judge_equal(new: Revision, stages: list[StageChange]) -> Verdict:
-    """Say that nothing changed, by the hashes of the predictions."""
-    ran = "stages ran again, but" if stages else "no stage ran again, and"
-    value = f"; the student's AUC is {format_number(new.metrics[PRIMARY])}" if PRIMARY in new.metrics else ""
-    return Verdict(SAME, f"No change: {ran} every prediction is the same{value}.")
-
-
-def judge_points(old: Revision, new: Revision, reason: str) -> Verdict:
-    """Say why there is no verdict, and what the metrics that Git tracks show."""
-    points = ""
-    if PRIMARY in old.metrics and PRIMARY in new.metrics:
-        first, second = old.metrics[PRIMARY], new.metrics[PRIMARY]
-        change = format_difference(second - first)
-        points = (
-            f" The student's AUC is {format_number(first)} and {format_number(second)} ({change}), maybe by chance."
-        )
-    return Verdict(UNKNOWN, f"Cannot be said: {reason}.{points}")
-
-
 def phrase_ends(difference: Difference) -> str:
     """Write the interval of a difference."""
     low, high = (format_difference(round(end, 3) + 0.0) for end in (difference.low, difference.high))  # no -0.000
@@ -137,21 +127,33 @@ def _compare(
     confidence: float,
     notify: Callable[[str], None],
 ) -> tuple[Comparison | None, Verdict]:
+    """Compare the predictions, or say why they show nothing or cannot be compared."""
+
+    def refuse(reason: str) -> tuple[None, Verdict]:
+        points = ""  # what the metrics that Git tracks show
+        if PRIMARY in old.metrics and PRIMARY in new.metrics:
+            first, second = old.metrics[PRIMARY], new.metrics[PRIMARY]
+            both = f"{format_number(first)} and {format_number(second)} ({format_difference(second - first)})"
+            points = f" The student's AUC is {both}, maybe by chance."
+        return None, Verdict(UNKNOWN, f"Cannot be said: {reason}.{points}")
+
     for revision in (old, new):
-        for stage, keys in changes.find_stale_params(revision).items():
-            reason = f"stage {stage} of {revision.name} has not run with the current {', '.join(keys)}: run `dvc repro`"
-            return None, judge_points(old, new, reason)
+        for stage, keys in find_stale_params(revision).items():
+            stale = f"stage {stage} of {revision.name} has not run with the current {', '.join(keys)}"
+            return refuse(f"{stale}: run `dvc repro`")
     # Equal hashes need no predictions, if the same form of the student ships.
     hashes = [[revision.find_output(path) for path in ("data/predictions", "data/prepared")] for revision in (old, new)]
     if old.student == new.student and hashes[0] == hashes[1] and all(hashes[0]):
-        return None, judge_equal(new, stages)
+        ran = "stages ran again, but" if stages else "no stage ran again, and"
+        value = f"; the student's AUC is {format_number(new.metrics[PRIMARY])}" if PRIMARY in new.metrics else ""
+        return None, Verdict(SAME, f"No change: {ran} every prediction is the same{value}.")
     before = read_outputs(repo, old, notify)
     after = before and read_outputs(repo, new, notify)
     if before is None or after is None:
         name = new.name if before else old.name
-        reason = f"the predictions of {name} are neither in DVC's cache nor on its remote, only metrics in Git are left"
-        return None, judge_points(old, new, reason)
+        where = "neither in DVC's cache nor on its remote, only metrics in Git are left"
+        return refuse(f"the predictions of {name} are {where}")
     if obstacle := find_obstacle(before, after):
-        return None, judge_points(old, new, f"the test rows cannot be compared, since {obstacle}")
+        return refuse(f"the test rows cannot be compared, since {obstacle}")
     comparison = compare_outputs(before, after, confidence, ordinal=new.ordinal)
     return comparison, judge_comparison(comparison, confidence)

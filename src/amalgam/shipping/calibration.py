@@ -8,6 +8,7 @@ new rows.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,41 +26,24 @@ _DECISIONS = np.round(np.arange(0.1, 0.91, 0.05), 2)
 _CONFIDENCE = 0.8
 _EVERY_ROW = 2.0  # above every probability
 
-Bools = npt.NDArray[np.bool_]
-
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How probabilities become decisions.
+    """How probabilities become decisions."""
 
-    Attributes:
-        temperature: divides the logits; 1 leaves them.
-        threshold: of two labels, the probability from which the last one is chosen; None chooses the likelier one.
-        ask_below: a row needs a human if its label has less than this probability; above 1 every row does.
-        guaranteed: whether validation rows show the agreement above `ask_below`.
-        sentence: the evidence, for the card.
-    """
-
-    temperature: float
-    threshold: float | None
-    ask_below: float
-    guaranteed: bool
-    sentence: str
+    temperature: float  # divides the logits; 1 leaves them
+    threshold: float | None  # of two labels, the probability from which the last one is chosen; None: the likelier one
+    ask_below: float  # a row needs a human if its label has less than this probability; above 1 every row does
+    guaranteed: bool  # whether validation rows show the agreement above `ask_below`
+    sentence: str  # the evidence, for the card
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Human-coded rows with the labels of a model that did not learn them; each array is [rows].
+class Judged(NamedTuple):
+    """Human-coded rows [n] with the labels of a model that did not learn them."""
 
-    Attributes:
-        certainty: probability of the model's label.
-        right: whether it is the coders' label.
-        units: number of the group of dependent rows, such as those of one person.
-    """
-
-    certainty: Floats
-    right: Bools
-    units: Ints
+    certainty: Floats  # probability of the model's label
+    right: npt.NDArray[np.bool_]  # whether it is the coders' label
+    units: Ints  # number of the group of dependent rows, such as those of one person
 
 
 def calibrate(
@@ -96,40 +80,35 @@ def calibrate(
         )
         return Calibration(temperature, threshold, found, True, sentence)
     _, certainty = decide(compute_probabilities(uncoded, temperature), threshold)
-    ask_below, sentence = carry_share(out_of_fold, certainty, agreement)
-    return Calibration(temperature, threshold, ask_below, False, sentence)
+    return Calibration(temperature, threshold, *_carry_share(out_of_fold, certainty, agreement))
 
 
-def carry_share(judged: Judged, certainty: Floats, agreement: float) -> tuple[float, str]:
-    """Return the certainty below which a row needs a human, and the sentence that says why.
+def _carry_share(judged: Judged, certainty: Floats, agreement: float) -> tuple[float, bool, str]:
+    """Return `ask_below`, `guaranteed` and `sentence` by cross-validation; `certainty` is that of uncoded texts.
 
     Fold teachers are more certain than the shipped student, so a share of the rows is carried over, not a probability.
     With too few texts the teachers' probability is taken, which sends more rows to a human. The student learned from
     the texts' soft targets and is a little more certain of them than of new ones; that errs on the same side.
-
-    Args:
-        judged: human-coded rows labelled by teachers of the other folds.
-        certainty: of the shipped model's labels for texts without a label [texts].
-        agreement: as in `calibrate`.
     """
     rows = len(judged.right)
     if not rows:
-        return _EVERY_ROW, "No human-coded row shows how often the labels are right: a human is asked about every row."
+        sentence = "No human-coded row shows how often the labels are right: a human is asked about every row."
+        return _EVERY_ROW, False, sentence
     wanted = f"an agreement of {agreement:.0%} with {_CONFIDENCE:.0%} confidence"
     threshold = find_agreement(judged, agreement, _CONFIDENCE)
     if threshold is None:
         more = count_more_rows(judged, agreement, _CONFIDENCE)
         help_ = f"about {more} more coded rows would" if more else "more rows like these would hardly do so"
         found = f"In cross-validation {rows} human-coded rows do not show {wanted}"
-        return _EVERY_ROW, f"{found}, so a human is asked about every row; {help_}."
+        return _EVERY_ROW, False, f"{found}, so a human is asked about every row; {help_}."
     share = float((judged.certainty >= threshold).mean())
     found = (
         f"In cross-validation on {rows} human-coded rows, the {share:.0%} whose labels are most certain show {wanted}"
     )
     if len(certainty) < _MIN_TEXTS:
-        return threshold, f"{found}: they are those from this probability on."
+        return threshold, False, f"{found}: they are those from this probability on."
     reached = f"this is the probability that as large a share of {len(certainty)} texts without a label reaches."
-    return float(np.quantile(certainty, 1 - share)), f"{found}: {reached}"
+    return float(np.quantile(certainty, 1 - share)), False, f"{found}: {reached}"
 
 
 def find_temperature(logits: Floats, labels: Ints, confidence: float) -> float:
@@ -138,20 +117,28 @@ def find_temperature(logits: Floats, labels: Ints, confidence: float) -> float:
     It helps if, in cross-validation, the log-loss of the rows left out falls by more than chance (t-test, one-sided).
     It never sharpens: on few rows that would make the errors on new ones look certain.
     """
-    from scipy import stats
+    from scipy import optimize, special, stats
 
-    folds = np.arange(len(labels)) % _MAX_FOLDS
-    gains = np.zeros(len(labels))
+    def measure_loss(rows: npt.NDArray[np.bool_], temperature: float) -> Floats:
+        losses = -special.log_softmax(logits[rows] / temperature, axis=1)
+        return np.asarray(losses[np.arange(len(losses)), labels[rows]])
+
+    def fit(rows: npt.NDArray[np.bool_]) -> float:
+        bounds = (0, math.log(_MAX_TEMPERATURE))
+        found = optimize.minimize_scalar(
+            lambda log: measure_loss(rows, math.exp(log)).mean(), bounds=bounds, method="bounded"
+        )
+        return math.exp(found.x)
+
+    if len(labels) < 2:
+        return 1.0
+    folds, gains = np.arange(len(labels)) % _MAX_FOLDS, np.zeros(len(labels))
     for fold in np.unique(folds):
         out = folds == fold
-        if out.all():
-            return 1.0
-        fitted = _fit_temperature(logits[~out], labels[~out])
-        gains[out] = _measure_loss(logits[out], labels[out], 1.0) - _measure_loss(logits[out], labels[out], fitted)
-    if len(gains) < 2 or gains.std() == 0:
+        gains[out] = measure_loss(out, 1.0) - measure_loss(out, fit(~out))
+    if gains.std() == 0 or stats.ttest_1samp(gains, 0.0, alternative="greater").pvalue > 1 - confidence:
         return 1.0
-    helps = stats.ttest_1samp(gains, 0.0, alternative="greater").pvalue <= 1 - confidence
-    return round(_fit_temperature(logits, labels), 4) if helps else 1.0
+    return round(fit(folds >= 0), 4)
 
 
 def find_decision(probabilities: Floats, labels: Ints, confidence: float) -> float | None:
@@ -163,13 +150,16 @@ def find_decision(probabilities: Floats, labels: Ints, confidence: float) -> flo
     from scipy import stats
 
     right = (probabilities[:, None] >= _DECISIONS) == (labels[:, None] == 1)
-    found = np.array([_choose_decision(right.sum(axis=0) - row) for row in right], dtype=np.int64)
+    hits = right.sum(axis=0)
+    # Of thresholds with equally many hits, the one nearest 1/2 counts.
+    nearest = np.argsort(np.abs(_DECISIONS - 0.5), kind="stable")
+    found = nearest[(hits - right)[:, nearest].argmax(axis=1)]
     moved = right[np.arange(len(labels)), found]
     plain = (probabilities > 0.5) == (labels == 1)
     gained, lost = int((moved & ~plain).sum()), int((plain & ~moved).sum())
     if not gained or stats.binom.sf(gained - 1, gained + lost, 0.5) > 1 - confidence:
         return None
-    return float(_DECISIONS[_choose_decision(right.sum(axis=0))])
+    return float(_DECISIONS[nearest[hits[nearest].argmax()]])
 
 
 def find_agreement(judged: Judged, agreement: float, confidence: float, *, tries: int = 1) -> float | None:
@@ -189,7 +179,7 @@ def find_agreement(judged: Judged, agreement: float, confidence: float, *, tries
         independent = count_independent(np.unique(judged.units[chosen], return_inverse=True)[1])
         if independent < needed:
             continue
-        if bound_share(float(judged.right[chosen].mean()), independent, error) < agreement:
+        if _bound_share(float(judged.right[chosen].mean()), independent, error) < agreement:
             break
         found = float(order[kept - 1])
     return found
@@ -202,18 +192,17 @@ def count_more_rows(judged: Judged, agreement: float, confidence: float) -> int 
     """
     rows, order = len(judged.right), np.argsort(-judged.certainty, kind="stable")
     independent = count_independent(np.unique(judged.units, return_inverse=True)[1]) / rows
-    needed: list[float] = []
+    fewest = float(_MAX_ROWS)
     for kept in range(_count_needed(agreement, 0.5), rows + 1):  # a smaller set says nothing
         share = float(judged.right[order[:kept]].mean())
         count = _count_needed(agreement, 1 - confidence)
-        while bound_share(share, count, 1 - confidence) < agreement and count < _MAX_ROWS:
+        while _bound_share(share, count, 1 - confidence) < agreement and count < _MAX_ROWS:
             count = math.ceil(1.1 * count)
-        needed.append(count / independent * rows / kept)
-    fewest = min(needed, default=_MAX_ROWS)
+        fewest = min(fewest, count / independent * rows / kept)
     return math.ceil(fewest - rows) if fewest < _MAX_ROWS else None
 
 
-def bound_share(share: float, rows: float, error: float) -> float:
+def _bound_share(share: float, rows: float, error: float) -> float:
     """Return the lower bound of a share of so many rows, wrong with this chance at most (Clopper and Pearson 1934)."""
     from scipy import stats
 
@@ -223,24 +212,3 @@ def bound_share(share: float, rows: float, error: float) -> float:
 def _count_needed(agreement: float, error: float) -> int:
     """Count the rows of the smallest set that passes without an error."""
     return math.ceil(math.log(error) / math.log(agreement))
-
-
-def _choose_decision(hits: npt.NDArray[np.int_]) -> int:
-    """Return the threshold with the most hits; of equals the one nearest 1/2."""
-    return int(np.lexsort((np.abs(_DECISIONS - 0.5), -hits))[0])
-
-
-def _measure_loss(logits: Floats, labels: Ints, temperature: float) -> Floats:
-    from scipy.special import log_softmax
-
-    losses: Floats = -log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels]
-    return losses
-
-
-def _fit_temperature(logits: Floats, labels: Ints) -> float:
-    from scipy.optimize import minimize_scalar
-
-    def measure(log: float) -> float:
-        return float(_measure_loss(logits, labels, math.exp(log)).mean())
-
-    return math.exp(minimize_scalar(measure, bounds=(0, math.log(_MAX_TEMPERATURE)), method="bounded").x)

@@ -7,7 +7,7 @@ id would change with every commit, and the shipped folder with it.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -53,87 +53,12 @@ def build_card(
         max_length: tokens of a text.
         confidence: of the intervals.
     """
+    from huggingface_hub import EvalResult, ModelCardData
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: f"{value:.3f}" if isinstance(value, float) else value,
-        autoescape=False,  # it is not HTML: texts from elsewhere go through the filter `plain`
-    )
-    environment.filters["plain"] = escape_markdown
-    template = environment.from_string(files("amalgam.shipping").joinpath("card.md.j2").read_text(encoding="utf-8"))
     models, encoder = metrics["models"], base_models.get("student", base_models["encoder"])
-    measures = [measure for measure in _MEASURES if f"{measure[0]}_low" in models.get("student", {})]
-    body = template.render(
-        task=task,
-        exported=exported,
-        data=metrics["data"],
-        size=metrics["summary"]["student"],
-        alone=metrics["selective"]["selective"],
-        measures=measures,
-        models=[(name, models[key]) for key, name in _MODELS.items() if key in models],
-        encoder=encoder,
-        llm=base_models["llm"],
-        max_length=max_length,
-        confidence=confidence,
-    )
-    return f"---\n{_build_front_matter(task, models, measures, encoder, confidence)}\n---\n\n{body.strip()}\n"
-
-
-def escape_markdown(text: str) -> str:
-    """Return a text on one line in which nothing is markup, a link, a mention or HTML."""
-    return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
-
-
-def write_manifest(folder: Path, model: str, calibration: dict[str, Any], **sources: Any) -> None:
-    """Write the manifest of a folder: the ONNX file to use, how to use it, all files' hashes, and its sources."""
-    hashes = {path.name: hash_file(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
-    write_json(
-        folder / MANIFEST,
-        {"format": FORMAT, "model": model, "calibration": calibration, "files": hashes, **sources},
-    )
-
-
-def hash_files(paths: Iterable[Path]) -> dict[str, str]:
-    """Return the SHA-256 of each file, in the order of their names."""
-    return {path.as_posix(): hash_file(path) for path in sorted(paths)}
-
-
-def hash_code(paths: Iterable[Path]) -> dict[str, str]:
-    """Return Git's id of each file or folder of code, without what Python leaves behind."""
-    return {path.as_posix(): _identify(path) for path in sorted(paths)}
-
-
-def _identify(path: Path) -> str:
-    if path.is_file():
-        return _hash_object("blob", path.read_bytes())
-    entries = [child for child in path.iterdir() if child.name != "__pycache__" and child.suffix != ".pyc"]
-    # Git sorts folders as if their names ended with a slash.
-    entries.sort(key=lambda child: child.name.encode() + (b"/" if child.is_dir() else b""))
-    lines = (
-        (b"40000 " if child.is_dir() else b"100644 ") + child.name.encode() + b"\0" + bytes.fromhex(_identify(child))
-        for child in entries
-    )
-    return _hash_object("tree", b"".join(lines))
-
-
-def _hash_object(kind: str, content: bytes) -> str:
-    return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
-
-
-def _build_front_matter(
-    task: Task,
-    models: Mapping[str, Any],
-    measures: Iterable[tuple[str, str, str]],
-    encoder: Mapping[str, str],
-    confidence: float,
-) -> str:
-    from huggingface_hub import EvalResult, ModelCardData
-
-    source = encoder.get("source", "").partition("@")[0]
     student = models.get("student", {})
+    measures = [measure for measure in _MEASURES if f"{measure[0]}_low" in student]
     results = [
         EvalResult(
             task_type="text-classification",
@@ -150,7 +75,8 @@ def _build_front_matter(
         )
         for key, kind, name in measures
     ]
-    data = ModelCardData(
+    source = encoder.get("source", "").partition("@")[0]
+    front = ModelCardData(
         base_model=source if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else None,
         library_name="transformers",
         license="other",
@@ -161,4 +87,52 @@ def _build_front_matter(
         tags=["amalgam", "knowledge-distillation", "onnx", "synthetic-data"],
         eval_results=results,
     )
-    return str(data.to_yaml()).strip()
+    environment = Environment(
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: f"{value:.3f}" if isinstance(value, float) else value,
+        autoescape=False,  # it is not HTML: texts from elsewhere go through the filter `plain`
+    )
+    environment.filters["plain"] = _escape_markdown
+    template = environment.from_string(files("amalgam.shipping").joinpath("card.md.j2").read_text(encoding="utf-8"))
+    body = template.render(
+        task=task,
+        exported=exported,
+        data=metrics["data"],
+        size=metrics["summary"]["student"],
+        alone=metrics["selective"]["selective"],
+        measures=measures,
+        models=[(name, models[key]) for key, name in _MODELS.items() if key in models],
+        encoder=encoder,
+        llm=base_models["llm"],
+        max_length=max_length,
+        confidence=confidence,
+    )
+    return f"---\n{str(front.to_yaml()).strip()}\n---\n\n{body.strip()}\n"
+
+
+def write_manifest(folder: Path, model: str, calibration: dict[str, Any], **sources: Any) -> None:
+    """Write the manifest of a folder: the ONNX file to use, how to use it, all files' hashes, and its sources."""
+    hashes = {path.name: hash_file(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    manifest = {"format": FORMAT, "model": model, "calibration": calibration, "files": hashes, **sources}
+    write_json(folder / MANIFEST, manifest)
+
+
+def hash_code(path: Path) -> str:
+    """Return Git's id of a file or folder of code, without what Python leaves behind."""
+    if path.is_file():
+        kind, content = "blob", path.read_bytes()
+    else:
+        entries = [child for child in path.iterdir() if child.name != "__pycache__" and child.suffix != ".pyc"]
+        # Git sorts folders as if their names ended with a slash.
+        entries.sort(key=lambda child: child.name + "/" * child.is_dir())
+        modes = [f"{40000 if child.is_dir() else 100644} {child.name}\0".encode() for child in entries]
+        ids = [bytes.fromhex(hash_code(child)) for child in entries]
+        kind, content = "tree", b"".join(part for entry in zip(modes, ids, strict=True) for part in entry)
+    return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
+
+
+def _escape_markdown(text: str) -> str:
+    """Return a text on one line in which nothing is markup, a link, a mention or HTML."""
+    return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))

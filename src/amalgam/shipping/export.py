@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 FLOAT, INTEGER = "model.onnx", "model.int8.onnx"
 INT8_AUC_LOSS = 0.005  # AUC that 8-bit integers may be expected to lose; else 32-bit floats ship
 _OPSET = 20  # the first with Gelu
-_EXAMPLE = (2, 8)  # rows and tokens that the exporter traces; both stay free
 
 
 def export_onnx(targets: Mapping[Path, Path], bases: Sequence[Path] = ()) -> None:
@@ -39,11 +38,11 @@ def export_onnx(targets: Mapping[Path, Path], bases: Sequence[Path] = ()) -> Non
     Raises:
         ModelError: a folder holds no trained classifier.
     """
-    with _be_quiet():
+    with _silence():
         traced = _trace(next(iter(targets)), bases)
         for folder, target in targets.items():
             program = ONNXProgram(traced.model.clone(), traced.exported_program)
-            program.apply_weights(_load(folder, bases).state_dict())
+            program.apply_weights(_Logits(folder, bases).state_dict())
             program.optimize()
             target.parent.mkdir(parents=True, exist_ok=True)
             _save(program.model_proto, target)
@@ -59,7 +58,7 @@ def quantize_onnx(source: Path, target: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _be_quiet():
+    with _silence():
         quantize_dynamic(
             source,
             target,
@@ -78,22 +77,28 @@ def write_weights(student: Path, target: Path, bases: Sequence[Path] = ()) -> No
     Raises:
         ModelError: the folder `student` holds no trained classifier.
     """
-    config = read_config(student)
-    model = load_trained(student, bases)
+    config, model = read_config(student), load_trained(student, bases)
     if config.pooling == "centred_mean":
         append_pooling(model)
-    tokenizer = load_tokenizer(student)
-    save_checkpoint(model, tokenizer, target, Config(config.labels, config.max_length, config.uses_question))
+    shipped = Config(config.labels, config.max_length, config.uses_question)
+    save_checkpoint(model, load_tokenizer(student), target, shipped)
 
 
 def measure_fidelity(exact: Floats, small: Floats) -> dict[str, Any]:
     """Compare the probabilities [texts, classes] of the float and the integer model, without any label.
 
-    `auc_loss` is the AUC that the small model is expected to lose, if labels were drawn from the exact probabilities.
-    With more than two classes it is the mean over them, each against the rest. Below 0, nothing is lost.
+    `auc_loss` is the AUC that the small model is expected to lose, if each text had a label with its exact
+    probability. With more than two classes it is the mean over them, each against the rest. Below 0, nothing is lost.
     """
-    classes = range(1, 2) if exact.shape[1] == 2 else range(exact.shape[1])
-    losses = [expect_auc(exact[:, n], exact[:, n]) - expect_auc(exact[:, n], small[:, n]) for n in classes]
+    from sklearn.metrics import roc_auc_score
+
+    labels, losses = np.repeat([1, 0], len(exact)), []
+    for n in range(1, 2) if exact.shape[1] == 2 else range(exact.shape[1]):
+        weights = np.concatenate([exact[:, n], 1 - exact[:, n]])
+        best, found = (
+            roc_auc_score(labels, np.tile(scores[:, n], 2), sample_weight=weights) for scores in (exact, small)
+        )
+        losses.append(best - found)
     return {
         "texts": len(exact),
         "auc_loss": round(float(np.mean(losses)), 6),
@@ -103,45 +108,31 @@ def measure_fidelity(exact: Floats, small: Floats) -> dict[str, Any]:
     }
 
 
-def expect_auc(probabilities: Floats, scores: Floats) -> float:
-    """Return the AUC of scores for a label that each text has with its probability."""
-    from sklearn.metrics import roc_auc_score
-
-    labels = np.repeat([1, 0], len(scores))
-    weights = np.concatenate([probabilities, 1 - probabilities])
-    return float(roc_auc_score(labels, np.tile(scores, 2), sample_weight=weights))
-
-
 class _Logits(nn.Module):
-    """A classifier that takes its inputs in order and returns nothing but its logits."""
+    """A trained classifier that takes its inputs in order and returns nothing but its logits."""
 
-    def __init__(self, model: nn.Module, names: list[str]) -> None:
+    def __init__(self, folder: Path, bases: Sequence[Path]) -> None:
         super().__init__()
-        self.model = model
-        self.names = names
+        self.names = list(load_tokenizer(folder).model_input_names)
+        model = load_trained(folder, bases, share=True)
+        model.set_attn_implementation("eager")  # its graph is a quarter smaller than that of fused attention
+        self.model = add_pooling(model, read_config(folder).pooling)
+        self.eval()
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(**dict(zip(self.names, inputs, strict=True))).logits
         return logits
 
 
-def _load(folder: Path, bases: Sequence[Path]) -> _Logits:
-    model = load_trained(folder, bases, share=True)
-    model.set_attn_implementation("eager")  # its graph is a quarter smaller than that of fused attention
-    names = list(load_tokenizer(folder).model_input_names)
-    return _Logits(add_pooling(model, read_config(folder).pooling), names).eval()
-
-
 def _trace(folder: Path, bases: Sequence[Path]) -> ONNXProgram:
-    tokenizer = load_tokenizer(folder)
-    names = list(tokenizer.model_input_names)
-    length = min(read_config(folder).max_length, tokenizer.model_max_length)
+    model = _Logits(folder, bases)
+    length = min(read_config(folder).max_length, load_tokenizer(folder).model_max_length)
     shape = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=length)}
     program = torch.onnx.export(
-        _load(folder, bases),
-        tuple(torch.ones(_EXAMPLE, dtype=torch.long) for _ in names),
-        dynamic_shapes=(tuple(shape for _ in names),),
-        input_names=names,
+        model,
+        tuple(torch.ones((2, 8), dtype=torch.long) for _ in model.names),  # an example; both sizes stay free
+        dynamic_shapes=(tuple(shape for _ in model.names),),
+        input_names=model.names,
         output_names=["logits"],
         opset_version=_OPSET,
         dynamo=True,
@@ -163,13 +154,12 @@ def _save(model: "ModelProto", target: Path) -> None:
 
 
 @contextmanager
-def _be_quiet() -> Iterator[None]:
+def _silence() -> Iterator[None]:
     """Silence what exporter and quantizer say to their developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(before)

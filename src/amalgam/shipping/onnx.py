@@ -1,6 +1,6 @@
 """Score texts with an exported model on ONNX Runtime, without torch or transformers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +23,7 @@ _SLICE = 1024  # texts that are tokenized together
 
 
 class OnnxScorer:
-    """An exported model and its tokenizer, loaded once.
-
-    Attributes:
-        labels: class names in order.
-        uses_question: whether the model reads the question with the response.
-    """
+    """An exported model and its tokenizer, loaded once; `labels` are class names in order."""
 
     def __init__(
         self, model: Path, tokenizer: Path, *, threads: int = 0, batch_size: int = 16, temperature: float = 1.0
@@ -50,11 +45,8 @@ class OnnxScorer:
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
         config = read_config(tokenizer)
-        self.labels = tuple(config.labels)
-        self.uses_question = config.uses_question
-        self._batch_size = batch_size
-        self._threads = threads or count_cores()
-        self._temperature = temperature
+        self.labels, self.uses_question = tuple(config.labels), config.uses_question
+        self._batch_size, self._threads, self._temperature = batch_size, threads or count_cores(), temperature
         self._tokenizer, self._padding = _load_tokenizer(tokenizer, config.max_length)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -70,27 +62,28 @@ class OnnxScorer:
             raise ModelError(f"{model} is not a model that ONNX Runtime can read: run `dvc repro` again") from error
         self._inputs = [given.name for given in self._session.get_inputs()]
 
-    def score(self, rows: "pd.DataFrame") -> Floats:
+    def score(self, rows: "pd.DataFrame | Mapping[str, Sequence[str]]") -> Floats:
         """Return probabilities [rows, classes] of rows with `text` and `question`, in their order."""
-        return self.score_texts(rows["text"].tolist(), rows["question"].tolist())
+        return compute_probabilities(self.compute_logits(rows), self._temperature)
 
     def score_texts(self, texts: Sequence[str], questions: Sequence[str]) -> Floats:
         """Return probabilities [texts, classes] in the order given; questions count where the model reads them."""
-        return compute_probabilities(self.compute_logits(texts, questions), self._temperature)
+        return self.score({"text": texts, "question": questions})
 
-    def compute_logits(self, texts: Sequence[str], questions: Sequence[str]) -> Floats:
-        """Return logits [texts, classes] in the order given, before the temperature."""
+    def compute_logits(self, rows: "pd.DataFrame | Mapping[str, Sequence[str]]") -> Floats:
+        """Return logits [rows, classes] in the order given, before the temperature."""
+        texts = list(rows["text"])
         # A model that learned with questions always gets a pair: no score may depend on other rows' questions.
-        given = list(zip(texts, questions, strict=True)) if self.uses_question else list(texts)
+        given = list(zip(texts, rows["question"], strict=True)) if self.uses_question else texts
         encoded = [row for start in range(0, len(given), _SLICE) for row in self._encode(given[start : start + _SLICE])]
         # Rows of similar length share a batch, so that little padding is computed.
         order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row][0]))
         batches = [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
         logits = np.zeros((len(texts), len(self.labels)))
         with ThreadPoolExecutor(self._threads) as pool:
-            outputs = pool.map(lambda rows: self._compute([encoded[row] for row in rows]), batches)
-            for rows, output in zip(batches, outputs, strict=True):
-                logits[rows] = output
+            outputs = pool.map(lambda batch: self._compute([encoded[row] for row in batch]), batches)
+            for batch, output in zip(batches, outputs, strict=True):
+                logits[batch] = output
         return logits
 
     def _encode(self, given: list[Any]) -> list[npt.NDArray[np.int32]]:

@@ -13,9 +13,10 @@ from amalgam.errors import DataError, ModelError
 from amalgam.files import hash_file, read_json
 from amalgam.machine import show_progress
 from amalgam.shipping.onnx import OnnxScorer, decide
-from amalgam.shipping.tables import Added, find_format, open_source, survey_table, write_table
+from amalgam.shipping.tables import SHEET_ROWS, Added, find_format, survey_table, write_table
+from amalgam.tasks.formats import open_file
 from amalgam.tasks.tables import Part, read_parts
-from amalgam.tasks.texts import clean_text
+from amalgam.tasks.texts import clean_text, write_text
 
 MANIFEST, FORMAT = "manifest.json", 1
 # What is read beside the ONNX file; 300 MB of weights for torch would take a while to hash.
@@ -93,19 +94,19 @@ def label_table(source: Path, target: Path, shipped: Shipped, columns: Columns) 
         DataError: the source cannot be read or lacks a column, a new column has the name of one that is there, or the
             target cannot be written or is the source.
     """
-    find_format(target)
-    if not source.is_file():
-        raise DataError(f"{source} does not exist")
+    form = find_format(target)
     if source.resolve() == target.resolve() or (target.exists() and target.samefile(source)):
         raise DataError(f"{target} is the input itself: give the output another name")
     needed = [columns.text, *([columns.question] if shipped.scorer.uses_question else [])]
-    table = open_source(source)
+    table = open_file(source)
     survey = survey_table(table, needed)
     names = shipped.scorer.labels
     kinds = {"label": str, **{f"p_{name}": float for name in names}, "needs_human": bool}
     added: dict[str, type] = {columns.prefix + name: kind for name, kind in kinds.items()}
     if taken := [name for name in added if name in survey.columns]:
         raise DataError(f"{source} already has a column {taken[0]!r}: rename it, or give --prefix for the new ones")
+    if form == "xlsx" and survey.rows > SHEET_ROWS:
+        raise DataError(f"{target} cannot hold {survey.rows:,} rows, Excel has {SHEET_ROWS:,}: write .csv or .parquet")
     labels: Counter[str] = Counter(dict.fromkeys(names, 0))
     asked = 0
 
@@ -127,7 +128,7 @@ def label_table(source: Path, target: Path, shipped: Shipped, columns: Columns) 
 
 def _label_part(part: Part, shipped: Shipped, needed: list[str]) -> list[list[Any]]:
     """Return the values of the new columns."""
-    cells = [tuple(shipped.clean_text(row[name] or "") for name in needed) for row in part.rows]
+    cells = [tuple(shipped.clean_text(write_text(row[name]) or "") for name in needed) for row in part.rows]
     # Equal texts of a part get equal labels: in 8-bit integers, the rows beside one change its score a little.
     places = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
     texts, *questions = zip(*places, strict=True)

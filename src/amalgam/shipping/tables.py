@@ -5,27 +5,20 @@ to a temporary file that is put in place when it is whole.
 """
 
 import csv
+import datetime
+import io
 import itertools
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from amalgam.errors import DataError
+from amalgam.files import open_sibling
 from amalgam.rows import guard_cell
-from amalgam.tasks.tables import (
-    OTHERS,
-    SEPARATORS,
-    Format,
-    Part,
-    Source,
-    find_layout,
-    list_columns,
-    open_parquet,
-    read_parts,
-)
+from amalgam.tasks.formats import ENDINGS, OTHERS, SEPARATORS, Format, Source
+from amalgam.tasks.tables import Part, list_columns, open_parquet, read_parts
 from amalgam.tasks.texts import blank_numbers, write_text
 
 if TYPE_CHECKING:
@@ -33,9 +26,9 @@ if TYPE_CHECKING:
 
 Added = dict[str, list[Any]]  # the new columns of a part
 Parts = Iterable[tuple[Part, Added]]
-_FORMATS: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
-_WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")  # begins like a formula, and is harmless
+SHEET_ROWS = 1_048_575  # that Excel holds below the header
+_SHEET_LETTERS = 32_767  # in a cell
 
 
 class Survey(NamedTuple):
@@ -46,27 +39,14 @@ class Survey(NamedTuple):
 
 
 def find_format(path: Path) -> Format:
-    """Return how a table is stored, by its ending.
+    """Return how a table is to be written, by its ending.
 
     Raises:
         DataError: it is none that is known.
     """
-    ending = path.suffix.lower()
-    if ending in _WORKBOOKS:
-        raise DataError(f"{path} is a workbook: save its sheet as `CSV UTF-8`, and name that file")
-    if ending not in _FORMATS:
-        raise DataError(f"{path} does not end in .csv, .tsv, .jsonl or .parquet: rename or convert it")
-    return _FORMATS[ending]
-
-
-def open_source(path: Path) -> Source:
-    """Return a table to be read; one in text may be packed (.csv.gz).
-
-    Raises:
-        DataError: its ending is none that is known.
-    """
-    packed = path.suffix.lower() == ".gz"
-    return Source(str(path), lambda: path.open("rb"), find_format(path.with_suffix("") if packed else path))
+    if path.suffix.lower() not in ENDINGS:
+        raise DataError(f"{path} does not end in .csv, .tsv, .xlsx, .json, .jsonl or .parquet: rename it")
+    return ENDINGS[path.suffix.lower()]
 
 
 def survey_table(source: Source, needed: Sequence[str]) -> Survey:
@@ -76,7 +56,7 @@ def survey_table(source: Source, needed: Sequence[str]) -> Survey:
         DataError: the table cannot be read, or a row has neither text nor null in a column that is `needed`.
     """
     columns = dict.fromkeys(list_columns(source))
-    if source.format != "jsonl":
+    if source.format not in ("jsonl", "json", "folder"):
         _check_columns(source, list(columns), needed)
     if source.format == "parquet":
         with open_parquet(source) as file:
@@ -95,7 +75,7 @@ def survey_table(source: Source, needed: Sequence[str]) -> Survey:
         for number, row in zip(part.numbers, part.rows, strict=True):
             columns.update(dict.fromkeys(row))
             for name in needed:
-                if not isinstance(row.get(name, ...), str | None):
+                if not isinstance(row.get(name, ...), str | None) and source.format != "xlsx":
                     what = "no text" if name in row else f"no key {name!r}, only {', '.join(row)}"
                     raise DataError(
                         f"{source.name}, row {number} has {what} under {name!r}: mend it, or name another column"
@@ -110,22 +90,19 @@ def write_table(path: Path, source: Source, columns: Sequence[str], added: dict[
         DataError: the file cannot be written.
     """
     form = find_format(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    names = [*columns, *added]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if form == "parquet":
-            _write_parquet(temporary, columns, added, parts)
-        elif form == "jsonl":
-            _write_json(temporary, parts)
-        else:
-            _write_cells(temporary, form, source, [*columns, *added], parts)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with open_sibling(path, binary=True) as stream:
+            if form == "parquet":
+                _write_parquet(stream, columns, added, parts)
+            elif form == "xlsx":
+                _write_sheet(stream, path, source, names, parts)
+            elif form in ("json", "jsonl"):
+                _write_json(stream, parts, lines=form == "jsonl")
+            else:
+                _write_cells(stream, form, source, names, parts)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_cell(value: object) -> str:
@@ -134,28 +111,62 @@ def write_cell(value: object) -> str:
     return text if _NUMBER.fullmatch(text) else guard_cell(text)
 
 
-def _write_cells(path: Path, form: Format, source: Source, names: Sequence[str], parts: Parts) -> None:
-    layout = None if source.format == "parquet" else find_layout(source)
+def _write_cells(stream: IO[bytes], form: Format, source: Source, names: Sequence[str], parts: Parts) -> None:
+    kept = source.format == form and source.separator and source.separator in OTHERS
+    separator = source.separator if kept else SEPARATORS[form]
     # Excel takes a file for UTF-8 by its mark, and tells cells apart by the separator of its country.
-    encoding = "utf-8-sig" if layout and layout.marks else "utf-8"
-    kept = layout and source.format == form and layout.separator in OTHERS
-    separator = layout.separator if layout and kept else SEPARATORS[form]
-    with path.open("w", encoding=encoding, newline="") as stream:
-        plain = csv.writer(stream, delimiter=separator, lineterminator="\n")
-        quoted = csv.writer(stream, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        for row in itertools.chain([dict(zip(names, names, strict=True))], _merge(parts)):
-            cells = [write_cell(row.get(name)) for name in names]
-            # A carriage return is left unquoted otherwise, and then read as the end of a row.
-            (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
+    marked = source.marked or source.encoding != "utf-8"
+    lines = io.TextIOWrapper(stream, "utf-8-sig" if marked else "utf-8", newline="")
+    plain = csv.writer(lines, delimiter=separator, lineterminator="\n")
+    quoted = csv.writer(lines, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in itertools.chain([dict(zip(names, names, strict=True))], _merge(parts)):
+        cells = [write_cell(row.get(name)) for name in names]
+        # A carriage return is left unquoted otherwise, and then read as the end of a row.
+        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
+    lines.detach()
 
 
-def _write_json(path: Path, parts: Parts) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
-        for row in _merge(parts):
-            stream.write(json.dumps(blank_numbers(row), ensure_ascii=False, default=str) + "\n")
+def _write_sheet(stream: IO[bytes], path: Path, source: Source, names: Sequence[str], parts: Parts) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet(source.sheet or "labelled")
+    for row in itertools.chain([dict(zip(names, names, strict=True))], _merge(parts)):
+        sheet.append([_make_cell(sheet, row.get(name), path) for name in names])
+    book.save(stream)
 
 
-def _write_parquet(path: Path, columns: Sequence[str], added: dict[str, type], parts: Parts) -> None:
+def _make_cell(sheet: Any, value: object, path: Path) -> Any:
+    """Make a cell of Excel in which a text stays text, also where it begins like a formula."""
+    from openpyxl.cell import WriteOnlyCell
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
+    value = blank_numbers(value)
+    dated = isinstance(value, datetime.date | datetime.time) and not getattr(value, "tzinfo", None)
+    # Excel keeps 15 digits of a number, and knows no time zones.
+    if value is None or dated or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**15):
+        return value
+    text = ILLEGAL_CHARACTERS_RE.sub("", write_text(value) or "")
+    if len(text) > _SHEET_LETTERS:
+        raise DataError(
+            f"{path} cannot hold a text of {len(text):,} characters, since a cell of Excel has at most "
+            f"{_SHEET_LETTERS:,}: write .csv, .jsonl or .parquet"
+        )
+    cell = WriteOnlyCell(sheet, text)
+    cell.data_type, cell.quotePrefix = "s", guard_cell(text) != text
+    return cell
+
+
+def _write_json(stream: IO[bytes], parts: Parts, *, lines: bool) -> None:
+    before, after = ("", "\n") if lines else ("[\n", "")
+    for row in _merge(parts):
+        stream.write(f"{before}{json.dumps(blank_numbers(row), ensure_ascii=False, default=str)}{after}".encode())
+        before = "" if lines else ",\n"
+    if not lines:
+        stream.write(b"\n]\n" if before == ",\n" else b"[]\n")
+
+
+def _write_parquet(stream: IO[bytes], columns: Sequence[str], added: dict[str, type], parts: Parts) -> None:
     """Keep the types of Parquet; from elsewhere, columns are text, and what is no text is JSON."""
     import pyarrow
     from pyarrow import parquet
@@ -173,7 +184,7 @@ def _write_parquet(path: Path, columns: Sequence[str], added: dict[str, type], p
             for name, kind in added.items():
                 batch = batch.append_column(name, pyarrow.array(values[name], types[kind]))
             if writer is None:
-                writer = parquet.ParquetWriter(path, batch.schema)
+                writer = parquet.ParquetWriter(stream, batch.schema)
             if len(part.rows):
                 writer.write_batch(batch)
     finally:

@@ -154,7 +154,9 @@ def _phrase_rubric(task: Task) -> str:
     lines.append(f"Put a label on a {task.response}. The labels:")
     for label in task.labels:
         examples = "; ".join(f'"{example}"' for example in label.examples)
-        lines.append(f"- {label.name}: {label.definition}" + (f" For example: {examples}" if examples else ""))
+        lines.append(
+            f"- {label.name}: {label.definition}".removesuffix(": ") + (f" For example: {examples}" if examples else "")
+        )
     return "\n".join(lines)
 
 

@@ -115,7 +115,7 @@ def _select_pool(train: pd.DataFrame, label: str) -> list[Row]:
 
 def _draw_set(task: Task, label: Label, pools: Pools, params: Prompts, number: int) -> tuple[str, str, list[Row]]:
     draw = random.Random(f"{params.seed}/{label.name}/{number}")
-    scenario = draw.choice(task.scenarios)
+    scenario = draw.choice(task.scenarios or [""])
     questions = sorted({row["question"] for pool in pools.values() for row in pool}) or [""]
     question = random.Random(f"{params.seed}/question/{number}").choice(questions)
     # One answer to the question is spared, to come last.
@@ -128,7 +128,7 @@ def _draw_own(
 ) -> tuple[str, list[Row]]:
     """Draw what comes last in a request: its own persona, and a last shot that it shares with few others."""
     seed = f"{params.seed}/{label.name}/own"
-    persona = random.Random(f"{seed}/persona/{slot}").choice(label.personas)
+    persona = random.Random(f"{seed}/persona/{slot}").choice(label.personas or [""])
     left = [row for row in pool if row not in shared]
     draw = random.Random(f"{seed}/shot/{slot // LAST}")
     return persona, _draw_shots(draw, left, question, min(params.shots, 1), params)

@@ -14,17 +14,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from amalgam.errors import DataError
 from amalgam.params import describe_errors
-from amalgam.tasks.tables import Format
+from amalgam.tasks.formats import Format
 
 LEAVE_OUT = "leave_out"  # as the value of a cell, it leaves the row out
-_ENDINGS = {
-    "csv": [".csv"],
-    "tsv": [".tsv", ".tab"],
-    "plain_tsv": [".txt"],
-    "jsonl": [".jsonl"],
-    "parquet": [".parquet"],
-}
-_FORMATS = {ending: form for form, endings in _ENDINGS.items() for ending in endings}
 _KINDS = ("file", "wheel", "hub", "git")
 
 
@@ -57,25 +49,29 @@ class Label(Part):
     """One class of the rubric. Its `attributes` come on top of the task's, or instead of those of the same name."""
 
     name: LabelName
-    definition: Text
-    examples: Texts
-    personas: Texts
+    definition: str = ""
+    examples: list[Text] = []
+    personas: list[Text] = []
     attributes: Attributes = {}
 
 
 class Variety(Part):
-    """What varies in the responses that are asked for, whatever their label; see `amalgam.synthesis.attributes`."""
+    """What varies in the responses that are asked for, and whether prompts may hold personal data."""
 
     attributes: Attributes = {}
+    send_personal: bool = False
 
 
 class File(Part):
-    """One table of a source; in task.yaml a path alone will do. The ending of the path gives the format."""
+    """One table of a source; in task.yaml a path alone will do. What is not said is found out from the content."""
 
     path: Text
     sha256: Sha256 | None = None
-    format: Format
+    format: Format | None = None
+    encoding: Text | None = None
+    sheet: Text | None = None
     header: list[Text] = []
+    header_rows: int | None = Field(default=None, ge=1)
     short_rows: bool = False
     add: dict[str, str] = {}
     join: list[Text] = []
@@ -86,12 +82,9 @@ class File(Part):
         fields = {"path": value} if isinstance(value, str) else value
         if not isinstance(fields, dict) or "format" in fields:
             return fields
-        ending = Path(str(fields.get("path", ""))).suffix.lower()
-        if ending not in _FORMATS:
-            raise ValueError(
-                f"have a `format` ({', '.join(_ENDINGS)}) or a path that ends in one of {', '.join(_FORMATS)}"
-            )
-        return {**fields, "format": _FORMATS[ending]}
+        # Text without quotes is what data sets name so; else the content decides.
+        plain = Path(str(fields.get("path", ""))).suffix.lower() == ".txt"
+        return {**fields, "format": "plain_tsv"} if plain else fields
 
 
 class _Files(Part):
@@ -158,11 +151,15 @@ class GitSource(_Files):
 
 
 class Cell(Part):
-    """How one column of the rows is made of source columns, by steps that are taken in this order."""
+    """How one column of the rows is made of source columns, by steps that are taken in this order.
+
+    With `majority`, the steps are taken in each of the `columns`, and the row is left out where no cell is most common.
+    """
 
     column: str = ""
     columns: list[Text] = []
     join: str = "-"
+    majority: bool = False
     item: int | None = Field(default=None, ge=0)
     pattern: str | None = None
     map: dict[str, str] = {}
@@ -174,10 +171,9 @@ class Cell(Part):
     def _check_steps(self) -> "Cell":
         if bool(self.column) == bool(self.columns):
             raise ValueError("name either one `column` or several `columns`")
-        if self.map and (self.above or self.below):
-            raise ValueError("have either `map`, or `above` and `below`")
-        if self.otherwise is not None and not (self.map or self.above or self.below or self.item is not None):
-            raise ValueError("have `otherwise` only beside `map`, `above`, `below` or `item`")
+        steps = self.map or self.above or self.below or self.item is not None
+        if self.otherwise not in (None, LEAVE_OUT) and not steps:
+            raise ValueError("have `otherwise` only beside `map`, `above`, `below` or `item`, or as `leave_out`")
         if self.above and self.below and min(self.above.values()) < max(self.below.values()):
             raise ValueError("have every bound of `above` above those of `below`")
         try:
@@ -193,10 +189,15 @@ CellSpec = Annotated[Cell, BeforeValidator(lambda value: {"column": value} if is
 
 
 class Columns(Part):
-    """Which source columns become which columns of the rows."""
+    """Which source columns become which columns of the rows.
+
+    Without `id`, the column of that name is taken, or else ids are made of the texts. With `coder`, the source has a
+    row for each coder of a response: rows of one id become one, and the label is the majority of its codes.
+    """
 
     where: dict[str, str] = {}
-    id: CellSpec = Cell(column="id")
+    id: CellSpec | None = None
+    coder: CellSpec | None = None
     text: CellSpec = Cell(column="text")
     label: CellSpec = Cell(column="label")
     question: CellSpec | None = None
@@ -204,6 +205,7 @@ class Columns(Part):
     time: CellSpec | None = None
     subgroups: dict[Name, CellSpec] = {}
     set: CellSpec | None = None
+    roster: CellSpec | None = None
     raters: list[CellSpec] = []
     repair: Literal["mojibake"] | None = None
 
@@ -212,12 +214,12 @@ class Task(Part):
     """All of task.yaml. The order of the labels is that of the classes; of two, the last is the positive one."""
 
     name: Name
-    title: Text
-    response: Text
-    licence: Text
-    citation: Text
-    scenarios: Texts
-    ordinal: bool
+    title: Text = "Which label does a response get?"
+    response: Text = "response"
+    licence: Text = "not stated"
+    citation: Text = "not stated"
+    scenarios: list[Text] = []
+    ordinal: bool = False
     labels: list[Label] = Field(min_length=2)
     prompts: Variety = Variety()
     source: Annotated[FileSource | WheelSource | HubSource | GitSource, Field(discriminator="kind")]

@@ -14,9 +14,10 @@ import pandas as pd
 from amalgam.downloads import NoAnswerError, fetch_wheel, open_member
 from amalgam.errors import DataError
 from amalgam.files import hash_file, open_sibling
+from amalgam.tasks.formats import Source, open_bytes, open_file
+from amalgam.tasks.reading import Table, describe_frame, make_frame, read_table
 from amalgam.tasks.schema import File, FileSource, GitSource, HubSource, WheelSource
-from amalgam.tasks.tables import Source, read_parts
-from amalgam.tasks.texts import write_text
+from amalgam.tasks.tables import iterate_dataset
 
 Origin = FileSource | WheelSource | HubSource | GitSource
 
@@ -34,14 +35,38 @@ def load_tables(origin: Origin, folder: Path, cache: Path) -> tuple[pd.DataFrame
     return stack(origin.files), stack(origin.unlabelled) if origin.unlabelled else None
 
 
-def parse_table(data: bytes, file: File) -> pd.DataFrame:
-    """Read the bytes of one file as a table; a DataError names the row or line that cannot be read."""
-    source = Source(file.path, partial(io.BytesIO, data), file.format, file.header, file.short_rows, numbered=True)
-    parts = list(read_parts(source))
-    if not parts:
-        raise DataError(f"{file.path} holds no rows: put the coded rows in, below the header")
-    places = [f"{file.path}, row {number}" for part in parts for number in part.numbers]
-    return _make_table([row for part in parts for row in part.rows], places).assign(**file.add)
+def parse_table(data: bytes | Path, file: File) -> pd.DataFrame:
+    """Read one file, or its bytes, as a table; a DataError names the row or line that cannot be read."""
+    said = {name: getattr(file, name) for name in ("encoding", "sheet", "header", "header_rows", "short_rows")}
+    if isinstance(data, Path):
+        source = open_file(data, name=file.path, format=file.format, numbered=True, **said)
+    else:
+        source = open_bytes(file.path, partial(io.BytesIO, data), format=file.format, numbered=True, **said)
+    frame = read_table(source).frame
+    return frame.set_axis([f"{file.path}, row {number}" for number in frame.index]).assign(**file.add)
+
+
+def read_hub(name: str, cache: Path) -> tuple[Table, HubSource]:
+    """Read `hub:owner/name:split`, or `hub:owner/name:config:split`, at its newest commit, which the source pins.
+
+    Raises:
+        DataError: there is no such data set, or no network.
+    """
+    from huggingface_hub import HfApi
+
+    parts = name.removeprefix("hub:").split(":")
+    if len(parts) not in (2, 3):
+        raise DataError(f"{name} names no data set of the hub: write hub:owner/name:split")
+    repository, *config, split = parts
+    try:
+        revision = HfApi().dataset_info(repository).sha
+    except (OSError, ValueError) as error:
+        raise DataError(f"the data set {repository} cannot be had ({error}): check its name and the network") from error
+    said = {"revision": revision, "config": next(iter(config), None), "splits": [split]}
+    source = HubSource.model_validate({"kind": "hub", "repository": repository, **said})
+    frame = _load_splits(source, Path(), cache, source.splits)
+    numbers = range(1, len(frame) + 1)
+    return describe_frame(frame.set_axis(numbers), Source(repository, io.BytesIO, "folder"), {}), source
 
 
 def check_columns(table: pd.DataFrame, names: list[str]) -> None:
@@ -53,17 +78,6 @@ def check_columns(table: pd.DataFrame, names: list[str]) -> None:
         )
 
 
-def _make_table(records: list[dict[str, Any]], places: list[str]) -> pd.DataFrame:
-    """Make a table of records: what is not text is written as JSON, what is missing stays empty."""
-    for place, record in zip(places, records, strict=True):
-        for name, value in record.items():
-            if isinstance(value, bytes):
-                raise DataError(f"{place} has no text under '{name}', but bytes: write them as text, or leave them out")
-    names = list(dict.fromkeys(name for record in records for name in record))
-    cells = [[write_text(record.get(name)) or "" for name in names] for record in records]
-    return pd.DataFrame(cells, columns=names, index=places, dtype=str)
-
-
 def _stack_files(
     origin: FileSource | WheelSource | GitSource, folder: Path, cache: Path, files: list[File]
 ) -> pd.DataFrame:
@@ -72,11 +86,11 @@ def _stack_files(
     for file in files:
         match origin:
             case FileSource():
-                data = _read_own(origin, file, folder)
+                data: bytes | Path = _find_own(origin, file, folder)
             case WheelSource():
                 data = _read_member(origin, file, cache)
             case GitSource():
-                data = _read_commit(origin, file, cache)
+                data = _find_commit(origin, file, cache)
         table = parse_table(data, file)
         if stacked is None:
             stacked = table
@@ -107,14 +121,11 @@ def _join(left: pd.DataFrame, right: pd.DataFrame, file: File) -> pd.DataFrame:
     return pd.concat([left, added], axis=1)
 
 
-def _read_own(origin: FileSource, file: File, folder: Path) -> bytes:
+def _find_own(origin: FileSource, file: File, folder: Path) -> Path:
     path = _stay_inside(folder, file.path)
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: {origin.obtain}") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): put a readable file there") from error
+    if not path.exists():
+        raise DataError(f"{path} is missing: {origin.obtain}")
+    return path
 
 
 def _stay_inside(folder: Path, name: str) -> Path:
@@ -140,7 +151,7 @@ def _read_member(origin: WheelSource, file: File, cache: Path) -> bytes:
         return stream.read()
 
 
-def _read_commit(origin: GitSource, file: File, cache: Path) -> bytes:
+def _find_commit(origin: GitSource, file: File, cache: Path) -> Path:
     kept = cache / "git" / str(file.sha256)
     if not (kept.is_file() and hash_file(kept) == file.sha256):
         with open_sibling(kept, binary=True) as stream:
@@ -151,7 +162,7 @@ def _read_commit(origin: GitSource, file: File, cache: Path) -> bytes:
                 f"{file.path} of {origin.url} at {origin.revision} was refused: its SHA-256 should be {file.sha256}, "
                 f"but is {found}; correct the pin in task.yaml if the file is the wanted one"
             )
-    return kept.read_bytes()
+    return kept
 
 
 def _read_repository(origin: GitSource, path: str) -> bytes:
@@ -179,7 +190,7 @@ def _load_splits(origin: HubSource, folder: Path, cache: Path, splits: list[str]
     from datasets.exceptions import DatasetsError
 
     name = str(_stay_inside(folder, origin.repository)) if origin.is_local else origin.repository
-    records, places = [], []
+    frames = []
     for split in splits:
         try:
             rows = datasets.load_dataset(
@@ -190,12 +201,11 @@ def _load_splits(origin: HubSource, folder: Path, cache: Path, splits: list[str]
                 f"the data set {origin.repository}, split '{split}' cannot be had ({error}): check the network, "
                 "and `repository`, `config`, `revision` and `splits` in task.yaml"
             ) from error
-        codes = {key: kind for key, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)}
-        for number, row in enumerate(rows, start=1):
-            named = {key: kind.int2str(row[key]) for key, kind in codes.items() if row[key] is not None}
-            records.append({**row, **named, "split": split})
-            places.append(f"{origin.repository}/{split}, row {number}")
-    return _make_table(records, places)
+        title = f"{origin.repository}/{split}"
+        records = list(iterate_dataset(rows))
+        frame = make_frame(records, [f"{title}, row {number}" for number in range(1, len(records) + 1)], title)
+        frames.append(frame.assign(split=split))
+    return pd.concat(frames)
 
 
 def _quote(names: Any) -> str:

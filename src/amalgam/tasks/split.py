@@ -23,11 +23,14 @@ TRAIN, VALIDATION = "train", "validation"
 _MIN_TRAIN, _MIN_VALIDATION = 2, 1  # rows of each label, without which nothing can be learnt or chosen
 _LEAST = _MIN_TRAIN + _MIN_VALIDATION
 _LEAST_TEST = 10  # rows, which params.yaml allows
+_MOST_HUMAN = 1500  # that a new task trains on, as the time of a training grows with them
 _KEYS = ["_text", "_unit"]
 
 
 class _LackError(DataError):
-    """The rows do not suffice; with another number of test rows they may."""
+    """The rows do not suffice; with another number of test rows, or at `most` so many human rows, they may."""
+
+    most = 0
 
 
 def split_rows(
@@ -40,6 +43,7 @@ def split_rows(
     seed: int,
     by: str = "random",
     texts: pd.DataFrame | None = None,
+    codes: pd.DataFrame | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Divide coded rows, stratified by label; equal texts and rows of one group stay on one side.
 
@@ -53,6 +57,8 @@ def split_rows(
         by: `random`, or `time` for a test set of the last rows by their column `time`.
         texts: more texts for the unlabelled set: id, text, question, and group where known. In a split by time they
             are left out, as nothing says when they were written.
+        codes: text, question and label of rows that were coded after they had been unlabelled. They move no other row:
+            they join the end of the train set, on top of `human_rows`, unless they are in or near another set by now.
 
     Returns:
         `train`, `validation` and `test` with the columns of `rows`, `unlabelled` with id, text and question; each
@@ -73,10 +79,40 @@ def split_rows(
         rest = pd.concat([rest, _take_apart(_add_keys(texts), tested)], ignore_index=True)
         rest = _sort(rest, keys="id", salt=f"{seed}/human")
     free = _take_apart(rest, validated)
-    free = free[~free["_text"].isin(trained["_text"]) & ~free["_text"].duplicated()].head(unlabelled)
+    free = free[~free["_text"].isin(trained["_text"])]
+    if codes is not None and len(codes):
+        trained = pd.concat([trained, _take_coded(free, codes)])
+        free = free[~free["_text"].isin(trained["_text"])]
+    free = free[~free["_text"].duplicated()].head(unlabelled)
     tables = {TRAIN: trained, VALIDATION: validated, "test": tested}
-    cut = {name: table[list(rows)].reset_index(drop=True) for name, table in tables.items()}
+    cut = {name: table[list(rows)].fillna("").reset_index(drop=True) for name, table in tables.items()}
     return {**cut, "unlabelled": free[["id", "text", "question"]].reset_index(drop=True)}
+
+
+def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:
+    """Choose the test rows, the human rows and the share of these for validation, so that every coded row is used.
+
+    Three rows in ten test, 500 at most. Validation takes a fifth of the others, and no more than 200.
+
+    Raises:
+        DataError: a label has too few rows.
+    """
+    keyed, test = _add_keys(rows), min(max(round(0.3 * len(rows)), _LEAST_TEST), 500)
+    labels, human = rows["label"].nunique(), min(len(rows) - test, _MOST_HUMAN)
+    if human < _LEAST * labels:
+        raise DataError(
+            f"{len(rows)} coded rows are too few for {labels} labels: code at least {_LEAST_TEST + 2 * _LEAST * labels}"
+        )
+    while True:
+        validation = min(0.2, round(200 / max(human, 1), 2))
+        try:
+            _draw_sets(keyed, test, human_rows=human, validation=validation, seed=seed, by="random")
+        except _LackError as lack:
+            if not 0 < lack.most < human:
+                raise
+            human = lack.most
+        else:
+            return test, human, validation
 
 
 def keep_apart(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
@@ -103,6 +139,13 @@ def _add_keys(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _take_apart(keyed: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     return keyed[~keyed["_text"].isin(others["_text"]) & ~keyed["_unit"].isin(others["_unit"])]
+
+
+def _take_coded(free: pd.DataFrame, codes: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that have a code, with its label, in the order of the codes."""
+    keys = ["_text", "question"]
+    coded = codes.assign(_text=codes["text"].map(fold_text))[[*keys, "label"]]
+    return coded.merge(free.drop(columns="label", errors="ignore").drop_duplicates(keys), on=keys)
 
 
 def _sort(rows: pd.DataFrame, keys: str, salt: str) -> pd.DataFrame:
@@ -198,10 +241,12 @@ def _draw_human(
                 "add such rows"
             )
     if len(sides) < size:
-        raise _LackError(
+        lack = _LackError(
             f"`human_rows` is {size}, but only {len(sides)} rows can be had beside the test set: "
             f"lower it to at most {len(sides)}"
         )
+        lack.most = len(sides)
+        raise lack
     trained, held = ([place for place in sides if sides[place] == side] for side in (TRAIN, VALIDATION))
     return pool.loc[trained], pool.loc[held]
 

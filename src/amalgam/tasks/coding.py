@@ -1,0 +1,167 @@
+"""Codes that people give after the first ones: which responses to code next, and the file that keeps the codes.
+
+`coded.csv` in a task's folder is a log: codes are added at its end, and of one response the last code counts.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from amalgam.errors import DataError
+from amalgam.rows import write_rows
+from amalgam.tasks.schema import File
+from amalgam.tasks.sources import parse_table
+from amalgam.tasks.texts import clean_text, fold_text
+
+CODED = "coded.csv"
+_COLUMNS = ["id", "text", "question", "label"]
+_SAMPLE = 2000  # responses that stand for all, so that memory suffices
+_LONGEST = 32_000  # characters of a text that count: a cell of Excel holds few more
+
+
+def read_log(folder: Path, labels: list[str]) -> pd.DataFrame:
+    """Read all codes in `coded.csv` of a task's folder (id, text, question, label); none where there is no such file.
+
+    Raises:
+        DataError: the file cannot be read, or has a label that the task does not know.
+    """
+    path = folder / CODED
+    if not path.exists():
+        return pd.DataFrame(columns=_COLUMNS, dtype=str)
+    log = _read_table(path, _COLUMNS)
+    if len(unknown := log[~log["label"].isin(labels)]):
+        raise DataError(
+            f"{unknown.index[0]} has the label '{unknown['label'].iloc[0]}', but task.yaml knows {', '.join(labels)}: "
+            "correct it there, or delete the row"
+        )
+    return log[_COLUMNS].reset_index(drop=True)
+
+
+def read_sheet(path: Path) -> pd.DataFrame:
+    """Read text, question and label of a filled-in table; the index says where each row stands.
+
+    Raises:
+        DataError: the table cannot be read, or lacks a column.
+    """
+    sheet = _read_table(path, ["text", "label"])
+    return sheet.assign(question=sheet.get("question", ""))[["text", "question", "label"]]
+
+
+def read_codes(folder: Path, labels: list[str]) -> pd.DataFrame:
+    """Read the code that counts of each response, in the order given; see `read_log`."""
+    log = read_log(folder, labels)
+    return log[~_name_responses(log).duplicated(keep="last")].reset_index(drop=True)
+
+
+def add_codes(folder: Path, labels: list[str], sheet: pd.DataFrame, pool: pd.DataFrame) -> tuple[int, list[str]]:
+    """Add the codes of a filled-in sheet to `coded.csv`.
+
+    Responses are known by text and question, since spreadsheets change ids such as 3-4 or 0012.
+
+    Args:
+        folder: the task's.
+        labels: names of its labels.
+        sheet: text, question and label, each as a person left it; the index says where a row stands.
+        pool: the responses that may be coded (id, text, question).
+
+    Returns:
+        How many codes were added, and a sentence on each kind of row that brought none, or replaced a code.
+
+    Raises:
+        DataError: no row has a code that can be taken; nothing is written.
+    """
+    log = read_log(folder, labels)
+    known = pd.concat([log[_COLUMNS[:3]], pool[_COLUMNS[:3]]], ignore_index=True)
+    responses = dict(zip(_name_responses(known), known.itertuples(index=False, name=None), strict=True))
+    codes = dict(zip(_name_responses(log), log["label"], strict=True))
+    spelled = {label.casefold(): label for label in labels} | {label: label for label in labels}
+    found: dict[str, list[str]] = {"blank": [], "unknown": [], "changed": [], "same": [], "again": []}
+    added = []
+    for (place, row), name in zip(sheet.iterrows(), _name_responses(sheet), strict=True):
+        cell = row["label"].strip()
+        label = spelled.get(cell, spelled.get(cell.casefold()))
+        if not cell:
+            kind = "blank"
+        elif label is None:
+            kind = "unknown"
+        elif name not in responses:
+            kind = "changed"
+        else:
+            kind = "same" if codes.get(name) == label else "again" if name in codes else ""
+        if kind:
+            found[kind].append(str(place))
+        if kind in ("", "again"):
+            codes[name] = label
+            added.append((*responses[name], label))
+    notes = _phrase_kinds(found, labels)
+    if not added and not found["same"]:
+        raise DataError(f"no code was taken: {'; '.join(notes) or 'the table has no rows'}")
+    if added:
+        write_rows(folder / CODED, pd.concat([log, pd.DataFrame(added, columns=_COLUMNS)], ignore_index=True))
+    return len(added), notes
+
+
+def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    try:
+        table = parse_table(path.read_bytes(), File.model_validate(str(path)))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): put a readable file there") from error
+    if missing := [name for name in columns if name not in table]:
+        there = ", ".join(map(str, table))
+        raise DataError(
+            f"{path} has no column `{missing[0]}`, only {there}: give it the columns that `amalgam next` wrote"
+        )
+    return table
+
+
+def _name_responses(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Return what equal responses have in common: their text and question, as far as a spreadsheet leaves these."""
+    parts = [rows[name].map(lambda text: fold_text(clean_text(text)[:_LONGEST])) for name in ("question", "text")]
+    return parts[0] + "\n" + parts[1]
+
+
+def choose_responses(free: np.ndarray, known: np.ndarray, probabilities: np.ndarray, count: int) -> list[int]:
+    """Choose the responses whose codes would help most, the most helpful first (docs/findings.md).
+
+    One after the other, the response is taken for which this product is largest: how uncertain its label is, and how
+    much closer all responses come to a coded one if it is coded. The second factor is that of facility location (Wei
+    et al. 2015, ICML): it prefers what is typical, and different from what is coded already.
+
+    Args:
+        free: unit vectors of the responses without a code [rows, width].
+        known: unit vectors of those with one [rows, width].
+        probabilities: what a model says of the labels of the free ones [rows, classes].
+        count: how many are wanted.
+    """
+    best = np.sort(probabilities, axis=1)
+    uncertainty = 1 - (best[:, -1] - best[:, -2])
+    likeness = np.maximum(free[:_SAMPLE] @ free.T, 0)
+    closest = np.maximum(free[:_SAMPLE] @ known.T, 0).max(axis=1, initial=0)
+    chosen: list[int] = []
+    for _ in range(min(count, len(free))):
+        gains = uncertainty * np.maximum(likeness - closest[:, None], 0).sum(axis=0)
+        gains[chosen] = -1
+        chosen.append(int(gains.argmax()))
+        closest = np.maximum(closest, likeness[:, chosen[-1]])
+    return chosen
+
+
+def _phrase_kinds(found: dict[str, list[str]], labels: list[str]) -> list[str]:
+    names = ", ".join(labels)
+    phrases = {
+        "blank": "without a label: they stay uncoded",
+        "unknown": f"with a label that task.yaml does not know, only {names}: correct them, and take the file again",
+        "changed": "of a text that is not among the responses to code: its text was changed, or it is in another set",
+        "same": "with the code that they have already",
+        "again": "that had another code: the new one counts",
+    }
+    return [
+        f"{len(places)} row{'s' if len(places) > 1 else ''} {phrases[kind]} ({_list_places(places)})"
+        for kind, places in found.items()
+        if places
+    ]
+
+
+def _list_places(places: list[str]) -> str:
+    return f"{', '.join(places[:3])}{f' and {len(places) - 3} more' if len(places) > 3 else ''}"

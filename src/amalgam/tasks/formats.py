@@ -1,0 +1,299 @@
+"""How a file that holds a table is written: its format, encoding, separator and sheet, found out from its content.
+
+The ending of a name is a hint; the first bytes decide. Text is UTF-8, unless its bytes say UTF-16 or an older encoding.
+"""
+
+import csv
+import datetime
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+
+from amalgam.errors import DataError
+
+if TYPE_CHECKING:
+    from openpyxl.workbook import Workbook
+
+Format = Literal["csv", "tsv", "plain_tsv", "jsonl", "json", "parquet", "xlsx", "folder"]
+ENDINGS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".xlsx": "xlsx",
+    ".xlsm": "xlsx",
+}
+SEPARATORS = {"csv": ",", "tsv": "\t", "plain_tsv": "\t"}  # `plain_tsv` is tab-separated without quotes
+OTHERS = ",;\t|"  # what may separate cells instead
+# Tables in older encodings come from Excel; each is that of Windows or of the Mac for some languages.
+_OLDER = [f"cp{page}" for page in range(1250, 1257)] + ["shift_jis", "gb18030", "big5", "euc_kr", "mac_roman"]
+_NO_TABLES = ("%pdf", "{\\rtf", "<!doctype", "<html", "<table", "<?xml")
+_SAMPLE = 1 << 16  # bytes that show the layout
+_MARKS = ("\ufeff", "\xef\xbb\xbf")  # byte order marks, also where UTF-8 was read as Latin-1
+_MIXED = 0.05  # share of non-ASCII lines in UTF-8 from which a file with others has two encodings
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that holds a table: how to open its bytes, and how they are written.
+
+    `header` has the names of the columns where the file has none. Columns of one name are `numbered` ("score (1)"), or
+    else refused. `short_rows` may lack their last cells. Of text, `lines` come before the table. The `cells` of a sheet
+    are in memory.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+    format: Format
+    encoding: str = "utf-8"
+    marked: bool = False
+    lines: int = 0
+    separator: str = ""
+    sheet: str | None = None
+    cells: Sequence[list[Any]] = ()
+    header: Sequence[str] = ()
+    header_rows: int | None = None
+    short_rows: bool = False
+    numbered: bool = False
+    folder: Path | None = None
+
+
+def open_file(
+    path: Path, *, name: str = "", format: Format | None = None, encoding: str | None = None, **said: Any
+) -> Source:
+    """Look at a file, or at a folder that `datasets` saved; `name` is for messages, `said` are fields of `Source`.
+
+    Raises:
+        DataError: it does not exist, cannot be read, or is in none of the formats.
+    """
+    if path.is_dir():
+        if not any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            raise DataError(f"{path} is a folder, but no data set that `save_to_disk` of `datasets` wrote: name a file")
+        return Source(name or str(path), io.BytesIO, "folder", folder=path, **said)
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    return open_bytes(name or str(path), lambda: path.open("rb"), format=format, encoding=encoding, **said)
+
+
+def open_bytes(
+    name: str,
+    opens: Callable[[], BinaryIO],
+    *,
+    format: Format | None = None,
+    encoding: str | None = None,
+    **said: Any,
+) -> Source:
+    """Look at the bytes of a file of this name; a format that is not given is that of the ending, or of the content.
+
+    Raises:
+        DataError: they cannot be read, or are in none of the formats.
+    """
+    format = format or ENDINGS.get(Path(name.lower().removesuffix(".gz")).suffix)
+    source = Source(name, opens, format or "csv", **said)
+    with open_stream(source) as stream:
+        head = stream.read(_SAMPLE)
+    if head.startswith(b"\xd0\xcf\x11\xe0"):
+        raise DataError(f"{name} is an old workbook (.xls) or has a password: save it as .xlsx without one")
+    if head.startswith(b"PK\x03\x04") or (format == "xlsx" and head):
+        return _read_workbook(source)
+    if head.startswith(b"PAR1") or (format == "parquet"):
+        return replace(source, format="parquet")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        source = replace(source, encoding="utf-16", marked=True)
+    else:
+        source = replace(source, encoding=encoding or _find_encoding(source, head))
+    sample = head.decode(source.encoding, "ignore")
+    text = strip_marks(sample)
+    if text.lstrip().lower().startswith(_NO_TABLES):
+        raise DataError(f"{name} is a web page or a document: export the table as .xlsx or as `CSV UTF-8`")
+    source = replace(source, marked=source.marked or text != sample)
+    if format in ("json", "jsonl") or (format is None and text.lstrip()[:1] in ("[", "{")):
+        return replace(source, format=_tell_json(source) if format != "jsonl" else "jsonl")
+    return _find_separator(source, text, whole=len(head) < _SAMPLE, known=format is not None)
+
+
+@contextmanager
+def open_stream(source: Source) -> Iterator[BinaryIO]:
+    """Open a file at its start, unpacked where it is packed by gzip."""
+    try:
+        with source.open() as stream:
+            packed = stream.read(2) == b"\x1f\x8b"
+            stream.seek(0)
+            yield cast("BinaryIO", gzip.GzipFile(fileobj=stream)) if packed else stream
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{source.name} cannot be read ({error}): put a whole, readable file there") from error
+
+
+def iterate_lines(source: Source) -> Iterator[str]:
+    """Yield the lines of the table with their ends, whatever these are."""
+    number = 0
+    try:
+        with open_stream(source) as stream, io.TextIOWrapper(stream, source.encoding, newline="") as lines:
+            for number, line in enumerate(lines, start=1):
+                if "\0" in line:
+                    raise DataError(f"{source.name}, line {number} holds a NUL: save the file as UTF-8 text")
+                if number > source.lines:
+                    yield strip_marks(line) if number == 1 else line
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source.name}, after line {number} is not {source.encoding}: save the file as UTF-8 (`CSV UTF-8`)"
+        ) from error
+
+
+def strip_marks(text: str) -> str:
+    """Take byte order marks off the start of a text; some programs write two."""
+    while text.startswith(_MARKS):
+        text = text.removeprefix(_MARKS[0]).removeprefix(_MARKS[1])
+    return text
+
+
+def count_filled(cells: Sequence[Any]) -> int:
+    """Count cells up to the last one that is not blank."""
+    return max((place for place, cell in enumerate(cells, 1) if cell is not None and str(cell).strip()), default=0)
+
+
+def _find_encoding(source: Source, head: bytes) -> str:
+    """Find UTF-16 without a mark and older encodings; a file with lines of two encodings is refused."""
+    if b"\0" in head and (encoding := _guess_encoding(head, ["utf_16_le", "utf_16_be"])):
+        return encoding
+    utf, others, first, sample = 0, 0, "", b""
+    with open_stream(source) as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.isascii():
+                continue
+            try:
+                line.decode()
+                utf += 1
+            except UnicodeDecodeError as error:
+                first = first or f"line {number}, byte {error.start + 1}"
+                others += 1
+                sample += line if len(sample) < _SAMPLE else b""
+    if not others:
+        return "utf-8"
+    encoding = _guess_encoding(sample, _OLDER) if utf <= _MIXED * others and b"\0" not in head else None
+    if not encoding:
+        raise DataError(f"{source.name}, {first} is not UTF-8: save the file as UTF-8 (`CSV UTF-8`)")
+    return encoding
+
+
+def _guess_encoding(sample: bytes, encodings: list[str]) -> str | None:
+    from charset_normalizer import from_bytes
+
+    sample *= 1 + 2000 // max(1, len(sample))  # what is short is taken for Chinese
+    found = {match.encoding: match for match in from_bytes(sample, cp_isolation=encodings)}
+    best = next(iter(found), None)
+    # Western European and Central European texts look alike; the former are far more frequent.
+    if best == "cp1250" and ("cp1252" in found[best].could_be_from_charset or "cp1252" in found):
+        return "cp1252"
+    return best
+
+
+def _find_separator(source: Source, sample: str, *, whole: bool, known: bool) -> Source:
+    """Tell what separates cells: a line `sep=;`, or the one of `OTHERS` that fits, or else that of the format."""
+    own = SEPARATORS[source.format]
+    if source.format != "plain_tsv":
+        if said := re.match(r'"?sep=([^\r\n"])"?[\r\n]', sample, re.IGNORECASE):
+            return replace(source, lines=1, separator=said[1])
+        fitting = [each for each in OTHERS if _fits(each, sample, source.header, whole=whole)]
+        own = fitting[0] if len(fitting) == 1 else own
+    source = replace(source, separator=own)
+    if known or own != "\t":
+        return source
+    try:
+        for _ in csv.reader(iterate_lines(source), delimiter=own, strict=True):
+            pass
+    except csv.Error:
+        return replace(source, format="plain_tsv")
+    return replace(source, format="tsv")
+
+
+def _fits(separator: str, sample: str, header: Sequence[str], *, whole: bool) -> bool:
+    """Say whether a separator divides the header, and most of the rows below into no more cells."""
+    csv.field_size_limit(2**31 - 1)  # a response may be longer than 128 KiB
+    rows = list(csv.reader(io.StringIO(sample, newline=""), delimiter=separator))
+    rows = [cells for cells in (rows if whole else rows[:-1]) if count_filled(cells)]
+    names = header or (rows.pop(0) if rows else [])
+    widths = [count_filled(cells) for cells in rows[:20]]
+    fitting = sum(1 < width <= len(names) for width in widths)
+    return len(names) > 1 and not any(name.count('"') % 2 for name in names) and 2 * fitting >= len(widths)
+
+
+def _tell_json(source: Source) -> Format:
+    """Tell JSON Lines, whose first line is a whole object with others below, from one JSON value."""
+    lines = (line for line in iterate_lines(source) if not line.isspace())
+    try:
+        first = json.loads(next(lines, ""))
+    except (ValueError, RecursionError):
+        return "json"
+    return "jsonl" if isinstance(first, dict) and next(lines, None) else "json"
+
+
+def _read_workbook(source: Source) -> Source:
+    """Read a sheet whole: the one that is named, or the first with rows; of formulas, the values last calculated."""
+    with _open_workbook(source) as book:
+        names = [sheet.title for sheet in book.worksheets]
+        if source.sheet and source.sheet not in names:
+            raise DataError(f"{source.name} has no sheet {source.sheet!r}, only {', '.join(names)}: name one of them")
+        for title in [source.sheet] if source.sheet else names:
+            cells = [[_read_cell(cell) for cell in row] for row in book[title].values]
+            if any(map(count_filled, cells)):
+                break
+        else:
+            title, cells = source.sheet, []
+    if _has_formulas(source):
+        with _open_workbook(source, formulas=True) as book:
+            for number, (row, values) in enumerate(zip(book[title].values, cells, strict=False), start=1):
+                pairs = zip(row, values, strict=False)
+                if bare := [str(formula) for formula, value in pairs if formula is not None and value is None]:
+                    raise DataError(
+                        f"{source.name}, row {number} has a formula without its value ({bare[0][:40]}): "
+                        "open the file in a spreadsheet program and save it"
+                    )
+    return replace(source, format="xlsx", sheet=title, cells=cells)
+
+
+@contextmanager
+def _open_workbook(source: Source, *, formulas: bool = False) -> "Iterator[Workbook]":
+    import warnings
+    from zipfile import BadZipFile
+
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    # What a damaged workbook raises: it lacks parts, or these are not of the expected form.
+    faults = (AttributeError, BadZipFile, InvalidFileException, LookupError, RuntimeError, SyntaxError, TypeError)
+    try:
+        with open_stream(source) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on styles and other parts that hold no rows
+            book = load_workbook(io.BytesIO(stream.read()), read_only=True, data_only=not formulas)
+            yield book
+            book.close()
+    except (*faults, ValueError) as error:
+        raise DataError(
+            f"{source.name} is no Excel workbook, or a damaged one: save it as .xlsx or as `CSV UTF-8`"
+        ) from error
+
+
+def _has_formulas(source: Source) -> bool:
+    from zipfile import ZipFile
+
+    with open_stream(source) as stream, ZipFile(stream) as archive:
+        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
+        return any(re.search(rb"<f[ />]", archive.read(name)) for name in sheets)
+
+
+def _read_cell(cell: Any) -> Any:
+    """Return whole numbers and dates as such: some programs write 1 as 1.0, and a day is stored as its midnight."""
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 10**15:
+        return int(cell)
+    return cell.date() if isinstance(cell, datetime.datetime) and cell.time() == datetime.time() else cell

@@ -1,0 +1,118 @@
+"""What to code next, and the codes that come back."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from amalgam.errors import DataError
+from amalgam.tasks.coding import CODED, add_codes, choose_responses, read_codes, read_log, read_sheet
+from amalgam.tasks.split import split_rows
+from tests.unit.test_split import SETTINGS, make_rows
+
+LABELS = ["no", "yes"]
+POOL = pd.DataFrame(
+    {"id": ["a", "b", "c", "d"], "text": ["One.", "=2+2", "Three, or so", "Four"], "question": ["", "", "", ""]}
+)
+
+
+def make_sheet(**labels: str) -> pd.DataFrame:
+    rows = POOL.set_index("id").loc[list(labels)].reset_index(drop=True)
+    return rows.assign(label=list(labels.values())).set_index(pd.Index([f"row {n + 2}" for n in range(len(labels))]))
+
+
+def test_codes_are_kept_in_the_order_given_and_the_last_one_counts(tmp_path: Path) -> None:
+    assert add_codes(tmp_path, LABELS, make_sheet(c="yes", b="NO"), POOL) == (2, [])
+    added, notes = add_codes(tmp_path, LABELS, make_sheet(a="yes", b="yes", c="yes"), POOL.head(1))
+    assert added == 2
+    assert notes == [
+        "1 row with the code that they have already (row 4)",
+        "1 row that had another code: the new one counts (row 3)",
+    ]
+    assert read_log(tmp_path, LABELS)["label"].tolist() == ["yes", "no", "yes", "yes"]
+    codes = read_codes(tmp_path, LABELS)
+    assert codes[["id", "text", "label"]].to_numpy().tolist() == [
+        ["c", "Three, or so", "yes"],
+        ["a", "One.", "yes"],
+        ["b", "=2+2", "yes"],
+    ]
+
+
+def test_rows_without_a_code_are_counted_and_the_others_taken(tmp_path: Path) -> None:
+    sheet = make_sheet(a="yes", b="maybe", c=" ", d="no")
+    sheet.loc["row 5", "text"] = "Fourteen"
+    added, notes = add_codes(tmp_path, LABELS, sheet, POOL)
+    assert (added, read_codes(tmp_path, LABELS)["id"].tolist()) == (1, ["a"])
+    assert [note.split(":")[0] for note in notes] == [
+        "1 row without a label",
+        "1 row with a label that task.yaml does not know, only no, yes",
+        "1 row of a text that is not among the responses to code",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("text,label\nOne.,\n", "no code was taken: 1 row without a label"),
+        ("text,code\nOne.,yes\n", "has no column `label`, only text, code"),
+        ('text,label\n"One.,yes\n', "line 2 begins a row that cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_sheet_that_brings_nothing_is_refused_and_nothing_is_written(
+    tmp_path: Path, content: str | None, words: str
+) -> None:
+    path = tmp_path / "sheet.csv"
+    if content:
+        path.write_text(content)
+    with pytest.raises(DataError, match=words):
+        add_codes(tmp_path, LABELS, read_sheet(path), POOL)
+    assert not (tmp_path / CODED).exists()
+
+
+def test_a_label_that_the_task_no_longer_has_is_named_and_never_dropped(tmp_path: Path) -> None:
+    add_codes(tmp_path, LABELS, make_sheet(a="yes"), POOL)
+    before = (tmp_path / CODED).read_bytes()
+    for call in (
+        lambda: read_codes(tmp_path, ["no", "well"]),
+        lambda: add_codes(tmp_path, ["no", "well"], make_sheet(b="no"), POOL),
+    ):
+        with pytest.raises(DataError, match=r"coded\.csv, row 2 has the label 'yes'"):
+            call()
+    assert (tmp_path / CODED).read_bytes() == before
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_coded_rows_join_the_end_of_train_and_move_no_other_row(grouped: bool) -> None:
+    groups = [f"g{number // 2}" for number in range(200)] if grouped else None
+    rows = make_rows(["no", "yes"] * 100, groups)
+    texts = pd.DataFrame({"id": ["text-1"], "text": ["quite new"], "question": [""]})
+    before = split_rows(rows, **SETTINGS, texts=texts)
+    held = pd.concat([before["test"].head(5), before["validation"].head(2), before["train"].head(2)])
+    codes = pd.concat([before["unlabelled"].iloc[3:6], texts, held, texts.assign(text="gone")]).assign(label="yes")
+    after = split_rows(rows, **SETTINGS, texts=texts, codes=codes)
+    for name in ("test", "validation"):
+        assert after[name].equals(before[name])
+    count = len(before["train"])
+    assert after["train"].head(count).equals(before["train"])
+    joined = after["train"][count:]
+    assert joined["id"].tolist() == [*before["unlabelled"]["id"][3:6], "text-1"]
+    assert set(joined["label"]) == {"yes"}
+    assert not joined.isna().any(axis=None)
+    assert not set(after["unlabelled"]["id"]) & set(joined["id"])
+    more = split_rows(rows, **{**SETTINGS, "human_rows": 36}, texts=texts, codes=codes)  # takes some of them in itself
+    assert more["test"].equals(before["test"])
+    assert more["train"]["id"].is_unique
+
+
+def test_the_uncertain_and_typical_are_chosen_and_no_two_alike() -> None:
+    draw = np.random.default_rng(0)
+    centres = np.eye(4)[[0] * 30 + [1] * 20 + [2] * 10 + [3] * 2]  # four clusters; the first has a code already
+    free = centres + draw.normal(0, 0.02, centres.shape)
+    free /= np.linalg.norm(free, axis=1, keepdims=True)
+    doubt = np.full(len(free), 0.4)
+    doubt[30:50] = 0.02  # the second is clear
+    chosen = choose_responses(free, np.eye(4)[:1], np.column_stack([doubt, 1 - doubt]), 2)
+    assert [int(centres[row].argmax()) for row in chosen] == [2, 3]
+    assert sorted(choose_responses(free, free[:0], np.column_stack([doubt, 1 - doubt]), 100)) == list(range(len(free)))

@@ -1,0 +1,72 @@
+"""Personal data: which columns look like it, and which texts hold it."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from amalgam.tasks.columns import load_task_rows
+from amalgam.tasks.personal import find_names, find_personal_columns, find_personal_rows
+from amalgam.tasks.schema import Task
+from tests.unit.tasks import describe_task
+
+NAMES = ["Anna Müller", "Jean-Luc Picard", "Ngozi A. Okafor", "Ludwig van Beethoven", "Sean O'Casey", "Li Wei"]
+COLUMNS = {
+    "Reply": ([*NAMES[:5], "x@y.org"], "name"),  # without a word in the header, by what the cells look like
+    "StudentName": (["anna", "ben", "chris", "dan", "eve", "finn"], "name"),
+    "RecipientLastName": (["Müller", "Okafor", "", "Picard", "Casey", "Wei"], "name"),
+    "Contact": (["a.b@example.org", "c@uni-x.de", "", "d+e@mail.co.uk", "", ""], "e-mail address"),
+    "Mobile": (["0171 1234567", "+49 30 1234567", "(617) 555-0123", "06 12 34 56 78", "", ""], "phone number"),
+    "student_id": (["20231234", "20231235", "20231236", "", "20231238", "s2023123"], "student number"),
+    "Matrikelnummer": (["1234567"] * 6, "student number"),
+    "IPAddress": (["192.168.2.1"] * 6, "IP address"),
+    # None of them.
+    "id": (["c1", "c2", "c3", "c4", "c5", "c6"], ""),
+    "group": (["20231234", "20231235", "20231236", "7", "8", "9"], ""),
+    "label": (["Mixed View", "Good One"] * 3, ""),
+    "response": (["Because of the heat.", "I agree with Anna", "No", "?", "See page 3", "It is 2,000"], ""),
+    "score": (["0.5", "1.0", "10", "3", "4", "5"], ""),
+    "date": (["2024-05-31", "01/02/2004", "31.12.1999", "2024", "2004-2005", "12:30"], ""),
+    "empty": ([""] * 6, ""),
+}
+
+
+def test_columns_that_look_like_personal_data_are_found() -> None:
+    found = find_personal_columns(pd.DataFrame({name: cells for name, (cells, _) in COLUMNS.items()}))
+    assert found == {name: kind for name, (_, kind) in COLUMNS.items() if kind}
+
+
+@pytest.mark.parametrize(
+    "contact",
+    ["ann@example.org", "+1 617-555-0123", "(617) 555-0123", "030/1234567", "020 7946 0958", "06.12.34.56.78"],
+)
+@pytest.mark.parametrize("column", ["text", "question"])
+def test_contacts_are_found_in_whatever_is_around_them(contact: str, column: str) -> None:
+    rows = pd.DataFrame({"text": ["Fine."] * 2, "question": [""] * 2})
+    rows.loc[1, column] = f"Write to me ({contact}), please."
+    assert find_personal_rows(rows).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["It is 3.14159265358979.", "10,000,000 bytes", "2004-2005 or 01/02/2004", "@home x@y", "192.168.0.1", "1 2 3"],
+)
+def test_numbers_and_dates_are_no_contacts(text: str) -> None:
+    assert not find_personal_rows(pd.DataFrame({"text": [text], "question": [""]})).any()
+
+
+def test_names_of_a_roster_are_found_but_not_the_words_that_they_are_too() -> None:
+    texts = ["Anna was right.", "I agree with anna", "it will melt", "Will said so", "我同意王小明的看法", "annalise"]
+    texts += ["it will rise"] * 5
+    found = find_names(texts, ["Anna Müller", "Will Smith", "王小明"])
+    assert found == ["name", "name", "", "name", "name", "", *[""] * 5]
+
+
+def test_rows_are_marked_where_the_task_names_a_roster(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text,label,who\n1,Ann is kind,good,Bob Fox\n2,I am cold,bad,Ann Low\n")
+    rows = load_task_rows(
+        Task.model_validate(describe_task("bad", "good", columns={"roster": "who"})), tmp_path, tmp_path
+    )
+    assert rows.main["personal"].tolist() == ["name", ""]
+    assert "who" not in rows.main
+    assert find_personal_rows(rows.main).tolist() == [True, False]
