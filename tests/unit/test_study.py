@@ -161,7 +161,7 @@ def test_a_result_of_another_experiment_of_the_clone_is_taken_over(tmp_path: Pat
     shared = tmp_path / "shared"
     Store(tmp_path / "a", shared).write("abc", {"x": 1})
     other = Store(tmp_path / "b", shared)
-    assert not other.has("abd")
+    assert not other.has("other")
     assert other.has("abc")
     assert other.read("abc") == {"x": 1}
     assert (tmp_path / "b/ab/abc.json").is_file()
