@@ -60,9 +60,8 @@ def measure_overhead(count: int, engine: str | None) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as temporary:
         keys = [f"{number:08d}" for number in range(count)]
         store = Store(Path(temporary) / "cells", Path(temporary) / "shared")
-        board = Board(
-            Path(temporary) / "status.json", [frozenset([key]) for key in keys], 0, {key: key for key in keys}
-        )
+        names = dict(zip(keys, keys, strict=True))
+        board = Board(Path(temporary) / "status.json", [frozenset([key]) for key in keys], names)
         start = time.monotonic()
         for done, (key, found) in enumerate(run_jobs(keys, lambda key: (int(key),), do_nothing, ENCODER, engine)):
             if not isinstance(found, str):

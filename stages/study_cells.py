@@ -24,7 +24,7 @@ def main(_: Params, root: Path) -> None:
             labels[name] = load_task(Path("data/tasks") / name).label_names
     grid = Grid(expand_grid(study, params), params, Path("study/rows"), labels)
     store = Store(Path("study/cells"), root / ".cache/study")
-    table = compute_table(grid, study, store, Path(".cache/study.json"), ENCODER, identify_weights(ENCODER))
+    table = compute_table(grid, study.ray, store, Path(".cache/study.json"), ENCODER, identify_weights(ENCODER))
     table.to_parquet("study/results.parquet", index=False)
 
 

@@ -11,7 +11,7 @@ from amalgam.files import read_json
 from amalgam.llm.answering import Answering
 from amalgam.params import Params
 from amalgam.study.grid import expand_grid, load_study
-from amalgam.study.pools import Place, name_llm, write_study_rows
+from amalgam.study.pools import Pools, name_llm
 from amalgam.training.embeddings import embed_rows
 
 MODELS, TARGET = Path("study/models"), Path("study/rows")
@@ -27,7 +27,8 @@ def main(_: Params, root: Path) -> None:
 
     shutil.rmtree(TARGET, ignore_errors=True)
     embed = partial(embed_rows, MODELS / "encoder", max_length=params.teacher.max_length)
-    write_study_rows(list(expand_grid(study, params)), params, Place(Path(), root, TARGET), open_llm, embed)
+    pools = Pools(params, Path("data"), root / ".cache/downloads", TARGET, open_llm, embed)
+    pools.write(list(expand_grid(study, params)))
 
 
 if __name__ == "__main__":

@@ -175,8 +175,7 @@ def make_point(experiment: Any, x: Any, auc: float, spread: float = 0.002, task:
         points = value + np.array([-between, 0.0, between])
         return Estimate(points, points + draw.normal(0, 0.001, (200, 1)), 500, (0.0, 1.0))
 
-    setting = {"recipe": "amalgam"}
-    return Point(experiment, task, "", x, setting, estimate(auc, spread), estimate(0.8, spread / 2), 1.0)
+    return Point(experiment, task, "", x, estimate(auc, spread), estimate(0.8, spread / 2), 1.0)
 
 
 def test_findings_say_what_holds_what_does_not_and_what_cannot_be_told() -> None:

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,18 +38,136 @@ _SPARE = 1.175  # responses asked for by each that is needed; about one in eight
 _COLUMNS = ["id", "text", "question", "label", "shots", "sample"]
 _PARTS = ("train", "validation", "test")
 
+Embed = Callable[[pd.DataFrame], np.ndarray]  # rows with text and question
+
 
 @dataclass(frozen=True)
-class Place:
-    """Where the data of a study lie: `top` is the project, `root` its DVC root, `target` the folder that is written."""
+class Pools:
+    """Writes the rows of a study.
 
-    top: Path
-    root: Path
+    Attributes:
+        params: all that the cells leave open.
+        data: the folder with tasks and templates.
+        downloads: where sources are kept.
+        target: the folder that is written.
+        open_llm: returns an LLM's identity, and who answers for it.
+        embed: the encoder, for the filter by a human-only classifier.
+    """
+
+    params: Params
+    data: Path
+    downloads: Path
     target: Path
+    open_llm: Callable[[str], tuple[str, Answering]]
+    embed: Embed
 
-    def load_task(self, name: str) -> Task:
-        """Load a task of the project."""
-        return load_task(self.top / "data/tasks" / name)
+    def write(self, cells: Sequence[Cell]) -> None:
+        """Write all rows that the cells need, and why some cannot be had; each request is sent once."""
+        faults: dict[str, str] = {}
+        for name, cell in {cell.data: cell for cell in cells}.items():
+            try:
+                self._split(name, cell)
+            except DataError as error:
+                faults[name] = str(error)
+        pools: dict[str, dict[str, list[Cell]]] = {}
+        for cell in cells:
+            if cell.llm and cell.data not in faults:
+                pools.setdefault(cell.llm, {}).setdefault(name_pool(cell), []).append(cell)
+        for llm, own in pools.items():
+            model, answering = self.open_llm(llm)
+            faults |= self._ask(own, model, answering)
+            there = {name: of_pool for name, of_pool in own.items() if name not in faults}
+            self._grade(there, model, answering)
+            for name, of_pool in there.items():
+                self._curate(name, of_pool)
+        write_json(self.target / "faults.json", faults)
+
+    def _split(self, name: str, cell: Cell) -> None:
+        """Split a task's rows for the cell."""
+        split = self.params.split
+        tables = split_rows(
+            load_task_rows(self._load(cell), self.data / "tasks" / cell.task, self.downloads).main,
+            human_rows=cell.human_rows,
+            test=split.test,
+            validation=split.validation,
+            unlabelled=0,
+            seed=split.seed,
+            by=cell.split,
+        )
+        for part in _PARTS:
+            write_rows(self.target / name / f"{part}.csv", tables[part])
+
+    def _load(self, cell: Cell) -> Task:
+        return load_task(self.data / "tasks" / cell.task)
+
+    def _ask(self, pools: Mapping[str, list[Cell]], model: str, answering: Answering) -> dict[str, str]:
+        """Ask the open requests of all pools at once, until no pool needs more; return the fault of pools that do."""
+        rounds = {name: self._start_rounds(cells, model) for name, cells in pools.items()}
+        while asked := {name: requests for name, one in rounds.items() if (requests := list(one.build_requests()))}:
+            for name, answers in _send(asked, answering, "study, responses").items():
+                rounds[name].add_answers(answers)
+        faults = {name: one.describe_shortfall() for name, one in rounds.items()}
+        for name, one in rounds.items():
+            if not faults[name]:
+                write_completions(self.target / name, one)
+        return {name: f"after {rounds[name].number} attempts {fault}" for name, fault in faults.items() if fault}
+
+    def _start_rounds(self, cells: Sequence[Cell], model: str) -> Rounds:
+        """Begin to ask for as many responses as the largest cell of a pool needs."""
+        cell, params, task = cells[0], self.params, self._load(cells[0])
+        data = read_data(self.target, cell)
+        needed = max(count_needed(one, data, params.teacher.min_validation_rows) for one in cells)
+        rows = max(math.ceil(_SPARE * math.ceil(needed / len(task.labels))), params.synthesis.rows)
+        folders = [self.data / "tasks" / cell.task / "templates", self.data / "templates"]
+        template = load_template(params.prompts.template, folders)
+        prompts = list(build_prompts(task, data.train, template, params.prompts, rows))
+        synthesis = params.synthesis.model_copy(update={"rows": rows, "temperature": cell.temperature})
+        return Rounds(prompts, model, synthesis, params.llm.body)
+
+    def _grade(self, pools: Mapping[str, list[Cell]], model: str, answering: Answering) -> None:
+        """Let the LLM grade the pools of which a cell wants that."""
+        wanted = {name: cells[0] for name, cells in pools.items() if any(cell.filter == "judge" for cell in cells)}
+        rows, asked = {}, {}
+        for name, cell in wanted.items():
+            task, train = self._load(cell), read_data(self.target, cell).train
+            rows[name] = select_gradable(iterate_responses(self.target / name), task.label_names, None)
+            asked[name] = build_grading_requests(
+                task, rows[name], train, model, self.params.judge, self.params.llm.body
+            )
+        for name, answers in _send(asked, answering, "study, grades").items() if asked else ():
+            grades, _ = read_grades(answers, self._load(wanted[name]).label_names, "the LLM as judge of its responses")
+            triples = zip(asked[name], rows[name]["sample"], answers, strict=True)
+            lines = [{"key": one.key, "id": one.id, "sample": int(slot), **asdict(made)} for one, slot, made in triples]
+            write_answers(self.target / name / "answers", lines)
+            write_rows(self.target / name / "judged.csv", rows[name][["id"]].assign(judged=grades))
+
+    def _curate(self, name: str, cells: Sequence[Cell]) -> None:
+        """Write the responses of a pool with the reason against each, once for each filter."""
+        data, labels = read_data(self.target, cells[0]), self._load(cells[0]).label_names
+        responses = pd.DataFrame(iterate_responses(self.target / name))
+        for chosen in sorted({cell.filter for cell in cells}):
+            doubts = pd.Series("", responses.index)
+            if chosen == "judge":
+                judged = join_judgements(responses, read_rows(self.target / name / "judged.csv"))
+                doubts[:] = np.select([judged == "", judged != responses["label"]], ["ungraded", "inconsistent"], "")
+            elif chosen == "human_model":
+                doubts = self._doubt_by_human_rows(responses, data, labels)
+            found = find_rejects(
+                responses,
+                doubts,
+                shots=data.train,
+                held_out=pd.concat([data.validation, data.test], ignore_index=True),
+                threshold=self.params.curation.near_duplicate,
+            )
+            write_rows(self.target / name / f"{chosen}.csv", responses[_COLUMNS].join(found["reason"]))
+
+    def _doubt_by_human_rows(self, responses: pd.DataFrame, data: Data, labels: list[str]) -> pd.Series:
+        from amalgam.training.guard import judge_labels
+
+        human = pd.concat([data.train, data.validation], ignore_index=True)
+        judge = partial(judge_labels, human, self.embed(human), labels)
+        confirmed = confirm_labels(responses, lambda rows: judge(self.embed(rows), rows["shots"].tolist()), labels)
+        return confirmed.map({True: "", False: "inconsistent"})
 
 
 def name_pool(cell: Cell) -> str:
@@ -63,170 +180,12 @@ def name_llm(llm: str) -> str:
     return re.sub(r"[^\w.-]+", "_", llm)
 
 
-def read_data(target: Path, cell: Cell) -> Data:
+def read_data(target: Path, cell: Cell, read: Callable[[Path], pd.DataFrame] = read_rows) -> Data:
     """Read the split rows of a cell."""
-    return Data(*(read_rows(target / cell.data / f"{part}.csv") for part in _PARTS))
-
-
-def split_tasks(cells: Sequence[Cell], params: Params, place: Place) -> dict[str, str]:
-    """Split the rows of each task; return the fault of each folder that cannot be had."""
-    faults: dict[str, str] = {}
-    for name in sorted({cell.task for cell in cells}):
-        own = {cell.data: cell for cell in cells if cell.task == name}
-        try:
-            task = place.load_task(name)
-            rows = load_task_rows(task, place.top / "data/tasks" / name, place.root / ".cache/downloads").main
-        except DataError as error:
-            faults |= dict.fromkeys(own, str(error))
-            continue
-        for folder, cell in own.items():
-            try:
-                tables = split_rows(
-                    rows,
-                    human_rows=cell.human_rows,
-                    test=params.split.test,
-                    validation=params.split.validation,
-                    unlabelled=0,
-                    seed=params.split.seed,
-                    by=cell.split,
-                )
-            except DataError as error:
-                faults[folder] = str(error)
-                continue
-            for part in _PARTS:
-                write_rows(place.target / folder / f"{part}.csv", tables[part])
-    return faults
-
-
-def write_pools(
-    cells: Sequence[Cell],
-    params: Params,
-    place: Place,
-    open_llm: Callable[[str], tuple[str, Answering]],
-    embed: Callable[[pd.DataFrame], np.ndarray],
-) -> dict[str, str]:
-    """Ask for all responses that the cells need, then for all grades, each request once; and curate by each filter.
-
-    Args:
-        cells: those whose split rows are there.
-        params: all that the cells leave open.
-        place: where to read and write.
-        open_llm: returns an LLM's identity, and who answers for it.
-        embed: the encoder, for the filter by a human-only classifier.
-
-    Returns:
-        The fault of each pool that cannot be had.
-    """
-    faults: dict[str, str] = {}
-    for llm in sorted({cell.llm for cell in cells if cell.llm}):
-        own: dict[str, list[Cell]] = {}
-        for cell in (cell for cell in cells if cell.llm == llm):
-            own.setdefault(name_pool(cell), []).append(cell)
-        model, answering = open_llm(llm)
-        rounds = {name: _start_rounds(name, of_pool, model, params, place) for name, of_pool in own.items()}
-        _ask(rounds, answering)
-        for name, one in rounds.items():
-            if shortfall := one.describe_shortfall():
-                faults[name] = f"after {one.number} attempts {shortfall}"
-            else:
-                write_completions(place.target / name, one)
-        there = {name: of_pool for name, of_pool in own.items() if name not in faults}
-        _grade(there, model, answering, params, place)
-        for name, of_pool in there.items():
-            _curate(name, of_pool, params, place, embed)
-    return faults
-
-
-def _start_rounds(name: str, cells: Sequence[Cell], model: str, params: Params, place: Place) -> Rounds:
-    """Begin to ask for as many responses as the largest cell of the pool needs."""
-    cell = cells[0]
-    task, data = place.load_task(cell.task), read_data(place.target, cell)
-    needed = max(count_needed(one, data, params.teacher.min_validation_rows) for one in cells)
-    rows = max(math.ceil(_SPARE * math.ceil(needed / len(task.labels))), params.synthesis.rows)
-    folders = [place.top / "data/tasks" / cell.task / "templates", place.top / "data/templates"]
-    prompts = list(
-        build_prompts(task, data.train, load_template(params.prompts.template, folders), params.prompts, rows)
-    )
-    synthesis = params.synthesis.model_copy(update={"rows": rows, "temperature": cell.temperature})
-    return Rounds(prompts, model, synthesis, params.llm.body)
-
-
-def _ask(rounds: Mapping[str, Rounds], answering: Answering) -> None:
-    """Ask the open requests of all pools at once, until no pool asks for more."""
-    while asked := {name: requests for name, one in rounds.items() if (requests := list(one.build_requests()))}:
-        answers = _send(asked, answering, "study, responses")
-        for name, found in answers.items():
-            rounds[name].add_answers(found)
+    return Data(*(read(target / cell.data / f"{part}.csv") for part in _PARTS))
 
 
 def _send(asked: Mapping[str, list[Request]], answering: Answering, title: str) -> dict[str, list[Answer]]:
+    """Send the requests of all pools together, of which equal ones are one."""
     answers = iter(answer_requests([one for requests in asked.values() for one in requests], answering, title))
     return {name: list(islice(answers, len(requests))) for name, requests in asked.items()}
-
-
-def _grade(pools: Mapping[str, Sequence[Cell]], model: str, answering: Answering, params: Params, place: Place) -> None:
-    """Let the LLM grade the pools of which a cell wants that."""
-    wanted = {name: cells[0] for name, cells in pools.items() if any(cell.filter == "judge" for cell in cells)}
-    rows, asked = {}, {}
-    for name, cell in wanted.items():
-        task = place.load_task(cell.task)
-        rows[name] = select_gradable(iterate_responses(place.target / name), task.label_names, None)
-        train = read_data(place.target, cell).train
-        asked[name] = build_grading_requests(task, rows[name], train, model, params.judge, params.llm.body)
-    for name, answers in _send(asked, answering, "study, grades").items() if asked else ():
-        labels = place.load_task(wanted[name].task).label_names
-        grades, _ = read_grades(answers, labels, "the LLM as judge of its responses")
-        lines: list[dict[str, Any]] = [
-            {"key": request.key, "id": request.id, "sample": int(slot), **asdict(answer)}
-            for request, slot, answer in zip(asked[name], rows[name]["sample"], answers, strict=True)
-        ]
-        write_answers(place.target / name / "answers", lines)
-        write_rows(place.target / name / "judged.csv", rows[name][["id"]].assign(judged=grades))
-
-
-def _curate(
-    name: str, cells: Sequence[Cell], params: Params, place: Place, embed: Callable[[pd.DataFrame], np.ndarray]
-) -> None:
-    """Write the responses of a pool with the reason against each, once for each filter."""
-    data, labels = read_data(place.target, cells[0]), place.load_task(cells[0].task).label_names
-    responses = pd.DataFrame(iterate_responses(place.target / name))
-    for chosen in sorted({cell.filter for cell in cells}):
-        doubts = pd.Series("", responses.index)
-        if chosen == "judge":
-            judged = join_judgements(responses, read_rows(place.target / name / "judged.csv"))
-            doubts[:] = np.select([judged == "", judged != responses["label"]], ["ungraded", "inconsistent"], "")
-        elif chosen == "human_model":
-            doubts = _doubt_by_human_rows(responses, data, labels, embed)
-        found = find_rejects(
-            responses,
-            doubts,
-            shots=data.train,
-            held_out=pd.concat([data.validation, data.test], ignore_index=True),
-            threshold=params.curation.near_duplicate,
-        )
-        write_rows(place.target / name / f"{chosen}.csv", responses[_COLUMNS].join(found["reason"]))
-
-
-def _doubt_by_human_rows(
-    responses: pd.DataFrame, data: Data, labels: list[str], embed: Callable[[pd.DataFrame], np.ndarray]
-) -> pd.Series:
-    from amalgam.training.guard import judge_labels
-
-    human = pd.concat([data.train, data.validation], ignore_index=True)
-    judge = partial(judge_labels, human, embed(human), labels)
-    confirmed = confirm_labels(responses, lambda rows: judge(embed(rows), rows["shots"].tolist()), labels)
-    return confirmed.map({True: "", False: "inconsistent"})
-
-
-def write_study_rows(
-    cells: Sequence[Cell],
-    params: Params,
-    place: Place,
-    open_llm: Callable[[str], tuple[str, Answering]],
-    embed: Callable[[pd.DataFrame], np.ndarray],
-) -> None:
-    """Write all rows that the cells need into `place.target`."""
-    faults = split_tasks(cells, params, place)
-    there = [cell for cell in cells if cell.data not in faults]
-    faults |= write_pools(there, params, place, open_llm, embed)
-    write_json(place.target / "faults.json", faults)

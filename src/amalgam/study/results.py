@@ -7,20 +7,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from amalgam.evaluation.bootstrap import (
-    SEED,
-    Estimate,
-    draw_resamples,
-    estimate_metrics,
-    find_interval,
-    find_p_value,
-    subtract_estimates,
-)
+from amalgam.evaluation import bootstrap
+from amalgam.evaluation.bootstrap import Estimate
 from amalgam.evaluation.compare import encode_groups, encode_labels
 from amalgam.review.paired import correct_p_values
 from amalgam.study.grid import VARIED, Experiment
 
-_SETTING = ["task", "split", "human_rows", "recipe", "ratio", "synthetic", "llm", "temperature", "filter"]
+_TWIN = ["task", "split", "human_rows", "recipe"]  # what a setting shares with its human-only teacher
+_SETTING = [*_TWIN, "ratio", "synthetic", "llm", "temperature", "filter"]
 _BESIDE = ["llm", "temperature", "filter", "human_rows", "split", "recipe"]  # what makes another line of a chart
 _CERTAIN, _NOTHING = 0.05, 0.01  # p-value; gain in AUC that nobody would notice
 PAPER: dict[Experiment, str] = {
@@ -31,8 +25,6 @@ PAPER: dict[Experiment, str] = {
     "paper": "one seed, a checkpoint chosen by the test rows, more steps for more rows",
     "time": "not looked at",
 }
-
-Stack = Callable[[pd.DataFrame], np.ndarray]  # probabilities [seeds, rows, classes] of rows of the table
 Verdict = Literal["holds here", "does not hold here", "cannot be told"]
 
 
@@ -43,8 +35,7 @@ class Point:
     experiment: Experiment
     task: str
     series: str  # what else differs between the points of the experiment
-    x: float | str
-    setting: Mapping[str, Any]
+    x: Any
     auc: Estimate
     twin: Estimate
     helps: float  # how often the guard would have let the synthetic rows in
@@ -70,16 +61,16 @@ class Finding:
 
     def __str__(self) -> str:
         """Say it in a sentence, beside the paper's own figure."""
-        over = "" if self.tasks == 1 else f" on average over {self.tasks} tasks"
+        over = "" if self.tasks == 1 else f" on average over {self.tasks} settings"
         found = f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}] of AUC{over}, p = {self.p:.3f}"
         return f"{self.claim}: {self.verdict} ({found}). The paper: {PAPER[self.experiment]}."
 
 
 def list_points(
     table: pd.DataFrame,
-    read_test: Callable[[Mapping[str, Any]], pd.DataFrame],
+    read_test: Callable[[pd.Series], pd.DataFrame],
     labels: Mapping[str, list[str]],
-    stack: Stack,
+    stack: Callable[[pd.DataFrame], np.ndarray],
 ) -> list[Point]:
     """Estimate every setting of every experiment; seeds that a setting or its twin lacks are left out.
 
@@ -87,39 +78,36 @@ def list_points(
         table: of results.
         read_test: reads the test rows of a row of the table.
         labels: of each task, in class order.
-        stack: reads the probabilities of rows of the table.
+        stack: reads the probabilities [rows of the table, test rows, classes].
     """
     known: dict[tuple[str, ...], Estimate] = {}
 
     def estimate(rows: pd.DataFrame) -> Estimate:
         name = (*rows["contrast_key"], *rows["entropy_key"])
         if name not in known:
-            test = read_test({str(name): value for name, value in rows.iloc[0].items()})
+            test = read_test(rows.iloc[0])
             actual = encode_labels(test, labels[rows["task"].iloc[0]], "the test rows")
-            resamples = draw_resamples(actual, encode_groups(test))
-            found = estimate_metrics(actual, stack(rows), resamples, ordinal=False, names=["auc"])
+            resamples = bootstrap.draw_resamples(actual, encode_groups(test))
+            found = bootstrap.estimate_metrics(actual, stack(rows), resamples, ordinal=False, names=["auc"])
             known[name] = found["auc"]
         return known[name]
 
     points = []
-    done = table[table["fault"] == ""]
     for experiment in get_args(Experiment):
-        rows = done[done["experiments"].str.split().map(lambda names: experiment in names)]  # noqa: B023
+        named = table["experiments"].map(lambda names, name=experiment: name in names.split()).astype(bool)
+        rows, varied = table[named & (table["fault"] == "")].sort_values("seed"), VARIED[experiment]
         tried = rows[rows["synthetic"] > 0]
-        varied = VARIED[experiment]
         beside = [name for name in _BESIDE if name != varied and tried[name].nunique() > 1]
-        if varied in ("temperature", "filter") and tried.drop_duplicates([varied, "ratio"])[varied].duplicated().any():
+        if varied in ("temperature", "filter") and tried["ratio"].nunique() > 1:
             beside.append("ratio")
-        for values, own in tried.groupby(_SETTING, sort=True):
+        for values, own in tried.groupby(_SETTING):
             setting: dict[str, Any] = dict(zip(_SETTING, values, strict=True))
-            twins = rows[(rows["synthetic"] == 0) & (rows[_SETTING[:4]] == own[_SETTING[:4]].iloc[0]).all(axis=1)]
-            seeds = sorted({*own["seed"]} & {*twins["seed"]})
-            if not seeds:
-                continue
-            own, twins = (part[part["seed"].isin(seeds)].sort_values("seed") for part in (own, twins))
-            series = ", ".join(f"{name} {setting[name]}" for name in beside)
-            place = experiment, str(setting["task"]), series, setting[varied], setting
-            points.append(Point(*place, estimate(own), estimate(twins), float(own["guard_helps"].mean())))
+            twins = rows[(rows["synthetic"] == 0) & (rows[_TWIN] == own[_TWIN].iloc[0]).all(axis=1)]
+            twins, own = twins[twins["seed"].isin(own["seed"])], own[own["seed"].isin(twins["seed"])]
+            if len(own):
+                series = ", ".join(f"{name} {setting[name]}" for name in beside)
+                place = experiment, setting["task"], series, setting[varied]
+                points.append(Point(*place, estimate(own), estimate(twins), float(own["guard_helps"].mean())))
     return points
 
 
@@ -134,9 +122,9 @@ def tabulate_points(points: Sequence[Point], confidence: float) -> pd.DataFrame:
         line: dict[str, Any] = {"experiment": point.experiment, "task": point.task, "series": point.series}
         line |= {"x": point.x, "seeds": len(point.auc.points), "guard_helps": round(point.helps, 2)}
         for name, one in (("auc", point.auc), ("human_only", point.twin), ("gain", point.gain)):
-            low, high = find_interval(one, confidence)
+            low, high = bootstrap.find_interval(one, confidence)
             line |= {name: round(one.value, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
-        lines.append(line | {"wins": round(wins[number], 3), "p": find_p_value(point.gain)})
+        lines.append(line | {"wins": round(wins[number], 3), "p": bootstrap.find_p_value(point.gain)})
     table = pd.DataFrame(lines)
     if len(table):
         table["p_corrected"] = table.groupby("experiment")["p"].transform(lambda p: correct_p_values(list(p)))
@@ -151,7 +139,7 @@ def _count_wins(points: Sequence[Point]) -> dict[int, float]:
     for numbers in lines.values():
         rivals = [points[numbers[0]].twin, *(points[number].auc for number in numbers)]
         seeds = min(len(one.points) for one in rivals)
-        drawn = np.random.default_rng(SEED).integers(seeds, size=(len(rivals[0].resampled), seeds))
+        drawn = np.random.default_rng(bootstrap.SEED).integers(seeds, size=(len(rivals[0].resampled), seeds))
         best = np.argmax([np.take_along_axis(one.resampled, drawn, axis=1).mean(axis=1) for one in rivals], axis=0)
         shares |= {number: float((best == place).mean()) for place, number in enumerate(numbers, start=1)}
     return shares
@@ -159,73 +147,48 @@ def _count_wins(points: Sequence[Point]) -> dict[int, float]:
 
 def list_findings(points: Sequence[Point], confidence: float) -> list[Finding]:
     """Judge what the paper found, and what it left open, by the points; p-values are corrected for their number."""
-    found = []
-    for experiment, claim, differences in _list_claims(points):
-        found.append((experiment, claim, len(differences), *_average(differences, confidence)))
-    corrected = correct_p_values([one[-1] for one in found])
-    findings = []
-    for (experiment, claim, tasks, value, low, high, _), p in zip(found, corrected, strict=True):
-        verdict = _judge(value, high, p, is_null=experiment == "consistency")
-        findings.append(Finding(experiment, claim, tasks, value, low, high, p, verdict))
-    return findings
-
-
-def _judge(value: float, high: float, p: float, *, is_null: bool) -> Verdict:
-    if is_null:  # the claim is that there is no gain
-        if p < _CERTAIN and value > 0:
-            return "does not hold here"
-        return "holds here" if high < _NOTHING else "cannot be told"
-    if p >= _CERTAIN:
-        return "cannot be told"
-    return "holds here" if value > 0 else "does not hold here"
-
-
-def _list_claims(points: Sequence[Point]) -> Iterator[tuple[Experiment, str, list[Estimate]]]:
-    """Yield the claims of each experiment, with the difference that each is about for every task and line."""
-    lines: dict[Experiment, dict[tuple[str, str], dict[Any, Point]]] = {}
+    lines: dict[tuple[Experiment, str, str], dict[Any, Point]] = {}
     for point in points:
-        lines.setdefault(point.experiment, {}).setdefault((point.task, point.series), {})[point.x] = point
-    for experiment, of_line in lines.items():
-        claims: dict[str, list[Estimate]] = {}
-        for by_x in of_line.values():
-            for claim, difference in _compare_line(experiment, by_x):
-                claims.setdefault(claim, []).append(difference)
-        if experiment == "paper":
-            claims = {}
-            last = max(point.x for by_x in of_line.values() for point in by_x.values())
-            for task in sorted({task for task, _ in of_line}):
-                ends = [by_x.get(last) for (name, _), by_x in of_line.items() if name == task]
-                gains = {one.setting["recipe"]: one.gain for one in ends if one}
-                if len(gains) == 2:
-                    claim = f"The authors' protocol shows a larger gain of {last} synthetic rows than ours"
-                    claims.setdefault(claim, []).append(_subtract(gains["paper"], gains["amalgam"]))
-        yield from ((experiment, claim, differences) for claim, differences in claims.items())
+        lines.setdefault((point.experiment, point.task, point.series), {})[point.x] = point
+    claims: dict[tuple[Experiment, str], list[Estimate]] = {}
+    for (experiment, *_), by_x in lines.items():
+        for claim, one, other in _compare_line(experiment, by_x):
+            if len(one.points) == len(other.points):  # seeds of failed cells pair with nothing
+                claims.setdefault((experiment, claim), []).append(_subtract(one, other))
+    found = {place: _average(differences, confidence) for place, differences in claims.items()}
+    corrected = correct_p_values([p for *_, p in found.values()])
+    return [
+        Finding(*place, len(claims[place]), value, low, high, p, _judge(value, high, p, place[0]))
+        for (place, (value, low, high, _)), p in zip(found.items(), corrected, strict=True)
+    ]
 
 
-def _compare_line(experiment: Experiment, by_x: Mapping[Any, Point]) -> Iterator[tuple[str, Estimate]]:
+def _compare_line(experiment: Experiment, by_x: Mapping[Any, Point]) -> Iterator[tuple[str, Estimate, Estimate]]:
+    """Yield the claims that a line of a chart is about, and two estimates of which the first is to be higher."""
     least, most = by_x[min(by_x)], by_x[max(by_x)]
-    if experiment == "size" and (near := [x for x in by_x if abs(x - 0.8) < 0.01]):
-        yield "With 80 % synthetic rows the AUC is higher than with human rows alone", by_x[near[0]].gain
-    elif experiment == "variety" and 0.3 in by_x and most.x != 0.3:
-        claim = f"Temperature 0.3 is better than {most.x:g}"
-        yield claim, _subtract(by_x[0.3].auc, most.auc)
+    if experiment == "size":
+        for x in (x for x in by_x if abs(x - 0.8) < 0.01):
+            yield "80 % synthetic rows give a higher AUC than human rows alone", by_x[x].auc, by_x[x].twin
+    elif experiment == "variety" and 0.3 in by_x and most.x > 0.3:
+        yield f"Temperature 0.3 is better than {most.x:g}", by_x[0.3].auc, most.auc
     elif experiment == "consistency" and "none" in by_x:
         for name in sorted(set(by_x) - {"none"}):
-            yield f"The filter `{name}` does not help", _subtract(by_x[name].auc, by_x["none"].auc)
+            yield f"The filter `{name}` does not help", by_x[name].auc, by_x["none"].auc
     elif experiment == "scarcity" and least is not most:
-        claim = f"Synthetic rows bring more to {least.x} human rows than to {most.x}"
-        yield claim, _subtract(least.gain, most.gain)
+        yield f"Synthetic rows bring more to {least.x} human rows than to {most.x}", least.gain, most.gain
     elif experiment == "time" and "time" in by_x:
-        yield "On later rows, synthetic ones bring more than human rows alone", by_x["time"].gain
+        yield "On later rows, synthetic ones bring more than human rows alone", by_x["time"].auc, by_x["time"].twin
+    elif experiment == "paper":
+        yield f"{most.x} synthetic rows raise the AUC, {most.series}", most.auc, most.twin
 
 
 def _average(differences: Sequence[Estimate], confidence: float) -> tuple[float, float, float, float]:
     """Return mean, interval and p-value: of seeds and test rows for one task, of tasks for several (Student's t)."""
-    if len(differences) == 1:
-        return differences[0].value, *find_interval(differences[0], confidence), find_p_value(differences[0])
+    values = [one.value for one in differences]
+    if len(values) == 1:
+        return values[0], *bootstrap.find_interval(differences[0], confidence), bootstrap.find_p_value(differences[0])
     from scipy.stats import ttest_1samp
 
-    values = [one.value for one in differences]
     if np.ptp(values) == 0:
         return values[0], values[0], values[0], float(values[0] == 0)
     tested = ttest_1samp(values, 0.0)
@@ -233,11 +196,13 @@ def _average(differences: Sequence[Estimate], confidence: float) -> tuple[float,
     return float(np.mean(values)), float(low), float(high), float(tested.pvalue)
 
 
+def _judge(value: float, high: float, p: float, experiment: Experiment) -> Verdict:
+    if experiment == "consistency" and not (p < _CERTAIN and value > 0):  # the claim is that there is no gain
+        return "holds here" if high < _NOTHING else "cannot be told"
+    if p >= _CERTAIN:
+        return "cannot be told"
+    return "holds here" if (value > 0) == (experiment != "consistency") else "does not hold here"
+
+
 def _subtract(first: Estimate, second: Estimate) -> Estimate:
-    if len(first.points) != len(second.points):  # seeds that only one has pair with nothing
-        seeds = min(len(first.points), len(second.points))
-        first, second = (
-            Estimate(one.points[:seeds], one.resampled[:, :seeds], one.independent, one.limits)
-            for one in (first, second)
-        )
-    return subtract_estimates({"auc": first}, {"auc": second}, ("auc",))["auc"]
+    return bootstrap.subtract_estimates({"auc": first}, {"auc": second}, ("auc",))["auc"]
