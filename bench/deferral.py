@@ -31,7 +31,7 @@ from amalgam.tasks.texts import find_units
 from amalgam.training.checkpoint import read_config, write_config
 from amalgam.training.loop import scale_steps
 from amalgam.training.parallel import run_trainings
-from amalgam.training.scoring import Scorer, score_models
+from amalgam.training.scoring import score_models
 from amalgam.training.student import SoftTargets, train_student
 from amalgam.training.teacher import HUMAN_ONLY, label_out_of_fold, list_trials, make_members
 from amalgam.training.transfer import assign_roles, build_transfer, hold_out_texts
@@ -108,8 +108,8 @@ class Deferral:
             distillation = scale_steps(self._params.distillation, self._setting.size)
             bases, student = (ENCODER, ENCODER), folder / "student"
             train_student(folder, bases, transfer, held_out, distillation, _SEED, student, ignore)
-            scorer = Scorer(student, [ENCODER])
-            return {name: scorer.compute_logits(self._setting.read(name)) for name in _SCORED}
+            tables = {name: self._setting.read(name) for name in _SCORED}
+            return {name: found[0] for name, found in score_models([student], tables, [ENCODER]).items()}
 
 
 def main(data: Path, tasks: list[str], sizes: list[int]) -> None:

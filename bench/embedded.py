@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from amalgam.evaluation.describe import measure_distinct, measure_similarity
+from amalgam.evaluation.describe import average_similarity, measure_distinct, measure_likeness
 from amalgam.files import read_json
 from amalgam.llm.answering import cut_groups
 from amalgam.llm.client import Endpoint, Limits
@@ -214,7 +214,7 @@ def _time_sending(way: Way, groups: Groups) -> tuple[float, Answers, int]:
 
 def _format_variety(tables: list[pd.DataFrame]) -> list[str]:
     distinct = [fmean(measure_distinct(list(rows["text"]), size) for rows in tables) for size in (1, 2, 3)]
-    similarity = fmean(measure_similarity(list(rows["text"]), list(rows["label"])) for rows in tables)
+    similarity = fmean(average_similarity(measure_likeness(list(rows["text"])), list(rows["label"])) for rows in tables)
     return [*(f"{value:.3f}" for value in distinct), f"{similarity:.4f}"]
 
 

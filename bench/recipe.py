@@ -23,7 +23,7 @@ from amalgam.params import Params
 from amalgam.rows import read_rows
 from amalgam.training.checkpoint import read_config, write_config
 from amalgam.training.loop import scale_steps
-from amalgam.training.scoring import Scorer, average_logits, score_models
+from amalgam.training.scoring import average_logits, score_models, score_rows
 from amalgam.training.student import SoftTargets, train_student
 from amalgam.training.teacher import TeacherTrainer
 from amalgam.training.transfer import assign_roles, build_transfer, hold_out_texts
@@ -120,7 +120,7 @@ class Recipe:
 
     def _score(self, name: str, folders: list[Path]) -> np.ndarray:
         with self._time(f"{name}/score"):
-            return np.stack([Scorer(folder, [self._encoder]).score(self._test) for folder in folders])
+            return np.stack([score_rows(folder, self._test, [self._encoder]) for folder in folders])
 
     @contextmanager
     def _time(self, part: str) -> Iterator[None]:

@@ -29,7 +29,7 @@ from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import load_trained, read_config
 from amalgam.training.classifier import add_pooling
 from amalgam.training.encoding import load_tokenizer
-from amalgam.training.scoring import Scorer, list_members
+from amalgam.training.scoring import list_members, open_model
 
 ENCODER, STUDENT = Path("models/base/encoder"), Path("models/student")
 _PAPER_LENGTH, _PAPER_BATCH = 128, 16
@@ -68,8 +68,8 @@ def list_ways(teacher: Path, labels: list[str]) -> dict[str, Score]:
     return {
         "the paper's loop, the teacher's encoder": PaperLoop(own, body),
         "the paper's loop, random weights of bert-base's size": PaperLoop(base, body),
-        "teacher, PyTorch": Scorer(teacher, [ENCODER]).score,
-        "student, PyTorch": Scorer(STUDENT).score,
+        "teacher, PyTorch": open_model(teacher, [ENCODER]),
+        "student, PyTorch": open_model(STUDENT),
         "student, ONNX float32": OnnxScorer(STUDENT / "model.onnx", STUDENT).score,
         "student, ONNX int8": OnnxScorer(STUDENT / "model.int8.onnx", STUDENT).score,
     }

@@ -17,7 +17,7 @@ from amalgam.base_models import fetch_encoder, fetch_llm
 from amalgam.errors import ModelError
 from amalgam.files import read_json
 from amalgam.llm.answering import Answering, answer_requests
-from amalgam.llm.embedded import choose_slots, serve_model
+from amalgam.llm.embedded import choose_slots
 from amalgam.llm.request import Request
 from amalgam.machine import show_progress
 from amalgam.params import Llm, load_params
@@ -58,37 +58,29 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_server_wants_its_key_and_listens_on_loopback_alone(base: Path) -> None:
-    with serve_model(base / "llm/model.gguf", slots=1, context=256) as endpoint:
-        assert endpoint.url.startswith("http://127.0.0.1:")
-        port = int(endpoint.url.split(":")[2].split("/")[0])
-        assert ask_status(endpoint.url, endpoint.api_key) == 200
-        assert ask_status(endpoint.url, "sk-wrong") == 401
-        assert ask_status(endpoint.url, None) == 401
-        # Another address of this machine: it would answer if the server listened on all.
-        with socket.socket() as other:
-            other.settimeout(1)
-            assert other.connect_ex(("127.0.0.2", port))
-
-
-def test_the_server_is_gone_when_its_process_is_killed(base: Path) -> None:
+def test_the_server_wants_its_key_listens_on_loopback_alone_and_ends_with_its_process(base: Path) -> None:
     server = subprocess.Popen([sys.executable, "-c", _SERVE, str(base / "llm/model.gguf")], stdout=subprocess.PIPE)
     try:
         assert server.stdout
         url, key, slots = server.stdout.readline().decode().split()
         assert int(slots) == choose_slots()
-        assert ask_status(url, key) == 200
+        assert url.startswith("http://127.0.0.1:")
+        port = int(url.split(":")[2].split("/")[0])
+        assert [ask_status(url, given) for given in (key, "sk-wrong", None)] == [200, 401, 401]
+        # Another address of this machine: it would answer if the server listened on all.
+        with socket.socket() as other:
+            other.settimeout(1)
+            assert other.connect_ex(("127.0.0.2", port))
     finally:
         server.kill()
         server.communicate()
     with socket.socket() as late:
-        assert late.connect_ex(("127.0.0.1", int(url.split(":")[2].split("/")[0])))
+        assert late.connect_ex(("127.0.0.1", port))
 
 
 def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A proxy that leads nowhere: the server on this machine is asked without one.
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for name in ("HTTP_PROXY", "http_proxy"):  # it leads nowhere: the server on this machine is asked without one
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     params = load_params(REPOSITORY / "params.yaml")
     synthesis = params.synthesis.model_copy(update={"rows": ROWS})
     write_task(tmp_path / "toy")

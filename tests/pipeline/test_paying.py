@@ -1,17 +1,21 @@
-"""What is paid for is never lost, and never paid for again, whatever happens to the stage."""
+"""What is paid for or trained survives whatever happens to a stage: nothing is lost, nothing is paid for again."""
 
 import random
-import signal
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+
+import psutil
 
 from amalgam.llm.journal import open_journal
 from tests.pipeline.project import ROWS, Project
 from tests.pipeline.server import StubServer
 
-KILLS = 20
+KILLS = 12
 MORE = 200  # rows a label, so that no run between two kills comes to an end
+MODELS = "models/human_only"
 
 
 def count_answers(project: Project) -> int:
@@ -19,21 +23,17 @@ def count_answers(project: Project) -> int:
         return sum(model.answers for model in journal.summarise())
 
 
-def kill_stage(project: Project, server: StubServer, seconds: float) -> None:
-    """Run the stage, and kill it with no warning some time after it began to send."""
-    sent = len(server.log.answered)
-    process = subprocess.Popen(
-        [sys.executable, "stages/synthesize.py"],
-        cwd=project.folder,
-        env=project.make_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while len(server.log.answered) == sent and process.poll() is None:
+def kill(project: Project, command: list[str], is_ready: Callable[[], bool], seconds: float = 0.0) -> int:
+    """Run a command, and kill it, or all that it started, some time after it is ready; return its exit code."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=project.folder, env=project.make_environment(), **quiet)
+    while not is_ready() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    started = psutil.Process(process.pid)
+    for part in started.children(recursive=True) or [started]:
+        part.kill()
+    return process.wait()
 
 
 def test_a_stage_that_is_killed_again_and_again_pays_each_answer_once(project: Project, server: StubServer) -> None:
@@ -43,7 +43,9 @@ def test_a_stage_that_is_killed_again_and_again_pays_each_answer_once(project: P
     server.delay = 0.2
     draw = random.Random(3)
     for _ in range(KILLS):
-        kill_stage(project, server, draw.uniform(0.0, 0.6))
+        sent = len(server.log.answered)
+        command = [sys.executable, "stages/synthesize.py"]
+        kill(project, command, lambda sent=sent: len(server.log.answered) > sent, draw.uniform(0.0, 0.6))
     time.sleep(2 * server.delay)  # until the server is done with what was on its way at the last kill
     known = count_answers(project) - before
     assert KILLS < known < 2 * (MORE - ROWS)
@@ -54,6 +56,17 @@ def test_a_stage_that_is_killed_again_and_again_pays_each_answer_once(project: P
     assert server.log.synthesis == 2 * (MORE - ROWS) - known
     assert server.log.answered_twice == 0
     assert count_answers(project) - before == 2 * (MORE - ROWS)
+
+
+def test_what_is_killed_while_it_trains_is_trained_again(project: Project) -> None:
+    project.set_params(seeds=[1], teacher__steps=300)
+    shutil.rmtree(project.folder / MODELS)
+    training = (project.folder / MODELS).rglob
+    assert kill(project, ["dvc", "repro", "human_only"], lambda: any(training("*.tsv"))) != 0  # dvclive's curves
+    assert not list((project.folder / MODELS).rglob("model.safetensors"))
+    assert project.repro("human_only").ran == ["human_only"]
+    with project.keep(MODELS, "dvc.lock"):  # what a run without a kill gives
+        assert project.repro("--force", "--single-item", "human_only").ran == ["human_only"]
 
 
 def test_limits_end_a_stage_and_the_next_run_goes_on(project: Project, server: StubServer) -> None:
@@ -74,11 +87,8 @@ def test_limits_end_a_stage_and_the_next_run_goes_on(project: Project, server: S
 
 
 def test_a_damaged_journal_costs_no_more_than_what_cannot_be_read(project: Project, server: StubServer) -> None:
-    project.set_params(synthesis__temperature=0.3)
-    project.repro("synthesize")
-    server.reset()
     # Without DVC's copies, the journal is all there is.
-    assert project.run("rm", "-r", ".dvc/cache").code == 0
+    shutil.rmtree(project.folder / ".dvc/cache")
     journal = project.folder / ".cache/journal.sqlite"
     whole = journal.read_bytes()
     index = next(start for start in range(4096, len(whole), 4096) if whole[start] in (2, 10))  # the answers' keys

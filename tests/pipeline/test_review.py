@@ -15,23 +15,17 @@ from tests.pipeline.project import AFTER_RATIO, TEST, Project, Run
 from tests.pipeline.server import Log
 
 
-def git(project: Project, *args: str) -> None:
-    run = project.run("git", *args)
-    assert run.code == 0, run.output
-
-
 def review(project: Project, *args: str) -> dict[str, Any]:
-    run = project.run("amalgam", "review", *args, "--json")
-    assert run.code == 0, run.output
-    return dict(json.loads(run.output[run.output.index("{") :]))
+    output = project.do("amalgam", "review", *args, "--json").output
+    return dict(json.loads(output[output.index("{") :]))
 
 
 @pytest.fixture(scope="module")
 def branches(first_run: tuple[Project, Run, Log], tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The finished project with the branches `main` and `ratio`; the latter's student learns more, from another mix."""
     project = first_run[0].copy(tmp_path_factory.mktemp("branches") / "project")
-    git(project, "branch", "--move", "main")
-    git(project, "switch", "--quiet", "--create", "ratio")
+    project.do("git", "branch", "--move", "main")
+    project.do("git", "switch", "--quiet", "--create", "ratio")
     project.set_params(ratio=0.2, distillation__alpha=0.0, distillation__learning_rate=0.005, distillation__steps=60)
     project.repro()
     project.commit("Fewer synthetic rows, and a student that learns from labels")
@@ -42,7 +36,7 @@ def run_workflow(project: Project, folder: Path) -> tuple[Run, dict[str, str]]:
     """Run the step of .github/workflows/review.yml that makes the review; return it, and the outputs that it sets."""
     workflow = yaml.safe_load((project.folder / ".github/workflows/review.yml").read_text(encoding="utf-8"))
     step = next(step for step in workflow["jobs"]["review"]["steps"] if step.get("id") == "review")
-    git(project, "update-ref", "refs/remotes/origin/main", "main")
+    project.do("git", "update-ref", "refs/remotes/origin/main", "main")
     files = {name: folder / name for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT")}
     for path in files.values():
         path.unlink(missing_ok=True)
@@ -91,8 +85,8 @@ def test_a_branch_with_another_ratio_is_reviewed(branches: Project, tmp_path: Pa
 
 
 def test_a_comment_is_no_change_and_a_param_that_has_not_run_is_refused(project: Project, tmp_path: Path) -> None:
-    git(project, "branch", "--move", "main")
-    git(project, "switch", "--quiet", "--create", "comment")
+    project.do("git", "branch", "--move", "main")
+    project.do("git", "switch", "--quiet", "--create", "comment")
     path = project.folder / "params.yaml"
     path.write_text("# Nothing but a comment\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
     project.commit("Comment")
@@ -118,10 +112,8 @@ def test_a_clone_without_a_cache_fetches_the_predictions_or_does_without(branche
     clone = Project(tmp_path / "clone")
     subprocess.run(["git", "clone", "--quiet", str(branches.folder), str(clone.folder)], check=True)
     for project in (branches, clone):
-        run = project.run("dvc", "remote", "add", "--local", "--default", "shared", str(remote))
-        assert run.code == 0, run.output
-    run = branches.run("dvc", "push", "--all-branches", "data/predictions", "data/prepared")
-    assert run.code == 0, run.output
+        project.do("dvc", "remote", "add", "--local", "--default", "shared", str(remote))
+    branches.do("dvc", "push", "--all-branches", "data/predictions", "data/prepared")
     found = review(clone, "origin/main")
     assert found["comparison"] == review(branches, "main")["comparison"]
     assert found["comparison"]["flips"]

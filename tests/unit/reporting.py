@@ -74,7 +74,7 @@ def _make_metrics(text: str) -> dict[str, Any]:
     run = {"seed_1": {"steps": 20, "best_step": 10, "validation_loss": 0.5, "train_rows": 10}}
     models = ("teacher", "student", "human_only", "embedding_lr", "tfidf_lr")
     group = {"rows": 90, "small": 0, "teacher": make_estimates({"auc": 0.8, "fpr": 0.1, "auc_minus_rest": -0.1})}
-    group["teacher"] |= {"abroca": 0.03, "abroca_chance": 0.06, "abroca_p": 0.4}
+    group["teacher"] |= {"abroca": 0.03, "abroca_chance": 0.06}
     distance = {"mmd2": 0.03, "mmd2_chance": 0.004, "mmd2_p": 0.0005, "rows": 9, "human_rows": 9}
     usage = {"requests": 3, "prompt_tokens": 12345, "completion_tokens": 7}
     statistics = {

@@ -14,7 +14,6 @@ from amalgam.evaluation.bootstrap import (
     find_p_value,
     subtract_estimates,
 )
-from amalgam.evaluation.metrics import weigh_auc
 
 
 def make_estimate(points, resampled, *, limits=(0.0, 1.0), independent=1000.0):
@@ -104,10 +103,7 @@ def draw_estimate(rng, actual, noise, resamples, seeds, spread):
     own = math.sqrt(0.7) * noise + math.sqrt(0.1) * rng.normal(size=len(actual))
     scores = quality[:, None] * actual + own + math.sqrt(0.2) * rng.normal(size=(seeds, len(actual)))
     stacks = np.stack([-scores, scores], axis=2)
-    ones = np.ones((1, len(actual)))
-    points = np.array([weigh_auc(actual, stack, ones)[0] for stack in stacks])
-    resampled = np.stack([weigh_auc(actual, stack, resamples.rows) for stack in stacks], axis=1)
-    return {"auc": Estimate(points, resampled, resamples.independent, (0.0, 1.0))}
+    return estimate_metrics(actual, stacks, resamples, ordinal=False, names=["auc"])
 
 
 def simulate(seed, *, models, seeds, spread, grouped):

@@ -17,18 +17,8 @@ from amalgam.evaluation import metrics
 from amalgam.evaluation.selective import measure_ceiling, measure_selective
 
 NAMES = (*metrics.METRICS, "fpr")
-LABELS = ["bad", "good"]
-
-
-def draw_case(seed, classes, rows=40, resamples=6):
-    """Rows with tied scores, and resamples that hold every class."""
-    rng = np.random.default_rng(seed)
-    actual = rng.permutation(np.arange(rows) % classes)
-    probabilities = rng.dirichlet(np.ones(classes), size=rows).round(1)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    weights = rng.integers(0, 4, size=(resamples, rows)).astype(float)
-    weights[:, [int(np.argmax(actual == index)) for index in range(classes)]] += 1
-    return actual, probabilities, weights
+SCALE = ["low", "mid", "high"]
+CALIBRATION = {"temperature": 1.0, "threshold": None, "ask_below": 0.9, "guaranteed": False, "sentence": ""}
 
 
 def measure_with_sklearn(actual, probabilities):
@@ -51,10 +41,15 @@ def measure_with_sklearn(actual, probabilities):
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), classes=st.integers(2, 5))
 def test_each_weighting_equals_scikit_learn_on_repeated_rows(seed, classes):
-    actual, probabilities, weights = draw_case(seed, classes)
+    rng = np.random.default_rng(seed)
+    actual = rng.permutation(np.arange(40) % classes)
+    probabilities = rng.dirichlet(np.ones(classes), size=40).round(1)  # with ties
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    weights = rng.integers(0, 4, size=(6, 40)).astype(float)
+    weights[:, [int(np.argmax(actual == index)) for index in range(classes)]] += 1  # every class occurs
     measured = metrics.measure_weighted(actual, probabilities, weights, NAMES)
     for number, counts in enumerate(weights.astype(int)):
-        rows = np.repeat(np.arange(len(actual)), counts)
+        rows = np.repeat(np.arange(40), counts)
         expected = measure_with_sklearn(actual[rows], probabilities[rows])
         assert {name: measured[name][number] for name in expected} == pytest.approx(expected)
         assert measured.keys() - expected.keys() == {"ece"}
@@ -62,48 +57,31 @@ def test_each_weighting_equals_scikit_learn_on_repeated_rows(seed, classes):
 
 def test_calibration_error_by_hand():
     # Bin (0.5, 0.6]: mean probability 0.55, half right; bin (0.9, 1]: mean 1, all right.
-    top = np.array([0.5001, 0.5999, 1.0, 1.0])
-    probabilities = np.stack([1 - top, top], axis=1)
-    actual = np.array([1, 0, 1, 1])
     weights = np.array([[1.0, 1, 1, 1], [1, 1, 0, 0]])
-    assert metrics.measure_weighted(actual, probabilities, weights, ["ece"])["ece"] == pytest.approx([0.05 / 2, 0.05])
+    found = metrics.measure_weighted(np.array([1, 0, 1, 1]), score([0.5001, 0.5999, 1.0, 1.0]), weights, ["ece"])
+    assert found["ece"] == pytest.approx([0.05 / 2, 0.05])
 
 
 def test_what_one_class_leaves_undefined_is_nan():
-    actual, probabilities = np.zeros(3, dtype=int), np.array([[1.0, 0.0], [0.6, 0.4], [0.9, 0.1]])
-    measured = metrics.measure_weighted(actual, probabilities, np.ones((2, 3)), NAMES)
-    assert np.isnan(measured["auc"]).all()
-    assert np.isnan(measured["kappa"]).all()
-    assert measured["accuracy"].tolist() == [1, 1]
-    assert measured["macro_f1"].tolist() == [1, 1]
+    measured = metrics.measure_weighted(np.zeros(3, dtype=int), score([0.0, 0.4, 0.1]), np.ones((2, 3)), NAMES)
+    assert np.isnan([measured["auc"], measured["kappa"]]).all()
+    assert [*measured["accuracy"], *measured["macro_f1"]] == [1, 1, 1, 1]
 
 
 def summarise(intended: str, judged: str) -> dict[str, object]:
     names = {"b": "bad", "g": "good", ".": ""}
     columns = (pd.Series([names[mark] for mark in marks], dtype=str) for marks in (intended, judged))
-    return metrics.summarise_agreement(*columns, LABELS)
+    return metrics.summarise_agreement(*columns, ["bad", "good"])
 
 
 def test_agreement_by_hand() -> None:
     # Of five graded rows four agree; of the labels as given, bad is right in 2 of 2, good in 2 of 3.
     assert summarise("bbbggb", "bb.ggg") == {
-        "rows": 6,
-        "unparsed": 1,
-        "accuracy": 0.8,
-        "precision": round((1 + 2 / 3) / 2, 4),
-        "recall": round((2 / 3 + 1) / 2, 4),
-        "f1": 0.8,
-        "kappa": round((0.8 - 0.48) / (1 - 0.48), 4),
+        **{"rows": 6, "unparsed": 1, "accuracy": 0.8, "precision": round((1 + 2 / 3) / 2, 4)},
+        **{"recall": round((2 / 3 + 1) / 2, 4), "f1": 0.8, "kappa": round((0.8 - 0.48) / (1 - 0.48), 4)},
     }
-
-
-def test_no_grade_at_all_has_counts_alone() -> None:
     assert summarise("bg", "..") == {"rows": 2, "unparsed": 2}
     assert "kappa" not in summarise("bb", "bb")  # it is not defined
-
-
-SCALE = ["low", "mid", "high"]
-CALIBRATION = {"temperature": 1.0, "threshold": None, "ask_below": 0.9, "guaranteed": False, "sentence": ""}
 
 
 def score(positive):
@@ -111,76 +89,70 @@ def score(positive):
     return np.stack([1 - positive, positive], axis=1)
 
 
-def test_coverage_and_agreement_by_hand():
+@pytest.mark.parametrize(
+    ("positive", "changes", "coverage", "agreement"),
+    [
+        ([0.95, 0.2, 0.05, 0.92, 0.6], {}, 0.6, 0.6667),
+        ([0.5] * 5, {}, 0.0, None),  # none of no rows
+        ([0.4, 0.4, 0.02, 0.02, 0.4], {"threshold": 0.3, "ask_below": 0.35}, 1.0, 1.0),  # 0.4 for the last is chosen
+        ([0.98] * 5, {"temperature": 3.0}, 0.0, None),  # 0.98 becomes 0.79
+    ],
+)
+def test_coverage_and_agreement_are_those_of_the_thresholds_that_ship(positive, changes, coverage, agreement):
     actual = np.array([1, 1, 0, 0, 1])
-    found = measure_selective(actual, None, score([0.95, 0.2, 0.05, 0.92, 0.6]), CALIBRATION, 0.95)
-    assert (found["rows"], found["ask_below"]) == (5, 0.9)
-    assert (found["coverage"], found["agreement"]) == (0.6, pytest.approx(2 / 3, abs=1e-4))
-    unsure = measure_selective(actual, None, score([0.5] * 5), CALIBRATION, 0.95)
-    assert (unsure["coverage"], "agreement" in unsure) == (0.0, False)  # none of no rows
-
-
-def test_the_thresholds_are_those_that_ship():
-    actual, probabilities = np.array([1, 0]), score([0.4, 0.02])
-    moved = CALIBRATION | {"threshold": 0.3, "ask_below": 0.35}  # 0.4 for the last label is chosen, and kept
-    found = measure_selective(actual, None, probabilities, moved, 0.95)
-    assert (found["coverage"], found["agreement"]) == (1.0, 1.0)
-    softened = CALIBRATION | {"temperature": 3.0}  # 0.98 becomes 0.79
-    assert measure_selective(actual, None, probabilities, softened, 0.95)["coverage"] == 0.0
+    found = measure_selective(actual, None, score(positive), CALIBRATION | changes, 0.95)
+    assert (found["rows"], found["coverage"], found.get("agreement")) == (5, coverage, agreement)
 
 
 def test_twenty_rows_that_all_agree_are_no_proof():
-    found = measure_selective(np.ones(20, dtype=np.int64), None, score([0.99] * 20), CALIBRATION, 0.95)
     exact = binomtest(20, 20).proportion_ci(0.95, method="exact").low
-    assert (found["agreement"], found["agreement_low"]) == (1.0, pytest.approx(exact, abs=1e-4))
-    groups = np.repeat(np.arange(4), 5)  # four groups of five count as four
-    together = measure_selective(np.ones(20, dtype=np.int64), groups, score([0.99] * 20), CALIBRATION, 0.95)
-    assert together["agreement_low"] == pytest.approx(0.025 ** (1 / 4), abs=1e-4)
+    # Four groups of five rows count as four.
+    for groups, lowest in ((None, exact), (np.repeat(np.arange(4), 5), 0.025 ** (1 / 4))):
+        found = measure_selective(np.ones(20, dtype=np.int64), groups, score([0.99] * 20), CALIBRATION, 0.95)
+        assert (found["agreement"], found["agreement_low"]) == (1.0, pytest.approx(lowest, abs=1e-4))
 
 
-def draw_ratings(raters=2, rows=120, seed=0):
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(0, 3, size=rows)
+def draw_ratings(raters):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, size=120)
     columns = {}
     for number in range(1, raters + 1):
-        off = rng.random(rows) < 0.3
-        columns[f"rater{number}"] = [SCALE[index] for index in np.where(off, rng.integers(0, 3, size=rows), truth)]
-    return pd.DataFrame({"id": [str(row) for row in range(rows)], **columns})
+        off = rng.random(120) < 0.3
+        columns[f"rater{number}"] = [SCALE[index] for index in np.where(off, rng.integers(0, 3, size=120), truth)]
+    return pd.DataFrame({"id": [str(row) for row in range(120)], **columns})
 
 
-def test_agreement_equals_scikit_learn():
-    ratings = draw_ratings()
+def test_agreement_of_raters_equals_scikit_learn():
+    ratings = draw_ratings(2)
     found = measure_ceiling(ratings, None, SCALE, 0.95, ordinal=True)
     first, second = ratings["rater1"], ratings["rater2"]
-    assert (found["rows"], found["raters"]) == (120, 2)
-    assert found["accuracy"] == pytest.approx((first == second).mean(), abs=5e-5)
-    assert found["kappa"] == pytest.approx(cohen_kappa_score(first, second), abs=5e-5)
-    quadratic = cohen_kappa_score(first, second, labels=SCALE, weights="quadratic")
-    assert found["quadratic_kappa"] == pytest.approx(quadratic, abs=5e-5)
+    expected = {
+        **{"rows": 120, "raters": 2, "accuracy": (first == second).mean(), "kappa": cohen_kappa_score(first, second)},
+        "quadratic_kappa": cohen_kappa_score(first, second, labels=SCALE, weights="quadratic"),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=5e-5)
     assert found["kappa_low"] < found["kappa"] < found["kappa_high"]
     error = np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 120)
     assert found["accuracy_high"] - found["accuracy_low"] == pytest.approx(2 * 1.98 * error, rel=0.1)
 
 
 def test_three_raters_make_three_pairs_and_groups_widen_the_interval():
-    ratings = draw_ratings(raters=3)
+    ratings = draw_ratings(3)
     names = ["rater1", "rater2", "rater3"]
     pairs = [(ratings[one], ratings[other]) for one in names for other in names if one < other]
     alone = measure_ceiling(ratings, None, SCALE, 0.95, ordinal=False)
     assert alone["accuracy"] == pytest.approx(np.mean([(one == other).mean() for one, other in pairs]), abs=5e-5)
     repeated = pd.concat([ratings] * 4, ignore_index=True)
-    groups = np.tile(np.arange(120), 4)
-    grouped = measure_ceiling(repeated, groups, SCALE, 0.95, ordinal=False)
-    loose = measure_ceiling(repeated, None, SCALE, 0.95, ordinal=False)
+    grouped, loose = (
+        measure_ceiling(repeated, groups, SCALE, 0.95, ordinal=False) for groups in (np.tile(np.arange(120), 4), None)
+    )
     widths = [found["kappa_high"] - found["kappa_low"] for found in (alone, grouped, loose)]
-    assert widths[1] == pytest.approx(widths[0], rel=0.1)
-    assert widths[2] == pytest.approx(widths[0] / 2, rel=0.15)
+    assert widths[1:] == pytest.approx([widths[0], widths[0] / 2], rel=0.15)
 
 
 def test_a_rating_that_is_no_label_is_a_category_or_has_no_place_in_an_order():
     ratings = pd.DataFrame({"rater1": ["low", "high", "odd", "low"], "rater2": ["low", "low", "odd", ""]})
-    nominal = measure_ceiling(ratings, None, SCALE, 0.95, ordinal=False)
-    ordinal = measure_ceiling(ratings, None, SCALE, 0.95, ordinal=True)
+    nominal, ordinal = (measure_ceiling(ratings, None, SCALE, 0.95, ordinal=ordinal) for ordinal in (False, True))
     assert (nominal["rows"], nominal["accuracy"]) == (3, pytest.approx(2 / 3, abs=5e-5))
     assert (ordinal["rows"], ordinal["accuracy"]) == (2, 0.5)
     assert measure_ceiling(ratings[["rater1"]], None, SCALE, 0.95, ordinal=False) == {}  # one rater alone

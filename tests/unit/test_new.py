@@ -11,6 +11,9 @@ import openpyxl
 import pandas as pd
 import pytest
 
+from amalgam.params import load_params
+from amalgam.tasks.columns import load_task_rows
+from amalgam.tasks.schema import load_task
 from tests.pipeline.toy import make_rows
 from tests.unit.helpers import run_amalgam
 
@@ -105,4 +108,157 @@ def test_a_hostile_file_is_one_sentence_and_leaves_nothing(case: str, amalgam: A
     assert len(err) < 500
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
     assert not [*Path("data/tasks").iterdir()]
-    print(case, "->", err)
+
+
+def make(amalgam: Amalgam, content: str | bytes, *flags: str, name: str = "a.csv") -> dict[str, Any]:
+    """Make a task of a file, check that its rows can be read, and return what was found."""
+    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    exit_code, out, err = amalgam("new", "mine", "--from", name, "--json", "--force", *flags)
+    assert exit_code == 0, err
+    found: dict[str, Any] = json.loads(out)
+    task = load_task(Path("data/tasks/mine"))
+    assert (
+        load_task_rows(task, Path("data/tasks/mine"), Path()).main["label"].value_counts().to_dict() == found["labels"]
+    )
+    assert load_params(Path("params.yaml")).human_rows == found["params"]["human_rows"]
+    return found | {"order": task.label_names, "ordinal": task.ordinal, "task": task}
+
+
+@pytest.mark.parametrize(
+    ("codes", "names", "ordinal", "left"),
+    [
+        (["0", "1"], ["code_0", "code_1"], False, 0),
+        (["1", "0.0", "1.0", "0"], ["code_0", "code_1"], False, 0),
+        (["3", "-1", "2", "", "-99"], ["score_minus_1", "score_2", "score_3"], True, 32),
+        (["1,5", "2", "N/A", "3"], ["score_1_5", "score_2", "score_3"], True, 20),
+        (["TRUE", "FALSE", "unclear", "?"], ["FALSE", "TRUE"], False, 40),
+        (["sehr gut", "nicht gut"], ["nicht_gut", "sehr_gut"], False, 0),
+        (["correct", "Correct", "incorrect", "INCORRECT "], ["incorrect", "correct"], False, 0),
+        (["\u043d\u0435\u0442", "\u0434\u0430"], ["label_1", "label_2"], False, 0),
+        (["a b", "a-b", "a_b", "\u00e0 b"], ["a-b", "a_b", "a_b_3", "a_b_4"], False, 0),
+    ],
+)
+def test_every_code_gets_a_name(codes: list[str], names: list[str], ordinal: bool, left: int, amalgam: Amalgam) -> None:
+    found = make(amalgam, code(codes))
+    assert sorted(found["order"]) == sorted(names)
+    assert found["ordinal"] == ordinal
+    assert found["left_out"].get("no_label", 0) == left
+    assert ordinal is False or found["order"] == names
+
+
+def test_flags_decide_what_the_labels_are(amalgam: Amalgam) -> None:
+    scores = [f"{number},5" if number % 10 else "" for number in range(70)]
+    found = make(amalgam, code(scores).replace("\u00d6", ""), "--label", "code", "--above", "34.5")
+    assert found["order"] == ["low", "high"]
+    assert found["left_out"] == {"no_label": 8}
+    rare = code([*(["good", "bad"] * 18), *"wxyz"])
+    assert set(make(amalgam, rare, "--merge-rare", "5")["order"]) == {"good", "bad", "other"}
+    assert make(amalgam, rare, "--drop-rare", "5")["left_out"] == {"no_label": 8}
+
+
+def test_what_coders_say_becomes_a_majority(amalgam: Amalgam) -> None:
+    raters = [{**row, "A": row["code"], "B": row["code"], "C": "praise"} for row in ROWS]
+    for row in raters[:6]:
+        row["B"], row["C"] = "complaint" if row["A"] == "praise" else "praise", ""
+    for row in raters:
+        del row["code"]
+    flags = ["--rater", "A", "--rater", "B", "--rater", "C"]
+    found = make(amalgam, write_csv(raters), *flags)
+    assert found["left_out"] == {"no_label": 6}
+    assert found["labels"] == {"complaint": 37, "praise": 37}
+    named = [{**row, "rater_1": row["code"], "rater_2": row["code"]} for row in ROWS]
+    assert make(amalgam, write_csv(named))["columns"]["raters"] == ["rater_1", "rater_2"]
+    for row in named:
+        del row["code"]
+    assert make(amalgam, write_csv(named))["columns"]["label"] == ""
+
+
+def test_texts_that_nobody_coded_are_kept_and_empty_ones_left_out(amalgam: Amalgam) -> None:
+    coded = [{**row, "question": "How was it?"} for row in ROWS]
+    for row in coded[:31]:
+        row["code"] = ""
+    coded[50]["text"] = coded[51]["text"] = "\u200b "
+    found = make(amalgam, write_csv(coded))
+    assert found["left_out"] == {"no_text": 2, "no_label": 31}
+    assert found["task"].scenarios == ['The question was: "How was it?"']
+    rows = load_task_rows(found["task"], Path("data/tasks/mine"), Path())
+    assert len(rows.unlabelled) == 78
+
+
+STRANGE: dict[str, tuple[str, bytes]] = {
+    "a megabyte": ("a.csv", write_csv([{**ROWS[0], "id": "x", "text": "long " * 200_000}, *ROWS]).encode()),
+    "right to left": ("a.csv", code(["\u05d8\u05d5\u05d1", "\u05e8\u05e2 \U0001f600"]).encode()),
+    "formulas": ("a.csv", write_csv([{**row, "text": f"=SUM(A1) {row['text']}"} for row in ROWS]).encode()),
+    "tabs in UTF-16": ("a.tsv", write_csv(ROWS, "\t").encode("utf-16")),
+    "names twice": ("a.csv", write_csv([{**row, "x": "1"} for row in ROWS]).replace("code,x", "code,code").encode()),
+    "names of a colon": ("a.csv", write_csv(ROWS).replace("guest", '"a: [b], #c"').encode()),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_strange_file_is_read_all_the_same(case: str, amalgam: Amalgam) -> None:
+    found = make(amalgam, STRANGE[case][1], name=STRANGE[case][0])
+    assert sum(found["labels"].values()) >= 80
+
+
+def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: Amalgam) -> None:
+    before = Path("params.yaml").read_text("utf-8")
+    make(amalgam, write_csv(ROWS))
+    after = Path("params.yaml").read_text("utf-8")
+    changed = [(old, new) for old, new in zip(before.splitlines(), after.splitlines(), strict=True) if old != new]
+    assert {new.split(":")[0].strip() for _, new in changed} == {"task", "ratio", "human_rows", "test"}
+    assert all(old.partition("#")[2] == new.partition("#")[2] for old, new in changed)
+    assert amalgam("new", "mine", "--from", "a.csv")[2].startswith("amalgam: data/tasks/mine exists already")
+    assert amalgam("new", "../mine", "--from", "a.csv")[2].startswith("amalgam: '../mine' cannot be the name")
+
+
+def test_a_terminal_is_asked_where_two_answers_are_possible(amalgam: Amalgam, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.csv").write_bytes(HOSTILE["two codes"][1].encode())  # type: ignore[union-attr]
+    terminal = io.StringIO("2\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    exit_code, out, err = amalgam("new", "mine", "--from", "a.csv")
+    assert exit_code == 0, err
+    assert "1  code  (such as 'complaint')" in out
+    assert load_task(Path("data/tasks/mine")).label_names == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rubric.md", "# Rubric\n\n- **Complaint**: Something is\n  criticised.\n\n## praise\nAll is well.\n"),
+        ("rubric.csv", "code,meaning\ncomplaint,Something is criticised.\npraise,All is well.\n"),
+    ],
+)
+def test_a_rubric_gives_definitions(name: str, text: str, amalgam: Amalgam) -> None:
+    Path(name).write_text(text, encoding="utf-8")
+    task = make(amalgam, write_csv(ROWS), "--rubric", name)["task"]
+    assert [label.definition for label in task.labels] == ["Something is criticised.", "All is well."]
+    assert amalgam("check", "mine") == (0, "mine: 80 coded rows, and nothing to mend\n", "")
+
+
+def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
+    rows = [{**row, "rater1": row["code"], "rater2": "praise"} for row in ROWS]
+    make(amalgam, write_csv(rows), "--group", "")
+    bad = [dict(row) for row in rows]
+    bad[0]["code"], bad[1]["code"], bad[2]["text"], bad[3]["id"] = "odd", "", "", bad[4]["id"]
+    bad[5]["text"] = bad[6]["text"]
+    bad[7]["text"] = "on and on " * 150
+    Path("data/tasks/mine/a.csv").write_text(write_csv(bad), encoding="utf-8")
+    exit_code, out, _ = amalgam("check", "mine", "--json")
+    assert exit_code == 2
+    found = [(each["level"], each["sentence"], each["rows"]) for each in json.loads(out)]
+    expected = [
+        ("error", "the id 'c004' stands in", ["a.csv, row 5", "a.csv, row 6"]),
+        ("error", "has no text", ["a.csv, row 4"]),
+        ("error", "has the label 'odd'", ["a.csv, row 2"]),
+        ("error", "has no label", ["a.csv, row 3"]),
+        ("warning", "their text also stands with another label", ["a.csv, row 7", "a.csv, row 8"]),
+        ("warning", "rater1 and rater2 disagree on 40 rows", None),
+        ("warning", "`guest` repeats", []),
+        ("warning", "have no definition", []),
+    ]
+    for (level, words, places), (one, sentence, rows_of_it) in zip(expected, found, strict=True):
+        assert level == one
+        assert words in sentence
+        assert places is None or places == rows_of_it

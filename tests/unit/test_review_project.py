@@ -95,16 +95,13 @@ def test_the_student_is_the_form_that_ships(
     assert [change.name for change in found.metrics] == ["student.auc"]
 
 
-def test_a_param_that_has_not_run_is_no_verdict(repository: ReviewProject) -> None:
+def test_what_allows_no_verdict_is_named(repository: ReviewProject) -> None:
+    params = (repository.folder / "params.yaml").read_text()
     repository.edit("params.yaml", "ratio: 0.5", "ratio: 0.2")
-    found = review(repository)
-    assert found.verdict.kind == "cannot be said"
-    assert found.verdict.sentence.startswith(
-        "Cannot be said: stage mix of workspace has not run with the current ratio: run `dvc repro`."
-    )
-
-
-def test_without_predictions_there_are_only_points(repository: ReviewProject) -> None:
+    verdict = review(repository).verdict
+    reason = "stage mix of workspace has not run with the current ratio: run `dvc repro`."
+    assert (verdict.kind, verdict.sentence.startswith(f"Cannot be said: {reason}")) == ("cannot be said", True)
+    (repository.folder / "params.yaml").write_text(params)
     repository.drop_cache()
     found = review(repository)
     assert found.verdict.kind == "cannot be said"
@@ -133,13 +130,14 @@ def test_other_test_rows_are_compared_where_both_have_them(repository: ReviewPro
     assert "the test rows cannot be compared, since 120 of 120 test rows" in found.verdict.sentence
 
 
-def test_an_experiment_is_found_by_its_name(repository: ReviewProject) -> None:
+def test_a_base_is_named_or_main_or_what_origin_says_or_a_sentence(
+    repository: ReviewProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository.folder)
+    assert "Better: the student's AUC went from" in CliRunner().invoke(app, ["review"]).stdout
     head = repository.git("rev-parse", "HEAD").strip()
-    repository.git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/quick-test", "main")
+    repository.git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/quick-test", "main")  # an experiment
     assert review(repository, old="quick-test").verdict.kind == "better"
-
-
-def test_the_default_base_is_main_or_what_origin_says_or_a_sentence(repository: ReviewProject) -> None:
     with open_repo(repository.folder) as repo:
         assert find_default_base(repo) == "main"
         repository.git("branch", "--move", "main", "trunk")
@@ -192,11 +190,6 @@ def test_fail_if_worse(repository: ReviewProject, capsys: pytest.CaptureFixture[
     repository.drop_cache()
     with pytest.raises(DataError, match=r"it cannot be said whether student\.auc became worse"):
         run(repository, worse="student.auc")
-
-
-def test_the_command_prints_a_text_for_the_terminal(repository: ReviewProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(repository.folder)
-    assert "Better: the student's AUC went from" in CliRunner().invoke(app, ["review"]).stdout
 
 
 def test_a_project_below_the_top_of_its_repository(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from amalgam.files import hash_file
 from amalgam.training.checkpoint import read_config
 from amalgam.training.loop import Outcome
-from amalgam.training.scoring import Scorer, score_rows
+from amalgam.training.scoring import score_rows
 from amalgam.training.student import DistillationLoss, SoftTargets, train_student
 from amalgam.training.transfer import assign_roles, build_transfer, hold_out_texts
 from tests.pipeline.toy import LABELS
@@ -57,7 +57,7 @@ def train(
 
 def distil(teacher: Path, rows: pd.DataFrame, target: Path, **changes: object) -> np.ndarray:
     """Distil the toy teacher; return the student's probabilities of praise for the rows."""
-    targets = SoftTargets(rows, Scorer(teacher).compute_logits(rows))
+    targets = SoftTargets(rows, np.log(score_rows(teacher, rows)))
     train(teacher, (teacher, teacher), targets, targets.select(np.arange(60) >= 40), target, **changes)
     return score_rows(target, rows, [teacher])[:, 1]
 
@@ -80,7 +80,7 @@ def test_alpha_weighs_teacher_and_labels(teacher: Path, comments: pd.DataFrame, 
 def test_the_control_uses_coded_rows_alone(
     teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
 ) -> None:
-    logits, bases = Scorer(teacher).compute_logits(comments), (encoder, encoder)
+    logits, bases = np.log(score_rows(teacher, comments)), (encoder, encoder)
     whole, coded = SoftTargets(comments, logits), SoftTargets(comments.iloc[:9], logits[:9])
     mixed = SoftTargets(comments.assign(label=comments["label"].where(comments.index < 9, "")), logits)
     silent = SoftTargets(comments, np.zeros((60, 2)))  # the control knows nothing of the teacher
@@ -108,7 +108,7 @@ def test_another_encoder_may_be_the_student(
     other = shutil.copytree(encoder, tmp_path / "other")
     weights = load_file(other / "model.safetensors")
     save_file({name: weight * 1.5 for name, weight in weights.items()}, other / "model.safetensors", {"format": "pt"})
-    targets = SoftTargets(comments, Scorer(teacher).compute_logits(comments))
+    targets = SoftTargets(comments, np.log(score_rows(teacher, comments)))
     changes = {"student": "some-encoder", "layers": 2, "trained_layers": 2, "steps": 90, "alpha": 1.0}
     train(teacher, (encoder, other), targets, targets, tmp_path / "student", **changes)
     assert json.loads((tmp_path / "student/config.json").read_text())["num_hidden_layers"] == 2

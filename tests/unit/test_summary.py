@@ -24,7 +24,7 @@ FILES: dict[str, dict[str, Any]] = {
     "comparisons": {
         "gain_over_human_only": make_estimate("auc", 0.3) | {"kappa": 0.9},
         "gain_over_best_baseline": {"auc": 0.2, "baseline": "no"},
-        "retention": {"auc": 0.99, "auc_above_chance": 0.75},
+        "retention": {"auc_above_chance": 0.75},
     },
     "selective": {"selective": {"rows": 9, "coverage": 0.5, "agreement": 0.95}},
     "speed": {
@@ -50,7 +50,6 @@ def test_every_number_is_that_of_the_file_that_has_it() -> None:
         "llm": {"requests": 3, "usd": 2.5},
         "learned": {"human": 51, "synthetic": 164},
     }
-    assert sum(map(len, summarise().values())) <= 25
     student = summarise("float32")["student"]
     assert (student["auc"], student["kappa"], student["bits"], student["megabytes"]) == (0.8, 0.5, 32, 70.0)
     ordered = FILES["models"] | {"student_int8": {"kappa": 0.4, "quadratic_kappa": 0.65}}

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from amalgam.training.checkpoint import read_config
 from amalgam.training.embeddings import index_labels
-from amalgam.training.scoring import Scorer, list_members
+from amalgam.training.scoring import list_members, score_rows
 from amalgam.training.teacher import (
     MIXED,
     ContrastiveLoss,
@@ -49,7 +49,7 @@ def train(encoder: Path, rows: pd.DataFrame, target: Path, seed: int = 1) -> np.
     trainer = TeacherTrainer(encoder, rows.assign(origin="human"), None, list(LABELS), TEACHER, contrastive=True)
     outcome = trainer.train(seed, target, lambda _item: None)
     assert (trainer.steps, outcome.steps, outcome.best_step) == (40, 40, 40)
-    return Scorer(target, [encoder]).score(rows)
+    return score_rows(target, rows, [encoder])
 
 
 def test_a_contrastive_teacher_learns(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_members_are_an_ensemble_wherever_they_lie(encoder: Path, comments: pd.D
     there = tmp_path / "human_only/seed-3/contrastive"
     assert list_members(folder) == [there, folder / MIXED]
     assert (folder / "curves/train_loss.tsv").is_file() or list(folder.rglob("train_loss.tsv"))
-    means = np.mean([Scorer(one, [encoder]).score(comments) for one in (there, folder / MIXED)], axis=0)
-    np.testing.assert_allclose(Scorer(folder, [encoder]).score(comments), means, atol=1e-5)
+    means = np.mean([score_rows(one, comments, [encoder]) for one in (there, folder / MIXED)], axis=0)
+    np.testing.assert_allclose(score_rows(folder, comments, [encoder]), means, atol=1e-5)
     paper = TEACHER.model_copy(update={"recipe": "paper"})
     assert list(make_members(encoder, rows, None, list(LABELS), paper, MIXED)) == ["."]
 
@@ -98,5 +98,5 @@ def test_the_recipe_of_the_paper(encoder: Path, comments: pd.DataFrame, tmp_path
         name for name in base if name.startswith(("embeddings.word", "encoder.layer.0.")) and "key.bias" not in name
     ]
     assert all((learned[f"bert.{name}"] != base[name]).any() for name in lowest)
-    right = Scorer(tmp_path, [encoder]).score(comments).argmax(axis=1) == index_labels(comments, list(LABELS))
+    right = score_rows(tmp_path, comments, [encoder]).argmax(axis=1) == index_labels(comments, list(LABELS))
     assert right.mean() > 0.9

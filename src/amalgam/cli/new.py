@@ -33,7 +33,7 @@ from amalgam.tasks.personal import find_personal_columns
 from amalgam.tasks.reading import Table, read_file
 from amalgam.tasks.schema import LEAVE_OUT, load_task
 from amalgam.tasks.split import choose_sizes
-from amalgam.tasks.texts import fold_text
+from amalgam.tasks.texts import clean_text, fold_text
 
 _TASKS = Path("data/tasks")
 _UNCODED = 20  # rows without a code, from which the student learns from their texts
@@ -210,7 +210,7 @@ def _write_task(
 ) -> str:
     """Write task.yaml, with a word on what each part is for."""
     columns: dict[str, Any] = {"id": guess.id} if guess.id else {}
-    blank = (table.frame[guess.text].str.strip() == "").any()
+    blank = not all(map(clean_text, table.frame[guess.text]))
     columns["text"] = {"column": guess.text, "otherwise": LEAVE_OUT} if blank else guess.text
     steps: dict[str, Any] = {"map": labels.codes}
     if choice.above is not None:

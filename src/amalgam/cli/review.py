@@ -7,7 +7,7 @@ from pathlib import Path
 
 from amalgam.dvc import open_repo
 from amalgam.errors import DataError, ParamsError
-from amalgam.evaluation.bootstrap import WITHOUT_DIFFERENCE
+from amalgam.evaluation.bootstrap import WITHOUT_INTERVAL
 from amalgam.evaluation.predictions import MODELS
 from amalgam.report.phrases import METRIC_NAMES
 from amalgam.review.revisions import STUDENT_INT8, WORKSPACE, find_default_base, read_revision
@@ -43,7 +43,7 @@ def run_review(
 
 
 def _check_measure(measure: str) -> None:
-    metrics = [name for name in METRIC_NAMES if name not in WITHOUT_DIFFERENCE]
+    metrics = [name for name in METRIC_NAMES if name not in WITHOUT_INTERVAL]
     models = [name for name in MODELS if name != STUDENT_INT8]
     model, _, metric = measure.rpartition(".")
     if model.rpartition(".")[2] not in models or metric not in metrics:

@@ -3,23 +3,17 @@
 Two things could have come out otherwise: which rows are in the test set, and which seeds the models were trained
 with. A metric is the mean over the seeds, and its uncertainty has two parts.
 
-- Rows: a bootstrap (Efron and Tibshirani, 1993) draws the test rows with replacement. Where rows come in groups that
-  depend on each other, whole groups are drawn (Davison and Hinkley, 1997, section 3.8). Rows in groups of unequal
-  size count as n^2 / sum(group size^2) independent ones (Kish, 1965).
+- Rows: a bootstrap (Efron and Tibshirani, 1993) draws the test rows with replacement, whole groups of them where rows
+  depend on each other (Davison and Hinkley, 1997, section 3.8). Rows in groups of unequal size count as
+  n^2 / sum(group size^2) independent ones (Kish, 1965).
 - Seeds: the variance between them, over their number. They are too few to be resampled. Their chance differences on
   single rows are in that part already, so the rows' part is the covariance of two seeds over the resamples, as for
   several readers of the same cases (Obuchowski and Rockette, 1995; Hillis, 2007). A single seed has no such part.
 - The interval is as many standard errors wide as Student's t says, for one degree of freedom fewer than there are
-  seeds, or independent rows; the mean of both, weighted by their variances (Cochran and Cox, 1950).
-- Intervals are formed on the log-odds scale between the lowest and the highest possible value (delta method).
+  seeds, or independent rows; the mean of both, weighted by their variances (Cochran and Cox, 1950). It is formed on
+  the log-odds scale between the lowest and the highest possible value (delta method).
 - All models see the same resamples and, by position, the same seeds, so differences are paired. A method without
   seeds counts as having the same predictions for each.
-- A resample that misses a label of the set is drawn anew, since no AUC exists for it.
-
-The expected calibration error has an interval of its own. As measured it is too large: chance opens gaps in all bins,
-and their absolute values add up. So the spread of resamples around it makes no interval. But they do give the noise
-of the gaps, which is as often up as down. The interval holds every error that could well have led to the measured one
-(test inversion: DiCiccio and Romano, 1990, section 3): the measured gaps times a factor, with the noise added.
 
 `actual` holds the class index of each row [n], `groups` its group index, counted from 0, or is None where rows are
 independent; `probabilities` are [s seeds, n rows, k classes], where one seed stands for all.
@@ -27,18 +21,18 @@ independent; `probabilities` are [s seeds, n rows, k classes], where one seed st
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from amalgam.evaluation.metrics import METRICS, Floats, Ints, measure_weighted, weigh_calibration_gaps
+from amalgam.evaluation.metrics import METRICS, Floats, Ints, measure_weighted
 from amalgam.tasks.texts import count_independent
 
 SEED, RESAMPLES = 5, 2000
-# A resample's own calibration error is larger than that of all rows, so differences of it have no interval.
-WITHOUT_DIFFERENCE = frozenset({"ece"})
+# The calibration error of a resample is larger than that of all rows: chance opens gaps in all bins, and their
+# absolute values add up. So resamples give no interval of it.
+WITHOUT_INTERVAL = frozenset({"ece"})
 _SMALLEST = 1e-12  # p-value
-_HALVINGS = 20  # of the factor of the calibration error
 
 # Of rows and of seeds: a variance and its degrees of freedom.
 Variances = tuple[tuple[float, float], tuple[float, float]]
@@ -60,7 +54,6 @@ class Estimate:
     resampled: Floats  # of each seed on each resample of the rows [r, s]
     independent: float  # how many rows count as independent
     limits: tuple[float, float]  # the lowest and the highest possible value
-    gaps: tuple[Floats, Floats] | None = None  # of the calibration error, by bin: of all rows [1, s, b], and [r, s, b]
 
     @property
     def value(self) -> float:
@@ -71,7 +64,7 @@ class Estimate:
 def draw_resamples(
     actual: Ints, groups: Ints | None, *, resamples: int = RESAMPLES, rng: np.random.Generator | None = None
 ) -> Resamples:
-    """Draw rows, or whole groups of them; every resample holds all classes that occur in `actual`.
+    """Draw rows, or whole groups of them; one that misses a class of `actual` is drawn anew, since it has no AUC.
 
     Without `rng`, equal sets have equal draws.
     """
@@ -91,12 +84,12 @@ def estimate_metrics(
 ) -> dict[str, Estimate]:
     """Estimate metrics of one model; without an order of the classes there is no `quadratic_kappa`."""
     names = [name for name in names if ordinal or name != "quadratic_kappa"]
-    weightings = (np.ones((1, len(actual))), resamples.rows)
     points, drawn = (
-        [measure_weighted(actual, seed, weights, names) for seed in probabilities] for weights in weightings
+        [measure_weighted(actual, seed, weights, names) for seed in probabilities]
+        for weights in (np.ones((1, len(actual))), resamples.rows)
     )
     highest = {"brier": 1.0 if probabilities.shape[2] == 2 else 2.0}
-    estimates = {
+    return {
         name: Estimate(
             np.array([point[name][0] for point in points]),
             np.stack([values[name] for values in drawn], axis=1),
@@ -105,13 +98,6 @@ def estimate_metrics(
         )
         for name in names
     }
-    if "ece" in estimates:
-        gaps, noisy = (
-            np.stack([weigh_calibration_gaps(actual, seed, weights) for seed in probabilities], axis=1)
-            for weights in weightings
-        )
-        estimates["ece"] = replace(estimates["ece"], gaps=(gaps, noisy))
-    return estimates
 
 
 def subtract_estimates(
@@ -133,15 +119,15 @@ def summarise_estimates(estimates: dict[str, Estimate], confidence: float) -> di
     summary: dict[str, float] = {}
     for name, estimate in estimates.items():
         if math.isfinite(estimate.value):
-            low, high = find_interval(estimate, confidence)
-            summary |= {name: round(estimate.value, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
+            summary[name] = round(estimate.value, 4)
+            if name not in WITHOUT_INTERVAL:
+                low, high = find_interval(estimate, confidence)
+                summary |= {f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
     return summary
 
 
 def find_interval(estimate: Estimate, confidence: float) -> tuple[float, float]:
     """Return the interval that holds the true value with probability `confidence`."""
-    if estimate.gaps is not None:
-        return _find_gap_interval(estimate, *estimate.gaps, confidence)
     low, high = estimate.limits
     width, share = high - low, (estimate.value - low) / (high - low)
     error, variances = find_errors(estimate)
@@ -170,7 +156,11 @@ def find_p_value(difference: Estimate) -> float:
 def find_errors(estimate: Estimate) -> tuple[float, Variances]:
     """Return the standard error, and the variances due to rows and seeds with their degrees of freedom."""
     seeds, independent = len(estimate.points), max(2.0, estimate.independent)
-    rows = max(0.0, _find_common_variance(estimate.resampled)) * independent / (independent - 1)
+    common = float(estimate.resampled.var())
+    if seeds > 1:  # the covariance of two seeds: the variance of a sum is that of its parts and twice each covariance
+        together, apart = estimate.resampled.sum(axis=1).var(), estimate.resampled.var(axis=0).sum()
+        common = float(together - apart) / (seeds * (seeds - 1))
+    rows = max(0.0, common) * independent / (independent - 1)
     between = float(estimate.points.var(ddof=1)) / seeds if seeds > 1 else 0.0
     return math.sqrt(rows + between), ((rows, independent - 1), (between, max(1, seeds - 1)))
 
@@ -181,50 +171,6 @@ def find_quantile(variances: Variances, tails: float) -> float:
 
     total = sum(variance for variance, _ in variances)
     return float(sum(-variance / total * stdtrit(freedom, tails / 2) for variance, freedom in variances))
-
-
-def _find_common_variance(resampled: Floats) -> float:
-    """Return the mean covariance between two seeds' values over the resamples; with one seed, its variance."""
-    seeds = int(resampled.shape[1])
-    if seeds == 1:
-        return float(resampled.var())
-    # The variance of a sum is that of its parts and twice each covariance.
-    together, apart = resampled.sum(axis=1).var(), resampled.var(axis=0).sum()
-    return float(together - apart) / (seeds * (seeds - 1))
-
-
-def _find_gap_interval(estimate: Estimate, gaps: Floats, resampled: Floats, confidence: float) -> tuple[float, float]:
-    """Invert the test of the calibration error, and widen the interval by the spread between seeds."""
-    tails, noise = 1 - confidence, resampled - gaps
-    low, middle, high = (
-        _find_gap_factor(gaps, noise, share) * estimate.value for share in (1 - tails / 2, 0.5, tails / 2)
-    )
-    (_, freedom), seeds = find_errors(estimate)[1]
-    ends = []
-    for end in (low, high):
-        rows = (end - middle) / find_quantile(((1.0, freedom), (0.0, 1)), tails)
-        error = math.sqrt(rows**2 + seeds[0])
-        ends.append(error and find_quantile(((rows**2, freedom), seeds), tails) * error)
-    # The error as measured is too large rather than too small; still, nobody expects it outside of its interval.
-    return max(0.0, middle - ends[0]), min(1.0, max(estimate.value, middle + ends[1]))
-
-
-def _find_gap_factor(gaps: Floats, noise: Floats, share: float) -> float:
-    """Return the factor, at least 0, with which the share `share` of the noisy errors is up to the measured one."""
-    measured = np.abs(gaps).sum(axis=2).mean()
-
-    def is_low(factor: float) -> bool:
-        return bool((np.abs(factor * gaps + noise).sum(axis=2).mean(axis=1) <= measured).mean() > share)
-
-    low, high = 0.0, 1.0
-    if not measured or not is_low(low):
-        return low
-    while is_low(high):
-        low, high = high, 2 * high
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if is_low(middle) else (low, middle)
-    return (low + high) / 2
 
 
 def _to_odds(share: float) -> float:

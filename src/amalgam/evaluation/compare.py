@@ -63,8 +63,8 @@ def estimate_models(actual: Ints, groups: Ints | None, predictions: dict[str, Fl
 def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dict[str, dict[str, float | str]]:
     """Return the paired differences that the report's verdict rests on, as metrics/comparisons.json holds them.
 
-    `retention` is what the model that ships keeps of the teacher's AUC, and of that above chance. DataError if no
-    model has an AUC, since all test rows have the same label.
+    `retention` is what the model that ships keeps of the teacher's AUC above chance. DataError if no model has an AUC,
+    since all test rows have the same label.
     """
     if not math.isfinite(estimates["teacher"]["auc"].value):
         raise DataError("all rows of data/prepared/test.csv have the same label: raise `split.test`")
@@ -83,22 +83,16 @@ def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dic
         if first in estimates and second in estimates
     }
     differences["gain_over_best_baseline"]["baseline"] = best
-    kept, whole = (estimates[model]["auc"] for model in (shipped, "teacher"))
-    return differences | {
-        "retention": {
-            **summarise_ratio("auc", kept, whole, confidence),
-            **summarise_ratio("auc_above_chance", kept, whole, confidence, above=_CHANCE),
-        }
-    }
+    ratio = find_ratio(estimates[shipped]["auc"], estimates["teacher"]["auc"], confidence, above=_CHANCE)
+    names = ("auc_above_chance", "auc_above_chance_low", "auc_above_chance_high")
+    return differences | {"retention": {name: round(value, 4) for name, value in zip(names, ratio, strict=False)}}
 
 
-def summarise_ratio(
-    name: str, top: Estimate, bottom: Estimate, confidence: float, *, above: float = 0.0
-) -> dict[str, float]:
-    """Return `<name>`, `<name>_low` and `<name>_high` to 4 decimals: a ratio of means over seeds, of what is `above`.
+def find_ratio(top: Estimate, bottom: Estimate, confidence: float, *, above: float) -> list[float]:
+    """Return the ratio of what two means over seeds are above a value, and both ends of its interval.
 
-    The interval is that of Fieller (1954): it holds every r for which `top - r * bottom` may well be 0. It is finite
-    only where `bottom` itself is clearly not 0; else there is none. Empty where `bottom` is not above 0.
+    The interval is that of Fieller (1954): it holds every r for which `top - r * bottom` may well be 0. Where `bottom`
+    itself may be 0 there is none, only the ratio; nothing where `bottom` is not above the value.
     """
     from scipy.optimize import brentq
 
@@ -112,15 +106,14 @@ def summarise_ratio(
         return abs(float(points.mean())) - (error and error * find_quantile(variances, 1 - confidence))
 
     if not bottom.value > above:
-        return {}
+        return []
     ratio = (top.value - above) / (bottom.value - above)
-    found = {name: round(ratio, 4)}
-    for end, sign in (("low", -1), ("high", 1)) if measure_excess(0, 1) > 0 else ():
+    found = [ratio]
+    for sign in (-1, 1) if measure_excess(0, 1) > 0 else ():
         step = 1e-3 * (abs(ratio) + 1)
         while measure_excess(1, ratio + sign * step) < 0:
             step *= 2
             if step > _WIDEST * (abs(ratio) + 1):
-                return {name: found[name]}
-        root = brentq(lambda value: measure_excess(1, value), ratio, ratio + sign * step)
-        found[f"{name}_{end}"] = round(float(root), 4)
+                return [ratio]
+        found.append(float(brentq(lambda value: measure_excess(1, value), ratio, ratio + sign * step)))
     return found

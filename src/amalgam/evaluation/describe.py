@@ -24,24 +24,27 @@ def describe_texts(synthetic: pd.DataFrame, human: pd.DataFrame) -> dict[str, fl
     The label is empty where nobody coded a human row. Whatever depends on the number of rows or words is measured for
     as many human ones, beside it as `human_…`.
     """
-    words = min(sum(len(split_words(text)) for text in rows["text"]) for rows in (synthetic, human))
-    own, others = _describe(synthetic, list(human["text"]), words), _describe(human, None, words)
+    texts = [list(rows["text"]) for rows in (synthetic, human)]
+    words = min(sum(len(split_words(text)) for text in part) for part in texts)
+    likeness = measure_likeness([text for part in texts for text in part])
+    np.fill_diagonal(likeness, 0.0)  # a human text stands beside all texts but itself
+    first = len(synthetic)
+    own = _describe(synthetic, texts[1], words, likeness[:first, first:], likeness[:first, :first])
+    others = _describe(human, None, words, likeness[first:, first:], likeness[first:, first:])
     return own | {f"human_{name}": value for name, value in others.items()}
 
 
-def _describe(rows: pd.DataFrame, human: list[str] | None, words: int) -> dict[str, float]:
-    """Describe rows beside the human texts; without these, each text beside all texts but itself."""
-    texts, coded = list(rows["text"]), rows[rows["label"] != ""]
+def _describe(
+    rows: pd.DataFrame, human: list[str] | None, words: int, nearness: Floats, likeness: Floats
+) -> dict[str, float]:
+    """Describe rows, by their similarity to human texts and to each other; without `human`, they are these."""
+    texts, nearest = list(rows["text"]), nearness.max(axis=1)
     lengths = [len(split_words(text)) for text in texts]
-    likeness = measure_likeness(texts, texts if human is None else human)
-    if human is None:
-        np.fill_diagonal(likeness, 0.0)
-    nearest = likeness.max(axis=1)
     values = {
         "words": np.mean(lengths),
         "words_sd": np.std(lengths),
         **{f"distinct_{size}": measure_distinct(texts, size, most=words) for size in (1, 2, 3)},
-        "self_similarity": measure_similarity(list(coded["text"]), list(coded["label"])),
+        "self_similarity": average_similarity(likeness, list(rows["label"])),
         "out_of_vocabulary": measure_foreign(texts, human),
         "nearest_human": nearest.mean(),
         "copied_rate": (nearest >= COPIED).mean(),
@@ -139,32 +142,26 @@ def measure_distinct(texts: Iterable[str], size: int, *, most: int | None = None
 
 
 def measure_foreign(texts: Sequence[str], others: Sequence[str] | None = None) -> float:
-    """Return the out-of-vocabulary rate: the share of the texts' words that occur in none of the others; 0 to 1.
-
-    Without `others`, the others of a text are all texts but itself.
-    """
+    """Return the share of the texts' words that occur in none of the others; without these, in no other text."""
     holders = Counter(word for text in (texts if others is None else others) for word in set(split_words(text)))
     words = [word for text in texts for word in split_words(text)]
     return sum(holders[word] <= (others is None) for word in words) / len(words) if words else 0.0
 
 
-def measure_likeness(texts: Sequence[str], others: Sequence[str]) -> Floats:
-    """Return the Jaccard similarity of the character 5-grams of each text and each other one [texts, others]."""
+def measure_likeness(texts: Sequence[str]) -> Floats:
+    """Return the Jaccard similarity of the character 5-grams of each two texts [texts, texts]."""
     from sklearn.feature_extraction.text import CountVectorizer
 
-    grams = CountVectorizer(analyzer=cut_grams, binary=True, dtype=np.int32).fit_transform([*texts, *others])
-    first, second = grams[: len(texts)], grams[len(texts) :]
-    shared = (first @ second.T).toarray()
-    sizes = np.asarray(first.sum(axis=1)) + np.asarray(second.sum(axis=1)).T
-    return np.asarray(shared / (sizes - shared))
+    grams = CountVectorizer(analyzer=cut_grams, binary=True, dtype=np.int32).fit_transform(texts)
+    shared, sizes = (grams @ grams.T).toarray(), np.asarray(grams.sum(axis=1))
+    return np.asarray(shared / (sizes + sizes.T - shared))
 
 
-def measure_similarity(texts: Sequence[str], labels: Sequence[str]) -> float:
-    """Return the mean similarity over all pairs of texts with the same label; 0 to 1."""
-    if not texts:
-        return 0.0
-    same = np.triu(np.equal.outer(*[pd.factorize(np.array(labels, dtype=object))[0]] * 2), 1)
-    pairs = measure_likeness(texts, texts)[same]
+def average_similarity(likeness: Floats, labels: Sequence[str]) -> float:
+    """Return the mean similarity over all pairs of texts with the same label, "" being none; 0 without a pair."""
+    codes = pd.factorize(np.array(labels, dtype=object))[0]
+    coded = np.array([label != "" for label in labels])
+    pairs = likeness[np.triu(np.equal.outer(codes, codes) & coded[:, None], 1)]
     return float(pairs.mean()) if pairs.size else 0.0
 
 

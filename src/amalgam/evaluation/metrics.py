@@ -1,8 +1,8 @@
 """Metrics of class probabilities, each under many weightings of the same rows at once.
 
 A bootstrap resample is a vector of weights: how often each row was drawn. All metrics take a matrix of such vectors
-and return one value a resample; rows of ones give the metric of the rows as they are. Where scikit-learn has the
-metric, the value equals scikit-learn's on the rows repeated by weight.
+and return one value a resample; rows of ones give the metric of the rows as they are. The values equal scikit-learn's
+on the rows repeated by weight.
 
 `actual` holds class indices [n rows], `probabilities` is [n rows, k classes], `weights` is [r resamples, n rows]. An
 undefined metric is NaN. The predicted class is the most probable one, the first of equals. For two classes the last
@@ -43,31 +43,31 @@ def measure_weighted(actual: Ints, probabilities: Floats, weights: Floats, names
     hits, have, given = np.diagonal(confusions, axis1=1, axis2=2), confusions.sum(axis=2), confusions.sum(axis=1)
     distances = np.subtract.outer(np.arange(classes), np.arange(classes)) ** 2
 
-    def measure_f1() -> Floats:
-        scores = 2 * hits / np.maximum(have + given, 1)
-        return _divide((scores * (have > 0)).sum(axis=1), (have > 0).sum(axis=1))
-
     def measure_kappa(costs: NDArray[Any]) -> Floats:
         observed, chance = (confusions * costs).sum(axis=(1, 2)), np.einsum("ri,rj,ij->r", have, given, costs)
         return 1 - _divide(observed * total, chance)
-
-    def measure_brier() -> Floats:
-        losses = ((probabilities - np.eye(classes)[actual]) ** 2).sum(axis=1) / (2 if classes == 2 else 1)
-        return _divide(weights @ losses, total)
 
     def measure_false_positives() -> Floats:
         rates = _divide(given - hits, total[:, None] - have)
         return np.asarray(rates[:, -1] if classes == 2 else rates.mean(axis=1))
 
+    def measure_calibration() -> Floats:
+        top = probabilities.max(axis=1)
+        gaps = (probabilities.argmax(axis=1) == actual) - top
+        by_bin = weights @ (np.eye(_BINS)[assign_bins(top)] * gaps[:, None])
+        return np.asarray(np.abs(_divide(by_bin, total[:, None])).sum(axis=1))
+
+    scores = 2 * hits / np.maximum(have + given, 1)
+    losses = ((probabilities - np.eye(classes)[actual]) ** 2).sum(axis=1) / (2 if classes == 2 else 1)
     measures: dict[str, Callable[[], Floats]] = {
         "auc": lambda: weigh_auc(actual, probabilities, weights),
-        "macro_f1": measure_f1,
+        "macro_f1": lambda: _divide((scores * (have > 0)).sum(axis=1), (have > 0).sum(axis=1)),
         "accuracy": lambda: _divide(hits.sum(axis=1), total),
         "kappa": lambda: measure_kappa(np.minimum(distances, 1)),
         "quadratic_kappa": lambda: measure_kappa(distances),
         "fpr": measure_false_positives,
-        "brier": measure_brier,
-        "ece": lambda: np.abs(weigh_calibration_gaps(actual, probabilities, weights)).sum(axis=1),
+        "brier": lambda: _divide(weights @ losses, total),
+        "ece": measure_calibration,
     }
     return {name: measures[name]() for name in names}
 
@@ -82,16 +82,6 @@ def weigh_auc(actual: Ints, probabilities: Floats, weights: Floats) -> Floats:
         for index in positives
     ]
     return np.asarray(np.mean(areas, axis=0))
-
-
-def weigh_calibration_gaps(actual: Ints, probabilities: Floats, weights: Floats) -> Floats:
-    """Return by bin the gap between accuracy and mean probability, times the bin's share of the rows [r, 10 bins].
-
-    Rows fall into bins of equal width by the probability of their predicted class.
-    """
-    top = probabilities.max(axis=1)
-    gaps = (probabilities.argmax(axis=1) == actual) - top
-    return _divide(weights @ (np.eye(_BINS)[assign_bins(top)] * gaps[:, None]), weights.sum(axis=1, keepdims=True))
 
 
 def assign_bins(top: Floats) -> Ints:

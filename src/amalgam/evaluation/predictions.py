@@ -27,7 +27,6 @@ MODELS = (
     "tfidf_lr",
     "llm_grader",
 )
-_KEYS = ["set", "model", "seed", "id"]
 _DECIMALS = 6
 
 
@@ -50,7 +49,7 @@ def read_predictions(path: Path, labels: list[str]) -> pd.DataFrame:
         table = pd.read_csv(path, dtype={"set": str, "model": str, "id": str}, keep_default_na=False)
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
-    wanted = [*_KEYS, *(f"p_{label}" for label in labels)]
+    wanted = ["set", "model", "seed", "id", *(f"p_{label}" for label in labels)]
     if list(table.columns) != wanted:
         raise DataError(f"{path} has the columns {list(table.columns)}, not {wanted}: run `dvc repro` to make it again")
     return table
@@ -63,8 +62,7 @@ def stack_predictions(table: pd.DataFrame, set_name: str, ids: list[str], labels
         DataError: a model has not exactly one prediction for each row and seed.
     """
     stacks: dict[str, list[Floats]] = {}
-    chosen = table[table["set"] == set_name]
-    for (model, seed), part in chosen.groupby(["model", "seed"], sort=True):
+    for (model, seed), part in table[table["set"] == set_name].groupby(["model", "seed"], sort=True):
         if sorted(part["id"]) != sorted(ids):
             raise DataError(
                 f"the predictions of {model}, seed {seed}, are not for the rows of data/prepared/{set_name}.csv: "

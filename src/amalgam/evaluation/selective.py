@@ -50,11 +50,10 @@ def measure_selective(
 def measure_ceiling(
     ratings: pd.DataFrame, groups: Ints | None, labels: list[str], confidence: float, *, ordinal: bool
 ) -> dict[str, float]:
-    """Return rows, raters, and how far one rater agrees with another, the mean over pairs of raters.
+    """Return rows, raters (columns rater1, rater2, …), and how far one agrees with another, the mean over pairs.
 
-    The ratings are in the columns rater1, rater2, … of the rows. A rating that is no label of the task counts as a
-    category of its own; for ordinal labels, where it has no place in the order, its row is left out. Rows that not all
-    raters rated are left out. Empty where no two raters rated the same rows.
+    Rows that not all raters rated are left out. A rating that is no label is a category of its own; for ordinal
+    labels, where it has no place in the order, its row is left out. Empty where no two raters rated the same rows.
     """
     cells = ratings.filter(regex=r"^rater\d+$")
     known = cells.isin(labels) if ordinal else (cells != "") & (cells != LEAVE_OUT)
@@ -72,9 +71,8 @@ def measure_ceiling(
     ]
     estimates = {}
     for name, estimate in pairs[0].items():
-        points, drawn = (
-            np.mean([getattr(pair[name], kind) for pair in pairs], axis=0) for kind in ("points", "resampled")
-        )
+        points = np.mean([pair[name].points for pair in pairs], axis=0)
+        drawn = np.mean([pair[name].resampled for pair in pairs], axis=0)
         # Where all ratings are of one category, kappa is undefined: the raters agree.
         estimates[name] = replace(estimate, points=points, resampled=np.nan_to_num(drawn, nan=1.0))
     return {"rows": len(kept), "raters": cells.shape[1], **summarise_estimates(estimates, confidence)}

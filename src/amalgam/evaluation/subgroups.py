@@ -24,7 +24,7 @@ from amalgam.tasks.texts import count_independent, parse_times
 SMALLEST = 10  # rows of each label; with fewer, an interval says nothing
 _MODELS = ("teacher", "student")
 _SHOWN = ("auc", "accuracy", "kappa", "quadratic_kappa", "fpr")
-_SHUFFLES = 500  # enough for a p-value of 0.002
+_SHUFFLES = 500
 _MOST_PERIODS = 12  # more are no longer read
 _UNITS = {"day": "%Y-%m-%d", "month": "%Y-%m", "quarter": "", "year": "%Y"}
 
@@ -34,8 +34,8 @@ def measure_subgroups(coded: CodedRows, confidence: float) -> dict[str, Any]:
 
     Returns:
         By column, subgroup and model: metrics with intervals, `auc_minus_rest` and `fpr_minus_rest` with intervals,
-        and ABROCA (`abroca`) against all other rows with its p-value and the value below which chance alone would
-        leave it, at the confidence of the intervals. A subgroup with too few rows has `small: 1` and no metrics.
+        and ABROCA against all other rows (`abroca`), with the value below which chance alone leaves it at the
+        confidence (`abroca_chance`). A subgroup with too few rows has `small: 1` and no metrics.
     """
     return {
         name.removeprefix(SUBGROUP): _measure_parts(coded, coded.rows[name].to_numpy(), confidence, compared=True)
@@ -79,8 +79,8 @@ def measure_abroca(actual: Ints, stack: Floats, members: Bools) -> Floats:
 def shuffle_members(actual: Ints, member: Bools, units: Ints | None, *, times: int, rng: np.random.Generator) -> Bools:
     """Draw divisions [times, n] of the rows that have nothing to do with the model's scores.
 
-    Membership moves among rows of the same label, or among whole units of rows that depend on each other (say, the
-    answers of one person), where each unit is of one group as a whole.
+    Membership moves among rows of the same label; or among units of rows that depend on each other (say, the answers
+    of one person), where each unit is of one group as a whole.
     """
     if units is not None:
         shares = np.bincount(units, weights=member) / np.maximum(np.bincount(units), 1)
@@ -106,10 +106,9 @@ def _measure_parts(coded: CodedRows, cells: NDArray[Any], confidence: float, *, 
             found[name][model] = _summarise(part, confidence)
             if compared and not _is_small(coded, rest):
                 change = subtract_estimates(part, _estimate_part(coded, model, rest, resamples), ("auc", "fpr"))
-                found[name][model] |= {
-                    **_summarise({f"{metric}_minus_rest": estimate for metric, estimate in change.items()}, confidence),
-                    **_test_abroca(coded, model, member, member | rest, confidence),
-                }
+                renamed = {f"{metric}_minus_rest": estimate for metric, estimate in change.items()}
+                found[name][model] |= _summarise(renamed, confidence)
+                found[name][model] |= _compare_curves(coded, model, member, member | rest, confidence)
     return found
 
 
@@ -135,19 +134,14 @@ def _summarise(estimates: dict[str, Estimate], confidence: float) -> dict[str, f
     return summarise_estimates(defined, confidence)
 
 
-def _test_abroca(coded: CodedRows, model: str, member: Bools, known: Bools, confidence: float) -> dict[str, float]:
-    """Return ABROCA, what chance would leave it below, and how often chance makes it as large (Ernst, 2004)."""
+def _compare_curves(coded: CodedRows, model: str, member: Bools, known: Bools, confidence: float) -> dict[str, float]:
+    """Return ABROCA, and what it stays below where the groups are drawn by chance (Ernst, 2004)."""
     actual, stack, member = coded.actual[known], coded.stacks[model][:, known], member[known]
     units = None if coded.groups is None else np.unique(coded.groups[known], return_inverse=True)[1]
-    area = float(measure_abroca(actual, stack, member[None])[0])
     shuffled = shuffle_members(actual, member, units, times=_SHUFFLES, rng=np.random.default_rng(SEED))
-    chance = measure_abroca(actual, stack, shuffled)
-    chance = chance[np.isfinite(chance)]
-    values = {"abroca": area}
-    if len(chance):
-        values["abroca_chance"] = float(np.quantile(chance, confidence))
-        values["abroca_p"] = float((1 + (chance >= area - 1e-12).sum()) / (1 + len(chance)))
-    return {name: round(value, 4) for name, value in values.items()}
+    area, *chance = measure_abroca(actual, stack, np.concatenate([member[None], shuffled]))
+    values = {"abroca": area, "abroca_chance": np.nanquantile(chance, confidence)}
+    return {name: round(float(value), 4) for name, value in values.items() if np.isfinite(value)}
 
 
 def _measure_areas(positive: Bools, scores: Floats, members: Bools) -> Floats:

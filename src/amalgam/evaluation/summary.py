@@ -78,11 +78,10 @@ def read_training(curves: dict[tuple[str, int], Path]) -> pd.DataFrame:
     columns = ["model", "seed", "step", *_LOSSES.values()]
     tables = [pd.DataFrame(columns=columns)]
     for (model, seed), folder in curves.items():
-        files = {name: folder / f"plots/metrics/{recorded}.tsv" for recorded, name in _LOSSES.items()}
         losses = {
             name: pd.read_csv(file, sep="\t", index_col="step").iloc[:, 0]
-            for name, file in files.items()
-            if file.is_file()
+            for recorded, name in _LOSSES.items()
+            if (file := folder / f"plots/metrics/{recorded}.tsv").is_file()
         }
         if losses:
             tables.append(pd.DataFrame(losses).rename_axis("step").reset_index().assign(model=model, seed=seed))
@@ -102,29 +101,27 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
         "student_undistilled": student.get("undistilled") or {},
         "human_only": baselines["human_only"]["seeds"],
     }
-    training = {model: {f"seed_{seed}": run for seed, run in of_seed.items()} for model, of_seed in runs.items()}
+    training = {model: {f"seed_{seed}": run for seed, run in seeds.items()} for model, seeds in runs.items() if seeds}
     counts = {
         "mixed": dict(sorted(mixed.items())),
         "learned": teacher["learned"],
         "held_out": teacher["held_out"],
         "grader": grader and {"rows": grader["requests"], "unparsed": grader["unparsed"]},
     }
-    found = {
-        "data": summaries["prepared"] | counts,
-        "cost": sum_costs({"synthesis": summaries["synthesis"], "judge": summaries["judge"], "grader": grader}),
-        "training": {
-            "training": {model: seeds for model, seeds in training.items() if seeds},
-            "guard": teacher.get("guard"),
-        },
-    }
-    return _drop_nulls(found)
+    return _drop_nulls(
+        {
+            "data": summaries["prepared"] | counts,
+            "cost": sum_costs({"synthesis": summaries["synthesis"], "judge": summaries["judge"], "grader": grader}),
+            "training": {"training": training, "guard": teacher.get("guard")},
+        }
+    )
 
 
 def sum_costs(summaries: Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict[str, float]]:
-    """Return requests, tokens and cost in US dollars of each kind of work, and of all together as `llm`.
+    """Return requests, tokens and cost in US dollars of each kind of work that was done, and of all as `llm`.
 
     All that the run rests on counts, also what came from the journal or the cache and so cost nothing this time. An
-    unknown cost is left out, and then also that of all. None stands for work that was not done.
+    unknown cost is left out, and then also that of all.
     """
     costs: dict[str, dict[str, float]] = {}
     for work, summary in summaries.items():
@@ -141,12 +138,11 @@ def name_shipped(precision: str) -> str:
 
 
 def summarise_run(files: Mapping[str, Parts], precision: str) -> dict[str, dict[str, float]]:
-    """Pick the numbers of metrics/summary.json; one that the run does not have is left out.
+    """Pick the numbers of metrics/summary.json from the files of these names; one that is not there is left out.
 
     `student` is the file that ships: its kappa is Cohen's with the coders, by squared distance where labels have an
     order; `retention` what it keeps of the teacher's AUC above chance; `coverage` the share of the rows that need no
-    human, and `agreement` the coders' with it there. `gain` is the teacher's in AUC, paired by row and seed. `files`
-    are models, comparisons, selective, speed, cost and data.json in metrics/, by these names.
+    human, and `agreement` the coders' with it there. `gain` is the teacher's in AUC, paired by row and seed.
     """
     models, gains, shipped = files["models"], files["comparisons"], name_shipped(precision)
     student, gain = models[shipped], gains["gain_over_human_only"]
@@ -155,7 +151,7 @@ def summarise_run(files: Mapping[str, Parts], precision: str) -> dict[str, dict[
         "student": {
             **_pick_auc(student),
             "kappa": student.get("quadratic_kappa", student.get("kappa")),
-            "retention": gains.get("retention", {}).get("auc_above_chance"),
+            "retention": gains["retention"].get("auc_above_chance"),
             "coverage": alone.get("coverage"),
             "agreement": alone.get("agreement"),
             "rows_per_second": files["speed"].get(f"{shipped}_rows_per_second"),

@@ -47,7 +47,6 @@ _SUBGROUP_METRICS = {
     "fpr": "False positive rate",
     "fpr_minus_rest": "minus the rest",
     "abroca": "ABROCA",
-    "abroca_p": "p",
 }
 _PERIOD_METRICS = {name: METRIC_NAMES[name] for name in ("auc", "accuracy", "kappa", "quadratic_kappa")}
 

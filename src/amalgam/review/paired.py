@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from amalgam.dvc import find_file
-from amalgam.evaluation.bootstrap import WITHOUT_DIFFERENCE, Estimate, find_interval, find_p_value, subtract_estimates
+from amalgam.evaluation.bootstrap import WITHOUT_INTERVAL, Estimate, find_interval, find_p_value, subtract_estimates
 from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.predictions import read_predictions, stack_predictions
@@ -151,7 +151,7 @@ def compare_outputs(old: Outputs, new: Outputs, confidence: float, *, ordinal: b
             for side in (0, 1)
         )
         for model, metrics in after.items():
-            names = [metric for metric in metrics if metric not in WITHOUT_DIFFERENCE]
+            names = [metric for metric in metrics if metric not in WITHOUT_INTERVAL]
             for metric, change in subtract_estimates(metrics, before[model], names).items():
                 values = (before[model][metric].value, metrics[metric].value, change)
                 measured[f"{prefix}{model}.{metric}"] = values

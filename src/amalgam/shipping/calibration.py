@@ -192,21 +192,24 @@ def count_more_rows(judged: Judged, agreement: float, confidence: float) -> int 
     """
     rows, order = len(judged.right), np.argsort(-judged.certainty, kind="stable")
     independent = count_independent(np.unique(judged.units, return_inverse=True)[1]) / rows
+    counts = [_count_needed(agreement, 1 - confidence)]
+    while counts[-1] < _MAX_ROWS:
+        counts.append(math.ceil(1.1 * counts[-1]))
     fewest = float(_MAX_ROWS)
     for kept in range(_count_needed(agreement, 0.5), rows + 1):  # a smaller set says nothing
         share = float(judged.right[order[:kept]].mean())
-        count = _count_needed(agreement, 1 - confidence)
-        while _bound_share(share, count, 1 - confidence) < agreement and count < _MAX_ROWS:
-            count = math.ceil(1.1 * count)
-        fewest = min(fewest, count / independent * rows / kept)
+        passes = _bound_share(share, np.array(counts), 1 - confidence) >= agreement
+        if passes.any():
+            fewest = min(fewest, counts[int(passes.argmax())] / independent * rows / kept)
     return math.ceil(fewest - rows) if fewest < _MAX_ROWS else None
 
 
-def _bound_share(share: float, rows: float, error: float) -> float:
+def _bound_share(share: float, rows: npt.ArrayLike, error: float) -> Floats:
     """Return the lower bound of a share of so many rows, wrong with this chance at most (Clopper and Pearson 1934)."""
     from scipy import stats
 
-    return float(stats.beta.ppf(error, share * rows, (1 - share) * rows + 1)) if share else 0.0
+    counts = np.asarray(rows, dtype=np.float64)
+    return np.asarray(stats.beta.ppf(error, share * counts, (1 - share) * counts + 1) if share else 0 * counts)
 
 
 def _count_needed(agreement: float, error: float) -> int:

@@ -58,7 +58,7 @@ def build_card(
 
     models, encoder = metrics["models"], base_models.get("student", base_models["encoder"])
     student = models.get("student", {})
-    measures = [measure for measure in _MEASURES if f"{measure[0]}_low" in student]
+    measures = [measure for measure in _MEASURES if measure[0] in student]
     results = [
         EvalResult(
             task_type="text-classification",
@@ -74,6 +74,7 @@ def build_card(
             metric_value=student[key],
         )
         for key, kind, name in measures
+        if f"{key}_low" in student
     ]
     source = encoder.get("source", "").partition("@")[0]
     front = ModelCardData(

@@ -239,9 +239,9 @@ def _guess_label(table: pd.DataFrame, columns: dict[str, Column], guess: Guess, 
         if not scores:
             raise DataError(_explain_no_label(columns))
         best = max(scores, key=lambda name: scores[name])
-        alike = [name for name in _find_alike(table, columns, best) if name in scores]
+        alike = _find_alike(table, columns, best)
         guess.raters = [name for name in alike if _is_rater(columns[name], alike)]
-        others = {name: scores[name] for name in alike if name not in guess.raters}
+        others = {name: scores[name] for name in alike if name in scores and name not in guess.raters}
         rest = {name: score for name, score in scores.items() if name not in alike and score >= scores[best]}
         if others and not (len(others) > 1 and len(set(others.values())) == 1 and not guess.raters):
             guess.label = _choose(guess, "label", others | rest)
@@ -271,23 +271,28 @@ def _explain_no_label(columns: dict[str, Column]) -> str:
 
 
 def _find_alike(table: pd.DataFrame, columns: dict[str, Column], name: str) -> list[str]:
-    """List the columns that code the same thing: the same codes, and more agreement than chance or names of raters."""
-    codes, alike = {code.casefold() for code in columns[name].codes}, [name]
+    """List the columns that code the same thing: the same codes, and more agreement than chance, or names of raters."""
+    codes = {code.casefold() for code in columns[name].codes}
+    able = []
     for other, column in columns.items():
         others = {code.casefold() for code in column.codes}
-        if other == name or not others or not (others <= codes or codes <= others):
-            continue
-        raters = column.is_named("rater") and columns[name].is_named("rater")
-        if raters or (measure_kappa(table[name].str.strip(), table[other].str.strip()) or 0.0) > _AGREEMENT:
-            alike.append(other)
-    return [column for column in columns if column in alike]
+        if other != name and others and (others <= codes or codes <= others):
+            able.append(other)
+    cells = table[name].str.strip()
+    alike = {name, *(other for other in able if (measure_kappa(cells, table[other].str.strip()) or 0.0) > _AGREEMENT)}
+    stems = {_take_stem(each) for each in alike if columns[each].is_named("rater")}
+    return [each for each in columns if each in alike or (each in able and _take_stem(each) in stems)]
+
+
+def _take_stem(name: str) -> str:
+    """Return the name of a column without the number or letter of a rater, such as `score_A` or `human 2`."""
+    return re.sub(r"[\W_]*(\d+|(?<![^\W_])[A-Za-z])$", "", name)
 
 
 def _is_rater(column: Column, alike: list[str]) -> bool:
-    """Say whether a column is named as one of several raters', such as `rater`, `score_A` or `human 2`."""
-    stems = Counter(re.sub(r"[\W_]*(\d+|(?<![^\W_])[A-Za-z])$", "", name) for name in alike)
-    stem = re.sub(r"[\W_]*(\d+|(?<![^\W_])[A-Za-z])$", "", column.name)
-    return column.is_named("rater") or (stems[stem] > 1 and stem != column.name)
+    """Say whether a column is named as one of several raters'."""
+    stem = _take_stem(column.name)
+    return column.is_named("rater") or (stem != column.name and [*map(_take_stem, alike)].count(stem) > 1)
 
 
 def _guess_others(table: pd.DataFrame, columns: dict[str, Column], guess: Guess, said: dict[str, list[str]]) -> None:

@@ -23,7 +23,7 @@ TRAIN, VALIDATION = "train", "validation"
 _MIN_TRAIN, _MIN_VALIDATION = 2, 1  # rows of each label, without which nothing can be learnt or chosen
 _LEAST = _MIN_TRAIN + _MIN_VALIDATION
 _LEAST_TEST = 10  # rows, which params.yaml allows
-_MOST_HUMAN = 1500  # that a new task trains on, as the time of a training grows with them
+_MOST_HUMAN = 1000  # that a new task trains on, as the time of a training grows with them
 _KEYS = ["_text", "_unit"]
 
 
