@@ -61,7 +61,7 @@ def test_a_study_leaves_charts_numbers_a_page_and_a_status(studied: Project) -> 
     assert table["auc"].between(0.5, 1).all()
     assert table["guard_helps"].notna().sum() == 1
     charts = {path.name for path in (studied.folder / "study/charts").iterdir()}
-    assert charts == {"size.svg", "size.pdf", "size.tex", "points.csv"}
+    assert charts == {"size.svg", "size.pdf", "size.tex"}
     metrics = read_json(studied.folder / "metrics/study.json")
     assert metrics["size"]["toy"]["ratio_0_5"]["auc"] == pytest.approx(table["auc"][1], abs=1e-4)
     page = (studied.folder / "study/report.html").read_text(encoding="utf-8")

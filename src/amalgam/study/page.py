@@ -57,7 +57,7 @@ def draw_experiment(rows: pd.DataFrame, experiment: Experiment) -> dict[str, Any
 def write_results(
     points: pd.DataFrame, findings: Sequence[Finding], table: pd.DataFrame, charts: Path, page: Path, metrics: Path
 ) -> None:
-    """Write SVG, PDF, CSV and LaTeX into `charts`, the page, and the numbers that Git tracks."""
+    """Write SVG, PDF and LaTeX into `charts`, the page, and the numbers that Git tracks as JSON and CSV."""
     import vl_convert
 
     sections = []
@@ -80,7 +80,7 @@ def write_results(
     if len(points):
         plotted["metric"] = plotted["experiment"] + ", " + plotted["task"]
         plotted["name"] = plotted["x"].astype(str) + " " + plotted["series"]
-    write_text(charts / "points.csv", plotted.to_csv(index=False, lineterminator="\n"))
+    write_text(metrics.with_suffix(".csv"), plotted.to_csv(index=False, lineterminator="\n"))
     failed = table[table["fault"] != ""]
     write_json(metrics, {"cells": {"all": len(table), "failed": len(failed)}} | gather_metrics(points))
     environment = Environment(loader=PackageLoader("amalgam.study", "."), autoescape=True, undefined=StrictUndefined)
