@@ -18,7 +18,7 @@ from amalgam.files import read_json
 from amalgam.llm.answering import Answering
 from amalgam.params import Params, load_params
 from amalgam.rows import read_rows, write_rows
-from amalgam.synthesis.answers import iterate_responses
+from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.asking import Rounds, collect_answers, write_completions
 from amalgam.synthesis.curate import find_rejects
 from amalgam.synthesis.prompts import build_prompts
@@ -93,7 +93,7 @@ def write_pool(name: str, params: Params, rows: int) -> None:
     rounds = Rounds(list(build_prompts(task, train, template, prompts, rows)), model, synthesis, params.llm.body)
     collect_answers(rounds, answering)
     write_completions(CACHE / name / "completions", rounds)
-    responses = pd.DataFrame(iterate_responses(CACHE / name / "completions"))
+    responses = read_responses(CACHE / name / "completions")
     found = find_rejects(
         responses,
         pd.Series("", responses.index),

@@ -19,7 +19,7 @@ from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.rows import read_rows
 from amalgam.shipping.onnx import compute_probabilities
-from amalgam.synthesis.grading import build_grading_requests, read_grades
+from amalgam.synthesis.grading import build_grading_requests, check_personal, read_grades
 from amalgam.tasks.schema import Task, load_task
 from amalgam.training.embeddings import fit_embedding, fit_tfidf
 from amalgam.training.scoring import score_models
@@ -61,6 +61,8 @@ def grade_sets(
     answering = read_answering(params.llm, root)
     model = read_json(answering.folder / "identity.json")["model"]
     counts, totals = Counter({"requests": 0, "unparsed": 0}), Totals()
+    for name, rows in sets.items():
+        check_personal(task, rows, name, params.llm.endpoint)
     for name, rows in sets.items():
         requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)
         answers = answer_requests(requests, answering, f"grade {name} rows")

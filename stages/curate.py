@@ -11,8 +11,9 @@ import pandas as pd
 from amalgam.files import read_json, write_json
 from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
-from amalgam.synthesis.answers import iterate_responses
-from amalgam.synthesis.curate import confirm_labels, find_rejects, join_judgements, summarise_curation
+from amalgam.synthesis.answers import read_responses
+from amalgam.synthesis.curate import find_rejects, summarise_curation
+from amalgam.synthesis.neighbours import CHUNK
 from amalgam.tasks.schema import load_task
 from amalgam.training.embeddings import embed_rows
 from amalgam.training.guard import judge_labels
@@ -27,8 +28,9 @@ COLUMNS = ["id", "text", "question", "label", "sample", "shots", "judged"]
 def main(params: Params, root: Path) -> None:
     """Read completions and judgements, write data/curated/."""
     task = load_task(Path("data/tasks") / params.task)
-    responses = pd.DataFrame(iterate_responses(COMPLETIONS))
-    responses["judged"] = join_judgements(responses, read_rows(Path("data/judgements/judgements.csv")))
+    responses = read_responses(COMPLETIONS)
+    grades = read_rows(Path("data/judgements/judgements.csv")).set_index("id")["judged"]
+    responses["judged"] = grades.reindex(responses["id"], fill_value="").to_numpy()
     held_out = [read_rows(path) for path in sorted(PREPARED.glob("*.csv")) if path.stem in HELD_OUT]
     found = find_rejects(
         responses,
@@ -54,8 +56,9 @@ def find_doubts(responses: pd.DataFrame, params: Params, labels: list[str]) -> p
     human = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation")], ignore_index=True)
     embed = partial(embed_rows, Path("models/base/encoder"), max_length=params.teacher.max_length)
     judge = partial(judge_labels, human, embed(human), labels)
-    confirmed = confirm_labels(responses, lambda rows: judge(embed(rows), rows["shots"].tolist()), labels)
-    return confirmed.map({True: "", False: "inconsistent"})
+    chunks = (responses[start : start + CHUNK] for start in range(0, len(responses), CHUNK))
+    likely = [labels[place] for rows in chunks for place in judge(embed(rows), rows["shots"].tolist()).argmax(axis=1)]
+    return pd.Series(np.where(responses["label"] == likely, "", "inconsistent"), responses.index)
 
 
 if __name__ == "__main__":

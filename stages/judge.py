@@ -12,7 +12,7 @@ from amalgam.llm.request import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
-from amalgam.synthesis.answers import iterate_responses
+from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.grading import build_grading_requests, read_grades, select_gradable
 from amalgam.tasks.schema import load_task
 
@@ -27,7 +27,7 @@ def main(params: Params, root: Path) -> None:
     train = read_rows(Path("data/prepared/train.csv"))
     # Some of each label measure agreement; where grades decide, all are graded.
     most = None if params.curation.consistency == "judge" else params.judge.rows
-    rows = select_gradable(iterate_responses(Path("data/completions")), task.label_names, most)
+    rows = select_gradable(read_responses(Path("data/completions")), most)
     requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)
     answers = answer_requests(requests, answering, "judge")
     grades, sentence = read_grades(answers, task.label_names, "the LLM as judge of its responses")

@@ -17,7 +17,7 @@ from amalgam.rows import write_rows
 from amalgam.tasks.coding import CODED, read_codes
 from amalgam.tasks.columns import TRANSFER, load_task_rows, measure_agreement
 from amalgam.tasks.schema import load_task
-from amalgam.tasks.split import TRAIN, keep_apart, split_rows
+from amalgam.tasks.split import TRAIN, split_task
 
 OUT = Path("data/prepared")
 
@@ -30,17 +30,7 @@ def main(params: Params, root: Path) -> None:
     for note in loaded.notes:
         notify(f"prepare: {note.sentence}")
     codes = read_codes(folder, task.label_names)
-    tables = split_rows(
-        rows,
-        human_rows=params.human_rows,
-        test=params.split.test,
-        validation=params.split.validation,
-        unlabelled=params.split.unlabelled,
-        seed=params.split.seed,
-        by=params.split.by,
-        texts=keep_apart(loaded.unlabelled, transfer),
-        codes=codes,
-    )
+    tables = split_task(loaded, codes, params.human_rows, params.split)
     used = len(tables[TRAIN]) + len(tables["validation"]) - params.human_rows
     if unused := len(codes) - used:
         notify(
@@ -48,11 +38,7 @@ def main(params: Params, root: Path) -> None:
             "another set of this split or near one, or no longer in the task"
         )
     check_words(tables[TRAIN])
-    # A transfer row must be as unseen as a test row, whatever `human_rows` is.
-    unseen = keep_apart(transfer, keep_apart(rows, tables["test"])) if len(transfer) else transfer
-    if len(unseen):
-        tables[TRANSFER] = unseen
-    elif len(transfer):
+    if len(transfer) and TRANSFER not in tables:
         notify(f"prepare: each {TRANSFER} row shares a text or group with a coded row, so there is no such test")
     summary: dict[str, Any] = {
         "rows": {name: len(table) for name, table in tables.items()},

@@ -88,6 +88,13 @@ def find_commit(repo: "Repo", name: str) -> str:
         return ""
 
 
+def list_experiments(repo: "Repo") -> list[str]:
+    """List the commits of the experiments that began at HEAD, the oldest first."""
+    git = _get_git(repo)
+    commits = [commit for found in repo.experiments.ls().values() for _, commit in found]
+    return sorted(commits, key=lambda commit: git.resolve_commit(commit).commit_time)
+
+
 def open_files(repo: "Repo", commit: str) -> tuple[Any, str]:
     """Return an fsspec file system of a commit, or of the workspace for `""`, and the project's folder in it."""
     from dvc.fs import localfs

@@ -21,7 +21,7 @@ from amalgam.llm.embedded import choose_slots
 from amalgam.llm.request import Request
 from amalgam.machine import show_progress
 from amalgam.params import Llm, load_params
-from amalgam.synthesis.answers import Response, iterate_responses
+from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.asking import Rounds, build_response_format, collect_answers, write_completions
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
 from amalgam.synthesis.prompts import build_prompts
@@ -94,7 +94,7 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     rounds = Rounds(prompts, model, synthesis)
     collect_answers(rounds, answering)
     write_completions(tmp_path / "completions", rounds)
-    rows = pd.DataFrame(iterate_responses(tmp_path / "completions"), columns=Response._fields)
+    rows = read_responses(tmp_path / "completions")
     rows = rows[rows["fault"] == ""].groupby("label").head(ROWS)
     assert list(rows["label"].value_counts()) == [ROWS, ROWS]
     assert rows["text"].nunique() > ROWS

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from amalgam.errors import DataError
 from amalgam.files import write_json
 from amalgam.llm.request import write_answers
-from amalgam.synthesis.answers import Response, iterate_responses, parse_answer
+from amalgam.synthesis.answers import parse_answer, read_responses
 from amalgam.synthesis.asking import build_response_format
 from amalgam.tasks.texts import fold_text
 
@@ -147,16 +147,18 @@ def write_completions(folder: Path, answers: list[dict[str, Any]], *, claimed: i
 def test_responses_are_read_out_of_the_folder_of_answers(tmp_path: Path) -> None:
     several = {"text": "1. first\n2. second", "responses": 3, "format": "lines", "shots": ["h1", "h2"]}
     write_completions(tmp_path, [several, {"text": "half a sen", "finish_reason": "length"}])
-    assert list(iterate_responses(tmp_path)) == [
-        Response("bad-0-1", "bad", 0, "", "h1 h2", "first", ""),
-        Response("bad-0-2", "bad", 0, "", "h1 h2", "second", ""),
-        Response("bad-1", "bad", 0, "", "", "half a sen", "cut_off"),
+    responses = read_responses(tmp_path)
+    assert list(responses) == ["id", "label", "sample", "question", "shots", "text", "fault"]
+    assert responses.to_numpy().tolist() == [
+        ["bad-0-1", "bad", 0, "", "h1 h2", "first", ""],
+        ["bad-0-2", "bad", 0, "", "h1 h2", "second", ""],
+        ["bad-1", "bad", 0, "", "", "half a sen", "cut_off"],
     ]
 
 
 def test_a_missing_part_gives_one_sentence(tmp_path: Path) -> None:
     write_completions(tmp_path, [{"text": "fine"}], claimed=2)
     with pytest.raises(DataError, match="holds 1 of 2 answers: run `dvc checkout` or `dvc repro synthesize`"):
-        list(iterate_responses(tmp_path))
+        read_responses(tmp_path)
     with pytest.raises(DataError, match=r"summary\.json is missing"):
-        list(iterate_responses(tmp_path / "none"))
+        read_responses(tmp_path / "none")

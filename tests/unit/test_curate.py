@@ -3,14 +3,13 @@
 import random
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.synthesis.curate import REASONS, confirm_labels, find_rejects, join_judgements, summarise_curation
+from amalgam.synthesis.curate import REASONS, find_rejects, summarise_curation
 from amalgam.synthesis.mix import COLUMNS, mix_rows
 from amalgam.synthesis.neighbours import References, Stream, cut_grams
 
@@ -89,33 +88,6 @@ def test_every_response_has_a_verdict_and_is_counted(drawn: list[tuple], thresho
     assert set(summary["kept_by_label"]) == set(labels)
 
 
-@pytest.mark.parametrize("graded", [[], ["c0"], ["c2"], ["c0", "c1", "c2", "c3"]])
-def test_judgements_are_joined_to_their_responses(graded: list[str]) -> None:
-    judgements = pd.DataFrame({"id": graded, "judged": [f"judged {name}" for name in graded]}, dtype=str)
-    joined = join_judgements(make_responses(*[GOOD] * 4), judgements)
-    assert joined.tolist() == [f"judged c{number}" if f"c{number}" in graded else "" for number in range(4)]
-
-
-def test_judgements_of_other_responses_are_refused() -> None:
-    with pytest.raises(DataError, match=r"grades c9, but .* no such response: run `dvc repro judge`"):
-        join_judgements(make_responses(GOOD), pd.DataFrame({"id": ["c9"], "judged": ["good"]}))
-
-
-def test_labels_that_are_the_most_likely_are_confirmed() -> None:
-    sizes: list[int] = []
-
-    def predict(rows: pd.DataFrame) -> np.ndarray:
-        sizes.append(len(rows))
-        good = (rows["text"] == "good").to_numpy(dtype=float)
-        return np.column_stack([1 - good, good])
-
-    texts = ["good", "bad"] * 2500
-    found = confirm_labels(make_responses(*texts), predict, ["bad", "good"])
-    assert found.tolist() == [text == "good" for text in texts]
-    assert sum(sizes) == 5000
-    assert max(sizes) <= 2000
-
-
 TEXT = st.text("ab c", max_size=40)
 THRESHOLD = st.sampled_from([0.3, 0.5, 0.8, 1.0])
 LEXICON = (
@@ -191,16 +163,6 @@ def test_most_near_pairs_among_many_texts_are_found() -> None:
     assert sum(hits[True]) / len(hits[True]) > 0.85
 
 
-def test_near_texts_are_found_where_all_texts_are_alike() -> None:
-    # Each differs from each other by some words of 24, so all are candidates for all and many are kept. To compare
-    # with every one of them would take much longer, so only some are; the very near ones must be among those.
-    crowd = [change_words(" ".join(VOCABULARY[:24]), 3, seed) for seed in range(700)]
-    kept = [text for text, name in zip(crowd, keep_first(crowd, 0.8), strict=True) if not name]
-    assert len(kept) > 500
-    found = keep_first([*crowd, *(f"{text} x" for text in kept[:100])], 0.8)[len(crowd) :]
-    assert sum(map(bool, found)) > 97
-
-
 LABELS = ["bad", "good", "so"]
 NO_REJECTS = pd.DataFrame(columns=["label", "reason"])
 
@@ -246,11 +208,6 @@ def test_ratio_0_needs_no_pool_and_1_takes_all_of_it() -> None:
     pool = make_rows("s", bad=3, good=1, so=1)
     assert list_ids(mix(pool, 1.0), "origin", "synthetic") == list_ids(pool)
     assert set(mix(pool, 1.0)["shots"]) == {"h1 h2"}
-
-
-def test_a_label_that_the_task_does_not_know_is_passed_over() -> None:
-    pool = make_rows("s", other=5, bad=2, good=2, so=1)
-    assert list_ids(mix(pool, 0.2), "origin", "synthetic") == ["s5", "s7", "s9", "s6", "s8"]
 
 
 @pytest.mark.parametrize("counts", [{"bad": 50, "good": 6, "so": 50}, {"bad": 50, "good": 50, "so": 5}])

@@ -1,10 +1,16 @@
 import pandas as pd
 import pytest
 
+from amalgam.errors import DataError
 from amalgam.llm.request import Answer, Request
 from amalgam.params import Judge
-from amalgam.synthesis.answers import Response
-from amalgam.synthesis.grading import build_grading_requests, parse_grade, read_grades, select_gradable
+from amalgam.synthesis.grading import (
+    build_grading_requests,
+    check_personal,
+    parse_grade,
+    read_grades,
+    select_gradable,
+)
 from amalgam.tasks.schema import Task
 
 ROWS = pd.DataFrame(
@@ -106,8 +112,32 @@ def test_the_key_of_a_request_stays_as_it_was(task: Task) -> None:
     [(0, []), (1, ["g1", "b1"]), (2, ["g1", "g2", "b1", "b2"]), (None, ["g1", "g2", "b1", "g3", "b2", "b3"])],
 )
 def test_the_first_usable_responses_of_each_label_are_graded(rows: int | None, ids: list[str]) -> None:
-    drawn = (("g0", "cut_off"), ("g1", ""), ("g2", ""), ("b1", ""), ("b0", "empty"), ("g3", ""), ("b2", ""), ("b3", ""))
-    stream = iter(Response(name, {"g": "good", "b": "bad"}[name[0]], 0, "", "", "text", fault) for name, fault in drawn)
-    assert select_gradable(stream, ["bad", "good"], rows)["id"].tolist() == ids
-    left = {0: "g0", 1: "b0", 2: "b3", None: None}[rows]  # no more is read than it needs
-    assert next((response.id for response in stream), None) == left
+    drawn = {"g0": "cut_off", "g1": "", "g2": "", "b1": "", "b0": "empty", "g3": "", "b2": "", "b3": ""}
+    responses = pd.DataFrame({"id": list(drawn), "label": [name[0] for name in drawn], "fault": list(drawn.values())})
+    assert select_gradable(responses, rows)["id"].tolist() == ids
+
+
+def test_a_label_without_definition_or_examples_is_named(task: Task) -> None:
+    said = {"bad": ("", []), "good": ("It is good.", []), "mixed_view": ("", ["So so."])}
+    labels = [
+        label.model_copy(update=dict(zip(("definition", "examples"), said[label.name], strict=True)))
+        for label in task.labels
+    ]
+    bare = task.model_copy(update={"labels": labels, "scenarios": []})
+    rubric = build_grading_requests(bare, ROWS, EXAMPLES, "m", Judge(rows=9, rationale=True))[0].body["messages"][0]
+    assert rubric["content"] == (
+        'Put a label on a comment. The labels:\n- bad\n- good: It is good.\n- mixed_view: For example: "So so."'
+    )
+
+
+def test_a_row_with_personal_data_is_no_example(task: Task) -> None:
+    rows = EXAMPLES.assign(text=["three", "one@example.org", "two", "four", "five"])
+    first = build_grading_requests(task, ROWS, rows, "m", Judge(rows=9, rationale=False))[0]
+    assert first.rows == ("e2", "e3", "e5", "r1")
+    with pytest.raises(
+        DataError, match=r"1 test rows hold personal data .* such as e1, and would be sent to https://x"
+    ):
+        check_personal(task, rows, "test", "https://x.org/v1")
+    for endpoint in ("embedded", "http://localhost:1/v1", "http://127.0.0.1:1/v1"):
+        check_personal(task, rows, "test", endpoint)
+    check_personal(task, EXAMPLES, "test", "https://x.org/v1")

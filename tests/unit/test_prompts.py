@@ -201,6 +201,35 @@ def test_the_default_template_sends_the_same_bytes_as_ever(task: Task) -> None:
     assert build(task, make_train(task, 8), change(shots=0))[0]["messages"] == MESSAGES["bad"]
 
 
+@pytest.mark.parametrize("shots", [0, 2])
+def test_a_label_of_which_nothing_is_said_has_a_natural_prompt(task: Task, shots: int) -> None:
+    nothing = {"definition": "", "examples": [], "personas": []}
+    labels = [label.model_copy(update=nothing) for label in task.labels]
+    bare = task.model_copy(update={"labels": labels, "scenarios": []})
+    chat = build(bare, make_train(task, 8), change(shots=shots))[1]["messages"]
+    form = "Answer with the comment alone."
+    assert chat[0]["content"] == f'Write one comment that coders labelled "good".\n\n{form}'
+    assert chat[-1]["content"] == (
+        'Write another comment that coders labelled "good".' if shots else chat[0]["content"]
+    )
+    (paper,) = build(bare, make_train(task, 8), change(shots=shots, template="paper"))[1]["messages"]
+    samples = "Sample responses:\ntext good {}\ntext good {}\n\n" if shots else ""
+    said = re.sub(r"good \d", "good {}", paper["content"])
+    assert said == f"Draft 1 response. Each is a comment that is good.\n\n{samples}{form}"
+
+
+def test_a_row_with_personal_data_is_no_example_unless_the_task_allows_it(task: Task) -> None:
+    train = make_train(task, 3)
+    train.loc[[1, 4], "text"] = ["Ask ann@example.org.", "Call +49 30 1234567!"]  # two of three that are good
+    shown = {shot for prompt in build(task, train, rows=40) if prompt["label"] == "good" for shot in prompt["shots"]}
+    assert shown == {"good2"}
+    first, second = list_shortages(task, train, PARAMS)
+    assert first.startswith("2 of 9 train rows hold personal data")
+    assert second.startswith("label 'good' has 1 train rows")
+    allowed = task.model_copy(update={"send_personal": True})
+    assert list_shortages(allowed, train, PARAMS) == []
+
+
 def test_attributes_are_the_last_that_is_said(task: Task) -> None:
     train = make_train(task, 8)
     plain, varied = (build(of, train, rows=8) for of in (task, vary(task)))

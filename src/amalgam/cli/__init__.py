@@ -96,6 +96,38 @@ def estimate(json: Json = False) -> None:
 
 
 @app.command()
+def tasks(json: Json = False) -> None:
+    """List the tasks of data/tasks: coded rows, labels, licence, and the AUC of the student of the last run.
+
+    Rows are counted where they are on this machine. Results are those of the
+    workspace, of HEAD, and of the experiments that began there.
+    """
+    from amalgam.cli.tasks import run_tasks
+
+    run_tasks(Path(), as_json=json)
+
+
+@app.command()
+def preview(
+    name: Annotated[str | None, typer.Argument(metavar="[TASK]", show_default="that of params.yaml")] = None,
+    rows: Annotated[int, typer.Option("-n", min=1, help="Responses that are asked for, a label.")] = 5,
+    json: Json = False,
+) -> None:
+    """Show the real prompts and some responses, and forecast the whole run.
+
+    Sent are the first requests that a run with these params sends, to the LLM
+    that they name. The journal keeps the answers, so the run that follows
+    pays only for the rest. Everything that leaves this machine is like what
+    is shown here.
+
+    Example: amalgam preview my_task -n 3
+    """
+    from amalgam.cli.preview import run_preview
+
+    run_preview(Path(), name, rows, as_json=json)
+
+
+@app.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the task will be called.")],
     source: Annotated[Path, typer.Option("--from", metavar="FILE", help="The table of coded responses.")],

@@ -57,7 +57,7 @@ def _find_models(project: Path, params: Params) -> dict[str, Any]:
 
 
 def _plan_run(project: Path, params: Params) -> dict[str, Any]:
-    from amalgam.cli.estimate import Estimator
+    from amalgam.cli.forecast import estimate_run
     from amalgam.dvc import list_stages_to_run
     from amalgam.llm.journal import open_journal
     from amalgam.tasks.schema import load_task
@@ -65,7 +65,7 @@ def _plan_run(project: Path, params: Params) -> dict[str, Any]:
     task = load_task(project / "data/tasks" / params.task)
     stages = list_stages_to_run(project)
     with open_journal(project / ".cache/journal.sqlite") as journal:
-        estimates = Estimator(project, params, task, stages, journal).estimate_stages()
+        estimates = estimate_run(project, params, stages, journal)
     shown = ("stage", "requests", "answered", "to_send", "at_most")  # `amalgam estimate` says more
     requests = [{name: getattr(stage, name) for name in shown} for stage in estimates]
     return {"task": task.title, "stages": stages, "requests": requests}

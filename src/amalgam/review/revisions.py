@@ -27,8 +27,7 @@ class Revision:
     name: str  # as the user gave it, or `workspace`
     commit: str  # its full hash; empty for the workspace
     params: dict[str, Any]
-    pipeline: frozenset[str]  # the names of the stages in dvc.yaml, without what a matrix adds to them
-    stages: dict[str, Any]  # dvc.lock, by stage
+    stages: dict[str, Any]  # dvc.lock, by stage, without the stages that dvc.yaml has no more
     metrics: dict[str, float]  # the numbers in metrics/*.json by dotted name, but for those that summary.json repeats
     ordinal: bool  # whether the task's labels have an order
     bits: int | None = None  # of a weight of the student that ships; None where the revision does not say
@@ -95,12 +94,13 @@ def read_revision(repo: "Repo", name: str) -> Revision:
     numbers = {file: flatten(read(f"metrics/{file}")) for file in found if file.endswith(".json")}
     bits = numbers.pop("summary.json", {}).get("student.bits")
     leaves = {name: leaf for values in numbers.values() for name, leaf in values.items()}
+    locked, pipeline = (read(file).get("stages", {}) for file in ("dvc.lock", "dvc.yaml"))
     return Revision(
         name=name,
         commit=commit,
         params=params,
-        pipeline=frozenset(read("dvc.yaml").get("stages", {})),
-        stages=read("dvc.lock").get("stages", {}),
+        # A matrix adds something to the name of a stage.
+        stages={stage: entry for stage, entry in locked.items() if stage.split("@")[0] in pipeline},
         metrics={name: leaf for name, leaf in leaves.items() if isinstance(leaf, int | float)},
         ordinal=str(read(f"data/tasks/{params.get('task')}/task.yaml").get("ordinal")).lower() == "true",
         bits=None if bits is None else int(bits),
@@ -170,7 +170,6 @@ def find_stale_params(revision: Revision) -> dict[str, list[str]]:
     stale = {
         name: [key for key, value in _index(stage, "params").items() if is_stale(key, value)]
         for name, stage in revision.stages.items()
-        if name.split("@")[0] in revision.pipeline  # dvc.lock keeps stages that are gone
     }
     return {name: keys for name, keys in stale.items() if keys}
 

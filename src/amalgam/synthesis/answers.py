@@ -7,12 +7,13 @@ write, wrap it, and talk about it. `parse_answer` takes all of that off.
 
 import json
 import re
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable
+from itertools import count, islice
 from pathlib import Path
 from sys import intern
-from typing import Any, NamedTuple
+from typing import Any
 
+import pandas as pd
 import yaml
 
 from amalgam.errors import DataError
@@ -58,38 +59,30 @@ _FAMILIES = (
 )
 
 
-class Response(NamedTuple):
-    """A response of the LLM, or an answer without a usable one: then `text` is all of it, and `fault` says why.
+def read_responses(folder: Path) -> pd.DataFrame:
+    """Read the responses in `data/completions/`; a DataError says so where a part of the folder is missing."""
+    expected, numbers = read_json(folder / SUMMARY)["answers"], count()
+    responses = tabulate_responses(line for line, _ in zip(read_answers(folder), numbers, strict=False))
+    if (found := next(numbers)) != expected:
+        raise DataError(f"{folder} holds {found} of {expected} answers: run `dvc checkout` or `dvc repro synthesize`")
+    return responses
 
-    `shots` are the ids of the human-coded examples that the LLM saw, with blanks between.
+
+def tabulate_responses(lines: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Make a table of the responses in answers, in their order: id, label, sample, question, shots, text, fault.
+
+    Where an answer holds no usable one, `text` is all of it, and `fault` says why. `shots` are the ids of the
+    human-coded examples that the LLM saw, with blanks between.
     """
-
-    id: str
-    label: str
-    sample: int
-    question: str
-    shots: str
-    text: str
-    fault: str
-
-
-def iterate_responses(folder: Path) -> Iterator[Response]:
-    """Yield the responses in `data/completions/`, in the order of the answers.
-
-    Raises:
-        DataError: there are not as many answers as were written, so a part of the folder is missing.
-    """
-    expected, found = read_json(folder / SUMMARY)["answers"], 0
-    for line in read_answers(folder):
-        found += 1
+    rows = []
+    for line in lines:
         texts, fault = parse_answer(line["text"], line["finish_reason"], line["format"], line["responses"])
         label, question = intern(line["label"]), intern(line["question"])
         shots = intern(" ".join(line.get("shots", ())))  # older answers do not say
         for number, text in enumerate(texts or [line["text"]], start=1):
             name = f"{line['id']}-{number}" if line["responses"] > 1 and not fault else line["id"]
-            yield Response(name, label, line["sample"], question, shots, text, fault)
-    if found != expected:
-        raise DataError(f"{folder} holds {found} of {expected} answers: run `dvc checkout` or `dvc repro synthesize`")
+            rows.append((name, label, line["sample"], question, shots, text, fault))
+    return pd.DataFrame(rows, columns=["id", "label", "sample", "question", "shots", "text", "fault"])
 
 
 def list_keys(responses: int) -> list[str]:

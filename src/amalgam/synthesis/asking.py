@@ -8,7 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import accumulate
+from itertools import accumulate, chain
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,10 +46,7 @@ _HELP = {  # what most answers have in common, and what helps; more rows never d
 
 
 class Rounds:
-    """The rounds in which slots are asked: first all, then those that a label still needs, with a new sample number.
-
-    The stage and `amalgam estimate` both take a round's requests from here, and hand in the answers.
-    """
+    """The rounds in which slots are asked: first all, then those that a label still needs, with a new sample number."""
 
     def __init__(
         self, prompts: Sequence[Prompt], model: str, params: Synthesis, fields: Mapping[str, Any] = NO_FIELDS
@@ -57,17 +54,16 @@ class Rounds:
         """Begin with a round over all prompts; `model` is its identity, `fields` are those of `llm.body`."""
         self._prompts, self._model, self._params, self._fields = prompts, model, params, fields
         self._slots: Sequence[int] = range(len(prompts))  # of this round
-        self._answers: list[list[Answer]] = [[] for _ in prompts]
         self._missing: dict[str, dict[int, int]] = {}  # by label, then slot: usable responses that it lacks
-        self._totals: Counter[str] = Counter()  # answers, by label
         self._examples: dict[tuple[str, str], str] = {}  # by label and fault: an answer
+        self.answers: list[list[Answer]] = [[] for _ in prompts]  # by slot
         self.number = 0  # of this round
         self.usable: Counter[str] = Counter()  # responses, by label
-        self.faults: dict[str, Counter[str]] = {}  # by label
+        self.faults: dict[str, Counter[str]] = {}  # answers by label and fault, "" where there is none
 
     def build_requests(self) -> Sequence[Request]:
         """Build the requests of this round, each when it is looked at; none when there is nothing more to ask."""
-        return Lazy(lambda slot: self.build_request(slot, len(self._answers[slot])), self._slots)
+        return Lazy(lambda slot: self.build_request(slot, len(self.answers[slot])), self._slots)
 
     def build_request(self, slot: int, attempt: int) -> Request:
         """Build the request of a slot; the sample number is also the seed.
@@ -103,13 +99,10 @@ class Rounds:
             label: str = prompt["label"]
             wanted: int = prompt["responses"]
             texts, fault = parse_answer(answer.text, answer.finish_reason, prompt["format"], wanted)
-            self._answers[slot].append(answer)
+            self.answers[slot].append(answer)
             self.usable[label] += len(texts)
-            self._totals[label] += 1
-            faults = self.faults.setdefault(label, Counter())
-            if fault:
-                faults[fault] += 1
-                self._examples.setdefault((label, fault), answer.text)
+            self.faults.setdefault(label, Counter())[fault] += 1
+            self._examples.setdefault((label, fault), answer.text)
             missing = self._missing.setdefault(label, {})
             missing[slot] = missing.get(slot, wanted) - len(texts)
             if missing[slot] <= 0:
@@ -124,29 +117,28 @@ class Rounds:
     def describe_main_fault(self) -> tuple[str, str]:
         """Return the fault that most answers have, of all or of a label, and half a sentence about it; or "" and ""."""
         for labels in ([*self.faults], *([label] for label in self.faults)):
-            total = sum(self._totals[label] for label in labels)
             counts: Counter[str] = sum((self.faults[label] for label in labels), Counter())
-            count, fault = max(((count, fault) for fault, count in counts.items()), default=(0, ""))
-            if count >= _HANDFUL and 2 * count > total:
+            ((fault, count),) = counts.most_common(1) or [("", 0)]
+            if fault and count >= _HANDFUL and 2 * count > counts.total():
                 what, helps = _HELP[fault]
                 text = next(filter(None, (self._examples.get((label, fault)) for label in labels)), "")
                 of = f" for label {labels[0]!r}" if len(labels) < len(self.faults) else ""
                 such = f", such as {shorten_example(text)}" if text else ""
-                return fault, f"{count} of {total} answers{of} {what}{such}: {helps}"
+                return fault, f"{count} of {counts.total()} answers{of} {what}{such}: {helps}"
         return "", ""
 
     def describe_shortfall(self) -> str:
         """Say by label what there is and what came instead, or "" where no label lacks anything."""
         return "; ".join(
             f"label {label!r} has {self.usable[label]} of {self._params.rows} usable responses "
-            f"({', '.join(f'{count} {fault}' for fault, count in sorted(faults.items())) or 'no fault'})"
+            f"({', '.join(f'{count} {fault}' for fault, count in sorted(faults.items()) if fault) or 'no fault'})"
             for label, faults in self.faults.items()
             if self.usable[label] < self._params.rows
         )
 
     def build_lines(self) -> Iterator[dict[str, Any]]:
         """Yield a line of `data/completions/` for each answer, by slot, label and attempt."""
-        for slot, answers in enumerate(self._answers):
+        for slot, answers in enumerate(self.answers):
             kept = {name: self._prompts[slot][name] for name in _KEPT}
             for attempt, answer in enumerate(answers):
                 request = self.build_request(slot, attempt)
@@ -175,19 +167,14 @@ def collect_answers(rounds: Rounds, answering: Answering) -> None:
 
 def write_completions(folder: Path, rounds: Rounds) -> None:
     """Write all answers as they came, and beside them what they hold, so that a missing part is noticed."""
-    totals, answers, again = Totals(), 0, 0
-
-    def count() -> Iterator[dict[str, Any]]:
-        nonlocal answers, again
-        for line in rounds.build_lines():
-            answers, again = answers + 1, again + (line["attempt"] > 0)
-            totals.add(line)
-            yield line
-
-    write_answers(folder, count())
-    faults: Counter[str] = sum(rounds.faults.values(), Counter())
-    summary = {"answers": answers, "asked_again": again, "usable": dict(sorted(rounds.usable.items()))}
-    write_json(folder / SUMMARY, summary | {"faults": dict(sorted(faults.items()))} | totals.to_dict())
+    write_answers(folder, rounds.build_lines())
+    totals, faults = Totals(), sum(rounds.faults.values(), Counter[str]())
+    for answer in chain.from_iterable(rounds.answers):
+        totals.add(asdict(answer))
+    counts = {"answers": faults.total(), "asked_again": faults.total() - len(rounds.answers)}
+    faults.pop("", None)
+    found = {"usable": dict(sorted(rounds.usable.items())), "faults": dict(sorted(faults.items()))}
+    write_json(folder / SUMMARY, counts | found | totals.to_dict())
 
 
 def read_prompts(path: Path) -> Sequence[Prompt]:
@@ -210,10 +197,8 @@ class Lazy(Sequence[T]):
         return len(self._numbers)
 
     def __getitem__(self, place: Any) -> Any:
-        """Make an item, or a list of those of a slice."""
-        return (
-            [*map(self._make, self._numbers[place])] if isinstance(place, slice) else self._make(self._numbers[place])
-        )
+        """Make an item."""
+        return self._make(self._numbers[place])
 
 
 def build_response_format(responses: int) -> dict[str, Any]:
@@ -221,7 +206,6 @@ def build_response_format(responses: int) -> dict[str, Any]:
 
     Several responses are as many keys of one object, not an array: Azure, and fine-tuned models of OpenAI, refuse a
     strict schema that bounds the length of an array, and without bounds a small model writes one item or hundreds.
-    The 100 keys that a strict schema may have everywhere are also the most that `prompts.responses` allows.
     """
     keys = list_keys(responses)
     schema = {

@@ -1,12 +1,10 @@
 """Curation: which responses of the LLM become synthetic rows, and for what reason the others do not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from numpy.typing import NDArray
 
-from amalgam.errors import DataError
 from amalgam.synthesis.neighbours import CHUNK, References, Stream, cut_grams
 from amalgam.tasks.texts import fold_text
 
@@ -25,41 +23,6 @@ REASONS = (
     "inconsistent",
     "ungraded",
 )
-
-Predict = Callable[[pd.DataFrame], NDArray[Any]]
-
-
-def join_judgements(responses: pd.DataFrame, judgements: pd.DataFrame) -> pd.Series:
-    """Return the grader's label of each response, "" where it was not graded.
-
-    Args:
-        responses: as `read_responses` gives them.
-        judgements: rows of `data/judgements/` (id, judged).
-
-    Raises:
-        DataError: there is a judgement of no response.
-    """
-    strangers = judgements["id"][~judgements["id"].isin(responses["id"])]
-    if len(strangers):
-        raise DataError(
-            f"data/judgements/judgements.csv grades {strangers.iloc[0]}, but data/completions/ holds no such response: "
-            "run `dvc repro judge`"
-        )
-    grades = dict(zip(judgements["id"], judgements["judged"], strict=True))
-    return responses["id"].map(lambda name: grades.get(name, ""))
-
-
-def confirm_labels(responses: pd.DataFrame, predict: Predict, labels: list[str]) -> pd.Series:
-    """Return whether the label of each response is the most likely one.
-
-    Args:
-        responses: with text, question, label and shots.
-        predict: gives probabilities [rows, labels] of a table of responses; called with some thousand at a time.
-        labels: of the probabilities' columns.
-    """
-    chunks = (responses[start : start + CHUNK] for start in range(0, len(responses), CHUNK))
-    likely = [labels[number] for chunk in chunks for number in predict(chunk).argmax(axis=1)]
-    return responses["label"] == pd.Series(likely, responses.index, dtype=object)
 
 
 def find_rejects(
@@ -106,12 +69,7 @@ def find_rejects(
 
 
 def summarise_curation(curated: pd.DataFrame, totals: Mapping[str, Any]) -> dict[str, Any]:
-    """Count what was kept and what was not, by reason and by label, and what all of it took.
-
-    Args:
-        curated: all responses (label, reason).
-        totals: the summary of `data/completions/`: answers, those asked again, tokens and cost.
-    """
+    """Count kept and rejected responses (label, reason); `totals` is the summary of `data/completions/`."""
     reasons = curated["reason"].value_counts()
     kept = (curated["reason"] == "").groupby(curated["label"]).sum()
     return {

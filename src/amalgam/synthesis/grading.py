@@ -2,15 +2,18 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import pandas as pd
 
+from amalgam.errors import DataError
+from amalgam.llm.client import Endpoint
 from amalgam.llm.request import NO_FIELDS, Answer, Request, override_bodies
 from amalgam.params import Judge
-from amalgam.synthesis.answers import NO_REASONING, Response, read_answer, shorten_example
+from amalgam.synthesis.answers import NO_REASONING, read_answer, shorten_example
+from amalgam.tasks.personal import find_personal_rows
 from amalgam.tasks.schema import Task
 from amalgam.tasks.texts import fold_text
 
@@ -26,15 +29,21 @@ _WORD_END = re.compile(r"(?<=\S)(?=[\s\"'`*,.;:!)}\]\N{RIGHT DOUBLE QUOTATION MA
 _OR = re.compile(r"or\b|[/|]")
 
 
-def select_gradable(responses: Iterable[Response], labels: list[str], rows: int | None) -> pd.DataFrame:
-    """Select usable responses, the first `rows` of each label, or all where it is None; reads no more than it needs."""
-    left = dict.fromkeys(labels, float("inf") if rows is None else rows)
-    stream, found = iter(responses), []
-    while any(left.values()) and (response := next(stream, None)) is not None:
-        if not response.fault and left.get(response.label):
-            left[response.label] -= 1
-            found.append(response)
-    return pd.DataFrame(found, columns=Response._fields)
+def select_gradable(responses: pd.DataFrame, rows: int | None) -> pd.DataFrame:
+    """Select usable responses, the first `rows` of each label, or all where it is None."""
+    usable = responses[responses["fault"] == ""]
+    return usable if rows is None else usable.groupby("label").head(rows)
+
+
+def check_personal(task: Task, rows: pd.DataFrame, what: str, endpoint: str) -> None:
+    """Refuse to send rows with personal data to an endpoint that is not on this machine, unless the task allows it."""
+    held = rows["id"][find_personal_rows(rows)]
+    if len(held) and not task.send_personal and endpoint != "embedded" and not Endpoint(endpoint, "", "").is_local:
+        raise DataError(
+            f"{len(held)} {what} rows hold personal data (an e-mail address, a phone number, a name of the roster), "
+            f"such as {held.iloc[0]}, and would be sent to {endpoint}: take it out of them, set `baselines.llm_grader: "
+            "false`, or allow it by `send_personal: true` in task.yaml"
+        )
 
 
 def build_grading_requests(
@@ -52,13 +61,14 @@ def build_grading_requests(
     Args:
         task: the rubric.
         rows: what is graded (id, text, question).
-        train: human-coded rows; the first two of each label are shown.
+        train: human-coded rows; the first two of each label without personal data are shown.
         model: identity of the model.
         params: whether a rationale comes before the label.
         fields: those of `llm.body`.
     """
     # The human coders gave labels, not reasons: examples without one would teach to leave it out.
     shots = 0 if params.rationale else _SHOTS
+    train = train if task.send_personal else train[~find_personal_rows(train)]
     shown = train.groupby("label", sort=False).head(shots).sort_values("id", kind="stable").to_dict("records")
     head = [{"role": "system", "content": _phrase_rubric(task)}]
     for example in shown:
@@ -154,9 +164,8 @@ def _phrase_rubric(task: Task) -> str:
     lines.append(f"Put a label on a {task.response}. The labels:")
     for label in task.labels:
         examples = "; ".join(f'"{example}"' for example in label.examples)
-        lines.append(
-            f"- {label.name}: {label.definition}".removesuffix(": ") + (f" For example: {examples}" if examples else "")
-        )
+        said = [label.definition] * bool(label.definition) + [f"For example: {examples}"] * bool(examples)
+        lines.append(": ".join([f"- {label.name}", " ".join(said)]) if said else f"- {label.name}")
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from amalgam.errors import ParamsError
 from amalgam.params import Prompts
 from amalgam.synthesis.answers import list_keys
 from amalgam.synthesis.templates import Template
+from amalgam.tasks.personal import find_personal_rows
 from amalgam.tasks.schema import Label, Task
 
 _POOL = 16  # first train rows a label that shots are drawn from, so that more human rows leave prompts as they are
@@ -19,7 +20,6 @@ SET = 16  # consecutive requests that share all shots but the last, so that a se
 LAST = 4  # of these, consecutive ones that share the last shot too; fewer vary more and cost more
 
 Row = dict[str, str]
-Pools = dict[str, list[Row]]
 
 
 def build_prompts(
@@ -31,7 +31,7 @@ def build_prompts(
     never from what was drawn before, so that a request stays the same whatever is asked for beside it. Requests of one
     set are a group: they begin alike, and ask the same question, which is also that of the set of this number of every
     other label: a question must not tell the label. Where a label has too few examples of a question, those of others
-    fill up, each said with its own question.
+    fill up, each said with its own question. Rows with personal data are no examples, unless the task allows it.
 
     Args:
         task: the rubric.
@@ -52,16 +52,25 @@ def build_prompts(
             f"params.yaml: `prompts.format` is 'text', which holds one response, but `prompts.responses` is "
             f"{params.responses}: set the format to `lines` or `json`"
         )
-    pools = {label.name: _select_pool(train, label.name) for label in task.labels}
-    sets: dict[str, tuple[str, str, list[Row]]] = {}  # by label: scenario, question and shots of the set at hand
+    pools = _select_pools(task, train)
+    questions = sorted({row["question"] for pool in pools.values() for row in pool}) or [""]
+    sets: dict[str, tuple[str, list[Row]]] = {}  # by label: scenario and shots of the set at hand
     for slot in range(-(-rows // params.responses)):
-        number, place = divmod(slot, SET)
+        number = slot // SET
+        question = random.Random(f"{params.seed}/question/{number}").choice(questions)
         for label in task.labels:
-            if place == 0:
-                sets[label.name] = _draw_set(task, label, pools, params, number)
-            scenario, question, shared = sets[label.name]
-            persona, last = _draw_own(label, pools[label.name], question, shared, params, slot)
-            shots = [*shared, *last]
+            pool, own = pools[label.name], f"{params.seed}/{label.name}/own"
+            if slot % SET == 0:
+                draw = random.Random(f"{params.seed}/{label.name}/{number}")
+                scenario = draw.choice(task.scenarios or [""])
+                # One answer to the question is spared, to come last.
+                shared = _draw_shots(draw, pool, question, max(params.shots - 1, 0), params.responses, spared=1)
+                sets[label.name] = scenario, shared
+            scenario, shared = sets[label.name]
+            left = [row for row in pool if row not in shared]
+            last = random.Random(f"{own}/shot/{slot // LAST}")
+            shots = [*shared, *_draw_shots(last, left, question, min(params.shots, 1), params.responses)]
+            persona = random.Random(f"{own}/persona/{slot}").choice(label.personas or [""])
             attributes = draw_attributes(task, label, params.seed, slot)
             drawn = {"scenario": scenario, "question": question, "persona": persona, "shots": shots}
             yield {
@@ -79,9 +88,14 @@ def build_prompts(
 
 
 def list_shortages(task: Task, train: pd.DataFrame, params: Prompts) -> list[str]:
-    """Say in one sentence each which labels have fewer train rows than a request is to show examples."""
-    counts = {label.name: len(_select_pool(train, label.name)) for label in task.labels}
-    return [
+    """Say in one sentence each what is no example, and which labels have fewer of them than a request is to show."""
+    counts = {name: len(pool) for name, pool in _select_pools(task, train).items()}
+    held = int(find_personal_rows(train).sum())
+    kept = (
+        f"{held} of {len(train)} train rows hold personal data (e-mail addresses, phone numbers, names of a roster), "
+    )
+    kept += "so that no request shows them: `send_personal: true` in task.yaml allows it"
+    return ([kept] if held and not task.send_personal else []) + [
         f"label {name!r} has {count} train rows to draw examples from, so that requests show {count} of them and not "
         f"{params.shots}: " + ("raise `human_rows` for more" if count < _POOL else "lower `prompts.shots`")
         for name, count in counts.items()
@@ -96,10 +110,9 @@ def draw_attributes(task: Task, label: Label, seed: int, slot: int) -> dict[str,
     that they come equally often. A label's attributes come on top of the task's, or instead of those of the same name;
     each attribute and label has orders of its own, so that combinations vary.
     """
-    attributes = task.prompts.attributes | label.attributes
     return {
         name: _shuffle_values(f"{seed}/{label.name}/{name}/{slot // len(values)}", tuple(values))[slot % len(values)]
-        for name, values in attributes.items()
+        for name, values in (task.prompts.attributes | label.attributes).items()
     }
 
 
@@ -108,40 +121,19 @@ def _shuffle_values(seed: str, values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(random.Random(seed).sample(values, len(values)))
 
 
-def _select_pool(train: pd.DataFrame, label: str) -> list[Row]:
-    pool = train[train["label"] == label].head(_POOL)
-    return pool[["id", "text", "question"]].to_dict("records")  # type: ignore[return-value]
-
-
-def _draw_set(task: Task, label: Label, pools: Pools, params: Prompts, number: int) -> tuple[str, str, list[Row]]:
-    draw = random.Random(f"{params.seed}/{label.name}/{number}")
-    scenario = draw.choice(task.scenarios or [""])
-    questions = sorted({row["question"] for pool in pools.values() for row in pool}) or [""]
-    question = random.Random(f"{params.seed}/question/{number}").choice(questions)
-    # One answer to the question is spared, to come last.
-    shots = _draw_shots(draw, pools[label.name], question, max(params.shots - 1, 0), params, spared=1)
-    return scenario, question, shots
-
-
-def _draw_own(
-    label: Label, pool: list[Row], question: str, shared: list[Row], params: Prompts, slot: int
-) -> tuple[str, list[Row]]:
-    """Draw what comes last in a request: its own persona, and a last shot that it shares with few others."""
-    seed = f"{params.seed}/{label.name}/own"
-    persona = random.Random(f"{seed}/persona/{slot}").choice(label.personas or [""])
-    left = [row for row in pool if row not in shared]
-    draw = random.Random(f"{seed}/shot/{slot // LAST}")
-    return persona, _draw_shots(draw, left, question, min(params.shots, 1), params)
+def _select_pools(task: Task, train: pd.DataFrame) -> dict[str, list[Row]]:
+    shown = train if task.send_personal else train[~find_personal_rows(train)]
+    pools = {name: shown[shown["label"] == name].head(_POOL) for name in task.label_names}
+    return {name: pool[["id", "text", "question"]].to_dict("records") for name, pool in pools.items()}  # type: ignore[misc]
 
 
 def _draw_shots(
-    draw: random.Random, pool: list[Row], question: str, count: int, params: Prompts, spared: int = 0
+    draw: random.Random, pool: list[Row], question: str, count: int, responses: int, spared: int = 0
 ) -> list[Row]:
     """Draw examples, those of the question last, where they are closest to what is wanted; spare some of these."""
     same, others = ([row for row in pool if (row["question"] == question) == is_same] for is_same in (True, False))
     answers = draw.sample(same, min(count, max(len(same) - spared, 0)))
-    # A list of responses is one answer to one question.
-    missing = count - len(answers) if params.responses == 1 else 0
+    missing = count - len(answers) if responses == 1 else 0  # a list of responses is one answer to one question
     return [*draw.sample(others, min(missing, len(others))), *answers]
 
 
@@ -157,7 +149,7 @@ def _list_values(
         **drawn,
         "label": _describe_label(label),
         "other_labels": [_describe_label(other) for other in task.labels if other != label],
-        "example_answers": [build_answer(answer, params.format) for answer in answers],
+        "example_answers": [_build_answer(answer, params.format) for answer in answers],
         "attributes": attributes,
         "attribute_sentences": [_phrase_attribute(name, value) for name, value in attributes.items()],
         "responses": params.responses,
@@ -166,7 +158,7 @@ def _list_values(
     }
 
 
-def build_answer(texts: Sequence[str], format: str) -> str:
+def _build_answer(texts: Sequence[str], format: str) -> str:
     """Write responses as an answer that holds them, to show what is wanted."""
     if format == "json":
         return json.dumps(dict(zip(list_keys(len(texts)), texts, strict=True)), ensure_ascii=False)

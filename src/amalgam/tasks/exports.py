@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from amalgam.errors import DataError
 from amalgam.tasks.texts import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def flatten_label_studio(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -41,7 +42,7 @@ def flatten_label_studio(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return flat
 
 
-def spread_argilla(frame: pd.DataFrame) -> pd.DataFrame:
+def spread_argilla(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Replace the lists of responses and users of an Argilla export by a column for each user."""
     for name in [name for name in map(str, frame) if {f"{name}.users", f"{name}.status"} <= set(frame)]:
         raters: dict[str, int] = {}
@@ -59,7 +60,7 @@ def spread_argilla(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def pivot_raters(frame: pd.DataFrame, by: Sequence[str], coder: str, code: str) -> pd.DataFrame:
+def pivot_raters(frame: "pd.DataFrame", by: Sequence[str], coder: str, code: str) -> "pd.DataFrame":
     """Make one row of those that several coders wrote on one text, with a column for each coder's code.
 
     `by` names the columns that tell texts apart. Columns that differ within a text are dropped.

@@ -56,10 +56,9 @@ class Label(Part):
 
 
 class Variety(Part):
-    """What varies in the responses that are asked for, and whether prompts may hold personal data."""
+    """What varies in the responses that are asked for, whatever their label."""
 
     attributes: Attributes = {}
-    send_personal: bool = False
 
 
 class File(Part):
@@ -222,6 +221,7 @@ class Task(Part):
     ordinal: bool = False
     labels: list[Label] = Field(min_length=2)
     prompts: Variety = Variety()
+    send_personal: bool = False
     source: Annotated[FileSource | WheelSource | HubSource | GitSource, Field(discriminator="kind")]
     columns: Columns = Columns()
 

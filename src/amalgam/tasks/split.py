@@ -17,6 +17,8 @@ from itertools import islice
 import pandas as pd
 
 from amalgam.errors import DataError
+from amalgam.params import Split
+from amalgam.tasks.columns import TRANSFER, TaskRows
 from amalgam.tasks.texts import fold_text, name_units, parse_times
 
 TRAIN, VALIDATION = "train", "validation"
@@ -69,9 +71,8 @@ def split_rows(
     """
     keyed = _add_keys(rows)
     draw = partial(_draw_sets, keyed, human_rows=human_rows, validation=validation, seed=seed, by=by)
-    size = min(test, len(rows) // 2)
     try:
-        tested, pool, trained, validated = draw(size)
+        tested, pool, trained, validated = draw(size := min(test, len(rows) // 2))
     except _LackError as error:
         raise DataError(f"{error}{_advise_test(draw, size, len(rows) // 2)}") from None
     rest = pool.drop([*trained.index, *validated.index])
@@ -87,6 +88,15 @@ def split_rows(
     tables = {TRAIN: trained, VALIDATION: validated, "test": tested}
     cut = {name: table[list(rows)].fillna("").reset_index(drop=True) for name, table in tables.items()}
     return {**cut, "unlabelled": free[["id", "text", "question"]].reset_index(drop=True)}
+
+
+def split_task(loaded: TaskRows, codes: pd.DataFrame, human_rows: int, split: Split) -> dict[str, pd.DataFrame]:
+    """Divide all rows of a task as params.yaml says, and add `transfer_test` where the task has such unseen rows."""
+    sizes = {"human_rows": human_rows, **split.model_dump()}
+    tables = split_rows(loaded.main, texts=keep_apart(loaded.unlabelled, loaded.transfer), codes=codes, **sizes)
+    if len(loaded.transfer):  # as unseen as a test row, whatever `human_rows` is
+        tables[TRANSFER] = keep_apart(loaded.transfer, keep_apart(loaded.main, tables["test"]))
+    return {name: table for name, table in tables.items() if len(table) or name != TRANSFER}
 
 
 def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:

@@ -1,0 +1,239 @@
+"""What a run would send to the LLM: its requests, made in memory, and which of them have an answer."""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from amalgam.base_models import load_catalogue
+from amalgam.dvc import iterate_shared_answers
+from amalgam.errors import DataError
+from amalgam.files import hash_file, read_json, write_jsonl
+from amalgam.llm.answering import Survey, measure_requests, seed_journal
+from amalgam.llm.journal import Journal
+from amalgam.llm.request import BYTES_A_TOKEN, Answer, Request
+from amalgam.machine import notify
+from amalgam.params import Llm, Params
+from amalgam.rows import read_rows
+from amalgam.synthesis.answers import read_responses, tabulate_responses
+from amalgam.synthesis.asking import Prompt, Rounds, read_prompts
+from amalgam.synthesis.grading import build_grading_requests, select_gradable
+from amalgam.synthesis.prompts import build_prompts
+from amalgam.synthesis.templates import load_template
+from amalgam.tasks.coding import read_codes
+from amalgam.tasks.columns import load_task_rows
+from amalgam.tasks.schema import Task, load_task
+from amalgam.tasks.split import split_task
+
+ASKING = ("synthesize", "judge", "baselines")  # stages that send requests
+# Outputs of earlier runs that say how long answers are, and what they count.
+_EARLIER = {
+    "synthesize": ("data/completions/summary.json", "answers"),
+    "judge": ("data/judgements/summary.json", "rows"),
+    "baselines": ("data/baselines/summary.json", "requests"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StageEstimate:
+    """What one stage would send; tokens are those of the requests to send.
+
+    `at_most` says that the counts are upper bounds, because what the stage reads is made first; `measured`, that
+    earlier answers say how long an answer is; `again`, how many answers of no use will be asked for again,
+    as the tokens count; `held_tokens`, the tokens of what is answered already.
+    """
+
+    stage: str
+    requests: int
+    answered: int
+    to_send: int
+    at_most: bool
+    prompt_tokens: int
+    completion_tokens: int
+    most_completion_tokens: int
+    measured: bool
+    again: int = 0
+    held_tokens: int = 0
+
+    @property
+    def all_tokens(self) -> int:
+        """Tokens of all answers, with those that are there."""
+        return self.held_tokens + self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What requests are made of: params, rubric, rows by set, prompts, and the identity of the model, "" if unknown."""
+
+    params: Params
+    task: Task
+    sets: dict[str, pd.DataFrame]
+    prompts: Sequence[Prompt]
+    model: str
+
+    def start_rounds(self, prompts: Sequence[Prompt] | None = None) -> Rounds:
+        """Begin with the requests of `synthesize`, or some of them."""
+        return Rounds(
+            self.prompts if prompts is None else prompts, self.model, self.params.synthesis, self.params.llm.body
+        )
+
+    def build_grading(self, rows: pd.DataFrame) -> list[Request]:
+        """Build the requests of `judge` or `baselines` for rows."""
+        params = self.params
+        return build_grading_requests(self.task, rows, self.sets["train"], self.model, params.judge, params.llm.body)
+
+    def select_gradable(self, responses: pd.DataFrame) -> pd.DataFrame:
+        """Select the responses that `judge` grades."""
+        return select_gradable(responses, self.limit_grades())
+
+    def limit_grades(self) -> int | None:
+        """Return how many responses a label `judge` grades; None is all."""
+        return None if self.params.curation.consistency == "judge" else self.params.judge.rows
+
+
+def load_sources(project: Path, params: Params, *, is_prepared: bool = False) -> Sources:
+    """Make in memory what `prepare` and `prompts` write; of a task that `is_prepared`, the rows are read.
+
+    Raises:
+        DataError: the stages would fail with the same sentence.
+    """
+    folder = project / "data/tasks" / params.task
+    task = load_task(folder)
+    if is_prepared:
+        sets = {path.stem: read_rows(path) for path in sorted((project / "data/prepared").glob("*.csv"))}
+    else:
+        loaded = load_task_rows(task, folder, project / ".cache/downloads")
+        codes = read_codes(folder, task.label_names)
+        sets = split_task(loaded, codes, params.human_rows, params.split)
+    template = load_template(params.prompts.template, [folder / "templates", project / "data/templates"])
+    with tempfile.TemporaryDirectory() as temporary:  # opened as the stage does it, a million need no memory
+        path = Path(temporary, "prompts.jsonl")
+        write_jsonl(path, build_prompts(task, sets["train"], template, params.prompts, params.synthesis.rows))
+        return Sources(params, task, sets, read_prompts(path), find_identity(project, params.llm))
+
+
+def find_identity(project: Path, llm: Llm) -> str:
+    """Return what stands for the model in the keys of requests; "" for a file of the hub that is not here yet."""
+    entry = load_catalogue().get(llm.model)
+    if llm.endpoint != "embedded":
+        return llm.model
+    if entry:
+        return f"sha256:{next(iter(entry.files.values()))}"
+    if Path(llm.model).is_file():
+        return f"sha256:{hash_file(Path(llm.model))}"
+    with suppress(DataError):
+        about = read_json(project / "models/base/llm/identity.json")
+        return str(about["model"]) if about["name"] == llm.model else ""
+    return ""
+
+
+def estimate_run(project: Path, params: Params, stages: list[str], journal: Journal) -> list[StageEstimate]:
+    """Count requests and tokens by stage; missing answers are first looked for in DVC's cache, as a run does."""
+    if not set(ASKING) & set(stages):
+        return []
+    sources = load_sources(project, params, is_prepared="prepare" not in stages)
+    estimates = estimate_stages(project, sources, stages, journal)
+    read_seeds = partial(iterate_shared_answers, project, notify, fetch=False)
+    if any(stage.to_send for stage in estimates) and seed_journal(journal, read_seeds):
+        estimates = estimate_stages(project, sources, stages, journal)
+    return estimates
+
+
+def estimate_stages(project: Path, sources: Sources, stages: list[str], journal: Journal) -> list[StageEstimate]:
+    """Build the requests of each stage that asks, and look up which of them have an answer."""
+    params, estimates = sources.params, []
+    if "synthesize" in stages:
+        tally, rounds = _Tally(journal), sources.start_rounds()
+        while requests := rounds.build_requests():
+            answers = tally.add(requests)
+            if not all(answers) and not rounds.number:  # what the others will bring is not known
+                rounds = sources.start_rounds([sources.prompts[slot] for slot, one in enumerate(answers) if one])
+            if all(answers) or not rounds.number:
+                rounds.add_answers([answer for answer in answers if answer])
+            if not all(answers):
+                break
+        estimates.append(tally.estimate(project, "synthesize", is_known=bool(sources.model), rounds=rounds))
+        responses, complete = tabulate_responses(rounds.build_lines()), not tally.missing.requests
+    elif "judge" in stages:
+        responses, complete = read_responses(project / "data/completions"), True
+    if "judge" in stages:
+        tally, rows = _Tally(journal), sources.select_gradable(responses)
+        limit, most = sources.limit_grades(), params.synthesis.rows + params.prompts.responses - 1
+        bound = len(rows) if complete else len(sources.task.labels) * (most if limit is None else min(limit, most))
+        if bound and rows.empty:  # a response of the size that it may have
+            size = params.synthesis.max_tokens * BYTES_A_TOKEN // params.prompts.responses
+            rows = pd.DataFrame({"id": ["dummy"], "text": ["x" * size], "question": [""]})
+        tally.add(sources.build_grading(rows))
+        estimates.append(tally.estimate(project, "judge", bound=bound, is_known=complete))
+    if "baselines" in stages and params.baselines.llm_grader:
+        tally = _Tally(journal)
+        for name in sorted(name for name in sources.sets if name.endswith("test")):
+            tally.add(sources.build_grading(sources.sets[name]))
+        estimates.append(tally.estimate(project, "baselines", is_known=bool(sources.model)))
+    return [stage for stage in estimates if stage.requests]
+
+
+class _Tally:
+    """Counts the distinct requests of a stage, and measures those with and without an answer."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._answers: dict[str, Answer] = {}
+        self._known = self.missing = Survey(0, 0, 0, 0)
+
+    def add(self, requests: Sequence[Request]) -> list[Answer | None]:
+        """Look up the answers of requests, in their order."""
+        keys = [request.key for request in requests]
+        places = {key: place for place, key in enumerate(keys)}
+        found = self._journal.find(list(places))
+        self._answers |= found
+        known = measure_requests(requests[place] for key, place in places.items() if key in found)
+        missing = measure_requests(requests[place] for key, place in places.items() if key not in found)
+        self._known = Survey(*map(sum, zip(self._known, known, strict=True)))
+        self.missing = Survey(*map(sum, zip(self.missing, missing, strict=True)))
+        return [found.get(key) for key in keys]
+
+    def estimate(
+        self, project: Path, stage: str, *, is_known: bool, bound: int = 0, rounds: Rounds | None = None
+    ) -> StageEstimate:
+        """Estimate the tokens of the stage, which has at most `bound` requests where more than these may follow."""
+        known, missing, answers = self._known, self.missing, self._answers.values()
+        total = known.requests + missing.requests
+        to_send, again = max(bound, total) - known.requests, 0
+        if rounds and answers:  # one useless answer in ten, until more is known
+            useless = sum(count for faults in rounds.faults.values() for fault, count in faults.items() if fault)
+            again = round(to_send * (useless + 1) / (len(answers) + 10))
+        like = missing if missing.requests else known
+        share = (to_send + again) / max(like.requests, 1)
+        # Tokens are guessed by the bytes of a text; answers that are there say how good the guess is.
+        held = sum(answer.prompt_tokens for answer in answers), sum(answer.completion_tokens for answer in answers)
+        scale = held[0] / known.prompt_tokens if known.prompt_tokens and held[0] else 1.0
+        mean = held[1] / len(answers) if answers else _read_mean_tokens(project, stage)
+        most = round(like.completion_tokens * share)
+        return StageEstimate(
+            stage,
+            requests=max(bound, total),
+            answered=known.requests,
+            to_send=to_send,
+            at_most=not is_known,
+            prompt_tokens=round(like.prompt_tokens * scale * share),
+            completion_tokens=most if mean is None else min(round(mean * (to_send + again)), most),
+            most_completion_tokens=most,
+            measured=mean is not None,
+            again=again,
+            held_tokens=sum(held),
+        )
+
+
+def _read_mean_tokens(project: Path, stage: str) -> float | None:
+    """Return the tokens of an answer in the stage's last outputs, on average; None where there are none."""
+    path, count = _EARLIER[stage]
+    with suppress(DataError, KeyError, TypeError, ZeroDivisionError):
+        summary = read_json(project / path)
+        summary = summary.get("llm_grader", summary)
+        return float(summary["completion_tokens"] / summary[count])
+    return None

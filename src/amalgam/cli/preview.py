@@ -1,0 +1,126 @@
+"""`amalgam preview`: the real prompts, some responses to them, and what the whole run would cost and take."""
+
+import json
+import os
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from amalgam.base_models import fetch_llm
+from amalgam.cli.estimate import describe_estimate, print_estimate
+from amalgam.cli.forecast import ASKING, Sources, estimate_stages, load_sources
+from amalgam.dvc import iterate_shared_answers
+from amalgam.files import read_json
+from amalgam.llm.answering import Answering, answer_requests
+from amalgam.llm.journal import open_journal
+from amalgam.llm.request import Request
+from amalgam.machine import notify
+from amalgam.params import Params, load_params
+from amalgam.synthesis.answers import tabulate_responses
+from amalgam.synthesis.grading import check_personal, read_grades
+from amalgam.synthesis.prompts import list_shortages
+
+# Minutes that the training of three seeds takes on two cores with bfloat16, with up to 200 human rows.
+_TRAINING = {"best": 9, "whole": 14, "small": 8, "fast": 5}
+
+
+def run_preview(project: Path, name: str | None, rows: int, *, as_json: bool) -> None:
+    """Ask for the first `rows` responses of each label as the run will, and print what was sent and what came.
+
+    Raises:
+        AmalgamError: the run would fail with the same sentence.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the stages have it, before llama.cpp is loaded
+    params = load_params(project / "params.yaml")
+    params = params.model_copy(update={"task": name}) if name else params
+    sources = load_sources(project, params)
+    for shortage in list_shortages(sources.task, sources.sets["train"], params.prompts):
+        notify(shortage)
+    answering = _open_answering(project, params, sources.model)
+    if not sources.model:  # a file of the hub, which is here now
+        sources = replace(sources, model=read_json(answering.folder / "identity.json")["model"])
+    found = ask_first(sources, answering, rows)
+    with open_journal(answering.journal) as journal:
+        stages = estimate_stages(project, sources, list(ASKING), journal)
+    found["whole_run"] = describe_estimate(project, params.llm, stages) | {
+        "tokens": sum(one.all_tokens for one in stages)
+    }
+    seconds = (
+        found["seconds"] / found["sent"] * sum(one.to_send + one.again for one in stages) if found["sent"] else None
+    )
+    training = _TRAINING[params.quality] * len(params.seeds) / 3 * max(params.human_rows / 200, 1)
+    found["whole_run"] |= {"llm_minutes": seconds and round(seconds / 60, 1), "training_minutes": round(training)}
+    print(json.dumps(found, indent=2, ensure_ascii=False)) if as_json else _print_preview(found)
+
+
+def ask_first(sources: Sources, answering: Answering, rows: int) -> dict[str, Any]:
+    """Send the first requests of the run, and those of its judge for what came; the journal keeps the answers."""
+    params, task = sources.params, sources.task
+    tested = {name: rows for name, rows in sorted(sources.sets.items()) if name.endswith("test")}
+    for name in tested if params.baselines.llm_grader else ():
+        check_personal(task, tested[name], name, params.llm.endpoint)
+    slots = -(-min(rows, params.synthesis.rows) // params.prompts.responses)
+    rounds = sources.start_rounds([sources.prompts[place] for place in range(slots * len(task.labels))])
+    writing = list(rounds.build_requests())
+    start = time.monotonic()
+    rounds.add_answers(answer_requests(writing, answering, "preview"))
+    responses = tabulate_responses(rounds.build_lines())
+    graded = sources.select_gradable(responses)
+    grading = sources.build_grading(graded)
+    answers = answer_requests(grading, answering, "preview of the judge") if grading else []
+    seconds = time.monotonic() - start
+    grades = read_grades(answers, task.label_names, "the LLM as judge")[0]
+    responses["judged"] = responses["id"].map(dict(zip(graded["id"], grades, strict=True))).fillna("")
+    shown = [*writing[: len(task.labels)], *grading[:1]]
+    if params.baselines.llm_grader:
+        shown += sources.build_grading(tested["test"].head(1))
+    return {
+        "task": params.task,
+        "prompts": [_describe_request(request) for request in shown],
+        "rows": responses[["label", "text", "fault", "judged"]].to_dict("records"),
+        "sent": answering.sent,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _describe_request(request: Request) -> dict[str, Any]:
+    return {"id": request.id, "key": request.key, **request.body}
+
+
+def _open_answering(project: Path, params: Params, model: str) -> Answering:
+    """Say who answers; the embedded LLM is fetched beside the outputs of DVC where it is not among them."""
+    folder, llm = project / "models/base/llm", params.llm
+    if llm.endpoint == "embedded" and not _holds(folder, llm.model, model):
+        folder = project / ".cache/llm"
+        if not _holds(folder, llm.model, model):
+            fetch_llm(llm.model, folder, project / ".cache/downloads")
+    names = ("AZURE_OPENAI_API_KEY", "OPENAI_API_KEY") if llm.api_version else ("OPENAI_API_KEY",)
+    key = next((os.environ[name] for name in names if os.environ.get(name)), None)
+    read_seeds = partial(iterate_shared_answers, project, notify)
+    return Answering(llm, folder, project / ".cache/journal.sqlite", project / "data/prices.yaml", key, read_seeds)
+
+
+def _holds(folder: Path, name: str, model: str) -> bool:
+    if not ((folder / "identity.json").is_file() and (folder / "model.gguf").is_file()):
+        return False
+    about = read_json(folder / "identity.json")
+    return bool(about["model"] == model if model else about["name"] == name)
+
+
+def _print_preview(found: dict[str, Any]) -> None:
+    for prompt in found["prompts"]:
+        print(f"\n── request {prompt['id']} " + "─" * 40)
+        for turn in prompt["messages"]:
+            print(f"[{turn['role']}] {turn['content']}")
+    print("\n── responses " + "─" * 40)
+    for row in found["rows"]:
+        verdict = row["fault"] or (f"judged {row['judged']}" if row["judged"] else "")
+        print(f"{row['label']}: {row['text']}" + (f"  ({verdict})" if verdict else ""))
+    print(f"\n{found['sent']} requests were sent in {found['seconds']:.0f} s; the run that follows has their answers.")
+    whole = found["whole_run"]
+    print(f"The whole run, of which these were the first requests, takes about {whole['tokens']} tokens. To come:\n")
+    print_estimate(whole, batch=False)
+    asking = "" if whole["llm_minutes"] is None else f"{whole['llm_minutes']:.0f} min of the LLM at this pace, and "
+    print(f"time, roughly: {asking}{whole['training_minutes']} min of training on two cores with bfloat16")

@@ -1,0 +1,157 @@
+"""`amalgam preview`: what it shows, that the run which follows has its answers, and what is never sent."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.repo import Repo  # here, since it keeps the stdout that it is first imported with
+
+from amalgam.cli.preview import run_preview
+from amalgam.cli.tasks import run_tasks
+from amalgam.errors import DataError
+from amalgam.files import read_json, write_json
+from amalgam.llm.journal import open_journal
+from tests.pipeline.server import StubServer
+from tests.pipeline.toy import LABELS, write_task
+
+TOP = Path(__file__).parents[2]
+ROWS, GRADED = 15, 6  # a label
+SETTINGS: dict[str, Any] = {
+    "human_rows": 24,
+    "split.test": 40,
+    "llm.model": "stub",
+    "prompts.shots": 2,
+    "synthesis.rows": ROWS,
+    "judge.rows": GRADED,
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, server: StubServer, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The toy task beside another one, in a fresh project at the stub endpoint, as the current folder."""
+    Repo.init(str(tmp_path), no_scm=True).close()
+    for name in ("data/templates", "data/prices.yaml"):
+        copy = shutil.copytree if (TOP / name).is_dir() else shutil.copy
+        copy(TOP / name, tmp_path / name)
+    write_task(tmp_path / "data/tasks/toy")
+    change_params(tmp_path, TOP / "params.yaml", **{"llm.endpoint": server.url, **SETTINGS})
+    write_json(tmp_path / "models/base/llm/identity.json", {"model": "stub"})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def change_params(folder: Path, source: Path, **values: Any) -> None:
+    params = yaml.safe_load(source.read_text())
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        (params[sections[0]] if sections else params)[name] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def preview(capsys: pytest.CaptureFixture[str], rows: int = 3, name: str | None = "toy") -> dict[str, Any]:
+    capsys.readouterr()
+    run_preview(Path(), name, rows, as_json=True)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def run_stages(project: Path, *stages: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(TOP / "src")}
+    for stage in stages:
+        subprocess.run([sys.executable, TOP / f"stages/{stage}.py"], cwd=project, env=environment, check=True)
+
+
+def test_its_requests_are_the_first_of_the_run_which_pays_for_the_rest(
+    project: Path, server: StubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.spoilt = {1: "length", 7: "refusal"}  # of three and of fifteen
+    found = preview(capsys)
+    assert (server.log.synthesis, server.log.grading, found["sent"]) == (6, 4, 10)
+    assert [(row["label"], row["fault"]) for row in found["rows"]] == [
+        (label, fault) for fault in ("", "cut_off", "") for label in LABELS
+    ]
+    assert all(row["judged"] in LABELS for row in found["rows"] if not row["fault"])
+    assert preview(capsys)["sent"] == 0
+    change_params(project, project / "params.yaml", task="toy")
+    run_stages(project, "prepare", "prompts", "synthesize", "judge")
+    assert (server.log.synthesis, server.log.grading) == (2 * (ROWS + 2), 2 * GRADED)
+    assert server.log.answered_twice == 0
+    with (project / "data/prompts.jsonl").open() as stream:
+        first = [json.loads(next(stream)) for _ in LABELS]
+    assert [prompt["messages"] for prompt in found["prompts"][:2]] == [line["messages"] for line in first]
+    # What was foretold of the tokens.
+    with open_journal(project / ".cache/journal.sqlite") as journal:
+        (model,) = journal.summarise()
+    assert found["whole_run"]["tokens"] == pytest.approx(model.prompt_tokens + model.completion_tokens, rel=0.1)
+    whole = preview(capsys)["whole_run"]
+    assert whole["tokens"] == model.prompt_tokens + model.completion_tokens
+    assert [stage["to_send"] for stage in whole["stages"]] == [0, 0]
+
+
+def test_the_terminal_shows_prompts_rows_cost_and_time(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change_params(project, project / "params.yaml", **{"llm.model": "gpt-4o-mini", "baselines.llm_grader": True})
+    run_preview(Path(), "toy", 2, as_json=False)
+    shown = capsys.readouterr().out
+    for label in LABELS:
+        assert f"Write another guest comment that is {label}." in shown
+        assert f"\n{label}: " in shown
+    assert "[system] A guest of a small bakery was asked how it was.\nPut a label on a guest comment." in shown
+    assert "8 requests were sent" in shown
+    (row,) = [line.split() for line in shown.splitlines() if line.startswith("synthesize")]
+    assert row[1:3] == ["4", "26"]
+    assert float(row[-1]) > 0
+    assert "min of training" in shown
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_personal_data_is_sent_only_where_the_task_allows_it(
+    project: Path, server: StubServer, capsys: pytest.CaptureFixture[str], *, allowed: bool
+) -> None:
+    folder = project / "data/tasks/toy"
+    lines = (folder / "responses.csv").read_text().splitlines()
+    with_address = [
+        line.replace(".", " (ann@example.org).", 1) if place % 3 else line for place, line in enumerate(lines)
+    ]
+    (folder / "responses.csv").write_text("\n".join([lines[0], *with_address[1:]]))
+    if allowed:
+        task = (folder / "task.yaml").read_text()
+        (folder / "task.yaml").write_text(f"{task}send_personal: true\n")
+    preview(capsys, rows=ROWS)
+    sent = [request for request in server.log.answered if "ann@example.org" in request.text]
+    assert bool(sent) == allowed
+    change_params(project, project / "params.yaml", **{"baselines.llm_grader": True})
+    preview(capsys)  # the endpoint is on this machine
+    change_params(project, project / "params.yaml", **{"llm.endpoint": "https://llm.example.org/v1"})
+    words = r"test rows hold personal data .* sent to https://llm\.example\.org/v1: .*`send_personal: true`"
+    if not allowed:
+        with pytest.raises(DataError, match=words):
+            preview(capsys)
+
+
+def test_tasks_are_listed_with_what_is_known_of_them(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_task(project / "data/tasks/lost")
+    (project / "data/tasks/lost/responses.csv").unlink()
+    text = (project / "data/tasks/lost/task.yaml").read_text().replace("name: toy", "name: lost")
+    (project / "data/tasks/lost/task.yaml").write_text(text)
+    capsys.readouterr()
+    run_tasks(project, as_json=True)
+    said = capsys.readouterr()
+    kept = {"labels": list(LABELS), "licence": "CC0-1.0", "student_auc": None}
+    assert json.loads(said.out) == [{"name": "lost", "rows": None, **kept}, {"name": "toy", "rows": 160, **kept}]
+    assert "lost: " in said.err
+    run_tasks(project, as_json=False)
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["toy", "160", "-", "CC0-1.0", "complaint,", "praise"]
+
+
+def test_a_run_that_would_fail_fails_with_the_same_sentence(project: Path, server: StubServer) -> None:
+    (project / "data/tasks/toy/responses.csv").unlink()
+    with pytest.raises(DataError, match=r"responses\.csv is missing: write the file"):
+        run_preview(Path(), "toy", 3, as_json=True)
+    assert not server.log.answered
+    assert read_json(project / "models/base/llm/identity.json") == {"model": "stub"}
