@@ -24,9 +24,9 @@ from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
 from amalgam.study.cells import Data, count_needed
 from amalgam.study.grid import Cell
-from amalgam.synthesis.answers import iterate_responses
+from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.asking import Rounds, write_completions
-from amalgam.synthesis.curate import confirm_labels, find_rejects, join_judgements
+from amalgam.synthesis.curate import find_rejects
 from amalgam.synthesis.grading import build_grading_requests, read_grades, select_gradable
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
@@ -130,7 +130,7 @@ class Pools:
         rows, asked = {}, {}
         for name, cell in wanted.items():
             task, train = self._load(cell), read_data(self.target, cell).train
-            rows[name] = select_gradable(iterate_responses(self.target / name), task.label_names, None)
+            rows[name] = select_gradable(read_responses(self.target / name), None)
             asked[name] = build_grading_requests(
                 task, rows[name], train, model, self.params.judge, self.params.llm.body
             )
@@ -144,11 +144,12 @@ class Pools:
     def _curate(self, name: str, cells: Sequence[Cell]) -> None:
         """Write the responses of a pool with the reason against each, once for each filter."""
         data, labels = read_data(self.target, cells[0]), self._load(cells[0]).label_names
-        responses = pd.DataFrame(iterate_responses(self.target / name))
+        responses = read_responses(self.target / name)
         for chosen in sorted({cell.filter for cell in cells}):
             doubts = pd.Series("", responses.index)
             if chosen == "judge":
-                judged = join_judgements(responses, read_rows(self.target / name / "judged.csv"))
+                grades = read_rows(self.target / name / "judged.csv").set_index("id")["judged"]
+                judged = grades.reindex(responses["id"], fill_value="").to_numpy()
                 doubts[:] = np.select([judged == "", judged != responses["label"]], ["ungraded", "inconsistent"], "")
             elif chosen == "human_model":
                 doubts = self._doubt_by_human_rows(responses, data, labels)
@@ -166,8 +167,8 @@ class Pools:
 
         human = pd.concat([data.train, data.validation], ignore_index=True)
         judge = partial(judge_labels, human, self.embed(human), labels)
-        confirmed = confirm_labels(responses, lambda rows: judge(self.embed(rows), rows["shots"].tolist()), labels)
-        return confirmed.map({True: "", False: "inconsistent"})
+        likely = judge(self.embed(responses), responses["shots"].tolist()).argmax(axis=1)
+        return pd.Series(np.where(responses["label"] == np.array(labels)[likely], "", "inconsistent"), responses.index)
 
 
 def name_pool(cell: Cell) -> str:
