@@ -29,7 +29,7 @@ def main(params: Params, root: Path) -> None:
         SoftTargets(read_rows(TRANSFER / f"{name}.csv"), average_logits(logits[name]))
         for name in ("transfer", "validation")
     )
-    distillation = scale_steps(params.distillation, params.human_rows)
+    distillation = scale_steps(params.distillation, max(params.human_rows, (transfer.rows["origin"] == "human").sum()))
     jobs = [
         partial(
             train_student,

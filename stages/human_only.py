@@ -32,7 +32,7 @@ def main(params: Params, root: Path) -> None:
     learned, held_out = assign_roles(train, validation, least=params.teacher.min_validation_rows)
     learned = learned.assign(origin="human")
     coded = learned if held_out is None else pd.concat([learned, held_out], ignore_index=True)
-    scaled = scale_steps(params.teacher, params.human_rows)
+    scaled = scale_steps(params.teacher, max(params.human_rows, len(coded)))
     members = teacher.make_members(ENCODER, learned, held_out, labels, scaled, teacher.HUMAN_ONLY)
     trials = teacher.list_trials(ENCODER, coded, labels, scaled, params.seeds[0])
     trainings = teacher.list_trainings(members, params.seeds, TARGET)

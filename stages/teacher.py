@@ -66,7 +66,8 @@ def train_teachers(
     learned: pd.DataFrame, held_out: pd.DataFrame, labels: list[str], params: Params, vectors: Any
 ) -> dict[str, Any]:
     """Train one a seed; the first member is that of the human-only teacher, unless there are no human rows."""
-    scaled = scale_steps(params.teacher, params.human_rows)
+    human = len(held_out) + (learned["origin"] == "human").sum()
+    scaled = scale_steps(params.teacher, max(params.human_rows, human))
     chooses = held_out if len(held_out) else None
     members = teacher.make_members(ENCODER, learned, chooses, labels, scaled, teacher.MIXED, vectors)
     names = list(members)

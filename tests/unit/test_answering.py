@@ -9,7 +9,7 @@ from amalgam.errors import AmalgamError, BudgetError, EndpointError
 from amalgam.llm.answering import Answering, answer_requests, cut_groups
 from amalgam.llm.journal import open_journal
 from amalgam.llm.request import Answer, Request
-from tests.pipeline.server import Fault, StubServer
+from tests.pipeline.server import StubServer
 from tests.unit.helpers import make_answering
 
 
@@ -45,15 +45,6 @@ def test_equal_requests_are_sent_once_but_samples_apart(server: StubServer, answ
     requests = [request] * 1200 + [Request("other", "m", request.body, 1)]
     assert len(answer(requests, answering)) == 1201
     assert server.log.synthesis == 2
-
-
-def test_what_came_before_a_failure_is_not_paid_again(server: StubServer, answering: Answering) -> None:
-    requests = [make_request("praise", sample) for sample in range(6)]
-    server.fault = Fault(status=400, message="the server has a bad day", after=2, times=1)
-    with pytest.raises(EndpointError, match="the server has a bad day"):
-        answer(requests, answering)
-    answer(requests, answering)
-    assert server.log.synthesis == len(requests)
 
 
 def test_with_all_answers_known_no_endpoint_is_needed(answering: Answering) -> None:

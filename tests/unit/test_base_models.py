@@ -22,7 +22,6 @@ from amalgam.base_models import (
     fetch_encoder,
     fetch_entry,
     fetch_llm,
-    load_catalogue,
 )
 from amalgam.errors import ModelError
 
@@ -318,18 +317,6 @@ ENTRY: dict[str, Any] = {
     "hub": {"repo": "owner/name", "revision": "b" * 40},
     "files": {"config.json": HASH, "model.safetensors": HASH},
 }
-
-
-def test_no_hash_and_no_wheel_stands_for_two_things_and_parts_are_in_order() -> None:
-    mirrors = [entry.mirror for entry in load_catalogue().values() if entry.mirror]
-    wheels = [wheel for mirror in mirrors for wheel in mirror.wheels]
-    assert len({wheel.sha256 for wheel in wheels}) == len({wheel.package for wheel in wheels}) == len(wheels)
-    hashes = [sha256 for entry in load_catalogue().values() for sha256 in entry.files.values()]
-    assert len(set(hashes)) == len(hashes)
-    for mirror in mirrors:
-        numbers = [int("".join(filter(str.isdigit, wheel.part[-6:]))) for wheel in mirror.wheels if wheel.part]
-        assert numbers == list(range(1, len(numbers) + 1))
-        assert len(numbers) == (0 if mirror.layout == "files" else len(mirror.wheels))
 
 
 @pytest.mark.parametrize(

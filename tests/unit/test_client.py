@@ -246,9 +246,7 @@ def test_where_a_schema_is_refused_words_say_what_is_wanted(
 ) -> None:
     plain.refused, plain.message = refused, message
     endpoint = Endpoint(plain.url, "served", "k")
-    groups = [
-        [dataclasses.replace(one, body=one.body | {"response_format": GRADE})] for one in map(make_request, range(20))
-    ]
+    groups = [[ask_for_json(number)] for number in range(20)]
     send_groups(groups[:12], endpoint, journal, concurrency=4, retries=0)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == len(notices)
@@ -291,19 +289,14 @@ def test_a_filter_is_an_answer_without_a_text(server: StubServer, journal: Journ
     assert send(9, server, journal) == []
 
 
-@pytest.mark.parametrize("role", ["assistant", "user"])
-def test_a_context_that_is_too_small_names_the_longest_row(role: str, server: StubServer, journal: Journal) -> None:
+@pytest.mark.parametrize(("group", "lower"), [("g", "lower `prompts.shots`, or "), ("", "")])
+def test_a_context_that_is_too_small_names_the_rows(
+    group: str, lower: str, server: StubServer, journal: Journal
+) -> None:
     server.fault = Fault(400, "This model's maximum context length is 4096 tokens")
-    turns = [{"role": role, "content": text} for text in ("short", "long" * 9, "middle")]
-    turns = [{"role": "system", "content": "x" * 99}, *turns]
-    group, lower = ("g", "lower `prompts.shots`, or ") if role == "assistant" else ("", "")
-    request = Request("r1", "m", {"messages": turns, "max_tokens": 5}, 0, group, ("c1", "c2", "c3"))
-    endpoint = Endpoint(server.url, "m", "k")
-    with pytest.raises(EndpointError, match=rf": {lower}shorten the row c2, the longest in it \(36 char"):
-        send_groups([[request]], endpoint, journal)
-    bare = dataclasses.replace(request, rows=("c1", "c2"))
+    request = dataclasses.replace(make_request(0), group=group, rows=("c1", "c2"))
     with pytest.raises(EndpointError, match=rf": {lower}shorten the longest of its rows \(c1, c2\)"):
-        send_groups([[bare]], endpoint, journal)
+        send_groups([[request]], Endpoint(server.url, "m", "k"), journal)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from amalgam.cli.coding import write_sheet
 from amalgam.errors import DataError
 from amalgam.tasks.coding import CODED, add_codes, choose_responses, read_codes, read_log, read_sheet
+from amalgam.tasks.schema import Task
 from amalgam.tasks.split import split_rows
+from tests.unit.tasks import describe_task
 from tests.unit.test_split import SETTINGS, make_rows
 
 LABELS = ["no", "yes"]
@@ -116,3 +119,23 @@ def test_the_uncertain_and_typical_are_chosen_and_no_two_alike() -> None:
     chosen = choose_responses(free, np.eye(4)[:1], np.column_stack([doubt, 1 - doubt]), 2)
     assert [int(centres[row].argmax()) for row in chosen] == [2, 3]
     assert sorted(choose_responses(free, free[:0], np.column_stack([doubt, 1 - doubt]), 100)) == list(range(len(free)))
+
+
+@pytest.mark.parametrize("name", ["sheet.xlsx", "sheet.csv"])
+def test_a_sheet_comes_back_as_it_was_written_and_holds_no_formula(tmp_path: Path, name: str) -> None:
+    from openpyxl import load_workbook
+
+    task = Task.model_validate(describe_task(*LABELS))
+    texts = ["=2+2", "'=quoted", "-5 °C", '@home, "no"', "plain"]
+    rows = pd.DataFrame({"id": ["3-4", "0012", "=a", "b", "c"], "text": texts, "question": ["+Why?"] * 5})
+    write_sheet(tmp_path / name, rows, task)
+    sheet = read_sheet(tmp_path / name)
+    assert sheet["text"].tolist() == texts
+    assert (sheet["question"].tolist(), sheet["label"].tolist()) == (["+Why?"] * 5, [""] * 5)
+    if name.endswith("csv"):
+        assert "\n=" not in (tmp_path / name).read_text("utf-8-sig").replace(",", "\n")
+    else:
+        cells = [cell for row in load_workbook(tmp_path / name)["responses"] for cell in row if cell.value]
+        assert {cell.data_type for cell in cells} == {"s"}
+    assert add_codes(tmp_path, LABELS, sheet.assign(label="no"), rows) == (5, [])
+    assert read_codes(tmp_path, LABELS)["id"].tolist() == rows["id"].tolist()

@@ -59,13 +59,6 @@ def test_a_wheel_with_another_hash_is_refused_and_nothing_stays(index: Path, tmp
     assert list((tmp_path / "cache" / "wheels").iterdir()) == []
 
 
-@pytest.mark.usefixtures("index")
-def test_a_missing_wheel_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(NoAnswerError, match="No matching distribution") as caught:
-        fetch_wheel("other-rows", "1.0", "0" * 64, tmp_path)
-    assert "\n" not in str(caught.value)
-
-
 def test_an_index_out_of_reach_is_told_without_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)

@@ -34,7 +34,7 @@ def write_outputs(project: Path) -> None:
     write_shard(project / COMPLETIONS / "00000.jsonl", 0, 1)
     write_shard(project / COMPLETIONS / "00001.jsonl", 2)
     write_shard(project / JUDGEMENTS / "answers/00000.jsonl", 3, 4)
-    write_shard(project / BASELINES / "answers/00000.jsonl", 5)
+    write_shard(project / BASELINES / "answers/test/00000.jsonl", 5)
     for name in (f"{COMPLETIONS}/summary.json", f"{JUDGEMENTS}/judgements.csv", f"{BASELINES}/predictions.csv"):
         (project / name).write_text(f"{name}\n")
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from amalgam.training.embeddings import embed_rows, fit_embedding, fit_tfidf
 from amalgam.training.encoding import Encoded, draw_batches, encode_rows, load_tokenizer
 
+LABELS = ["praise", "complaint"]  # not in alphabetical order, in which scikit-learn would put them
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=90).map(np.array)
 
 
@@ -19,8 +20,8 @@ def tokenizer(encoder: Path) -> PreTrainedTokenizerBase:
     return load_tokenizer(encoder)
 
 
-def make_rows(texts: list[str], questions: list[str] | None = None) -> pd.DataFrame:
-    return pd.DataFrame({"text": texts, "question": questions or [""] * len(texts)}, dtype=str)
+def make_rows(texts: list[str], questions: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({"text": texts, "question": questions}, dtype=str)
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, encoded: Encoded) -> list[str]:
@@ -31,9 +32,7 @@ def test_a_question_is_the_second_segment(tokenizer: PreTrainedTokenizerBase) ->
     encoded = encode_rows(tokenizer, make_rows(["rude", "cold"], ["the coffee", ""]), 20)
     assert decode(tokenizer, encoded) == ["[CLS] rude [SEP] the coffee [SEP]", "[CLS] cold [SEP] [SEP]"]
     assert encoded.features[0]["token_type_ids"] == [0, 0, 0, 1, 1, 1]
-
-
-def test_a_long_question_never_pushes_out_the_response(tokenizer: PreTrainedTokenizerBase) -> None:
+    # A long one never pushes out the response.
     rows = make_rows(["rude rude", "cold " * 99], ["coffee " * 99, "coffee"])
     first, second = decode(tokenizer, encode_rows(tokenizer, rows, 10))
     assert first == "[CLS] rude rude [SEP] coffee coffee coffee coffee coffee [SEP]"
@@ -63,15 +62,8 @@ def test_every_epoch_holds_every_row_once(lengths: np.ndarray, size: int, seed: 
         assert max(map(len, drawn)) <= size
 
 
-LABELS = ["praise", "complaint"]  # not in alphabetical order, in which scikit-learn would put them
-
-
-def list_rows(texts: list[str], question: str = "") -> pd.DataFrame:
-    return pd.DataFrame({"text": texts, "question": question}, dtype=str)
-
-
 def test_embeddings_have_length_1_and_the_order_of_the_rows(encoder: Path, comments: pd.DataFrame) -> None:
-    rows = pd.concat([comments, list_rows(["", "👍🏽", "cold " * 500])])
+    rows = pd.concat([comments, make_rows(["", "👍🏽", "cold " * 500], [""] * 3)])
     vectors = embed_rows(encoder, rows, max_length=32)
     assert vectors.shape == (63, 32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
@@ -82,17 +74,16 @@ def test_embeddings_have_length_1_and_the_order_of_the_rows(encoder: Path, comme
 
 @pytest.mark.parametrize("method", ["tfidf", "embedding"])
 def test_probabilities_are_in_the_order_of_the_labels(method: str, teacher: Path, comments: pd.DataFrame) -> None:
-    train, validation, rows = comments.iloc[:30], comments.iloc[30:40], comments.iloc[40:]
+    parts = comments.iloc[:30], comments.iloc[30:40], comments.iloc[40:]
     if method == "tfidf":
-        probabilities, strength = fit_tfidf(train, validation, rows, LABELS)
+        probabilities, strength = fit_tfidf(*parts, LABELS)
     else:
         # Random weights would embed nothing of use; any folder with an encoder will do.
-        probabilities, strength = fit_embedding(teacher, train, validation, rows, LABELS, max_length=32)
+        probabilities, strength = fit_embedding(teacher, *parts, LABELS, max_length=32)
     assert probabilities.shape == (20, 2)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert strength in (0.1, 1.0, 10.0, 100.0)
-    right = np.array(LABELS)[probabilities.argmax(axis=1)] == rows["label"]
-    assert right.mean() > 0.7
+    assert (np.array(LABELS)[probabilities.argmax(axis=1)] == parts[2]["label"]).mean() > 0.7
 
 
 def test_the_validation_rows_choose_the_strength(comments: pd.DataFrame) -> None:
@@ -110,8 +101,8 @@ def test_the_validation_rows_choose_the_strength(comments: pd.DataFrame) -> None
 
 
 def test_a_label_without_train_rows_has_no_probability(comments: pd.DataFrame) -> None:
-    labels = ["praise", "neither", "complaint"]
     validation = comments.iloc[30:40].assign(label=["neither", *comments["label"].iloc[31:40]])
+    labels = ["praise", "neither", "complaint"]
     probabilities, _ = fit_tfidf(comments.iloc[:30], validation, comments.iloc[40:], labels)
     assert (probabilities[:, 1] == 0).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)

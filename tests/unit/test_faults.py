@@ -122,7 +122,7 @@ def test_a_field_that_is_refused_is_named_with_the_way_out(error: Any, advice: s
 def test_of_a_batch_only_the_fault_is_at_hand() -> None:
     assert advise(read(400, {"message": "no json_schema"}), KEY).startswith("set `llm.batch: false`")
     assert advise(read(400, {"message": "no such seed"}), KEY).startswith("set `llm.body: {seed: null}`")
-    assert advise(read(400, {"message": "context_length"}), KEY).startswith("lower `prompts.shots`, or leave out")
+    assert advise(read(400, {"message": "context_length"}), KEY).startswith("lower `prompts.shots`, or shorten")
 
 
 def test_both_limits_at_once_leave_out_the_older_one() -> None:

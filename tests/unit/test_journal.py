@@ -20,6 +20,7 @@ from tests.unit.journals import HEAD, let_go, make_keys, make_request, start_pro
 
 ANSWER = Answer("Grüße 😀\x00", "stop", 3, 2)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
 TOKENS = st.integers(0, 2**63 - 1)
 ANSWERS = st.builds(Answer, TEXT, TEXT, TOKENS, TOKENS, st.none() | st.floats(0, 1e6))
 # Waits for its start, then records answers to the requests 0, 1, 2, … and says so after each transaction.
@@ -111,21 +112,36 @@ def test_batches_and_folders_are_remembered(tmp_path: Path) -> None:
 def test_a_journal_is_for_ever(tmp_path: Path) -> None:
     # An answer in it that cannot be found, or a batch, would be paid again.
     path = tmp_path / "journal.sqlite"
-    body = {"temperature": 0.5, "seed": 3, "user": "me", "messages": []}
+    earlier = Request("r", "m", {"temperature": 0.5, "seed": 3, "user": "me", "messages": []}, 3)
     with open_journal(path, pytest.fail) as journal:
-        journal.record([(Request("r", "m", body, 3), Answer("ü", "stop", 4, 5, 0.25))])
+        journal.record([(make_request(0), Answer("ü", "stop", 4, 5, 0.25))])
         journal.add_batch("one", ["0a" * 32], "batch_1")
     with closing(sqlite3.connect(path)) as connection:
         (row,) = connection.execute("SELECT * FROM answers")
-        assert row[1].hex() == Request("r", "m", body, 3).key
-        assert row[2:] == (126645382549589, 3, 0, "ü", "stop", 4, 5, 0.25, 1159435616)
-        assert list(connection.execute("SELECT * FROM setups")) == [(126645382549589, "m", '{"temperature": 0.5}')]
+        assert row[1:] == (
+            bytes.fromhex(make_request(0).key),
+            46182234567271,
+            None,
+            0,
+            "ü",
+            "stop",
+            4,
+            5,
+            0.25,
+            681781066,
+        )
         assert list(connection.execute("SELECT * FROM batches")) == [("one", "batch_1", b"\x0a" * 32, 182987832)]
-        assert [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")] == [
-            0x416D6C67,
-            2,
-        ]
+        marks = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        assert marks == [0x416D6C67, 2]
         assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        # As rows were written when setups still held settings.
+        values = (2, bytes.fromhex(earlier.key), 126645382549589, 3, 0, "ü", "stop", 4, 5, 0.25, 1159435616)
+        connection.execute(f"INSERT INTO answers VALUES ({','.join('?' * 11)})", values)
+        connection.execute("INSERT INTO setups VALUES (126645382549589, 'm', '{\"temperature\": 0.5}')")
+        connection.commit()
+    with open_journal(path, pytest.fail) as journal:
+        assert len(journal.find([earlier.key, make_request(0).key])) == 2
+        assert [(model.model, model.answers) for model in journal.summarise()] == [("m", 2)]
 
 
 def test_processes_share_a_new_journal(tmp_path: Path) -> None:

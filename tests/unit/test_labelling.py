@@ -1,4 +1,5 @@
 import csv
+import datetime
 import json
 import os
 import re
@@ -7,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import openpyxl
+import pandas as pd
 import pyarrow
 import pytest
 from pyarrow import parquet
@@ -16,7 +19,7 @@ from amalgam.shipping.card import write_manifest
 from amalgam.shipping.predict import Columns, Shipped, label_table, load_shipped
 from tests.pipeline.toy import LABELS, make_rows
 
-ENDINGS = (".csv", ".jsonl", ".parquet")
+ENDINGS = (".csv", ".jsonl", ".parquet", ".xlsx")
 ADDED = ["label", "p_complaint", "p_praise", "needs_human"]
 HOSTILE = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "\t=1", "'=1", 'a "note", two\nlines', "a\rb", "🙂\u202e"]
 
@@ -34,6 +37,8 @@ def write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]
             writer.writerows(rows)
     elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".xlsx":
+        pd.DataFrame(rows, columns=list(columns)).to_excel(path, index=False, sheet_name="Answers")
     else:
         schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
         parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
@@ -42,10 +47,15 @@ def write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]
 
 def read_table(path: Path) -> list[dict[str, Any]]:
     if path.suffix in (".csv", ".tsv"):
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             return list(csv.DictReader(stream, delimiter="," if path.suffix == ".csv" else "\t"))
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    if path.suffix == ".json":
+        return list(json.loads(path.read_text(encoding="utf-8")))
+    if path.suffix == ".xlsx":
+        header, *rows = openpyxl.load_workbook(path).worksheets[0].values
+        return [dict(zip(header, ("" if cell is None else cell for cell in row), strict=True)) for row in rows]
     return parquet.read_table(path).to_pylist()
 
 
@@ -59,12 +69,12 @@ def label(source: Path, target: Path, opened: Shipped, **columns: str) -> list[d
 def test_rows_keep_order_and_columns(ending: str, to: str, opened: Shipped, tmp_path: Path) -> None:
     rows = [{"id": row["id"], "text": row["text"] * (number % 3)} for number, row in enumerate(make_rows(200))]
     labelled = label(write_table(tmp_path / f"in{ending}", rows), tmp_path / f"out{to}", opened)
-    assert [{name: row[name] for name in ("id", "text")} for row in labelled] == rows
+    assert [{name: row[name] or "" for name in ("id", "text")} for row in labelled] == rows
     assert list(labelled[0]) == ["id", "text", *ADDED]
     texts = list(dict.fromkeys(row["text"] for row in rows))  # equal ones are scored once
     expected = dict(zip(texts, opened.scorer.score_texts(texts, [""] * len(texts)), strict=True))
     for row in labelled:
-        chances = expected[row["text"]]
+        chances = expected[row["text"] or ""]
         assert [float(row["p_complaint"]), float(row["p_praise"])] == pytest.approx(list(chances), abs=1e-6)
         assert row["label"] == LABELS[chances.argmax()]
         assert str(row["needs_human"]).lower() == str(chances.max() < 0.7).lower()
@@ -72,7 +82,7 @@ def test_rows_keep_order_and_columns(ending: str, to: str, opened: Shipped, tmp_
 
 
 @pytest.mark.parametrize("to", ENDINGS)
-@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".xlsx"])
 def test_no_row_and_one_row(ending: str, to: str, opened: Shipped, tmp_path: Path) -> None:
     for rows in ([], [{"id": "1", "text": "rude"}]):
         source, target = write_table(tmp_path / f"in{ending}", rows), tmp_path / f"out{to}"
@@ -89,8 +99,13 @@ def test_cells_that_a_spreadsheet_would_run_become_text_in_csv_alone(opened: Shi
     for row, text in zip(label(source, tmp_path / "out.csv", opened), HOSTILE, strict=True):
         assert row["id"] == "-2.5e3"  # a number is no formula
         assert row["text"] == ("'" + text if text[0] in "=@+-\t'" else text)
-    for ending in (".jsonl", ".parquet"):
-        assert [row["text"] for row in label(source, tmp_path / f"out{ending}", opened)] == HOSTILE
+    for ending in (".json", ".jsonl", ".parquet", ".xlsx"):
+        # XML has no carriage return.
+        kept = [text.replace("\r", "\n") if ending == ".xlsx" else text for text in HOSTILE]
+        assert [row["text"] for row in label(source, tmp_path / f"out{ending}", opened)] == kept
+    cells = [row[1] for row in openpyxl.load_workbook(tmp_path / "out.xlsx").worksheets[0].iter_rows(min_row=2)]
+    assert {cell.data_type for cell in cells} == {"s"}
+    assert [cell.quotePrefix for cell in cells] == [text[0] in "=@+-\t'" for text in HOSTILE]
     (tmp_path / "head.csv").write_text('text,"=1+1"\nrude,\n', encoding="utf-8")
     assert "'=1+1" in label(tmp_path / "head.csv", tmp_path / "out.csv", opened)[0]
 
@@ -109,6 +124,7 @@ def test_values_keep_their_types_where_the_format_has_them(opened: Shipped, tmp_
     rows = [{"text": "fine", "score": float("nan"), "marks": [1.5, float("inf")]}]
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "in.parquet")
     (row,) = label(tmp_path / "in.parquet", tmp_path / "out.jsonl", opened)
+    assert label(tmp_path / "in.parquet", tmp_path / "out.json", opened) == [row]
     assert (row["score"], row["marks"]) == (None, [1.5, None])  # what is no number is null
 
 
@@ -165,7 +181,30 @@ def test_texts_are_read_as_prepare_cleans_them_and_kept_as_they_were(opened: Shi
         assert (first["p_praise"] == second["p_praise"]) == equal
 
 
-@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_excel_becomes_excel(opened: Shipped, tmp_path: Path) -> None:
+    day = datetime.datetime(2024, 5, 31)
+    rows = [[17, "rude", day, True, None], ["so", 42, day, False, 1.5]]
+    book = openpyxl.Workbook()
+    for row in (["n", "text", "day", "flag", "none"], *rows):
+        book.worksheets[0].append(row)
+    book.worksheets[0].title = "Answers"
+    book.save(tmp_path / "in.xlsx")
+    labelled = label(tmp_path / "in.xlsx", tmp_path / "out.xlsx", opened)
+    assert openpyxl.load_workbook(tmp_path / "out.xlsx").sheetnames == ["Answers"]
+    rows[0][-1] = ""
+    assert [[*row.values()][:5] for row in labelled] == [
+        [cell if cell is not None else "" for cell in row] for row in rows
+    ]
+    assert label(tmp_path / "in.xlsx", tmp_path / "out.csv", opened)[1]["day"] == "2024-05-31"
+    source = write_table(tmp_path / "in.jsonl", [{"id": 123456789012345678, "text": "so"}])
+    assert label(source, tmp_path / "out.xlsx", opened)[0]["id"] == "123456789012345678"  # or Excel rounds it
+    source = write_table(tmp_path / "in.csv", [{"id": "1", "text": "x" * 32_768}])
+    with pytest.raises(DataError, match=r"cannot hold a text of 32,768 characters, .* at most 32,767: write \.csv"):
+        label(source, tmp_path / "long.xlsx", opened)
+    assert not (tmp_path / "long.xlsx").exists()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"])
 def test_a_labelled_table_is_labelled_alike(ending: str, opened: Shipped, tmp_path: Path) -> None:
     source = write_table(tmp_path / "in.jsonl", [{"id": str(text), "text": text} for text in HOSTILE])
     first = label(source, tmp_path / f"first{ending}", opened)
@@ -185,12 +224,14 @@ def test_a_labelled_table_is_labelled_alike(ending: str, opened: Shipped, tmp_pa
         (b"\xef\xbb\xbfid;text\n1;h\xc3\xa4lt\n", "out.tsv", b"\xef\xbb\xbfid\ttext\tlabel\t"),
         (b"sep=:\nid:text\n1:rude\n", "out.csv", b"id,text,label,"),
         (b"id|text\n1|rude\n", "out.csv", b"id|text|label|"),
+        (b"id,text\n1,h\xe4lt\n", "out.csv", b"\xef\xbb\xbfid,text,label,"),
         (b"\xef\xbb\xbfid;text\n1;h\xc3\xa4lt\n", "out.jsonl", b'{"id": "1", "text": "h\xc3\xa4lt", '),
     ],
 )
 def test_spreadsheets_open_the_output(content: bytes, to: str, head: bytes, opened: Shipped, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(content)
-    label_table(tmp_path / "in.csv", tmp_path / to, opened, Columns("text", "question"))
+    notes = label_table(tmp_path / "in.csv", tmp_path / to, opened, Columns("text", "question")).notes
+    assert bool(notes) == (content == b"id,text\n1,h\xe4lt\n")
     assert (tmp_path / to).read_bytes().startswith(head)
 
 

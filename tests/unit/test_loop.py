@@ -1,7 +1,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,37 +33,26 @@ from tests.pipeline.toy import LABELS
 from tests.unit.training import DISTILLATION, TEACHER
 
 SCHEDULE = Schedule(steps=12, learning_rate=2e-3, batch_size=8, looks=4)
-CPU = torch.device("cpu")
-Weights = dict[str, torch.Tensor]
 
 
 class Run:
     """One training of the tiny encoder, and what it came to."""
 
     def __init__(self, encoder: Path, rows: pd.DataFrame, folder: Path) -> None:
-        self.encoder, self.folder = encoder, folder
+        self.encoder, self.folder, self.steps = encoder, folder, 0
         self.train, self.held_out = (
             Examples(encode_rows(load_tokenizer(encoder), part, 24), CrossEntropy(index_labels(part, list(LABELS))))
             for part in (rows[:40], rows[40:])
         )
-        self.auc = partial(measure_auc, index_labels(rows[40:], list(LABELS)))
-        self.steps = 0
 
-    def __call__(
-        self,
-        metric: Metric | None,
-        *,
-        loss: Loss | None = None,
-        judge: Loss | None = None,
-        **changes: Any,
-    ) -> Outcome:
+    def __call__(self, metric: Metric | None, *, loss: Loss | None = None, judge: Loss | None = None) -> Outcome:
         set_seed(1)
         self.model: PreTrainedModel = load_classifier(self.encoder, list(LABELS))
         return train_model(
             self.model,
-            Examples(self.train.encoded, loss or self.train.loss),
-            Examples(self.held_out.encoded, judge or self.held_out.loss, metric) if metric else None,
-            replace(SCHEDULE, **changes),
+            replace(self.train, loss=loss or self.train.loss),
+            replace(self.held_out, loss=judge or self.held_out.loss, metric=metric) if metric else None,
+            SCHEDULE,
             seed=1,
             curves=self.folder / "curves",
             advance=self.count,
@@ -73,12 +61,8 @@ class Run:
     def count(self, _item: object) -> None:
         self.steps += 1
 
-    @property
-    def weights(self) -> Weights:
-        return {name: weight.clone() for name, weight in self.model.state_dict().items()}
-
     def look(self) -> np.ndarray:
-        return compute_logits(self.model, self.held_out.encoded, CPU)
+        return compute_logits(self.model, self.held_out.encoded, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -96,10 +80,6 @@ class Script:
     def __call__(self, logits: np.ndarray) -> tuple[float, float]:
         self.seen.append(logits)
         return self.values[len(self.seen) - 1], self.error
-
-
-def is_equal(one: Weights, other: Weights) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize(
@@ -128,28 +108,27 @@ def break_after(count: int) -> Callable[[torch.Tensor, np.ndarray], torch.Tensor
     return lambda logits, rows: logits.sum() * (math.nan if next(calls) >= count else 0.0)
 
 
-def test_a_loss_that_is_no_number_gives_one_sentence(run: Run) -> None:
-    words = "the loss is no longer a number at step 3, and no weights are kept: lower the learning rate of this stage"
-    with pytest.raises(DivergedError, match=words):
-        run(Script(), loss=break_after(2))
-    assert run.steps == 2
-    with pytest.raises(DivergedError, match="at step 5, and the weights of step 3 are the last good ones"):
-        run(None, loss=break_after(4))
-    with pytest.raises(DivergedError, match="at step 6, and the weights of step 3 are the last good ones"):
-        run(Script(1.0), judge=break_after(1))
+@pytest.mark.parametrize(
+    ("metric", "broken", "words"),
+    [
+        (Script(), {"loss": 2}, "step 3, and no weights are kept: lower the learning rate of this stage"),
+        (None, {"loss": 4}, "step 5, and the weights of step 3 are the last good ones"),
+        (Script(1.0), {"judge": 1}, "step 6, and the weights of step 3 are the last good ones"),
+    ],
+)
+def test_a_loss_that_is_no_number_gives_one_sentence(run: Run, metric: Any, broken: dict[str, int], words: str) -> None:
+    with pytest.raises(DivergedError, match=f"the loss is no longer a number at {words}"):
+        run(metric, **{name: break_after(count) for name, count in broken.items()})
+    assert run.steps == int(words[5]) - ("loss" in broken)
 
 
 def test_without_validation_the_last_step_is_kept(run: Run) -> None:
-    outcome = run(None)
-    assert (outcome.steps, outcome.best_step) == (12, 12)
-    assert outcome.to_dict() == {
-        **{"steps": 12, "best_step": 12, "train_rows": 40},
-        **{"validation_metric": None, "validation_loss": None},
-    }
+    expected = {"steps": 12, "best_step": 12, "train_rows": 40, "validation_metric": None, "validation_loss": None}
+    assert run(None).to_dict() == expected
     assert {path.stem for path in run.folder.rglob("*.tsv")} == {"train_loss"}
-    last = run.weights
+    last = run.look()
     run(Script(1.0, 2.0, 3.0, 4.0))
-    assert is_equal(last, run.weights)
+    np.testing.assert_array_equal(run.look(), last)
 
 
 def test_more_human_rows_take_more_steps() -> None:

@@ -16,8 +16,8 @@ from tests.pipeline.toy import LABELS
 from tests.unit.training import TEACHER
 
 
-def make_rows(texts: list[str], question: str = "") -> pd.DataFrame:
-    return pd.DataFrame({"text": texts, "question": question}, dtype=str)
+def ask(question: str) -> pd.DataFrame:
+    return pd.DataFrame({"text": ["rude"], "question": question}, dtype=str)
 
 
 def test_probabilities_are_in_the_order_of_the_rows(teacher: Path, comments: pd.DataFrame) -> None:
@@ -43,7 +43,7 @@ def test_a_model_sees_questions_if_it_learned_with_them(
 ) -> None:
     train(encoder, comments.assign(question="Why?"), tmp_path)
     for folder, same in ((teacher, True), (tmp_path, False)):
-        bare, asked = (score_rows(folder, make_rows(["rude"], question), [encoder]) for question in ("", "the coffee"))
+        bare, asked = (score_rows(folder, ask(question), [encoder]) for question in ("", "the coffee"))
         assert np.array_equal(bare, asked) == same
 
 
@@ -60,11 +60,11 @@ def test_a_trained_model_names_its_labels_and_no_folder(teacher: Path, encoder: 
 def test_a_folder_that_holds_no_trained_model_gives_one_sentence(teacher: Path, encoder: Path, tmp_path: Path) -> None:
     for folder in (encoder, tmp_path):
         with pytest.raises(ModelError, match="is not a trained model: run `dvc repro`, or `dvc pull` to fetch one"):
-            score_rows(folder, make_rows(["rude"]))
+            score_rows(folder, ask(""))
     broken = shutil.copytree(teacher, tmp_path / "broken")
     (broken / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="cannot be loaded as a classifier") as caught:
-        score_rows(broken, make_rows(["rude"]))
+        score_rows(broken, ask(""))
     assert "\n" not in str(caught.value)
 
 

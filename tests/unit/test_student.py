@@ -20,8 +20,6 @@ from amalgam.training.transfer import assign_roles, build_transfer, hold_out_tex
 from tests.pipeline.toy import LABELS
 from tests.unit.training import DISTILLATION
 
-PARAMS = DISTILLATION
-
 
 @pytest.mark.parametrize("label", [1, -1])
 def test_the_loss_by_hand(label: int) -> None:
@@ -32,13 +30,6 @@ def test_the_loss_by_hand(label: int) -> None:
     loss = DistillationLoss(teacher, np.array([0, label]), temperature=2.0, alpha=0.75)
     student = torch.zeros((1, 2), dtype=torch.float64)
     assert float(loss(student, np.array([1]))) == pytest.approx(expected)
-    # A student that equals its teacher has nothing to learn from it.
-    loss = DistillationLoss(teacher, np.array([0, label]), temperature=2.0, alpha=1.0)
-    assert float(loss(torch.tensor(teacher[1:]), np.array([1]))) == pytest.approx(0.0, abs=1e-12)
-
-
-def ignore(_item: object) -> None:
-    """Count no step."""
 
 
 def train(
@@ -51,8 +42,8 @@ def train(
     alone: bool = False,
     **changes: object,
 ) -> Outcome:
-    params = PARAMS.model_copy(update=changes)
-    return train_student(teacher, bases, transfer, validation, params, 1, target, ignore, alone=alone)
+    params = DISTILLATION.model_copy(update=changes)
+    return train_student(teacher, bases, transfer, validation, params, 1, target, lambda _item: None, alone=alone)
 
 
 def distil(teacher: Path, rows: pd.DataFrame, target: Path, **changes: object) -> np.ndarray:
@@ -62,12 +53,9 @@ def distil(teacher: Path, rows: pd.DataFrame, target: Path, **changes: object) -
     return score_rows(target, rows, [teacher])[:, 1]
 
 
-def turn_labels(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(label=rows["label"].map(dict(zip(LABELS, LABELS[::-1], strict=True))))
-
-
 def test_alpha_weighs_teacher_and_labels(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
-    says, turned = score_rows(teacher, comments)[:, 1], turn_labels(comments)
+    says = score_rows(teacher, comments)[:, 1]
+    turned = comments.assign(label=comments["label"].map(dict(zip(LABELS, LABELS[::-1], strict=True))))
     misled = distil(teacher, turned, tmp_path / "misled", alpha=1.0)
     np.testing.assert_array_equal(misled, distil(teacher, comments.assign(label=""), tmp_path / "untold"))
     assert np.corrcoef(misled, says)[0, 1] > 0.9
@@ -125,26 +113,28 @@ def test_labels_count_only_where_the_teacher_learned_them() -> None:
     learned = pd.concat(
         [make_rows("h", 2, label="good", origin="human"), make_rows("s", 2, label="bad", origin="synthetic")]
     )
-    pool = make_rows("s", 6, label="bad")
-    found = build_transfer(learned, pool, make_rows("u", 3), left_out=3)
+    found = build_transfer(learned, make_rows("s", 6, label="bad"), make_rows("u", 3), left_out=3)
     assert found["id"].tolist() == ["h0", "h1", "s0", "s1", "s2", "s3", "s4", "u0", "u1", "u2"]
     assert found["label"].tolist() == ["good"] * 2 + ["bad"] * 2 + [""] * 6
     assert found["origin"].tolist() == ["human"] * 2 + ["synthetic"] * 5 + ["unlabelled"] * 3
 
 
+def hold_out(count: int, taught: str, validation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Hold texts out of a transfer set of five taught rows and `count` texts; return the set before and both parts."""
+    learned = make_rows(taught, 5, label="good", origin="human")
+    whole = build_transfer(learned, make_rows("s", 0), make_rows("u", count), left_out=0)
+    return whole, *hold_out_texts(whole, validation)
+
+
 def test_texts_that_are_held_out_have_no_label_and_are_learned_by_nobody() -> None:
-    learned = make_rows("h", 5, label="good", origin="human")
-    whole = build_transfer(learned, make_rows("s", 0), make_rows("u", 25), left_out=0)
-    transfer, validation = hold_out_texts(whole, make_rows("v", 2, label="bad"))
-    assert validation["id"].tolist() == ["v0", "v1", "u0", "u10", "u20"]
-    assert validation["label"].tolist() == ["bad", "bad", "", "", ""]
-    assert sorted([*transfer["id"], *validation["id"][2:]]) == sorted(whole["id"])
-    assert list(transfer.columns) == list(validation.columns) == list(whole.columns)
-    taught = pd.concat([make_rows("v", 1, label="bad"), make_rows("w", 1, label="bad")])
-    again = build_transfer(taught[:1].assign(origin="human"), make_rows("s", 0), make_rows("u", 25), left_out=0)
-    assert hold_out_texts(again, taught)[1]["id"].tolist()[:2] == ["w0", "u0"]
-    many = build_transfer(learned, make_rows("s", 0), make_rows("u", 3000), left_out=0)
-    assert len(hold_out_texts(many, make_rows("v", 2, label="bad"))[1]) == 102
+    validation = make_rows("v", 2, label="bad")
+    whole, transfer, held_out = hold_out(25, "h", validation)
+    assert held_out["id"].tolist() == ["v0", "v1", "u0", "u10", "u20"]
+    assert held_out["label"].tolist() == ["bad", "bad", "", "", ""]
+    assert sorted([*transfer["id"], *held_out["id"][2:]]) == sorted(whole["id"])
+    assert list(transfer.columns) == list(held_out.columns) == list(whole.columns)
+    assert hold_out(25, "v", validation)[2]["id"].tolist() == ["u0", "u10", "u20"]  # those that taught are left out
+    assert len(hold_out(3000, "h", validation)[2]) == 102
 
 
 def test_validation_rows_teach_where_they_are_too_few_to_choose() -> None:

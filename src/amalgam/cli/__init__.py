@@ -167,7 +167,7 @@ def new(
 
 @app.command()
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Responses: .csv, .tsv, .jsonl or .parquet.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Responses: .csv, .xlsx, .json, .parquet, …")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The same rows with labels; any of these formats.")],
     model: Annotated[Path, typer.Option(help="Folder of a shipped student.")] = Path("models/student"),
     text_column: Annotated[str, typer.Option(help="Column that holds the responses.")] = "text",

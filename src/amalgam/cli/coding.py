@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -45,8 +46,7 @@ def run_next(project: Path, target: Path, count: int) -> None:
     if target.exists():
         raise DataError(f"{target} is there already: take its codes back by `amalgam code {target}`, then delete it")
     coding = _open_project(project)
-    codes = read_codes(coding.folder, coding.task.label_names)
-    human = pd.concat([coding.human, codes], ignore_index=True).drop_duplicates("text")
+    human = _add_codes(coding.human, read_codes(coding.folder, coding.task.label_names))
     pool = coding.pool[~coding.pool["text"].isin(human["text"])].reset_index(drop=True)
     if pool.empty:
         raise DataError(
@@ -54,9 +54,10 @@ def run_next(project: Path, target: Path, count: int) -> None:
             "task.yaml, then run `dvc repro prepare`"
         )
     chosen = pool.iloc[_choose(project, coding, human, pool, count)]
-    _write_sheet(target, chosen, coding.task)
-    few = f", all that are left of {count}" if len(chosen) < count else f" of {len(pool)}"
-    print(f"{target}: {len(chosen)} responses{few}; fill in `label`, then run `amalgam code {target}`")
+    write_sheet(target, chosen, coding.task)
+    print(
+        f"{target}: {len(chosen)} of {len(pool)} uncoded responses; fill in `label`, then run `amalgam code {target}`"
+    )
 
 
 def run_code(project: Path, source: Path) -> None:
@@ -76,7 +77,7 @@ def run_code(project: Path, source: Path) -> None:
         f"{coding.folder / CODED}: {added} codes added, {len(codes)} responses in all ({counts}); put the file under "
         "Git or `dvc add` it, then run `dvc repro`"
     )
-    ratio, rows = coding.params.ratio, len(coding.human) + added
+    ratio, rows = coding.params.ratio, len(_add_codes(coding.human, codes))
     if ratio < 1 and (wanted := -(-count_synthetic(ratio, rows) // len(labels))) > coding.params.synthesis.rows:
         print(f"`ratio: {ratio:g}` now takes {wanted} synthetic rows a label: raise `synthesis.rows` beyond that")
 
@@ -96,13 +97,21 @@ def _open_project(project: Path) -> _Coding:
     return _Coding(params, folder, task, pd.concat([train, validation], ignore_index=True), pool)
 
 
+def _add_codes(human: pd.DataFrame, codes: pd.DataFrame) -> pd.DataFrame:
+    """Return the human-coded rows with codes that came since the stage `prepare` ran."""
+    return pd.concat([codes, human], ignore_index=True).drop_duplicates(["text", "question"])
+
+
 def _choose(project: Path, coding: _Coding, human: pd.DataFrame, pool: pd.DataFrame, count: int) -> list[int]:
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from amalgam.training.embeddings import STRENGTH, embed_rows, fit_logistic, index_labels, predict_logistic
 
     encoder, labels = project / "models/base/encoder", coding.task.label_names
     if not (encoder / "config.json").is_file():
         raise DataError(f"{encoder} is missing: run `dvc repro models`, or `dvc pull` to fetch it")
-    vectors = embed_rows(encoder, pd.concat([human, pool]), max_length=coding.params.teacher.max_length)
+    vectors = embed_rows(
+        encoder, pd.concat([human, pool], ignore_index=True), max_length=coding.params.teacher.max_length
+    )
     known, free = vectors[: len(human)], vectors[len(human) :]
     probabilities = _score_by_student(project, coding, pool)
     if probabilities is None:
@@ -127,20 +136,23 @@ def _score_by_student(project: Path, coding: _Coding, pool: pd.DataFrame) -> "np
     return scorer.score(pool)
 
 
-def _write_sheet(path: Path, rows: pd.DataFrame, task: Task) -> None:
+def write_sheet(path: Path, rows: pd.DataFrame, task: Task) -> None:
     """Write responses with an empty column `label`; no spreadsheet runs a text as a formula."""
     names = ["id", *(["question"] if (rows["question"] != "").any() else []), "text"]
-    cells = rows[names].to_numpy().tolist()
-    with open_sibling(path, binary=True) as stream:
-        if path.suffix.lower() == ".csv":
-            lines = io.TextIOWrapper(stream, "utf-8-sig", newline="")  # Excel knows UTF-8 by its mark
-            csv.writer(lines).writerows([[*names, "label"], *([*map(guard_cell, row), ""] for row in cells)])
-            lines.detach()
-        else:
-            _make_book([*names, "label"], cells, task).save(stream)
+    table = [[*names, "label"], *([*row, ""] for row in rows[names].to_numpy().tolist())]
+    try:
+        with open_sibling(path, binary=True) as stream:
+            if path.suffix.lower() == ".csv":
+                lines = io.TextIOWrapper(stream, "utf-8-sig", newline="")  # Excel knows UTF-8 by its mark
+                csv.writer(lines).writerows(map(guard_cell, row) for row in table)
+                lines.detach()
+            else:
+                _make_book(table, task).save(stream)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror})") from error
 
 
-def _make_book(header: list[str], rows: list[list[str]], task: Task) -> "Workbook":
+def _make_book(rows: list[list[str]], task: Task) -> "Workbook":
     """Make a workbook of responses, with a list of the labels to choose from, and a second sheet that defines them."""
     from openpyxl import Workbook
     from openpyxl.styles import Alignment
@@ -151,18 +163,20 @@ def _make_book(header: list[str], rows: list[list[str]], task: Task) -> "Workboo
     choice = DataValidation("list", formula1=f"labels!$A$2:$A${len(task.labels) + 1}", allow_blank=True)
     choice.error = "Choose one of the labels, or leave the cell empty."
     for page, table in (
-        (sheet, [header, *rows]),
+        (sheet, rows),
         (rubric, [["label", "definition"], *([label.name, label.definition] for label in task.labels)]),
     ):
         for number, row in enumerate(table, start=1):
             for column, text in enumerate(row, start=1):
-                cell = page.cell(number, column, text)
-                cell.data_type, cell.quotePrefix = "s", guard_cell(text) != text
+                cell = page.cell(number, column, text or None)
+                if text:
+                    cell.data_type, cell.quotePrefix = "s", guard_cell(text) != text
+                cell.number_format = "@"  # or a code that is typed as 1 is not the label "1"
                 cell.alignment = Alignment(wrap_text=True, vertical="top")
         for column, name in enumerate(table[0]):
             page.column_dimensions["ABCD"[column]].width = _WIDTHS[name]
         page.freeze_panes = "A2"
     sheet.title = "responses"
-    choice.add(f"{'ABCD'[len(header) - 1]}2:{'ABCD'[len(header) - 1]}{len(rows) + 1}")
+    choice.add(f"{sheet.cell(2, len(rows[0])).coordinate}:{sheet.cell(len(rows), len(rows[0])).coordinate}")
     sheet.add_data_validation(choice)
     return book

@@ -79,7 +79,8 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
         raise ParamsError(f"'{name}' cannot be the name of a task: take letters, digits, `_` and `-`")
     if folder.exists() and not choice.force:
         raise DataError(f"{folder} exists already: choose another name, or replace the task by --force")
-    table = read_file(source, sheet=choice.sheet)
+    cache = project / ".cache/downloads"
+    table = read_file(source, sheet=choice.sheet, cache=cache)
     frame = table.frame.assign(**{column: table.frame[column].map(_take_item) for column in table.lists})
     guess = _settle_doubts(frame, choice)
     guess.wording = guess.wording or ("question" not in choice.columns and table.questions.get(guess.text, "")) or ""
@@ -88,9 +89,10 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
     made = folder.with_name(f".{name}.{os.getpid()}.new")
     try:
         (made / name).mkdir(parents=True)
-        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, made / name / source.name)
-        write_text(made / name / "task.yaml", _write_task(name, source, table, guess, labels, personal, choice))
-        rows = load_task_rows(load_task(made / name), made / name, made)
+        if source.exists():  # else it is of the hub
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, made / name / source.name)
+        write_text(made / name / "task.yaml", _write_task(name, table, guess, labels, personal, choice))
+        rows = load_task_rows(load_task(made / name), made / name, cache)
         values, why = _choose_params(params, rows, name, labels)
         changed = _edit_params((project / "params.yaml").read_text(encoding="utf-8"), values)
         write_text(made / "params.yaml", changed)
@@ -106,8 +108,9 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
     finally:
         shutil.rmtree(made, ignore_errors=True)
     if not choice.as_json:
+        print(f"\n{folder} and params.yaml are written: `amalgam check {name}` looks closer, `dvc repro` runs it.")
+    if not choice.as_json and source.exists():
         print(
-            f"\n{folder} and params.yaml are written: `amalgam check {name}` looks closer, `dvc repro` runs it.\n"
             f"If the responses are private, `dvc add {folder}/{source.name}` keeps them out of Git; then "
             f"`git add {folder} params.yaml`."
         )
@@ -205,9 +208,7 @@ def _read_rubric(path: Path | None, codes: dict[str, str]) -> dict[str, str]:
     return {label: " ".join(texts) for label, texts in found.items()}
 
 
-def _write_task(
-    name: str, source: Path, table: Table, guess: Guess, labels: Labels, personal: dict[str, str], choice: Choice
-) -> str:
+def _write_task(name: str, table: Table, guess: Guess, labels: Labels, personal: dict[str, str], choice: Choice) -> str:
     """Write task.yaml, with a word on what each part is for."""
     columns: dict[str, Any] = {"id": guess.id} if guess.id else {}
     blank = not all(map(clean_text, table.frame[guess.text]))
@@ -232,7 +233,7 @@ def _write_task(
         columns["raters"] = [{"column": rater, **loose} if steps else rater for rater in guess.raters]
     if roster := [column for column, kind in personal.items() if kind == "name"]:
         columns["roster"] = {"columns": roster, "join": " "}
-    file = {"path": source.name, **({"sheet": table.source.sheet} if table.source.sheet else {})}
+    sources = table.origin.get("files") or table.origin["splits"]
     coded = table.frame[given].apply(lambda cells: ~cells.str.strip().str.fullmatch(NO_CODE)).any(axis=1)
     wording = [f'The question was: "{" ".join(guess.wording.split())}"'] if guess.wording else []
     lines = [
@@ -259,10 +260,9 @@ def _write_task(
     lines += [
         "",
         "source:",
-        "  kind: file",
-        f"  files: [{_quote(file)}]",
-        *([f"  unlabelled: [{_quote(file)}]  # rows without a code"] if (~coded).sum() >= _UNCODED else []),
-        "  obtain: Run `dvc pull`, or ask who made this task for the file.",
+        *(f"  {key}: {_quote(value)}" for key, value in table.origin.items()),
+        *([f"  unlabelled: {_quote(sources)}  # rows without a code"] if (~coded).sum() >= _UNCODED else []),
+        *(["  obtain: Run `dvc pull`, or ask who made this task for the file."] if "files" in table.origin else []),
         "",
         "columns:  # docs/tasks.md has all that can be said here",
         *(f"  {key}: {_quote(value)}" for key, value in columns.items()),

@@ -36,4 +36,5 @@ def _list_facts(tally: Tally, shipped: Shipped) -> dict[str, object]:
 def _phrase(tally: Tally, shipped: Shipped, target: Path) -> str:
     counts = ", ".join(f"{label} {count:,}" for label, count in tally.labels.items())
     basis = "as the validation rows allow" if shipped.guaranteed else "without a guarantee, see the model card"
-    return f"{target}: {tally.rows:,} rows; {counts}; {tally.needs_human:,} need a human ({basis})"
+    said = f"{target}: {tally.rows:,} rows; {counts}; {tally.needs_human:,} need a human ({basis})"
+    return "\n".join([said, *tally.notes])

@@ -55,13 +55,10 @@ def _describe(
 def compare_embeddings(
     synthetic: Floats, human: Floats, labels: Iterable[str], human_labels: Iterable[str], confidence: float
 ) -> dict[str, Any]:
-    """Compare embeddings [n, width] and [m, width]: the classifier two-sample test, and the distance by label.
+    """Compare embeddings [n, width] and [m, width]: the two-sample test, and `mmd` by label and for `all`.
 
     All rows together differ in their share of labels as well; within a label only coded human rows count, which may
     be few, so that only a large distance shows.
-
-    Returns:
-        `two_sample_auc` with its interval, and `mmd` by label and for `all`.
     """
     own, others = (np.array(list(names)) for names in (labels, human_labels))
     sets = {"all": (synthetic, human)} | {
@@ -80,9 +77,8 @@ def compare_embeddings(
 def run_two_sample_test(first: Floats, second: Floats, confidence: float) -> dict[str, float]:
     """Return `auc`, `auc_low` and `auc_high` of logistic regression that tells the first set from the second.
 
-    Each row is scored by a classifier that has not seen it (Lopez-Paz and Oquab, 2017, arXiv 1610.06545). 0.5: they
-    cannot be told apart. The interval covers the rows, not the draw of the folds. Empty where a set has fewer rows
-    than there are folds.
+    Each row is scored by a classifier that has not seen it (Lopez-Paz and Oquab, 2017, arXiv 1610.06545). The interval
+    covers the rows, not the draw of the folds. Empty where a set has fewer rows than there are folds.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -104,11 +100,8 @@ def measure_distance(
 ) -> dict[str, float]:
     """Measure the maximum mean discrepancy, and test it by permutation (Gretton et al., 2012, JMLR 13).
 
-    The kernel is Gaussian; its width is the median distance of all pairs.
-
-    Returns:
-        `mmd2`, the unbiased estimate of the square, which may fall below 0; `mmd2_chance`, below which chance leaves
-        it at the confidence; and the p-value `mmd2_p`.
+    The kernel is Gaussian; its width is the median distance of all pairs. `mmd2` is the unbiased estimate of the
+    square, which may fall below 0, and `mmd2_chance` what chance leaves it below at the confidence.
     """
     from sklearn.metrics.pairwise import euclidean_distances
 

@@ -30,12 +30,10 @@ _UNITS = {"day": "%Y-%m-%d", "month": "%Y-%m", "quarter": "", "year": "%Y"}
 
 
 def measure_subgroups(coded: CodedRows, confidence: float) -> dict[str, Any]:
-    """Measure every subgroup of the columns `subgroup_…`; a row with an empty cell is in none.
+    """Measure every subgroup of the columns `subgroup_…`, by column, subgroup and model; an empty cell is none.
 
-    Returns:
-        By column, subgroup and model: metrics with intervals, `auc_minus_rest` and `fpr_minus_rest` with intervals,
-        and ABROCA against all other rows (`abroca`), with the value below which chance alone leaves it at the
-        confidence (`abroca_chance`). A subgroup with too few rows has `small: 1` and no metrics.
+    `auc_minus_rest`, `fpr_minus_rest` and `abroca` are against all other rows, and `abroca_chance` is what chance
+    leaves ABROCA below at the confidence. A subgroup with too few rows has `small: 1` and no metrics.
     """
     return {
         name.removeprefix(SUBGROUP): _measure_parts(coded, coded.rows[name].to_numpy(), confidence, compared=True)

@@ -14,7 +14,7 @@ from amalgam.evaluation.predictions import build_predictions
 from amalgam.shipping.onnx import OnnxScorer
 from amalgam.training.scoring import compute_softmax, measure_size, open_model, score_models
 
-_PASSES, _ROWS = 2, 128
+_PASSES, _ROWS = 2, 64
 _MEASURED = ("teacher", "student", "student_int8")  # the control is as fast and as large as the student
 
 
@@ -65,7 +65,6 @@ def measure_speed(models: Mapping[str, Path], rows: pd.DataFrame, bases: Sequenc
 
 
 def _open(path: Path, of_seed: Mapping[str, Path], bases: Sequence[Path]) -> Callable[[pd.DataFrame], Floats]:
-    """Load a model; what comes back scores rows."""
     return open_model(path, bases) if path.is_dir() else OnnxScorer(path, of_seed["student"]).score
 
 

@@ -191,22 +191,15 @@ def read_wait(headers: Mapping[str, str], now: float) -> float:
 def advise(fault: Fault, key_name: str, request: Request | None = None) -> str:
     """Say what to do about a fault; `request` is None where it went out in a batch, and is not at hand."""
     if fault.kind == "too_long":
-        return _advise_on_length(request)
+        lower = "" if request and not request.group else "lower `prompts.shots`, or "  # a grader's have no group
+        rows = ", ".join(request.rows) if request else ""
+        return f"{lower}shorten the longest of its rows" + (f" ({rows})" if rows else "")
     if fault.kind == "form" and request is None:
         return "set `llm.batch: false`, so that it is asked for JSON in another form"
     if fault.kind not in _ADVICE and fault.status in _REJECTING:
         return _advise_on_fields(fault, request.body if request else dict.fromkeys(_OWN_FIELDS, _REASONING_TOKENS))
     other = "run again later" if fault.can_pass else "check `llm.endpoint`, the base URL that the API is below"
     return _ADVICE.get(fault.kind, _ADVICE.get(fault.status, other)).format(key=key_name)
-
-
-def _advise_on_length(request: Request | None) -> str:
-    if request is None:
-        return "lower `prompts.shots`, or leave out the longest row"
-    lower = "lower `prompts.shots`, or " if request.group else ""  # only requests for responses are in groups
-    if longest := request.find_longest():
-        return f"{lower}shorten the row {longest[0]}, the longest in it ({longest[1]} characters)"
-    return f"{lower}shorten the longest of its rows ({', '.join(request.rows) or request.id})"
 
 
 def _advise_on_fields(fault: Fault, body: Mapping[str, Any]) -> str:

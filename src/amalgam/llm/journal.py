@@ -4,23 +4,19 @@ It is one SQLite file with a write-ahead log, which several processes may use at
 it had recorded. Messages are not kept: they are long, they hold human-coded responses, and can be made again.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from amalgam.errors import DataError
-from amalgam.llm.journal_file import ANSWER, CHECKSUM, JournalFile, Notify, number_setup, seal
+from amalgam.llm.journal_file import ANSWER, CHECKSUM, JournalFile, Notify, number_model, seal
 from amalgam.llm.request import Answer, Request
 from amalgam.machine import notify as show_notice
 
 _TEXT = 4  # where in the row of an answer it is
 _LOOKUP, _SEED = 500, 5000  # keys a query, answers a transaction
-
-Entry = tuple[str, str, Mapping[str, Any], int | None, Answer]  # key, model, settings, sample, answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +68,19 @@ class Journal:
     def record(self, entries: Iterable[tuple[Request, Answer]]) -> None:
         """Keep answers in one transaction; they are on the disk when this returns. A first answer is never replaced.
 
-        Costs of new ones are added to the spending. Of a body only numbers are kept, so that no text and no name is.
+        Costs of new ones are added to the spending.
         """
-        self._add(
-            (
-                request.key,
-                request.model,
-                {name: part for name, part in request.body.items() if isinstance(part, int | float) and name != "seed"},
-                request.sample,
-                answer,
-            )
-            for request, answer in entries
-        )
+        self._add((request.key, request.model, answer) for request, answer in entries)
 
     def record_keys(self, model: str, entries: Iterable[tuple[str, Answer]]) -> None:
         """Do the same for answers of one model of whose requests only the keys are at hand."""
-        self._add((key, model, {}, None, answer) for key, answer in entries)
+        self._add((key, model, answer) for key, answer in entries)
 
     def seed(self, entries: Iterable[tuple[str, Answer]]) -> int:
         """Read in answers, by key, that were paid for elsewhere or before; return how many were new."""
         new, stream = 0, iter(entries)
         while part := [*islice(stream, _SEED)]:
-            new += self._add(((key, "", {}, None, answer) for key, answer in part), seeded=True)
+            new += self._add(((key, "", answer) for key, answer in part), seeded=True)
         return new
 
     def read_spending(self) -> float:
@@ -140,18 +127,18 @@ class Journal:
         """Forget a batch whose answers are recorded, or which came to nothing."""
         self._file.change("DELETE FROM batches WHERE name = ?", name)
 
-    def _add(self, entries: Iterable[Entry], *, seeded: bool = False) -> int:
-        rows, setups = [], {}
-        for key, model, settings, sample, answer in entries:
-            text = json.dumps(dict(sorted(settings.items())))
-            setup = number_setup(model, text) if model else None
-            if setup is not None:
-                setups[setup] = model, text
+    def _add(self, entries: Iterable[tuple[str, str, Answer]], *, seeded: bool = False) -> int:
+        """Add answers with their key and model."""
+        rows, models = [], {}
+        for key, model, answer in entries:
+            number = number_model(model) if model else None
+            if number is not None:
+                models[number] = model
             *parts, cost = astuple(answer)
             # A cost comes back as a float, and never as -0.0.
-            row = (bytes.fromhex(key), setup, sample, int(seeded), *parts, None if cost is None else cost + 0.0)
+            row = (bytes.fromhex(key), number, None, int(seeded), *parts, None if cost is None else cost + 0.0)
             rows.append((*row, seal(row)))
-        return self._file.add(setups, rows)
+        return self._file.add(models, rows)
 
 
 @contextmanager

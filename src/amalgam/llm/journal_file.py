@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from amalgam.errors import DataError
 
 _APPLICATION, _VERSION = 0x416D6C67, 2  # what marks a file as a journal, and as one of this form
-# A setup is a model and its sampling settings; `folders` holds hashes of files of answers that were read in.
+# A setup is a model; `sample` and `settings` were of use once. `folders` holds hashes of files that were read in.
 _SCHEMA = f"""
 CREATE TABLE answers (
     id INTEGER PRIMARY KEY,
@@ -64,7 +64,7 @@ _TROUBLE = {
 Notify = Callable[[str], None]
 Result = TypeVar("Result")
 Row = tuple[Any, ...]
-Setups = Mapping[int, tuple[str, str]]  # models and their settings as JSON, by number
+Models = Mapping[int, str]  # by number
 
 
 class JournalFile:
@@ -97,9 +97,9 @@ class JournalFile:
         """Make one durable change."""
         self._run(lambda connection: connection.execute(query, values), changing=True)
 
-    def add(self, setups: Setups, answers: Sequence[Row]) -> int:
+    def add(self, models: Models, answers: Sequence[Row]) -> int:
         """Add what is new, and to the spending what answers cost that were not read in; return how many are new."""
-        return self._run(lambda connection: _add_rows(connection, setups, answers), changing=True)
+        return self._run(lambda connection: _add_rows(connection, models, answers), changing=True)
 
     def _run(self, work: Callable[[sqlite3.Connection], Result], *, changing: bool = False) -> Result:
         """Return `work(connection)`, in one durable transaction if it changes something; replace a damaged file."""
@@ -196,7 +196,8 @@ def _build_file(path: Path, notify: Notify) -> None:
         last += not last or Path(f"{path}.damaged-{last}-wal").exists()
         _move_aside(path, last)
     new, source = Path(f"{path}.new"), Path(f"{path}.damaged-{last}")
-    new.unlink(missing_ok=True)
+    for stale in (new, log, Path(f"{path}-shm")):
+        stale.unlink(missing_ok=True)
     with closing(sqlite3.connect(new, isolation_level=None)) as connection:
         connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA}")
         if source.exists():
@@ -219,8 +220,8 @@ def _build_file(path: Path, notify: Notify) -> None:
 def _copy_rows(source: Path, connection: sqlite3.Connection) -> None:
     with closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as old:
         old.text_factory = _DECODE
-        setups = {number: (model, text) for number, model, text in _iterate_rows(old, "id, model, settings", "setups")}
-        _add_rows(connection, setups, filter(_is_whole, _iterate_rows(old, ANSWER, "answers")))
+        models: dict[int, str] = dict(_iterate_rows(old, "id, model", "setups"))
+        _add_rows(connection, models, filter(_is_whole, _iterate_rows(old, ANSWER, "answers")))
         batches = filter(_is_whole, _iterate_rows(old, "name, remote, keys, checksum", "batches"))
         connection.executemany("INSERT OR IGNORE INTO batches VALUES (?, ?, ?, ?)", batches)
         for row in _iterate_rows(old, "usd", "spending"):
@@ -237,8 +238,8 @@ def _iterate_rows(old: sqlite3.Connection, columns: str, table: str) -> Iterator
             yield from old.execute(f"{query} DESC")
 
 
-def _add_rows(connection: sqlite3.Connection, setups: Setups, answers: Iterable[Row]) -> int:
-    connection.executemany("INSERT OR IGNORE INTO setups VALUES (?, ?, ?)", [(key, *setups[key]) for key in setups])
+def _add_rows(connection: sqlite3.Connection, models: Models, answers: Iterable[Row]) -> int:
+    connection.executemany("INSERT OR IGNORE INTO setups VALUES (?, ?, '{}')", models.items())
     query = f"INSERT OR IGNORE INTO answers ({ANSWER}) VALUES ({','.join('?' * (CHECKSUM + 1))})"
     new, spent = 0, 0.0
     for row in answers:
@@ -256,9 +257,9 @@ def seal(values: Sequence[object]) -> int:
 
 
 @lru_cache(maxsize=64)
-def number_setup(model: str, settings: str) -> int:
-    """Return the number of a setup, 48 bits of a hash, which SQLite keeps in six bytes."""
-    return int.from_bytes(hashlib.sha256(json.dumps([model, settings]).encode()).digest()[:6], "big")
+def number_model(model: str) -> int:
+    """Return the number of a model, 48 bits of a hash, which SQLite keeps in six bytes."""
+    return int.from_bytes(hashlib.sha256(json.dumps([model, "{}"]).encode()).digest()[:6], "big")
 
 
 def _is_whole(row: Sequence[object]) -> bool:

@@ -30,39 +30,21 @@ _NAMES = "[0-9][0-9][0-9][0-9][0-9].jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it is sent.
+    """One request as it is sent."""
 
-    Attributes:
-        id: names it in errors.
-        model: the model's identity (for a GGUF the hash of its file, for an endpoint the served name), so that an
-            answer is never taken for another model's.
-        body: what else is sent: messages and sampling params.
-        sample: tells apart equal requests, of which several answers are wanted.
-        group: requests of one group begin with the same long prefix, which a server reads only once.
-        rows: ids of the rows that it shows.
-    """
-
-    id: str
+    id: str  # names it in errors
+    # The hash of a GGUF file, or the name at an endpoint, so that an answer is never taken for another model's.
     model: str
-    body: dict[str, Any]
-    sample: int
-    group: str = ""
-    rows: tuple[str, ...] = ()
+    body: dict[str, Any]  # what else is sent: messages and sampling params
+    sample: int  # tells apart equal requests, of which several answers are wanted
+    group: str = ""  # requests of one group begin with the same long prefix, which a server reads only once
+    rows: tuple[str, ...] = ()  # ids of the rows that it shows
 
     @property
     def key(self) -> str:
         """SHA-256 of the canonical JSON of what is sent; neither code nor the order of keys changes it."""
         sent = {"model": self.model, "body": self.body, "sample": self.sample}
         return hashlib.sha256(json.dumps(sent, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-    def find_longest(self) -> tuple[str, int] | None:
-        """Return the id of the longest of its rows and its characters; None where these are not turns of their own."""
-        for role in ("assistant", "user"):  # whose turns examples are where the model writes, and where it grades
-            texts = [turn["content"] for turn in self.body["messages"] if turn["role"] == role]
-            if texts and len(texts) == len(self.rows):
-                length, row = max((len(text), row) for text, row in zip(texts, self.rows, strict=True))
-                return row, length
-        return None
 
 
 @dataclass(frozen=True, slots=True)

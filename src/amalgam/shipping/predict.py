@@ -14,7 +14,7 @@ from amalgam.files import hash_file, read_json
 from amalgam.machine import show_progress
 from amalgam.shipping.onnx import OnnxScorer, decide
 from amalgam.shipping.tables import SHEET_ROWS, Added, find_format, survey_table, write_table
-from amalgam.tasks.formats import open_file
+from amalgam.tasks.formats import note_encoding, open_source
 from amalgam.tasks.tables import Part, read_parts
 from amalgam.tasks.texts import clean_text, write_text
 
@@ -52,11 +52,12 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What was written: rows, rows of each label, and rows that need a human."""
+    """What was written: rows, rows of each label, rows that need a human; and what is to be known of the source."""
 
     rows: int
     labels: dict[str, int]
     needs_human: int
+    notes: list[str]
 
 
 def load_shipped(folder: Path, *, threads: int = 0) -> Shipped:
@@ -98,7 +99,7 @@ def label_table(source: Path, target: Path, shipped: Shipped, columns: Columns) 
     if source.resolve() == target.resolve() or (target.exists() and target.samefile(source)):
         raise DataError(f"{target} is the input itself: give the output another name")
     needed = [columns.text, *([columns.question] if shipped.scorer.uses_question else [])]
-    table = open_file(source)
+    table = open_source(source)
     survey = survey_table(table, needed)
     names = shipped.scorer.labels
     kinds = {"label": str, **{f"p_{name}": float for name in names}, "needs_human": bool}
@@ -123,7 +124,7 @@ def label_table(source: Path, target: Path, shipped: Shipped, columns: Columns) 
     progress = show_progress("predict", total=survey.rows) if survey.rows > _SOON else nullcontext(lambda _: None)
     with progress as advance:
         write_table(target, table, survey.columns, added, label_parts())
-    return Tally(labels.total(), dict(labels), asked)
+    return Tally(labels.total(), dict(labels), asked, note_encoding(table))
 
 
 def _label_part(part: Part, shipped: Shipped, needed: list[str]) -> list[list[Any]]:

@@ -18,7 +18,7 @@ from amalgam.errors import DataError
 from amalgam.files import open_sibling
 from amalgam.rows import guard_cell
 from amalgam.tasks.formats import ENDINGS, OTHERS, SEPARATORS, Format, Source
-from amalgam.tasks.tables import Part, list_columns, open_parquet, read_parts
+from amalgam.tasks.tables import Part, list_columns, read_parts
 from amalgam.tasks.texts import blank_numbers, write_text
 
 if TYPE_CHECKING:
@@ -50,31 +50,20 @@ def find_format(path: Path) -> Format:
 
 
 def survey_table(source: Source, needed: Sequence[str]) -> Survey:
-    """Read a whole table once; of Parquet, the types of its columns say enough.
+    """Read a whole table once, so that its faults are found before the first row is scored.
 
     Raises:
         DataError: the table cannot be read, or a row has neither text nor null in a column that is `needed`.
     """
-    columns = dict.fromkeys(list_columns(source))
-    if source.format not in ("jsonl", "json", "folder"):
+    columns, rows = dict.fromkeys(list_columns(source)), 0
+    if source.format not in ("json", "jsonl", "folder"):
         _check_columns(source, list(columns), needed)
-    if source.format == "parquet":
-        with open_parquet(source) as file:
-            types = dict(zip(columns, file.schema_arrow.types, strict=True))
-            rows = file.metadata.num_rows
-        for name in needed:
-            if not _holds_text(types[name]):
-                raise DataError(
-                    f"{source.name} has no text under {name!r}, but {types[name]}: write it as text, "
-                    "or name another column"
-                )
-        return Survey(rows, list(columns))
-    rows = 0
     for part in read_parts(source):
         rows += len(part.rows)
         for number, row in zip(part.numbers, part.rows, strict=True):
             columns.update(dict.fromkeys(row))
             for name in needed:
+                # A response that looks like a number is one in Excel.
                 if not isinstance(row.get(name, ...), str | None) and source.format != "xlsx":
                     what = "no text" if name in row else f"no key {name!r}, only {', '.join(row)}"
                     raise DataError(
@@ -115,7 +104,7 @@ def _write_cells(stream: IO[bytes], form: Format, source: Source, names: Sequenc
     kept = source.format == form and source.separator and source.separator in OTHERS
     separator = source.separator if kept else SEPARATORS[form]
     # Excel takes a file for UTF-8 by its mark, and tells cells apart by the separator of its country.
-    marked = source.marked or source.encoding != "utf-8"
+    marked = source.marked or source.format == "xlsx" or source.encoding not in ("", "utf-8")
     lines = io.TextIOWrapper(stream, "utf-8-sig" if marked else "utf-8", newline="")
     plain = csv.writer(lines, delimiter=separator, lineterminator="\n")
     quoted = csv.writer(lines, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
@@ -131,8 +120,11 @@ def _write_sheet(stream: IO[bytes], path: Path, source: Source, names: Sequence[
 
     book = Workbook(write_only=True)
     sheet = book.create_sheet(source.sheet or "labelled")
-    for row in itertools.chain([dict(zip(names, names, strict=True))], _merge(parts)):
-        sheet.append([_make_cell(sheet, row.get(name), path) for name in names])
+    try:
+        for row in itertools.chain([dict(zip(names, names, strict=True))], _merge(parts)):
+            sheet.append([_make_cell(sheet, row.get(name), path) for name in names])
+    finally:
+        sheet.close()
     book.save(stream)
 
 
@@ -210,10 +202,3 @@ def _check_columns(source: Source, columns: list[str], needed: Sequence[str]) ->
                 f"{source.name} has no column {name!r}, only {there}: name the right one with "
                 f"--text-column or --question-column{parting}"
             )
-
-
-def _holds_text(kind: "DataType") -> bool:
-    from pyarrow import types
-
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    return any(is_text(kind) for is_text in (types.is_string, types.is_large_string, types.is_string_view))

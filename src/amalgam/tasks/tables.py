@@ -39,14 +39,6 @@ class Part:
     batch: "RecordBatch | None" = None
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The names of the columns, None where one has no name, and Qualtrics' second row: the questions asked."""
-
-    names: list[str | None]
-    questions: dict[str, str]
-
-
 def read_parts(source: Source) -> Iterator[Part]:
     """Yield all rows in order, part by part; what cannot be read is a DataError with its row or line."""
     if source.format == "parquet":
@@ -62,22 +54,26 @@ def list_columns(source: Source) -> list[str]:
             return _name_columns(source, file.schema_arrow.names)
     if source.format in ("jsonl", "json", "folder"):
         return []
-    return [name for name in read_header(source)[0].names if name is not None]
+    return [name for name in read_header(source)[0] if name is not None]
 
 
-def read_header(source: Source) -> tuple[Header, Iterator[tuple[int, list[Any]]]]:
-    """Return the header of delimited text or of a sheet, and the rows below with their numbers."""
+def read_header(source: Source) -> tuple[list[str | None], dict[str, str], Iterator[tuple[int, list[Any]]]]:
+    """Read the header of delimited text or of a sheet.
+
+    Return the names of the columns, None where one has no name; of Qualtrics, the questions in its second row; and the
+    rows below with their numbers.
+    """
     rows = enumerate(source.cells, start=1) if source.format == "xlsx" else _iterate_delimited(source)
     header = source.header or next((cells for _, cells in rows if count_filled(cells)), [])
     names = _name_columns(source, ["" if name is None else str(name) for name in header])
     # Without a name, a first column holds those of the rows: R and pandas write it so.
     named = [name if name or (not place and any(names)) else None for place, name in enumerate(names)]
     peeked = list(itertools.islice(rows, max(2, source.header_rows or 0)))
-    below = [number for number, (_, cells) in enumerate(peeked[:2], start=1) if _holds_import_id(cells)]
-    more = source.header_rows - 1 if source.header_rows else below[0] if below else 0
-    asked = zip(named, peeked[0][1], strict=False) if more > 1 else ()
+    ids = [number for number, row in enumerate(peeked[:2], 1) if any(_IMPORT_ID.match(str(cell)) for cell in row[1])]
+    more = source.header_rows - 1 if source.header_rows else max(ids, default=0)
+    asked = zip(named, peeked[0][1], strict=False) if more > 1 and peeked else ()
     questions = {name: str(cell).strip() for name, cell in asked if name and cell}
-    return Header(named, questions), itertools.chain(peeked[more:], rows)
+    return named, questions, itertools.chain(peeked[more:], rows)
 
 
 @contextmanager
@@ -128,7 +124,7 @@ def _iterate_folder(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     import datasets
 
     try:
-        saved = datasets.load_from_disk(str(source.folder))
+        saved = datasets.load_from_disk(source.name)
     except Exception as error:  # whatever a damaged folder makes of it
         raise DataError(f"{source.name} is not a readable data set: save it again by `save_to_disk`") from error
     splits = saved if isinstance(saved, dict) else {"": saved}
@@ -137,12 +133,14 @@ def _iterate_folder(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _iterate_json(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read a list of objects, or an object of which one value is such a list."""
+    """Read a list of objects, or an object of which one value is such a list, or one object a line."""
     try:
         value = _DECODER.decode("".join(iterate_lines(source)))
     except (ValueError, RecursionError) as error:
+        if "Extra data" in str(error):
+            return _iterate_json_lines(source)
         raise DataError(f"{source.name} is not valid JSON ({error}): export it again") from error
-    lists = [value] if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
+    lists = list(value.values()) if isinstance(value, dict) else [value]
     lists = [rows for rows in lists if isinstance(rows, list) and all(isinstance(row, dict) for row in rows)]
     if len(lists) != 1:
         raise DataError(f"{source.name} is neither a list of objects nor an object with one such list: write one")
@@ -172,16 +170,12 @@ def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_read_object, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=_read_object)
 
 
 def _iterate_cells(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
-    header, rows = read_header(source)
-    names, empty = header.names, None if source.format == "xlsx" else ""
+    names, _, rows = read_header(source)
+    empty = None if source.format == "xlsx" else ""
     least = max((column for column, name in enumerate(names, start=1) if name is not None), default=0)
     short = source.short_rows or source.format == "xlsx"
     for number, cells in rows:
@@ -212,10 +206,6 @@ def _name_columns(source: Source, header: Sequence[str]) -> list[str]:
     if doubled and not source.numbered:
         raise DataError(f"{source.name} has two columns named {next(iter(doubled))!r}: rename one")
     return [f"{name} ({next(doubled[name])})" if name in doubled else name for name in names]
-
-
-def _holds_import_id(cells: Sequence[Any]) -> bool:
-    return any(isinstance(cell, str) and _IMPORT_ID.match(cell) for cell in cells)
 
 
 def _iterate_delimited(source: Source) -> Iterator[tuple[int, list[str]]]:

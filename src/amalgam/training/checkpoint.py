@@ -21,31 +21,18 @@ _CONFIG, _WEIGHTS = "amalgam.json", "model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What scoring must know beside the weights.
+    """What scoring must know beside the weights."""
 
-    Attributes:
-        labels: class names in order.
-        max_length: tokens a row.
-        uses_question: whether the question is read with the response.
-        pooling: what the head reads.
-        members: folders, relative to this one, whose models are an ensemble; none where it is one model itself.
-        base: SHA-256 of the weights of the encoder that has all weights which are not here; "" where all are here.
-    """
-
-    labels: list[str]
-    max_length: int
-    uses_question: bool
-    pooling: "Pooling" = "cls"
-    members: list[str] = field(default_factory=list)
-    base: str = ""
+    labels: list[str]  # class names in order
+    max_length: int  # tokens a row
+    uses_question: bool  # whether the question is read with the response
+    pooling: "Pooling" = "cls"  # what the head reads
+    members: list[str] = field(default_factory=list)  # folders, relative to this one, of an ensemble's models
+    base: str = ""  # SHA-256 of the weights of the encoder that has all weights which are not here
 
 
 def read_config(folder: Path) -> Config:
-    """Read the config of a trained model.
-
-    Raises:
-        ModelError: the folder is not one that a training stage wrote.
-    """
+    """Read the config of a trained model; ModelError if the folder is not one that a training stage wrote."""
     if not (folder / _CONFIG).is_file():
         raise ModelError(f"{folder} is not a trained model: run `dvc repro`, or `dvc pull` to fetch one")
     return Config(**read_json(folder / _CONFIG))
@@ -141,17 +128,14 @@ def count_unchanged(model: "PreTrainedModel", folder: Path) -> int:
     """Count the lowest layers of a model of `folder` that are still those of its base encoder."""
     from safetensors import safe_open
 
-    from amalgam.training.classifier import find_stack
+    from amalgam.training.classifier import list_layers
 
     if not read_config(folder).base:
         return 0
     with safe_open(folder / _WEIGHTS, "pt") as file:
         names = set(file.keys())
     changed = {id(weight) for name, weight in model.named_parameters() if name in names}
-    try:
-        layers = getattr(*find_stack(model))
-    except ModelError:  # such as ALBERT, whose layers are one
-        return 0
+    layers = list_layers(model)
     return next((n for n, layer in enumerate(layers) if changed & set(map(id, layer.parameters()))), len(layers))
 
 

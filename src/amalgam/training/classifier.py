@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # mean taken off before, as a layer of the encoder can compute it.
 Pooling = Literal["cls", "mean", "centred_mean"]
 
-_TOGETHER = 8  # rows of a batch that `Vectors` computes together where they are of any length
+_TOGETHER = 8  # rows of similar length that `Embedder` computes together
 _GAIN = 2.0**14  # of the mean over the residual; still within 16-bit floats
 _SCALE = 2.0**-6  # of what passes the activation before the head: small enough for tanh to leave it as it is
 _BERT = "attention.self.value", "attention.output.dense"
@@ -73,19 +73,6 @@ class MeanPooled(nn.Module):
         parts = states.to(shares).unflatten(-1, (shares.shape[1], -1))  # [rows, tokens, heads, width of a head]
         means = (shares.transpose(1, 2).unsqueeze(-1) * parts).sum(1).flatten(1)
         return functional.normalize(means - means.mean(1, keepdim=True), dim=1)
-
-
-class Vectors(nn.Module):
-    """What the head of a `MeanPooled` classifier reads, as `logits` [rows, width]."""
-
-    def __init__(self, classifier: MeanPooled) -> None:
-        """Take the classifier."""
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, **batch: Any) -> Output:
-        """Return the vectors of a batch of similar length."""
-        return Output(self.classifier.embed(**batch))
 
 
 class Embedder(nn.Module):
@@ -166,7 +153,7 @@ def find_head(model: "PreTrainedModel") -> nn.Linear:
 
 
 def begin_head(model: "PreTrainedModel", weights: np.ndarray, biases: np.ndarray) -> None:
-    """Begin the head with weights [classes, width] and biases [classes], such as those of a logistic regression."""
+    """Begin the head with weights [classes, width] and biases [classes]."""
     head = find_head(model)
     head.weight.data = torch.tensor(weights, dtype=head.weight.dtype)
     head.bias.data = torch.tensor(biases, dtype=head.bias.dtype)
@@ -187,6 +174,15 @@ def find_stack(model: "PreTrainedModel") -> tuple[nn.Module, str]:
     if len(stacks) != 1:
         raise ModelError(f"an encoder of type {model.config.model_type!r} cannot be shortened: choose one like BERT")
     return stacks[0]
+
+
+def list_layers(model: "PreTrainedModel") -> nn.ModuleList:
+    """Return the layers of an encoder, or none where they are not a list, as in ALBERT, whose layers are one."""
+    try:
+        layers: nn.ModuleList = getattr(*find_stack(model))
+    except ModelError:
+        return nn.ModuleList()
+    return layers
 
 
 def keep_layers(model: "PreTrainedModel", count: int) -> None:

@@ -65,17 +65,10 @@ def fit_head(
     *,
     strength: float = STRENGTH,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit the head that a logistic regression on embeddings would be.
+    """Fit the head that a logistic regression on embeddings [rows, width] would be; `weights` are those of the rows.
 
     Fine-tuning from there, rather than from a random head, distorts the encoder less (Kumar et al. 2022, arXiv
     2202.10054).
-
-    Args:
-        vectors: embeddings [rows, width].
-        classes: class index of each row [rows].
-        count: how many classes there are.
-        weights: how much each row counts [rows]; None is alike.
-        strength: the inverse of the regularisation.
 
     Returns:
         Weights [classes, width] and biases [classes]; of a class without rows they are zero and minus ten, and of

@@ -13,9 +13,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from amalgam.errors import ModelError
 from amalgam.machine import choose_device, choose_dtype, open_autocast
-from amalgam.training.classifier import find_stack
+from amalgam.training.classifier import find_stack, list_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -27,17 +26,11 @@ _MOST = 2**30  # bytes of states that are kept; those of further rows are comput
 
 @dataclass(frozen=True)
 class Encoded:
-    """Tokenised rows.
-
-    Attributes:
-        tokenizer: pads batches of them.
-        features: for each row the tokenizer's lists of ids and masks.
-        length: tokens to which every batch is padded; None pads to its longest row.
-    """
+    """Tokenised rows."""
 
     tokenizer: "PreTrainedTokenizerBase"
-    features: list[dict[str, list[int]]]
-    length: int | None = None
+    features: list[dict[str, list[int]]]  # for each row the tokenizer's lists of ids and masks
+    length: int | None = None  # tokens to which every batch is padded; None pads to its longest row
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -64,19 +57,11 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 
 def encode_rows(tokenizer: "PreTrainedTokenizerBase", rows: pd.DataFrame, max_length: int) -> Encoded:
-    """Tokenise responses to `max_length` tokens at most; a question is the second segment, the longer one is cut first.
-
-    Args:
-        tokenizer: of the model that will read the rows.
-        rows: with `text` and `question`.
-        max_length: tokens a row at most.
-    """
+    """Tokenise rows to `max_length` tokens at most; a question is the second segment, the longer one is cut first."""
     texts, questions = rows["text"].tolist(), rows["question"].tolist()
     length = min(max_length, tokenizer.model_max_length)
-    if any(questions):
-        encoded = tokenizer(texts, questions, truncation="longest_first", max_length=length)
-    else:
-        encoded = tokenizer(texts, truncation=True, max_length=length)
+    pairs = (texts, questions) if any(questions) else (texts,)
+    encoded = tokenizer(*pairs, truncation="longest_first", max_length=length)
     return Encoded(tokenizer, [{name: encoded[name][row] for name in encoded} for row in range(len(texts))])
 
 
@@ -158,7 +143,7 @@ def freeze_lower(model: "PreTrainedModel", trained: int) -> None:
             module.requires_grad_(False)
     for part in _find_embeddings(model).values():
         part.requires_grad_(False)
-    for layer in _list_layers(model)[: _count_frozen(model, trained)]:
+    for layer in list_layers(model)[: _count_frozen(model, trained)]:
         layer.requires_grad_(False)
 
 
@@ -192,7 +177,7 @@ def cut_model(model: "PreTrainedModel", frozen: int) -> Iterator[nn.Module | Non
     They are a model of their own, which gives its states as `last_hidden_state`; the classifier takes them as
     `inputs_embeds`. A trial shows whether both together do what the model did.
     """
-    base, layers = model.base_model.eval(), _list_layers(model)
+    base, layers = model.base_model.eval(), list_layers(model)
     if not len(layers):
         yield None
         return
@@ -226,13 +211,5 @@ def _find_embeddings(model: "PreTrainedModel") -> dict[str, nn.Module]:
     return {name: part for name, part in model.base_model.named_children() if name.startswith("embeddings")}
 
 
-def _list_layers(model: "PreTrainedModel") -> nn.ModuleList:
-    try:
-        layers: nn.ModuleList = getattr(*find_stack(model))
-    except ModelError:
-        return nn.ModuleList()
-    return layers
-
-
 def _count_frozen(model: "PreTrainedModel", trained: int) -> int:
-    return max(len(_list_layers(model)) - trained, 0)
+    return max(len(list_layers(model)) - trained, 0)

@@ -30,29 +30,18 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the guard found.
+    """What the guard found."""
 
-    Attributes:
-        label_auc: AUC with which classifiers of human rows tell the labels of the synthetic rows apart; none of them
-            saw the examples that the LLM had for the row.
-        human_only_auc: of held-out human rows, by a classifier of the other folds.
-        with_synthetic_auc: the same, by one that also had synthetic rows.
-        difference: by which the latter is above the former, with its standard error and 95 % bootstrap interval.
-        rows: human rows that took part in the cross-validation.
-        folds: of it.
-        least_label_auc: what `label_auc` must reach.
-    """
-
-    label_auc: float
-    human_only_auc: float
-    with_synthetic_auc: float
-    difference: float
+    label_auc: float  # of the synthetic labels, by classifiers of human rows that the LLM did not see for the row
+    human_only_auc: float  # of held-out human rows, by a classifier of the other folds
+    with_synthetic_auc: float  # the same, by one that also learned synthetic rows
+    difference: float  # by which the latter is above the former, with standard error and 95 % bootstrap interval
     difference_error: float
     difference_low: float
     difference_high: float
-    rows: int
-    folds: int
-    least_label_auc: float = LABEL_AUC
+    rows: int  # human rows that took part in the cross-validation
+    folds: int  # of it
+    least_label_auc: float = LABEL_AUC  # what `label_auc` must reach
 
     @property
     def recognised(self) -> bool:
@@ -77,7 +66,7 @@ def ask_guard(
 
     Args:
         human: all human-coded rows that training may see (id, text, label, and group where the task has one).
-        synthetic: the rows that the mix would add (label, shots).
+        synthetic: the rows that the mix would add (label, shots: ids of the human rows that the LLM saw).
         vectors: embeddings [rows, width] of both.
         labels: class names in order.
         seed: deals the folds and draws the resamples.
@@ -121,12 +110,7 @@ def judge_labels(
     A row that was written after examples of some folds is judged by a classifier of the other folds alone: it would
     recognise what its own rows gave rise to, whatever the label. Where these hold one class, all are as likely.
 
-    Args:
-        human: rows (id, text, label, and group where the task has one).
-        learned: their embeddings [rows, width].
-        labels: class names in order.
-        judged: embeddings of the synthetic rows [rows, width].
-        shots: of each of them the ids of the human rows that the LLM saw, with blanks between.
+    `learned` and `judged` are the embeddings of both [rows, width], `shots` the ids of each synthetic row's examples.
     """
     classes = index_labels(human, labels)
     dealt = deal_folds(classes, find_units(human), _JUDGE_FOLDS)
@@ -143,13 +127,10 @@ def judge_labels(
 
 
 def deal_folds(classes: Ints, units: Ints, folds: int, *, seed: int | None = None) -> Ints:
-    """Deal rows into folds [rows], a unit as a whole, so that each fold has its share of every class.
+    """Deal rows into folds [rows], each with its share of every class, a unit of rows that depend on each other whole.
 
-    Args:
-        classes: class index of each row [rows]; a unit counts as one of the class of its first row.
-        units: number of what each row depends on [rows].
-        folds: how many; fewer where there are not as many units.
-        seed: draws which units of a class come together; None takes them in their order.
+    A unit counts as one of the class of its first row. There are fewer folds where there are not as many units. The
+    seed draws which units of a class come together; None takes them in their order.
     """
     _, first, unit = np.unique(units, return_index=True, return_inverse=True)
     place = first if seed is None else np.random.default_rng(seed).permutation(len(first))
@@ -166,13 +147,6 @@ def cross_validate(
     Synthetic rows that were written after a row of the held-out fold are left out, since they would give it away. So
     the synthetic side has fewer rows here than it will have, which is to its disadvantage. All rows together weigh as
     much as the human ones alone do: else more rows would also be less regularised.
-
-    Args:
-        human: rows (id, label).
-        synthetic: rows (label, shots).
-        vectors: embeddings [rows, width] of both.
-        labels: class names in order.
-        dealt: fold of each human row [rows].
     """
     classes, written = index_labels(human, labels), index_labels(synthetic, labels)
     shots = [set(row.split()) for row in synthetic["shots"]]
@@ -189,14 +163,9 @@ def cross_validate(
 
 
 def fit_and_score(learned: Floats, classes: Ints, rows: Floats, count: int, weight: float = 1.0) -> Floats:
-    """Fit a classifier to embeddings and score others: log-probabilities [rows, classes], all alike of one class alone.
+    """Fit a classifier to embeddings, each with this weight, and score others: log-probabilities [rows, classes].
 
-    Args:
-        learned: embeddings [learned, width].
-        classes: class index of each [learned].
-        rows: embeddings [rows, width].
-        count: how many classes there are.
-        weight: how much each learned row counts.
+    They are all alike where one class alone is learned.
     """
     if len(np.unique(classes)) < 2:
         return np.zeros((len(rows), count))
@@ -214,14 +183,8 @@ def measure_label_auc(synthetic: pd.DataFrame, labels: list[str], logits: Floats
 def measure_within(classes: np.ndarray, folds: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the AUC over pairs of rows of the same fold, the mean over classes of one against the rest.
 
-    Args:
-        classes: class index of each row [rows].
-        folds: fold of each row [rows].
-        logits: [rows, classes].
-        weights: how often each row counts [weightings, rows].
-
-    Returns:
-        One value a weighting [weightings]; NaN where no fold holds a row of a class and one of another.
+    `weights` say how often each row counts [weightings, rows], and the result is one value a weighting; NaN where no
+    fold holds a row of a class and one of another.
     """
     from scipy.special import log_softmax
 
@@ -237,8 +200,7 @@ def measure_within(classes: np.ndarray, folds: np.ndarray, logits: np.ndarray, w
             won += ((weights[:, positive] @ wins) * weights[:, negative]).sum(axis=1)
             total += weights[:, positive].sum(axis=1) * weights[:, negative].sum(axis=1)
         areas.append(np.divide(won, total, out=np.full(len(weights), np.nan), where=total > 0))
-    there = np.isfinite(areas)
-    counts = there.sum(axis=0)
+    counts = np.isfinite(areas).sum(axis=0)
     means = np.divide(np.nansum(areas, axis=0), counts, out=np.full(len(weights), np.nan), where=counts > 0)
     return np.asarray(means)
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -113,7 +113,7 @@ def train_model(
         schedule: steps and rates.
         seed: draws the batches; the caller seeds torch before it makes the model.
         curves: folder for dvclive's training curves; None writes none.
-        advance: called once a step, for progress.
+        advance: called once a step.
 
     Raises:
         DivergedError: the loss is no longer a number.
@@ -122,16 +122,16 @@ def train_model(
 
     # A head that reads the mean leaves the encoder's own pooling layer without a gradient.
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
-    trained, optimizer = accelerator.prepare(model, build_optimizer(model, schedule.learning_rate))
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda step: scale_rate(step, schedule.steps))
+    trained, optimizer = accelerator.prepare(model, _build_optimizer(model, schedule.learning_rate))
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda step: _scale_rate(step, schedule.steps))
     best = Outcome(0, 0, None, None, sum(map(len, train.phases)) or len(train.encoded))
     weights = _copy_weights(model)
     highest = good_enough = -math.inf
     looks = {round(schedule.steps * look / schedule.looks) for look in range(1, schedule.looks + 1)}
     losses: list[float] = []
-    with _open_curves(curves if accelerator.is_main_process else None) as live:
+    with _open_curves(curves) if curves and accelerator.is_main_process else nullcontext() as live:
         for step, rows in enumerate(_draw_rows(train, schedule, np.random.default_rng(seed)), start=1):
-            losses.append(_take_step(trained, train, _share_rows(rows, accelerator), optimizer, accelerator))
+            losses.append(_take_step(trained, train, rows, optimizer, accelerator))
             if not math.isfinite(losses[-1]):
                 _give_up(model, weights, best, step)
             rates.step()
@@ -152,37 +152,25 @@ def train_model(
             if found >= good_enough:
                 best = replace(best, best_step=step, validation_metric=None if loss is None else found)
                 best, weights = replace(best, validation_loss=loss), _copy_weights(model)
-    _restore_weights(model, weights)
+    model.load_state_dict(weights, strict=False)
+    model.eval()
     return replace(best, steps=schedule.steps)
 
 
-def build_optimizer(model: nn.Module, rate: float) -> torch.optim.Optimizer:
-    """Make AdamW; weight decay is for matrices, not for biases and norms."""
-    learned = [weight for weight in model.parameters() if weight.requires_grad]
-    decayed = {"params": [weight for weight in learned if weight.ndim > 1], "weight_decay": _DECAY}
-    plain = {"params": [weight for weight in learned if weight.ndim <= 1], "weight_decay": 0.0}
-    return torch.optim.AdamW([decayed, plain], lr=rate, fused=True)
-
-
-def scale_rate(step: int, steps: int) -> float:
-    """Return the learning rate at a step as a share of its peak: a linear rise, then a linear fall to 0."""
-    warmup = max(round(_WARMUP * steps), 1)
-    if step < warmup:
-        return (step + 1) / warmup
-    return max((steps - step) / max(steps - warmup, 1), 0.0)
-
-
 @torch.inference_mode()
-def compute_logits(model: nn.Module, encoded: Encoded, device: torch.device, batch_size: int = 64) -> np.ndarray:
-    """Return the logits [rows, classes] of all rows in their order, dropout off."""
-    model.eval()
-    logits: dict[int, np.ndarray] = {}
+def compute_logits(
+    model: Callable[..., Any], encoded: Encoded, device: torch.device, batch_size: int = 64
+) -> np.ndarray:
+    """Return the logits [rows, classes] of all rows in their order, dropout off; or what else the model computes."""
+    owner: Any = getattr(model, "__self__", model)  # of a method
+    owner.eval()
+    found: dict[int, np.ndarray] = {}
     with open_autocast(device):  # once, as each time the weights are rounded anew
         for rows in sort_batches(encoded.lengths, batch_size):
-            batch = {name: tensor.to(device) for name, tensor in encoded.pad(rows).items()}
-            output = model(**batch).logits.float().cpu().numpy()
-            logits |= dict(zip(rows.tolist(), output, strict=True))
-    return np.stack([logits[row] for row in range(len(encoded))])
+            output = model(**{name: tensor.to(device) for name, tensor in encoded.pad(rows).items()})
+            values = output if torch.is_tensor(output) else output.logits
+            found |= dict(zip(rows.tolist(), values.float().cpu().numpy(), strict=True))
+    return np.stack([found[row] for row in range(len(encoded))])
 
 
 class CrossEntropy:
@@ -228,6 +216,22 @@ def estimate_auc_error(area: float, positives: int, negatives: int) -> float:
     return float(np.sqrt((area * (1 - area) + spread) / (positives * negatives)))
 
 
+def _build_optimizer(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """Make AdamW; weight decay is for matrices, not for biases and norms."""
+    learned = [weight for weight in model.parameters() if weight.requires_grad]
+    matrices, others = ([one for one in learned if (one.ndim > 1) == matrix] for matrix in (True, False))
+    groups = [{"params": matrices, "weight_decay": _DECAY}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, fused=True)
+
+
+def _scale_rate(step: int, steps: int) -> float:
+    """Return the learning rate at a step as a share of its peak: a linear rise, then a linear fall to 0."""
+    warmup = max(round(_WARMUP * steps), 1)
+    if step < warmup:
+        return (step + 1) / warmup
+    return max((steps - step) / max(steps - warmup, 1), 0.0)
+
+
 def _draw_rows(train: Examples, schedule: Schedule, generator: np.random.Generator) -> Iterator[np.ndarray]:
     phases = train.phases or [np.arange(len(train.encoded))]
     bounds = np.linspace(0, schedule.steps, len(phases) + 1).round().astype(int)
@@ -238,18 +242,13 @@ def _draw_rows(train: Examples, schedule: Schedule, generator: np.random.Generat
     )
 
 
-def _share_rows(rows: np.ndarray, accelerator: "Accelerator") -> np.ndarray:
-    """Return this process's part of a batch; where there are fewer rows than processes, rows come twice."""
-    count = accelerator.num_processes
-    return np.resize(rows, max(len(rows), count))[accelerator.process_index :: count]
-
-
 def _take_step(
     model: nn.Module, train: Examples, rows: np.ndarray, optimizer: Any, accelerator: "Accelerator"
 ) -> float:
-    """Take one optimizer step, unless the loss is no number; return the loss."""
+    """Take one optimizer step with this process's part of a batch, unless the loss is no number; return the loss."""
     model.train()
-    device = accelerator.device
+    count, device = accelerator.num_processes, accelerator.device
+    rows = np.resize(rows, max(len(rows), count))[accelerator.process_index :: count]  # of too few, rows come twice
     batch = {name: tensor.to(device) for name, tensor in train.encoded.pad(rows).items()}
     with open_autocast(device):
         output = model(**batch)
@@ -267,23 +266,15 @@ def _copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-def _restore_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+def _give_up(model: nn.Module, weights: dict[str, torch.Tensor], best: Outcome, step: int) -> NoReturn:
     model.load_state_dict(weights, strict=False)
-    model.eval()
-
-
-def _give_up(model: nn.Module, weights: dict[str, torch.Tensor], best: Outcome, step: int) -> None:
-    _restore_weights(model, weights)
     kept = f"the weights of step {best.best_step} are the last good ones" if best.best_step else "no weights are kept"
     raise DivergedError(
         f"the loss is no longer a number at step {step}, and {kept}: lower the learning rate of this stage"
     )
 
 
-def _open_curves(folder: Path | None) -> AbstractContextManager[Any]:
-    """Open dvclive's curves in `folder`; None records none."""
-    if folder is None:
-        return nullcontext()
+def _open_curves(folder: Path) -> AbstractContextManager[Any]:
     from dvclive import Live
 
     return Live(str(folder), dvcyaml=None, report=None, save_dvc_exp=False)

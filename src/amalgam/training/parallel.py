@@ -25,7 +25,7 @@ _send: Advance
 
 
 def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) -> list[Result]:
-    """Run trainings in processes of their own, as many at once as there are cores and memory for.
+    """Run trainings in processes of their own, as many at once as there are cores and memory for; return their results.
 
     With a GPU, under `accelerate launch`, or with a tiny model they run in this process, one after another.
 
@@ -35,9 +35,6 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
         encoder: folder of the model that is trained, whose size says what fits into memory.
         advance: called in this process once a step of any job.
 
-    Returns:
-        What the jobs returned, in their order.
-
     Raises:
         ModelError: a process was killed.
     """
@@ -46,9 +43,14 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
         return [job(advance) for job in jobs]
     context = get_context("spawn")  # a fork of a process in which torch has threads may hang
     steps = context.SimpleQueue()
-    listener = threading.Thread(target=_pass_on, args=(steps, advance), daemon=True)
+
+    def pass_on() -> None:
+        while (item := steps.get()) is not None:
+            advance(item)
+
+    listener = threading.Thread(target=pass_on, daemon=True)
     listener.start()
-    pool = ProcessPoolExecutor(workers, context, _begin, (steps, count_cores() // workers))
+    pool = ProcessPoolExecutor(workers, context, _begin, (steps, max(count_cores() // workers, 1)))
     try:
         return [future.result() for future in [pool.submit(_run, job) for job in jobs]]
     except BrokenProcessPool as error:
@@ -66,13 +68,17 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
 
 
 def count_workers(jobs: int, encoder: Path) -> int:
-    """Return how many trainings of the model in `encoder` to run at once on this machine."""
+    """Return how many trainings of the model in `encoder` to run at once on this machine.
+
+    That is one a core. Three trainings share two cores, so that none waits while the last one runs.
+    """
     size = sum(file.stat().st_size for file in encoder.glob("*.safetensors"))
     alone = choose_device().type != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1
     if alone or size < _SMALL:
         return 1
     fitting = find_memory() // (_PROCESS + _COPIES * size)
-    return max(min(jobs, count_cores(), fitting), 1)
+    cores = count_cores()
+    return max(min(jobs if jobs < 2 * cores else cores, fitting), 1)
 
 
 def _begin(steps: Any, threads: int) -> None:
@@ -98,11 +104,6 @@ def _run(job: Job[Result]) -> Result:
 
 def _count_step(_item: object) -> None:
     _send(1)
-
-
-def _pass_on(steps: Any, advance: Advance) -> None:
-    while (item := steps.get()) is not None:
-        advance(item)
 
 
 def is_main_process() -> bool:

@@ -14,7 +14,6 @@ from amalgam.params import Distillation
 from amalgam.training.checkpoint import load_trained, read_config, save_checkpoint
 from amalgam.training.classifier import (
     MeanPooled,
-    Vectors,
     add_pooling,
     begin_head,
     choose_pooling,
@@ -102,8 +101,7 @@ def train_student(
         bases: folders of the encoder that the teacher was before it was trained, and of the one that
             `distillation.student` names, where it names one.
         transfer: what to learn from.
-        validation: what chooses the checkpoint, of human-coded rows and texts without a label; without any, the last
-            step is kept.
+        validation: what chooses the checkpoint; without any rows, the last step is kept.
         params: the section `distillation`.
         seed: of the training.
         target: folder of the student.
@@ -134,7 +132,7 @@ def train_student(
         learn, held_out = prepare(transfer), prepare(validation) if len(validation.rows) else None
         if isinstance(module, MeanPooled):  # a random head hardly learns in so few steps (docs/findings.md)
             device = choose_device()
-            vectors = compute_logits(Vectors(module).to(device), learn.encoded, device)
+            vectors = compute_logits(module.to(device).embed, learn.encoded, device)
             classes = index_labels(transfer.rows, config.labels) if alone else transfer.logits.argmax(axis=1)
             begin_head(student, *fit_head(vectors, classes, len(config.labels), strength=_STRENGTH))
         schedule = Schedule(params.steps, params.learning_rate, _BATCH, looks=2)

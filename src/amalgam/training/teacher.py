@@ -51,7 +51,11 @@ class ContrastiveLoss:
         first, second = torch.triu_indices(len(rows), len(rows), offset=1, device=vectors.device)
         alike, pairs = (classes[first] == classes[second]).to(vectors), weights[first] * weights[second]
         cosines = (vectors[first] * vectors[second]).sum(dim=1)
-        return _average((1 - cosines) ** 2, pairs * alike) + _average(cosines**2, pairs * (1 - alike))
+        near, far = (
+            (losses * weights).sum() / weights.sum().clamp(min=1e-9)
+            for losses, weights in (((1 - cosines) ** 2, pairs * alike), (cosines**2, pairs * (1 - alike)))
+        )
+        return near + far
 
 
 class TeacherTrainer:
@@ -78,8 +82,8 @@ class TeacherTrainer:
         Args:
             encoder: folder of the base model.
             learned: rows (text, question, label, origin).
-            held_out: human-coded rows (text, question, label) that choose the checkpoint; None keeps the last one, as
-                learning by contrast always does: how near rows of one label are says little of how they are ranked.
+            held_out: human-coded rows that choose the checkpoint; None keeps the last one, as learning by contrast
+                always does: how near rows of one label are says little of how they are ranked.
             labels: class names in order.
             params: the section `teacher`.
             contrastive: whether to learn by contrast, in batches of twice the rows, so that a label has enough pairs.
@@ -93,9 +97,8 @@ class TeacherTrainer:
         pooling: Pooling = "cls" if self._paper else "mean"
         self._config = Config(labels, params.max_length, bool(learned["question"].any()), pooling)
         self._classes, human = index_labels(learned, labels), (learned["origin"] == "human").to_numpy()
-        self._weights = np.ones(len(learned))
-        if params.class_weights:
-            self._weights = balance_classes(self._classes, len(labels))
+        weights = balance_classes(self._classes, len(labels)) if params.class_weights else np.ones(len(learned))
+        self._weights = weights
         phases = [np.flatnonzero(human), np.flatnonzero(~human)] if self._paper else []
         self._learn = Examples(
             self._encode(learned),
@@ -106,9 +109,7 @@ class TeacherTrainer:
         self._held_out: Examples | None = None
         if held_out is not None and not contrastive:
             classes = index_labels(held_out, labels)
-            self._held_out = Examples(
-                self._encode(held_out), CrossEntropy(classes), metric=partial(measure_auc, classes)
-            )
+            self._held_out = Examples(self._encode(held_out), CrossEntropy(classes), partial(measure_auc, classes))
         self._head = None
         if not (contrastive or self._paper):
             vectors = embed_rows(encoder, learned, max_length=params.max_length) if vectors is None else vectors
@@ -123,10 +124,7 @@ class TeacherTrainer:
     def train(self, seed: int, target: Path, advance: Advance, *, curves: Path | None = None) -> Outcome:
         """Fine-tune with this seed, of the head's weights and the order of batches; save to `target`.
 
-        `advance` is called once a step. The training curves go to `curves`, or to a folder of that name in the target.
-
-        Raises:
-            DivergedError: the loss is no longer a number.
+        The training curves go to `curves`, or to a folder of that name in the target. Raises DivergedError.
         """
         model = self._begin(seed)
         try:
@@ -142,9 +140,8 @@ class TeacherTrainer:
         return compute_logits(add_pooling(model, self._config.pooling).to(device), self._encode(rows), device)
 
     def _encode(self, rows: pd.DataFrame) -> Encoded:
-        encoded = encode_rows(self._tokenizer, rows, self._params.max_length)
-        length = min(self._params.max_length, self._tokenizer.model_max_length)
-        return replace(encoded, length=length) if self._paper else encoded
+        encoded, longest = encode_rows(self._tokenizer, rows, self._params.max_length), self._params.max_length
+        return replace(encoded, length=min(longest, self._tokenizer.model_max_length)) if self._paper else encoded
 
     def _begin(self, seed: int) -> "PreTrainedModel":
         set_seed(seed)
@@ -231,8 +228,7 @@ def list_trials(
 ) -> list[Job[np.ndarray]]:
     """List the trainings of human-only teachers that score each fold [rows, classes], by rows of the other folds.
 
-    Each learns by cross-entropy for all its steps and is not kept; `seed` is that of the first fold, each fold has the
-    next one.
+    Each learns by cross-entropy for all its steps and is not kept. `seed` is that of the first fold.
     """
     dealt, marked = deal_human(human, labels), human.assign(origin="human")
     return [
@@ -254,17 +250,10 @@ def _run_trial(
 
 
 def label_out_of_fold(human: pd.DataFrame, labels: list[str], logits: Sequence[np.ndarray]) -> pd.DataFrame:
-    """Label each human-coded row by the trial that did not learn it; rows of one `unit` depend on each other.
+    """Label each human-coded row by the trial that did not learn it, as a table with the columns `OUT_OF_FOLD`.
 
-    Synthetic rows have no part in it, so it holds for every ratio: where they help, it promises less than they bring.
-
-    Args:
-        human: all human-coded rows that training may see (id, text, label, and group where there is one).
-        labels: class names in order.
-        logits: what `list_trials` came to.
-
-    Returns:
-        A row a human row, with the columns `OUT_OF_FOLD`.
+    Rows of one `unit` depend on each other. Synthetic rows have no part in it, so it holds for every ratio: where they
+    help, it promises less than they bring. `logits` is what `list_trials` came to.
     """
     dealt, probabilities = deal_human(human, labels), np.zeros((len(human), len(labels)))
     for fold, found in zip(np.unique(dealt), logits, strict=True):
@@ -273,8 +262,3 @@ def label_out_of_fold(human: pd.DataFrame, labels: list[str], logits: Sequence[n
     certainty = probabilities.max(axis=1).round(_DIGITS)
     judged = human[["id", "label"]].assign(unit=find_units(human), predicted=predicted, probability=certainty)
     return judged[OUT_OF_FOLD]
-
-
-def _average(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the weighted mean; 0 where nothing has weight."""
-    return (values * weights).sum() / weights.sum().clamp(min=1e-9)

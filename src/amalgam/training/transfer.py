@@ -25,7 +25,7 @@ def assign_roles(
 def build_transfer(
     learned: pd.DataFrame, pool: pd.DataFrame, unlabelled: pd.DataFrame, *, left_out: int
 ) -> pd.DataFrame:
-    """Put the transfer set together.
+    """Put the transfer set together: rows with the columns `COLUMNS`, label "" where there is none.
 
     A label counts only where the teacher learned it: rows of the pool that the ratio left out, or that the guard
     refused, are texts like those that nobody coded.
@@ -35,9 +35,6 @@ def build_transfer(
         pool: the curated synthetic rows (id, text, question).
         unlabelled: human texts without a label (id, text, question).
         left_out: rows of the pool beside the learned ones, at most; the first ones.
-
-    Returns:
-        Rows with the columns `COLUMNS`; label "" where there is none.
     """
     rest = pool[~pool["id"].isin(learned["id"])].head(left_out)
     parts = [learned, rest.assign(label="", origin="synthetic"), unlabelled.assign(label="", origin="unlabelled")]
@@ -47,12 +44,7 @@ def build_transfer(
 def hold_out_texts(transfer: pd.DataFrame, validation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Hold texts without a label out of the transfer set: a few human-coded rows alone cannot choose a checkpoint.
 
-    Args:
-        transfer: the transfer set.
-        validation: human-coded validation rows (id, text, question, label); those that taught are left out.
-
-    Returns:
-        What is left of the transfer set, and the validation rows with the texts that were held out, in `COLUMNS`.
+    Return what is left of it, and the human-coded validation rows that did not teach with the texts that were held out.
     """
     validation = validation[~validation["id"].isin(transfer["id"])]
     held_out = transfer.index[transfer["label"] == ""][::_EVERY][:_MOST]
