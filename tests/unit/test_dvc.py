@@ -13,7 +13,7 @@ import pytest
 from amalgam.dvc import FOLDERS, find_file, iterate_shared_answers, open_repo
 from amalgam.llm.request import Answer
 
-COMPLETIONS, JUDGEMENTS, BASELINES = FOLDERS
+COMPLETIONS, JUDGEMENTS, BASELINES, _ = FOLDERS
 _STAGES = {"synthesize": COMPLETIONS, "judge": JUDGEMENTS, "baselines": BASELINES}
 
 
