@@ -146,7 +146,7 @@ def test_tasks_are_listed_with_what_is_known_of_them(project: Path, capsys: pyte
     assert json.loads(said.out) == [{"name": "lost", "rows": None, **kept}, {"name": "toy", "rows": 160, **kept}]
     assert "lost: " in said.err
     run_tasks(project, as_json=False)
-    assert capsys.readouterr().out.splitlines()[-1].split() == ["toy", "160", "-", "CC0-1.0", "complaint,", "praise"]
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["toy", "160", "-", "complaint,", "praise", "CC0-1.0"]
 
 
 def test_a_run_that_would_fail_fails_with_the_same_sentence(project: Path, server: StubServer) -> None:

@@ -87,9 +87,8 @@ USER = "{% call user() %}Write.{% endcall %}\n"
     ("text", "words"),
     [
         # Text outside of the turns, wherever it stands.
-        (USER + "{% if question %}\n\nHello\n{% endif %}", "line 4: text stands outside"),
-        (USER + "{% macro a() %}x{% endmacro %}\n{% call a() %}y{% endcall %}", "line 3: text stands outside"),
-        ("{% call user() %}\n{% call system() %}x{% endcall %}\n{% endcall %}", "line 2: a turn cannot stand within"),
+        (USER + "{% if persona %}\n\nHello\n{% endif %}", ": 'Hello' stands outside of the turns: put it into"),
+        ("{% call user() %}\n{% call system() %}x{% endcall %}\n{% endcall %}", "line 1: a turn cannot stand within"),
         # Syntax.
         ("{% call user() %}\n{{ persona }\n{% endcall %}", "line 2: unexpected '}'"),
         ("{% call user() %}Write.", "line 1: Unexpected end of template."),

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ def run_doctor(project: Path, *, as_json: bool) -> None:
 
 def examine_project(project: Path) -> dict[str, Any]:
     """Collect the findings as JSON-ready values."""
-    packages = {"python": platform.python_version()} | {name: _find_version(name) for name in _PACKAGES}
+    packages = dict.fromkeys(("python", *_PACKAGES), "missing") | {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     findings: dict[str, Any] = {"packages": packages, "problems": []}
     try:
         params = load_params(project / "params.yaml")
@@ -36,13 +40,6 @@ def examine_project(project: Path) -> dict[str, Any]:
     except AmalgamError as error:
         findings["problems"].append(str(error))
     return findings
-
-
-def _find_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "missing"
 
 
 def _find_models(project: Path, params: Params) -> dict[str, Any]:

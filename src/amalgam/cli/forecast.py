@@ -86,10 +86,6 @@ class Sources:
         params = self.params
         return build_grading_requests(self.task, rows, self.sets["train"], self.model, params.judge, params.llm.body)
 
-    def select_gradable(self, responses: pd.DataFrame) -> pd.DataFrame:
-        """Select the responses that `judge` grades."""
-        return select_gradable(responses, self.limit_grades())
-
     def limit_grades(self) -> int | None:
         """Return how many responses a label `judge` grades; None is all."""
         return None if self.params.curation.consistency == "judge" else self.params.judge.rows
@@ -161,7 +157,7 @@ def estimate_stages(project: Path, sources: Sources, stages: list[str], journal:
     elif "judge" in stages:
         responses, complete = read_responses(project / "data/completions"), True
     if "judge" in stages:
-        tally, rows = _Tally(journal), sources.select_gradable(responses)
+        tally, rows = _Tally(journal), select_gradable(responses, sources.limit_grades())
         limit, most = sources.limit_grades(), params.synthesis.rows + params.prompts.responses - 1
         bound = len(rows) if complete else len(sources.task.labels) * (most if limit is None else min(limit, most))
         if bound and rows.empty:  # a response of the size that it may have

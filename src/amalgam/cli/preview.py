@@ -19,7 +19,7 @@ from amalgam.llm.request import Request
 from amalgam.machine import notify
 from amalgam.params import Params, load_params
 from amalgam.synthesis.answers import tabulate_responses
-from amalgam.synthesis.grading import check_personal, read_grades
+from amalgam.synthesis.grading import check_personal, read_grades, select_gradable
 from amalgam.synthesis.prompts import list_shortages
 
 # Minutes that the training of three seeds takes on two cores with bfloat16, with up to 200 human rows.
@@ -67,7 +67,7 @@ def ask_first(sources: Sources, answering: Answering, rows: int) -> dict[str, An
     start = time.monotonic()
     rounds.add_answers(answer_requests(writing, answering, "preview"))
     responses = tabulate_responses(rounds.build_lines())
-    graded = sources.select_gradable(responses)
+    graded = select_gradable(responses, sources.limit_grades())
     grading = sources.build_grading(graded)
     answers = answer_requests(grading, answering, "preview of the judge") if grading else []
     seconds = time.monotonic() - start

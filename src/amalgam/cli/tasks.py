@@ -39,10 +39,13 @@ def run_tasks(project: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(one) for one in listed], indent=2, ensure_ascii=False))
         return
-    cells: list[Sequence[str]] = [("task", "rows", "AUC of the student", "licence", "labels")]
+    cells: list[Sequence[str]] = [("task", "rows", "AUC", "labels", "licence")]
     for one in listed:
+        labels = ", ".join(one.labels)
         shown = ["-" if value is None else f"{value:,}" for value in (one.rows, one.student_auc)]
-        cells.append((one.name, *shown, one.licence, ", ".join(one.labels)))
+        cells.append(
+            (one.name, *shown, *(cell if len(cell) < 40 else f"{cell[:39]}…" for cell in (labels, one.licence)))
+        )
     print_table(cells)
 
 

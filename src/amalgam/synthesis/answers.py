@@ -46,17 +46,16 @@ _LONGEST = 300  # characters of an announcement; what is longer says something i
 _BARE_CHANNEL = re.compile(r"\s*(?:analysis|commentary)(?:(?=[A-Z\W]).*?assistant\n?final|(?=[A-Z]).*)", re.DOTALL)
 _FULL_WIDTH = str.maketrans("\N{FULLWIDTH COMMA}\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH SEMICOLON}", ",!;")
 _MARKS = "\"'`*_\N{LEFT DOUBLE QUOTATION MARK}"
-_FAMILIES = (
-    '"\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{DOUBLE LOW-9 QUOTATION MARK}'
-    "\N{FULLWIDTH QUOTATION MARK}",
-    "'\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}\N{SINGLE LOW-9 QUOTATION MARK}",
-    "\N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}",
-    "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}",
-    "\N{LEFT CORNER BRACKET}\N{RIGHT CORNER BRACKET}",
-    "\N{LEFT WHITE CORNER BRACKET}\N{RIGHT WHITE CORNER BRACKET}",
-    "`",
-    "*",
-)
+# Marks that belong together.
+_FAMILIES = [
+    '"\u201c\u201d\u201e\uff02',
+    "'\u2018\u2019\u201a",
+    "\xab\xbb",
+    "\u2039\u203a",
+    "\u300c\u300d",
+    "\u300e\u300f",
+]
+_FAMILIES += ["`", "*"]
 
 
 def read_responses(folder: Path) -> pd.DataFrame:
@@ -88,6 +87,12 @@ def tabulate_responses(lines: Iterable[dict[str, Any]]) -> pd.DataFrame:
 def list_keys(responses: int) -> list[str]:
     """List the keys of the JSON object that holds so many responses."""
     return ["response"] if responses == 1 else [f"response_{number}" for number in range(1, responses + 1)]
+
+
+def describe_json(name: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """Build the `response_format` of a request whose answer is a JSON object with these properties."""
+    schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
 
 
 def shorten_example(text: str) -> str:

@@ -19,7 +19,7 @@ from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.request import NO_FIELDS, TOKEN_LIMITS, Answer, Request, Totals, override_bodies, write_answers
 from amalgam.machine import notify
 from amalgam.params import Synthesis
-from amalgam.synthesis.answers import NO_REASONING, SUMMARY, list_keys, parse_answer, shorten_example
+from amalgam.synthesis.answers import NO_REASONING, SUMMARY, describe_json, list_keys, parse_answer, shorten_example
 
 T = TypeVar("T")
 Prompt = dict[str, Any]
@@ -207,11 +207,4 @@ def build_response_format(responses: int) -> dict[str, Any]:
     Several responses are as many keys of one object, not an array: Azure, and fine-tuned models of OpenAI, refuse a
     strict schema that bounds the length of an array, and without bounds a small model writes one item or hundreds.
     """
-    keys = list_keys(responses)
-    schema = {
-        "type": "object",
-        "properties": {key: {"type": "string"} for key in keys},
-        "required": keys,
-        "additionalProperties": False,
-    }
-    return {"type": "json_schema", "json_schema": {"name": "responses", "strict": True, "schema": schema}}
+    return describe_json("responses", {key: {"type": "string"} for key in list_keys(responses)})

@@ -12,7 +12,7 @@ from amalgam.errors import DataError
 from amalgam.llm.client import Endpoint
 from amalgam.llm.request import NO_FIELDS, Answer, Request, override_bodies
 from amalgam.params import Judge
-from amalgam.synthesis.answers import NO_REASONING, read_answer, shorten_example
+from amalgam.synthesis.answers import NO_REASONING, describe_json, read_answer, shorten_example
 from amalgam.tasks.personal import find_personal_rows
 from amalgam.tasks.schema import Task
 from amalgam.tasks.texts import fold_text
@@ -74,11 +74,12 @@ def build_grading_requests(
     for example in shown:
         head.append({"role": "user", "content": _phrase_response(task, example["question"], example["text"])})
         head.append({"role": "assistant", "content": json.dumps({"label": example["label"]})})
+    reason = {"rationale": {"type": "string"}} if params.rationale else {}
     body = {
         "temperature": 0.0,
         "max_tokens": _RATIONALE_TOKENS if params.rationale else _LABEL_TOKENS,
         "seed": 0,
-        "response_format": _build_format(task, params.rationale),
+        "response_format": describe_json("grade", reason | {"label": {"type": "string", "enum": task.label_names}}),
     }
     requests = []
     for row, text, question in zip(rows["id"], rows["text"], rows["question"], strict=True):
@@ -172,15 +173,3 @@ def _phrase_rubric(task: Task) -> str:
 def _phrase_response(task: Task, question: str, text: str) -> str:
     asked = f"Question: {question}\n\n" if question else ""
     return f"{asked}{task.response.capitalize()}: {text}"
-
-
-def _build_format(task: Task, rationale: bool) -> dict[str, Any]:
-    label = {"type": "string", "enum": task.label_names}
-    properties = ({"rationale": {"type": "string"}} if rationale else {}) | {"label": label}
-    schema = {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-    return {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": schema}}

@@ -33,7 +33,8 @@ def mix_rows(
     """Mix rows at the synthetic share `ratio`, the human rows held fixed (arXiv 2501.09126).
 
     Synthetic rows are taken in turn from each label, in the order of the pool, so that the rows of a smaller
-    ratio are among those of a larger one. Ratio 0 is the human rows alone, ratio 1 the whole pool alone.
+    ratio are among those of a larger one. Ratio 0 is the human rows alone, ratio 1 the whole pool alone. `origin` is
+    `human` or `synthetic`, and `shots` are the ids of the human rows that the LLM saw.
 
     Args:
         human: human-coded rows that teach (id, text, question, label, and group where the task has one).
@@ -41,10 +42,6 @@ def mix_rows(
         rejects: the other responses (label, reason); they say what helps where rows are missing.
         ratio: synthetic share, 0 to 1.
         labels: all labels of the task.
-
-    Returns:
-        Rows with the columns `COLUMNS`; `origin` is `human` or `synthetic`, and `shots` are the ids of the human rows
-        that the LLM saw.
 
     Raises:
         DataError: the pool is too small for the ratio.

@@ -64,9 +64,8 @@ class References:
 class Stream:
     """Texts in a known order, of which the first of several near ones is kept; all are added before one is looked up.
 
-    MinHash with locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets,
-    chapter 3) proposes candidates: texts whose sketches agree in a whole band. The exact similarity decides. A
-    `MinHashLSH` would hold kilobytes a text; here, texts whose bands are all their own cost the bands alone.
+    MinHash with locality-sensitive hashing (Broder 1997) proposes candidates: texts whose sketches agree in a whole
+    band. The exact similarity decides. A `MinHashLSH` would hold kilobytes a text, this only the bands that are shared.
     """
 
     def __init__(self, threshold: float) -> None:

@@ -39,17 +39,22 @@ class Template:
             values: plain data (texts, numbers, lists, dicts) by the names that the template knows them by.
 
         Raises:
-            DataError: the template uses what is not there, or its last turn is not the user's.
+            DataError: the template uses what is not there, or its turns are not of the right form.
         """
         turns: Turns = []
         try:
-            self.compiled.render({**values, **{role: partial(_add_turn, turns, role) for role in _ROLES}})
+            outside = self.compiled.render({**values, **{role: partial(_add_turn, turns, role) for role in _ROLES}})
         except _FAILURES as error:
             places = [
                 line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(self.path)
             ]
             known = f"; a template knows {', '.join(values)}" if str(error).endswith("is undefined") else ""
             raise DataError(f"{self.path}, line {places[-1] if places else 1}: {error}{known}") from error
+        if text := " ".join(outside.split()):
+            raise DataError(
+                f"{self.path}: '{text[:60]}' stands outside of the turns: put it into `{{% call user() %}}` … "
+                "`{% endcall %}`"
+            )
         if not turns or turns[-1]["role"] != "user":
             raise DataError(f"{self.path}: the last turn must be the user's: end with `{{% call user() %}}` and a text")
         return turns
@@ -82,43 +87,15 @@ def load_template(name: str, folders: Sequence[Path]) -> Template:
         raise DataError(f"{path}, line {error.lineno}: {error.message}") from error
     for other in tree.find_all(_OTHER_FILES):
         raise DataError(f"{path}, line {other.lineno}: a template cannot use other files: write it as one")
-    _check_outside(tree, path)
     return Template(path, JinjaTemplate.from_code(environment, code, environment.make_globals(None)))
-
-
-def _check_outside(node: nodes.Node, path: Path) -> None:
-    for child in node.iter_child_nodes():
-        if _is_turn(child) or isinstance(child, (nodes.AssignBlock, nodes.Macro)):
-            if inner := next((block for block in child.find_all(nodes.CallBlock) if _is_turn(block)), None):
-                raise DataError(f"{path}, line {inner.lineno}: a turn cannot stand within a turn, a macro or a `set`")
-        elif (line := _find_text(child)) is not None:
-            raise DataError(
-                f"{path}, line {line}: text stands outside of the turns: put it into `{{% call user() %}}` … "
-                "`{% endcall %}`"
-            )
-        else:
-            _check_outside(child, path)
-
-
-def _is_turn(node: nodes.Node) -> bool:
-    called = node.call.node if isinstance(node, nodes.CallBlock) else None
-    return isinstance(called, nodes.Name) and called.name in _ROLES
-
-
-def _find_text(node: nodes.Node) -> int | None:
-    if isinstance(node, nodes.CallBlock):  # of a macro: its place is that of the macro's text
-        return node.lineno
-    for part in node.nodes if isinstance(node, nodes.Output) else ():
-        if not isinstance(part, nodes.TemplateData):
-            return part.lineno
-        if text := part.data.lstrip():
-            return part.lineno + part.data[: len(part.data) - len(text)].count("\n")
-    return None
 
 
 def _add_turn(turns: Turns, role: str, caller: Any = None) -> str:
     if caller is None:
         raise TypeError(f"a turn is written as `{{% call {role}() %}}` … `{{% endcall %}}`")
-    if text := str(caller()).strip():
+    number, text = len(turns), str(caller()).strip()
+    if len(turns) != number:
+        raise TypeError("a turn cannot stand within a turn")
+    if text:
         turns.append({"role": role, "content": text})
     return ""
