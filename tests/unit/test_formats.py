@@ -169,8 +169,6 @@ HOSTILE: dict[str, tuple[str, bytes | Callable[[Path], Any], str]] = {
     "text named xlsx": ("a.xlsx", b"id,text\n1,so\n", "is no Excel workbook, or a damaged one"),
     "formula": ("a.xlsx", save_formula, "row 3 has a formula without its value (=A2)"),
     "cut Parquet": ("a.parquet", cut_parquet, "is not a readable Parquet file"),
-    "two encodings": ("a.csv", b"id,text\n1,h\xc3\xa4lt\n2,h\xe4lt\n", "line 3, byte 4 is not UTF-8"),
-    "a NUL": ("a.csv", b"id,text\n1,so\n2,\0\n", "line 3 holds a NUL"),
     "JSON number": ("a.json", b"3", "is neither a list of objects nor an object with one such list"),
     "JSON columns": (
         "a.json",
