@@ -9,6 +9,7 @@ import pytest
 from amalgam.cli.coding import write_sheet
 from amalgam.errors import DataError
 from amalgam.tasks.coding import CODED, add_codes, choose_responses, read_codes, read_log, read_sheet
+from amalgam.tasks.columns import read_task_rows
 from amalgam.tasks.schema import Task
 from amalgam.tasks.split import split_rows
 from tests.unit.tasks import describe_task
@@ -139,3 +140,12 @@ def test_a_sheet_comes_back_as_it_was_written_and_holds_no_formula(tmp_path: Pat
         assert {cell.data_type for cell in cells} == {"s"}
     assert add_codes(tmp_path, LABELS, sheet.assign(label="no"), rows) == (5, [])
     assert read_codes(tmp_path, LABELS)["id"].tolist() == rows["id"].tolist()
+
+
+def test_texts_that_nobody_coded_are_searched_for_the_roster_too() -> None:
+    task = Task.model_validate(describe_task(*LABELS, columns={"roster": "name"}))
+    rows = make_rows(LABELS).assign(name=["Ada Lovelace", "Bo"])
+    texts = pd.DataFrame({"text": ["Ada said so", "nobody did"]}, dtype=str)
+    places = [f"a.csv, row {number}" for number in (2, 3)]
+    loaded = read_task_rows(task, rows.set_axis(places), texts.set_axis(places))
+    assert loaded.unlabelled["personal"].tolist() == ["name", ""]
