@@ -37,7 +37,7 @@ def run_stage(name: str, main: Main) -> None:
     `root/.cache` holds what all experiments share (downloads, the journal of LLM answers).
     """
     # A hub is asked for models by `models`, for data by `prepare`; elsewhere a look-up would only cost time.
-    if name not in ("models", "prepare"):
+    if name.rpartition(":")[2] not in ("models", "prepare", "rows"):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from amalgam.llm.request import Answer
 
-FOLDERS = ("data/completions", "data/judgements", "data/baselines")  # outputs that hold raw answers
-_SHARDS = r"(?:answers/(?:[^/]+/)?)?\d+\.jsonl"  # the files of raw answers in them
+FOLDERS = ("data/completions", "data/judgements", "data/baselines", "study/rows")  # outputs that hold raw answers
+_SHARDS = r"(?:.*/)?\d+\.jsonl"  # the files of raw answers in them
 # Such an output in dvc.lock or in the record of a run. No YAML parser, since dvc.lock may hold a conflict.
 _NAMED = re.compile(
     rf"outs:\n(?:[ -]+\w+: .*\n)*?[ -]+path: ({'|'.join(FOLDERS)})\n(?: +\w+: .*\n)*? +md5: ([0-9a-f]{{32}}\.dir)\b"
@@ -59,6 +59,8 @@ def list_stages_to_run(folder: Path) -> list[str]:
         changed, graph = set(repo.status()), repo.index.graph  # its edges lead to what a stage depends on
         run: list[str] = []
         for stage in networkx.topological_sort(graph.reverse(copy=True)):
+            if "dvc.yaml:" in stage.addressing:  # of the study, which is run by its own name
+                continue
             if stage.addressing in changed or any(before.addressing in run for before in graph.successors(stage)):
                 run.append(stage.addressing)
         return run
@@ -67,11 +69,12 @@ def list_stages_to_run(folder: Path) -> list[str]:
 def restore_outputs(stage: str) -> None:
     """Put back the outputs that DVC removed before it ran a stage, as it last saved them."""
     with open_repo(Path()) as repo:
-        for output in repo.stage.load_one(name=stage).outs:
+        file, _, name = stage.rpartition(":")
+        for output in repo.stage.load_one(file or None, name).outs:
             # DVC's run cache holds outputs without `cache` too; Git tracks those, so they must not be links.
             output.use_cache = True
             output.cache.cache_types = ["copy"]
-            if not output.changed_cache():
+            if not output.persist and not output.changed_cache():
                 output.checkout(force=True)
 
 
@@ -179,12 +182,13 @@ def _read_locks(workspace: Path) -> Iterator[str]:
 
     Someone who settles a conflict of the file takes one side, and should not pay for the other one again.
     """
-    with suppress(FileNotFoundError):
-        yield (workspace / "dvc.lock").read_text(encoding="utf-8")
-    for revision in ("HEAD", "MERGE_HEAD"):
-        with suppress(OSError):  # no Git on this machine
-            command = ["git", "show", f"{revision}:./dvc.lock"]
-            yield subprocess.run(command, cwd=workspace, capture_output=True, check=False).stdout.decode()
+    for name in ("dvc.lock", "study/dvc.lock"):
+        with suppress(FileNotFoundError):
+            yield (workspace / name).read_text(encoding="utf-8")
+        for revision in ("HEAD", "MERGE_HEAD"):
+            with suppress(OSError):  # no Git on this machine
+                command = ["git", "show", f"{revision}:./{name}"]
+                yield subprocess.run(command, cwd=workspace, capture_output=True, check=False).stdout.decode()
 
 
 def _read_runs(repo: "Repo") -> Iterator[str]:

@@ -6,7 +6,7 @@ Every field stands in the `params:` list of each stage that reads it, but those 
 import re
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -31,6 +31,7 @@ def _check_seeds(value: list[int]) -> list[int]:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Model = TypeVar("Model", bound="Section")
 _ALLOWED = {  # by the type of pydantic's error, where its own words are those of a programmer
     "bool_type": "be true or false",
     "float_type": "be a number",
@@ -194,6 +195,11 @@ def load_params(path: Path) -> Params:
     Raises:
         ParamsError: one sentence with the key, the value and what is allowed.
     """
+    return load_section(path, Params)
+
+
+def load_section(path: Path, model: type[Model], **changes: Any) -> Model:
+    """Read a file of params, with some of its top keys set to other values; see `load_params`."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError as error:
@@ -203,7 +209,7 @@ def load_params(path: Path) -> Params:
         where = f", line {place.line + 1}" if place else ""
         raise ParamsError(f"{path}{where} is not valid YAML: compare it with `git diff {path}`") from error
     try:
-        return Params.model_validate(fill_in(values))
+        return model.model_validate(fill_in(values | changes if isinstance(values, dict) else values))
     except ValidationError as error:
         raise ParamsError(f"{path}: {describe_errors(error)}") from error
 

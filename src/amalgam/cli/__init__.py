@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 journal = typer.Typer(pretty_exceptions_enable=False)
 app.add_typer(journal, name="journal")
+study = typer.Typer(pretty_exceptions_enable=False, help="Follow the paper's experiments: `dvc repro study/dvc.yaml`.")
+app.add_typer(study, name="study")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text.")]
 _Column = Annotated[str | None, typer.Option(metavar="COLUMN", show_default=False)]
 
@@ -243,6 +245,19 @@ def forget(
     from amalgam.cli.journal import run_forget
 
     run_forget(Path(), batch)
+
+
+@study.command()
+def status(json: Json = False) -> None:
+    """Say which cells of the study are done, running and failed, and how long it takes."""
+    from amalgam.cli.study import run_status
+
+    run_status(Path(), as_json=json)
+
+
+@study.callback()
+def follow() -> None:
+    """Keep `status` a command of its own name."""
 
 
 def print_table(rows: Sequence[Sequence[object]]) -> None:

@@ -1,0 +1,142 @@
+"""The study's params, its presets, and the cells that they expand to."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from amalgam.params import Params, Section, Seed, Share, load_section
+from amalgam.training.quality import Quality
+
+Filter = Literal["none", "judge", "human_model"]
+Experiment = Literal["size", "variety", "consistency", "scarcity", "paper", "time"]
+Preset = Literal["quick", "size", "variety", "consistency", "scarcity", "paper", "time"]
+_STEPS = list(range(25, 251, 25))  # synthetic rows, as the paper adds them
+_RATIOS = [0.2, 0.5, 0.8, 1.0]
+# By preset and experiment the axes that differ from params.yaml. The filters are compared at ratio 0.5: what a strict
+# filter leaves of a pool seldom fills a higher one. Scarcity adds equally many rows, so that only the human ones vary.
+_FILTERS: dict[str, list[Any]] = {"filters": ["none", "judge", "human_model"], "ratios": [0.5]}
+PRESETS: dict[Preset, dict[Experiment, dict[str, list[Any]]]] = {
+    "quick": {"size": {"ratios": _RATIOS}, "variety": {"temperatures": [0.3, 0.7, 0.9]}, "consistency": _FILTERS},
+    "size": {"size": {"ratios": _RATIOS, "rows": _STEPS}},
+    "variety": {"variety": {"temperatures": [0.1, 0.3, 0.5, 0.7, 0.9]}},
+    "consistency": {"consistency": _FILTERS},
+    "scarcity": {"scarcity": {"human_rows": [10, 25, 51, 100, 200, 500], "ratios": [], "rows": [200]}},
+    "paper": {"paper": {"recipes": ["amalgam", "paper"], "ratios": [], "rows": _STEPS[1::2]}},
+    "time": {"time": {"splits": ["random", "time"]}},
+}
+# The axis that each experiment varies, by its column in the table of results.
+VARIED: dict[Experiment, str] = {
+    "size": "ratio",
+    "variety": "temperature",
+    "consistency": "filter",
+    "scarcity": "human_rows",
+    "paper": "synthetic",
+    "time": "split",
+}
+_SETTABLE = ("ratios", "rows", "temperatures", "filters", "human_rows")
+
+
+class Study(Section):
+    """All of study/params.yaml; an axis that is None has the values of the preset."""
+
+    preset: Annotated[
+        list[Preset], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(min_length=1)
+    ]
+    tasks: list[str] = Field(min_length=1)
+    llms: list[str] = Field(min_length=1)
+    quality: Quality
+    seeds: list[Seed] = Field(min_length=1)
+    ratios: list[Share] | None
+    rows: list[Annotated[int, Field(ge=1)]] | None
+    temperatures: list[Annotated[float, Field(ge=0, le=2)]] | None
+    filters: list[Filter] | None
+    human_rows: list[Annotated[int, Field(ge=4)]] | None
+    ray: str | None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cell:
+    """A teacher of one setting and seed; `ratio` is the synthetic share, or else `rows` the number of synthetic rows.
+
+    A human-only teacher has neither: it is one for all LLMs, temperatures and filters.
+    """
+
+    task: str
+    split: str
+    human_rows: int
+    recipe: str
+    seed: int
+    ratio: float = 0.0
+    rows: int = 0
+    llm: str = ""
+    temperature: float = 0.0
+    filter: str = ""
+
+    @property
+    def twin(self) -> "Cell":
+        """The human-only teacher that this one is compared with."""
+        return Cell(self.task, self.split, self.human_rows, self.recipe, self.seed)
+
+    @property
+    def data(self) -> str:
+        """Name of the split rows that it learns from and is tested on."""
+        return f"{self.task}-{self.human_rows}-{self.split}"
+
+    def __str__(self) -> str:
+        """Name the cell for a person."""
+        split = ", split by time" if self.split == "time" else ""
+        recipe = ", the paper's recipe" if self.recipe == "paper" else ""
+        if self == self.twin:
+            return f"{self.task}, {self.human_rows} human rows alone{split}{recipe}, seed {self.seed}"
+        amount = f"{self.rows} synthetic rows" if self.rows else f"ratio {self.ratio:g}"
+        return (
+            f"{self.task}, {self.human_rows} human rows{split}{recipe}, {amount} of {self.llm} at temperature "
+            f"{self.temperature:g}, filter {self.filter}, seed {self.seed}"
+        )
+
+
+def load_study(folder: Path) -> tuple[Study, Params]:
+    """Read study/params.yaml, and params.yaml for all that the study does not say."""
+    study = load_section(folder / "study/params.yaml", Study)
+    return study, load_section(folder / "params.yaml", Params, quality=study.quality)
+
+
+def expand_grid(study: Study, params: Params) -> dict[Cell, list[Experiment]]:
+    """Return the cells of all experiments, human-only teachers first, with the experiments that each belongs to."""
+    found: dict[Cell, list[Experiment]] = {}
+    for experiment, axes in _list_blocks(study, params):
+        for cell in _expand_block(study, axes):
+            for one in (cell.twin, cell):
+                experiments = found.setdefault(one, [])
+                if experiment not in experiments:
+                    experiments.append(experiment)
+    return dict(sorted(found.items(), key=lambda item: (item[0] != item[0].twin, item[0])))
+
+
+def _list_blocks(study: Study, params: Params) -> list[tuple[Experiment, dict[str, list[Any]]]]:
+    """Set the axes that study/params.yaml gives: in the experiments that vary them, or in all if none does."""
+    plain: dict[str, list[Any]]
+    plain = {"ratios": [params.ratio], "rows": [], "temperatures": [params.synthesis.temperature], "filters": ["none"]}
+    plain |= {"human_rows": [params.human_rows], "splits": ["random"], "recipes": ["amalgam"]}
+    blocks = [(name, plain | axes) for preset in study.preset for name, axes in PRESETS[preset].items()]
+    for axis in _SETTABLE:
+        if (given := getattr(study, axis)) is not None:
+            varying = [axes for _, axes in blocks if len(axes[axis]) > 1]
+            for axes in varying or [axes for _, axes in blocks]:
+                axes[axis] = given
+    return blocks
+
+
+def _expand_block(study: Study, axes: dict[str, list[Any]]) -> Iterator[Cell]:
+    amounts = [(float(ratio), 0) for ratio in axes["ratios"]] + [(0.0, rows) for rows in axes["rows"]]
+    data = product(study.tasks, axes["splits"], axes["human_rows"], axes["recipes"], study.seeds)
+    pools = list(product(amounts, study.llms, axes["temperatures"], axes["filters"]))
+    for first in data:
+        twin = Cell(*first)
+        for (ratio, rows), llm, temperature, name in pools:
+            given = replace(twin, ratio=ratio, rows=rows, llm=llm, temperature=float(temperature), filter=name)
+            yield given if ratio or rows else twin

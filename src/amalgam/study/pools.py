@@ -1,0 +1,192 @@
+"""The rows of a study: each task split for each number of human rows, and what each LLM wrote for it.
+
+Below a folder, `TASK-ROWS-SPLIT/` holds the split as CSV, and `LLM-TEMPERATURE/` in it the answers of an LLM and, for
+each filter, `FILTER.csv` with all its responses and the reason against each. `faults.json` says why a folder is not
+there.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from amalgam.errors import DataError
+from amalgam.files import write_json
+from amalgam.llm.answering import Answering, answer_requests
+from amalgam.llm.request import Answer, Request, write_answers
+from amalgam.params import Params
+from amalgam.rows import read_rows, write_rows
+from amalgam.study.cells import Data, count_needed
+from amalgam.study.grid import Cell
+from amalgam.synthesis.answers import read_responses
+from amalgam.synthesis.asking import Rounds, write_completions
+from amalgam.synthesis.curate import find_rejects
+from amalgam.synthesis.grading import build_grading_requests, read_grades, select_gradable
+from amalgam.synthesis.prompts import build_prompts
+from amalgam.synthesis.templates import load_template
+from amalgam.tasks.columns import load_task_rows
+from amalgam.tasks.schema import Task, load_task
+from amalgam.tasks.split import split_rows
+
+_SPARE = 1.175  # responses asked for by each that is needed; about one in eight is of no use
+_COLUMNS = ["id", "text", "question", "label", "shots", "sample"]
+_PARTS = ("train", "validation", "test")
+
+Embed = Callable[[pd.DataFrame], np.ndarray]  # rows with text and question
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Writes the rows of a study.
+
+    Attributes:
+        params: all that the cells leave open.
+        data: the folder with tasks and templates.
+        downloads: where sources are kept.
+        target: the folder that is written.
+        open_llm: returns an LLM's identity, and who answers for it.
+        embed: the encoder, for the filter by a human-only classifier.
+    """
+
+    params: Params
+    data: Path
+    downloads: Path
+    target: Path
+    open_llm: Callable[[str], tuple[str, Answering]]
+    embed: Embed
+
+    def write(self, cells: Sequence[Cell]) -> None:
+        """Write all rows that the cells need, and why some cannot be had; each request is sent once."""
+        faults: dict[str, str] = {}
+        for name, cell in {cell.data: cell for cell in cells}.items():
+            try:
+                self._split(name, cell)
+            except DataError as error:
+                faults[name] = str(error)
+        pools: dict[str, dict[str, list[Cell]]] = {}
+        for cell in cells:
+            if cell.llm and cell.data not in faults:
+                pools.setdefault(cell.llm, {}).setdefault(name_pool(cell), []).append(cell)
+        for llm, own in pools.items():
+            model, answering = self.open_llm(llm)
+            faults |= self._ask(own, model, answering)
+            there = {name: of_pool for name, of_pool in own.items() if name not in faults}
+            self._grade(there, model, answering)
+            for name, of_pool in there.items():
+                self._curate(name, of_pool)
+        write_json(self.target / "faults.json", faults)
+
+    def _split(self, name: str, cell: Cell) -> None:
+        """Split a task's rows for the cell."""
+        split = self.params.split
+        tables = split_rows(
+            load_task_rows(self._load(cell), self.data / "tasks" / cell.task, self.downloads).main,
+            human_rows=cell.human_rows,
+            test=split.test,
+            validation=split.validation,
+            unlabelled=0,
+            seed=split.seed,
+            by=cell.split,
+        )
+        for part in _PARTS:
+            write_rows(self.target / name / f"{part}.csv", tables[part])
+
+    def _load(self, cell: Cell) -> Task:
+        return load_task(self.data / "tasks" / cell.task)
+
+    def _ask(self, pools: Mapping[str, list[Cell]], model: str, answering: Answering) -> dict[str, str]:
+        """Ask the open requests of all pools at once, until no pool needs more; return the fault of pools that do."""
+        rounds = {name: self._start_rounds(cells, model) for name, cells in pools.items()}
+        while asked := {name: requests for name, one in rounds.items() if (requests := list(one.build_requests()))}:
+            for name, answers in _send(asked, answering, "study, responses").items():
+                rounds[name].add_answers(answers)
+        faults = {name: one.describe_shortfall() for name, one in rounds.items()}
+        for name, one in rounds.items():
+            if not faults[name]:
+                write_completions(self.target / name, one)
+        return {name: f"after {rounds[name].number} attempts {fault}" for name, fault in faults.items() if fault}
+
+    def _start_rounds(self, cells: Sequence[Cell], model: str) -> Rounds:
+        """Begin to ask for as many responses as the largest cell of a pool needs."""
+        cell, params, task = cells[0], self.params, self._load(cells[0])
+        data = read_data(self.target, cell)
+        needed = max(count_needed(one, data, params.teacher.min_validation_rows) for one in cells)
+        rows = max(math.ceil(_SPARE * math.ceil(needed / len(task.labels))), params.synthesis.rows)
+        folders = [self.data / "tasks" / cell.task / "templates", self.data / "templates"]
+        template = load_template(params.prompts.template, folders)
+        prompts = list(build_prompts(task, data.train, template, params.prompts, rows))
+        synthesis = params.synthesis.model_copy(update={"rows": rows, "temperature": cell.temperature})
+        return Rounds(prompts, model, synthesis, params.llm.body)
+
+    def _grade(self, pools: Mapping[str, list[Cell]], model: str, answering: Answering) -> None:
+        """Let the LLM grade the pools of which a cell wants that."""
+        wanted = {name: cells[0] for name, cells in pools.items() if any(cell.filter == "judge" for cell in cells)}
+        rows, asked = {}, {}
+        for name, cell in wanted.items():
+            task, train = self._load(cell), read_data(self.target, cell).train
+            rows[name] = select_gradable(read_responses(self.target / name), None)
+            asked[name] = build_grading_requests(
+                task, rows[name], train, model, self.params.judge, self.params.llm.body
+            )
+        for name, answers in _send(asked, answering, "study, grades").items() if asked else ():
+            grades, _ = read_grades(answers, self._load(wanted[name]).label_names, "the LLM as judge of its responses")
+            triples = zip(asked[name], rows[name]["sample"], answers, strict=True)
+            lines = [{"key": one.key, "id": one.id, "sample": int(slot), **asdict(made)} for one, slot, made in triples]
+            write_answers(self.target / name / "answers", lines)
+            write_rows(self.target / name / "judged.csv", rows[name][["id"]].assign(judged=grades))
+
+    def _curate(self, name: str, cells: Sequence[Cell]) -> None:
+        """Write the responses of a pool with the reason against each, once for each filter."""
+        data, labels = read_data(self.target, cells[0]), self._load(cells[0]).label_names
+        responses = read_responses(self.target / name)
+        for chosen in sorted({cell.filter for cell in cells}):
+            doubts = pd.Series("", responses.index)
+            if chosen == "judge":
+                grades = read_rows(self.target / name / "judged.csv").set_index("id")["judged"]
+                judged = grades.reindex(responses["id"], fill_value="").to_numpy()
+                doubts[:] = np.select([judged == "", judged != responses["label"]], ["ungraded", "inconsistent"], "")
+            elif chosen == "human_model":
+                doubts = self._doubt_by_human_rows(responses, data, labels)
+            found = find_rejects(
+                responses,
+                doubts,
+                shots=data.train,
+                held_out=pd.concat([data.validation, data.test], ignore_index=True),
+                threshold=self.params.curation.near_duplicate,
+            )
+            write_rows(self.target / name / f"{chosen}.csv", responses[_COLUMNS].join(found["reason"]))
+
+    def _doubt_by_human_rows(self, responses: pd.DataFrame, data: Data, labels: list[str]) -> pd.Series:
+        from amalgam.training.guard import judge_labels
+
+        human = pd.concat([data.train, data.validation], ignore_index=True)
+        judge = partial(judge_labels, human, self.embed(human), labels)
+        likely = judge(self.embed(responses), responses["shots"].tolist()).argmax(axis=1)
+        return pd.Series(np.where(responses["label"] == np.array(labels)[likely], "", "inconsistent"), responses.index)
+
+
+def name_pool(cell: Cell) -> str:
+    """Return the folder of a cell's synthetic rows, "" for a human-only teacher."""
+    return f"{cell.data}/{name_llm(cell.llm)}-{cell.temperature:g}" if cell.llm else ""
+
+
+def name_llm(llm: str) -> str:
+    """Return the name of an LLM's folder; its own may be a path."""
+    return re.sub(r"[^\w.-]+", "_", llm)
+
+
+def read_data(target: Path, cell: Cell, read: Callable[[Path], pd.DataFrame] = read_rows) -> Data:
+    """Read the split rows of a cell."""
+    return Data(*(read(target / cell.data / f"{part}.csv") for part in _PARTS))
+
+
+def _send(asked: Mapping[str, list[Request]], answering: Answering, title: str) -> dict[str, list[Answer]]:
+    """Send the requests of all pools together, of which equal ones are one."""
+    answers = iter(answer_requests([one for requests in asked.values() for one in requests], answering, title))
+    return {name: list(islice(answers, len(requests))) for name, requests in asked.items()}

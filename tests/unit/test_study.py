@@ -1,0 +1,213 @@
+"""The grid of a study, the keys of its cells, its engine and what it says."""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from amalgam.errors import DataError, ParamsError
+from amalgam.evaluation.bootstrap import Estimate
+from amalgam.params import load_params, load_section
+from amalgam.study import cells
+from amalgam.study.engine import Store, run_jobs
+from amalgam.study.grid import PRESETS, Cell, Study, expand_grid
+from amalgam.study.results import Point, list_findings, tabulate_points
+from tests.pipeline.toy import LABELS, make_rows
+from tests.unit.training import TEACHER
+
+ROOT = Path(__file__).parents[2]
+PARAMS = load_params(ROOT / "params.yaml")
+FILE = load_section(ROOT / "study/params.yaml", Study)
+
+
+def make_study(**changes: Any) -> Study:
+    return Study(**FILE.model_dump() | changes)
+
+
+def test_the_file_asks_for_what_the_readme_promises() -> None:
+    found = expand_grid(FILE, PARAMS)
+    assert {name for names in found.values() for name in names} == {"size", "variety", "consistency"}
+    assert len(found) < 40
+    assert list(found)[:3] == [cell.twin for cell in list(found)[:3]]  # the human-only teachers, one a seed
+    assert all(found[cell] == ["size", "variety", "consistency"] for cell in list(found)[:3])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_has_a_human_only_teacher_for_each_cell(preset: str) -> None:
+    found = expand_grid(make_study(preset=preset), PARAMS)
+    assert {cell.twin for cell in found} <= set(found)
+
+
+def test_one_ratio_more_is_one_cell_a_seed_more() -> None:
+    before = expand_grid(make_study(preset="size", ratios=[0.2, 0.8]), PARAMS)
+    after = expand_grid(make_study(preset="size", ratios=[0.2, 0.5, 0.8]), PARAMS)
+    assert {cell.ratio for cell in set(after) - set(before)} == {0.5}
+    assert len(set(after) - set(before)) == len(FILE.seeds)
+    assert set(before) <= set(after)
+
+
+def test_a_given_axis_goes_to_the_experiments_that_vary_it_or_else_to_all() -> None:
+    quick = expand_grid(make_study(temperatures=[0.1, 0.2]), PARAMS)
+    assert {cell.temperature for cell in quick if quick[cell] == ["variety"]} == {0.1, 0.2}
+    assert {cell.temperature for cell in quick if quick[cell] == ["size"]} == {0.7}
+    assert {cell.human_rows for cell in expand_grid(make_study(human_rows=[20, 30]), PARAMS)} == {20, 30}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("preset", "fast", "`preset.0` is 'fast', but must be 'quick'"), ("ratios", [2.0], "`ratios.0` is 2.0, but must")],
+)
+def test_a_wrong_param_gives_one_sentence(key: str, value: Any, words: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(pd.Series(FILE.model_dump() | {key: value}).to_json())
+    with pytest.raises(ParamsError, match=words):
+        load_section(tmp_path / "params.yaml", Study)
+
+
+ROWS = pd.DataFrame(make_rows(200)).assign(question="", group="")
+DATA = cells.Data(ROWS[:20], ROWS[20:24], ROWS[24:60])
+POOL = ROWS[60:].assign(shots="", reason="").reset_index(drop=True)
+CELL = Cell("toy", "random", 24, "amalgam", 1, ratio=0.5, llm="stub", temperature=0.7, filter="none")
+
+
+def name_parts(cell: Cell = CELL, pool: pd.DataFrame | None = POOL, encoder: str = "e", **teacher: Any) -> dict:
+    section = TEACHER.model_copy(update={"min_validation_rows": 60} | teacher)
+    parts = cells.list_parts(cell, DATA, pool, list(LABELS), section, 1)
+    return {name: cells.name_part(*part, encoder) for name, part in parts.items()}
+
+
+def test_cells_share_what_is_the_same() -> None:
+    keys = name_parts()
+    assert name_parts(replace(CELL, temperature=0.1)) == keys  # what was learned counts, not how it came to be
+    assert name_parts(pool=pd.concat([POOL, POOL.assign(text="x")], ignore_index=True)) == keys
+    twin = name_parts(CELL.twin, None)
+    assert (twin["contrast"], len(twin)) == (keys["contrast"], 2)
+    assert twin["entropy"] != keys["entropy"]
+    assert not {*name_parts(replace(CELL, ratio=1.0)).values()} & {keys["contrast"], keys["entropy"]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cell": replace(CELL, seed=2)},
+        {"pool": POOL.assign(text=POOL["text"] + "!")},
+        {"encoder": "f"},
+        {"steps": 99},
+    ],
+)
+def test_what_decides_a_result_is_in_its_key(change: dict[str, Any]) -> None:
+    assert name_parts(**change)["entropy"] != name_parts()["entropy"]
+
+
+def test_comments_and_docstrings_are_not_in_the_hash_of_the_code() -> None:
+    plain = 'def f():\n    """Say."""\n    return 1\n'
+    assert cells._strip_code(plain) == cells._strip_code("# why\ndef f():\n    return 1  # so\n")
+    assert cells._strip_code(plain) != cells._strip_code("def f():\n    return 2\n")
+
+
+def test_a_ratio_that_the_pool_cannot_fill_is_a_fault() -> None:
+    with pytest.raises(DataError, match="needs 108 synthetic rows of label 'complaint', but curation kept 70"):
+        name_parts(replace(CELL, ratio=0.9))
+    with pytest.raises(DataError, match="could not confirm the label of 70 of 70"):
+        name_parts(pool=POOL.assign(reason="inconsistent"))
+
+
+def square(_encoder: Path, number: int) -> dict[str, int]:
+    if number == 3:
+        raise ValueError("three is\nimpossible")
+    time.sleep(0.05 if number < 100 else 0)
+    return {"square": number**2}
+
+
+def run(count: int, ray: str | None = None) -> dict[str, Any]:
+    return dict(
+        run_jobs([f"{number}" for number in range(count)], lambda key: (int(key),), square, ROOT / "bench", ray)
+    )
+
+
+def test_a_job_that_fails_is_reported_and_the_others_are_there() -> None:
+    found = run(6)
+    assert found.pop("3") == "ValueError: impossible"
+    assert found == {f"{number}": {"square": number**2} for number in (0, 1, 2, 4, 5)}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_of_which_a_node_is_lost_computes_what_one_process_does() -> None:
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    # Workers import this module by its name.
+    environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]), "RAY_DISABLE_MEMORY_MONITOR": "1"}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    lost = cluster.add_node(num_cpus=1)
+    try:
+        ray.init(cluster.address, runtime_env={"env_vars": environment}, log_to_driver=False)
+        found: dict[str, Any] = {}
+        for key, one in run_jobs([f"{n}" for n in range(40)], lambda key: (int(key),), square, ROOT / "bench", "auto"):
+            found[key] = one
+            if len(found) == 5:
+                cluster.remove_node(lost, allow_graceful=False)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert found == run(40)
+
+
+def test_a_result_of_another_experiment_of_the_clone_is_taken_over(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    Store(tmp_path / "a", shared).write("abc", {"x": 1})
+    other = Store(tmp_path / "b", shared)
+    assert not other.has("other")
+    assert other.has("abc")
+    assert other.read("abc") == {"x": 1}
+    assert (tmp_path / "b/ab/abc.json").is_file()
+
+
+def make_point(experiment: Any, x: Any, auc: float, spread: float = 0.002, task: str = "t") -> Point:
+    """Make a point of three seeds beside human rows alone at 0.8; test rows have hardly a say."""
+    draw = np.random.default_rng(round(auc * 1000))
+
+    def estimate(value: float, between: float) -> Estimate:
+        points = value + np.array([-between, 0.0, between])
+        return Estimate(points, points + draw.normal(0, 0.001, (200, 1)), 500, (0.0, 1.0))
+
+    return Point(experiment, task, "", x, estimate(auc, spread), estimate(0.8, spread / 2), 1.0)
+
+
+def test_findings_say_what_holds_what_does_not_and_what_cannot_be_told() -> None:
+    points = [
+        *(make_point("size", ratio, auc) for ratio, auc in ((0.2, 0.82), (0.8, 0.9))),
+        *(make_point("variety", temperature, auc) for temperature, auc in ((0.3, 0.8), (0.9, 0.85))),
+        *(make_point("consistency", name, auc) for name, auc in (("none", 0.85), ("judge", 0.84))),
+        *(make_point("scarcity", rows, auc, spread) for rows, auc, spread in ((10, 0.85, 0.09), (500, 0.83, -0.09))),
+    ]
+    found = {finding.experiment: finding for finding in list_findings(points, 0.95)}
+    assert {name: finding.verdict for name, finding in found.items()} == {
+        "size": "holds here",
+        "variety": "does not hold here",
+        "consistency": "holds here",
+        "scarcity": "cannot be told",
+    }
+    assert found["size"].value == pytest.approx(0.1)
+    assert "80 % synthetic" in str(found["size"])
+    assert "The paper: best at 80 %" in str(found["size"])
+
+
+def test_a_table_of_points_has_corrected_differences_and_who_wins() -> None:
+    points = [make_point("size", ratio, auc) for ratio, auc in ((0.2, 0.82), (0.8, 0.9), (1.0, 0.7))]
+    table = tabulate_points(points, 0.95)
+    assert list(table["gain"]) == pytest.approx([0.02, 0.1, -0.1], abs=1e-4)
+    assert list(table["wins"]) == [0, 1, 0]
+    assert (table["p_corrected"] >= table["p"]).all()
+    assert (table["gain_low"] < table["gain"]).all()
+
+
+def test_over_several_tasks_a_finding_is_about_their_mean() -> None:
+    points = [make_point("size", 0.8, auc, task=task) for task, auc in (("a", 0.9), ("b", 0.7), ("c", 0.82))]
+    (found,) = list_findings(points, 0.95)
+    assert (found.tasks, found.verdict) == (3, "cannot be told")
+    assert found.value == pytest.approx(0.02 / 3)
