@@ -232,7 +232,7 @@ def _list_properties(body: dict[str, Any]) -> dict[str, Any]:
 def _write(body: dict[str, Any], draw: random.Random) -> str:
     """Write comments in the form that is wanted: as many lines as the last turn asks for, or what the schema says."""
     turns = [turn["content"] for turn in body["messages"] if turn["role"] == "user"]
-    match = re.search(r"that is (\w+)[:.]", turns[0])
+    match = re.search(r'(?:that is |labelled ")(\w+)[:."]', turns[0])
     assert match, turns[0]
     label = match[1]
     if properties := _list_properties(body):

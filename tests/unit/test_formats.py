@@ -211,9 +211,15 @@ def test_what_is_no_table_gives_one_sentence(case: str, tmp_path: Path) -> None:
         ("utf-16-be", "Der Schüler erklärt die Größe"),
     ],
 )
-def test_an_older_encoding_is_found_and_may_be_said(encoding: str, text: str, tmp_path: Path) -> None:
+def test_an_older_encoding_is_found_and_may_be_said(
+    encoding: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.csv").write_bytes(f"id;text\n1;{text}\n".encode(encoding))
     assert read_file(tmp_path / "a.csv").frame["text"].tolist() == [text]
+    parse_table(tmp_path / "a.csv", File(path="a.csv"))
+    assert "a.csv is not UTF-8, and was read as " in capsys.readouterr().err
+    parse_table(tmp_path / "a.csv", File(path="a.csv", encoding=encoding))
+    assert not capsys.readouterr().err
     assert read_file(tmp_path / "a.csv", encoding=encoding).frame["text"].tolist() == [text]
     with pytest.raises(DataError, match="cannot be read as 'latin-99', which is no encoding"):
         read_file(tmp_path / "a.csv", encoding="latin-99")

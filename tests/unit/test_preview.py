@@ -95,7 +95,8 @@ def test_its_requests_are_the_first_of_the_run_which_pays_for_the_rest(
 
 
 def test_the_terminal_shows_prompts_rows_cost_and_time(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    change_params(project, project / "params.yaml", **{"llm.model": "gpt-4o-mini", "baselines.llm_grader": True})
+    values = {"llm.model": "gpt-4o-mini", "llm.batch": True, "baselines.llm_grader": True}
+    change_params(project, project / "params.yaml", **values)
     run_preview(Path(), "toy", 2, as_json=False)
     shown = capsys.readouterr().out
     for label in LABELS:

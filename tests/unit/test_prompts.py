@@ -149,16 +149,10 @@ VALUES = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=5, unique=Tr
 NAMES = st.sampled_from(["length", "mistakes", "register"])
 
 
-def give(task: Task, attributes: dict[str, list[str]], of_label: dict[str, list[str]] | None = None) -> Task:
-    labels = [label.model_dump() for label in task.labels]
-    labels[0]["attributes"] = of_label or {}
-    return Task.model_validate({**task.model_dump(), "labels": labels, "prompts": {"attributes": attributes}})
-
-
 @settings(max_examples=40, deadline=None)
 @given(attributes=st.dictionaries(NAMES, VALUES), seed=st.integers(0, 99), rounds=st.integers(1, 4))
 def test_each_value_comes_equally_often(task: Task, attributes: dict[str, list[str]], seed: int, rounds: int) -> None:
-    task = give(task, attributes)
+    task = Task.model_validate({**task.model_dump(), "prompts": {"attributes": attributes}})
     for label in task.labels:
         for name, values in attributes.items():
             slots = range(rounds * len(values))
@@ -167,9 +161,10 @@ def test_each_value_comes_equally_often(task: Task, attributes: dict[str, list[s
 
 
 def test_a_label_adds_attributes_and_overrides_them(task: Task) -> None:
-    task = give(task, {"length": ["short"], "mistakes": ["none"]}, {"length": ["long"], "subject": ["bread"]})
-    assert draw_attributes(task, task.labels[0], 7, 0) == {"length": "long", "mistakes": "none", "subject": "bread"}
-    assert draw_attributes(task, task.labels[1], 7, 0) == {"length": "short", "mistakes": "none"}
+    bad, good, _ = vary(task).labels
+    assert draw_attributes(vary(task), bad, 7, 0).keys() == {"length", "mistakes"}
+    drawn = draw_attributes(vary(task), good, 7, 0)
+    assert (drawn["length"], drawn["subject"] in ("bread", "coffee")) == ("long", True)
 
 
 # An answer in a journal is found by exactly these bytes: a change makes every user pay again.

@@ -99,6 +99,7 @@ def _open_answering(project: Path, params: Params, model: str) -> Answering:
     names = ("AZURE_OPENAI_API_KEY", "OPENAI_API_KEY") if llm.api_version else ("OPENAI_API_KEY",)
     key = next((os.environ[name] for name in names if os.environ.get(name)), None)
     read_seeds = partial(iterate_shared_answers, project, notify)
+    llm = llm.model_copy(update={"batch": False})  # nobody waits a day for a preview
     return Answering(llm, folder, project / ".cache/journal.sqlite", project / "data/prices.yaml", key, read_seeds)
 
 

@@ -4,6 +4,7 @@ The index of a frame says where each row stands ("responses.csv, row 7"). Downlo
 below a cache folder, and not asked for again.
 """
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from amalgam.downloads import NoAnswerError, fetch_wheel, open_member
 from amalgam.errors import DataError
 from amalgam.files import hash_file, open_sibling
 from amalgam.tasks.exports import spread_argilla
-from amalgam.tasks.formats import open_source
+from amalgam.tasks.formats import note_encoding, open_source
 from amalgam.tasks.reading import load_split, make_frame, read_table
 from amalgam.tasks.schema import File, FileSource, GitSource, HubSource, WheelSource
 
@@ -37,7 +38,10 @@ def load_tables(origin: Origin, folder: Path, cache: Path) -> tuple[pd.DataFrame
 def parse_table(content: bytes | Path, file: File) -> pd.DataFrame:
     """Read one file, or its bytes, as a table; a DataError names the row or line that cannot be read."""
     said = file.model_dump(include={"format", "encoding", "sheet", "header", "header_rows", "short_rows"})
-    frame = read_table(open_source(content, file.path, numbered=True, **said)).frame
+    source = open_source(content, file.path, numbered=True, **said)
+    frame = read_table(source).frame
+    if not file.encoding:
+        print("".join(f"{note}\n" for note in note_encoding(source)), end="", file=sys.stderr)
     return frame.set_axis([f"{file.path}, row {number}" for number in frame.index]).assign(**file.add)
 
 
