@@ -76,6 +76,7 @@ class Board:
     def begin(self, key: str) -> None:
         """Note that a job was handed out."""
         self.running[key] = time.time()
+        self.write(every=1.0)
 
     def end(self, key: str, fault: str = "") -> None:
         """Note that a job has ended."""
@@ -83,12 +84,14 @@ class Board:
         self._ended.add(key)
         if fault:
             self.failed[self.names[key]] = fault
-        if time.time() - self._written >= 1:
-            self.write()
+        self.write(every=1.0)
 
-    def write(self) -> None:
-        """Write the file."""
-        self._written = now = time.time()
+    def write(self, every: float = 0.0) -> None:
+        """Write the file, unless it is younger than `every` seconds."""
+        now = time.time()
+        if now - self._written < every:
+            return
+        self._written = now
         done, left = len(self._ended), self.names.keys() - self._ended
         status = {
             "cells": len(self.cells),
