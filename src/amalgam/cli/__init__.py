@@ -27,6 +27,44 @@ _Column = Annotated[str | None, typer.Option(metavar="COLUMN", show_default=Fals
 
 
 @app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the task will be called.")],
+    source: Annotated[Path, typer.Option("--from", metavar="FILE", help="The table of coded responses.")],
+    text: _Column = None,
+    label: _Column = None,
+    rater: Annotated[list[str] | None, typer.Option(help="A rater's column; again for the next.")] = None,
+    question: _Column = None,
+    group: _Column = None,
+    time: _Column = None,
+    sheet: Annotated[str | None, typer.Option(help="Of a workbook.")] = None,
+    rubric: Annotated[
+        Path | None, typer.Option(help="What each label means: `label: text` a line, or a table.")
+    ] = None,
+    above: Annotated[float | None, typer.Option(help="Scores above this are `high`, all others `low`.")] = None,
+    merge_rare: Annotated[int, typer.Option(metavar="ROWS", help="Labels of fewer rows become `other`.")] = 0,
+    drop_rare: Annotated[int, typer.Option(metavar="ROWS", help="Labels of fewer rows are left out.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the task of this name.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Take the likeliest answer where several are possible.")] = False,
+    json: Json = False,
+) -> None:
+    """Make a task of a table of coded responses, and set params.yaml to it.
+
+    Finds out which column is what and shows it; the options --text to --time
+    name columns, with an empty text for none. Where two answers are possible,
+    it asks. What it writes runs without an edit.
+
+    Example: amalgam new essays --from answers.xlsx
+    """
+    from amalgam.cli.new import Choice, run_new
+
+    said = {"text": text, "label": label, "question": question, "group": group, "time": time}
+    columns = {flag: [column] if column else [] for flag, column in said.items() if column is not None}
+    columns |= {"rater": rater} if rater else {}
+    choice = Choice(columns, sheet, rubric, above, merge_rare, drop_rare, force, yes, json)
+    run_new(Path(), name, source, choice)
+
+
+@app.command()
 def check(name: Annotated[str, typer.Argument(metavar="NAME", help="A task.")], json: Json = False) -> None:
     """Say everything that may be wrong with a task, the worst first, with rows and what to do.
 
@@ -35,6 +73,48 @@ def check(name: Annotated[str, typer.Argument(metavar="NAME", help="A task.")], 
     from amalgam.cli.check import run_check
 
     run_check(Path(), name, as_json=json)
+
+
+@app.command()
+def preview(
+    name: Annotated[str | None, typer.Argument(metavar="[TASK]", show_default="that of params.yaml")] = None,
+    rows: Annotated[int, typer.Option("-n", min=1, help="Responses that are asked for, a label.")] = 5,
+    json: Json = False,
+) -> None:
+    """Show the real prompts and some responses, and forecast the whole run.
+
+    Sent are the first requests that a run with these params sends, to the LLM
+    that they name. The journal keeps the answers, so the run that follows
+    pays only for the rest. Everything that leaves this machine is like what
+    is shown here.
+
+    Example: amalgam preview my_task -n 3
+    """
+    from amalgam.cli.preview import run_preview
+
+    run_preview(Path(), name, rows, as_json=json)
+
+
+@app.command()
+def estimate(json: Json = False) -> None:
+    """Say what the next `dvc repro` would send to the LLM, and what that would cost.
+
+    Nothing is sent. By stage: requests, those that are answered already,
+    tokens and US dollars, live and in batches; then what has been spent, and
+    whether a limit of params.yaml would stop the run. Prices are those of
+    data/prices.yaml.
+    """
+    from amalgam.cli.estimate import run_estimate
+
+    run_estimate(Path(), as_json=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what is installed and at hand, and what the next `dvc repro` would run and send."""
+    from amalgam.cli.doctor import run_doctor
+
+    run_doctor(Path(), as_json=json)
 
 
 @app.command(name="next")
@@ -74,28 +154,6 @@ def code(
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
-    """Say what is installed and at hand, and what the next `dvc repro` would run and send."""
-    from amalgam.cli.doctor import run_doctor
-
-    run_doctor(Path(), as_json=json)
-
-
-@app.command()
-def estimate(json: Json = False) -> None:
-    """Say what the next `dvc repro` would send to the LLM, and what that would cost.
-
-    Nothing is sent. By stage: requests, those that are answered already,
-    tokens and US dollars, live and in batches; then what has been spent, and
-    whether a limit of params.yaml would stop the run. Prices are those of
-    data/prices.yaml.
-    """
-    from amalgam.cli.estimate import run_estimate
-
-    run_estimate(Path(), as_json=json)
-
-
-@app.command()
 def tasks(json: Json = False) -> None:
     """List the tasks of data/tasks: coded rows, labels, licence, and the AUC of the student of the last run.
 
@@ -105,64 +163,6 @@ def tasks(json: Json = False) -> None:
     from amalgam.cli.tasks import run_tasks
 
     run_tasks(Path(), as_json=json)
-
-
-@app.command()
-def preview(
-    name: Annotated[str | None, typer.Argument(metavar="[TASK]", show_default="that of params.yaml")] = None,
-    rows: Annotated[int, typer.Option("-n", min=1, help="Responses that are asked for, a label.")] = 5,
-    json: Json = False,
-) -> None:
-    """Show the real prompts and some responses, and forecast the whole run.
-
-    Sent are the first requests that a run with these params sends, to the LLM
-    that they name. The journal keeps the answers, so the run that follows
-    pays only for the rest. Everything that leaves this machine is like what
-    is shown here.
-
-    Example: amalgam preview my_task -n 3
-    """
-    from amalgam.cli.preview import run_preview
-
-    run_preview(Path(), name, rows, as_json=json)
-
-
-@app.command()
-def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the task will be called.")],
-    source: Annotated[Path, typer.Option("--from", metavar="FILE", help="The table of coded responses.")],
-    text: _Column = None,
-    label: _Column = None,
-    rater: Annotated[list[str] | None, typer.Option(help="A rater's column; again for the next.")] = None,
-    question: _Column = None,
-    group: _Column = None,
-    time: _Column = None,
-    sheet: Annotated[str | None, typer.Option(help="Of a workbook.")] = None,
-    rubric: Annotated[
-        Path | None, typer.Option(help="What each label means: `label: text` a line, or a table.")
-    ] = None,
-    above: Annotated[float | None, typer.Option(help="Scores above this are `high`, all others `low`.")] = None,
-    merge_rare: Annotated[int, typer.Option(metavar="ROWS", help="Labels of fewer rows become `other`.")] = 0,
-    drop_rare: Annotated[int, typer.Option(metavar="ROWS", help="Labels of fewer rows are left out.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace the task of this name.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Take the likeliest answer where several are possible.")] = False,
-    json: Json = False,
-) -> None:
-    """Make a task of a table of coded responses, and set params.yaml to it.
-
-    Finds out which column is what and shows it; the options --text to --time
-    name columns, with an empty text for none. Where two answers are possible,
-    it asks. What it writes runs without an edit.
-
-    Example: amalgam new essays --from answers.xlsx
-    """
-    from amalgam.cli.new import Choice, run_new
-
-    said = {"text": text, "label": label, "question": question, "group": group, "time": time}
-    columns = {flag: [column] if column else [] for flag, column in said.items() if column is not None}
-    columns |= {"rater": rater} if rater else {}
-    choice = Choice(columns, sheet, rubric, above, merge_rare, drop_rare, force, yes, json)
-    run_new(Path(), name, source, choice)
 
 
 @app.command()
