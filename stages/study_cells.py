@@ -1,5 +1,10 @@
 """Train and measure the cells of the study that nobody has computed yet."""
 
+import os
+import re
+import shutil
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +18,7 @@ from amalgam.study.table import Grid, compute_table
 from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import identify_weights
 
-ENCODER = Path("study/models/encoder")
+ENCODER, ROWS, CELLS = Path("study/models/encoder"), Path("study/rows"), Path("study/cells")
 
 
 def main(_: Params, root: Path) -> None:
@@ -22,10 +27,23 @@ def main(_: Params, root: Path) -> None:
     for name in study.tasks:
         with suppress(DataError):  # its cells say so
             labels[name] = load_task(Path("data/tasks") / name).label_names
-    grid = Grid(expand_grid(study, params), params, Path("study/rows"), labels)
-    store = Store(Path("study/cells"), root / ".cache/study")
+    grid = Grid(expand_grid(study, params), params, ROWS, labels)
+    store = Store(CELLS, root / ".cache/study")
     table = compute_table(grid, study.ray, store, Path(".cache/study.json"), ENCODER, identify_weights(ENCODER))
     table.to_parquet("study/results.parquet", index=False)
+    share()
+
+
+def share() -> None:
+    """Put the answers of LLMs beside the trainings, and let DVC track both for `dvc push`."""
+    for path in sorted(ROWS.rglob("*.jsonl")):
+        if re.fullmatch(r"\d+", path.stem):
+            target = CELLS / "answers" / path.relative_to(ROWS)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)  # it may be a link into DVC's cache
+            shutil.copyfile(path, target)
+    if "DVC_STAGE" in os.environ:
+        subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", str(CELLS)], check=True)
 
 
 if __name__ == "__main__":

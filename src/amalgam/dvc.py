@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from amalgam.llm.request import Answer
 
-FOLDERS = ("data/completions", "data/judgements", "data/baselines", "study/rows")  # outputs that hold raw answers
+FOLDERS = ("data/completions", "data/judgements", "data/baselines")  # outputs that hold raw answers
 _SHARDS = r"(?:.*/)?\d+\.jsonl"  # the files of raw answers in them
 # Such an output in dvc.lock or in the record of a run. No YAML parser, since dvc.lock may hold a conflict.
 _NAMED = re.compile(
@@ -182,13 +182,12 @@ def _read_locks(workspace: Path) -> Iterator[str]:
 
     Someone who settles a conflict of the file takes one side, and should not pay for the other one again.
     """
-    for name in ("dvc.lock", "study/dvc.lock"):
-        with suppress(FileNotFoundError):
-            yield (workspace / name).read_text(encoding="utf-8")
-        for revision in ("HEAD", "MERGE_HEAD"):
-            with suppress(OSError):  # no Git on this machine
-                command = ["git", "show", f"{revision}:./{name}"]
-                yield subprocess.run(command, cwd=workspace, capture_output=True, check=False).stdout.decode()
+    with suppress(FileNotFoundError):
+        yield (workspace / "dvc.lock").read_text(encoding="utf-8")
+    for revision in ("HEAD", "MERGE_HEAD"):
+        with suppress(OSError):  # no Git on this machine
+            command = ["git", "show", f"{revision}:./dvc.lock"]
+            yield subprocess.run(command, cwd=workspace, capture_output=True, check=False).stdout.decode()
 
 
 def _read_runs(repo: "Repo") -> Iterator[str]:

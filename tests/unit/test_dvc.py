@@ -13,7 +13,7 @@ import pytest
 from amalgam.dvc import FOLDERS, find_file, iterate_shared_answers, open_repo
 from amalgam.llm.request import Answer
 
-COMPLETIONS, JUDGEMENTS, BASELINES = OWN = FOLDERS[:3]  # of the main pipeline
+COMPLETIONS, JUDGEMENTS, BASELINES = FOLDERS
 _STAGES = {"synthesize": COMPLETIONS, "judge": JUDGEMENTS, "baselines": BASELINES}
 
 
@@ -145,10 +145,10 @@ def test_answers_that_the_cache_lacks_are_fetched_and_nothing_else_is(clone: Pat
     assert read(clone, fetch=False) == ({}, [])
     found, notices = read(clone)
     assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
-    assert len(list_objects(clone)) == len(OWN) + 4  # lists of files and shards: no table, no summary
+    assert len(list_objects(clone)) == len(FOLDERS) + 4  # lists of files and shards: no table, no summary
     assert len(notices) == 1
     assert "`storage`" in notices[0]
-    assert all(folder in notices[0] for folder in OWN)
+    assert all(folder in notices[0] for folder in FOLDERS)
     assert read(clone) == (found, [])
     source = sorted(found)[0]
     (clone / ".dvc/cache/files/md5" / source[:2] / source[2:]).unlink()
