@@ -1,6 +1,7 @@
 """The study's pipeline on the toy task: nothing computed or paid twice, whatever is added, killed or impossible."""
 
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -77,6 +78,15 @@ def test_a_study_leaves_charts_numbers_a_page_and_a_status(studied: Project) -> 
 
 def test_the_same_grid_again_computes_and_sends_nothing(project: Project, server: StubServer) -> None:
     assert not project.repro(STUDY).ran
+    run = project.repro("--force", STUDY)
+    assert count_computed(run.output) == 0
+    assert not server.log.answered
+
+
+def test_what_a_colleague_pushed_is_neither_computed_nor_paid_again(project: Project, server: StubServer) -> None:
+    shutil.rmtree(project.folder / CELLS)
+    shutil.rmtree(project.folder / ".cache")
+    project.do("dvc", "checkout", "study/cells.dvc")  # as `dvc pull` ends
     run = project.repro("--force", STUDY)
     assert count_computed(run.output) == 0
     assert not server.log.answered
