@@ -34,7 +34,7 @@ from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import split_rows
 
-_SPARE = 1.175  # responses asked for by each that is needed; about one in eight is of no use
+_SPARE = 1.3  # responses asked for by each that is needed; about one in eight is of no use
 _COLUMNS = ["id", "text", "question", "label", "shots", "sample"]
 _PARTS = ("train", "validation", "test")
 
