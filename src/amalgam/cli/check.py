@@ -65,12 +65,15 @@ def _find_doubtful(task: Task, rows: TaskRows, table: pd.DataFrame) -> Iterator[
             places = [rows.places[name] for name in main["id"][main["label"] == label]]
             yield Fault(f"only {count} rows are coded '{label}': code {_FEW} or more, or put it together", places)
     raters = [name for name in map(str, rows.ratings) if name != "id"]
+    cells = {f"rater{place}": cell for place, cell in enumerate(task.columns.raters, start=1)}
+    named = {name: cell.column or ", ".join(cell.columns) for name, cell in cells.items()}  # as the file has them
     for one, other in combinations(raters, 2):
         kappa = measure_kappa(rows.ratings[one], rows.ratings[other])
         if kappa is not None and kappa < _AGREED:
             pair = rows.ratings[["id", one, other]]
             apart = pair["id"][(pair[one] != pair[other]) & (pair[[one, other]] != "").all(axis=1)]
-            sentence = f"{one} and {other} disagree on {len(apart)} rows (kappa {kappa:.2f}): decide these together"
+            both = f"{named.get(one, one)} and {named.get(other, other)}"
+            sentence = f"{both} disagree on {len(apart)} rows (kappa {kappa:.2f}): decide these together"
             yield Fault(sentence, [rows.places[name] for name in apart])
     asked = main.groupby("question")["label"].nunique()
     if len(asked) > len(task.labels) and (asked == 1).all():

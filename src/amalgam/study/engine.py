@@ -144,7 +144,7 @@ def run_jobs(
         begin(key)
         try:
             found: Result | str = compute(encoder, *build(key))
-        except Exception as error:
+        except Exception as error:  # whatever one cell raises, the others go on; the table has its cause
             found = _describe_fault(error)
         yield key, found
 
