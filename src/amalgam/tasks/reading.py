@@ -119,7 +119,12 @@ def read_table(source: Source) -> Table:
         raise DataError(f"{source.name} holds no rows: put the coded rows in, below the header")
     frame = frames[0] if len(frames) == 1 else pd.concat(frames).fillna("")
     is_json = source.format in ("json", "jsonl", "folder", "parquet")
-    return _describe_frame(frame, source, {} if is_json else read_header(source)[1])
+    if is_json:
+        return _describe_frame(frame, source, {})
+    header = read_header(source)
+    table = _describe_frame(frame, source, header.questions)
+    above = f"what stands above the header was left out: '{header.titles[0][:60]}'" if header.titles else ""
+    return replace(table, notes=[*table.notes, above]) if above else table
 
 
 def _describe_frame(frame: pd.DataFrame, source: Source, questions: dict[str, str]) -> Table:
@@ -141,7 +146,8 @@ def _describe_frame(frame: pd.DataFrame, source: Source, questions: dict[str, st
 
 
 def make_frame(records: list[dict[str, Any]], numbers: Sequence[Any], name: str) -> pd.DataFrame:
-    """Make a frame of records: what is not text is written as JSON, what is missing stays empty."""
+    """Make a frame of records: objects get a column for each key ("data.text"), other values than text are JSON."""
+    records = [_spread(record) for record in records]
     names = list(dict.fromkeys(key for record in records for key in record))
     cells = []
     for number, record in zip(numbers, records, strict=True):
@@ -151,3 +157,11 @@ def make_frame(records: list[dict[str, Any]], numbers: Sequence[Any], name: str)
                 f"{name}, row {number} has no text under '{wrong[0]}', but bytes: write them as text, or leave them out"
             )
     return pd.DataFrame(cells, columns=names, index=list(numbers), dtype=str)
+
+
+def _spread(record: dict[str, Any]) -> dict[str, Any]:
+    spread: dict[str, Any] = {}
+    for key, value in record.items():
+        inner = _spread(value) if isinstance(value, dict) else {}
+        spread |= {f"{key}.{name}": part for name, part in inner.items()} or {key: None if value == {} else value}
+    return spread
