@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from amalgam.downloads import NoAnswerError, explain_hub_errors
 from amalgam.errors import DataError
 from amalgam.tasks.exports import spread_argilla
 from amalgam.tasks.formats import Format, Source, note_encoding, open_source
@@ -84,8 +85,9 @@ def load_split(
     try:
         rows = datasets.load_dataset(name, config, split=split, revision=revision, cache_dir=str(cache / "hub"))
     except (DatasetsError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"the data set {name}, split '{split}' cannot be had ({error}): check the network, "
+            f"the data set {name}, split '{split}' cannot be had ({reason}): check the network, "
             "and `repository`, `config`, `revision` and `splits` in task.yaml"
         ) from error
     return list(iterate_dataset(rows))
@@ -94,18 +96,22 @@ def load_split(
 def _read_hub(name: str, cache: Path) -> Table:
     from huggingface_hub import HfApi
 
-    repository, _, split = name.removeprefix("hub:").partition(":")
-    if not split:
-        raise DataError(f"{name} names no split of a data set: write hub:owner/name:split")
+    repository, *configs, split = f"{name.removeprefix('hub:')}:".split(":")[:3]
+    if not split and configs:
+        configs, split = [], configs[0]
+    if not (repository and split):
+        raise DataError(f"{name} names no split of a data set: write hub:owner/name:split, or :config:split")
     try:
-        revision = HfApi().dataset_info(repository).sha
-    except (OSError, ValueError) as error:
+        with explain_hub_errors():
+            revision = HfApi().dataset_info(repository).sha
+    except NoAnswerError as error:
         raise DataError(f"the data set {repository} cannot be had ({error}): check its name and the network") from error
-    rows = load_split(repository, split, cache, revision=revision)
+    config = configs[0] if configs else None
+    rows = load_split(repository, split, cache, config=config, revision=revision)
     frame = make_frame(rows, range(1, len(rows) + 1), name).assign(split=split)
     table = _describe_frame(frame, Source(name, io.BytesIO, "folder"), {})
-    origin = {"kind": "hub", "repository": repository, "revision": revision, "splits": [split]}
-    return replace(table, origin=origin)
+    origin = {"kind": "hub", "repository": repository, "revision": revision, "config": config, "splits": [split]}
+    return replace(table, origin={key: value for key, value in origin.items() if value})
 
 
 def read_table(source: Source) -> Table:
