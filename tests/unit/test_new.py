@@ -310,6 +310,7 @@ def test_longer_and_more_rows_train_longer(amalgam: Amalgam) -> None:
         Path("a.csv").write_text(write_csv(rows), encoding="utf-8")
         out = amalgam("new", "mine", "--from", "a.csv", "--force")[1]
         times.append(re.findall(r"training takes about (\d+) min with `quality: best` and (\d+) min", out)[0])
+        assert "split.seed=1,2,3,4" in out  # few rows test
     (best, fast), (longer, _) = times
     assert int(fast) < int(best) < int(longer)
 
@@ -357,6 +358,8 @@ def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
     bad[0]["code"], bad[1]["code"], bad[2]["text"], bad[3]["id"] = "odd", "", "", bad[4]["id"]
     bad[5]["text"] = bad[6]["text"]
     bad[7]["text"] = "on and on " * 150
+    for row in bad[20:30]:
+        row["text"] = f"<p>{row['text']}</p>"
     Path("data/tasks/mine/a.csv").write_text(write_csv(bad), encoding="utf-8")
     exit_code, out, _ = amalgam("check", "mine", "--json")
     assert exit_code == 2
@@ -369,6 +372,7 @@ def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
         ("warning", "their text also stands with another label", ["a.csv, row 7", "a.csv, row 8"]),
         ("warning", "rater1 and rater2 disagree on 40 rows", None),
         ("warning", "`guest` repeats", []),
+        ("warning", "10 texts hold tags of HTML", None),
         ("warning", "have no definition", []),
     ]
     for (level, words, places), (one, sentence, rows_of_it) in zip(expected, found, strict=True):
