@@ -37,7 +37,8 @@ def build_transfer(
         left_out: rows of the pool beside the learned ones, at most; the first ones.
     """
     rest = pool[~pool["id"].isin(learned["id"])].head(left_out)
-    parts = [learned, rest.assign(label="", origin="synthetic"), unlabelled.assign(label="", origin="unlabelled")]
+    texts = unlabelled[~unlabelled["id"].isin(learned["id"])]  # the LLM labelled the others
+    parts = [learned, rest.assign(label="", origin="synthetic"), texts.assign(label="", origin="unlabelled")]
     return pd.concat([part[COLUMNS] for part in parts], ignore_index=True)
 
 
