@@ -14,11 +14,12 @@ from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.labelling import ask_for_labels, calibrate, select_coded, select_texts
 from amalgam.tasks.schema import Task, load_task
-from amalgam.training.embeddings import index_labels
-from amalgam.training.guard import measure_label_auc
+from amalgam.training.embeddings import embed_rows, index_labels
+from amalgam.training.guard import measure_label_auc, score_crosswise
 from amalgam.training.transfer import assign_roles
 
 PREPARED = Path("data/prepared")
+ENCODER = Path("models/base/encoder")
 TARGET = Path("data/labelled")
 COLUMNS = ["id", "text", "question", "label", "soft"]
 
@@ -31,30 +32,36 @@ def main(params: Params, root: Path) -> None:
     texts = select_texts(task, texts, params.synthesis.source, params.ratio, len(teach))
     summary: dict[str, Any] = {"rows": len(texts)}
     if len(texts):
-        coded = select_coded(task, train, validation)
-        texts, found = label_texts(task, coded, texts, train, params, root)
+        texts, found = label_texts(task, texts, train, validation, params, root)
         summary |= found
     write_rows(TARGET / "labelled.csv", texts.reindex(columns=COLUMNS))
     write_json(TARGET / "summary.json", summary)
 
 
 def label_texts(
-    task: Task, coded: pd.DataFrame, texts: pd.DataFrame, train: pd.DataFrame, params: Params, root: Path
+    task: Task, texts: pd.DataFrame, train: pd.DataFrame, validation: pd.DataFrame, params: Params, root: Path
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the texts with their labels, and what the requests came to; answers go to files."""
-    answering = read_answering(params.llm, root)
+    answering, labels = read_answering(params.llm, root), task.label_names
     model = read_json(answering.folder / "identity.json")["model"]
+    coded, human = select_coded(task, train, validation), pd.concat([train, validation], ignore_index=True)
     asked = pd.concat([coded, texts], ignore_index=True)
     logits, lines = ask_for_labels(task, asked, train, model, answering)
     write_answers(TARGET / "answers", lines)
     totals = Totals()
     for line in lines:
         totals.add(line)
-    own, others = logits[: len(coded)], logits[len(coded) :]
-    likely = calibrate(others, own, index_labels(coded, task.label_names))
-    labels = [task.label_names[place] for place in likely.argmax(axis=1)]
-    texts = texts.assign(label=labels, soft=[json.dumps(row.round(4).tolist()) for row in likely])
-    auc = measure_label_auc(coded, task.label_names, own)
+    llm = logits[: len(coded)], logits[len(coded) :]
+    vectors = embed_rows(ENCODER, pd.concat([human, texts]), max_length=params.teacher.max_length)
+    own, others = score_crosswise(human, vectors[: len(human)], vectors[len(human) :], labels)
+    own = own[human["id"].isin(coded["id"])]
+    likely = calibrate([llm[1], others], [llm[0], own], index_labels(coded, labels))
+    alone = calibrate([llm[1]], [llm[0]], index_labels(coded, labels))
+    texts = texts.assign(  # the guard asks about the labels of the LLM alone: human rows cannot confirm themselves
+        label=[labels[place] for place in alone.argmax(axis=1)],
+        soft=[json.dumps(row.round(4).tolist()) for row in likely],
+    )
+    auc = measure_label_auc(coded, labels, llm[0])
     return texts, {"requests": len(lines), "coded": len(coded), "auc": round(auc, 4), **totals.to_dict()}
 
 

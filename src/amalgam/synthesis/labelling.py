@@ -1,7 +1,8 @@
 """The LLM as a coder of real texts: how likely each label is of a response that nobody has coded.
 
 A request asks for one letter, and the endpoint says how likely each letter was; where it does not, several samples are
-counted. LLMs are badly calibrated, so the LLM labels human-coded rows too, and their codes correct it.
+counted. LLMs are badly calibrated, so the LLM labels human-coded rows too, and their codes decide how far to believe it
+beside a classifier of the human rows: where the LLM knows nothing, it has no say.
 """
 
 import json
@@ -29,6 +30,9 @@ from amalgam.tasks.schema import Task
 _MOST = 20  # labels, as endpoints give the probabilities of 20 tokens
 _SAMPLES = 5  # answers to a row, where the endpoint gives no probabilities
 _LETTER = re.compile(r"\W*([A-Z])\b")
+_SLOPE = -1.0  # logarithm of the slope that is likely before there are codes
+_FARTHEST = 9.0  # log-probabilities below the likeliest label's: a source that is sure of all must not decide alone
+_LEAST = 1e-6
 _UNSEEN = 0.5  # letters that each label counts beside those in the samples
 
 Floats = NDArray[np.float64]
@@ -149,24 +153,35 @@ def count_letters(answers: Sequence[Answer], count: int) -> Floats:
     return np.array([found[letter] for letter in ascii_uppercase[:count]], dtype=np.float64)
 
 
-def calibrate(logits: Floats, coded: Floats, classes: NDArray[np.int64]) -> Floats:
-    """Turn log-probabilities [rows, classes] into probabilities by those of human-coded rows, and their codes.
+def calibrate(logits: Sequence[Floats], coded: Sequence[Floats], classes: NDArray[np.int64]) -> Floats:
+    """Join what several sources say into probabilities [rows, classes], as fits the codes of human-coded rows best.
 
-    One slope for all labels and a bias for each, the most likely ones a posteriori: few rows must not decide alone.
+    The score of a label is a bias of its own and the sum of what the sources say, each times a slope. Slopes and biases
+    are the most likely ones a posteriori: so few rows must not decide alone.
+
+    Args:
+        logits: of each source, the log-probabilities of the rows [rows, classes], up to a constant a row.
+        coded: the same of human-coded rows, by a source that did not learn their codes.
+        classes: the classes of these.
     """
     from scipy.optimize import minimize
     from scipy.special import log_softmax, softmax
 
-    count = logits.shape[1]
+    count, number = logits[0].shape[1], len(logits)
     prior = np.log((np.bincount(classes, minlength=count) + 1) / (len(classes) + count))
-    centre, scale = coded.mean(axis=0), coded.std() + 1e-6
+    logits, coded = (
+        [np.maximum(rows, rows.max(axis=1, keepdims=True) - _FARTHEST) for rows in part] for part in (logits, coded)
+    )
+    scales = [(own.mean(axis=0), own.std() + _LEAST) for own in coded]
 
-    def score(values: Floats, rows: Floats) -> Floats:
-        return np.asarray(np.exp(values[0]) * (rows - centre) / scale + values[1:])
+    def score(values: Floats, sources: Sequence[Floats]) -> Floats:
+        parts = [(rows - mean) / spread for rows, (mean, spread) in zip(sources, scales, strict=True)]
+        return np.asarray(np.tensordot(np.exp(values[:number]), parts, axes=1) + values[number:])
 
     def measure_loss(values: Floats) -> float:
         likely = log_softmax(score(values, coded), axis=1)[np.arange(len(classes)), classes]
-        return float(-likely.sum() + 0.5 * (values[0] + 1) ** 2 + 0.5 * ((values[1:] - prior) ** 2).sum())
+        doubts = np.concatenate([values[:number] - _SLOPE, values[number:] - prior])
+        return float(0.5 * (doubts**2).sum() - likely.sum())
 
-    fitted = minimize(measure_loss, np.concatenate([[-1.0], prior])).x
+    fitted = minimize(measure_loss, np.concatenate([np.full(number, _SLOPE), prior])).x
     return np.asarray(softmax(score(fitted, logits), axis=1))

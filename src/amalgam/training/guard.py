@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from amalgam.tasks.texts import find_units
-from amalgam.training.embeddings import STRENGTH, fit_logistic, index_labels, predict_logistic, read_targets
+from amalgam.training.embeddings import STRENGTH, fit_logistic, index_labels, predict_logistic
 
 FOLDS = 5
 LABEL_AUC = 0.65  # with which classifiers of the human rows must tell the synthetic labels apart; 0.5 is chance
@@ -126,6 +126,16 @@ def judge_labels(
     return probabilities
 
 
+def score_crosswise(human: pd.DataFrame, vectors: Floats, others: Floats, labels: list[str]) -> tuple[Floats, Floats]:
+    """Score human rows by classifiers of the other folds, and other rows by one of all: log-probabilities of both."""
+    classes, units = index_labels(human, labels), find_units(human)
+    dealt, scores = deal_folds(classes, units, FOLDS), np.zeros((len(human), len(labels)))
+    for fold in np.unique(dealt):
+        out = dealt == fold
+        scores[out] = fit_and_score(vectors[~out], classes[~out], vectors[out], len(labels))
+    return scores, fit_and_score(vectors, classes, others, len(labels))
+
+
 def deal_folds(classes: Ints, units: Ints, folds: int, *, seed: int | None = None) -> Ints:
     """Deal rows into folds [rows], each with its share of every class, a unit of rows that depend on each other whole.
 
@@ -148,8 +158,7 @@ def cross_validate(
     the synthetic side has fewer rows here than it will have, which is to its disadvantage. All rows together weigh as
     much as the human ones alone do: else more rows would also be less regularised.
     """
-    targets = read_targets(pd.concat([human, synthetic]), labels)
-    classes, written = targets[: len(human)], targets[len(human) :]
+    classes, written = index_labels(human, labels), index_labels(synthetic, labels)
     shots = [set(row.split()) for row in synthetic["shots"]]
     alone, joined = np.zeros((len(human), len(labels))), np.zeros((len(human), len(labels)))
     for fold in np.unique(dealt):
@@ -163,19 +172,14 @@ def cross_validate(
     return alone, joined
 
 
-def fit_and_score(learned: Floats, classes: Ints | Floats, rows: Floats, count: int, weight: float = 1.0) -> Floats:
+def fit_and_score(learned: Floats, classes: Ints, rows: Floats, count: int, weight: float = 1.0) -> Floats:
     """Fit a classifier to embeddings, each with this weight, and score others: log-probabilities [rows, classes].
 
-    They are all alike where one class alone is learned. `classes` are indices [rows], or distributions [rows, classes],
-    of which each row counts as one of every class, in parts.
+    They are all alike where one class alone is learned.
     """
-    parts = None
-    if classes.ndim == 2:
-        places, indices = np.nonzero(classes > _LEAST)
-        learned, classes, parts = learned[places], indices, classes[places, indices]
     if len(np.unique(classes)) < 2:
         return np.zeros((len(rows), count))
-    model = fit_logistic(learned, classes, strength=STRENGTH * weight, weights=parts)
+    model = fit_logistic(learned, classes, strength=STRENGTH * weight)
     return np.asarray(np.log(np.maximum(predict_logistic(model, rows, count), _LEAST)))
 
 
