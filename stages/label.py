@@ -1,6 +1,5 @@
 """Let the LLM label real texts that nobody has coded, where `synthesis.source` says so."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from amalgam.files import read_json, write_json
 from amalgam.llm.request import Totals, write_answers
 from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
-from amalgam.synthesis.labelling import ask_for_labels, calibrate, select_coded, select_texts
+from amalgam.synthesis.labelling import add_labels, ask_for_labels, select_coded, select_texts
 from amalgam.tasks.schema import Task, load_task
 from amalgam.training.embeddings import embed_rows, index_labels
 from amalgam.training.guard import measure_label_auc, score_crosswise
@@ -55,12 +54,7 @@ def label_texts(
     vectors = embed_rows(ENCODER, pd.concat([human, texts]), max_length=params.teacher.max_length)
     own, others = score_crosswise(human, vectors[: len(human)], vectors[len(human) :], labels)
     own = own[human["id"].isin(coded["id"])]
-    likely = calibrate([llm[1], others], [llm[0], own], index_labels(coded, labels))
-    alone = calibrate([llm[1]], [llm[0]], index_labels(coded, labels))
-    texts = texts.assign(  # the guard asks about the labels of the LLM alone: human rows cannot confirm themselves
-        label=[labels[place] for place in alone.argmax(axis=1)],
-        soft=[json.dumps(row.round(4).tolist()) for row in likely],
-    )
+    texts = add_labels(texts, labels, [llm[1], others], [llm[0], own], index_labels(coded, labels))
     auc = measure_label_auc(coded, labels, llm[0])
     return texts, {"requests": len(lines), "coded": len(coded), "auc": round(auc, 4), **totals.to_dict()}
 

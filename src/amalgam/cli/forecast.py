@@ -89,6 +89,16 @@ class Sources:
         params = self.params
         return build_grading_requests(self.task, rows, self.sets["train"], self.model, params.judge, params.llm.body)
 
+    def build_labelling(self) -> list[Request]:
+        """Build the requests of `label`; none where the LLM only writes."""
+        params, train, validation = self.params, self.sets["train"], self.sets["validation"]
+        teach, _ = assign_roles(train, validation, least=params.teacher.min_validation_rows)
+        texts = select_texts(self.task, self.sets["unlabelled"], params.synthesis.source, params.ratio, len(teach))
+        if texts.empty:
+            return []
+        asked = pd.concat([select_coded(self.task, train, validation), texts], ignore_index=True)
+        return build_label_requests(self.task, asked, train, self.model, params.llm.body)
+
     def limit_grades(self) -> int | None:
         """Return how many responses a label `judge` grades; None is all."""
         return None if self.params.curation.consistency == "judge" else self.params.judge.rows
@@ -170,14 +180,9 @@ def estimate_stages(project: Path, sources: Sources, stages: list[str], journal:
         tally.add(sources.build_grading(rows))
         estimates.append(tally.estimate(project, "judge", bound=bound, is_known=complete))
     if "label" in stages:
-        train, validation, texts = (sources.sets[name] for name in ("train", "validation", "unlabelled"))
-        teach, _ = assign_roles(train, validation, least=params.teacher.min_validation_rows)
-        texts = select_texts(sources.task, texts, params.synthesis.source, params.ratio, len(teach))
-        if len(texts):
-            tally, coded = _Tally(journal), select_coded(sources.task, train, validation)
-            asked = pd.concat([coded, texts], ignore_index=True)
-            tally.add(build_label_requests(sources.task, asked, train, sources.model, params.llm.body))
-            estimates.append(tally.estimate(project, "label", is_known=bool(sources.model)))
+        tally = _Tally(journal)
+        tally.add(sources.build_labelling())
+        estimates.append(tally.estimate(project, "label", is_known=bool(sources.model)))
     if "baselines" in stages and params.baselines.llm_grader:
         tally = _Tally(journal)
         for name in sorted(name for name in sources.sets if name.endswith("test")):

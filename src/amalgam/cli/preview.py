@@ -5,6 +5,7 @@ import os
 import time
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +63,20 @@ def ask_first(sources: Sources, answering: Answering, rows: int) -> dict[str, An
     for name in tested if params.baselines.llm_grader else ():
         check_personal(task, tested[name], name, params.llm.endpoint)
     slots = -(-min(rows, params.synthesis.rows) // params.prompts.responses)
-    rounds = sources.start_rounds([sources.prompts[place] for place in range(slots * len(task.labels))])
+    rounds = sources.start_rounds([*islice(sources.prompts, slots * len(task.labels))])
     writing = list(rounds.build_requests())
     start = time.monotonic()
-    rounds.add_answers(answer_requests(writing, answering, "preview"))
+    rounds.add_answers(answer_requests(writing, answering, "preview") if writing else [])
     responses = tabulate_responses(rounds.build_lines())
     graded = select_gradable(responses, sources.limit_grades())
     grading = sources.build_grading(graded)
     answers = answer_requests(grading, answering, "preview of the judge") if grading else []
+    if labelling := sources.build_labelling()[:rows]:
+        answer_requests(labelling, answering, "preview of the labels")
     seconds = time.monotonic() - start
     grades = read_grades(answers, task.label_names, "the LLM as judge")[0]
     responses["judged"] = responses["id"].map(dict(zip(graded["id"], grades, strict=True))).fillna("")
-    shown = [*writing[: len(task.labels)], *grading[:1]]
+    shown = [*writing[: len(task.labels)], *grading[:1], *labelling[:1]]
     if params.baselines.llm_grader:
         shown += sources.build_grading(tested["test"].head(1))
     return {

@@ -153,6 +153,19 @@ def count_letters(answers: Sequence[Answer], count: int) -> Floats:
     return np.array([found[letter] for letter in ascii_uppercase[:count]], dtype=np.float64)
 
 
+def add_labels(
+    texts: pd.DataFrame, labels: list[str], said: Sequence[Floats], coded: Sequence[Floats], classes: NDArray[np.int64]
+) -> pd.DataFrame:
+    """Add the column `soft`, a JSON list of what all sources say, and `label`, the likeliest one of the first source.
+
+    The first is the LLM, and the guard asks the human rows about its labels: they cannot confirm their own. For the
+    rest see `calibrate`.
+    """
+    joint, alone = calibrate(said, coded, classes), calibrate(said[:1], coded[:1], classes)
+    soft = [json.dumps(row.round(4).tolist()) for row in joint]
+    return texts.assign(label=[labels[place] for place in alone.argmax(axis=1)], soft=soft)
+
+
 def calibrate(logits: Sequence[Floats], coded: Sequence[Floats], classes: NDArray[np.int64]) -> Floats:
     """Join what several sources say into probabilities [rows, classes], as fits the codes of human-coded rows best.
 

@@ -65,7 +65,7 @@ def mix_rows(
     needed = {label: -(-(wanted - place) // len(labels)) for place, label in enumerate(labels)}
     _check_enough(pool, rejects, needed, ratio)
     # A label that the task does not know has no turn.
-    places = pool["label"].map({label: place for place, label in enumerate(labels)})
+    places = pool["label"].map({label: place for place, label in enumerate(labels)}).astype(float)
     turns = (pool.groupby("label").cumcount() * len(labels) + places).sort_values()
     return _join(human, texts, pool.loc[turns.index[turns < wanted]])
 
