@@ -13,7 +13,8 @@ from amalgam.errors import DataError
 from amalgam.params import Params, load_params
 from amalgam.tasks.check import Fault
 from amalgam.tasks.columns import TaskRows, read_task_rows
-from amalgam.tasks.guess import guess_columns, guess_languages, measure_kappa
+from amalgam.tasks.guess import guess_columns, measure_kappa
+from amalgam.tasks.languages import guess_languages
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.sources import load_tables
 from amalgam.tasks.split import split_rows

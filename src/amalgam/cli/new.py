@@ -18,8 +18,9 @@ from amalgam.errors import DataError, ParamsError
 from amalgam.files import write_text
 from amalgam.params import Params, load_params
 from amalgam.tasks.columns import TaskRows, load_task_rows
-from amalgam.tasks.guess import Guess, guess_columns, guess_languages, measure_kappa
-from amalgam.tasks.labels import NO_CODE, Labels, find_labels, name_code, read_rubric
+from amalgam.tasks.guess import Guess, guess_columns, measure_kappa
+from amalgam.tasks.labels import NO_CODE, Labels, find_combined, find_labels, name_code, read_rubric
+from amalgam.tasks.languages import guess_languages
 from amalgam.tasks.personal import find_personal_columns
 from amalgam.tasks.reading import Table, read_file
 from amalgam.tasks.schema import LEAVE_OUT, load_task
@@ -118,7 +119,13 @@ def _look(source: Path, choice: Choice, cache: Path) -> Found:
         guess.wording = guess.wording or table.questions.get(guess.text, "")
     found = Found(source, table, guess, Labels(["low", "high"], {}, False), {}, personal)
     if choice.above is None:
-        cells = pd.concat([table.frame[column] for column in found.coded])
+        answered = table.frame[table.frame[guess.text].str.strip() != ""]  # others, such as a total, are left out
+        cells = pd.concat([answered[column] for column in found.coded])
+        if combined := find_combined([*cells.str.strip().unique()]):
+            table.notes.append(
+                f"'{combined}' seems to be several codes at once, and became a label of its own: to tell one code from "
+                "all others, make a column of it"
+            )
         found = replace(found, labels=find_labels(cells, found.coded[0], choice.merge_rare, choice.drop_rare))
     return replace(found, definitions=read_rubric(choice.rubric, found.labels)) if choice.rubric else found
 
@@ -204,9 +211,17 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes out what stands twice, where YAML would name it by an anchor."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def _quote(value: Any) -> str:
     """Write a value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf, sort_keys=False)
+    layout: dict[str, Any] = {"default_flow_style": True, "allow_unicode": True, "width": math.inf, "sort_keys": False}
+    text = str(yaml.dump(value, Dumper=_Dumper, **layout))
     return text.removesuffix("\n").removesuffix("\n...")
 
 
