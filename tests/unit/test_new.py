@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -301,6 +302,16 @@ def test_cells_of_excel_are_dates_and_doubtful_ones_are_said(amalgam: Amalgam) -
     assert "nothing tells the day from the month" in make(amalgam, content)["notes"][0]
     Path("a.csv").write_text(str(content), encoding="utf-8")
     assert "nothing tells the day from the month" in amalgam("new", "mine", "--from", "a.csv", "--force", *flags)[2]
+
+
+def test_longer_and_more_rows_train_longer(amalgam: Amalgam) -> None:
+    times = []
+    for rows in (ROWS, [{**row, "text": f"{row['text']} {row['text']}"} for row in ROWS]):
+        Path("a.csv").write_text(write_csv(rows), encoding="utf-8")
+        out = amalgam("new", "mine", "--from", "a.csv", "--force")[1]
+        times.append(re.findall(r"training takes about (\d+) min with `quality: best` and (\d+) min", out)[0])
+    (best, fast), (longer, _) = times
+    assert int(fast) < int(best) < int(longer)
 
 
 def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: Amalgam) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from amalgam.cli.sizes import choose_params, edit_params
 from amalgam.errors import DataError, ParamsError
 from amalgam.files import write_text
-from amalgam.params import Params, load_params
+from amalgam.params import load_params
 from amalgam.tasks.columns import TaskRows, load_task_rows
 from amalgam.tasks.guess import Guess, guess_columns, measure_kappa
 from amalgam.tasks.labels import NO_CODE, Labels, find_combined, find_labels, name_code, read_rubric
@@ -24,11 +25,9 @@ from amalgam.tasks.languages import guess_languages
 from amalgam.tasks.personal import find_personal_columns
 from amalgam.tasks.reading import Table, read_file
 from amalgam.tasks.schema import LEAVE_OUT, load_task
-from amalgam.tasks.split import choose_sizes
 from amalgam.tasks.texts import clean_text, fold_text
 
 _UNCODED = 20  # rows without a code, from which their texts teach the student
-_AUC = 0.85  # for which the width of an interval is said
 _WHAT = {"text": "the response", "label": "the code", "group": "what rows belong together", "time": "the date"}
 
 
@@ -86,8 +85,8 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
             (shutil.copytree if source.is_dir() else shutil.copyfile)(source, made / name / source.name)
         write_text(made / name / "task.yaml", _write_task(name, found, choice.above))
         rows = load_task_rows(load_task(made / name), made / name, cache)
-        values, why = _choose_params(params, rows, name)
-        write_text(made / "params.yaml", _edit_params((project / "params.yaml").read_text(encoding="utf-8"), values))
+        values, why = choose_params(params, rows, name)
+        write_text(made / "params.yaml", edit_params((project / "params.yaml").read_text(encoding="utf-8"), values))
         load_params(made / "params.yaml")
         facts = _list_facts(found, rows) | {"params": values, "why": why}
         print(json.dumps(facts, indent=2, ensure_ascii=False)) if choice.as_json else _show(facts)
@@ -225,25 +224,6 @@ def _quote(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def _choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, Any], list[str]]:
-    """Choose the sizes of the sets and the ratio, and say why."""
-    test, human, validation = choose_sizes(rows.main, seed=params.split.seed)
-    synthetic = 0.85 * params.synthesis.rows * rows.main["label"].nunique()  # what curation keeps of them, about
-    ratio = min(0.8, math.floor(100 * synthetic / (synthetic + human)) / 100)
-    words = float(rows.main["text"].str.count(r"\S+").quantile(0.75))
-    tokens = min(max(math.ceil(words * 4 / 3 / 16) * 16, 64), 512)
-    values = {"task": name, "ratio": ratio, "human_rows": human, "split.test": test, "split.validation": validation}
-    values |= {"synthesis.max_tokens": tokens, **({} if "time" in rows.main else {"split.by": "random"})}
-    rarest = max(round(min(rows.main["label"].value_counts(normalize=True)) * test), 1)
-    width = measure_width(rarest, test - rarest)
-    return values, [
-        f"human_rows {human}, split.test {test}: of {len(rows.main)} coded rows, three in ten test, at most 500",
-        f"with them an AUC of {_AUC} has a 95 % interval of about ±{width:.2f}; only more coded rows make it narrower",
-        f"ratio {ratio:g}: what `synthesis.rows: {params.synthesis.rows}` a label brings beside them",
-        f"synthesis.max_tokens {tokens}: as long as three responses in four",
-    ]
-
-
 def _list_facts(found: Found, rows: TaskRows) -> dict[str, Any]:
     """List what was found, as `--json` prints it."""
     guess, texts = found.guess, rows.main["text"]
@@ -293,23 +273,3 @@ def _show(facts: dict[str, Any]) -> None:
         "params.yaml": "\n            ".join(facts["why"]),
     }
     print("\n".join(f"{name:<12}{value}" for name, value in lines.items() if value))
-
-
-def measure_width(positive: int, negative: int) -> float:
-    """Return half the width of the 95 % interval of an AUC of 0.85 (Hanley and McNeil, 1982)."""
-    one, two = _AUC / (2 - _AUC) - _AUC**2, 2 * _AUC**2 / (1 + _AUC) - _AUC**2
-    variance = _AUC * (1 - _AUC) + (positive - 1) * one + (negative - 1) * two
-    return 1.96 * math.sqrt(variance / (positive * max(negative, 1)))
-
-
-def _edit_params(text: str, values: dict[str, Any]) -> str:
-    """Set values in the text of params.yaml; comments and all other lines stay."""
-    for key, value in values.items():
-        section, _, leaf = key.rpartition(".")
-        start = text.index(f"\n{section}:\n") if section else 0
-        pattern = re.compile(rf"^({'  ' if section else ''}{leaf}: )([^#\n]*?)( *)(#.*)?$", re.MULTILINE)
-        if (match := pattern.search(text, start)) is None:
-            raise ParamsError(f"params.yaml has no line `{key}: …`: add it")
-        comment = f"{' ' * max(len(match[2] + match[3]) - len(str(value)), 2)}{match[4]}" if match[4] else ""
-        text = f"{text[: match.start()]}{match[1]}{value}{comment}{text[match.end() :]}"
-    return text

@@ -12,7 +12,7 @@ from typing import Any
 
 from amalgam.base_models import fetch_llm
 from amalgam.cli.estimate import describe_estimate, print_estimate
-from amalgam.cli.forecast import ASKING, Sources, estimate_stages, load_sources
+from amalgam.cli.forecast import ASKING, Sources, estimate_stages, estimate_training, load_sources
 from amalgam.dvc import iterate_shared_answers
 from amalgam.files import read_json
 from amalgam.llm.answering import Answering, answer_requests
@@ -26,8 +26,6 @@ from amalgam.synthesis.prompts import list_shortages
 
 _ROWS = 5  # responses a label
 _PATIENCE = 45.0  # seconds for all of them, unless it was said how many
-# Minutes that the training of three seeds takes on two cores with bfloat16, with up to 200 human rows.
-_TRAINING = {"best": 9, "whole": 14, "small": 8, "fast": 5}
 
 
 def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: bool) -> None:
@@ -55,10 +53,10 @@ def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: b
     }
     pace = found.pop("pace")
     to_come = [(one.to_send + one.again) * pace.get(one.stage, pace.get("judge", 0.0)) for one in stages]
-    training = _TRAINING[params.quality] * len(params.seeds) / 3 * max(params.human_rows / 200, 1)
+    training = estimate_training(params, sources.sets["train"])
     found["whole_run"] |= {
         "llm_minutes": round(sum(to_come) / 60, 1) if pace else None,
-        "training_minutes": round(training),
+        "training_minutes": training,
     }
     print(json.dumps(found, indent=2, ensure_ascii=False)) if as_json else _print_preview(found)
 
