@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
     most = -(-min(rows or _ROWS, params.synthesis.rows) // params.prompts.responses)
     slots = most if rows else 1  # one of each label tells how long they take
     while True:
-        rounds = sources.start_rounds([sources.prompts[place] for place in range(slots * len(task.labels))])
+        rounds = sources.start_rounds([*islice(sources.prompts, slots * len(task.labels))])
         writing = list(rounds.build_requests())
         rounds.add_answers(answer(writing, "synthesize", "preview"))
         responses = tabulate_responses(rounds.build_lines())
@@ -92,9 +93,11 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
         if slots > 1 or fitting <= 1:
             break
         slots = fitting
+    labelling = sources.build_labelling()[:_ROWS]
+    answer(labelling, "label", "preview of the labels")
     grades = read_grades(answers, task.label_names, "the LLM as judge")[0]
     responses["judged"] = responses["id"].map(dict(zip(graded["id"], grades, strict=True))).fillna("")
-    shown = [*writing[: len(task.labels)], *grading[:1]]
+    shown = [*writing[: len(task.labels)], *grading[:1], *labelling[:1]]
     if params.baselines.llm_grader:
         shown += sources.build_grading(tested["test"].head(1))
     return {

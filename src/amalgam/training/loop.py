@@ -174,12 +174,12 @@ def compute_logits(
 
 
 class CrossEntropy:
-    """Cross-entropy against class indices, each row with a weight, the mean of which is scaled to 1."""
+    """Cross-entropy against classes or distributions of them, each row with a weight, whose mean is scaled to 1."""
 
     def __init__(self, classes: np.ndarray, weights: np.ndarray | None = None) -> None:
-        """Take the class index and, if rows count differently, the weight of each row [rows]."""
+        """Take class indices [rows] or distributions [rows, classes] and, if rows count differently, their weights."""
         weights = np.ones(len(classes)) if weights is None else weights
-        self._classes = torch.tensor(classes)
+        self._classes = torch.tensor(classes, dtype=torch.float32 if classes.ndim == 2 else torch.int64)
         self._weights = torch.tensor(weights / weights.mean(), dtype=torch.float32)
 
     def __call__(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
