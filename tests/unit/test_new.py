@@ -295,6 +295,26 @@ def test_dates_are_found_in_the_usual_forms(name: str, form: str, amalgam: Amalg
     assert [time[:10] for time in times] == [f"{day:%Y-%m-%d}" for day in DAYS]
 
 
+def test_what_programs_add_is_taken_for_nothing_else(amalgam: Amalgam) -> None:
+    rows = [
+        {
+            "Student Response Type": "ATTEMPT",
+            "Duration": str(200 + number),
+            "turn": str(number % 4),
+            "StartDate": f"{day:%Y-%m-%d}",
+            "EndDate": f"{day:%Y-%m-%d}",
+            "ResponseId": f"R{number}",
+            "Input": row["text"],
+            "move": row["code"],
+        }
+        for number, (row, day) in enumerate(zip(ROWS, DAYS, strict=True))
+    ]
+    found = make(amalgam, write_csv(rows))
+    wanted = {"text": "Input", "label": "move", "id": "ResponseId", "time": "StartDate", "group": ""}
+    assert {key: found["columns"][key] for key in wanted} == wanted
+    assert found["notes"] == ["dates are also in `EndDate`: --time names another"]
+
+
 def test_cells_of_excel_are_dates_and_doubtful_ones_are_said(amalgam: Amalgam) -> None:
     cells = [[*CELLS[0], "when"], *([*row, day] for row, day in zip(CELLS[1:], DAYS, strict=True))]
     assert make(amalgam, write_sheets(cells), name="a.xlsx")["columns"]["time"] == "when"
