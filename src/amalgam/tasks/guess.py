@@ -169,7 +169,7 @@ def _guess_text(columns: dict[str, Column], guess: Guess) -> None:
     for name, column in columns.items():
         share, told = len(column.counts) / column.filled, column.is_named("text")
         free = (told and len(column.counts) > MOST_LABELS) or (share >= 0.2 and (told or column.words >= 1.5))
-        if free and not (column.numbers or column.times):
+        if free and not (column.numbers or column.times or (column.is_named("id") and column.words < 2)):
             other = column.is_named("question", "other", "rater")
             scores[name] = 3.0 * told - 3.0 * other + 2.0 * share + min(column.words, 40) / 40
     if not scores:
