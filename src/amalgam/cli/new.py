@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass, replace
@@ -100,12 +101,11 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
         if old.exists() and not folder.exists():
             old.rename(folder)
         shutil.rmtree(made, ignore_errors=True)
-    private = (
-        f"`dvc add {folder}/{source.name}` keeps private responses out of Git; then `git add {folder} params.yaml`."
-    )
     if not choice.as_json:
         print(f"\n{folder} and params.yaml are written: `amalgam check {name}` looks closer, `dvc repro` runs it.")
-        print(private if source.exists() else "")
+        if source.exists():
+            path = shlex.quote(str(folder / source.name))
+            print(f"`dvc add {path}` keeps private responses out of Git; then `git add {folder} params.yaml`.")
 
 
 def _look(source: Path, choice: Choice, cache: Path) -> Found:
