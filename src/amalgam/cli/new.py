@@ -29,6 +29,12 @@ from amalgam.tasks.schema import LEAVE_OUT, load_task
 from amalgam.tasks.texts import clean_text, fold_text
 
 _UNCODED = 20  # rows without a code, from which their texts teach the student
+_REASONS = {
+    "no_text": "without a text",
+    "no_label": "without a code",
+    "not_selected": "that `where` does not select",
+    "equal_text_other_label": "whose text has two codes",
+}
 _WHAT = {"text": "the response", "label": "the code", "group": "what rows belong together", "time": "the date"}
 
 
@@ -268,7 +274,7 @@ def _show(facts: dict[str, Any]) -> None:
         "group": columns["group"] and f"`{columns['group']}`: {facts['groups']} groups",
         "date": columns["time"],
         "subgroups": ", ".join(columns["subgroups"]),
-        "left out": ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in facts["left_out"].items()),
+        "left out": ", ".join(f"{count} {_REASONS[reason]}" for reason, count in facts["left_out"].items()),
         "equal texts": facts["equal_texts"] and f"{facts['equal_texts']} rows have the text of another one",
         "personal": ", ".join(f"`{column}` ({kind})" for column, kind in facts["personal"].items()),
         "not used": ", ".join(facts["not_used"]),
