@@ -47,7 +47,7 @@ def run_stage(stage: str, folder: Path) -> tuple[float, float]:
     environment = os.environ | {"PYTHONPATH": str(folder / "src")}
     start = time.time()
     command = [sys.executable, "-c", RUN, stage]
-    found = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)  # noqa: S603
+    found = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     end = time.time()
     if found.returncode:
         sys.exit(f"{stage}: {found.stdout[-500:]}{found.stderr[-3000:]}")
