@@ -6,6 +6,7 @@ stages run as `dvc repro` runs them, one process each, in a copy of the folder; 
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -44,7 +45,7 @@ def copy_project(target: Path) -> None:
 
 def run_stage(stage: str, folder: Path) -> tuple[float, float]:
     """Return the seconds that a stage takes, and those of its start."""
-    environment = os.environ | {"PYTHONPATH": str(folder / "src")}
+    environment = os.environ | {"PYTHONPATH": f"{folder / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     start = time.time()
     command = [sys.executable, "-c", RUN, stage]
     found = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -82,13 +83,15 @@ def main(quality: str | None, rounds: int, random: bool) -> None:
         if random:
             randomise(folder / "models/base/encoder")
         taken = [[run_stage(stage, folder) for stage in STAGES] for _ in range(rounds)]
+        summary = json.loads((folder / "metrics/summary.json").read_text())
     fastest = [min(times) for times in zip(*taken, strict=True)]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     print(f"quality {params['quality']}, {rounds} rounds, {device}, torch {torch.__version__}\n")
     print("| stage | seconds | start |\n|---|---|---|")
     for stage, (seconds, start) in zip(STAGES, fastest, strict=True):
         print(f"| {stage} | {seconds:.1f} | {start:.1f} |")
-    print(f"| all | {sum(one for one, _ in fastest):.1f} | {sum(start for _, start in fastest):.1f} |")
+    areas = ", ".join(f"{name} {summary[name]['auc']:.3f}" for name in ("human_only", "teacher", "student"))
+    print(f"| all | {sum(one for one, _ in fastest):.1f} | {sum(start for _, start in fastest):.1f} |\n\nAUC: {areas}")
 
 
 if __name__ == "__main__":

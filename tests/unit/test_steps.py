@@ -72,7 +72,7 @@ def test_a_batch_of_the_bank_is_the_rows(encoder: Path, comments: pd.DataFrame) 
     bank = Bank(encoded, torch.device("cpu"))
     batch, length = encoded.pad(rows), bank.round_length(rows)
     found = bank.gather(torch.tensor(rows), length)
-    assert (length, found.keys()) == (32, batch.keys())
+    assert (length, found.keys()) == (64, batch.keys())
     width, inside = batch["input_ids"].shape[1], batch["attention_mask"].bool()
     assert found["attention_mask"].sum() == inside.sum()
     for name, values in batch.items():

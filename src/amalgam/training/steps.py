@@ -4,12 +4,13 @@ A step of a BERT-sized encoder is a thousand small kernels. A GPU computes them 
 waits. A CUDA graph is launched as one.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from amalgam.machine import open_autocast
 from amalgam.training.encoding import Encoded, sort_batches
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _WARMUP = 0.1  # share of the steps with a rising learning rate
 _DECAY = 0.01  # of weights
 _MAX_NORM = 1.0  # of the gradients; the usual bound for encoders
-_ROUND = 32  # tokens: static batches are padded to a multiple, so that few shapes come
+_ROUND = 64  # tokens: static batches are padded to a multiple, so that few shapes come
 _FILL = 512  # rows that are put into a `Bank` together
 
 
@@ -56,7 +57,7 @@ class Step:
 
     def _learn(self, batch: dict[str, torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
         self._model.train()
-        with open_autocast(self._device), _choose_attention(self._device):
+        with _open_precision(self._device):
             output = self._model(**batch)
         loss = self._loss(output.logits.float(), rows)
         self._accelerator.backward(loss)
@@ -115,7 +116,7 @@ class StaticStep(Step):
 
     def _compute(self, shape: tuple[int, int]) -> torch.Tensor:
         rows = self._inputs[shape]
-        with self._device:  # where a model makes tensors of its own, none may come from the processor
+        with self._device, _MadeThere():
             return self._learn(self._bank.gather(rows, shape[1]), rows)
 
 
@@ -130,7 +131,8 @@ class Bank:
             batch = {name: tensor.to(device) for name, tensor in encoded.pad(rows).items()}
             inside = batch.pop("attention_mask").bool()
             for name, values in batch.items():
-                parts.setdefault(name, []).append(values[inside])
+                values = values[inside]
+                parts.setdefault(name, []).append(values.float() if values.is_floating_point() else values)
             starts[rows] = end + np.cumsum(lengths[rows]) - lengths[rows]
             end += lengths[rows].sum()
         self._flat = {name: torch.cat(values) for name, values in parts.items()}
@@ -147,7 +149,8 @@ class Bank:
         tokens = torch.arange(length, device=rows.device)
         inside = tokens < lengths
         places = starts + tokens * inside
-        return {name: values[places] for name, values in self._flat.items()} | {"attention_mask": inside.long()}
+        batch = {name: values[places] for name, values in self._flat.items()}
+        return batch | {"attention_mask": inside.long()}
 
 
 def make_step(model: nn.Module, learn: "Examples", schedule: "Schedule", accelerator: "Accelerator") -> Step:
@@ -156,11 +159,27 @@ def make_step(model: nn.Module, learn: "Examples", schedule: "Schedule", acceler
     return (StaticStep if captures else Step)(model, learn, schedule, accelerator)
 
 
-def _choose_attention(device: torch.device) -> AbstractContextManager[object]:
-    """On a GPU take the attention whose gradients are the same every time."""
+class _MadeThere(TorchFunctionMode):
+    """Has a model fill in the numbers that it would copy from the processor, as a copy cannot be captured."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.tensor and isinstance(args[0], int | float):
+            return torch.full((), *args, **kwargs or {})
+        return func(*args, **kwargs or {})
+
+
+def _open_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Choose how a step computes.
+
+    A GPU has tensor cores for float32 at reduced precision; bfloat16 would cost more casts than it saves. Of its kinds
+    of attention it takes the one whose gradients are the same every time.
+    """
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else nullcontext()
+    if device.type != "cuda":
+        return open_autocast(device)
+    torch.set_float32_matmul_precision("high")
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def _build_optimizer(model: nn.Module, rate: float, device: torch.device) -> torch.optim.Optimizer:
