@@ -57,7 +57,7 @@ class Step:
 
     def _learn(self, batch: dict[str, torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
         self._model.train()
-        with _open_precision(self._device):
+        with self._open_precision():
             output = self._model(**batch)
         loss = self._loss(output.logits.float(), rows)
         self._accelerator.backward(loss)
@@ -65,6 +65,9 @@ class Step:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return loss.detach()
+
+    def _open_precision(self) -> AbstractContextManager[object]:
+        return open_autocast(self._device)
 
 
 class StaticStep(Step):
@@ -119,6 +122,18 @@ class StaticStep(Step):
         with self._device, _MadeThere():
             return self._learn(self._bank.gather(rows, shape[1]), rows)
 
+    def _open_precision(self) -> AbstractContextManager[object]:
+        """Choose float32 on a GPU's tensor cores, as bfloat16 costs more casts than it saves; and repeatable attention.
+
+        Of the kinds of attention one alone has gradients that are the same every time.
+        """
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        if self._device.type != "cuda":
+            return super()._open_precision()
+        torch.set_float32_matmul_precision("high")
+        return sdpa_kernel(SDPBackend.MATH)
+
 
 class Bank:
     """All rows of an `Encoded` end to end on a device, so that a batch is a gather of row numbers."""
@@ -166,20 +181,6 @@ class _MadeThere(TorchFunctionMode):
         if func is torch.tensor and isinstance(args[0], int | float):
             return torch.full((), *args, **kwargs or {})
         return func(*args, **kwargs or {})
-
-
-def _open_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Choose how a step computes.
-
-    A GPU has tensor cores for float32 at reduced precision; bfloat16 would cost more casts than it saves. Of its kinds
-    of attention it takes the one whose gradients are the same every time.
-    """
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    if device.type != "cuda":
-        return open_autocast(device)
-    torch.set_float32_matmul_precision("high")
-    return sdpa_kernel(SDPBackend.MATH)
 
 
 def _build_optimizer(model: nn.Module, rate: float, device: torch.device) -> torch.optim.Optimizer:
