@@ -24,6 +24,7 @@ import runtime
 run = runtime.run_stage
 def timed(name, main):
     import torch
+    from transformers import AutoModelForSequenceClassification
     if torch.cuda.is_available():
         torch.zeros(1, device="cuda") @ torch.zeros(1, device="cuda")
     print("main begins at", time.time(), flush=True)
@@ -68,8 +69,8 @@ def randomise(encoder: Path) -> None:
     save_file(model.state_dict(), encoder / "model.safetensors", {"format": "pt"})
 
 
-def main(quality: str | None, rounds: int, random: bool) -> None:
-    """Measure, then print the table."""
+def main(quality: str | None, random: bool) -> None:
+    """Measure, and print a row of the table as each stage ends."""
     import torch
     import yaml
 
@@ -82,22 +83,22 @@ def main(quality: str | None, rounds: int, random: bool) -> None:
         (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
         if random:
             randomise(folder / "models/base/encoder")
-        taken = [[run_stage(stage, folder) for stage in STAGES] for _ in range(rounds)]
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+        print(f"quality {params['quality']}, {device}, torch {torch.__version__}\n\n| stage | seconds | start |")
+        print("|---|---|---|", flush=True)
+        taken = []
+        for stage in STAGES:
+            taken.append(run_stage(stage, folder))
+            print(f"| {stage} | {taken[-1][0]:.1f} | {taken[-1][1]:.1f} |", flush=True)
+        print("| all | {:.1f} | {:.1f} |".format(*map(sum, zip(*taken, strict=True))))
         summary = json.loads((folder / "metrics/summary.json").read_text())
-    fastest = [min(times) for times in zip(*taken, strict=True)]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    print(f"quality {params['quality']}, {rounds} rounds, {device}, torch {torch.__version__}\n")
-    print("| stage | seconds | start |\n|---|---|---|")
-    for stage, (seconds, start) in zip(STAGES, fastest, strict=True):
-        print(f"| {stage} | {seconds:.1f} | {start:.1f} |")
-    areas = ", ".join(f"{name} {summary[name]['auc']:.3f}" for name in ("human_only", "teacher", "student"))
-    print(f"| all | {sum(one for one, _ in fastest):.1f} | {sum(start for _, start in fastest):.1f} |\n\nAUC: {areas}")
+    areas = ", ".join(f"{model} {summary[model]['auc']:.3f}" for model in ("human_only", "teacher", "student"))
+    print(f"\nAUC: {areas}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quality", help="as in params.yaml")
-    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--random", action="store_true", help="random weights in place of the encoder's")
     args = parser.parse_args()
-    main(args.quality, args.rounds, args.random)
+    main(args.quality, args.random)
