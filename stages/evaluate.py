@@ -35,6 +35,7 @@ COUNTED = {
     "baselines": BASELINES,
     "synthesis": Path("data/curated"),
     "judge": Path("data/judgements"),
+    "label": Path("data/labelled"),
     "teacher": TRAINED["teacher"],
     "student": TRAINED["student"],
 }

@@ -14,12 +14,13 @@ PREPARED, CURATED = Path("data/prepared"), Path("data/curated")
 
 
 def main(params: Params, root: Path) -> None:
-    """Read train rows, validation rows and pool, write data/mixed.csv."""
+    """Read train rows, validation rows, pool and labelled texts, write data/mixed.csv."""
     task = load_task(Path("data/tasks") / params.task)
     train, validation = (read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation"))
     learned, _ = assign_roles(train, validation, least=params.teacher.min_validation_rows)
     pool, rejects = (read_rows(CURATED / f"{name}.csv") for name in ("synthetic", "rejects"))
-    write_rows(Path("data/mixed.csv"), mix_rows(learned, pool, rejects, params.ratio, task.label_names))
+    labelled = read_rows(Path("data/labelled/labelled.csv"))
+    write_rows(Path("data/mixed.csv"), mix_rows(learned, pool, rejects, params.ratio, task.label_names, labelled))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ def main(params: Params, root: Path) -> None:
     task = load_task(folder)
     template = load_template(params.prompts.template, [folder / "templates", Path("data/templates")])
     train = read_rows(Path("data/prepared/train.csv"))
-    for shortage in list_shortages(task, train, params.prompts):
+    rows = 0 if params.synthesis.source == "label" else params.synthesis.rows
+    for shortage in list_shortages(task, train, params.prompts) if rows else ():
         notify(shortage)
-    prompts = build_prompts(task, train, template, params.prompts, params.synthesis.rows)
+    prompts = build_prompts(task, train, template, params.prompts, rows)
     write_jsonl(Path("data/prompts.jsonl"), prompts)
 
 

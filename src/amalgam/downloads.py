@@ -59,7 +59,7 @@ def find_commit(repo: str, revision: str, file: str, patience: float = 10.0) -> 
     pinned = re.fullmatch("[0-9a-f]{40}", revision)
     if pinned and isinstance(try_to_load_from_cache(repo, file, revision=revision), str):
         return revision  # in the hub's own cache, so nobody need be asked
-    with _explain_hub_errors():
+    with explain_hub_errors():
         return str(get_hf_file_metadata(hf_hub_url(repo, file, revision=revision), timeout=patience).commit_hash)
 
 
@@ -67,7 +67,7 @@ def fetch_hub_file(repo: str, commit: str, file: str) -> Path:
     """Return the path of a file in the hub's own cache, downloading it only if it is not there; as `find_commit`."""
     from huggingface_hub import hf_hub_download
 
-    with _explain_hub_errors():
+    with explain_hub_errors():
         return Path(hf_hub_download(repo, file, revision=commit))
 
 
@@ -112,7 +112,8 @@ def _run_pip(requirement: str, folder: Path) -> None:
 
 
 @contextmanager
-def _explain_hub_errors() -> Iterator[None]:
+def explain_hub_errors() -> Iterator[None]:
+    """Turn what the hub's libraries raise into a NoAnswerError of a few words."""
     from huggingface_hub import errors
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # below that it tells each retry, with the address

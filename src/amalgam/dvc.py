@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from amalgam.llm.request import Answer
 
-FOLDERS = ("data/completions", "data/judgements", "data/baselines")  # outputs that hold raw answers
+FOLDERS = ("data/completions", "data/judgements", "data/labelled", "data/baselines")  # outputs that hold raw answers
 _SHARDS = r"(?:.*/)?\d+\.jsonl"  # the files of raw answers in them
 # Such an output in dvc.lock or in the record of a run. No YAML parser, since dvc.lock may hold a conflict.
 _NAMED = re.compile(

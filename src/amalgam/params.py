@@ -91,8 +91,9 @@ class Prompts(Section):
 
 
 class Synthesis(Section):
-    """How many responses are written, and how freely."""
+    """Where synthetic rows come from; how many responses are written, and how freely."""
 
+    source: Literal["write", "label", "both"]
     rows: int = Field(ge=1)
     temperature: float = Field(ge=0, le=2)
     top_p: float = Field(gt=0, le=1)

@@ -19,9 +19,9 @@ from tests.pipeline.toy import write_encoder, write_task
 REPOSITORY = Path(__file__).parents[2]
 KEY = "sk-test-secret"
 ROWS, HUMAN_ROWS, TEST = 52, 24, 40  # so that the ratio 0.8 takes 48 of the 52 a label
-# In the order of dvc.yaml; what follows the ratio comes last.
+# What follows the ratio comes last.
 STAGES = ["models", "prepare", "prompts", "synthesize", "judge", "curate", "describe", "human_only", "baselines"]
-AFTER_RATIO = ["mix", "teacher", "transfer", "distill", "export", "evaluate", "report", "ship"]
+AFTER_RATIO = ["label", "mix", "teacher", "transfer", "distill", "export", "evaluate", "report", "ship"]
 STAGES += AFTER_RATIO
 _SETTINGS: dict[str, Any] = {
     "task": "toy",

@@ -12,7 +12,7 @@ from threading import Lock, Thread
 from typing import Any
 
 from tests.pipeline.local import JsonHandler, LocalServer
-from tests.pipeline.toy import guess_label, write_comment
+from tests.pipeline.toy import LABELS, guess_label, write_comment
 
 BROKEN_JSON = b'{"id": "chatcmpl-0", "choices": [{"index": 0, "mess'
 _PATH = re.compile(r"/v1/chat/completions|/openai/deployments/[^/?]+/chat/completions\?api-version=[^&]+")
@@ -30,6 +30,10 @@ class Received:
     @property
     def is_grading(self) -> bool:
         return "label" in _list_properties(self.body)
+
+    @property
+    def is_labelling(self) -> bool:
+        return wants_letter(self.body)
 
     @property
     def text(self) -> str:
@@ -61,11 +65,15 @@ class Log:
 
     @property
     def synthesis(self) -> int:
-        return sum(not request.is_grading for request in self.answered)
+        return sum(not (request.is_grading or request.is_labelling) for request in self.answered)
 
     @property
     def grading(self) -> int:
         return sum(request.is_grading for request in self.answered)
+
+    @property
+    def labelling(self) -> int:
+        return sum(request.is_labelling for request in self.answered)
 
     @property
     def arrived(self) -> list[Received]:
@@ -202,6 +210,8 @@ def complete_chat(body: dict[str, Any], fault: str) -> dict[str, Any]:
     properties = _list_properties(body)
     if "label" in properties:
         message["content"] = json.dumps(dict.fromkeys(properties, "It says so.") | {"label": _grade(body)})
+    elif wants_letter(body):
+        message["content"] = "AB"[LABELS.index(guess_label(body["messages"][-1]["content"]))]
     elif fault == "refusal":
         message |= {"content": None, "refusal": "I will not write this."}
     elif fault == "duplicate":
@@ -212,6 +222,11 @@ def complete_chat(body: dict[str, Any], fault: str) -> dict[str, Any]:
         message["content"] = _write(body, random.Random(json.dumps(body, sort_keys=True)))
     reason = {"length": "length", "filter": "content_filter"}.get(fault, "stop")
     choices = [{"index": 0, "message": message, "finish_reason": reason}]
+    if body.get("logprobs"):
+        likely = [
+            {"token": token, "logprob": -0.3 if token.strip() == message["content"] else -1.6} for token in ("A", " B")
+        ]
+        choices[0]["logprobs"] = {"content": [{"token": message["content"], "logprob": -0.3, "top_logprobs": likely}]}
     tokens = sum(len(turn["content"].split()) for turn in body["messages"])
     return {
         "id": "chatcmpl-0",
@@ -221,6 +236,11 @@ def complete_chat(body: dict[str, Any], fault: str) -> dict[str, Any]:
         "choices": [] if fault == "no_choice" else choices,
         "usage": {"prompt_tokens": tokens, "completion_tokens": 9, "total_tokens": tokens + 9},
     }
+
+
+def wants_letter(body: dict[str, Any]) -> bool:
+    """Whether a label is asked for by its letter."""
+    return str(body["messages"][0]["content"]).endswith("Answer with the letter of the label and nothing else.")
 
 
 def _list_properties(body: dict[str, Any]) -> dict[str, Any]:

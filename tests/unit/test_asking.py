@@ -16,7 +16,7 @@ from amalgam.synthesis.asking import Prompt, Rounds, collect_answers, write_comp
 from tests.pipeline.server import StubServer
 from tests.unit.helpers import make_answering
 
-PARAMS = Synthesis(rows=3, temperature=0.7, top_p=0.9, max_tokens=50)
+PARAMS = Synthesis(source="write", rows=3, temperature=0.7, top_p=0.9, max_tokens=50)
 
 
 def make_prompts(slots: int, responses: int = 1, format: str = "text") -> list[Prompt]:

@@ -13,8 +13,8 @@ import pytest
 from amalgam.dvc import FOLDERS, find_file, iterate_shared_answers, open_repo
 from amalgam.llm.request import Answer
 
-COMPLETIONS, JUDGEMENTS, BASELINES = FOLDERS
-_STAGES = {"synthesize": COMPLETIONS, "judge": JUDGEMENTS, "baselines": BASELINES}
+COMPLETIONS, JUDGEMENTS, LABELLED, BASELINES = FOLDERS
+_STAGES = {"synthesize": COMPLETIONS, "judge": JUDGEMENTS, "label": LABELLED, "baselines": BASELINES}
 
 
 def make_line(number: int) -> dict[str, Any]:
@@ -30,10 +30,11 @@ def write_shard(path: Path, *numbers: int) -> None:
 
 
 def write_outputs(project: Path) -> None:
-    """Write what the stages write: answers 0 to 5 in four shards, and files that hold none."""
+    """Write what the stages write: answers 0 to 5 in five shards, and files that hold none."""
     write_shard(project / COMPLETIONS / "00000.jsonl", 0, 1)
     write_shard(project / COMPLETIONS / "00001.jsonl", 2)
-    write_shard(project / JUDGEMENTS / "answers/00000.jsonl", 3, 4)
+    write_shard(project / JUDGEMENTS / "answers/00000.jsonl", 3)
+    write_shard(project / LABELLED / "answers/00000.jsonl", 4)
     write_shard(project / BASELINES / "answers/test/00000.jsonl", 5)
     for name in (f"{COMPLETIONS}/summary.json", f"{JUDGEMENTS}/judgements.csv", f"{BASELINES}/predictions.csv"):
         (project / name).write_text(f"{name}\n")
@@ -125,7 +126,7 @@ def list_objects(project: Path) -> list[Path]:
 def test_every_answer_is_read_from_the_cache_under_the_hash_of_its_shard(project: Path, tmp_path: Path) -> None:
     found, notices = read(project, fetch=False)
     assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
-    assert len(found) == 4
+    assert len(found) == 5
     assert set(found) < {hashlib.md5(path.read_bytes()).hexdigest() for path in list_objects(project)}
     assert not notices
     assert read(tmp_path) == ({}, [])  # outside of a project
@@ -145,7 +146,7 @@ def test_answers_that_the_cache_lacks_are_fetched_and_nothing_else_is(clone: Pat
     assert read(clone, fetch=False) == ({}, [])
     found, notices = read(clone)
     assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
-    assert len(list_objects(clone)) == len(FOLDERS) + 4  # lists of files and shards: no table, no summary
+    assert len(list_objects(clone)) == len(FOLDERS) + 5  # lists of files and shards: no table, no summary
     assert len(notices) == 1
     assert "`storage`" in notices[0]
     assert all(folder in notices[0] for folder in FOLDERS)
@@ -173,7 +174,7 @@ def test_what_cannot_be_fetched_is_said_and_the_rest_is_fetched(clone: Path) -> 
         ("", "DVC has no default remote here"),
         (
             "[core]\n remote = away\n['remote \"away\"']\n url = http://127.0.0.1:9/x\n",
-            "`dvc pull data/baselines data/completions data/judgements` says why",
+            "`dvc pull data/baselines data/completions data/judgements data/labelled` says why",
         ),
     ],
 )
@@ -182,8 +183,8 @@ def test_without_a_remote_that_answers_one_sentence_says_what_is_missing(clone: 
     found, notices = read(clone)
     assert not found
     assert notices[-1] == (
-        "the answers that dvc.lock names in data/baselines data/completions data/judgements are not here and could not "
-        f"be fetched ({reason}), so the LLM is asked for those that are needed"
+        "the answers that dvc.lock names in data/baselines data/completions data/judgements data/labelled are not here "
+        f"and could not be fetched ({reason}), so the LLM is asked for those that are needed"
     )
 
 

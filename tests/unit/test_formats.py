@@ -165,7 +165,7 @@ HOSTILE: dict[str, tuple[str, bytes | Callable[[Path], Any], str]] = {
     "PDF": ("a.pdf", b"%PDF-1.4\n%\xe2\xe3\n", "is a web page or a document: export the table"),
     "web page": ("a.xls", b"<html><table><tr><td>1", "is a web page or a document: export the table"),
     "old Excel": ("a.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 600, "is an old workbook (.xls) or has a password"),
-    "zip named xlsx": ("a.xlsx", write_zip, "is no Excel workbook, or a damaged one"),
+    "zip named xlsx": ("a.xlsx", write_zip, "is an archive: unpack it"),
     "text named xlsx": ("a.xlsx", b"id,text\n1,so\n", "is no Excel workbook, or a damaged one"),
     "formula": ("a.xlsx", save_formula, "row 3 has a formula without its value (=A2)"),
     "cut Parquet": ("a.parquet", cut_parquet, "is not a readable Parquet file"),

@@ -1,13 +1,23 @@
 """`amalgam new` and `amalgam check`: tables as people have them, and tables that nobody should have."""
 
+import datetime
+import gzip
 import io
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import openpyxl
+import openpyxl.chart
 import pandas as pd
 import pytest
 
@@ -31,6 +41,29 @@ def write_xlsx(rows: list[dict[str, str]]) -> bytes:
     for row in [list(rows[0]), *([*row.values()] for row in rows)]:
         book.active.append(row)
     book.save(stream)
+    return stream.getvalue()
+
+
+def write_sheets(*sheets: list[list[Any]], hidden: bool = False) -> bytes:
+    """Write sheets of cells; `hidden` is the first, and then a chart stands before it."""
+    book, stream = openpyxl.Workbook(), io.BytesIO()
+    for place, rows in enumerate(sheets):
+        sheet = book.create_sheet() if place else book.active
+        for row in rows:
+            sheet.append(row)
+    if hidden:
+        chart = openpyxl.chart.BarChart()
+        chart.add_data(openpyxl.chart.Reference(book.worksheets[0], min_col=1, min_row=1, max_row=2))
+        book.create_chartsheet("Chart", 0).add_chart(chart)
+        book.worksheets[0].sheet_state = "hidden"
+    book.save(stream)
+    return stream.getvalue()
+
+
+def write_zip(name: str, text: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(name, text)
     return stream.getvalue()
 
 
@@ -90,6 +123,21 @@ HOSTILE: dict[str, tuple[str, str | bytes, list[str]]] = {
     "broken JSON": ("a.json", json.dumps(ROWS)[:-9], []),
     "a JSON number": ("a.json", "12", []),
     "JSON of words": ("a.jsonl", '"word"\n"other"\n', []),
+    "a password": ("a.xlsx", b"\xd0\xcf\x11\xe0" + b"\0" * 600, []),
+    "an archive named csv": ("a.csv", write_zip("a.csv", write_csv(ROWS)), []),
+    "OpenDocument": ("a.ods", write_zip("mimetype", "application/vnd.oasis.opendocument.spreadsheet"), []),
+    "SPSS": ("a.spss", b"$FL2@(#) SPSS DATA FILE" + b"\0" * 600, []),
+    "a database": ("a.csv", b"SQLite format 3\0" + b"\0" * 600, []),
+    "a broken line": ("a.jsonl", "\n".join([json.dumps(ROWS[0]), '{"id": "x", "te', *map(json.dumps, ROWS)]), []),
+    "JSON by columns": ("a.json", pd.DataFrame(ROWS).to_json(), []),
+    "no names": ("a.csv", write_csv(ROWS).partition("\n")[2], ["--yes"]),
+    "a total below": ("a.csv", write_csv(ROWS) + "Total,80\n", []),
+    "a label a row": ("a.csv", write_csv([{**row, "code": f"c{number}"} for number, row in enumerate(ROWS)]), []),
+    "days or months": (
+        "a.csv",
+        write_csv([{**row, "when": f"{number % 9 + 1}/{number % 8 + 1}/2025"} for number, row in enumerate(ROWS)]),
+        ["--time", "when"],
+    ),
     "no such sheet": ("a.xlsx", write_xlsx(ROWS), ["--sheet", "Other"]),
     "no such column": ("a.csv", write_csv(ROWS), ["--label", "colour"]),
     "no such label": ("a.csv", write_csv(ROWS), ["--rubric", "params.yaml"]),
@@ -168,6 +216,8 @@ def test_what_coders_say_becomes_a_majority(amalgam: Amalgam) -> None:
     assert found["labels"] == {"complaint": 37, "praise": 37}
     named = [{**row, "rater_1": row["code"], "rater_2": row["code"]} for row in ROWS]
     assert make(amalgam, write_csv(named))["columns"]["raters"] == ["rater_1", "rater_2"]
+    one = [{"text": row["text"], "coder_1": row["code"]} for row in ROWS]
+    assert make(amalgam, write_csv(one))["columns"]["label"] == "coder_1"
     for row in named:
         del row["code"]
     assert make(amalgam, write_csv(named))["columns"]["label"] == ""
@@ -185,20 +235,104 @@ def test_texts_that_nobody_coded_are_kept_and_empty_ones_left_out(amalgam: Amalg
     assert len(rows.unlabelled) == 78
 
 
-STRANGE: dict[str, tuple[str, bytes]] = {
-    "a megabyte": ("a.csv", write_csv([{**ROWS[0], "id": "x", "text": "long " * 200_000}, *ROWS]).encode()),
-    "right to left": ("a.csv", code(["\u05d8\u05d5\u05d1", "\u05e8\u05e2 \U0001f600"]).encode()),
-    "formulas": ("a.csv", write_csv([{**row, "text": f"=SUM(A1) {row['text']}"} for row in ROWS]).encode()),
+CELLS: list[list[Any]] = [list(ROWS[0]), *([*row.values()] for row in ROWS)]
+STRANGE: dict[str, tuple[str, str | bytes]] = {
+    "a megabyte": ("a.csv", write_csv([{**ROWS[0], "id": "x", "text": "long " * 200_000}, *ROWS])),
+    "right to left": ("a.csv", code(["\u05d8\u05d5\u05d1", "\u05e8\u05e2 \U0001f600"])),
+    "formulas": ("a.csv", write_csv([{**row, "text": f"=SUM(A1) {row['text']}"} for row in ROWS])),
     "tabs in UTF-16": ("a.tsv", write_csv(ROWS, "\t").encode("utf-16")),
-    "names twice": ("a.csv", write_csv([{**row, "x": "1"} for row in ROWS]).replace("code,x", "code,code").encode()),
-    "names of a colon": ("a.csv", write_csv(ROWS).replace("guest", '"a: [b], #c"').encode()),
+    "names twice": ("a.csv", write_csv([{**row, "x": "1"} for row in ROWS]).replace("code,x", "code,code")),
+    "names of a colon": ("a.csv", write_csv(ROWS).replace("guest", '"a: [b], #c"')),
+    "gzip": ("a.csv", gzip.compress(write_csv(ROWS).encode())),
+    "a title": ("a.csv", f"Survey of the bakery\n{write_csv(ROWS, ';')}"),
+    "a title and a blank row": ("a.csv", f"Survey of the bakery,,,\n\n{write_csv(ROWS)}"),
+    "a comment": ("a.csv", f"# exported by R\n{write_csv(ROWS)}"),
+    "header in row 3": ("a.xlsx", write_sheets([["Survey"], [], *CELLS])),
+    "merged header": ("a.xlsx", write_sheets([["Who", None, "What", None], *CELLS])),
+    "a cover": ("a.xlsx", write_sheets([["Read me"]], CELLS)),
+    "a hidden sheet and a chart": ("a.xlsx", write_sheets([["a", "b"], [1, 2], [3, 4]], CELLS, hidden=True)),
+    "errors of Excel": ("a.xlsx", write_sheets([*CELLS, ["x", "y", "Not coded at all.", "#REF!"]])),
+    "a total": ("a.csv", write_csv(ROWS) + "Total,,,80\n"),
+    "blanks within": ("a.csv", write_csv(ROWS).replace(",complaint", ", Complaint ")),
+    "objects within": ("a.json", json.dumps({"data": [{"in": row} for row in ROWS]})),
+    "objects a line": ("a.jsonl", "\n".join(json.dumps({"a": {"of": row}}) for row in ROWS)),
+    "lists of Parquet": ("a.parquet", pd.DataFrame([{**row, "tags": ["a", "b"]} for row in ROWS]).to_parquet()),
 }
 
 
 @pytest.mark.parametrize("case", STRANGE)
 def test_a_strange_file_is_read_all_the_same(case: str, amalgam: Amalgam) -> None:
     found = make(amalgam, STRANGE[case][1], name=STRANGE[case][0])
-    assert sum(found["labels"].values()) >= 80
+    assert [found["columns"][key].rpartition(".")[2] for key in ("text", "id")] == ["text", "id"]
+    assert sum(found["labels"].values()) == 80 + (case == "a megabyte")
+
+
+def test_several_codes_at_once_are_pointed_out(amalgam: Amalgam) -> None:
+    found = make(amalgam, code(["a;b", "a", "b"]))
+    assert found["labels"] == {"a": 27, "b": 26, "a_b": 27}
+    assert "'a;b' seems to be several codes at once" in found["notes"][0]
+
+
+DAYS = [datetime.datetime(2025, 1, 3, 14, 5) + datetime.timedelta(days=4 * number) for number in range(80)]
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("when", "%d.%m.%Y"),
+        ("when", "%d/%m/%y %H:%M"),
+        ("when", "%m/%d/%Y %I:%M %p"),
+        ("when", "%Y-%m-%d %H:%M:%S UTC"),
+        ("when", "%d %b %Y"),
+        ("submitted", "%s"),
+    ],
+)
+def test_dates_are_found_in_the_usual_forms(name: str, form: str, amalgam: Amalgam) -> None:
+    rows = [{**row, name: day.strftime(form)} for row, day in zip(ROWS, DAYS, strict=True)]
+    found = make(amalgam, write_csv(rows))
+    assert found["columns"]["time"] == name
+    times = load_task_rows(found["task"], Path("data/tasks/mine"), Path()).main["time"]
+    assert [time[:10] for time in times] == [f"{day:%Y-%m-%d}" for day in DAYS]
+
+
+def test_what_programs_add_is_taken_for_nothing_else(amalgam: Amalgam) -> None:
+    rows = [
+        {
+            "Student Response Type": "ATTEMPT",
+            "Duration": str(200 + number),
+            "turn": str(number % 4),
+            "StartDate": f"{day:%Y-%m-%d}",
+            "EndDate": f"{day:%Y-%m-%d}",
+            "ResponseId": f"R{number}",
+            "Input": row["text"],
+            "move": row["code"],
+        }
+        for number, (row, day) in enumerate(zip(ROWS, DAYS, strict=True))
+    ]
+    found = make(amalgam, write_csv(rows))
+    wanted = {"text": "Input", "label": "move", "id": "ResponseId", "time": "StartDate", "group": ""}
+    assert {key: found["columns"][key] for key in wanted} == wanted
+    assert found["notes"] == ["dates are also in `EndDate`: --time names another"]
+
+
+def test_cells_of_excel_are_dates_and_doubtful_ones_are_said(amalgam: Amalgam) -> None:
+    cells = [[*CELLS[0], "when"], *([*row, day] for row, day in zip(CELLS[1:], DAYS, strict=True))]
+    assert make(amalgam, write_sheets(cells), name="a.xlsx")["columns"]["time"] == "when"
+    content, flags = HOSTILE["days or months"][1:]
+    assert "nothing tells the day from the month" in make(amalgam, content)["notes"][0]
+    Path("a.csv").write_text(str(content), encoding="utf-8")
+    assert "nothing tells the day from the month" in amalgam("new", "mine", "--from", "a.csv", "--force", *flags)[2]
+
+
+def test_longer_and_more_rows_train_longer(amalgam: Amalgam) -> None:
+    times = []
+    for rows in (ROWS, [{**row, "text": f"{row['text']} {row['text']}"} for row in ROWS]):
+        Path("a.csv").write_text(write_csv(rows), encoding="utf-8")
+        out = amalgam("new", "mine", "--from", "a.csv", "--force")[1]
+        times.append(re.findall(r"training takes about (\d+) min with `quality: best` and (\d+) min", out)[0])
+        assert "split.seed=1,2,3,4" in out  # few rows test
+    (best, fast), (longer, _) = times
+    assert int(fast) < int(best) < int(longer)
 
 
 def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: Amalgam) -> None:
@@ -244,6 +378,8 @@ def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
     bad[0]["code"], bad[1]["code"], bad[2]["text"], bad[3]["id"] = "odd", "", "", bad[4]["id"]
     bad[5]["text"] = bad[6]["text"]
     bad[7]["text"] = "on and on " * 150
+    for row in bad[20:30]:
+        row["text"] = f"<p>{row['text']}</p>"
     Path("data/tasks/mine/a.csv").write_text(write_csv(bad), encoding="utf-8")
     exit_code, out, _ = amalgam("check", "mine", "--json")
     assert exit_code == 2
@@ -256,9 +392,61 @@ def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
         ("warning", "their text also stands with another label", ["a.csv, row 7", "a.csv, row 8"]),
         ("warning", "rater1 and rater2 disagree on 40 rows", None),
         ("warning", "`guest` repeats", []),
+        ("warning", "10 texts hold tags of HTML", None),
         ("warning", "have no definition", []),
     ]
     for (level, words, places), (one, sentence, rows_of_it) in zip(expected, found, strict=True):
         assert level == one
         assert words in sentence
         assert places is None or places == rows_of_it
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A model hub that has one file of one data set."""
+
+    def do_GET(self) -> None:  # the name that the library asks for
+        kind, content = "", b""
+        if "/tree/" in self.path:
+            kind, content = "json", json.dumps([{"type": "file", "path": "train.csv", "oid": "1", "size": 1}]).encode()
+        elif self.path.startswith("/api/datasets/me/bakery"):
+            files = {"siblings": [{"rfilename": "train.csv"}], "tags": [], "private": False, "downloads": 0}
+            kind, content = "json", json.dumps({"id": "me/bakery", "sha": "1" * 40, **files}).encode()
+        elif self.path.endswith("train.csv"):
+            kind, content = "csv", write_csv(ROWS).encode()
+        self.send_response(200 if kind else 404)
+        heads = {"Content-Type": f"application/{kind}", "ETag": '"1"', "X-Repo-Commit": "1" * 40}
+        heads |= {"Content-Length": str(len(content))} | ({} if kind else {"X-Error-Code": "EntryNotFound"})
+        for name, value in heads.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(b"" if self.command == "HEAD" else content)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *args: object) -> None:
+        """Keep quiet."""
+
+
+def test_a_split_of_the_hub_becomes_a_task_and_offline_it_is_one_sentence(amalgam: Amalgam, tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    command = [sys.executable, "-c", "from amalgam.cli import main; main()", "new", "mine", "--from"]
+    paths = {"HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": str(ROOT / "src")}
+    environment = os.environ | paths | {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0"}
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, name], env=environment, capture_output=True, text=True, check=False)
+
+    made = run("hub:me/bakery:train")
+    assert made.returncode == 0, made.stderr
+    assert "complaint 40, praise 40" in made.stdout
+    source = load_task(Path("data/tasks/mine")).source
+    assert (source.kind, source.revision) == ("hub", "1" * 40)  # type: ignore[union-attr]
+    server.shutdown()
+    server.server_close()
+    shutil.rmtree("data/tasks/mine")
+    for name, words in (("hub:me/bakery:train", "no connection"), ("hub:me/bakery", "names no split")):
+        failed = run(name)
+        assert (failed.returncode, failed.stderr.count("\n")) == (2, 1), failed.stderr
+        assert words in failed.stderr

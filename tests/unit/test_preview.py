@@ -54,7 +54,7 @@ def change_params(folder: Path, source: Path, **values: Any) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def preview(capsys: pytest.CaptureFixture[str], rows: int = 3, name: str | None = "toy") -> dict[str, Any]:
+def preview(capsys: pytest.CaptureFixture[str], rows: int | None = 3, name: str | None = "toy") -> dict[str, Any]:
     capsys.readouterr()
     run_preview(Path(), name, rows, as_json=True)
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -92,6 +92,17 @@ def test_its_requests_are_the_first_of_the_run_which_pays_for_the_rest(
     whole = preview(capsys)["whole_run"]
     assert whole["tokens"] == model.prompt_tokens + model.completion_tokens
     assert [stage["to_send"] for stage in whole["stages"]] == [0, 0]
+
+
+def test_it_takes_a_minute_unless_it_is_said_how_many(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amalgam.cli.preview._PATIENCE", 0.0)
+    found = preview(capsys, None)
+    assert (len(found["rows"]), found["sent"], found["cut_short"]) == (2, 4, True)
+    monkeypatch.setattr("amalgam.cli.preview._PATIENCE", 45.0)
+    found = preview(capsys, None)
+    assert (len(found["rows"]), found["sent"], found["cut_short"]) == (10, 16, False)
 
 
 def test_the_terminal_shows_prompts_rows_cost_and_time(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

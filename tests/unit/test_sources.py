@@ -63,8 +63,8 @@ def test_a_task_may_say_how_its_files_are_written() -> None:
         ),
         (
             GOOD,
-            {"time": {"column": "label", "map": {"yes": "2024-05-31", "no": "31.5.2024"}}},
-            ["'31.5.2024'", "ISO 8601"],
+            {"time": {"column": "label", "map": {"yes": "2024-05-31", "no": "last May"}}},
+            ["the row 2 has the time 'last May', which is no date such as 2024-05-31"],
         ),
         ("id,text,label\n1,Fine,yes\n2,Good,yes\n", {}, ["no row that is coded 'no'", "all 2 rows are coded 'yes'"]),
         (

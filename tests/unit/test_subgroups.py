@@ -112,7 +112,7 @@ def test_periods_are_measured_in_order_of_time():
     assert found["2023-11-02"]["teacher"]["auc"] == pytest.approx(expected, abs=5e-5)
     assert measure_periods(CodedRows(rows, actual, None, stacks, False), 0.95) == {}
     wrong = pd.DataFrame({"id": ["a", "b", "c"], "time": ["2024", "", "last May"]})
-    with pytest.raises(DataError, match="the row c has the time 'last May', which is not in the form of ISO 8601"):
+    with pytest.raises(DataError, match="the row c has the time 'last May', which is no date such as 2024-05-31"):
         measure_periods(CodedRows(wrong, np.zeros(3), None, {}, False), 0.95)
 
 

@@ -63,6 +63,7 @@ def test_what_stages_counted_is_gathered_and_summed() -> None:
         "prepared": {"rows": {"train": 3}, "rater_kappa": None},
         "synthesis": {"completions": 4, "kept": 3, **asked},
         "judge": {"rows": 2, **asked},
+        "label": {"rows": 0},
         "baselines": {
             "human_only": {"seeds": {"1": {"steps": 8}}},
             "llm_grader": {"requests": 5, "unparsed": 1, **asked},

@@ -78,7 +78,9 @@ def check(name: Annotated[str, typer.Argument(metavar="NAME", help="A task.")], 
 @app.command()
 def preview(
     name: Annotated[str | None, typer.Argument(metavar="[TASK]", show_default="that of params.yaml")] = None,
-    rows: Annotated[int, typer.Option("-n", min=1, help="Responses that are asked for, a label.")] = 5,
+    rows: Annotated[
+        int | None, typer.Option("-n", min=1, help="Responses a label.", show_default="5, or what takes a minute")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show the real prompts and some responses, and forecast the whole run.

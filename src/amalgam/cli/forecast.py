@@ -22,20 +22,27 @@ from amalgam.rows import read_rows
 from amalgam.synthesis.answers import read_responses, tabulate_responses
 from amalgam.synthesis.asking import Prompt, Rounds, read_prompts
 from amalgam.synthesis.grading import build_grading_requests, select_gradable
+from amalgam.synthesis.labelling import build_label_requests, select_coded, select_texts
 from amalgam.synthesis.prompts import build_prompts
 from amalgam.synthesis.templates import load_template
 from amalgam.tasks.coding import read_codes
 from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import split_task
+from amalgam.training.transfer import assign_roles
 
-ASKING = ("synthesize", "judge", "baselines")  # stages that send requests
+ASKING = ("synthesize", "judge", "label", "baselines")  # stages that send requests
 # Outputs of earlier runs that say how long answers are, and what they count.
 _EARLIER = {
     "synthesize": ("data/completions/summary.json", "answers"),
     "judge": ("data/judgements/summary.json", "rows"),
+    "label": ("data/labelled/summary.json", "requests"),
     "baselines": ("data/baselines/summary.json", "requests"),
 }
+# Minutes of all stages that train or measure on two cores with bfloat16: the same for all rows, and what is added by
+# the training of three seeds with 200 human rows of 26 tokens, as those of the default task.
+_FIXED, _TOKENS = 3, 26
+_TRAINING = {"best": 6, "whole": 11, "small": 5, "fast": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,16 @@ class Sources:
         params = self.params
         return build_grading_requests(self.task, rows, self.sets["train"], self.model, params.judge, params.llm.body)
 
+    def build_labelling(self) -> list[Request]:
+        """Build the requests of `label`; none where the LLM only writes."""
+        params, train, validation = self.params, self.sets["train"], self.sets["validation"]
+        teach, _ = assign_roles(train, validation, least=params.teacher.min_validation_rows)
+        texts = select_texts(self.task, self.sets["unlabelled"], params.synthesis.source, params.ratio, len(teach))
+        if texts.empty:
+            return []
+        asked = pd.concat([select_coded(self.task, train, validation), texts], ignore_index=True)
+        return build_label_requests(self.task, asked, train, self.model, params.llm.body)
+
     def limit_grades(self) -> int | None:
         """Return how many responses a label `judge` grades; None is all."""
         return None if self.params.curation.consistency == "judge" else self.params.judge.rows
@@ -106,10 +123,19 @@ def load_sources(project: Path, params: Params, *, is_prepared: bool = False) ->
         codes = read_codes(folder, task.label_names)
         sets = split_task(loaded, codes, params.human_rows, params.split)
     template = load_template(params.prompts.template, [folder / "templates", project / "data/templates"])
+    rows = 0 if params.synthesis.source == "label" else params.synthesis.rows
     with tempfile.TemporaryDirectory() as temporary:  # opened as the stage does it, a million need no memory
         path = Path(temporary, "prompts.jsonl")
-        write_jsonl(path, build_prompts(task, sets["train"], template, params.prompts, params.synthesis.rows))
+        write_jsonl(path, build_prompts(task, sets["train"], template, params.prompts, rows))
         return Sources(params, task, sets, read_prompts(path), find_identity(project, params.llm))
+
+
+def estimate_training(params: Params, rows: pd.DataFrame) -> int:
+    """Estimate the minutes of training with human rows such as these, which grow with their number and length."""
+    words = (rows["text"] + " " + rows["question"]).str.count(r"\S+")
+    tokens = float((2 + words * 4 / 3).clip(upper=params.teacher.max_length).mean())
+    size = max(params.human_rows / 200, 1) * tokens / _TOKENS * len(params.seeds) / 3
+    return round(_FIXED + _TRAINING[params.quality] * size)
 
 
 def find_identity(project: Path, llm: Llm) -> str:
@@ -165,6 +191,10 @@ def estimate_stages(project: Path, sources: Sources, stages: list[str], journal:
             rows = pd.DataFrame({"id": ["dummy"], "text": ["x" * size], "question": [""]})
         tally.add(sources.build_grading(rows))
         estimates.append(tally.estimate(project, "judge", bound=bound, is_known=complete))
+    if "label" in stages:
+        tally = _Tally(journal)
+        tally.add(sources.build_labelling())
+        estimates.append(tally.estimate(project, "label", is_known=bool(sources.model)))
     if "baselines" in stages and params.baselines.llm_grader:
         tally = _Tally(journal)
         for name in sorted(name for name in sources.sets if name.endswith("test")):

@@ -14,20 +14,20 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from amalgam.cli.sizes import choose_params, edit_params
 from amalgam.errors import DataError, ParamsError
 from amalgam.files import write_text
-from amalgam.params import Params, load_params
+from amalgam.params import load_params
 from amalgam.tasks.columns import TaskRows, load_task_rows
-from amalgam.tasks.guess import Guess, guess_columns, guess_languages, measure_kappa
-from amalgam.tasks.labels import NO_CODE, Labels, find_labels, name_code, read_rubric
+from amalgam.tasks.guess import Guess, guess_columns, measure_kappa
+from amalgam.tasks.labels import NO_CODE, Labels, find_combined, find_labels, name_code, read_rubric
+from amalgam.tasks.languages import guess_languages
 from amalgam.tasks.personal import find_personal_columns
 from amalgam.tasks.reading import Table, read_file
 from amalgam.tasks.schema import LEAVE_OUT, load_task
-from amalgam.tasks.split import choose_sizes
 from amalgam.tasks.texts import clean_text, fold_text
 
 _UNCODED = 20  # rows without a code, from which their texts teach the student
-_AUC = 0.85  # for which the width of an interval is said
 _WHAT = {"text": "the response", "label": "the code", "group": "what rows belong together", "time": "the date"}
 
 
@@ -85,8 +85,8 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
             (shutil.copytree if source.is_dir() else shutil.copyfile)(source, made / name / source.name)
         write_text(made / name / "task.yaml", _write_task(name, found, choice.above))
         rows = load_task_rows(load_task(made / name), made / name, cache)
-        values, why = _choose_params(params, rows, name)
-        write_text(made / "params.yaml", _edit_params((project / "params.yaml").read_text(encoding="utf-8"), values))
+        values, why = choose_params(params, rows, name)
+        write_text(made / "params.yaml", edit_params((project / "params.yaml").read_text(encoding="utf-8"), values))
         load_params(made / "params.yaml")
         facts = _list_facts(found, rows) | {"params": values, "why": why}
         print(json.dumps(facts, indent=2, ensure_ascii=False)) if choice.as_json else _show(facts)
@@ -118,7 +118,13 @@ def _look(source: Path, choice: Choice, cache: Path) -> Found:
         guess.wording = guess.wording or table.questions.get(guess.text, "")
     found = Found(source, table, guess, Labels(["low", "high"], {}, False), {}, personal)
     if choice.above is None:
-        cells = pd.concat([table.frame[column] for column in found.coded])
+        answered = table.frame[table.frame[guess.text].str.strip() != ""]  # others, such as a total, are left out
+        cells = pd.concat([answered[column] for column in found.coded])
+        if combined := find_combined([*cells.str.strip().unique()]):
+            table.notes.append(
+                f"'{combined}' seems to be several codes at once, and became a label of its own: to tell one code from "
+                "all others, make a column of it"
+            )
         found = replace(found, labels=find_labels(cells, found.coded[0], choice.merge_rare, choice.drop_rare))
     return replace(found, definitions=read_rubric(choice.rubric, found.labels)) if choice.rubric else found
 
@@ -204,29 +210,18 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes out what stands twice, where YAML would name it by an anchor."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def _quote(value: Any) -> str:
     """Write a value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf, sort_keys=False)
+    layout: dict[str, Any] = {"default_flow_style": True, "allow_unicode": True, "width": math.inf, "sort_keys": False}
+    text = str(yaml.dump(value, Dumper=_Dumper, **layout))
     return text.removesuffix("\n").removesuffix("\n...")
-
-
-def _choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, Any], list[str]]:
-    """Choose the sizes of the sets and the ratio, and say why."""
-    test, human, validation = choose_sizes(rows.main, seed=params.split.seed)
-    synthetic = 0.85 * params.synthesis.rows * rows.main["label"].nunique()  # what curation keeps of them, about
-    ratio = min(0.8, math.floor(100 * synthetic / (synthetic + human)) / 100)
-    words = float(rows.main["text"].str.count(r"\S+").quantile(0.75))
-    tokens = min(max(math.ceil(words * 4 / 3 / 16) * 16, 64), 512)
-    values = {"task": name, "ratio": ratio, "human_rows": human, "split.test": test, "split.validation": validation}
-    values |= {"synthesis.max_tokens": tokens, **({} if "time" in rows.main else {"split.by": "random"})}
-    rarest = max(round(min(rows.main["label"].value_counts(normalize=True)) * test), 1)
-    width = measure_width(rarest, test - rarest)
-    return values, [
-        f"human_rows {human}, split.test {test}: of {len(rows.main)} coded rows, three in ten test, at most 500",
-        f"with them an AUC of {_AUC} has a 95 % interval of about ±{width:.2f}; only more coded rows make it narrower",
-        f"ratio {ratio:g}: what `synthesis.rows: {params.synthesis.rows}` a label brings beside them",
-        f"synthesis.max_tokens {tokens}: as long as three responses in four",
-    ]
 
 
 def _list_facts(found: Found, rows: TaskRows) -> dict[str, Any]:
@@ -261,6 +256,9 @@ def _show(facts: dict[str, Any]) -> None:
     kappa = f", kappa {facts['kappa']:.2f}" if facts["kappa"] is not None else ""
     raters = ", ".join(columns["raters"]) or (f"a row for each `{columns['coder']}`" if columns["coder"] else "")
     how = ", ".join(file[key] for key in ("export", "format", "encoding", "sheet") if file[key])
+    how += {"": "", ",": "", "\t": ", tabs between cells"}.get(
+        file["separator"], f", `{file['separator']}` between cells"
+    )
     lines = {
         "file": f"{file['path']}: {how}, {file['rows']:,} rows",
         "response": f"`{columns['text']}`: {words[1]} words ({words[0]} to {words[2]}); {known}",
@@ -271,30 +269,10 @@ def _show(facts: dict[str, Any]) -> None:
         "date": columns["time"],
         "subgroups": ", ".join(columns["subgroups"]),
         "left out": ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in facts["left_out"].items()),
-        "equal texts": facts["equal_texts"],
+        "equal texts": facts["equal_texts"] and f"{facts['equal_texts']} rows have the text of another one",
         "personal": ", ".join(f"`{column}` ({kind})" for column, kind in facts["personal"].items()),
         "not used": ", ".join(facts["not_used"]),
         "note": "\n            ".join(facts["notes"]),
         "params.yaml": "\n            ".join(facts["why"]),
     }
     print("\n".join(f"{name:<12}{value}" for name, value in lines.items() if value))
-
-
-def measure_width(positive: int, negative: int) -> float:
-    """Return half the width of the 95 % interval of an AUC of 0.85 (Hanley and McNeil, 1982)."""
-    one, two = _AUC / (2 - _AUC) - _AUC**2, 2 * _AUC**2 / (1 + _AUC) - _AUC**2
-    variance = _AUC * (1 - _AUC) + (positive - 1) * one + (negative - 1) * two
-    return 1.96 * math.sqrt(variance / (positive * max(negative, 1)))
-
-
-def _edit_params(text: str, values: dict[str, Any]) -> str:
-    """Set values in the text of params.yaml; comments and all other lines stay."""
-    for key, value in values.items():
-        section, _, leaf = key.rpartition(".")
-        start = text.index(f"\n{section}:\n") if section else 0
-        pattern = re.compile(rf"^({'  ' if section else ''}{leaf}: )([^#\n]*?)( *)(#.*)?$", re.MULTILINE)
-        if (match := pattern.search(text, start)) is None:
-            raise ParamsError(f"params.yaml has no line `{key}: …`: add it")
-        comment = f"{' ' * max(len(match[2] + match[3]) - len(str(value)), 2)}{match[4]}" if match[4] else ""
-        text = f"{text[: match.start()]}{match[1]}{value}{comment}{text[match.end() :]}"
-    return text

@@ -3,31 +3,35 @@
 import json
 import os
 import time
+from collections import defaultdict
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from amalgam.base_models import fetch_llm
 from amalgam.cli.estimate import describe_estimate, print_estimate
-from amalgam.cli.forecast import ASKING, Sources, estimate_stages, load_sources
+from amalgam.cli.forecast import ASKING, Sources, estimate_stages, estimate_training, load_sources
 from amalgam.dvc import iterate_shared_answers
 from amalgam.files import read_json
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.journal import open_journal
-from amalgam.llm.request import Request
+from amalgam.llm.request import Answer, Request
 from amalgam.machine import notify
 from amalgam.params import Params, load_params
 from amalgam.synthesis.answers import tabulate_responses
 from amalgam.synthesis.grading import check_personal, read_grades, select_gradable
 from amalgam.synthesis.prompts import list_shortages
 
-# Minutes that the training of three seeds takes on two cores with bfloat16, with up to 200 human rows.
-_TRAINING = {"best": 9, "whole": 14, "small": 8, "fast": 5}
+_ROWS = 5  # responses a label
+_PATIENCE = 45.0  # seconds for all of them, unless it was said how many
 
 
-def run_preview(project: Path, name: str | None, rows: int, *, as_json: bool) -> None:
+def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: bool) -> None:
     """Ask for the first `rows` responses of each label as the run will, and print what was sent and what came.
+
+    None asks for five, or for as many as come within a minute.
 
     Raises:
         AmalgamError: the run would fail with the same sentence.
@@ -47,33 +51,53 @@ def run_preview(project: Path, name: str | None, rows: int, *, as_json: bool) ->
     found["whole_run"] = describe_estimate(project, params.llm, stages) | {
         "tokens": sum(one.all_tokens for one in stages)
     }
-    seconds = (
-        found["seconds"] / found["sent"] * sum(one.to_send + one.again for one in stages) if found["sent"] else None
-    )
-    training = _TRAINING[params.quality] * len(params.seeds) / 3 * max(params.human_rows / 200, 1)
-    found["whole_run"] |= {"llm_minutes": seconds and round(seconds / 60, 1), "training_minutes": round(training)}
+    pace = found.pop("pace")
+    to_come = [(one.to_send + one.again) * pace.get(one.stage, pace.get("judge", 0.0)) for one in stages]
+    training = estimate_training(params, sources.sets["train"])
+    found["whole_run"] |= {
+        "llm_minutes": round(sum(to_come) / 60, 1) if pace else None,
+        "training_minutes": training,
+    }
     print(json.dumps(found, indent=2, ensure_ascii=False)) if as_json else _print_preview(found)
 
 
-def ask_first(sources: Sources, answering: Answering, rows: int) -> dict[str, Any]:
-    """Send the first requests of the run, and those of its judge for what came; the journal keeps the answers."""
+def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[str, Any]:
+    """Send the first requests of the run, and those of its judge for what came; the journal keeps the answers.
+
+    `pace` says how many seconds a request of each stage took.
+    """
     params, task = sources.params, sources.task
     tested = {name: rows for name, rows in sorted(sources.sets.items()) if name.endswith("test")}
     for name in tested if params.baselines.llm_grader else ():
         check_personal(task, tested[name], name, params.llm.endpoint)
-    slots = -(-min(rows, params.synthesis.rows) // params.prompts.responses)
-    rounds = sources.start_rounds([sources.prompts[place] for place in range(slots * len(task.labels))])
-    writing = list(rounds.build_requests())
-    start = time.monotonic()
-    rounds.add_answers(answer_requests(writing, answering, "preview"))
-    responses = tabulate_responses(rounds.build_lines())
-    graded = select_gradable(responses, sources.limit_grades())
-    grading = sources.build_grading(graded)
-    answers = answer_requests(grading, answering, "preview of the judge") if grading else []
-    seconds = time.monotonic() - start
+    seconds, sent = defaultdict[str, float](float), defaultdict[str, int](int)
+
+    def answer(requests: list[Request], stage: str, title: str) -> list[Answer]:
+        start, before = time.monotonic(), answering.sent
+        answers = answer_requests(requests, answering, title) if requests else []
+        seconds[stage] += time.monotonic() - start
+        sent[stage] += answering.sent - before
+        return answers
+
+    most = -(-min(rows or _ROWS, params.synthesis.rows) // params.prompts.responses)
+    slots = most if rows else 1  # one of each label tells how long they take
+    while True:
+        rounds = sources.start_rounds([*islice(sources.prompts, slots * len(task.labels))])
+        writing = list(rounds.build_requests())
+        rounds.add_answers(answer(writing, "synthesize", "preview"))
+        responses = tabulate_responses(rounds.build_lines())
+        graded = select_gradable(responses, sources.limit_grades())
+        grading = sources.build_grading(graded)
+        answers = answer(grading, "judge", "preview of the judge")
+        fitting = min(most, int(slots * _PATIENCE / max(sum(seconds.values()), 1e-9)))
+        if slots > 1 or fitting <= 1:
+            break
+        slots = fitting
+    labelling = sources.build_labelling()[:_ROWS]
+    answer(labelling, "label", "preview of the labels")
     grades = read_grades(answers, task.label_names, "the LLM as judge")[0]
     responses["judged"] = responses["id"].map(dict(zip(graded["id"], grades, strict=True))).fillna("")
-    shown = [*writing[: len(task.labels)], *grading[:1]]
+    shown = [*writing[: len(task.labels)], *grading[:1], *labelling[:1]]
     if params.baselines.llm_grader:
         shown += sources.build_grading(tested["test"].head(1))
     return {
@@ -81,7 +105,9 @@ def ask_first(sources: Sources, answering: Answering, rows: int) -> dict[str, An
         "prompts": [_describe_request(request) for request in shown],
         "rows": responses[["label", "text", "fault", "judged"]].to_dict("records"),
         "sent": answering.sent,
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(seconds.values()), 1),
+        "pace": {stage: seconds[stage] / count for stage, count in sent.items() if count},
+        "cut_short": slots < most,
     }
 
 
@@ -120,6 +146,8 @@ def _print_preview(found: dict[str, Any]) -> None:
         verdict = row["fault"] or (f"judged {row['judged']}" if row["judged"] else "")
         print(f"{row['label']}: {row['text']}" + (f"  ({verdict})" if verdict else ""))
     print(f"\n{found['sent']} requests were sent in {found['seconds']:.0f} s; the run that follows has their answers.")
+    if found["cut_short"]:
+        print(f"More would take longer than a minute: `-n {_ROWS}` asks for them all the same.")
     whole = found["whole_run"]
     print(f"The whole run, of which these were the first requests, takes about {whole['tokens']} tokens. To come:\n")
     print_estimate(whole, batch=False)

@@ -91,10 +91,12 @@ def read_training(curves: dict[tuple[str, int], Path]) -> pd.DataFrame:
 def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     """Return what metrics/data.json, metrics/cost.json and metrics/training.json hold, by their names.
 
-    `summaries` are those of prepared, synthesis, judge, baselines, teacher and student, `mixed` rows by origin.
+    `summaries` are those of prepared, synthesis, judge, label, baselines, teacher and student, `mixed` rows by origin.
     """
     baselines, teacher, student = (summaries[name] for name in ("baselines", "teacher", "student"))
     grader = baselines.get("llm_grader")
+    asked = {name: summaries[name] for name in ("synthesis", "judge")}
+    asked |= {"label": summaries["label"]} if summaries["label"]["rows"] else {}
     runs = {
         "teacher": teacher["seeds"],
         "student": student["seeds"],
@@ -111,7 +113,7 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
     return _drop_nulls(
         {
             "data": summaries["prepared"] | counts,
-            "cost": sum_costs({"synthesis": summaries["synthesis"], "judge": summaries["judge"], "grader": grader}),
+            "cost": sum_costs({**asked, "grader": grader}),
             "training": {"training": training, "guard": teacher.get("guard")},
         }
     )

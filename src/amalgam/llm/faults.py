@@ -17,7 +17,14 @@ from amalgam.llm.request import TOKEN_LIMITS, Answer, Request
 _PASSING = (408, 409, 425, 429)  # and all from 500 up
 _UNSERVED = (501, 503, 529)  # said before anything is generated; 529 is Anthropic's word for 503
 _REJECTING = (400, 415, 422, 501)  # of a request that is not understood
-_OWN_FIELDS = ("seed", "temperature", "top_p", "max_tokens")  # those that a request has without `llm.body`
+_OWN_FIELDS = (
+    "seed",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "logprobs",
+    "top_logprobs",
+)  # those that a request has without `llm.body`
 _REASONING_TOKENS = 400  # a model that wants `max_completion_tokens` may think before it answers
 
 _UNPAID = r"insufficient[ _](\w+[ _])?(quota|credit|balance|fund)|credit balance|billing_hard_limit"
@@ -122,9 +129,10 @@ class RefusedError(Exception):
 def read_answer(content: bytes, price: Price | None, *, batch: bool = False, status: int = 200) -> Answer:
     """Read the body of a reply.
 
-    A reply without a choice is an answer with the reason `error`, a refusal one with the reason `refusal`; one that a
-    filter holds back, whether it came as an error or not, has the reason `content_filter`. The cost is None where there
-    is no price, or where the endpoint does not count tokens.
+    Of a single token whose likely alternatives are said, the text is their log-probabilities, as JSON under the key
+    `logprobs`. A reply without a choice is an answer with the reason `error`, a refusal one with the reason `refusal`;
+    one that a filter holds back, whether it came as an error or not, has the reason `content_filter`. The cost is None
+    where there is no price, or where the endpoint does not count tokens.
 
     Raises:
         RefusedError: it is an error.
@@ -147,7 +155,7 @@ def read_answer(content: bytes, price: Price | None, *, batch: bool = False, sta
         if message is None and reason == "content_filter":
             message = {}
         refusal = message.get("refusal")
-        text = _join_parts(refusal or message.get("content"))
+        text = _read_logprobs(choice) or _join_parts(refusal or message.get("content"))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError("it is no chat completion") from error
     return Answer(text, "refusal" if refusal else reason, prompt, completion, cost)
@@ -203,7 +211,8 @@ def advise(fault: Fault, key_name: str, request: Request | None = None) -> str:
 
 
 def _advise_on_fields(fault: Fault, body: Mapping[str, Any]) -> str:
-    changes, advice, fields = {}, [], fault.find_fields(body)
+    changes: dict[str, str] = {}
+    advice, fields = [], fault.find_fields(body)
     for name in fields:
         if name not in _OWN_FIELDS:
             if not (name in TOKEN_LIMITS and "max_tokens" in fields):
@@ -211,7 +220,7 @@ def _advise_on_fields(fault: Fault, body: Mapping[str, Any]) -> str:
         elif name == "max_tokens" and re.search(r"too (large|high|big)|at most|less than|exceed|maximum", fault.text):
             advice.append("lower `synthesis.max_tokens`")
         else:
-            changes[name] = "null"
+            changes |= dict.fromkeys(_OWN_FIELDS[-2:] if name in _OWN_FIELDS[-2:] else [name], "null")
             if name == "max_tokens" and not body.keys() & set(TOKEN_LIMITS[1:]):
                 changes["max_completion_tokens"] = str(max(int(body[name]), _REASONING_TOKENS))
     if changes:
@@ -261,6 +270,14 @@ def _phrase(error: Any) -> str:
     if isinstance(error, list):
         return "; ".join(map(_phrase, error))
     return error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
+
+
+def _read_logprobs(choice: Mapping[str, Any]) -> str:
+    """Return as JSON how likely the tokens were that the only one of an answer was chosen from; "" without that."""
+    tokens = (choice.get("logprobs") or {}).get("content") or []
+    likely = tokens[0].get("top_logprobs") if len(tokens) == 1 else None
+    found = {one["token"].encode("utf-8", "replace").decode(): round(one["logprob"], 4) for one in likely or ()}
+    return json.dumps({"logprobs": found}, ensure_ascii=False) if found else ""
 
 
 def _join_parts(content: Any) -> str:

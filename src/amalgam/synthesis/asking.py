@@ -181,7 +181,7 @@ def read_prompts(path: Path) -> Sequence[Prompt]:
     """Open `data/prompts.jsonl`, of which a line is read when it is looked at."""
     with path.open("rb") as stream:
         starts = array("Q", accumulate(map(len, stream), initial=0))
-        data = mmap(stream.fileno(), 0, access=ACCESS_READ)
+        data = mmap(stream.fileno(), 0, access=ACCESS_READ) if starts[-1] else b""
     return Lazy(lambda line: json.loads(data[starts[line] : starts[line + 1]]), range(len(starts) - 1))
 
 

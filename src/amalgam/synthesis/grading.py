@@ -67,13 +67,9 @@ def build_grading_requests(
         fields: those of `llm.body`.
     """
     # The human coders gave labels, not reasons: examples without one would teach to leave it out.
-    shots = 0 if params.rationale else _SHOTS
-    train = train if task.send_personal else train[~find_personal_rows(train)]
-    shown = train.groupby("label", sort=False).head(shots).sort_values("id", kind="stable").to_dict("records")
-    head = [{"role": "system", "content": _phrase_rubric(task)}]
-    for example in shown:
-        head.append({"role": "user", "content": _phrase_response(task, example["question"], example["text"])})
-        head.append({"role": "assistant", "content": json.dumps({"label": example["label"]})})
+    shown = select_examples(task, train, 0 if params.rationale else _SHOTS)
+    replies = {label: json.dumps({"label": label}) for label in task.label_names}
+    head = build_head(task, phrase_rubric(task), shown, replies)
     reason = {"rationale": {"type": "string"}} if params.rationale else {}
     body = {
         "temperature": 0.0,
@@ -83,10 +79,24 @@ def build_grading_requests(
     }
     requests = []
     for row, text, question in zip(rows["id"], rows["text"], rows["question"], strict=True):
-        asked = {"role": "user", "content": _phrase_response(task, question, text)}
-        seen = (*(example["id"] for example in shown), row)
-        requests.append(Request(row, model, body | {"messages": [*head, asked]}, sample=0, rows=seen))
+        messages = [*head, {"role": "user", "content": phrase_response(task, question, text)}]
+        requests.append(Request(row, model, body | {"messages": messages}, sample=0, rows=(*shown["id"], row)))
     return list(override_bodies(requests, fields))
+
+
+def select_examples(task: Task, train: pd.DataFrame, shots: int = _SHOTS) -> pd.DataFrame:
+    """Select the first train rows of each label that may be shown."""
+    train = train if task.send_personal else train[~find_personal_rows(train)]
+    return train.groupby("label", sort=False).head(shots).sort_values("id", kind="stable")
+
+
+def build_head(task: Task, rubric: str, shown: pd.DataFrame, replies: Mapping[str, str]) -> list[dict[str, str]]:
+    """Build the turns that all requests begin with: the rubric, then the examples, with the reply to each label."""
+    head = [{"role": "system", "content": rubric}]
+    for example in shown.to_dict("records"):
+        head.append({"role": "user", "content": phrase_response(task, example["question"], example["text"])})
+        head.append({"role": "assistant", "content": replies[example["label"]]})
+    return head
 
 
 def read_grades(answers: Sequence[Answer], labels: list[str], who: str) -> tuple[list[str], str]:
@@ -160,16 +170,18 @@ def _fold_label(label: str) -> str:
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", label.strip(f"{_MARKS}.,;:!").casefold())
 
 
-def _phrase_rubric(task: Task) -> str:
+def phrase_rubric(task: Task, names: Sequence[str] = ()) -> str:
+    """Write the labels with their definitions, each behind a dash and its name, or as `names` has it."""
     lines = [task.scenarios[0]] if len(task.scenarios) == 1 else []
     lines.append(f"Put a label on a {task.response}. The labels:")
-    for label in task.labels:
+    for label, name in zip(task.labels, names or [f"- {name}" for name in task.label_names], strict=True):
         examples = "; ".join(f'"{example}"' for example in label.examples)
         said = [label.definition] * bool(label.definition) + [f"For example: {examples}"] * bool(examples)
-        lines.append(": ".join([f"- {label.name}", " ".join(said)]) if said else f"- {label.name}")
+        lines.append(": ".join([name, " ".join(said)]) if said else name)
     return "\n".join(lines)
 
 
-def _phrase_response(task: Task, question: str, text: str) -> str:
+def phrase_response(task: Task, question: str, text: str) -> str:
+    """Write the turn that asks about a response."""
     asked = f"Question: {question}\n\n" if question else ""
     return f"{asked}{task.response.capitalize()}: {text}"

@@ -28,13 +28,19 @@ def count_synthetic(ratio: float, human: int) -> int:
 
 
 def mix_rows(
-    human: pd.DataFrame, pool: pd.DataFrame, rejects: pd.DataFrame, ratio: float, labels: list[str]
+    human: pd.DataFrame,
+    pool: pd.DataFrame,
+    rejects: pd.DataFrame,
+    ratio: float,
+    labels: list[str],
+    labelled: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Mix rows at the synthetic share `ratio`, the human rows held fixed (arXiv 2501.09126).
 
     Synthetic rows are taken in turn from each label, in the order of the pool, so that the rows of a smaller
     ratio are among those of a larger one. Ratio 0 is the human rows alone, ratio 1 the whole pool alone. `origin` is
-    `human` or `synthetic`, and `shots` are the ids of the human rows that the LLM saw.
+    `human` or `synthetic`, and `shots` are the ids of the human rows that the LLM saw. Texts that the LLM labelled come
+    before those of the pool; where there are any, the column `soft` has their distributions, "" for other rows.
 
     Args:
         human: human-coded rows that teach (id, text, question, label, and group where the task has one).
@@ -42,22 +48,32 @@ def mix_rows(
         rejects: the other responses (label, reason); they say what helps where rows are missing.
         ratio: synthetic share, 0 to 1.
         labels: all labels of the task.
+        labelled: real texts with the LLM's labels (id, text, question, label, soft).
 
     Raises:
         DataError: the pool is too small for the ratio.
     """
     human = human.assign(group=human.get("group", ""), origin="human", shots="")[COLUMNS]
     pool = pool.assign(group="", origin="synthetic")[COLUMNS]
+    texts = pool.head(0) if labelled is None else labelled.assign(group="", origin="synthetic", shots="")
     if ratio == 1:
-        _check_enough(pool, rejects, dict.fromkeys(labels, 1), ratio)
-        return pool
+        _check_enough(pool, rejects, dict.fromkeys(labels if texts.empty else (), 1), ratio)
+        return _join(texts, pool)
     wanted = count_synthetic(ratio, len(human))
+    texts = texts.head(wanted)
+    wanted -= len(texts)
     needed = {label: -(-(wanted - place) // len(labels)) for place, label in enumerate(labels)}
     _check_enough(pool, rejects, needed, ratio)
     # A label that the task does not know has no turn.
-    places = pool["label"].map({label: place for place, label in enumerate(labels)})
+    places = pool["label"].map({label: place for place, label in enumerate(labels)}).astype(float)
     turns = (pool.groupby("label").cumcount() * len(labels) + places).sort_values()
-    return pd.concat([human, pool.loc[turns.index[turns < wanted]]], ignore_index=True)
+    return _join(human, texts, pool.loc[turns.index[turns < wanted]])
+
+
+def _join(*parts: pd.DataFrame) -> pd.DataFrame:
+    """Put rows one below the other; those without a distribution have "" there, if any has one."""
+    columns = COLUMNS + ["soft"] * any("soft" in part and len(part) for part in parts)
+    return pd.concat([part.reindex(columns=columns, fill_value="") for part in parts], ignore_index=True)
 
 
 def _check_enough(pool: pd.DataFrame, rejects: pd.DataFrame, needed: dict[str, int], ratio: float) -> None:

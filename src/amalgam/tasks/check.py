@@ -7,7 +7,7 @@ import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.tasks.schema import Task
-from amalgam.tasks.texts import parse_times
+from amalgam.tasks.texts import write_times
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def check_ids(rows: pd.DataFrame, report: Report) -> None:
 
 
 def check_coded(rows: pd.DataFrame, task: Task, report: Report) -> pd.DataFrame:
-    """Report empty texts, unknown labels, and times in another form than ISO 8601; return the other rows."""
+    """Report empty texts, unknown labels and times that are none; return the other rows, times as in ISO 8601."""
     names, left = ", ".join(task.label_names), rows
     if len(empty := rows[rows["text"] == ""]):
         sentence = f"{list_places(empty)} has no text: fill it in, or leave such rows out by `otherwise: leave_out`"
@@ -57,7 +57,7 @@ def check_coded(rows: pd.DataFrame, task: Task, report: Report) -> pd.DataFrame:
         report(Fault(sentence, [*map(str, found.index)]))
     if "time" in rows:
         try:
-            parse_times(rows)
+            left = left.assign(time=write_times(left))
         except DataError as error:
             report(Fault(str(error), []))
     return left[left["label"].isin(task.label_names)]

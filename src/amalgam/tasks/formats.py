@@ -5,7 +5,6 @@ The ending of a name is a hint; the first bytes decide. Text is UTF-8, unless it
 
 import codecs
 import csv
-import datetime
 import gzip
 import io
 import re
@@ -15,12 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
 from amalgam.errors import DataError
-
-if TYPE_CHECKING:
-    from openpyxl.workbook import Workbook
+from amalgam.tasks.workbooks import count_filled, read_workbook
 
 Format = Literal["csv", "tsv", "plain_tsv", "jsonl", "json", "parquet", "xlsx", "folder"]
 ENDINGS: dict[str, Format] = {
@@ -38,7 +35,18 @@ SEPARATORS = {"csv": ",", "tsv": "\t", "plain_tsv": "\t"}  # `plain_tsv` is tab-
 OTHERS = ",;\t|"  # what may separate cells instead
 # Tables in older encodings come from Excel; each is that of Windows or of the Mac for some languages.
 _OLDER = [f"cp{page}" for page in range(1250, 1257)] + ["shift_jis", "gb18030", "big5", "euc_kr", "mac_roman"]
-_NO_TABLES = (b"%pdf", b"{\\rtf", b"<!doctype", b"<html", b"<table", b"<?xml")
+# What other files begin with, in small letters.
+_NO_TABLES = {
+    b"\xd0\xcf\x11\xe0": "an old workbook (.xls) or has a password",
+    b"$fl": "a file of SPSS",
+    b"<stata_dta>": "a file of Stata",
+    b"sqlite": "a database",
+    b"arrow1": "a Feather file",
+    b"\x80": "a pickle of Python",
+    **dict.fromkeys((b"%pdf", b"{\\rtf", b"<!doctype", b"<html", b"<table", b"<?xml"), "a web page or a document"),
+}
+_WORKBOOK = (b"[Content_Types]", b"_rels/", b"docProps/", b"xl/")  # what the first file in it is named
+TOP = 12  # rows among which the header is
 _SAMPLE = 1 << 16  # bytes that show the layout
 _MARKS = ("\ufeff", "\xef\xbb\xbf")  # byte order marks, also where UTF-8 was read as Latin-1
 _MIXED = 0.05  # share of non-ASCII lines in UTF-8 from which a file with others has two encodings
@@ -92,14 +100,18 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
     source = Source(name, cast("Callable[[], BinaryIO]", opens), format or "csv", **said)
     with open_stream(source) as stream:
         head = stream.read(_SAMPLE)
-    if head.startswith(b"\xd0\xcf\x11\xe0"):
-        raise DataError(f"{name} is an old workbook (.xls) or has a password: save it as .xlsx without one")
+    found = next((what for mark, what in _NO_TABLES.items() if head.lstrip().lower().startswith(mark)), "")
+    if found or (head.startswith(b"PK\x03\x04") and b"opendocument" in head[:99]):
+        found = found or "an OpenDocument file"
+        raise DataError(f"{name} is {found}: export the table as .xlsx without a password, or as `CSV UTF-8`")
+    if head.startswith(b"PK\x03\x04") and not head[30:].startswith(_WORKBOOK):
+        raise DataError(f"{name} is an archive: unpack it, and name the table in it")
     if head.startswith(b"PK\x03\x04") or (format == "xlsx" and head):
-        return _read_workbook(source)
+        with open_stream(source) as stream:
+            title, cells = read_workbook(stream.read(), name, source.sheet)
+        return replace(source, format="xlsx", sheet=title, cells=cells)
     if head.startswith(b"PAR1") or format == "parquet":
         return replace(source, format="parquet")
-    if head.lstrip().lower().startswith(_NO_TABLES):
-        raise DataError(f"{name} is a web page or a document: export the table as .xlsx or as `CSV UTF-8`")
     utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
     source = replace(source, encoding="utf-16" if utf16 else source.encoding or _find_encoding(source, head))
     text = strip_marks(sample := head.decode(source.encoding, "ignore"))
@@ -146,9 +158,17 @@ def strip_marks(text: str) -> str:
     return text
 
 
-def count_filled(cells: Sequence[Any]) -> int:
-    """Count cells up to the last one that is not blank."""
-    return max((place for place, cell in enumerate(cells, 1) if cell is not None and str(cell).strip()), default=0)
+def count_titles(rows: Sequence[Sequence[Any]]) -> int:
+    """Count the rows above the header: blank ones and, where all others are of one length, titles and merged cells."""
+    filled = [sum(cell is not None and str(cell).strip() != "" for cell in cells) for cells in rows]
+    width = max(filled, default=0)
+    blank = next((place for place, count in enumerate(filled) if count), len(rows))
+    for place, count in enumerate(filled):
+        narrow = width > 2 and 2 * count <= width
+        if count and not (narrow and (count == 1 or count < len(rows[place]))):
+            below = zip(rows[place:], filled[place:], strict=True)
+            return place if len({len(cells) for cells, count in below if count}) == 1 else blank
+    return blank
 
 
 def note_encoding(source: Source) -> list[str]:
@@ -200,7 +220,9 @@ def _find_separator(source: Source, sample: str, *, whole: bool, known: bool) ->
     if source.format != "plain_tsv":
         if said := re.match(r'"?sep=([^\r\n"])"?[\r\n]', sample, re.IGNORECASE):
             return replace(source, lines=1, separator=said[1])
-        fitting = [each for each in OTHERS if _fits(each, sample, source.header, whole=whole)]
+        above = {each: _find_names(each, sample, source.header, whole=whole) for each in OTHERS}
+        least = min((count for count in above.values() if count is not None), default=None)
+        fitting = [each for each, count in above.items() if count == least]
         own = fitting[0] if len(fitting) == 1 else own
     source = replace(source, separator=own)
     if known or own != "\t":
@@ -213,75 +235,14 @@ def _find_separator(source: Source, sample: str, *, whole: bool, known: bool) ->
     return replace(source, format="tsv")
 
 
-def _fits(separator: str, sample: str, header: Sequence[str], *, whole: bool) -> bool:
-    """Say whether a separator divides the header, and most of the rows below into no more cells."""
+def _find_names(separator: str, sample: str, header: Sequence[str], *, whole: bool) -> int | None:
+    """Count the rows above the header if a separator divides it, and most of the rows below into no more cells."""
     csv.field_size_limit(2**31 - 1)  # a response may be longer than 128 KiB
     rows = list(csv.reader(io.StringIO(sample, newline=""), delimiter=separator))
     rows = [cells for cells in (rows if whole else rows[:-1]) if count_filled(cells)]
-    names = header or (rows.pop(0) if rows else [])
-    widths = [count_filled(cells) for cells in rows[:20]]
+    above = 0 if header else count_titles(rows[:TOP])
+    names = header or next(iter(rows[above:]), [])
+    widths = [count_filled(cells) for cells in rows[above + (not header) :][:20]]
     fitting = sum(1 < width <= len(names) for width in widths)
-    return len(names) > 1 and not any(name.count('"') % 2 for name in names) and 2 * fitting >= len(widths)
-
-
-def _read_workbook(source: Source) -> Source:
-    """Read a sheet whole: the one that is named, or the first with rows; of formulas, the values last calculated."""
-    with _open_workbook(source) as book:
-        names = [sheet.title for sheet in book.worksheets]
-        if source.sheet and source.sheet not in names:
-            raise DataError(f"{source.name} has no sheet {source.sheet!r}, only {', '.join(names)}: name one of them")
-        for title in [source.sheet] if source.sheet else names:
-            cells = [[_read_cell(cell) for cell in row] for row in book[title].values]
-            if any(map(count_filled, cells)):
-                break
-        else:
-            title, cells = source.sheet, []
-    if _has_formulas(source):
-        with _open_workbook(source, formulas=True) as book:
-            rows = enumerate(zip(book[title].values, cells, strict=False), start=1)
-            found = [(number, *pair) for number, row in rows for pair in zip(*row, strict=False) if pair[0] != pair[1]]
-        # A value may be an empty text, but not that of every formula.
-        formulas = [cell for cell in found if str(cell[1]).startswith("=") or hasattr(cell[1], "ref")]
-        if formulas and all(value is None for _, _, value in formulas):
-            raise DataError(
-                f"{source.name}, row {formulas[0][0]} has a formula without its value ({str(formulas[0][1])[:40]}): "
-                "open the file in a spreadsheet program and save it"
-            )
-    return replace(source, format="xlsx", sheet=title, cells=cells)
-
-
-@contextmanager
-def _open_workbook(source: Source, *, formulas: bool = False) -> "Iterator[Workbook]":
-    import warnings
-    from zipfile import BadZipFile
-
-    from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    # What a damaged workbook raises: it lacks parts, or these are not of the expected form.
-    faults = (AttributeError, BadZipFile, InvalidFileException, LookupError, RuntimeError, SyntaxError, TypeError)
-    try:
-        with open_stream(source) as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on styles and other parts that hold no rows
-            book = load_workbook(io.BytesIO(stream.read()), read_only=True, data_only=not formulas)
-            yield book
-            book.close()
-    except (*faults, ValueError) as error:
-        raise DataError(
-            f"{source.name} is no Excel workbook, or a damaged one: save it as .xlsx or as `CSV UTF-8`"
-        ) from error
-
-
-def _has_formulas(source: Source) -> bool:
-    from zipfile import ZipFile
-
-    with open_stream(source) as stream, ZipFile(stream) as archive:
-        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
-        return any(re.search(rb"<f[ />]", archive.read(name)) for name in sheets)
-
-
-def _read_cell(cell: Any) -> Any:
-    """Return whole numbers and dates as such: some programs write 1 as 1.0, and a day is stored as its midnight."""
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 10**15:
-        return int(cell)
-    return cell.date() if isinstance(cell, datetime.datetime) and cell.time() == datetime.time() else cell
+    fits = len(names) > 1 and not any(name.count('"') % 2 for name in names) and 2 * fitting >= len(widths)
+    return above if fits else None

@@ -1,15 +1,14 @@
 """Find out what the columns of a table of coded responses are, by their names and by what their cells are like."""
 
 import re
-import unicodedata
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.tasks.labels import MOST_LABELS, NO_CODE, read_number
+from amalgam.tasks.texts import parse_times
 
 _AGREEMENT = 0.4  # Cohen's kappa from which two columns with the same codes are taken for raters of one thing
 _SAME_QUESTION = 20  # answers to a question from which new answers, not new questions, are what will be labelled
@@ -19,7 +18,8 @@ _NAMES = {
     "text": """text response answer comment essay reply utterance sentence content message reflection entry verbatim
         review post tweet feedback transcript antwort aufsatz kommentar réponse respuesta risposta antwoord""",
     "label": """label code codes score grade rating class category mark marks final gold consensus adjudicated majority
-        agreed target y correct correctness human sentiment stance points level kategorie bewertung punkte wertung""",
+        agreed target y correct correctness human sentiment stance points level move act tag theme intent kategorie
+        bewertung punkte wertung""",
     "best": "label final gold consensus adjudicated majority agreed target",
     "rater": "rater coder annotator judge grader marker reviewer rated coded by r kodierer rating",
     "question": "question prompt item task stem frage aufgabe pregunta domanda",
@@ -27,20 +27,17 @@ _NAMES = {
         learner writer essay document doc video person subject team teacher anon schüler proband""",
     "subgroup": """gender sex ethnicity race age language native country school region cohort ses esl ell frl dialect
         condition geschlecht muttersprache schule""",
+    "time": "time timestamp date datetime created submitted started finished unix epoch datum zeit fecha",
+    "id": "id uuid guid key nr no number nummer row index hash",
     "other": """reference feedback rationale reason explanation note notes url link title name first last email mail id
-        file path row index no number""",
+        file path row index no number turn speaker role round trial attempt week page section status state progress""",
 }
 _WORDS = {kind: frozenset(words.split()) for kind, words in _NAMES.items()}
-_STOP_WORDS = {
-    "English": "the of and to is that it was for are with this because",
-    "German": "der die das und nicht ein eine zu mit auf weil sich",
-    "French": "le les des et est que pas une dans pour qui sur du",
-    "Spanish": "el los las que es por con una para del porque y lo",
-    "Italian": "il di che per una con non sono gli della perché è lo",
-    "Portuguese": "o os que não uma com para por mais como porque e em",
-    "Dutch": "de het een van en dat niet zijn op voor omdat met",
-}
-_SCRIPTS = ("CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "CJK", "HIRAGANA", "HANGUL", "THAI")
+_DATE = (
+    r"(?i)(\d{4}[./-]\d\d?[./-]\d\d?|\d\d?[./-]\d\d?[./-](\d{4}|\d\d)"
+    r"|.{0,8}\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[. -]{1,2}\d.{0,8})([T ,].{1,30})?"
+)
+_UNIX = r"1\d{9}(\d{3})?(\.\d+)?"  # seconds or milliseconds since 2001
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +128,12 @@ def guess_columns(table: pd.DataFrame, said: dict[str, list[str]], personal: Col
     else:
         _guess_label(table, columns, guess)
     if len(guess.raters) == 1:
-        guess.raters = []
+        guess.label, guess.raters = guess.label or guess.raters[0], []
+    if guess.label in table and guess.label in {*table[guess.label]} and len(guess.text.split()) >= LONG_NAME:
+        raise DataError(
+            f"the first row holds a response ('{guess.text[:40]}') and its code, and no names of columns: "
+            "put a row of names above it"
+        )
     _guess_others(
         table, {name: columns[name] for name in columns if name not in guess.list_used()}, guess, said, personal
     )
@@ -152,25 +154,13 @@ def measure_kappa(one: "pd.Series[str]", other: "pd.Series[str]") -> float | Non
     return None if one.empty or chance == 1.0 else (float((one == other).mean()) - chance) / (1.0 - chance)
 
 
-def guess_languages(texts: Sequence[str]) -> Counter[str]:
-    """Count texts by language, as stop words and scripts tell; a text that does not tell counts as unknown."""
-    words = {language: frozenset(stop.split()) for language, stop in _STOP_WORDS.items()}
-    found: Counter[str] = Counter()
-    for text in texts:
-        letter = next((each for each in text if each > "\u036f" and each.isalpha()), "")
-        script = unicodedata.name(letter, "").partition(" ")[0] if letter else ""
-        said = Counter({language: len(stop & set(text.casefold().split())) for language, stop in words.items()})
-        (best, hits), (_, next_hits) = said.most_common(2)
-        found[script.capitalize() if script in _SCRIPTS else best if hits > next_hits else "unknown"] += 1
-    return found
-
-
 def _describe_column(name: str, cells: "pd.Series[str]") -> Column:
     counts = cells[cells != ""].value_counts()
     texts, filled = pd.Series(counts.index, dtype=str), int(counts.sum())
     words = float((texts.str.count(r"\S+") * counts.to_numpy()).sum() / max(filled, 1))
     first = texts.head(200)
-    times = first.str.fullmatch(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?").mean() > 0.95
+    date = _UNIX if _WORDS["time"].intersection(split_name(name)) and first.str.isdigit().all() else _DATE
+    times = first.str.fullmatch(date).mean() > 0.95
     return Column(name, counts, filled, words, all(read_number(text) is not None for text in first), bool(times))
 
 
@@ -178,7 +168,8 @@ def _guess_text(columns: dict[str, Column], guess: Guess) -> None:
     scores = {}
     for name, column in columns.items():
         share, told = len(column.counts) / column.filled, column.is_named("text")
-        if not (column.numbers or column.times) and (told or (share >= 0.2 and column.words >= 1.5)):
+        free = (told and len(column.counts) > MOST_LABELS) or (share >= 0.2 and (told or column.words >= 1.5))
+        if free and not (column.numbers or column.times or (column.is_named("id") and column.words < 2)):
             other = column.is_named("question", "other", "rater")
             scores[name] = 3.0 * told - 3.0 * other + 2.0 * share + min(column.words, 40) / 40
     if not scores:
@@ -215,8 +206,14 @@ def _guess_label(table: pd.DataFrame, columns: dict[str, Column], guess: Guess) 
 
 def _explain_no_label(columns: dict[str, Column]) -> str:
     for column in columns.values():
-        if column.is_named("label") and column.numbers and len(column.codes) > MOST_LABELS:
-            return f"`{column.name}` holds {len(column.codes)} numbers: say by --above X which of them are high"
+        if column.is_named("label") and len(column.codes) > MOST_LABELS:
+            if column.numbers:
+                return f"`{column.name}` holds {len(column.codes)} numbers: say by --above X which of them are high"
+            if column.words < 10:
+                return (
+                    f"`{column.name}` holds {len(column.codes)} codes, and {MOST_LABELS} can be told apart at most: "
+                    f"put rare ones together by --label '{column.name}' --merge-rare ROWS"
+                )
         if column.is_named("label") and len(column.codes) < 2:
             held = f"'{column.codes[0]}' alone" if column.codes else "no code"
             return f"`{column.name}` holds {held}, but a classifier needs two labels: code more rows, or name --label"
@@ -253,8 +250,10 @@ def _guess_others(
     personal: Collection[str],
 ) -> None:
     """Guess id, question, date, group and subgroups among the columns that are left, in this order."""
-    for name, column in columns.items():
-        whole = column.filled == len(table) and column.words < 2 and not column.times and name not in personal
+    first = str(table.columns[0])
+    for name, column in sorted(columns.items(), key=lambda item: not item[1].is_named("id")):
+        able = (column.is_named("id") or name == first) and column.words < 2 and not column.times
+        whole = able and column.filled == len(table) and name not in personal
         alone = not table.duplicated([name, guess.coder]).any() if guess.coder else len(column.counts) == len(table)
         if whole and alone and not guess.id:
             guess.id = name
@@ -269,8 +268,17 @@ def _guess_others(
         asked_all = columns[guess.question].counts.index[0] if guess.question in columns else guess.question
         guess.wording, guess.question = asked_all or guess.wording, ""
     free = {name: column for name, column in columns.items() if name not in guess.list_used()}
-    dates = {name: 0.0 for name, column in free.items() if column.times and len(column.counts) > 1}
-    guess.time = "".join(said["time"]) if "time" in said else guess.choose("time", dates)
+    dates = list[str]()
+    dated = [name for name, column in free.items() if column.times and len(column.counts) > 1]
+    for name in [name for name in dated if name not in personal]:
+        try:
+            parse_times(pd.DataFrame({"id": table.index, "time": table[name].str.strip()}))
+            dates.append(name)
+        except DataError as error:
+            guess.notes.append(f"`{name}` is not used as the date: {str(error).rpartition(': ')[0]}")
+    guess.time = "".join(said["time"]) if "time" in said else next(iter(dates), "")
+    if "time" not in said and len(dates) > 1:
+        guess.notes.append(f"dates are also in {', '.join(f'`{name}`' for name in dates[1:])}: --time names another")
     rows = table.drop_duplicates(guess.id) if guess.coder and guess.id else table
     scores: dict[str, float] = {}
     for name, column in free.items():

@@ -19,7 +19,7 @@ MOST_LABELS = 20
 _LEAST = 5  # rows of a label, with which it can be in every set
 # Codes that are none: what spreadsheets, SPSS and coders write where there is nothing to code.
 NO_CODE = re.compile(
-    r"|n\.?/?a\.?|#n/a|nan|null|missing|unclear|unsure|uncod(ed|able)|not cod(ed|able)|unklar|k\.a\.|[?.-]+|-?99+",
+    r"|n\.?/?a\.?|#[a-z/0]+[!?]?|nan|null|missing|unclear|unsure|unklar|(un|not )cod(ed|able)|k\.a\.|[?.-]+|-?99+",
     re.IGNORECASE,
 )
 # The first of two classes: the last one is the positive one.
@@ -72,19 +72,20 @@ def find_labels(cells: "pd.Series[str]", column: str, merge_rare: int, drop_rare
 def name_labels(codes: Sequence[str], column: str) -> tuple[dict[str, str], bool]:
     """Give each code a name that a label can have, in the order of the classes, and say whether they have an order.
 
-    Codes that are one number ("1", "1.0") or differ in case alone are one label.
+    Codes that are one number ("1", "1.0") or differ in case and blanks alone are one label.
     """
     numbers = {code: read_number(code) for code in codes}
     known = [number for number in numbers.values() if number is not None]
     if len(known) < len(codes):
-        common = {code.casefold(): code for code in reversed(codes)}  # the most frequent way to write it comes first
-        order = sorted(codes, key=lambda code: (code.casefold(), code))
+        folded = {code: " ".join(code.casefold().split()) for code in codes}
+        common = {folded[code]: code for code in reversed(codes)}  # the most frequent way to write it comes first
+        order = sorted(codes, key=lambda code: (folded[code], code))
         if len(common) == 2:
             order.sort(key=lambda code: not _NEGATIVE.match(code))
         names: dict[str, str] = {}
         for code in order:
-            name = name_code(common[code.casefold()], len(set(names.values())) + 1)
-            taken = {names[other] for other in names if other.casefold() != code.casefold()}
+            name = name_code(common[folded[code]], len(set(names.values())) + 1)
+            taken = {names[other] for other in names if folded[other] != folded[code]}
             names[code] = f"{name}_{len(names) + 1}" if name in taken else name
         return names, False
     words = [word for word in re.findall(r"[a-z]+", column.casefold()) if not _PLAIN.fullmatch(word)]
@@ -93,6 +94,16 @@ def name_labels(codes: Sequence[str], column: str) -> tuple[dict[str, str], bool
     order = sorted(codes, key=lambda code: numbers[code] or 0.0)
     said = {code: f"{numbers[code]:g}".replace("-", "minus_").replace(".", "_") for code in order}
     return {code: f"{stem}_{said[code]}" for code in order}, ordinal
+
+
+def find_combined(codes: Sequence[str]) -> str:
+    """Return a code that is several other codes at once, such as "A;B" beside "A" and "B"; "" where there is none."""
+    known = {code.strip('[]" ') for code in codes}
+    for code in codes:
+        parts = {part.strip('[]" ') for part in re.split(r"[;|,/+&]", code)}
+        if len(parts) > 1 and parts <= known:
+            return code
+    return ""
 
 
 def read_number(cell: str) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from amalgam.downloads import NoAnswerError, explain_hub_errors
 from amalgam.errors import DataError
 from amalgam.tasks.exports import spread_argilla
 from amalgam.tasks.formats import Format, Source, note_encoding, open_source
@@ -84,8 +85,9 @@ def load_split(
     try:
         rows = datasets.load_dataset(name, config, split=split, revision=revision, cache_dir=str(cache / "hub"))
     except (DatasetsError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"the data set {name}, split '{split}' cannot be had ({error}): check the network, "
+            f"the data set {name}, split '{split}' cannot be had ({reason}): check the network, "
             "and `repository`, `config`, `revision` and `splits` in task.yaml"
         ) from error
     return list(iterate_dataset(rows))
@@ -94,18 +96,22 @@ def load_split(
 def _read_hub(name: str, cache: Path) -> Table:
     from huggingface_hub import HfApi
 
-    repository, _, split = name.removeprefix("hub:").partition(":")
-    if not split:
-        raise DataError(f"{name} names no split of a data set: write hub:owner/name:split")
+    repository, *configs, split = f"{name.removeprefix('hub:')}:".split(":")[:3]
+    if not split and configs:
+        configs, split = [], configs[0]
+    if not (repository and split):
+        raise DataError(f"{name} names no split of a data set: write hub:owner/name:split, or :config:split")
     try:
-        revision = HfApi().dataset_info(repository).sha
-    except (OSError, ValueError) as error:
+        with explain_hub_errors():
+            revision = HfApi().dataset_info(repository).sha
+    except NoAnswerError as error:
         raise DataError(f"the data set {repository} cannot be had ({error}): check its name and the network") from error
-    rows = load_split(repository, split, cache, revision=revision)
+    config = configs[0] if configs else None
+    rows = load_split(repository, split, cache, config=config, revision=revision)
     frame = make_frame(rows, range(1, len(rows) + 1), name).assign(split=split)
     table = _describe_frame(frame, Source(name, io.BytesIO, "folder"), {})
-    origin = {"kind": "hub", "repository": repository, "revision": revision, "splits": [split]}
-    return replace(table, origin=origin)
+    origin = {"kind": "hub", "repository": repository, "revision": revision, "config": config, "splits": [split]}
+    return replace(table, origin={key: value for key, value in origin.items() if value})
 
 
 def read_table(source: Source) -> Table:
@@ -119,7 +125,12 @@ def read_table(source: Source) -> Table:
         raise DataError(f"{source.name} holds no rows: put the coded rows in, below the header")
     frame = frames[0] if len(frames) == 1 else pd.concat(frames).fillna("")
     is_json = source.format in ("json", "jsonl", "folder", "parquet")
-    return _describe_frame(frame, source, {} if is_json else read_header(source)[1])
+    if is_json:
+        return _describe_frame(frame, source, {})
+    header = read_header(source)
+    table = _describe_frame(frame, source, header.questions)
+    above = f"what stands above the header was left out: '{header.titles[0][:60]}'" if header.titles else ""
+    return replace(table, notes=[*table.notes, above]) if above else table
 
 
 def _describe_frame(frame: pd.DataFrame, source: Source, questions: dict[str, str]) -> Table:
@@ -141,7 +152,8 @@ def _describe_frame(frame: pd.DataFrame, source: Source, questions: dict[str, st
 
 
 def make_frame(records: list[dict[str, Any]], numbers: Sequence[Any], name: str) -> pd.DataFrame:
-    """Make a frame of records: what is not text is written as JSON, what is missing stays empty."""
+    """Make a frame of records: objects get a column for each key ("data.text"), other values than text are JSON."""
+    records = [_spread(record) for record in records]
     names = list(dict.fromkeys(key for record in records for key in record))
     cells = []
     for number, record in zip(numbers, records, strict=True):
@@ -151,3 +163,11 @@ def make_frame(records: list[dict[str, Any]], numbers: Sequence[Any], name: str)
                 f"{name}, row {number} has no text under '{wrong[0]}', but bytes: write them as text, or leave them out"
             )
     return pd.DataFrame(cells, columns=names, index=list(numbers), dtype=str)
+
+
+def _spread(record: dict[str, Any]) -> dict[str, Any]:
+    spread: dict[str, Any] = {}
+    for key, value in record.items():
+        inner = _spread(value) if isinstance(value, dict) else {}
+        spread |= {f"{key}.{name}": part for name, part in inner.items()} or {key: None if value == {} else value}
+    return spread

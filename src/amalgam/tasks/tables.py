@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from amalgam.errors import DataError
 from amalgam.rows import unguard_cell
 from amalgam.tasks.exports import flatten_label_studio
-from amalgam.tasks.formats import Source, count_filled, iterate_lines
+from amalgam.tasks.formats import TOP, Source, count_titles, iterate_lines
+from amalgam.tasks.workbooks import count_filled
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -54,17 +55,33 @@ def list_columns(source: Source) -> list[str]:
             return _name_columns(source, file.schema_arrow.names)
     if source.format in ("jsonl", "json", "folder"):
         return []
-    return [name for name in read_header(source)[0] if name is not None]
+    return [name for name in read_header(source).names if name is not None]
 
 
-def read_header(source: Source) -> tuple[list[str | None], dict[str, str], Iterator[tuple[int, list[Any]]]]:
-    """Read the header of delimited text or of a sheet.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of delimited text or of a sheet.
 
-    Return the names of the columns, None where one has no name; of Qualtrics, the questions in its second row; and the
-    rows below with their numbers.
+    `names` are those of the columns, None where one has no name; `questions` those in the second row of Qualtrics;
+    `titles` what stands above the header; `rows` the rows below with their numbers.
     """
-    rows = enumerate(source.cells, start=1) if source.format == "xlsx" else _iterate_delimited(source)
-    header = source.header or next((cells for _, cells in rows if count_filled(cells)), [])
+
+    names: list[str | None]
+    questions: dict[str, str]
+    titles: list[str]
+    rows: Iterator[tuple[int, list[Any]]]
+
+
+def read_header(source: Source) -> Header:
+    """Read the header; rows above it that are no table are skipped."""
+    rows = iter(enumerate(source.cells, start=1)) if source.format == "xlsx" else _iterate_delimited(source)
+    titles, header = list[str](), source.header
+    if not header:
+        top = list(itertools.islice(rows, TOP))
+        above = count_titles([cells for _, cells in top])
+        titles = [" ".join(str(cell) for cell in cells if cell is not None).strip() for _, cells in top[:above]]
+        header = top[above][1] if above < len(top) else []
+        rows = itertools.chain(top[above + 1 :], rows)
     names = _name_columns(source, ["" if name is None else str(name) for name in header])
     # Without a name, a first column holds those of the rows: R and pandas write it so.
     named = [name if name or (not place and any(names)) else None for place, name in enumerate(names)]
@@ -73,7 +90,7 @@ def read_header(source: Source) -> tuple[list[str | None], dict[str, str], Itera
     more = source.header_rows - 1 if source.header_rows else max(ids, default=0)
     asked = zip(named, peeked[0][1], strict=False) if more > 1 and peeked else ()
     questions = {name: str(cell).strip() for name, cell in asked if name and cell}
-    return named, questions, itertools.chain(peeked[more:], rows)
+    return Header(named, questions, [title for title in titles if title], itertools.chain(peeked[more:], rows))
 
 
 @contextmanager
@@ -174,11 +191,12 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_read_object)
 
 
 def _iterate_cells(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
-    names, _, rows = read_header(source)
+    header = read_header(source)
+    names = header.names
     empty = None if source.format == "xlsx" else ""
     least = max((column for column, name in enumerate(names, start=1) if name is not None), default=0)
     short = source.short_rows or source.format == "xlsx"
-    for number, cells in rows:
+    for number, cells in header.rows:
         place, filled = f"{source.name}, row {number}", count_filled(cells)
         if not filled and (len(names) > 1 or not cells or source.format == "xlsx"):
             continue

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import unicodedata
+import warnings
 from typing import TYPE_CHECKING
 
 from amalgam.errors import DataError
@@ -153,18 +154,47 @@ def count_independent(units: "NDArray[np.int64]") -> float:
 def parse_times(rows: "pd.DataFrame") -> "pd.Series[pd.Timestamp]":
     """Read the column `time` of rows as points in time (UTC where a zone is named); an empty cell gives NaT.
 
+    Beside ISO 8601, whatever pandas reads with a year, and Unix seconds or milliseconds. The column as a whole tells
+    whether the day or the month comes first.
+
     Raises:
-        DataError: with the id of a row whose time is not in the form of ISO 8601, such as 2024-05-31.
+        DataError: a cell is no date, or nothing tells the day from the month.
     """
     import pandas as pd
 
-    cells = rows["time"].where(rows["time"] != "")
+    cells = rows["time"].str.strip().where(rows["time"] != "")
     times = pd.to_datetime(cells, format="ISO8601", utc=True, errors="coerce")
-    wrong = cells.notna() & times.isna()
-    if wrong.any():
+    if not (cells.notna() & times.isna()).any():
+        return times
+    for digits, seconds in (("9,10", 1.0), ("12,13", 0.001)):
+        if cells.str.fullmatch(rf"\d{{{digits}}}(\.\d+)?", na=True).all():
+            return pd.to_datetime(cells.astype(float) * seconds, unit="s", utc=True)
+    parts = cells.str.extract(r"^(?:\D*\d?\d:\d\d\S* )?(\d\d?)([./-])(\d\d?)[./-]\d").dropna()
+    first, second = parts[0].astype(int), parts[2].astype(int)
+    day_first = bool((first > 12).any() or (len(parts) and (parts[1] == ".").all()))
+    if (first != second).any() and (day_first == (second > 12).any()):
+        raise DataError(
+            f"nothing tells the day from the month in dates such as '{cells[parts.index[first != second][0]][:60]}': "
+            "write them as 2024-05-31, or take `columns.time` out of task.yaml"
+        )
+    dated = cells.where(cells.str.contains(r"\d{4}|\d[./]\d\d\b", na=False))  # pandas adds a year where none is
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas warns where it turns day and month around: here they cannot be
+        read = pd.to_datetime(dated, format="mixed", dayfirst=day_first, utc=True, errors="coerce")
+    times = times.fillna(read)
+    if (wrong := cells.notna() & times.isna()).any():
         name, cell = rows.loc[wrong, ["id", "time"]].iloc[0]
         raise DataError(
-            f"the row {name} has the time '{cell[:60]}', which is not in the form of ISO 8601, such as 2024-05-31 or "
-            "2024-05-31T14:00: correct it, or take `columns.time` out of task.yaml"
+            f"the row {name} has the time '{cell[:60]}', which is no date such as 2024-05-31 or 2024-05-31T14:00: "
+            "correct it, or take `columns.time` out of task.yaml"
         )
     return times
+
+
+def write_times(rows: "pd.DataFrame") -> "pd.Series[str]":
+    """Return the column `time` in the form of ISO 8601; see `parse_times`."""
+    import pandas as pd
+
+    times, cells = parse_times(rows), rows["time"]
+    kept = (cells == "") | pd.to_datetime(cells, format="ISO8601", utc=True, errors="coerce").notna()
+    return cells.where(kept, times.dt.strftime("%Y-%m-%dT%H:%M:%SZ"))

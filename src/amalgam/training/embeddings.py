@@ -1,5 +1,6 @@
 """Logistic regression on frozen sentence embeddings; and the baselines, on these or on TF-IDF."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,21 @@ def index_labels(rows: pd.DataFrame, labels: list[str]) -> np.ndarray:
     """Return the class index of each row's label [rows], -1 where it is empty."""
     index = {label: number for number, label in enumerate(labels)}
     return np.array([index.get(label, -1) for label in rows["label"]], dtype=np.int64)
+
+
+def read_targets(rows: pd.DataFrame, labels: list[str]) -> np.ndarray:
+    """Return the class index of each row [rows]; distributions [rows, classes] where one has a soft label.
+
+    A soft label is a JSON list of probabilities in the column `soft`; "" leaves the row to its `label`.
+    """
+    classes = index_labels(rows, labels)
+    soft = rows["soft"].fillna("").to_numpy() if "soft" in rows else np.array([])
+    if not any(soft):
+        return classes
+    targets: np.ndarray = np.eye(len(labels))[classes]
+    for place in np.flatnonzero(soft != ""):
+        targets[place] = json.loads(soft[place])
+    return targets
 
 
 def fit_head(

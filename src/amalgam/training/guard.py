@@ -126,6 +126,16 @@ def judge_labels(
     return probabilities
 
 
+def score_crosswise(human: pd.DataFrame, vectors: Floats, others: Floats, labels: list[str]) -> tuple[Floats, Floats]:
+    """Score human rows by classifiers of the other folds, and other rows by one of all: log-probabilities of both."""
+    classes, units = index_labels(human, labels), find_units(human)
+    dealt, scores = deal_folds(classes, units, FOLDS), np.zeros((len(human), len(labels)))
+    for fold in np.unique(dealt):
+        out = dealt == fold
+        scores[out] = fit_and_score(vectors[~out], classes[~out], vectors[out], len(labels))
+    return scores, fit_and_score(vectors, classes, others, len(labels))
+
+
 def deal_folds(classes: Ints, units: Ints, folds: int, *, seed: int | None = None) -> Ints:
     """Deal rows into folds [rows], each with its share of every class, a unit of rows that depend on each other whole.
 

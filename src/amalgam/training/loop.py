@@ -163,13 +163,15 @@ def compute_logits(model: Callable[..., Any], encoded: Encoded, device: torch.de
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy against class indices, each row with a weight, the mean of which is scaled to 1."""
+    """Cross-entropy against classes or distributions of them, each row with a weight, whose mean is scaled to 1."""
 
     def __init__(self, classes: np.ndarray, weights: np.ndarray | None = None) -> None:
-        """Take the class index and, if rows count differently, the weight of each row [rows]."""
+        """Take class indices [rows] or distributions [rows, classes] and, if rows count differently, their weights."""
         super().__init__()
         weights = np.ones(len(classes)) if weights is None else weights
-        self.register_buffer("classes", torch.tensor(classes))
+        self.register_buffer(
+            "classes", torch.tensor(classes, dtype=torch.float32 if classes.ndim == 2 else torch.int64)
+        )
         self.register_buffer("weights", torch.tensor(weights / weights.mean(), dtype=torch.float32))
 
     def forward(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

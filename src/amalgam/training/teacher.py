@@ -17,7 +17,7 @@ from amalgam.params import Teacher
 from amalgam.tasks.texts import find_units
 from amalgam.training.checkpoint import Config, read_config, save_checkpoint, write_config
 from amalgam.training.classifier import Embedder, Pooling, add_pooling, begin_head, load_classifier
-from amalgam.training.embeddings import embed_rows, fit_head, index_labels
+from amalgam.training.embeddings import embed_rows, fit_head, index_labels, read_targets
 from amalgam.training.encoding import Encoded, encode_rows, freeze_lower, hold_lower, load_tokenizer
 from amalgam.training.guard import FOLDS, deal_folds
 from amalgam.training.loop import CrossEntropy, Examples, Outcome, Schedule, compute_logits, measure_auc, train_model
@@ -83,7 +83,7 @@ class TeacherTrainer:
 
         Args:
             encoder: folder of the base model.
-            learned: rows (text, question, label, origin).
+            learned: rows (text, question, label, origin, and `soft` where the LLM gave labels).
             held_out: human-coded rows that choose the checkpoint; None keeps the last one, as learning by contrast
                 always does: how near rows of one label are says little of how they are ranked.
             labels: class names in order.
@@ -104,7 +104,9 @@ class TeacherTrainer:
         phases = [np.flatnonzero(human), np.flatnonzero(~human)] if self._paper else []
         self._learn = Examples(
             self._encode(learned),
-            (ContrastiveLoss if contrastive else CrossEntropy)(self._classes, self._weights),
+            ContrastiveLoss(self._classes, weights)
+            if contrastive
+            else CrossEntropy(read_targets(learned, labels), weights),
             phases=[phase for phase in phases if len(phase)],
             by_length=not (contrastive or self._paper),  # pairs of similar length alone teach less
         )

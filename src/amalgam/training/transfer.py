@@ -37,7 +37,10 @@ def build_transfer(
         left_out: rows of the pool beside the learned ones, at most; the first ones.
     """
     rest = pool[~pool["id"].isin(learned["id"])].head(left_out)
-    parts = [learned, rest.assign(label="", origin="synthetic"), unlabelled.assign(label="", origin="unlabelled")]
+    if "soft" in learned:  # texts that the LLM labelled: no coder gave a label, and the teacher knows better
+        learned = learned.assign(label=learned["label"].where(learned["soft"] == "", ""))
+    texts = unlabelled[~unlabelled["id"].isin(learned["id"])]
+    parts = [learned, rest.assign(label="", origin="synthetic"), texts.assign(label="", origin="unlabelled")]
     return pd.concat([part[COLUMNS] for part in parts], ignore_index=True)
 
 

@@ -1,0 +1,200 @@
+"""The LLM as a coder of real texts: how likely each label is of a response that nobody has coded.
+
+A request asks for one letter, and the endpoint says how likely each letter was; where it does not, several samples are
+counted. LLMs are badly calibrated, so the LLM labels human-coded rows too, and their codes decide how far to believe it
+beside a classifier of the human rows: where the LLM knows nothing, it has no say.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from string import ascii_uppercase
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from amalgam.errors import DataError
+from amalgam.llm.answering import Answering, answer_requests
+from amalgam.llm.request import NO_FIELDS, Answer, Request, override_bodies
+from amalgam.synthesis.answers import NO_REASONING, read_answer
+from amalgam.synthesis.grading import build_head, phrase_response, phrase_rubric, select_examples
+from amalgam.synthesis.mix import count_synthetic
+from amalgam.tasks.personal import find_personal_rows
+from amalgam.tasks.schema import Task
+
+_MOST = 20  # labels, as endpoints give the probabilities of 20 tokens
+_SAMPLES = 5  # answers to a row, where the endpoint gives no probabilities
+_LETTER = re.compile(r"\W*([A-Z])\b")
+_SLOPE = -1.0  # logarithm of the slope that is likely before there are codes
+_FARTHEST = 9.0  # log-probabilities below the likeliest label's: a source that is sure of all must not decide alone
+_LEAST = 1e-6
+_UNSEEN = 0.5  # letters that each label counts beside those in the samples
+
+Floats = NDArray[np.float64]
+
+
+def select_coded(task: Task, train: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
+    """Select the human-coded rows that show how good the LLM's labels are: all that may be sent and are no examples."""
+    rows = pd.concat([train, validation], ignore_index=True)
+    rows = rows[~rows["id"].isin(select_examples(task, train)["id"])]
+    return rows if task.send_personal else rows[~find_personal_rows(rows)]
+
+
+def select_texts(task: Task, texts: pd.DataFrame, source: str, ratio: float, human: int) -> pd.DataFrame:
+    """Select the texts to label: all that the ratio takes beside so many human rows, half for `both`, none for `write`.
+
+    Those with personal data are left out, unless the task allows to send them.
+
+    Raises:
+        DataError: there are too few.
+    """
+    texts = texts if task.send_personal else texts[~find_personal_rows(texts)]
+    wanted = len(texts) if ratio == 1 else count_synthetic(ratio, human)
+    if source == "label" and wanted > len(texts):
+        raise DataError(
+            f"`ratio: {ratio:g}` needs {wanted} texts to label, but the task has {len(texts)} that may be sent: lower "
+            "`ratio`, raise `split.unlabelled`, or set `synthesis.source: both`"
+        )
+    return texts.head({"label": wanted, "both": wanted // 2}.get(source, 0))
+
+
+def build_label_requests(
+    task: Task,
+    rows: pd.DataFrame,
+    train: pd.DataFrame,
+    model: str,
+    fields: Mapping[str, Any] = NO_FIELDS,
+    samples: int = 0,
+) -> list[Request]:
+    """Build a request for the letter of each row (id, text, question), or as many sampled ones of each.
+
+    They begin alike, so that a server reads the rubric and the examples, which are the judge's, once.
+    """
+    letters = dict(zip(task.label_names, ascii_uppercase, strict=False))
+    names = [f"{letter}. {name.replace('_', ' ')}" for name, letter in letters.items()]
+    rubric = f"{phrase_rubric(task, names)}\nAnswer with the letter of the label and nothing else."
+    shown = select_examples(task, train)
+    head = build_head(task, rubric, shown, letters)
+    body = {"temperature": float(samples > 0), "max_tokens": 1}
+    body |= {} if samples else {"logprobs": True, "top_logprobs": _MOST}
+    requests = [
+        Request(
+            f"{row}s{sample}" if samples else row,
+            model,
+            body
+            | {"seed": sample, "messages": [*head, {"role": "user", "content": phrase_response(task, asked, text)}]},
+            sample,
+            rows=(*shown["id"], row),
+        )
+        for row, text, asked in zip(rows["id"], rows["text"], rows["question"], strict=True)
+        for sample in range(max(samples, 1))
+    ]
+    return list(override_bodies(requests, fields))
+
+
+def ask_for_labels(
+    task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, answering: Answering
+) -> tuple[Floats, list[dict[str, Any]]]:
+    """Return log-probabilities [rows, classes], up to a constant a row, and a line for each answer.
+
+    Raises:
+        DataError: the task has too many labels, or most answers hold no letter.
+    """
+    if len(task.labels) > _MOST:
+        raise DataError(f"the LLM can label texts by at most {_MOST} labels: set `synthesis.source: write`")
+    count, fields = len(task.labels), answering.llm.body
+    requests = build_label_requests(task, rows, train, model, fields)
+    answers = answer_requests(requests, answering, "label")
+    found = [read_logits(answer, count) for answer in answers]
+    lines = [*_describe(range(len(rows)), requests, answers)]
+    if unread := [place for place, logits in enumerate(found) if logits is None]:
+        sampled = build_label_requests(task, rows.iloc[unread], train, model, fields, _SAMPLES)
+        answers = answer_requests(sampled, answering, "label, by samples")
+        slots = [place for place in unread for _ in range(_SAMPLES)]
+        lines = sorted([*lines, *_describe(slots, sampled, answers)], key=lambda line: line["sample"])
+        silent = 0
+        for number, place in enumerate(unread):
+            counts = count_letters(answers[number * _SAMPLES : (number + 1) * _SAMPLES], count)
+            found[place], silent = np.log(counts + _UNSEEN), silent + (not counts.any())
+        if 2 * silent > len(rows):
+            raise DataError(
+                f"the LLM named no label of {silent} of {len(rows)} texts: {NO_REASONING}, or give it more tokens "
+                "there, such as `{max_tokens: 2000}`, or take another model"
+            )
+    return np.array(found), lines
+
+
+def _describe(slots: Sequence[int], requests: Sequence[Request], answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
+    for slot, request, answer in zip(slots, requests, answers, strict=True):
+        yield {"key": request.key, "id": request.id, "sample": slot, **asdict(answer)}
+
+
+def read_logits(answer: Answer, count: int) -> Floats | None:
+    """Return the log-probabilities of the first `count` letters; None where the answer does not hold them."""
+    try:
+        tokens = json.loads(answer.text)["logprobs"]
+        known = [(token.strip(), float(value)) for token, value in tokens.items()]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    least = min((value for _, value in known), default=0.0)
+    likely = [sum(math.exp(value) for token, value in known if token == letter) for letter in ascii_uppercase[:count]]
+    return np.log(np.maximum(likely, math.exp(least))) if any(likely) else None
+
+
+def count_letters(answers: Sequence[Answer], count: int) -> Floats:
+    """Count how often sampled answers name each of the first `count` letters [classes]."""
+    said = [_LETTER.match(read_answer(answer.text, answer.finish_reason)[0]) for answer in answers]
+    found = Counter(match[1] for match in said if match)
+    return np.array([found[letter] for letter in ascii_uppercase[:count]], dtype=np.float64)
+
+
+def add_labels(
+    texts: pd.DataFrame, labels: list[str], said: Sequence[Floats], coded: Sequence[Floats], classes: NDArray[np.int64]
+) -> pd.DataFrame:
+    """Add the column `soft`, a JSON list of what all sources say, and `label`, the likeliest one of the first source.
+
+    The first is the LLM, and the guard asks the human rows about its labels: they cannot confirm their own. For the
+    rest see `calibrate`.
+    """
+    joint, alone = calibrate(said, coded, classes), calibrate(said[:1], coded[:1], classes)
+    soft = [json.dumps(row.round(4).tolist()) for row in joint]
+    return texts.assign(label=[labels[place] for place in alone.argmax(axis=1)], soft=soft)
+
+
+def calibrate(logits: Sequence[Floats], coded: Sequence[Floats], classes: NDArray[np.int64]) -> Floats:
+    """Join what several sources say into probabilities [rows, classes], as fits the codes of human-coded rows best.
+
+    The score of a label is a bias of its own and the sum of what the sources say, each times a slope. Slopes and biases
+    are the most likely ones a posteriori: so few rows must not decide alone.
+
+    Args:
+        logits: of each source, the log-probabilities of the rows [rows, classes], up to a constant a row.
+        coded: the same of human-coded rows, by a source that did not learn their codes.
+        classes: the classes of these.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax, softmax
+
+    count, number = logits[0].shape[1], len(logits)
+    prior = np.log((np.bincount(classes, minlength=count) + 1) / (len(classes) + count))
+    logits, coded = (
+        [np.maximum(rows, rows.max(axis=1, keepdims=True) - _FARTHEST) for rows in part] for part in (logits, coded)
+    )
+    scales = [(own.mean(axis=0), own.std() + _LEAST) for own in coded]
+
+    def score(values: Floats, sources: Sequence[Floats]) -> Floats:
+        parts = [(rows - mean) / spread for rows, (mean, spread) in zip(sources, scales, strict=True)]
+        return np.asarray(np.tensordot(np.exp(values[:number]), parts, axes=1) + values[number:])
+
+    def measure_loss(values: Floats) -> float:
+        likely = log_softmax(score(values, coded), axis=1)[np.arange(len(classes)), classes]
+        doubts = np.concatenate([values[:number] - _SLOPE, values[number:] - prior])
+        return float(0.5 * (doubts**2).sum() - likely.sum())
+
+    fitted = minimize(measure_loss, np.concatenate([np.full(number, _SLOPE), prior])).x
+    return np.asarray(softmax(score(fitted, logits), axis=1))

@@ -1,0 +1,70 @@
+"""The LLM labels real texts in place of writing, or beside it: what is sent, and what is learned."""
+
+import json
+
+import pytest
+
+from amalgam.rows import read_rows
+from tests.pipeline.project import HUMAN_ROWS, ROWS, Project
+from tests.pipeline.server import StubServer
+
+EXAMPLES = 4  # human-coded rows that every request shows
+WANTED = 4 * HUMAN_ROWS  # synthetic rows at the ratio 0.8
+
+
+@pytest.mark.parametrize("has_logprobs", [True, False])
+def test_real_texts_are_labelled_in_place_of_writing(project: Project, server: StubServer, has_logprobs: bool) -> None:
+    body = {} if has_logprobs else {"logprobs": None, "top_logprobs": None}
+    project.set_params(synthesis__source="label", split__unlabelled=WANTED, ratio=0.7, llm__body=body)
+    wanted = 56
+    estimate = json.loads(project.do("amalgam", "estimate", "--json").output)
+    sent = wanted + HUMAN_ROWS - EXAMPLES
+    (labelling,) = (stage for stage in estimate["stages"] if stage["stage"] == "label")
+    assert (labelling["to_send"], labelling["completion_tokens"]) == (sent, sent)
+    assert {stage["stage"] for stage in estimate["stages"]} <= {"label", "baselines"}
+    run = project.repro(*([] if has_logprobs else ["mix"]))
+    assert {"prompts", "synthesize", "judge", "label", "curate", "mix"} <= {*run.ran}
+    assert (server.log.synthesis, server.log.grading) == (0, 0)
+    assert server.log.labelling == sent * (1 if has_logprobs else 6)  # five samples beside the request without
+    asked = {request.body["messages"][-1]["content"].partition(": ")[2] for request in server.log.answered}
+    prepared = {path.stem: read_rows(path) for path in (project.folder / "data/prepared").glob("*.csv")}
+    assert not asked & {*prepared["test"]["text"]}
+    labelled = read_rows(project.folder / "data/labelled/labelled.csv")
+    assert labelled["text"].tolist() == prepared["unlabelled"]["text"].head(wanted).tolist()
+    likely = labelled["soft"].map(json.loads)
+    assert all(abs(sum(row) - 1) < 2e-4 and min(row) > 0 for row in likely)
+    mixed = read_rows(project.folder / "data/mixed.csv")
+    assert mixed["origin"].value_counts().to_dict() == {"synthetic": wanted, "human": HUMAN_ROWS}
+    assert set(mixed["soft"][mixed["origin"] == "human"]) == {""}
+    summary = project.read_json("data/labelled/summary.json")
+    assert (summary["rows"], summary["requests"]) == (wanted, server.log.labelling)
+    assert summary["auc"] > 0.9  # the server knows the labels
+    server.reset()
+    project.set_params(ratio=0.6)  # fewer texts: none is asked about again
+    project.repro("label")
+    assert not server.log.answered
+    if not has_logprobs:
+        return
+    assert project.read_json("models/teacher/summary.json")["learned"]["synthetic"] == wanted
+    assert project.read_json("metrics/cost.json")["label"]["requests"] == sent
+    transfer = read_rows(project.folder / "data/transfer/transfer.csv")
+    assert not transfer["id"].duplicated().any()
+    assert set(transfer["label"][transfer["id"].isin(labelled["id"])]) == {""}
+
+
+def test_half_of_the_rows_are_written_and_half_are_labelled(project: Project, server: StubServer) -> None:
+    project.set_params(synthesis__source="both")
+    project.repro("mix")
+    assert (server.log.synthesis, server.log.grading) == (0, 0)  # as before
+    mixed = read_rows(project.folder / "data/mixed.csv")
+    texts = len(read_rows(project.folder / "data/labelled/labelled.csv"))
+    assert 0 < texts <= WANTED // 2
+    assert ((mixed["soft"] != "").sum(), (mixed["origin"] == "synthetic").sum()) == (texts, WANTED)
+    assert WANTED - texts <= ROWS * 2
+
+
+def test_too_few_texts_are_said_before_anything_is_sent(project: Project, server: StubServer) -> None:
+    project.set_params(synthesis__source="label", ratio=0.95)
+    run = project.repro("label", fails=True)
+    assert "texts to label, but the task has" in run.messages[-1]
+    assert not server.log.answered

@@ -1,0 +1,135 @@
+"""The LLM as a coder of real texts: requests for a letter, what their answers say, and how far that is believed."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from amalgam.errors import DataError
+from amalgam.llm.faults import read_answer
+from amalgam.llm.request import Answer
+from amalgam.synthesis.labelling import (
+    build_label_requests,
+    calibrate,
+    count_letters,
+    read_logits,
+    select_coded,
+    select_texts,
+)
+from amalgam.tasks.schema import Task
+from amalgam.training.embeddings import read_targets
+from amalgam.training.guard import score_crosswise
+from amalgam.training.loop import CrossEntropy
+
+TRAIN = pd.DataFrame(
+    {
+        "id": [f"t{number}" for number in range(9)],
+        "text": [*"abcdefgh", "write to me@example.org"],
+        "question": "",
+        "label": ["bad", "good", "mixed_view"] * 3,
+    }
+)
+
+
+def make_texts(count: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"id": [f"u{n}" for n in range(count)], "text": "Call 617-555-0123", "question": "Why?"}
+    ).assign(text=lambda rows: rows["text"].where(rows.index == 0, "fine"))
+
+
+def answer(text: str) -> Answer:
+    return Answer(text, "stop", 1, 1)
+
+
+def test_requests_begin_alike_and_want_one_letter(task: Task) -> None:
+    first, second = build_label_requests(task, make_texts(2), TRAIN, "m", {"seed": None})
+    assert first.body["messages"][:-1] == second.body["messages"][:-1]
+    rubric, *turns, last = (turn["content"] for turn in first.body["messages"])
+    assert "\nC. mixed view" in rubric
+    assert turns[1::2] == ["A", "B", "C", "A", "B", "C"]
+    assert last == "Question: Why?\n\nComment: Call 617-555-0123"
+    rest = {name: value for name, value in first.body.items() if name != "messages"}
+    assert rest == {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": 20}
+    sampled = build_label_requests(task, make_texts(1), TRAIN, "m", samples=2)
+    assert [(one.id, one.sample, one.body["seed"], one.body["temperature"]) for one in sampled] == [
+        ("u0s0", 0, 0, 1.0),
+        ("u0s1", 1, 1, 1.0),
+    ]
+    assert not {"logprobs", "top_logprobs"} & sampled[0].body.keys()
+
+
+def test_examples_and_personal_data_are_not_labelled(task: Task) -> None:
+    coded = select_coded(task, TRAIN.head(8), TRAIN.tail(1))
+    assert coded["id"].tolist() == ["t6", "t7"]  # two of each label are shown, the last has an address
+
+
+@pytest.mark.parametrize(
+    ("source", "ratio", "count"),
+    [("write", 0.5, 0), ("label", 0.5, 10), ("both", 0.5, 5), ("label", 1.0, 29), ("both", 0.0, 0), ("both", 0.9, 29)],
+)
+def test_as_many_texts_are_labelled_as_the_ratio_takes(task: Task, source: str, ratio: float, count: int) -> None:
+    assert select_texts(task, make_texts(30), source, ratio, 10)["id"].tolist() == [f"u{n + 1}" for n in range(count)]
+
+
+def test_too_few_texts_are_said(task: Task) -> None:
+    with pytest.raises(DataError, match=r"`ratio: 0\.8` needs 40 texts to label, but the task has 29 that may be sent"):
+        select_texts(task, make_texts(30), "label", 0.8, 10)
+
+
+def test_log_probabilities_of_one_token_are_the_answer() -> None:
+    tokens = {"A": -1.0, " A": -1.0, "B": -2.0, "so": -4.0}
+    likely = [{"token": token, "logprob": value} for token, value in tokens.items()]
+    choice = {"message": {"content": "A"}, "logprobs": {"content": [{"token": "A", "top_logprobs": likely}]}}
+    found = read_answer(json.dumps({"choices": [choice]}).encode(), None)
+    assert json.loads(found.text) == {"logprobs": tokens}
+    # Both tokens of A count; C is at most as likely as the last of those that are known.
+    assert read_logits(found, 3) == pytest.approx([np.log(2) - 1, -2, -4])
+    choice["logprobs"]["content"] *= 2  # type: ignore[index]
+    assert read_answer(json.dumps({"choices": [choice]}).encode(), None).text == "A"
+
+
+@pytest.mark.parametrize("text", ["A", "", "3", '{"logprobs": 3}', '{"logprobs": {"so": -1.0}}', '{"logprobs": {}}'])
+def test_an_answer_without_probabilities_of_letters_says_so(text: str) -> None:
+    assert read_logits(answer(text), 2) is None
+
+
+def test_letters_of_samples_are_counted() -> None:
+    said = ["A", " (B) fine", "<think>C</think>B.", "Bad", "D"]
+    assert count_letters([answer(text) for text in said], 3).tolist() == [1, 2, 0]
+
+
+def test_a_source_is_believed_as_far_as_the_codes_confirm_it() -> None:
+    draw = np.random.default_rng(0)
+    classes = np.arange(60) % 3
+    knows = 2.0 * np.eye(3)[classes] + draw.normal(size=(60, 3))
+    guesses = draw.normal(size=(60, 3))
+    for sources in ([knows, guesses], [guesses, knows], [knows * 7 + [3, 0, 0], guesses]):  # scale and bias are fitted
+        found = calibrate(sources, sources, classes)
+        assert found.sum(axis=1) == pytest.approx(np.ones(60))
+        assert (found.argmax(axis=1) == classes).mean() > 0.85
+    # What knows nothing hardly has a say: shares are those of the codes.
+    found = calibrate([guesses], [guesses], np.where(np.arange(60) < 40, 0, classes))
+    assert found.argmax(axis=1).tolist().count(0) > 50
+
+
+def test_human_rows_are_scored_by_rows_of_other_folds() -> None:
+    classes = np.arange(20) % 2
+    vectors = np.eye(2)[classes] + np.random.default_rng(0).normal(size=(20, 2)) / 10
+    rows = pd.DataFrame({"id": range(20), "text": [f"{n}" for n in range(20)], "label": np.array(["a", "b"])[classes]})
+    own, others = score_crosswise(rows, vectors, vectors[:3], ["a", "b"])
+    assert (own.argmax(axis=1) == classes).all()
+    assert (others.argmax(axis=1) == classes[:3]).all()
+    assert not np.allclose(own[:3], others)
+
+
+def test_the_loss_takes_distributions() -> None:
+    rows = pd.DataFrame({"label": ["a", "b"], "soft": ["", "[0.25, 0.75]"]})
+    targets = read_targets(rows, ["a", "b"])
+    assert targets.tolist() == [[1, 0], [0.25, 0.75]]
+    assert read_targets(rows.assign(soft=""), ["a", "b"]).tolist() == [0, 1]
+    logits = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    likely = torch.log_softmax(logits, dim=1)
+    wanted = -(likely[0, 0] + 0.25 * likely[1, 0] + 0.75 * likely[1, 1]) / 2
+    assert float(CrossEntropy(targets)(logits, np.array([0, 1]))) == pytest.approx(float(wanted))
