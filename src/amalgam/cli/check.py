@@ -99,7 +99,8 @@ def _find_unfit(task: Task, rows: TaskRows, params: Params, project: Path) -> It
     sizes = pd.Series(_count_tokens([*(main["question"] + " " + main["text"]).str.strip()], project), index=main.index)
     if (share := float((sizes > limit).mean())) > _LONG:
         fits = min(512, -(-int(sizes.quantile(0.95)) // 32) * 32)
-        sentence = f"{share:.0%} of the texts have more than {limit} tokens, and are cut there"
+        asked = ", with their questions," if task.columns.question else ""
+        sentence = f"{share:.0%} of the texts{asked} have more than {limit} tokens, and are cut there"
         places = [rows.places[name] for name in main["id"][sizes > limit]]
         yield Fault(f"{sentence}: set `teacher.max_length` to {fits}", places)
     tagged = main["id"][main["text"].str.contains(_TAGS)]
