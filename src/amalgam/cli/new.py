@@ -191,10 +191,14 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
             f"  - name: {_quote(label)}" + (f"  # in the file: {_quote(written)[1:-1]}" if written else "")
         )
         described.append(f"    definition: {_quote(found.definitions.get(label, ''))}")
+    *others, last = labels.names
+    title = (
+        f"{name}: {', '.join(others)} or {last}?" if len(others) < 5 else f"{name}: which of {len(others) + 1} labels?"
+    )
     wording = [f'The question was: "{" ".join(guess.wording.split())}"'] if guess.wording else []
     lines = [
         f"name: {name}",
-        "title: Which label does a response get?  # stands above the report",
+        f"title: {_quote(title)}  # stands above the report",
         "response: response  # what one is called in a prompt, such as: student answer, customer comment",
         "licence: not stated  # of the data; the report and the model card name it",
         "citation: not stated",
