@@ -111,7 +111,8 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
         print(f"\n{folder} and params.yaml are written: `amalgam check {name}` looks closer, `dvc repro` runs it.")
         if source.exists():
             path = shlex.quote(str(folder / source.name))
-            print(f"`dvc add {path}` keeps private responses out of Git; then `git add {folder} params.yaml`.")
+            print(f"`dvc add {path}` keeps private responses out of Git. Then `git add {folder} params.yaml`, so that")
+            print("queued experiments see the task.")
 
 
 def _look(source: Path, choice: Choice, cache: Path) -> Found:
