@@ -91,7 +91,7 @@ def sort_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
 
 def count_together(device: torch.device, on_cpu: int = 64) -> int:
     """Return how many rows to compute together: a processor's cache is small, and a GPU waits for work."""
-    return on_cpu if device.type == "cpu" else 512
+    return on_cpu if device.type == "cpu" else 128
 
 
 class States(Encoded):

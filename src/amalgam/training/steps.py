@@ -24,7 +24,7 @@ _WARMUP = 0.1  # share of the steps with a rising learning rate
 _DECAY = 0.01  # of weights
 _MAX_NORM = 1.0  # of the gradients; the usual bound for encoders
 _ROUND = 64  # tokens: static batches are padded to a multiple, so that few shapes come
-_FILL = 512  # rows that are put into a `Bank` together
+_FILL = 128  # rows that are put into a `Bank` together
 
 
 class Step:
