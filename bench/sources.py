@@ -109,7 +109,8 @@ class Sources:
             rows = pd.concat([self.human, synthetic], ignore_index=True)
             vectors = embed_rows(ENCODER, rows, max_length=self.params.teacher.max_length)
             both = vectors[: len(self.human)], vectors[len(self.human) :]
-            found = ask_guard(self.human, synthetic, both, self.setting.labels, seed=1)
+            auc = read_json(self.folder / "labelled.json")["auc"] if "soft" in mixed else None
+            found = ask_guard(self.human, synthetic, both, self.setting.labels, seed=1, grading=auc)
             write_json(path, found.to_dict() if found else {"helps": 1})
         return bool(read_json(path)["helps"])
 

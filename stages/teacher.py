@@ -41,7 +41,8 @@ def main(params: Params, root: Path) -> None:
         rows = pd.concat([coded, synthetic], ignore_index=True)
         vectors = embed_rows(ENCODER, rows, max_length=params.teacher.max_length)
         both = vectors[: len(coded)], vectors[len(coded) :]
-        evidence = ask_guard(coded, synthetic, both, labels, seed=params.seeds[0])
+        grading = read_json(Path("data/labelled/summary.json")).get("auc") if "soft" in learned else None
+        evidence = ask_guard(coded, synthetic, both, labels, seed=params.seeds[0], grading=grading)
         summary["guard"] = evidence.to_dict() if evidence else {}
         if evidence and not evidence.helps:
             learned, synthetic = human, synthetic.head(0)
