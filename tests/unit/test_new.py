@@ -295,6 +295,26 @@ def test_dates_are_found_in_the_usual_forms(name: str, form: str, amalgam: Amalg
     assert [time[:10] for time in times] == [f"{day:%Y-%m-%d}" for day in DAYS]
 
 
+def test_what_programs_add_is_taken_for_nothing_else(amalgam: Amalgam) -> None:
+    rows = [
+        {
+            "Student Response Type": "ATTEMPT",
+            "Duration": str(200 + number),
+            "turn": str(number % 4),
+            "StartDate": f"{day:%Y-%m-%d}",
+            "EndDate": f"{day:%Y-%m-%d}",
+            "ResponseId": f"R{number}",
+            "Input": row["text"],
+            "move": row["code"],
+        }
+        for number, (row, day) in enumerate(zip(ROWS, DAYS, strict=True))
+    ]
+    found = make(amalgam, write_csv(rows))
+    wanted = {"text": "Input", "label": "move", "id": "ResponseId", "time": "StartDate", "group": ""}
+    assert {key: found["columns"][key] for key in wanted} == wanted
+    assert found["notes"] == ["dates are also in `EndDate`: --time names another"]
+
+
 def test_cells_of_excel_are_dates_and_doubtful_ones_are_said(amalgam: Amalgam) -> None:
     cells = [[*CELLS[0], "when"], *([*row, day] for row, day in zip(CELLS[1:], DAYS, strict=True))]
     assert make(amalgam, write_sheets(cells), name="a.xlsx")["columns"]["time"] == "when"
@@ -310,6 +330,7 @@ def test_longer_and_more_rows_train_longer(amalgam: Amalgam) -> None:
         Path("a.csv").write_text(write_csv(rows), encoding="utf-8")
         out = amalgam("new", "mine", "--from", "a.csv", "--force")[1]
         times.append(re.findall(r"training takes about (\d+) min with `quality: best` and (\d+) min", out)[0])
+        assert "split.seed=1,2,3,4" in out  # few rows test
     (best, fast), (longer, _) = times
     assert int(fast) < int(best) < int(longer)
 
@@ -357,6 +378,8 @@ def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
     bad[0]["code"], bad[1]["code"], bad[2]["text"], bad[3]["id"] = "odd", "", "", bad[4]["id"]
     bad[5]["text"] = bad[6]["text"]
     bad[7]["text"] = "on and on " * 150
+    for row in bad[20:30]:
+        row["text"] = f"<p>{row['text']}</p>"
     Path("data/tasks/mine/a.csv").write_text(write_csv(bad), encoding="utf-8")
     exit_code, out, _ = amalgam("check", "mine", "--json")
     assert exit_code == 2
@@ -369,6 +392,7 @@ def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
         ("warning", "their text also stands with another label", ["a.csv, row 7", "a.csv, row 8"]),
         ("warning", "rater1 and rater2 disagree on 40 rows", None),
         ("warning", "`guest` repeats", []),
+        ("warning", "10 texts hold tags of HTML", None),
         ("warning", "have no definition", []),
     ]
     for (level, words, places), (one, sentence, rows_of_it) in zip(expected, found, strict=True):

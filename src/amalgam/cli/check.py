@@ -23,6 +23,7 @@ _FEW = 20  # rows of a label, below which its scores say little
 _AGREED = 0.8  # kappa, from which raters agree well enough (Krippendorff)
 _LONG = 0.05  # share of texts that may be cut
 _ENGLISH = ("all-minilm-l6-v2", "all-mpnet-base-v2", "smollm2-135m-instruct")  # models that know no other language
+_TAGS = r"</(?:p|b|i|em|strong|div|span|li|ul|ol|td|h\d)>|<br ?/?>|<p>"
 _SHOWN = 8  # rows of a fault, of which JSON has all
 
 
@@ -98,9 +99,14 @@ def _find_unfit(task: Task, rows: TaskRows, params: Params, project: Path) -> It
     sizes = pd.Series(_count_tokens([*(main["question"] + " " + main["text"]).str.strip()], project), index=main.index)
     if (share := float((sizes > limit).mean())) > _LONG:
         fits = min(512, -(-int(sizes.quantile(0.95)) // 32) * 32)
-        sentence = f"{share:.0%} of the texts have more than {limit} tokens, and are cut there"
+        asked = ", with their questions," if task.columns.question else ""
+        sentence = f"{share:.0%} of the texts{asked} have more than {limit} tokens, and are cut there"
         places = [rows.places[name] for name in main["id"][sizes > limit]]
         yield Fault(f"{sentence}: set `teacher.max_length` to {fits}", places)
+    tagged = main["id"][main["text"].str.contains(_TAGS)]
+    if len(tagged) > _LONG * len(main):
+        sentence = f"{len(tagged)} texts hold tags of HTML, which the models read as words: export them as plain text"
+        yield Fault(sentence, [rows.places[name] for name in tagged])
     language, count = guess_languages([*main["text"]]).most_common(1)[0]
     models = [name for name in (params.teacher.model, params.llm.model) if name in _ENGLISH]
     if language not in ("English", "unknown") and models:

@@ -134,7 +134,8 @@ def estimate_training(params: Params, rows: pd.DataFrame) -> int:
     """Estimate the minutes of training with human rows such as these, which grow with their number and length."""
     words = (rows["text"] + " " + rows["question"]).str.count(r"\S+")
     tokens = float((2 + words * 4 / 3).clip(upper=params.teacher.max_length).mean())
-    size = max(params.human_rows / 200, 1) * tokens / _TOKENS * len(params.seeds) / 3
+    steps = 0.2 + 0.8 * max(params.human_rows / 200, 1)  # those of the member that learns by contrast do not grow
+    size = steps * tokens / _TOKENS * len(params.seeds) / 3
     return round(_FIXED + _TRAINING[params.quality] * size)
 
 

@@ -256,6 +256,9 @@ def _show(facts: dict[str, Any]) -> None:
     kappa = f", kappa {facts['kappa']:.2f}" if facts["kappa"] is not None else ""
     raters = ", ".join(columns["raters"]) or (f"a row for each `{columns['coder']}`" if columns["coder"] else "")
     how = ", ".join(file[key] for key in ("export", "format", "encoding", "sheet") if file[key])
+    how += {"": "", ",": "", "\t": ", tabs between cells"}.get(
+        file["separator"], f", `{file['separator']}` between cells"
+    )
     lines = {
         "file": f"{file['path']}: {how}, {file['rows']:,} rows",
         "response": f"`{columns['text']}`: {words[1]} words ({words[0]} to {words[2]}); {known}",
@@ -266,7 +269,7 @@ def _show(facts: dict[str, Any]) -> None:
         "date": columns["time"],
         "subgroups": ", ".join(columns["subgroups"]),
         "left out": ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in facts["left_out"].items()),
-        "equal texts": facts["equal_texts"],
+        "equal texts": facts["equal_texts"] and f"{facts['equal_texts']} rows have the text of another one",
         "personal": ", ".join(f"`{column}` ({kind})" for column, kind in facts["personal"].items()),
         "not used": ", ".join(facts["not_used"]),
         "note": "\n            ".join(facts["notes"]),

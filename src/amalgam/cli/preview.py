@@ -5,7 +5,7 @@ import os
 import time
 from collections import defaultdict
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def _open_answering(project: Path, params: Params, model: str) -> Answering:
             fetch_llm(llm.model, folder, project / ".cache/downloads")
     names = ("AZURE_OPENAI_API_KEY", "OPENAI_API_KEY") if llm.api_version else ("OPENAI_API_KEY",)
     key = next((os.environ[name] for name in names if os.environ.get(name)), None)
-    read_seeds = partial(iterate_shared_answers, project, notify)
+    read_seeds = partial(iterate_shared_answers, project, cache(notify))  # each sentence once
     llm = llm.model_copy(update={"batch": False})  # nobody waits a day for a preview
     return Answering(llm, folder, project / ".cache/journal.sqlite", project / "data/prices.yaml", key, read_seeds)
 

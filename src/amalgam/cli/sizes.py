@@ -11,6 +11,8 @@ from amalgam.tasks.columns import TaskRows
 from amalgam.tasks.split import choose_sizes
 
 _AUC = 0.85  # for which the width of an interval is said
+_WIDE = 0.1  # half a width from which one test set says little
+_AGAIN = "`dvc exp run --queue -S split.seed=1,2,3,4`, then `dvc queue start`,"
 
 
 def choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, Any], list[str]]:
@@ -32,6 +34,7 @@ def choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, 
     return values, [
         f"human_rows {human}, split.test {test}: of {len(rows.main)} coded rows, three in ten test, at most 500",
         f"with them an AUC of {_AUC} has a 95 % interval of about ±{width:.2f}; only more coded rows make it narrower",
+        *([f"{_AGAIN} tests on other rows too"] if width > _WIDE else []),
         f"ratio {ratio:g}: what `synthesis.rows: {params.synthesis.rows}` a label brings beside them",
         f"synthesis.max_tokens {tokens}: as long as three responses in four",
         f"training takes about {' and '.join(times)}, on two cores with bfloat16",

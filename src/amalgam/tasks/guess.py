@@ -18,7 +18,8 @@ _NAMES = {
     "text": """text response answer comment essay reply utterance sentence content message reflection entry verbatim
         review post tweet feedback transcript antwort aufsatz kommentar réponse respuesta risposta antwoord""",
     "label": """label code codes score grade rating class category mark marks final gold consensus adjudicated majority
-        agreed target y correct correctness human sentiment stance points level kategorie bewertung punkte wertung""",
+        agreed target y correct correctness human sentiment stance points level move act tag theme intent kategorie
+        bewertung punkte wertung""",
     "best": "label final gold consensus adjudicated majority agreed target",
     "rater": "rater coder annotator judge grader marker reviewer rated coded by r kodierer rating",
     "question": "question prompt item task stem frage aufgabe pregunta domanda",
@@ -27,8 +28,9 @@ _NAMES = {
     "subgroup": """gender sex ethnicity race age language native country school region cohort ses esl ell frl dialect
         condition geschlecht muttersprache schule""",
     "time": "time timestamp date datetime created submitted started finished unix epoch datum zeit fecha",
+    "id": "id uuid guid key nr no number nummer row index hash",
     "other": """reference feedback rationale reason explanation note notes url link title name first last email mail id
-        file path row index no number""",
+        file path row index no number turn speaker role round trial attempt week page section status state progress""",
 }
 _WORDS = {kind: frozenset(words.split()) for kind, words in _NAMES.items()}
 _DATE = (
@@ -166,7 +168,8 @@ def _guess_text(columns: dict[str, Column], guess: Guess) -> None:
     scores = {}
     for name, column in columns.items():
         share, told = len(column.counts) / column.filled, column.is_named("text")
-        if not (column.numbers or column.times) and (told or (share >= 0.2 and column.words >= 1.5)):
+        free = (told and len(column.counts) > MOST_LABELS) or (share >= 0.2 and (told or column.words >= 1.5))
+        if free and not (column.numbers or column.times or (column.is_named("id") and column.words < 2)):
             other = column.is_named("question", "other", "rater")
             scores[name] = 3.0 * told - 3.0 * other + 2.0 * share + min(column.words, 40) / 40
     if not scores:
@@ -247,8 +250,10 @@ def _guess_others(
     personal: Collection[str],
 ) -> None:
     """Guess id, question, date, group and subgroups among the columns that are left, in this order."""
-    for name, column in columns.items():
-        whole = column.filled == len(table) and column.words < 2 and not column.times and name not in personal
+    first = str(table.columns[0])
+    for name, column in sorted(columns.items(), key=lambda item: not item[1].is_named("id")):
+        able = (column.is_named("id") or name == first) and column.words < 2 and not column.times
+        whole = able and column.filled == len(table) and name not in personal
         alone = not table.duplicated([name, guess.coder]).any() if guess.coder else len(column.counts) == len(table)
         if whole and alone and not guess.id:
             guess.id = name
@@ -263,15 +268,17 @@ def _guess_others(
         asked_all = columns[guess.question].counts.index[0] if guess.question in columns else guess.question
         guess.wording, guess.question = asked_all or guess.wording, ""
     free = {name: column for name, column in columns.items() if name not in guess.list_used()}
-    dates: dict[str, float] = {}
+    dates = list[str]()
     dated = [name for name, column in free.items() if column.times and len(column.counts) > 1]
     for name in [name for name in dated if name not in personal]:
         try:
             parse_times(pd.DataFrame({"id": table.index, "time": table[name].str.strip()}))
-            dates[name] = 0.0
+            dates.append(name)
         except DataError as error:
             guess.notes.append(f"`{name}` is not used as the date: {str(error).rpartition(': ')[0]}")
-    guess.time = "".join(said["time"]) if "time" in said else guess.choose("time", dates)
+    guess.time = "".join(said["time"]) if "time" in said else next(iter(dates), "")
+    if "time" not in said and len(dates) > 1:
+        guess.notes.append(f"dates are also in {', '.join(f'`{name}`' for name in dates[1:])}: --time names another")
     rows = table.drop_duplicates(guess.id) if guess.coder and guess.id else table
     scores: dict[str, float] = {}
     for name, column in free.items():
