@@ -73,6 +73,11 @@ def test_as_many_texts_are_labelled_as_the_ratio_takes(task: Task, source: str, 
     assert select_texts(task, make_texts(30), source, ratio, 10)["id"].tolist() == [f"u{n + 1}" for n in range(count)]
 
 
+def test_texts_that_name_somebody_are_not_labelled(task: Task) -> None:
+    texts = make_texts(4).assign(personal=["", "name", "", ""])
+    assert select_texts(task, texts, "label", 1.0, 10)["id"].tolist() == ["u2", "u3"]
+
+
 def test_too_few_texts_are_said(task: Task) -> None:
     with pytest.raises(DataError, match=r"`ratio: 0\.8` needs 40 texts to label, but the task has 29 that may be sent"):
         select_texts(task, make_texts(30), "label", 0.8, 10)
