@@ -2,9 +2,10 @@
 
 Run `python -m bench.sources LLM` after `python -m bench.pools FOLDER`, where LLM is a folder as `models/base/llm`: that
 LLM labels texts, and the pools hold what the default one wrote. All teachers share the member that learns the human
-rows by contrast; the other one learns the human rows alone or with the rows of a source, in as many steps. Models of a
-task are kept as predictions in `.cache/bench`, so that a run that was ended goes on where it was. Test rows are never
-labelled, nor are the rows of the larger set of human rows, so that both sizes have the same texts.
+rows by contrast; the other one learns the human rows alone or with the rows of a source, in as many steps. `write` has
+the labels that were asked for, `relabelled` what the pipeline makes of them, `both` these beside labelled texts. The
+predictions are kept in `.cache/bench`, so that a run that was ended goes on where it was. Test rows are never labelled,
+nor are the rows of the larger set of human rows, so that both sizes have the same texts.
 
 The table has each teacher's AUC, and its gain over the human rows alone with a paired 95 % interval over seeds and test
 rows; a source that the guard leaves out stands in brackets, and counts as no gain in the means. `LLM` is the AUC of the
@@ -12,6 +13,7 @@ labels on the human-coded rows. The last line has means over tasks (Student's t)
 """
 
 import argparse
+import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,7 +44,7 @@ from bench.differences import measure_gain
 from bench.pools import CACHE, TASKS
 from bench.variants import ENCODER, Setting, format_mean, ignore, soften
 
-SOURCES = ("human", "write", "label", "both")
+SOURCES = ("human", "write", "relabelled", "label", "both")
 _LARGER = 200  # human rows of the larger set
 
 
@@ -91,8 +93,12 @@ class Sources:
 
     def mix(self, source: str) -> pd.DataFrame:
         """Return the rows that the teacher of a source learns."""
-        if source in ("human", "write"):
-            return self.setting.mix(self.human, self.params.ratio if source == "write" else 0.0)
+        if source == "human":
+            return self.setting.mix(self.human, 0.0)
+        if source in ("write", "relabelled"):
+            mixed, labels = self.setting.mix(self.human, self.params.ratio), self.setting.labels
+            asked = {label: json.dumps(row) for label, row in zip(labels, np.eye(len(labels)).tolist(), strict=True)}
+            return mixed.assign(soft=mixed["label"].map(asked)) if source == "write" else mixed
         texts, wanted = self.label(), count_synthetic(self.params.ratio, len(self.human))
         texts = texts.head(wanted if source == "label" else wanted // 2)
         pool = read_rows(CACHE / self.setting.task / "synthetic.csv")
@@ -109,7 +115,7 @@ class Sources:
             rows = pd.concat([self.human, synthetic], ignore_index=True)
             vectors = embed_rows(ENCODER, rows, max_length=self.params.teacher.max_length)
             both = vectors[: len(self.human)], vectors[len(self.human) :]
-            auc = read_json(self.folder / "labelled.json")["auc"] if "soft" in mixed else None
+            auc = read_json(self.folder / "labelled.json")["auc"] if source in ("label", "both") else None
             found = ask_guard(self.human, synthetic, both, self.setting.labels, seed=1, grading=auc)
             write_json(path, found.to_dict() if found else {"helps": 1})
         return bool(read_json(path)["helps"])
@@ -119,7 +125,9 @@ class Sources:
         return np.asarray((self._score("contrast", seeds) + self._score(source, seeds)) / 2)
 
     def _score(self, member: str, seeds: list[int]) -> np.ndarray:
-        shared = self.folder.parent / "sources" if member in ("contrast", "human", "write") else self.folder
+        shared = (
+            self.folder.parent / "sources" if member in ("contrast", "human", "write", "relabelled") else self.folder
+        )
         path = shared / f"{member}.safetensors"
         found = load_file(path) if path.is_file() else {}
         if missing := [seed for seed in seeds if f"{seed}" not in found]:
@@ -143,14 +151,16 @@ def main(args: argparse.Namespace) -> None:
     gains: dict[str, list[float]] = {name: [] for name in sources[1:]}
     for task in args.tasks:
         one = Sources(Setting(task, args.size), params, args.llm, args.texts)
-        one.label()  # first: threads of the LLM and of torch disturb each other
+        labels = bool({"label", "both"} & {*sources})
+        if labels:
+            one.label()  # first: threads of the LLM and of torch disturb each other
         test = one.setting.read("test")
         actual, groups = encode_labels(test, one.setting.labels, "the test rows"), encode_groups(test)
         found = {
             name: estimate_models(actual, groups, {name: one.score(name, args.seeds)}, ordinal=False)[name]["auc"]
             for name in sources
         }
-        cells = [f"{read_json(one.folder / 'labelled.json')['auc']:.3f}"]
+        cells = [f"{read_json(one.folder / 'labelled.json')['auc']:.3f}" if labels else ""]
         cells += [f"{estimate.value:.3f}" for estimate in found.values()]
         for name in sources[1:]:
             gain, lets_in = measure_gain(found[name], found["human"], params.evaluation.confidence), one.is_let_in(name)

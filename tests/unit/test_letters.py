@@ -20,7 +20,7 @@ from amalgam.synthesis.labelling import (
 )
 from amalgam.tasks.schema import Task
 from amalgam.training.embeddings import read_targets
-from amalgam.training.guard import score_crosswise
+from amalgam.training.guard import measure_label_auc, score_crosswise, soften_labels
 from amalgam.training.loop import CrossEntropy
 
 TRAIN = pd.DataFrame(
@@ -114,9 +114,15 @@ def test_a_source_is_believed_as_far_as_the_codes_confirm_it() -> None:
         found = calibrate(sources, sources, classes)
         assert found.sum(axis=1) == pytest.approx(np.ones(60))
         assert (found.argmax(axis=1) == classes).mean() > 0.85
-    # What knows nothing hardly has a say: shares are those of the codes.
-    found = calibrate([guesses], [guesses], np.where(np.arange(60) < 40, 0, classes))
-    assert found.argmax(axis=1).tolist().count(0) > 50
+    found = calibrate([guesses], [guesses], np.where(np.arange(60) < 50, 0, classes))
+    assert found.argmax(axis=1).tolist().count(0) > 50  # what knows nothing hardly has a say
+
+
+def test_without_codes_the_llm_alone_is_believed() -> None:
+    said = np.log([[0.2, 0.8]])
+    found = calibrate([said, said], [said[:0], said[:0]], np.array([], dtype=np.int64))
+    assert found == pytest.approx(np.array([[0.2, 0.8]]))
+    assert measure_label_auc(pd.DataFrame({"label": []}), ["a", "b"], said[:0]) == 0.5
 
 
 def test_human_rows_are_scored_by_rows_of_other_folds() -> None:
@@ -127,6 +133,23 @@ def test_human_rows_are_scored_by_rows_of_other_folds() -> None:
     assert (own.argmax(axis=1) == classes).all()
     assert (others.argmax(axis=1) == classes[:3]).all()
     assert not np.allclose(own[:3], others)
+
+
+def test_a_written_row_is_half_what_was_asked_for_and_half_what_human_rows_say() -> None:
+    human = pd.DataFrame(
+        {"id": [f"h{n}" for n in range(20)], "text": [f"{n}" for n in range(20)], "label": ["a", "b"] * 10}
+    )
+    written = pd.DataFrame({"id": ["w1", "w2"], "text": ["x", "y"], "label": ["a", "a"], "shots": ["h0 h2", ""]})
+    labelled = pd.DataFrame({"id": ["u1"], "text": ["z"], "label": ["a"], "soft": ["[0.3, 0.7]"]})
+    rows = pd.concat([human.assign(origin="human"), written, labelled], ignore_index=True)
+    rows = rows.assign(origin=rows["origin"].fillna("synthetic")).fillna("")
+    vectors = np.eye(2)[[*[0, 1] * 10, 0, 1, 0]]
+    targets = soften_labels(rows, vectors, ["a", "b"])
+    assert targets[:20].tolist() == np.eye(2)[[0, 1] * 10].tolist()
+    assert targets[20, 0] > 0.95  # as asked
+    assert 0.5 < targets[21, 0] < 0.55  # the human rows say b
+    assert targets[22].tolist() == [0.3, 0.7]
+    assert soften_labels(rows[20:22], vectors[20:22], ["a", "b"]).tolist() == [0, 0]  # nobody to ask
 
 
 def test_the_loss_takes_distributions() -> None:
