@@ -120,7 +120,7 @@ def measure_auc(model: torch.nn.Module, test: pd.DataFrame, labels: list[str]) -
     from amalgam.training.loop import compute_logits
 
     encoded = encode_rows(load_tokenizer(ENCODER), test, PAPER_LENGTH)
-    logits = compute_logits(model, encoded, choose_device())
+    logits = compute_logits(model.to(choose_device()), encoded, choose_device())
     probabilities = torch.softmax(torch.tensor(logits), dim=1).numpy()
     actual = test["label"].to_numpy()
     return float(np.mean([roc_auc_score(actual == label, probabilities[:, n]) for n, label in enumerate(labels)]))

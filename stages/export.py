@@ -14,8 +14,8 @@ from amalgam.machine import show_progress
 from amalgam.params import Params
 from amalgam.rows import read_rows
 from amalgam.shipping.calibration import Calibration, Judged, calibrate
-from amalgam.shipping.export import FLOAT, INT8_AUC_LOSS, INTEGER, export_onnx, measure_fidelity, quantize_onnx
-from amalgam.shipping.onnx import OnnxScorer
+from amalgam.shipping.export import INT8_AUC_LOSS, export_onnx, measure_fidelity, quantize_onnx
+from amalgam.shipping.onnx import FLOAT, INTEGER, OnnxScorer
 from amalgam.tasks.texts import find_units
 
 PREPARED = Path("data/prepared")

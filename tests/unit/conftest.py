@@ -72,7 +72,8 @@ def shipped(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import shutil
 
     from amalgam.shipping.card import write_manifest
-    from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
+    from amalgam.shipping.export import export_onnx, quantize_onnx
+    from amalgam.shipping.onnx import FLOAT, INTEGER
 
     folder = tmp_path_factory.mktemp("models") / "shipped"
     shutil.copytree(teacher, folder, ignore=shutil.ignore_patterns("curves"))

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, pipeline
 
 from amalgam.errors import ModelError
-from amalgam.shipping.export import FLOAT, export_onnx, write_weights
-from amalgam.shipping.onnx import OnnxScorer
+from amalgam.shipping.export import export_onnx, write_weights
+from amalgam.shipping.onnx import FLOAT, OnnxScorer
 from amalgam.training.checkpoint import Config, read_config, save_checkpoint
 from amalgam.training.classifier import add_pooling, append_pooling, keep_layers
 from amalgam.training.encoding import cut_model, encode_rows, freeze_lower, hold_lower, load_tokenizer

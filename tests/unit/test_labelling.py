@@ -251,6 +251,12 @@ def test_a_changed_byte_is_found_before_the_model_runs(shipped: Path, tmp_path: 
             load_shipped(folder)
 
 
+def test_a_gpu_is_used_only_where_there_is_one(shipped: Path) -> None:
+    assert load_shipped(shipped, device="auto").model == load_shipped(shipped, device="cpu").model
+    with pytest.raises(ModelError, match="finds no GPU here: install `onnxruntime-gpu`"):
+        load_shipped(shipped, device="cuda")
+
+
 def test_the_manifest_says_what_the_task_repairs(shipped: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(shipped, tmp_path / "student")
     calibration = json.loads((folder / "manifest.json").read_text())["calibration"]

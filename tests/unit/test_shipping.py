@@ -16,8 +16,8 @@ import yaml
 from amalgam.errors import ModelError
 from amalgam.files import hash_file, read_json
 from amalgam.shipping.card import build_card, hash_code, write_manifest
-from amalgam.shipping.export import FLOAT, INTEGER, export_onnx, quantize_onnx
-from amalgam.shipping.onnx import OnnxScorer, decide
+from amalgam.shipping.export import export_onnx, quantize_onnx
+from amalgam.shipping.onnx import FLOAT, INTEGER, OnnxScorer, decide
 from amalgam.tasks.schema import Task
 from amalgam.training.checkpoint import Config, read_config, save_checkpoint
 from amalgam.training.classifier import add_pooling, load_classifier

@@ -34,7 +34,7 @@ def test_class_weights_make_classes_count_alike() -> None:
 def measure(labels: list[int], weights: list[float] | None = None) -> float:
     """Return the loss of the three vectors with these classes."""
     loss = ContrastiveLoss(np.array(labels), np.array(weights or [1.0] * len(labels)))
-    return float(loss(VECTORS, np.arange(len(labels))))
+    return float(loss(VECTORS, torch.arange(len(labels))))
 
 
 def test_the_loss_by_hand() -> None:

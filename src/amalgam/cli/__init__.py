@@ -4,7 +4,7 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -176,6 +176,7 @@ def predict(
     question_column: Annotated[str, typer.Option(help="Column of the question, for models that read it.")] = "question",
     prefix: Annotated[str, typer.Option(help="Put before the names of the new columns.")] = "",
     threads: Annotated[int, typer.Option(min=0, help="Processor threads; 0 takes every core.")] = 0,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="`cuda` needs `onnxruntime-gpu`.")] = "auto",
     json: Json = False,
 ) -> None:
     """Label a table of responses with the student.
@@ -190,7 +191,7 @@ def predict(
     from amalgam.shipping.predict import Columns
 
     columns = Columns(text_column, question_column, prefix)
-    run_predict(source, target, model, columns, threads=threads, as_json=json)
+    run_predict(source, target, model, columns, threads=threads, device=device, as_json=json)
 
 
 @app.command()

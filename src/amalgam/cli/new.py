@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass, replace
@@ -28,6 +29,12 @@ from amalgam.tasks.schema import LEAVE_OUT, load_task
 from amalgam.tasks.texts import clean_text, fold_text
 
 _UNCODED = 20  # rows without a code, from which their texts teach the student
+_REASONS = {
+    "no_text": "without a text",
+    "no_label": "without a code",
+    "not_selected": "that `where` does not select",
+    "equal_text_other_label": "whose text has two codes",
+}
 _WHAT = {"text": "the response", "label": "the code", "group": "what rows belong together", "time": "the date"}
 
 
@@ -100,12 +107,12 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
         if old.exists() and not folder.exists():
             old.rename(folder)
         shutil.rmtree(made, ignore_errors=True)
-    private = (
-        f"`dvc add {folder}/{source.name}` keeps private responses out of Git; then `git add {folder} params.yaml`."
-    )
     if not choice.as_json:
         print(f"\n{folder} and params.yaml are written: `amalgam check {name}` looks closer, `dvc repro` runs it.")
-        print(private if source.exists() else "")
+        if source.exists():
+            path = shlex.quote(str(folder / source.name))
+            print(f"`dvc add {path}` keeps private responses out of Git. Then `git add {folder} params.yaml`, so that")
+            print("queued experiments see the task.")
 
 
 def _look(source: Path, choice: Choice, cache: Path) -> Found:
@@ -185,10 +192,14 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
             f"  - name: {_quote(label)}" + (f"  # in the file: {_quote(written)[1:-1]}" if written else "")
         )
         described.append(f"    definition: {_quote(found.definitions.get(label, ''))}")
+    *others, last = labels.names
+    title = (
+        f"{name}: {', '.join(others)} or {last}?" if len(others) < 5 else f"{name}: which of {len(others) + 1} labels?"
+    )
     wording = [f'The question was: "{" ".join(guess.wording.split())}"'] if guess.wording else []
     lines = [
         f"name: {name}",
-        "title: Which label does a response get?  # stands above the report",
+        f"title: {_quote(title)}  # stands above the report",
         "response: response  # what one is called in a prompt, such as: student answer, customer comment",
         "licence: not stated  # of the data; the report and the model card name it",
         "citation: not stated",
@@ -268,7 +279,7 @@ def _show(facts: dict[str, Any]) -> None:
         "group": columns["group"] and f"`{columns['group']}`: {facts['groups']} groups",
         "date": columns["time"],
         "subgroups": ", ".join(columns["subgroups"]),
-        "left out": ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in facts["left_out"].items()),
+        "left out": ", ".join(f"{count} {_REASONS[reason]}" for reason, count in facts["left_out"].items()),
         "equal texts": facts["equal_texts"] and f"{facts['equal_texts']} rows have the text of another one",
         "personal": ", ".join(f"`{column}` ({kind})" for column, kind in facts["personal"].items()),
         "not used": ", ".join(facts["not_used"]),

@@ -5,11 +5,18 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from amalgam.shipping.predict import Columns, Shipped, Tally, label_table, load_shipped
+from amalgam.shipping.predict import Columns, Device, Shipped, Tally, label_table, load_shipped
 
 
 def run_predict(
-    source: Path, target: Path, model: Path, columns: Columns, *, threads: int = 0, as_json: bool = False
+    source: Path,
+    target: Path,
+    model: Path,
+    columns: Columns,
+    *,
+    threads: int = 0,
+    device: Device = "auto",
+    as_json: bool = False,
 ) -> None:
     """Label the rows of `source` into `target`, and print what came out.
 
@@ -19,7 +26,7 @@ def run_predict(
     """
     if threads:
         os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizer
-    shipped = load_shipped(model, threads=threads)
+    shipped = load_shipped(model, threads=threads, device=device)
     tally = label_table(source, target, shipped, columns)
     print(json.dumps(_list_facts(tally, shipped), ensure_ascii=False) if as_json else _phrase(tally, shipped, target))
 

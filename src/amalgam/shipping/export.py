@@ -23,7 +23,6 @@ from amalgam.training.encoding import load_tokenizer
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-FLOAT, INTEGER = "model.onnx", "model.int8.onnx"
 INT8_AUC_LOSS = 0.005  # AUC that 8-bit integers may be expected to lose; else 32-bit floats ship
 _OPSET = 20  # the first with Gelu
 

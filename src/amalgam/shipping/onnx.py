@@ -19,14 +19,23 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+FLOAT, INTEGER = "model.onnx", "model.int8.onnx"  # file names of the two precisions
 _SLICE = 1024  # texts that are tokenized together
+_GPU, _GPU_BATCH = "CUDAExecutionProvider", 256
 
 
 class OnnxScorer:
     """An exported model and its tokenizer, loaded once; `labels` are class names in order."""
 
     def __init__(
-        self, model: Path, tokenizer: Path, *, threads: int = 0, batch_size: int = 16, temperature: float = 1.0
+        self,
+        model: Path,
+        tokenizer: Path,
+        *,
+        threads: int = 0,
+        batch_size: int = 16,
+        temperature: float = 1.0,
+        on_gpu: bool = False,
     ) -> None:
         """Load an .onnx file.
 
@@ -37,6 +46,7 @@ class OnnxScorer:
                 models. 0 takes the cores that this process may use. No score depends on it.
             batch_size: rows computed together. More than 16 are slower, since they leave the core's own cache.
             temperature: divides the logits; above 1 it makes probabilities less extreme.
+            on_gpu: whether to compute on a GPU, in larger batches, one after another; see `has_gpu`.
 
         Raises:
             ModelError: a file is missing or is no such model.
@@ -46,7 +56,8 @@ class OnnxScorer:
 
         config = read_config(tokenizer)
         self.labels, self.uses_question = tuple(config.labels), config.uses_question
-        self._batch_size, self._threads, self._temperature = batch_size, threads or count_cores(), temperature
+        self._batch_size = _GPU_BATCH if on_gpu else batch_size
+        self._threads, self._temperature = 1 if on_gpu else threads or count_cores(), temperature
         self._tokenizer, self._padding = _load_tokenizer(tokenizer, config.max_length)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -57,7 +68,8 @@ class OnnxScorer:
         faults = state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented
         try:
             # By its path: its bytes in Python would be a second copy.
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            providers = [*([_GPU] if on_gpu else []), "CPUExecutionProvider"]
+            self._session = onnxruntime.InferenceSession(str(model), options, providers=providers)
         except faults as error:
             raise ModelError(f"{model} is not a model that ONNX Runtime can read: run `dvc repro` again") from error
         self._inputs = [given.name for given in self._session.get_inputs()]
@@ -101,6 +113,13 @@ class OnnxScorer:
             batch["attention_mask"][number, :length] = 1
         (output,) = self._session.run(["logits"], {name: batch[name] for name in self._inputs})
         return np.asarray(output)
+
+
+def has_gpu() -> bool:
+    """Whether this ONNX Runtime computes on a GPU; the package `onnxruntime-gpu` does."""
+    import onnxruntime
+
+    return _GPU in onnxruntime.get_available_providers()
 
 
 def compute_probabilities(logits: Floats, temperature: float) -> Floats:

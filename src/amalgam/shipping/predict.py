@@ -5,20 +5,21 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from amalgam.errors import DataError, ModelError
 from amalgam.files import hash_file, read_json
 from amalgam.machine import show_progress
-from amalgam.shipping.onnx import OnnxScorer, decide
+from amalgam.shipping.onnx import FLOAT, OnnxScorer, decide, has_gpu
 from amalgam.shipping.tables import SHEET_ROWS, Added, find_format, survey_table, write_table
 from amalgam.tasks.formats import note_encoding, open_source
 from amalgam.tasks.tables import Part, read_parts
 from amalgam.tasks.texts import clean_text, write_text
 
 MANIFEST, FORMAT = "manifest.json", 1
+Device = Literal["auto", "cpu", "cuda"]
 # What is read beside the ONNX file; 300 MB of weights for torch would take a while to hash.
 _READ = ("amalgam.json", "tokenizer.json", "tokenizer_config.json")
 _DECIMALS = 6
@@ -60,22 +61,29 @@ class Tally:
     notes: list[str]
 
 
-def load_shipped(folder: Path, *, threads: int = 0) -> Shipped:
+def load_shipped(folder: Path, *, threads: int = 0, device: Device = "auto") -> Shipped:
     """Check the hashes of the files that are read, then load the model that the manifest names.
 
+    On a GPU that is the float32 model, whatever ships: 8-bit integers would go back and forth to the processor.
+
     Raises:
-        ModelError: the folder is no shipped student, or a file of it is missing or has changed.
+        ModelError: the folder is no shipped student, or a file of it is missing or has changed; or there is no GPU.
     """
+    if device == "cuda" and not has_gpu():
+        raise ModelError(
+            "ONNX Runtime finds no GPU here: install `onnxruntime-gpu` in place of `onnxruntime`, or leave out --device"
+        )
+    on_gpu = device != "cpu" and has_gpu()
     if not (folder / MANIFEST).is_file():
         raise ModelError(f"{folder} is not a shipped student: run `dvc repro`, or `dvc pull` to fetch one")
     try:
         manifest = read_json(folder / MANIFEST)
-        model, calibration = str(manifest["model"]), manifest["calibration"]
+        model, calibration = FLOAT if on_gpu else str(manifest["model"]), manifest["calibration"]
         for name in (model, *_READ):
             _check_hash(folder, name, manifest["files"].get(name))
-        scorer = OnnxScorer(folder / model, folder, threads=threads, temperature=float(calibration["temperature"]))
+        temperature = float(calibration["temperature"])
         return Shipped(
-            scorer,
+            OnnxScorer(folder / model, folder, threads=threads, temperature=temperature, on_gpu=on_gpu),
             model,
             None if calibration["threshold"] is None else float(calibration["threshold"]),
             float(calibration["ask_below"]),

@@ -38,11 +38,11 @@ _OLDER = [f"cp{page}" for page in range(1250, 1257)] + ["shift_jis", "gb18030", 
 # What other files begin with, in small letters.
 _NO_TABLES = {
     b"\xd0\xcf\x11\xe0": "an old workbook (.xls) or has a password",
-    b"$fl": "a file of SPSS",
+    b"$fl2@(#)": "a file of SPSS",
     b"<stata_dta>": "a file of Stata",
-    b"sqlite": "a database",
-    b"arrow1": "a Feather file",
-    b"\x80": "a pickle of Python",
+    b"sqlite format 3\0": "a database",
+    b"arrow1\0\0": "a Feather file",
+    **dict.fromkeys((b"\x80\x04\x95", b"\x80\x05\x95"), "a pickle of Python"),
     **dict.fromkeys((b"%pdf", b"{\\rtf", b"<!doctype", b"<html", b"<table", b"<?xml"), "a web page or a document"),
 }
 _WORKBOOK = (b"[Content_Types]", b"_rels/", b"docProps/", b"xl/")  # what the first file in it is named
@@ -103,7 +103,8 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
     found = next((what for mark, what in _NO_TABLES.items() if head.lstrip().lower().startswith(mark)), "")
     if found or (head.startswith(b"PK\x03\x04") and b"opendocument" in head[:99]):
         found = found or "an OpenDocument file"
-        raise DataError(f"{name} is {found}: export the table as .xlsx without a password, or as `CSV UTF-8`")
+        unlocked = " without one," if "password" in found else ""
+        raise DataError(f"{name} is {found}: export the table as .xlsx{unlocked} or as `CSV UTF-8`")
     if head.startswith(b"PK\x03\x04") and not head[30:].startswith(_WORKBOOK):
         raise DataError(f"{name} is an archive: unpack it, and name the table in it")
     if head.startswith(b"PK\x03\x04") or (format == "xlsx" and head):

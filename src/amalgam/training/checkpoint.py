@@ -78,7 +78,7 @@ def _find_changes(model: "PreTrainedModel", base: Path, labels: list[str]) -> "d
     return {
         name: weight.detach().to(torch.bfloat16)
         for name, weight in model.named_parameters()
-        if weight.requires_grad or name not in before or not torch.equal(weight, before[name])
+        if weight.requires_grad or name not in before or not torch.equal(weight, before[name].to(weight.device))
     }
 
 

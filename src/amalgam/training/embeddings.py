@@ -21,7 +21,7 @@ def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndar
 
     from amalgam.machine import choose_device, open_autocast
     from amalgam.training.classifier import pool_mean
-    from amalgam.training.encoding import encode_rows, load_tokenizer, sort_batches
+    from amalgam.training.encoding import count_together, encode_rows, load_tokenizer, sort_batches
 
     device = choose_device()
     model = AutoModel.from_pretrained(encoder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
@@ -29,7 +29,7 @@ def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndar
     encoded = encode_rows(load_tokenizer(encoder), rows, max_length)
     vectors = np.zeros((len(rows), model.config.hidden_size))
     with torch.inference_mode(), open_autocast(device):
-        for batch_rows in sort_batches(encoded.lengths, 64):
+        for batch_rows in sort_batches(encoded.lengths, count_together(device)):
             batch = {name: tensor.to(device) for name, tensor in encoded.pad(batch_rows).items()}
             states = model(**batch).last_hidden_state.float()
             vectors[batch_rows] = pool_mean(states, batch["attention_mask"]).cpu().numpy()

@@ -89,13 +89,19 @@ def sort_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
         yield order[start : start + batch_size]
 
 
+def count_together(device: torch.device, on_cpu: int = 64) -> int:
+    """Return how many rows to compute together: a processor's cache is small, and a GPU waits for work."""
+    return on_cpu if device.type == "cpu" else 512
+
+
 class States(Encoded):
     """Tokenised rows whose batches hold the states of the lower layers in place of token ids."""
 
     def __init__(self, encoded: Encoded, lower: nn.Module) -> None:
         """Take the rows, and what `cut_model` yields."""
         super().__init__(encoded.tokenizer, encoded.features)
-        self._lower, self._room = lower, _MOST
+        self._lower = lower
+        self._room = _MOST if choose_device().type == "cpu" else 0  # a GPU's steps read each row once, into their bank
         self._kept: dict[int, torch.Tensor] = {}
 
     def pad(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
@@ -104,7 +110,7 @@ class States(Encoded):
         found = {row: self._kept[row] for row in numbers if row in self._kept}
         missing = np.array([row for row in numbers if row not in found], dtype=np.int64)
         with torch.inference_mode(False), torch.no_grad():
-            for places in sort_batches(self.lengths[missing], _TOGETHER):
+            for places in sort_batches(self.lengths[missing], count_together(choose_device(), _TOGETHER)):
                 for row, states in self._compute(missing[places]):
                     found[row] = states
                     if states.nbytes <= self._room:
@@ -182,8 +188,8 @@ def cut_model(model: "PreTrainedModel", frozen: int) -> Iterator[nn.Module | Non
         yield None
         return
     (owner, name), above = find_stack(model), _find_embeddings(model)
-    mask = torch.ones(1, 6, dtype=torch.long)
-    batch = {"input_ids": torch.arange(4, 10)[None], "attention_mask": mask}
+    mask = torch.ones(1, 6, dtype=torch.long, device=model.device)
+    batch = {"input_ids": torch.arange(4, 10, device=model.device)[None], "attention_mask": mask}
     try:
         with torch.no_grad():
             expected = base(**batch).last_hidden_state

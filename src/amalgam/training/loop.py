@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -16,20 +16,15 @@ from torch.nn import functional
 from amalgam.errors import ModelError
 from amalgam.machine import open_autocast
 from amalgam.params import Distillation, Teacher
-from amalgam.training.encoding import Encoded, draw_batches, sort_batches
+from amalgam.training.encoding import Encoded, count_together, draw_batches, sort_batches
+from amalgam.training.steps import make_step
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-# Loss of a batch, from the model's logits and the row numbers.
-Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
+# Loss of a batch, from the model's logits and the row numbers; a module has its tensors where the model is.
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # Validation metric: how good a model is by its logits for all validation rows, and the standard error of that.
 Metric = Callable[[np.ndarray], tuple[float, float]]
 Section = TypeVar("Section", Teacher, Distillation)
 _ENOUGH = 200  # human-coded rows up to which the steps of params.yaml are enough
-_WARMUP = 0.1  # share of the steps with a rising learning rate
-_DECAY = 0.01  # of weights
-_MAX_NORM = 1.0  # of the gradients; the usual bound for encoders
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +94,9 @@ def train_model(
 ) -> Outcome:
     """Train and leave the best checkpoint's weights in the model.
 
-    AdamW with warm-up and linear decay (Mosbach et al. 2021, arXiv 2006.04884), clipped gradients, batches of
-    similar length, bfloat16 where the hardware has it. The validation rows alone choose the checkpoint: the last
-    one that is within one standard error of the best (the rule of Breiman et al. 1984, Classification and
-    Regression Trees, towards longer training). With few validation rows the best one is so by chance.
-
-    Under `accelerate launch` each process computes its part of every batch, and the gradients are averaged.
+    `amalgam.training.steps` says what a step is. The validation rows alone choose the checkpoint: the last one that is
+    within one standard error of the best (the rule of Breiman et al. 1984, Classification and Regression Trees, towards
+    longer training). With few validation rows the best one is so by chance.
 
     Args:
         model: a classifier whose output has `logits`; changed in place.
@@ -122,31 +114,31 @@ def train_model(
 
     # A head that reads the mean leaves the encoder's own pooling layer without a gradient.
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
-    trained, optimizer = accelerator.prepare(model, _build_optimizer(model, schedule.learning_rate))
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda step: _scale_rate(step, schedule.steps))
+    step_with = make_step(model, train, schedule, accelerator)
     best = Outcome(0, 0, None, None, sum(map(len, train.phases)) or len(train.encoded))
     weights = _copy_weights(model)
     highest = good_enough = -math.inf
     looks = {round(schedule.steps * look / schedule.looks) for look in range(1, schedule.looks + 1)}
-    losses: list[float] = []
+    losses: list[torch.Tensor] = []
     with _open_curves(curves) if curves and accelerator.is_main_process else nullcontext() as live:
         for step, rows in enumerate(_draw_rows(train, schedule, np.random.default_rng(seed)), start=1):
-            losses.append(_take_step(trained, train, rows, optimizer, accelerator))
-            if not math.isfinite(losses[-1]):
-                _give_up(model, weights, best, step)
-            rates.step()
+            losses.append(step_with(rows))
             advance(None)
             if step not in looks:
                 continue
+            # Read here alone, since reading makes a GPU wait. All processes see the same, and so is what follows.
+            read = accelerator.reduce(torch.stack(losses), "mean").cpu().numpy()
+            losses.clear()
+            if not np.isfinite(read).all():
+                _give_up(model, weights, best, step - len(read) + 1 + int(np.isfinite(read).argmin()))
             found, error, loss = 0.0, 0.0, None
             if validation and validation.metric:
                 logits = compute_logits(model, validation.encoded, accelerator.device)
-                loss = float(validation.loss(torch.tensor(logits), np.arange(len(logits))))
+                loss = float(validation.loss(torch.tensor(logits), torch.arange(len(logits))))
                 if not math.isfinite(loss):
                     _give_up(model, weights, best, step)
                 found, error = validation.metric(logits)
-            _write_losses(live, step, float(np.mean(losses)), loss)
-            losses.clear()
+            _write_losses(live, step, float(read.mean(dtype=np.float64)), loss)
             if found > highest:
                 highest, good_enough = found, found - error
             if found >= good_enough:
@@ -158,34 +150,34 @@ def train_model(
 
 
 @torch.inference_mode()
-def compute_logits(
-    model: Callable[..., Any], encoded: Encoded, device: torch.device, batch_size: int = 64
-) -> np.ndarray:
+def compute_logits(model: Callable[..., Any], encoded: Encoded, device: torch.device) -> np.ndarray:
     """Return the logits [rows, classes] of all rows in their order, dropout off; or what else the model computes."""
     owner: Any = getattr(model, "__self__", model)  # of a method
     owner.eval()
-    found: dict[int, np.ndarray] = {}
+    order, parts = list(sort_batches(encoded.lengths, count_together(device))), []
     with open_autocast(device):  # once, as each time the weights are rounded anew
-        for rows in sort_batches(encoded.lengths, batch_size):
+        for rows in order:
             output = model(**{name: tensor.to(device) for name, tensor in encoded.pad(rows).items()})
-            values = output if torch.is_tensor(output) else output.logits
-            found |= dict(zip(rows.tolist(), values.float().cpu().numpy(), strict=True))
-    return np.stack([found[row] for row in range(len(encoded))])
+            parts.append((output if torch.is_tensor(output) else output.logits).float())
+    return np.asarray(torch.cat(parts).cpu().numpy()[np.argsort(np.concatenate(order))])
 
 
-class CrossEntropy:
+class CrossEntropy(nn.Module):
     """Cross-entropy against classes or distributions of them, each row with a weight, whose mean is scaled to 1."""
 
     def __init__(self, classes: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Take class indices [rows] or distributions [rows, classes] and, if rows count differently, their weights."""
+        super().__init__()
         weights = np.ones(len(classes)) if weights is None else weights
-        self._classes = torch.tensor(classes, dtype=torch.float32 if classes.ndim == 2 else torch.int64)
-        self._weights = torch.tensor(weights / weights.mean(), dtype=torch.float32)
+        self.register_buffer(
+            "classes", torch.tensor(classes, dtype=torch.float32 if classes.ndim == 2 else torch.int64)
+        )
+        self.register_buffer("weights", torch.tensor(weights / weights.mean(), dtype=torch.float32))
 
-    def __call__(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    def forward(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Return the weighted mean over the batch."""
-        losses = functional.cross_entropy(logits, self._classes[rows].to(logits.device), reduction="none")
-        return (losses * self._weights[rows].to(logits)).mean()
+        losses = functional.cross_entropy(logits, self.get_buffer("classes")[rows], reduction="none")
+        return (losses * self.get_buffer("weights")[rows]).mean()
 
 
 def measure_auc(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
@@ -216,22 +208,6 @@ def estimate_auc_error(area: float, positives: int, negatives: int) -> float:
     return float(np.sqrt((area * (1 - area) + spread) / (positives * negatives)))
 
 
-def _build_optimizer(model: nn.Module, rate: float) -> torch.optim.Optimizer:
-    """Make AdamW; weight decay is for matrices, not for biases and norms."""
-    learned = [weight for weight in model.parameters() if weight.requires_grad]
-    matrices, others = ([one for one in learned if (one.ndim > 1) == matrix] for matrix in (True, False))
-    groups = [{"params": matrices, "weight_decay": _DECAY}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, fused=True)
-
-
-def _scale_rate(step: int, steps: int) -> float:
-    """Return the learning rate at a step as a share of its peak: a linear rise, then a linear fall to 0."""
-    warmup = max(round(_WARMUP * steps), 1)
-    if step < warmup:
-        return (step + 1) / warmup
-    return max((steps - step) / max(steps - warmup, 1), 0.0)
-
-
 def _draw_rows(train: Examples, schedule: Schedule, generator: np.random.Generator) -> Iterator[np.ndarray]:
     phases = train.phases or [np.arange(len(train.encoded))]
     bounds = np.linspace(0, schedule.steps, len(phases) + 1).round().astype(int)
@@ -240,26 +216,6 @@ def _draw_rows(train: Examples, schedule: Schedule, generator: np.random.Generat
         (phase[rows] for rows in islice(draw_batches(lengths[phase], schedule.batch_size, generator), int(steps)))
         for phase, steps in zip(phases, np.diff(bounds), strict=True)
     )
-
-
-def _take_step(
-    model: nn.Module, train: Examples, rows: np.ndarray, optimizer: Any, accelerator: "Accelerator"
-) -> float:
-    """Take one optimizer step with this process's part of a batch, unless the loss is no number; return the loss."""
-    model.train()
-    count, device = accelerator.num_processes, accelerator.device
-    rows = np.resize(rows, max(len(rows), count))[accelerator.process_index :: count]  # of too few, rows come twice
-    batch = {name: tensor.to(device) for name, tensor in train.encoded.pad(rows).items()}
-    with open_autocast(device):
-        output = model(**batch)
-    loss = train.loss(output.logits.float(), rows)
-    value = float(accelerator.reduce(loss.detach(), "mean"))  # the same in all processes, and so is what follows
-    if math.isfinite(value):
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), _MAX_NORM)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return value
 
 
 def _copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:

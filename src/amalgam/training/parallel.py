@@ -40,7 +40,7 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
     """
     workers = count_workers(len(jobs), encoder)
     if workers == 1:
-        return [job(advance) for job in jobs]
+        return [_run_here(job, advance) for job in jobs]
     context = get_context("spawn")  # a fork of a process in which torch has threads may hang
     steps = context.SimpleQueue()
 
@@ -79,6 +79,18 @@ def count_workers(jobs: int, encoder: Path) -> int:
     fitting = find_memory() // (_PROCESS + _COPIES * size)
     cores = count_cores()
     return max(min(jobs if jobs < 2 * cores else cores, fitting), 1)
+
+
+def _run_here(job: Job[Result], advance: Advance) -> Result:
+    from torch import OutOfMemoryError  # of a GPU
+
+    try:
+        return job(advance)
+    except OutOfMemoryError as error:
+        raise ModelError(
+            "the GPU has too little free memory for this encoder: lower `teacher.batch_size` or `teacher.max_length`, "
+            "choose a smaller `teacher.model`, or end what else runs on the GPU"
+        ) from error
 
 
 def _begin(steps: Any, threads: int) -> None:

@@ -17,10 +17,15 @@ from torch import nn
 from amalgam.machine import choose_device, count_cores, open_autocast
 from amalgam.training.checkpoint import count_unchanged, load_trained, read_config
 from amalgam.training.classifier import add_pooling
-from amalgam.training.encoding import cut_model, encode_rows, load_tokenizer, round_weights, sort_batches
+from amalgam.training.encoding import (
+    count_together,
+    cut_model,
+    encode_rows,
+    load_tokenizer,
+    round_weights,
+    sort_batches,
+)
 from amalgam.training.parallel import Advance, count_workers, run_trainings
-
-_BATCH = 64  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +128,12 @@ def _load_groups(members: Sequence[Path], bases: Sequence[Path]) -> list[_Group]
 def _load_group(members: dict[int, Path], bases: Sequence[Path]) -> _Group:
     lower, deepest, modules, device, cuts = None, 0, {}, choose_device(), ExitStack()
     for place, folder in members.items():
-        model = load_trained(folder, bases, share=device.type == "cpu")
+        model = load_trained(folder, bases, share=True).to(device)
         unchanged = count_unchanged(model, folder)
         below = cuts.enter_context(cut_model(model, unchanged)) if unchanged else None
         if below is not None and unchanged > deepest:
-            lower, deepest = below.to(device).eval(), unchanged
-        module = add_pooling(model, read_config(folder).pooling).to(device).eval()
+            lower, deepest = below.eval(), unchanged
+        module = add_pooling(model, read_config(folder).pooling).eval()
         round_weights(module)
         modules[place] = (module, unchanged if below is not None else 0)
     if lower is not None:
@@ -141,23 +146,25 @@ def _score_groups(groups: Sequence[_Group], rows: pd.DataFrame, wants: Callable[
     """Return logits [members, rows, classes], 0 in the batches that are not wanted."""
     device = choose_device()
     classes = len(read_config(groups[0].folder).labels)
-    found = np.zeros((sum(len(group.modules) for group in groups), len(rows), classes), dtype=np.float32)
+    members = sum(len(group.modules) for group in groups)
+    found = torch.zeros((members, len(rows), classes), device=device)
     with open_autocast(device):
         for group in groups if len(rows) else ():
             config = read_config(group.folder)
             read = rows if config.uses_question else rows.assign(question="")
             encoded = encode_rows(load_tokenizer(group.folder), read, config.max_length)
-            for numbers in sort_batches(encoded.lengths, _BATCH):
+            for numbers in sort_batches(encoded.lengths, count_together(device)):
                 if wants():
                     batch = {name: tensor.to(device) for name, tensor in encoded.pad(numbers).items()}
-                    for place, logits in _compute(group, batch):
-                        found[place, numbers] = logits
-    return found
+                    places = torch.tensor(numbers, device=device)
+                    for member, logits in _compute(group, batch):
+                        found[member, places] = logits
+    return found.cpu().numpy()
 
 
-def _compute(group: _Group, batch: dict[str, torch.Tensor]) -> Iterator[tuple[int, np.ndarray]]:
+def _compute(group: _Group, batch: dict[str, torch.Tensor]) -> Iterator[tuple[int, torch.Tensor]]:
     states = group.lower(**batch, output_hidden_states=True).hidden_states if group.lower is not None else ()
     mask = batch["attention_mask"]
     for place, (module, unchanged) in group.modules.items():
         given = batch if not unchanged else {"inputs_embeds": states[unchanged], "attention_mask": mask}
-        yield place, module(**given).logits.float().cpu().numpy()
+        yield place, module(**given).logits.float()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 from torch.nn import functional
 
 from amalgam.machine import choose_device, set_seed
@@ -51,7 +52,7 @@ class SoftTargets:
         return SoftTargets(self.rows[chosen], self.logits[chosen])
 
 
-class DistillationLoss:
+class DistillationLoss(nn.Module):
     """`alpha * T^2 * KL(teacher || student) + (1 - alpha) * CE` (Hinton et al. 2015, arXiv 1503.02531).
 
     T^2 keeps the gradient of the soft part the same size at every temperature. Rows without a label have the
@@ -60,13 +61,15 @@ class DistillationLoss:
 
     def __init__(self, teacher_logits: np.ndarray, labels: np.ndarray, *, temperature: float, alpha: float) -> None:
         """Take the teacher's logits [rows, classes] and the class index of each row, -1 for none."""
-        self._logits, self._labels = torch.tensor(teacher_logits), torch.tensor(labels)
+        super().__init__()
+        self.register_buffer("teacher_logits", torch.tensor(teacher_logits, dtype=torch.float32))
+        self.register_buffer("labels", torch.tensor(labels))
         self._temperature, self._alpha = temperature, alpha
 
-    def __call__(self, logits: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    def forward(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Return the mean over the batch."""
-        labels = self._labels[rows].to(logits.device)
-        soft_teacher = functional.log_softmax(self._logits[rows].to(logits) / self._temperature, dim=1)
+        labels = self.get_buffer("labels")[rows]
+        soft_teacher = functional.log_softmax(self.get_buffer("teacher_logits")[rows] / self._temperature, dim=1)
         soft_student = functional.log_softmax(logits / self._temperature, dim=1)
         soft = functional.kl_div(soft_student, soft_teacher, reduction="none", log_target=True).sum(dim=1)
         hard = functional.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
@@ -77,7 +80,7 @@ class DistillationLoss:
 def measure_closeness(loss: Loss, logits: np.ndarray) -> tuple[float, float]:
     """Return the negative of a student's mean loss over the validation rows [rows, classes], and its standard error."""
     scores = torch.tensor(logits)
-    losses = [float(loss(scores[row : row + 1], np.array([row]))) for row in range(len(scores))]
+    losses = [float(loss(scores[row : row + 1], torch.tensor([row]))) for row in range(len(scores))]
     error = float(np.std(losses, ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
     return -float(np.mean(losses)), error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from amalgam.machine import choose_device, set_seed
 from amalgam.params import Teacher
@@ -33,7 +34,7 @@ _STRENGTH = 1.0  # inverse regularisation of the head that is fitted last: vecto
 _DIGITS = 6
 
 
-class ContrastiveLoss:
+class ContrastiveLoss(nn.Module):
     """Draws the vectors of rows of one label together, and those of others apart.
 
     The squared distance of a pair's cosine from 1, where both rows have the same label, or from 0, as sentence encoders
@@ -43,14 +44,15 @@ class ContrastiveLoss:
 
     def __init__(self, classes: np.ndarray, weights: np.ndarray) -> None:
         """Take the class index of each row [rows], and its weight [rows]: a pair has their product."""
-        self._classes, self._weights = torch.tensor(classes), torch.tensor(weights, dtype=torch.float32)
+        super().__init__()
+        self.register_buffer("classes", torch.tensor(classes))
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
 
-    def __call__(self, vectors: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    def forward(self, vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Return the loss of a batch's vectors [rows, width], each of length 1."""
-        classes, weights = self._classes[rows].to(vectors.device), self._weights[rows].to(vectors)
-        first, second = torch.triu_indices(len(rows), len(rows), offset=1, device=vectors.device)
-        alike, pairs = (classes[first] == classes[second]).to(vectors), weights[first] * weights[second]
-        cosines = (vectors[first] * vectors[second]).sum(dim=1)
+        classes, weights = self.get_buffer("classes")[rows], self.get_buffer("weights")[rows]
+        pairs, alike = (weights[:, None] * weights).triu(1), (classes[:, None] == classes).to(vectors)
+        cosines = vectors @ vectors.T
         near, far = (
             (losses * weights).sum() / weights.sum().clamp(min=1e-9)
             for losses, weights in (((1 - cosines) ** 2, pairs * alike), (cosines**2, pairs * (1 - alike)))

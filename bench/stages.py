@@ -1,0 +1,104 @@
+"""Seconds of the stages that train and score, and how much of each is start: imports, and the GPU made ready.
+
+Run `python -m bench.stages` in the project's folder after `dvc repro evaluate`, with nothing else on the machine. The
+stages run as `dvc repro` runs them, one process each, in a copy of the folder; so the outputs stay as they are.
+`--random` gives the encoder random weights: its results mean nothing, its speed is the same.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+STAGES = "human_only", "baselines", "teacher", "transfer", "distill", "export", "evaluate"
+# Runs a stage, and says when its `main` begins; the GPU is made ready before, as that is no work of the stage.
+RUN = """
+import runpy, sys, time
+sys.path.insert(0, "stages")
+import runtime
+run = runtime.run_stage
+def timed(name, main):
+    import torch
+    from transformers import AutoModelForSequenceClassification
+    if torch.cuda.is_available():
+        torch.zeros(1, device="cuda") @ torch.zeros(1, device="cuda")
+    print("main begins at", time.time(), flush=True)
+    run(name, main)
+runtime.run_stage = timed
+runpy.run_path(f"stages/{sys.argv[1]}.py", run_name="__main__")
+"""
+
+
+def copy_project(target: Path) -> None:
+    """Copy what the stages read; base models are linked."""
+    for name in ("stages", "src", "metrics"):
+        shutil.copytree(name, target / name)
+    shutil.copytree("data", target / "data")
+    (target / "models").mkdir()
+    shutil.copytree("models/base", target / "models/base", copy_function=os.link)
+    shutil.copy2("params.yaml", target)
+
+
+def run_stage(stage: str, folder: Path) -> tuple[float, float]:
+    """Return the seconds that a stage takes, and those of its start."""
+    environment = os.environ | {"PYTHONPATH": f"{folder / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    start = time.time()
+    command = [sys.executable, "-c", RUN, stage]
+    found = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    end = time.time()
+    if found.returncode:
+        sys.exit(f"{stage}: {found.stdout[-500:]}{found.stderr[-3000:]}")
+    begun = next(float(line.split()[-1]) for line in found.stdout.splitlines() if line.startswith("main begins at"))
+    return end - start, begun - start
+
+
+def randomise(encoder: Path) -> None:
+    """Give the encoder in a folder random weights."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(0)
+    model = AutoModel.from_config(AutoConfig.from_pretrained(encoder))
+    (encoder / "model.safetensors").unlink(missing_ok=True)
+    save_file(model.state_dict(), encoder / "model.safetensors", {"format": "pt"})
+
+
+def main(quality: str | None, random: bool) -> None:
+    """Measure, and print a row of the table as each stage ends."""
+    import torch
+    import yaml
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "project"
+        folder.mkdir()
+        copy_project(folder)
+        params = yaml.safe_load((folder / "params.yaml").read_text())
+        params["quality"] = quality or params["quality"]
+        (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        if random:
+            randomise(folder / "models/base/encoder")
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+        print(f"quality {params['quality']}, {device}, torch {torch.__version__}\n\n| stage | seconds | start |")
+        print("|---|---|---|", flush=True)
+        taken = []
+        for stage in STAGES:
+            taken.append(run_stage(stage, folder))
+            print(f"| {stage} | {taken[-1][0]:.1f} | {taken[-1][1]:.1f} |", flush=True)
+        print("| all | {:.1f} | {:.1f} |".format(*map(sum, zip(*taken, strict=True))))
+        summary = json.loads((folder / "metrics/summary.json").read_text())
+    areas = ", ".join(f"{model} {summary[model]['auc']:.3f}" for model in ("human_only", "teacher", "student"))
+    print(f"\nAUC: {areas}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quality", help="as in params.yaml")
+    parser.add_argument("--random", action="store_true", help="random weights in place of the encoder's")
+    args = parser.parse_args()
+    main(args.quality, args.random)
