@@ -2,8 +2,7 @@
 
 Run `python -m bench.sources LLM` after `python -m bench.pools FOLDER`, where LLM is a folder as `models/base/llm`: that
 LLM labels texts, and the pools hold what the default one wrote. All teachers share the member that learns the human
-rows by contrast; the other one learns the human rows alone or with the rows of a source, in as many steps. `write` has
-the labels that were asked for, `relabelled` what the pipeline makes of them, `both` these beside labelled texts. The
+rows by contrast; the other one learns the human rows alone or with the rows of a source, in as many steps. The
 predictions are kept in `.cache/bench`, so that a run that was ended goes on where it was. Test rows are never labelled,
 nor are the rows of the larger set of human rows, so that both sizes have the same texts.
 
@@ -13,7 +12,6 @@ labels on the human-coded rows. The last line has means over tasks (Student's t)
 """
 
 import argparse
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,7 +42,7 @@ from bench.differences import measure_gain
 from bench.pools import CACHE, TASKS
 from bench.variants import ENCODER, Setting, format_mean, ignore, soften
 
-SOURCES = ("human", "write", "relabelled", "label", "both")
+SOURCES = ("human", "write", "label", "both")
 _LARGER = 200  # human rows of the larger set
 
 
@@ -93,12 +91,8 @@ class Sources:
 
     def mix(self, source: str) -> pd.DataFrame:
         """Return the rows that the teacher of a source learns."""
-        if source == "human":
-            return self.setting.mix(self.human, 0.0)
-        if source in ("write", "relabelled"):
-            mixed, labels = self.setting.mix(self.human, self.params.ratio), self.setting.labels
-            asked = {label: json.dumps(row) for label, row in zip(labels, np.eye(len(labels)).tolist(), strict=True)}
-            return mixed.assign(soft=mixed["label"].map(asked)) if source == "write" else mixed
+        if source in ("human", "write"):
+            return self.setting.mix(self.human, self.params.ratio if source == "write" else 0.0)
         texts, wanted = self.label(), count_synthetic(self.params.ratio, len(self.human))
         texts = texts.head(wanted if source == "label" else wanted // 2)
         pool = read_rows(CACHE / self.setting.task / "synthetic.csv")
@@ -125,9 +119,7 @@ class Sources:
         return np.asarray((self._score("contrast", seeds) + self._score(source, seeds)) / 2)
 
     def _score(self, member: str, seeds: list[int]) -> np.ndarray:
-        shared = (
-            self.folder.parent / "sources" if member in ("contrast", "human", "write", "relabelled") else self.folder
-        )
+        shared = self.folder.parent / "sources" if member in ("contrast", "human", "write") else self.folder
         path = shared / f"{member}.safetensors"
         found = load_file(path) if path.is_file() else {}
         if missing := [seed for seed in seeds if f"{seed}" not in found]:

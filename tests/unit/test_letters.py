@@ -20,7 +20,7 @@ from amalgam.synthesis.labelling import (
 )
 from amalgam.tasks.schema import Task
 from amalgam.training.embeddings import read_targets
-from amalgam.training.guard import measure_label_auc, score_crosswise, soften_labels
+from amalgam.training.guard import measure_label_auc, score_crosswise
 from amalgam.training.loop import CrossEntropy
 
 TRAIN = pd.DataFrame(
@@ -133,23 +133,6 @@ def test_human_rows_are_scored_by_rows_of_other_folds() -> None:
     assert (own.argmax(axis=1) == classes).all()
     assert (others.argmax(axis=1) == classes[:3]).all()
     assert not np.allclose(own[:3], others)
-
-
-def test_a_written_row_is_half_what_was_asked_for_and_half_what_human_rows_say() -> None:
-    human = pd.DataFrame(
-        {"id": [f"h{n}" for n in range(20)], "text": [f"{n}" for n in range(20)], "label": ["a", "b"] * 10}
-    )
-    written = pd.DataFrame({"id": ["w1", "w2"], "text": ["x", "y"], "label": ["a", "a"], "shots": ["h0 h2", ""]})
-    labelled = pd.DataFrame({"id": ["u1"], "text": ["z"], "label": ["a"], "soft": ["[0.3, 0.7]"]})
-    rows = pd.concat([human.assign(origin="human"), written, labelled], ignore_index=True)
-    rows = rows.assign(origin=rows["origin"].fillna("synthetic")).fillna("")
-    vectors = np.eye(2)[[*[0, 1] * 10, 0, 1, 0]]
-    targets = soften_labels(rows, vectors, ["a", "b"])
-    assert targets[:20].tolist() == np.eye(2)[[0, 1] * 10].tolist()
-    assert targets[20, 0] > 0.95  # as asked
-    assert 0.5 < targets[21, 0] < 0.55  # the human rows say b
-    assert targets[22].tolist() == [0.3, 0.7]
-    assert soften_labels(rows[20:22], vectors[20:22], ["a", "b"]).tolist() == [0, 0]  # nobody to ask
 
 
 def test_the_loss_takes_distributions() -> None:

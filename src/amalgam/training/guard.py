@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from amalgam.tasks.texts import find_units
-from amalgam.training.embeddings import STRENGTH, fit_logistic, index_labels, predict_logistic, read_targets
+from amalgam.training.embeddings import STRENGTH, fit_logistic, index_labels, predict_logistic
 
 FOLDS = 5
 LABEL_AUC = 0.65  # with which classifiers of the human rows must tell the synthetic labels apart; 0.5 is chance
@@ -136,22 +136,6 @@ def judge_labels(
             model = fit_logistic(learned[kept], classes[kept], strength=STRENGTH)
             probabilities[rows] = predict_logistic(model, judged[rows], len(labels))
     return probabilities
-
-
-def soften_labels(rows: pd.DataFrame, vectors: Floats, labels: list[str]) -> Ints | Floats:
-    """Return what to learn of rows (id, label, origin, and shots, group and soft where known): see `read_targets`.
-
-    A written row is half of the label that was asked for, half of what classifiers of the human rows believe it is.
-    """
-    targets, human = read_targets(rows, labels), (rows["origin"] == "human").to_numpy()
-    written = ~human & (rows["soft"].fillna("") == "").to_numpy() if "soft" in rows else ~human
-    if not (human.any() and written.any()):
-        return targets
-    targets = np.eye(len(labels))[targets] if targets.ndim == 1 else targets
-    shots = rows["shots"][written].tolist() if "shots" in rows else [""] * int(written.sum())
-    believed = judge_labels(rows[human], vectors[human], labels, vectors[written], shots)
-    targets[written] = (targets[written] + believed) / 2
-    return np.asarray(targets)
 
 
 def score_crosswise(human: pd.DataFrame, vectors: Floats, others: Floats, labels: list[str]) -> tuple[Floats, Floats]:

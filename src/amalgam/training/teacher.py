@@ -17,9 +17,9 @@ from amalgam.params import Teacher
 from amalgam.tasks.texts import find_units
 from amalgam.training.checkpoint import Config, read_config, save_checkpoint, write_config
 from amalgam.training.classifier import Embedder, Pooling, add_pooling, begin_head, load_classifier
-from amalgam.training.embeddings import embed_rows, fit_head, index_labels
+from amalgam.training.embeddings import embed_rows, fit_head, index_labels, read_targets
 from amalgam.training.encoding import Encoded, encode_rows, freeze_lower, hold_lower, load_tokenizer
-from amalgam.training.guard import FOLDS, deal_folds, soften_labels
+from amalgam.training.guard import FOLDS, deal_folds
 from amalgam.training.loop import CrossEntropy, Examples, Outcome, Schedule, compute_logits, measure_auc, train_model
 from amalgam.training.parallel import Advance, Job, is_main_process
 from amalgam.training.scoring import compute_softmax
@@ -102,12 +102,7 @@ class TeacherTrainer:
         weights = balance_classes(self._classes, len(labels)) if params.class_weights else np.ones(len(learned))
         self._weights = weights
         phases = [np.flatnonzero(human), np.flatnonzero(~human)] if self._paper else []
-        targets, self._head = self._classes, None
-        if not (contrastive or self._paper):
-            vectors = embed_rows(encoder, learned, max_length=params.max_length) if vectors is None else vectors
-            first = human if human.any() else ~human
-            self._head = fit_head(vectors[first], self._classes[first], len(labels))
-            targets = soften_labels(learned, vectors, labels)
+        targets = self._classes if contrastive or self._paper else read_targets(learned, labels)
         self._learn = Examples(
             self._encode(learned),
             (ContrastiveLoss if contrastive else CrossEntropy)(targets, weights),
@@ -118,6 +113,11 @@ class TeacherTrainer:
         if held_out is not None and not contrastive:
             classes = index_labels(held_out, labels)
             self._held_out = Examples(self._encode(held_out), CrossEntropy(classes), partial(measure_auc, classes))
+        self._head = None
+        if not (contrastive or self._paper):
+            vectors = embed_rows(encoder, learned, max_length=params.max_length) if vectors is None else vectors
+            first = human if human.any() else ~human
+            self._head = fit_head(vectors[first], self._classes[first], len(labels))
 
     @property
     def steps(self) -> int:
