@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections import defaultdict
 from dataclasses import replace
 from functools import cache, partial
 from itertools import islice
@@ -26,6 +25,7 @@ from amalgam.synthesis.prompts import list_shortages
 
 _ROWS = 5  # responses a label
 _PATIENCE = 45.0  # seconds for all of them, unless it was said how many
+_WRITING = 4  # times as long as a token of a prompt takes one of an answer
 
 
 def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: bool) -> None:
@@ -64,19 +64,24 @@ def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: b
 def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[str, Any]:
     """Send the first requests of the run, and those of its judge for what came; the journal keeps the answers.
 
-    `pace` says how many seconds a request of each stage took.
+    `pace` says how many seconds a further request of each stage takes.
     """
     params, task = sources.params, sources.task
     tested = {name: rows for name, rows in sorted(sources.sets.items()) if name.endswith("test")}
     for name in tested if params.baselines.llm_grader else ():
         check_personal(task, tested[name], name, params.llm.endpoint)
-    seconds, sent = defaultdict[str, float](float), defaultdict[str, int](int)
+    seconds, pace = 0.0, dict[str, float]()
+    several = answering.llm
+    alone = several.model_copy(update={"concurrency": 1})  # reads only once what all begin with
 
     def answer(requests: list[Request], stage: str, title: str) -> list[Answer]:
+        nonlocal seconds
+        answering.llm = several if stage == "synthesize" or several.endpoint != "embedded" else alone
         start, before = time.monotonic(), answering.sent
         answers = answer_requests(requests, answering, title) if requests else []
-        seconds[stage] += time.monotonic() - start
-        sent[stage] += answering.sent - before
+        took, sent = time.monotonic() - start, answering.sent - before
+        if sent:
+            seconds, pace[stage] = seconds + took, took * _measure_share(requests, answers, sent)
         return answers
 
     most = -(-min(rows or _ROWS, params.synthesis.rows) // params.prompts.responses)
@@ -89,7 +94,7 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
         graded = select_gradable(responses, sources.limit_grades())
         grading = sources.build_grading(graded)
         answers = answer(grading, "judge", "preview of the judge")
-        fitting = min(most, int(slots * _PATIENCE / max(sum(seconds.values()), 1e-9)))
+        fitting = min(most, int(slots * _PATIENCE / max(seconds, 1e-9)))
         if slots > 1 or fitting <= 1:
             break
         slots = fitting
@@ -105,10 +110,20 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
         "prompts": [_describe_request(request) for request in shown],
         "rows": responses[["label", "text", "fault", "judged"]].to_dict("records"),
         "sent": answering.sent,
-        "seconds": round(sum(seconds.values()), 1),
-        "pace": {stage: seconds[stage] / count for stage, count in sent.items() if count},
+        "seconds": round(seconds, 1),
+        "pace": pace,
         "cut_short": slots < most,
     }
+
+
+def _measure_share(requests: list[Request], answers: list[Answer], sent: int) -> float:
+    """Return the share of the time for `sent` requests that one more takes, since what all begin with is read once."""
+    texts = [json.dumps(request.body["messages"]) for request in requests]
+    common = len(os.path.commonprefix(texts)) if len(texts) > 1 else 0  # noqa: RUF071 - texts, no paths
+    shared = common / max(map(len, texts)) * sum(answer.prompt_tokens for answer in answers) / len(answers)
+    whole = sum(answer.prompt_tokens + _WRITING * answer.completion_tokens for answer in answers) / len(answers)
+    own = max(whole - shared, 1.0)
+    return own / (shared + sent * own)
 
 
 def _describe_request(request: Request) -> dict[str, Any]:
