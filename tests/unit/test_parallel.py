@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from amalgam import machine
@@ -28,7 +29,11 @@ def fail(_advance: Advance) -> None:
 
 
 def die(_advance: Advance) -> None:
-    os.kill(os.getpid(), 9)
+    """Kill the process that was started last, and wait in the others."""
+    time.sleep(0.5)
+    if os.getpid() == max(child.pid for child in psutil.Process(os.getppid()).children()):
+        os.kill(os.getpid(), 9)
+    time.sleep(600)
 
 
 def wait(_advance: Advance) -> None:
@@ -59,7 +64,7 @@ def test_results_are_in_order_and_every_step_is_counted(encoder: Path) -> None:
 def test_a_failure_ends_the_others_too(job: parallel.Job[None], words: str, encoder: Path) -> None:
     start = time.monotonic()
     with pytest.raises(ModelError, match=words):
-        run_trainings([job, wait, wait], encoder, lambda _item: None)
+        run_trainings([job, *([wait] * 2 if job is fail else [die] * 2)], encoder, lambda _item: None)
     assert time.monotonic() - start < 300
 
 

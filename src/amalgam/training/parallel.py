@@ -52,7 +52,11 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
     listener.start()
     pool = ProcessPoolExecutor(workers, context, _begin, (steps, max(count_cores() // workers, 1)))
     try:
-        return [future.result() for future in [pool.submit(_run, job) for job in jobs]]
+        futures = [pool.submit(_run, job) for job in jobs]
+        # The pool looks at its processes when it gets a job, before it starts the one for it, so it would miss the
+        # death of the last one.
+        pool.submit(os.getpid)
+        return [future.result() for future in futures]
     except BrokenProcessPool as error:
         raise ModelError(
             f"one of {workers} trainings at once was killed, perhaps for want of memory: choose a smaller model"
