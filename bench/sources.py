@@ -2,9 +2,9 @@
 
 Run `python -m bench.sources LLM` after `python -m bench.pools FOLDER`, where LLM is a folder as `models/base/llm`: that
 LLM labels texts, and the pools hold what the default one wrote. All teachers share the member that learns the human
-rows by contrast; the other one learns the human rows alone or with the rows of a source, in as many steps. Models of a
-task are kept as predictions in `.cache/bench`, so that a run that was ended goes on where it was. Test rows are never
-labelled, nor are the rows of the larger set of human rows, so that both sizes have the same texts.
+rows by contrast; the other one learns the human rows alone or with the rows of a source, in as many steps. The
+predictions are kept in `.cache/bench`, so that a run that was ended goes on where it was. Test rows are never labelled,
+nor are the rows of the larger set of human rows, so that both sizes have the same texts.
 
 The table has each teacher's AUC, and its gain over the human rows alone with a paired 95 % interval over seeds and test
 rows; a source that the guard leaves out stands in brackets, and counts as no gain in the means. `LLM` is the AUC of the
@@ -109,7 +109,8 @@ class Sources:
             rows = pd.concat([self.human, synthetic], ignore_index=True)
             vectors = embed_rows(ENCODER, rows, max_length=self.params.teacher.max_length)
             both = vectors[: len(self.human)], vectors[len(self.human) :]
-            found = ask_guard(self.human, synthetic, both, self.setting.labels, seed=1)
+            auc = read_json(self.folder / "labelled.json")["auc"] if source in ("label", "both") else None
+            found = ask_guard(self.human, synthetic, both, self.setting.labels, seed=1, grading=auc)
             write_json(path, found.to_dict() if found else {"helps": 1})
         return bool(read_json(path)["helps"])
 
@@ -142,14 +143,16 @@ def main(args: argparse.Namespace) -> None:
     gains: dict[str, list[float]] = {name: [] for name in sources[1:]}
     for task in args.tasks:
         one = Sources(Setting(task, args.size), params, args.llm, args.texts)
-        one.label()  # first: threads of the LLM and of torch disturb each other
+        labels = bool({"label", "both"} & {*sources})
+        if labels:
+            one.label()  # first: threads of the LLM and of torch disturb each other
         test = one.setting.read("test")
         actual, groups = encode_labels(test, one.setting.labels, "the test rows"), encode_groups(test)
         found = {
             name: estimate_models(actual, groups, {name: one.score(name, args.seeds)}, ordinal=False)[name]["auc"]
             for name in sources
         }
-        cells = [f"{read_json(one.folder / 'labelled.json')['auc']:.3f}"]
+        cells = [f"{read_json(one.folder / 'labelled.json')['auc']:.3f}" if labels else ""]
         cells += [f"{estimate.value:.3f}" for estimate in found.values()]
         for name in sources[1:]:
             gain, lets_in = measure_gain(found[name], found["human"], params.evaluation.confidence), one.is_let_in(name)

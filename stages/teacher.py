@@ -2,11 +2,13 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runtime import run_stage
 
+import numpy as np
 import pandas as pd
 
 from amalgam.files import read_json, write_json
@@ -40,11 +42,19 @@ def main(params: Params, root: Path) -> None:
     if params.teacher.guard and len(human) and len(synthetic):
         rows = pd.concat([coded, synthetic], ignore_index=True)
         vectors = embed_rows(ENCODER, rows, max_length=params.teacher.max_length)
-        both = vectors[: len(coded)], vectors[len(coded) :]
-        evidence = ask_guard(coded, synthetic, both, labels, seed=params.seeds[0])
+        own, others = vectors[: len(coded)], vectors[len(coded) :]
+        grading = read_json(Path("data/labelled/summary.json")).get("auc") if "soft" in learned else None
+        ask = partial(ask_guard, coded, labels=labels, seed=params.seeds[0], grading=grading)
+        evidence = ask(synthetic, (own, others))
+        labelled = (synthetic["soft"] != "").to_numpy() if grading is not None else np.zeros(len(synthetic), bool)
+        if evidence and not evidence.helps and 0 < labelled.sum() < len(labelled):  # the labelled texts alone may help
+            synthetic, others = synthetic[labelled], others[labelled]
+            evidence = ask(synthetic, (own, others))
         summary["guard"] = evidence.to_dict() if evidence else {}
         if evidence and not evidence.helps:
-            learned, synthetic = human, synthetic.head(0)
+            synthetic = synthetic.head(0)
+        learned = pd.concat([human, synthetic], ignore_index=True)
+        vectors = np.concatenate([own, others])
     if len(synthetic):
         vectors = None if len(held_out) else vectors  # else those of the learned rows
         summary["seeds"] = train_teachers(learned, held_out, labels, params, vectors)

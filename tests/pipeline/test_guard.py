@@ -43,7 +43,7 @@ def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(projec
 def test_synthetic_rows_alone_are_not_guarded_and_enough_validation_rows_choose(project: Project) -> None:
     project.set_params(teacher__guard=True, ratio=1.0, teacher__min_validation_rows=4)
     run = project.repro("export")
-    assert run.ran == ["mix", "human_only", "teacher", "transfer", "distill", "export"]
+    assert run.ran == ["label", "mix", "human_only", "teacher", "transfer", "distill", "export"]
     summary = project.read_json(SUMMARY)
     assert "guard" not in summary
     assert project.list_members() == ["contrastive", "mixed"]  # as many as its twin has

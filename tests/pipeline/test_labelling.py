@@ -53,14 +53,19 @@ def test_real_texts_are_labelled_in_place_of_writing(project: Project, server: S
 
 
 def test_half_of_the_rows_are_written_and_half_are_labelled(project: Project, server: StubServer) -> None:
-    project.set_params(synthesis__source="both")
-    project.repro("mix")
+    project.set_params(synthesis__source="both", teacher__guard=True)
+    project.repro("teacher")
     assert (server.log.synthesis, server.log.grading) == (0, 0)  # as before
     mixed = read_rows(project.folder / "data/mixed.csv")
     texts = len(read_rows(project.folder / "data/labelled/labelled.csv"))
     assert 0 < texts <= WANTED // 2
     assert ((mixed["soft"] != "").sum(), (mixed["origin"] == "synthetic").sum()) == (texts, WANTED)
     assert WANTED - texts <= ROWS * 2
+    summary = project.read_json("models/teacher/summary.json")
+    learned = read_rows(project.folder / "models/teacher/learned.csv")
+    assert summary["learned"]["synthetic"] == (learned["origin"] == "synthetic").sum()
+    assert summary["learned"]["synthetic"] in ((WANTED, texts) if summary["guard"]["helps"] else (0,))
+    assert summary["guard"]["label_auc"] <= project.read_json("data/labelled/summary.json")["auc"]
 
 
 def test_too_few_texts_are_said_before_anything_is_sent(project: Project, server: StubServer) -> None:

@@ -10,7 +10,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from tests.pipeline.project import Project, make_project
+from tests.pipeline.project import STAGES, Project, make_project
 from tests.pipeline.toy import make_rows
 from tests.unit.helpers import run_amalgam
 
@@ -110,3 +110,18 @@ def test_a_file_of_any_format_becomes_a_task_that_runs(
     assert rows["train"] + rows["validation"] == found["params"]["human_rows"] > 80
     first = json.loads(Path("data/prompts.jsonl").read_text("utf-8").splitlines()[0])
     assert "that coders labelled" in first["messages"][0]["content"]
+
+
+def test_a_workbook_becomes_a_report_and_labels_and_the_other_task_is_kept(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "answers.xlsx").write_bytes(write_xlsx(pd.DataFrame(ROWS)))
+    project.do("amalgam", "new", "own", "--from", str(tmp_path / "answers.xlsx"), "--yes")
+    assert {*STAGES} - {*project.repro().ran} <= {"models", "label"}
+    said = project.do("amalgam", "tasks", "--json").output  # after a sentence on what is not on this machine
+    listed = {task["name"]: task for task in json.loads(said[said.index("[") :])}
+    assert (listed["own"]["rows"], listed["own"]["student_auc"] > 0.5) == (160, True)
+    labelled = tmp_path / "labelled.xlsx"
+    project.do("amalgam", "predict", str(tmp_path / "answers.xlsx"), str(labelled), "--prefix", "new_")
+    header = [cell.value for cell in next(openpyxl.load_workbook(labelled).active.rows)]
+    assert header == [*ROWS[0], "new_label", "new_p_complaint", "new_p_praise", "new_needs_human"]
+    project.do("git", "checkout", "--quiet", "params.yaml")
+    assert not project.repro().ran

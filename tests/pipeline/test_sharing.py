@@ -102,7 +102,7 @@ def test_a_pull_leaves_nothing_to_run_and_changes_send_only_what_is_new(
     assert not run.ran + run.restored
     assert not clone.do("git", "status", "--porcelain").output
     run = clone.do("dvc", "exp", "run", "--set-param", "ratio=0.2", "teacher")
-    assert (run.ran, run.restored) == (["mix", "teacher"], [])
+    assert (run.ran, run.restored) == (["label", "mix", "teacher"], [])
     # An experiment of another machine comes back.
     clone.do("git", "reset", "--quiet", "--hard")
     clone.do("dvc", "checkout")
@@ -161,7 +161,7 @@ def test_more_rows_over_s3_fetch_what_was_not_pulled_and_a_pull_leaves_nothing_t
     clone = s3_team.clone(tmp_path)
     clone.set_params(synthesis__rows=ROWS + MORE, llm__offline=True)
     run = clone.repro("judge", fails=True, env=dict.fromkeys(s3_team.remote.credentials, ""))
-    assert "`dvc pull data/baselines data/completions data/judgements` says why" in run.output
+    assert "`dvc pull data/baselines data/completions data/judgements data/labelled` says why" in run.output
     assert "llm.offline" in run.output
     assert "Traceback" not in run.output
     clone.set_params(llm__offline=False)
@@ -185,7 +185,7 @@ def test_a_merge_sends_nothing_whichever_side_is_taken(
     clone.do("git", "checkout", side, "dvc.lock", "metrics")
     clone.do("dvc", "pull", "--allow-missing")
     run = clone.repro("mix")
-    assert run.ran == (TO_MIX if side == "--ours" else ["mix"])
+    assert run.ran == (TO_MIX if side == "--ours" else ["label", "mix"])
     assert count_sent(server) == (0, 0)
     clone.do("git", "commit", "--all", "--message", "Merge")
     params = (clone.folder / "params.yaml").read_text()

@@ -20,7 +20,7 @@ from amalgam.synthesis.labelling import (
 )
 from amalgam.tasks.schema import Task
 from amalgam.training.embeddings import read_targets
-from amalgam.training.guard import score_crosswise
+from amalgam.training.guard import measure_label_auc, score_crosswise
 from amalgam.training.loop import CrossEntropy
 
 TRAIN = pd.DataFrame(
@@ -73,6 +73,11 @@ def test_as_many_texts_are_labelled_as_the_ratio_takes(task: Task, source: str, 
     assert select_texts(task, make_texts(30), source, ratio, 10)["id"].tolist() == [f"u{n + 1}" for n in range(count)]
 
 
+def test_texts_that_name_somebody_are_not_labelled(task: Task) -> None:
+    texts = make_texts(4).assign(personal=["", "name", "", ""])
+    assert select_texts(task, texts, "label", 1.0, 10)["id"].tolist() == ["u2", "u3"]
+
+
 def test_too_few_texts_are_said(task: Task) -> None:
     with pytest.raises(DataError, match=r"`ratio: 0\.8` needs 40 texts to label, but the task has 29 that may be sent"):
         select_texts(task, make_texts(30), "label", 0.8, 10)
@@ -109,9 +114,15 @@ def test_a_source_is_believed_as_far_as_the_codes_confirm_it() -> None:
         found = calibrate(sources, sources, classes)
         assert found.sum(axis=1) == pytest.approx(np.ones(60))
         assert (found.argmax(axis=1) == classes).mean() > 0.85
-    # What knows nothing hardly has a say: shares are those of the codes.
-    found = calibrate([guesses], [guesses], np.where(np.arange(60) < 40, 0, classes))
-    assert found.argmax(axis=1).tolist().count(0) > 50
+    found = calibrate([guesses], [guesses], np.where(np.arange(60) < 50, 0, classes))
+    assert found.argmax(axis=1).tolist().count(0) > 50  # what knows nothing hardly has a say
+
+
+def test_without_codes_the_llm_alone_is_believed() -> None:
+    said = np.log([[0.2, 0.8]])
+    found = calibrate([said, said], [said[:0], said[:0]], np.array([], dtype=np.int64))
+    assert found == pytest.approx(np.array([[0.2, 0.8]]))
+    assert measure_label_auc(pd.DataFrame({"label": []}), ["a", "b"], said[:0]) == 0.5
 
 
 def test_human_rows_are_scored_by_rows_of_other_folds() -> None:

@@ -340,7 +340,7 @@ def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: 
     make(amalgam, write_csv(ROWS))
     after = Path("params.yaml").read_text("utf-8")
     changed = [(old, new) for old, new in zip(before.splitlines(), after.splitlines(), strict=True) if old != new]
-    assert {new.split(":")[0].strip() for _, new in changed} == {"task", "ratio", "human_rows", "test"}
+    assert {new.split(":")[0].strip() for _, new in changed} == {"task", "ratio", "human_rows", "test", "max_tokens"}
     assert all(old.partition("#")[2] == new.partition("#")[2] for old, new in changed)
     assert amalgam("new", "mine", "--from", "a.csv")[2].startswith("amalgam: data/tasks/mine exists already")
     assert amalgam("new", "../mine", "--from", "a.csv")[2].startswith("amalgam: '../mine' cannot be the name")

@@ -91,6 +91,11 @@ def test_sizes_at_the_bounds() -> None:
     assert len(split_rows(make_rows(["no", "yes"] * 35), **{**SETTINGS, "test": 500})["test"]) == 35  # at most half
 
 
+def test_texts_that_name_somebody_stay_marked() -> None:
+    rows = make_rows(["no", "yes"] * 80).assign(personal=["name", "", "", "name"] * 40)
+    assert {*split_rows(rows, **SETTINGS)["unlabelled"]["personal"]} == {"name", ""}
+
+
 def test_more_texts_join_the_unlabelled_set_unless_a_held_out_row_has_them() -> None:
     rows = make_rows(["no", "yes"] * 50)
     test_text = split_rows(rows, **SETTINGS)["test"]["text"][0]

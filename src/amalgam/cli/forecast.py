@@ -233,7 +233,8 @@ class _Tally:
         to_send, again = max(bound, total) - known.requests, 0
         if rounds and answers:  # one useless answer in ten, until more is known
             useless = sum(count for faults in rounds.faults.values() for fault, count in faults.items() if fault)
-            again = round(to_send * (useless + 2) / (len(answers) + 20))
+            rate = (useless + 2) / (len(answers) + 20)
+            again = round(to_send * rate / (1 - rate))  # their successors may be of no use as well
         like = missing if missing.requests else known
         share = (to_send + again) / max(like.requests, 1)
         # Tokens are guessed by the bytes of a text; answers that are there say how good the guess is.

@@ -11,6 +11,7 @@ from amalgam.tasks.columns import TaskRows
 from amalgam.tasks.split import choose_sizes
 
 _AUC = 0.85  # for which the width of an interval is said
+_LEAST_TOKENS = 128  # of an answer: with 64, small models had every second one cut off, and a run may end for that
 _WIDE = 0.1  # half a width from which one test set says little
 _AGAIN = "`dvc exp run --queue -S split.seed=1,2,3,4`, then `dvc queue start`,"
 
@@ -20,8 +21,8 @@ def choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, 
     test, human, validation = choose_sizes(rows.main, seed=params.split.seed)
     synthetic = 0.85 * params.synthesis.rows * rows.main["label"].nunique()  # what curation keeps of them, about
     ratio = min(0.8, math.floor(100 * synthetic / (synthetic + human)) / 100)
-    words = float(rows.main["text"].str.count(r"\S+").quantile(0.75))
-    tokens = min(max(math.ceil(words * 4 / 3 / 16) * 16, 64), 512)
+    words = float(rows.main["text"].str.count(r"\S+").quantile(0.9))
+    tokens = min(max(math.ceil(words * 4 / 3 / 16) * 16, _LEAST_TOKENS), 512)
     values = {"task": name, "ratio": ratio, "human_rows": human, "split.test": test, "split.validation": validation}
     values |= {"synthesis.max_tokens": tokens, **({} if "time" in rows.main else {"split.by": "random"})}
     rarest = max(round(min(rows.main["label"].value_counts(normalize=True)) * test), 1)
@@ -36,7 +37,7 @@ def choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, 
         f"with them an AUC of {_AUC} has a 95 % interval of about ±{width:.2f}; only more coded rows make it narrower",
         *([f"{_AGAIN} tests on other rows too"] if width > _WIDE else []),
         f"ratio {ratio:g}: what `synthesis.rows: {params.synthesis.rows}` a label brings beside them",
-        f"synthesis.max_tokens {tokens}: as long as three responses in four",
+        f"synthesis.max_tokens {tokens}: room for nine responses in ten, and {_LEAST_TOKENS} at least",
         f"training takes about {' and '.join(times)}, on two cores with bfloat16",
     ]
 

@@ -30,9 +30,7 @@ from amalgam.tasks.schema import Task
 _MOST = 20  # labels, as endpoints give the probabilities of 20 tokens
 _SAMPLES = 5  # answers to a row, where the endpoint gives no probabilities
 _LETTER = re.compile(r"\W*([A-Z])\b")
-_SLOPE = -1.0  # logarithm of the slope that is likely before there are codes
-_FARTHEST = 9.0  # log-probabilities below the likeliest label's: a source that is sure of all must not decide alone
-_LEAST = 1e-6
+_FARTHEST = 9.0  # below the likeliest label's log-probability: a source that is sure of all must not decide alone
 _UNSEEN = 0.5  # letters that each label counts beside those in the samples
 
 Floats = NDArray[np.float64]
@@ -166,35 +164,27 @@ def add_labels(
     return texts.assign(label=[labels[place] for place in alone.argmax(axis=1)], soft=soft)
 
 
-def calibrate(logits: Sequence[Floats], coded: Sequence[Floats], classes: NDArray[np.int64]) -> Floats:
-    """Join what several sources say into probabilities [rows, classes], as fits the codes of human-coded rows best.
-
-    The score of a label is a bias of its own and the sum of what the sources say, each times a slope. Slopes and biases
-    are the most likely ones a posteriori: so few rows must not decide alone.
+def calibrate(
+    logits: Sequence[Floats], coded: Sequence[Floats], classes: NDArray[np.int64], strength: float = 1.0
+) -> Floats:
+    """Join what several sources say into probabilities [rows, classes], by a logistic regression on human codes.
 
     Args:
         logits: of each source, the log-probabilities of the rows [rows, classes], up to a constant a row.
         coded: the same of human-coded rows, by a source that did not learn their codes.
         classes: the classes of these.
+        strength: inverse of the regularisation.
     """
-    from scipy.optimize import minimize
-    from scipy.special import log_softmax, softmax
+    from scipy.special import softmax
+    from sklearn.linear_model import LogisticRegression
 
-    count, number = logits[0].shape[1], len(logits)
-    prior = np.log((np.bincount(classes, minlength=count) + 1) / (len(classes) + count))
-    logits, coded = (
-        [np.maximum(rows, rows.max(axis=1, keepdims=True) - _FARTHEST) for rows in part] for part in (logits, coded)
+    if len(np.unique(classes)) < 2:  # nothing to learn from: the first source says it
+        return np.asarray(softmax(logits[0], axis=1))
+    rows, known = (
+        np.concatenate([np.maximum(said - said.max(axis=1, keepdims=True), -_FARTHEST) for said in sources], axis=1)
+        for sources in (logits, coded)
     )
-    scales = [(own.mean(axis=0), own.std() + _LEAST) for own in coded]
-
-    def score(values: Floats, sources: Sequence[Floats]) -> Floats:
-        parts = [(rows - mean) / spread for rows, (mean, spread) in zip(sources, scales, strict=True)]
-        return np.asarray(np.tensordot(np.exp(values[:number]), parts, axes=1) + values[number:])
-
-    def measure_loss(values: Floats) -> float:
-        likely = log_softmax(score(values, coded), axis=1)[np.arange(len(classes)), classes]
-        doubts = np.concatenate([values[:number] - _SLOPE, values[number:] - prior])
-        return float(0.5 * (doubts**2).sum() - likely.sum())
-
-    fitted = minimize(measure_loss, np.concatenate([np.full(number, _SLOPE), prior])).x
-    return np.asarray(softmax(score(fitted, logits), axis=1))
+    model = LogisticRegression(C=strength, max_iter=2000).fit(known, classes)
+    found = np.zeros((len(rows), logits[0].shape[1]))
+    found[:, model.classes_] = model.predict_proba(rows)
+    return found

@@ -19,6 +19,7 @@ import pandas as pd
 from amalgam.errors import DataError
 from amalgam.params import Split
 from amalgam.tasks.columns import TRANSFER, TaskRows
+from amalgam.tasks.personal import PERSONAL
 from amalgam.tasks.texts import fold_text, name_units, parse_times
 
 TRAIN, VALIDATION = "train", "validation"
@@ -63,8 +64,9 @@ def split_rows(
             they join the end of the train set, on top of `human_rows`, unless they are in or near another set by now.
 
     Returns:
-        `train`, `validation` and `test` with the columns of `rows`, `unlabelled` with id, text and question; each
-        in the order drawn. What remains of a group is unlabelled if the group is in train, else it is not used.
+        `train`, `validation` and `test` with the columns of `rows`, `unlabelled` with id, text and question, and
+        `personal` where known; each in the order drawn. What remains of a group is unlabelled if the group is in train,
+        else it is not used.
 
     Raises:
         DataError: if the rows do not suffice, or have no time where the split is by time; it names the key to change.
@@ -87,7 +89,8 @@ def split_rows(
     free = free[~free["_text"].duplicated()].head(unlabelled)
     tables = {TRAIN: trained, VALIDATION: validated, "test": tested}
     cut = {name: table[list(rows)].fillna("").reset_index(drop=True) for name, table in tables.items()}
-    return {**cut, "unlabelled": free[["id", "text", "question"]].reset_index(drop=True)}
+    columns = ["id", "text", "question", *([PERSONAL] if PERSONAL in free else [])]
+    return {**cut, "unlabelled": free[columns].fillna("").reset_index(drop=True)}
 
 
 def split_task(loaded: TaskRows, codes: pd.DataFrame, human_rows: int, split: Split) -> dict[str, pd.DataFrame]:

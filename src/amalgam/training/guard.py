@@ -60,7 +60,13 @@ class Evidence:
 
 
 def ask_guard(
-    human: pd.DataFrame, synthetic: pd.DataFrame, vectors: tuple[Floats, Floats], labels: list[str], *, seed: int
+    human: pd.DataFrame,
+    synthetic: pd.DataFrame,
+    vectors: tuple[Floats, Floats],
+    labels: list[str],
+    *,
+    seed: int,
+    grading: float | None = None,
 ) -> Evidence | None:
     """Find out what the human rows say for and against the synthetic ones.
 
@@ -70,12 +76,18 @@ def ask_guard(
         vectors: embeddings [rows, width] of both.
         labels: class names in order.
         seed: deals the folds and draws the resamples.
+        grading: the AUC of the LLM on human rows, where it labelled real texts, which have a column `soft`: that says
+            more of their labels than classifiers can; where it wrote others as well, the lower AUC counts.
 
     Returns:
         What was found; None where no fold holds two classes, so that nothing can be said.
     """
-    probabilities = judge_labels(human, vectors[0], labels, vectors[1], synthetic["shots"].tolist())
-    label_auc = measure_label_auc(synthetic, labels, np.log(np.maximum(probabilities, _LEAST)))
+    label_auc = 1.0 if grading is None else grading
+    written = np.ones(len(synthetic), dtype=np.bool_) if grading is None else (synthetic["soft"] == "").to_numpy()
+    if written.any():
+        rows = synthetic[written]
+        probabilities = judge_labels(human, vectors[0], labels, vectors[1][written], rows["shots"].tolist())
+        label_auc = min(label_auc, measure_label_auc(rows, labels, np.log(np.maximum(probabilities, _LEAST))))
     classes, units = index_labels(human, labels), find_units(human)
     folds = min(FOLDS, len(np.unique(units)))
     weights = _draw_units(units, np.random.default_rng(seed))

@@ -102,11 +102,10 @@ class TeacherTrainer:
         weights = balance_classes(self._classes, len(labels)) if params.class_weights else np.ones(len(learned))
         self._weights = weights
         phases = [np.flatnonzero(human), np.flatnonzero(~human)] if self._paper else []
+        targets = self._classes if contrastive or self._paper else read_targets(learned, labels)
         self._learn = Examples(
             self._encode(learned),
-            ContrastiveLoss(self._classes, weights)
-            if contrastive
-            else CrossEntropy(read_targets(learned, labels), weights),
+            (ContrastiveLoss if contrastive else CrossEntropy)(targets, weights),
             phases=[phase for phase in phases if len(phase)],
             by_length=not (contrastive or self._paper),  # pairs of similar length alone teach less
         )
