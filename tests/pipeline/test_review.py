@@ -100,7 +100,7 @@ def test_a_comment_is_no_change_and_a_param_that_has_not_run_is_refused(project:
     run, outputs = run_workflow(project, tmp_path)
     assert (run.code, outputs["code"]) == (0, "1"), run.output
     assert (
-        "**Cannot be said**: stage mix of HEAD has not run with the current ratio: run `dvc repro`."
+        "**Cannot be said**: stage label of HEAD has not run with the current ratio: run `dvc repro`."
         in outputs["comment"]
     )
     assert "**The pipeline is not up to date**" in outputs["comment"]

@@ -81,7 +81,11 @@ def test_cells_are_told_apart(data: str, rows: list[dict[str, str]]) -> None:
         ("a.csv", b"\xff\xfei\0d\0,\0x\0\n\0\x00\xd8", "after line 1 is not utf-16: save the file as UTF-8"),
         ("a.csv", "id,,text\n1,so,x\n", "row 2 has 'so' in column 2, which has no name"),
         ("a.csv", "id,text\n1,so,x\n", "row 2 has 3 cells, but the header has 2"),
-        ("a.csv", b"PK\x03\x04", "is no Excel workbook, or a damaged one: save it as .xlsx or as `CSV UTF-8`"),
+        (
+            "a.csv",
+            b"PK\x03\x04" + bytes(26) + b"xl/",
+            "is no Excel workbook, or a damaged one: save it as .xlsx or as `CSV UTF-8`",
+        ),
         ("a.csv", gzip.compress(b"id,text\n1,x\n")[:-9], "cannot be read"),
         ("a.jsonl", '{"text": "a", "text": "b"}\n', "row 1 is not valid JSON .two keys are named 'text'"),
         ("a.jsonl", "[" * 100_000, "row 1 is not valid JSON"),
