@@ -124,6 +124,18 @@ def test_useless_answers_are_asked_again(server: StubServer, answering: Answerin
     assert summary["faults"] == {"cut_off": 2, "empty": 2, "refusal": 2}
 
 
+def test_a_few_missing_responses_do_not_end_a_run_that_is_paid_for(
+    server: StubServer, answering: Answering, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(asking, "ATTEMPTS", 2)
+    server.spoilt = {10_000_000 * attempt + 1: "length" for attempt in range(3)}
+    rounds = Rounds(make_prompts(10), "m", PARAMS.model_copy(update={"rows": 10}))
+    collect_answers(rounds, answering)
+    assert rounds.usable == {"complaint": 9, "praise": 9}
+    said = "after 3 attempts label 'complaint' has 9 of 10 usable responses (3 cut_off); label 'praise'"
+    assert said in capsys.readouterr().err
+
+
 def test_too_few_usable_answers_are_an_error_with_the_counts_and_what_helps(
     server: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ ATTEMPTS = 10  # times that a slot is asked again
 # whatever `synthesis.rows` is.
 _STRIDE = 10_000_000
 _KEPT = ("label", "sample", "question", "shots", "attributes", "responses", "format")  # of a prompt, beside its answer
+_ENOUGH = 0.9  # of the wanted responses a label: a few prompts that bring none must not end a run that is paid for
 _HANDFUL = 5  # answers, fewer of which say nothing about the rest
 _WORDING = "take another model, or change the wording in `data/templates` or the task's `task.yaml`"
 _HELP = {  # what most answers have in common, and what helps; more rows never do
@@ -127,13 +128,13 @@ class Rounds:
                 return fault, f"{count} of {counts.total()} answers{of} {what}{such}: {helps}"
         return "", ""
 
-    def describe_shortfall(self) -> str:
-        """Say by label what there is and what came instead, or "" where no label lacks anything."""
+    def describe_shortfall(self, share: float = 1.0) -> str:
+        """Say by label what there is and what came instead, or "" where each has this share of what is wanted."""
         return "; ".join(
             f"label {label!r} has {self.usable[label]} of {self._params.rows} usable responses "
             f"({', '.join(f'{count} {fault}' for fault, count in sorted(faults.items()) if fault) or 'no fault'})"
             for label, faults in self.faults.items()
-            if self.usable[label] < self._params.rows
+            if self.usable[label] < share * self._params.rows
         )
 
     def build_lines(self) -> Iterator[dict[str, Any]]:
@@ -148,8 +149,10 @@ class Rounds:
 def collect_answers(rounds: Rounds, answering: Answering) -> None:
     """Ask until there are enough usable responses a label; the journal then holds every answer.
 
+    A label that lacks a few when the attempts are used up goes on with what it has, and a sentence says so.
+
     Raises:
-        DataError: the attempts are used up and a label still has too few usable responses.
+        DataError: a label has less than nine tenths of its responses.
     """
     told: set[str] = set()
     sentence = ""
@@ -161,8 +164,12 @@ def collect_answers(rounds: Rounds, answering: Answering) -> None:
             told.add(fault)
             notify(f"synthesize: {sentence}")
     if shortfall := rounds.describe_shortfall():
+        found = f"after {rounds.number} attempts {shortfall}"
+        if not rounds.describe_shortfall(_ENOUGH):
+            notify(f"synthesize: {found}; the run goes on with these")
+            return
         cause = sentence or "raise `synthesis.max_tokens`, or change the prompt"
-        raise DataError(f"after {rounds.number} attempts {shortfall}; {cause}; the answers are kept")
+        raise DataError(f"{found}; {cause}; the answers are kept")
 
 
 def write_completions(folder: Path, rounds: Rounds) -> None:
