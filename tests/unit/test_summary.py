@@ -76,6 +76,9 @@ def test_what_stages_counted_is_gathered_and_summed() -> None:
     assert counts["data"]["grader"] == {"rows": 5, "unparsed": 1}
     assert list(counts["training"]["training"]) == ["teacher", "student", "student_undistilled", "human_only"]
     assert counts["cost"]["llm"] == {"requests": 11, "prompt_tokens": 30, "completion_tokens": 6, "cost_usd": 0.75}
+    summaries["label"] = {"rows": 6, "requests": 9, **asked}
+    costs = summary.gather_counts(summaries, {})["cost"]
+    assert (costs["label"]["requests"], costs["llm"]["requests"]) == (9, 20)
     summaries["judge"]["cost_usd"] = None  # of a model without a price
     assert "cost_usd" not in summary.gather_counts(summaries, {})["cost"]["llm"]
 
