@@ -1,5 +1,6 @@
 """What several tests share: an invented task, invented rows, and models with random weights."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from amalgam.llm.journal import Journal, open_journal
 from amalgam.tasks.schema import Task
 from tests.pipeline.server import StubServer
 from tests.pipeline.toy import LABELS, make_rows, write_encoder
+from tests.unit.answers import Amalgam
+from tests.unit.helpers import run_amalgam
 from tests.unit.tasks import describe_task
 from tests.unit.training import TEACHER
 
@@ -82,3 +85,17 @@ def shipped(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     calibration = {"temperature": 1.0, "threshold": None, "ask_below": 0.7, "guaranteed": False, "sentence": "None."}
     write_manifest(folder, INTEGER, calibration)
     return folder
+
+
+@pytest.fixture
+def amalgam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Amalgam:
+    """Run a command in a project without tasks; returns its exit code and what it printed."""
+    project = tmp_path / "project"
+    (project / "data/tasks").mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", project)
+    monkeypatch.chdir(project)
+
+    def run(*args: str) -> tuple[int, str, str]:
+        return run_amalgam(*args), *capsys.readouterr()
+
+    return run

@@ -1,7 +1,6 @@
 """`amalgam new` and `amalgam check`: tables as people have them, and tables that nobody should have."""
 
 import datetime
-import gzip
 import io
 import json
 import os
@@ -9,167 +8,15 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
-import openpyxl
-import openpyxl.chart
-import pandas as pd
 import pytest
 
-from amalgam.params import load_params
 from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import load_task
-from tests.pipeline.toy import make_rows
-from tests.unit.helpers import run_amalgam
-
-ROOT = Path(__file__).parents[2]
-ROWS = [{"id": row["id"], "guest": row["guest"], "text": row["text"], "code": row["label"]} for row in make_rows(80)]
-
-
-def write_csv(rows: list[dict[str, str]], separator: str = ",") -> str:
-    return pd.DataFrame(rows).to_csv(index=False, sep=separator)
-
-
-def write_xlsx(rows: list[dict[str, str]]) -> bytes:
-    book, stream = openpyxl.Workbook(), io.BytesIO()
-    book.active.title = "Codes"
-    for row in [list(rows[0]), *([*row.values()] for row in rows)]:
-        book.active.append(row)
-    book.save(stream)
-    return stream.getvalue()
-
-
-def write_sheets(*sheets: list[list[Any]], hidden: bool = False) -> bytes:
-    """Write sheets of cells; `hidden` is the first, and then a chart stands before it."""
-    book, stream = openpyxl.Workbook(), io.BytesIO()
-    for place, rows in enumerate(sheets):
-        sheet = book.create_sheet() if place else book.active
-        for row in rows:
-            sheet.append(row)
-    if hidden:
-        chart = openpyxl.chart.BarChart()
-        chart.add_data(openpyxl.chart.Reference(book.worksheets[0], min_col=1, min_row=1, max_row=2))
-        book.create_chartsheet("Chart", 0).add_chart(chart)
-        book.worksheets[0].sheet_state = "hidden"
-    book.save(stream)
-    return stream.getvalue()
-
-
-def write_zip(name: str, text: str) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr(name, text)
-    return stream.getvalue()
-
-
-def code(codes: list[str], **changes: Any) -> str:
-    """Write the rows with other codes, gone through again and again."""
-    return write_csv([{**row, "code": codes[place % len(codes)], **changes} for place, row in enumerate(ROWS)])
-
-
-Amalgam = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def amalgam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Amalgam:
-    """Run a command in a project without tasks; returns its exit code and what it printed."""
-    project = tmp_path / "project"
-    (project / "data/tasks").mkdir(parents=True)
-    shutil.copy(ROOT / "params.yaml", project)
-    monkeypatch.chdir(project)
-
-    def run(*args: str) -> tuple[int, str, str]:
-        return run_amalgam(*args), *capsys.readouterr()
-
-    return run
-
-
-HOSTILE: dict[str, tuple[str, str | bytes, list[str]]] = {
-    "empty": ("a.csv", b"", []),
-    "blank lines": ("a.csv", b"\n\n \n", []),
-    "header only": ("a.csv", "id,text,code\n", []),
-    "one column": ("a.csv", write_csv([{"text": row["text"]} for row in ROWS]), []),
-    "one row": ("a.csv", write_csv(ROWS[:1]), []),
-    "ten rows": ("a.csv", write_csv(ROWS[:10]), []),
-    "numbers alone": ("a.csv", "a,b\n" + "1,2\n3,4\n" * 20, []),
-    "no codes": ("a.csv", code([""]), []),
-    "unclear codes": ("a.csv", code(["unclear", "N/A", "?"]), []),
-    "one class": ("a.csv", code(["good"]), []),
-    "a class of one row": ("a.csv", write_csv([*ROWS, {**ROWS[0], "id": "x", "code": "odd"}]), []),
-    "too many classes": ("a.csv", code([f"c{number}" for number in range(26)]), ["--label", "code"]),
-    "a score": ("a.csv", code([f"{number}.5" for number in range(70)]), []),
-    "equal texts": ("a.csv", code(["good", "bad"], text="All of it was just as it was."), []),
-    "two texts": ("a.csv", write_csv([{**row, "answer": row["text"][::-1]} for row in ROWS]), []),
-    "two codes": ("a.csv", write_csv([{**row, "class": "xy"[number // 3 % 2]} for number, row in enumerate(ROWS)]), []),
-    "binary": ("a.csv", bytes(range(256)) * 40, []),
-    "an image": ("a.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), []),
-    "NUL bytes": ("a.csv", write_csv(ROWS).replace("bread", "br\0ead").encode(), []),
-    "an open quote": ("a.csv", write_csv(ROWS)[:300] + '\nx,y,"never closed, good\n', []),
-    "too many cells": ("a.csv", write_csv(ROWS) + "x,y,some text,good,more,and more\n", []),
-    "two encodings": (
-        "a.csv",
-        code(["gut", "sehr \u00e4rgerlich"]).encode() + "x,y,h\u00e4lt,gut\n".encode("cp1252") * 9,
-        [],
-    ),
-    "old workbook": ("a.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 600, []),
-    "half a workbook": ("a.xlsx", write_xlsx(ROWS)[:900], []),
-    "an archive": ("a.xlsx", b"PK\x03\x04" + b"\0" * 600, []),
-    "half a Parquet file": ("a.parquet", b"PAR1" + b"\0" * 60, []),
-    "broken JSON": ("a.json", json.dumps(ROWS)[:-9], []),
-    "a JSON number": ("a.json", "12", []),
-    "JSON of words": ("a.jsonl", '"word"\n"other"\n', []),
-    "a password": ("a.xlsx", b"\xd0\xcf\x11\xe0" + b"\0" * 600, []),
-    "an archive named csv": ("a.csv", write_zip("a.csv", write_csv(ROWS)), []),
-    "OpenDocument": ("a.ods", write_zip("mimetype", "application/vnd.oasis.opendocument.spreadsheet"), []),
-    "SPSS": ("a.spss", b"$FL2@(#) SPSS DATA FILE" + b"\0" * 600, []),
-    "a database": ("a.csv", b"SQLite format 3\0" + b"\0" * 600, []),
-    "a broken line": ("a.jsonl", "\n".join([json.dumps(ROWS[0]), '{"id": "x", "te', *map(json.dumps, ROWS)]), []),
-    "JSON by columns": ("a.json", pd.DataFrame(ROWS).to_json(), []),
-    "no names": ("a.csv", write_csv(ROWS).partition("\n")[2], ["--yes"]),
-    "a total below": ("a.csv", write_csv(ROWS) + "Total,80\n", []),
-    "a label a row": ("a.csv", write_csv([{**row, "code": f"c{number}"} for number, row in enumerate(ROWS)]), []),
-    "days or months": (
-        "a.csv",
-        write_csv([{**row, "when": f"{number % 9 + 1}/{number % 8 + 1}/2025"} for number, row in enumerate(ROWS)]),
-        ["--time", "when"],
-    ),
-    "no such sheet": ("a.xlsx", write_xlsx(ROWS), ["--sheet", "Other"]),
-    "no such column": ("a.csv", write_csv(ROWS), ["--label", "colour"]),
-    "no such label": ("a.csv", write_csv(ROWS), ["--rubric", "params.yaml"]),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_file_is_one_sentence_and_leaves_nothing(case: str, amalgam: Amalgam) -> None:
-    name, content, flags = HOSTILE[case]
-    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
-    exit_code, out, err = amalgam("new", "mine", "--from", name, *flags)
-    assert (exit_code, out) == (2, ""), (out, err)
-    assert err.startswith("amalgam: ")
-    assert err.count("\n") == 1, err
-    assert len(err) < 500
-    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
-    assert not [*Path("data/tasks").iterdir()]
-
-
-def make(amalgam: Amalgam, content: str | bytes, *flags: str, name: str = "a.csv") -> dict[str, Any]:
-    """Make a task of a file, check that its rows can be read, and return what was found."""
-    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    exit_code, out, err = amalgam("new", "mine", "--from", name, "--json", "--force", *flags)
-    assert exit_code == 0, err
-    found: dict[str, Any] = json.loads(out)
-    task = load_task(Path("data/tasks/mine"))
-    assert (
-        load_task_rows(task, Path("data/tasks/mine"), Path()).main["label"].value_counts().to_dict() == found["labels"]
-    )
-    assert load_params(Path("params.yaml")).human_rows == found["params"]["human_rows"]
-    return found | {"order": task.label_names, "ordinal": task.ordinal, "task": task}
+from tests.unit.answers import CELLS, DOUBTFUL_DAYS, ROWS, TWO_CODES, Amalgam, code, make_task, write_csv, write_sheets
 
 
 @pytest.mark.parametrize(
@@ -187,7 +34,7 @@ def make(amalgam: Amalgam, content: str | bytes, *flags: str, name: str = "a.csv
     ],
 )
 def test_every_code_gets_a_name(codes: list[str], names: list[str], ordinal: bool, left: int, amalgam: Amalgam) -> None:
-    found = make(amalgam, code(codes))
+    found = make_task(amalgam, code(codes))
     assert sorted(found["order"]) == sorted(names)
     assert found["ordinal"] == ordinal
     assert found["left_out"].get("no_label", 0) == left
@@ -196,12 +43,12 @@ def test_every_code_gets_a_name(codes: list[str], names: list[str], ordinal: boo
 
 def test_flags_decide_what_the_labels_are(amalgam: Amalgam) -> None:
     scores = [f"{number},5" if number % 10 else "" for number in range(70)]
-    found = make(amalgam, code(scores).replace("\u00d6", ""), "--label", "code", "--above", "34.5")
+    found = make_task(amalgam, code(scores).replace("\u00d6", ""), "--label", "code", "--above", "34.5")
     assert found["order"] == ["low", "high"]
     assert found["left_out"] == {"no_label": 8}
     rare = code([*(["good", "bad"] * 18), *"wxyz"])
-    assert set(make(amalgam, rare, "--merge-rare", "5")["order"]) == {"good", "bad", "other"}
-    assert make(amalgam, rare, "--drop-rare", "5")["left_out"] == {"no_label": 8}
+    assert set(make_task(amalgam, rare, "--merge-rare", "5")["order"]) == {"good", "bad", "other"}
+    assert make_task(amalgam, rare, "--drop-rare", "5")["left_out"] == {"no_label": 8}
 
 
 def test_what_coders_say_becomes_a_majority(amalgam: Amalgam) -> None:
@@ -211,16 +58,16 @@ def test_what_coders_say_becomes_a_majority(amalgam: Amalgam) -> None:
     for row in raters:
         del row["code"]
     flags = ["--rater", "A", "--rater", "B", "--rater", "C"]
-    found = make(amalgam, write_csv(raters), *flags)
+    found = make_task(amalgam, write_csv(raters), *flags)
     assert found["left_out"] == {"no_label": 6}
     assert found["labels"] == {"complaint": 37, "praise": 37}
     named = [{**row, "rater_1": row["code"], "rater_2": row["code"]} for row in ROWS]
-    assert make(amalgam, write_csv(named))["columns"]["raters"] == ["rater_1", "rater_2"]
+    assert make_task(amalgam, write_csv(named))["columns"]["raters"] == ["rater_1", "rater_2"]
     one = [{"text": row["text"], "coder_1": row["code"]} for row in ROWS]
-    assert make(amalgam, write_csv(one))["columns"]["label"] == "coder_1"
+    assert make_task(amalgam, write_csv(one))["columns"]["label"] == "coder_1"
     for row in named:
         del row["code"]
-    assert make(amalgam, write_csv(named))["columns"]["label"] == ""
+    assert make_task(amalgam, write_csv(named))["columns"]["label"] == ""
 
 
 def test_texts_that_nobody_coded_are_kept_and_empty_ones_left_out(amalgam: Amalgam) -> None:
@@ -228,47 +75,15 @@ def test_texts_that_nobody_coded_are_kept_and_empty_ones_left_out(amalgam: Amalg
     for row in coded[:31]:
         row["code"] = ""
     coded[50]["text"] = coded[51]["text"] = "\u200b "
-    found = make(amalgam, write_csv(coded))
+    found = make_task(amalgam, write_csv(coded))
     assert found["left_out"] == {"no_text": 2, "no_label": 31}
     assert found["task"].scenarios == ['The question was: "How was it?"']
     rows = load_task_rows(found["task"], Path("data/tasks/mine"), Path())
     assert len(rows.unlabelled) == 78
 
 
-CELLS: list[list[Any]] = [list(ROWS[0]), *([*row.values()] for row in ROWS)]
-STRANGE: dict[str, tuple[str, str | bytes]] = {
-    "a megabyte": ("a.csv", write_csv([{**ROWS[0], "id": "x", "text": "long " * 200_000}, *ROWS])),
-    "right to left": ("a.csv", code(["\u05d8\u05d5\u05d1", "\u05e8\u05e2 \U0001f600"])),
-    "formulas": ("a.csv", write_csv([{**row, "text": f"=SUM(A1) {row['text']}"} for row in ROWS])),
-    "tabs in UTF-16": ("a.tsv", write_csv(ROWS, "\t").encode("utf-16")),
-    "names twice": ("a.csv", write_csv([{**row, "x": "1"} for row in ROWS]).replace("code,x", "code,code")),
-    "names of a colon": ("a.csv", write_csv(ROWS).replace("guest", '"a: [b], #c"')),
-    "gzip": ("a.csv", gzip.compress(write_csv(ROWS).encode())),
-    "a title": ("a.csv", f"Survey of the bakery\n{write_csv(ROWS, ';')}"),
-    "a title and a blank row": ("a.csv", f"Survey of the bakery,,,\n\n{write_csv(ROWS)}"),
-    "a comment": ("a.csv", f"# exported by R\n{write_csv(ROWS)}"),
-    "header in row 3": ("a.xlsx", write_sheets([["Survey"], [], *CELLS])),
-    "merged header": ("a.xlsx", write_sheets([["Who", None, "What", None], *CELLS])),
-    "a cover": ("a.xlsx", write_sheets([["Read me"]], CELLS)),
-    "a hidden sheet and a chart": ("a.xlsx", write_sheets([["a", "b"], [1, 2], [3, 4]], CELLS, hidden=True)),
-    "errors of Excel": ("a.xlsx", write_sheets([*CELLS, ["x", "y", "Not coded at all.", "#REF!"]])),
-    "a total": ("a.csv", write_csv(ROWS) + "Total,,,80\n"),
-    "blanks within": ("a.csv", write_csv(ROWS).replace(",complaint", ", Complaint ")),
-    "objects within": ("a.json", json.dumps({"data": [{"in": row} for row in ROWS]})),
-    "objects a line": ("a.jsonl", "\n".join(json.dumps({"a": {"of": row}}) for row in ROWS)),
-    "lists of Parquet": ("a.parquet", pd.DataFrame([{**row, "tags": ["a", "b"]} for row in ROWS]).to_parquet()),
-}
-
-
-@pytest.mark.parametrize("case", STRANGE)
-def test_a_strange_file_is_read_all_the_same(case: str, amalgam: Amalgam) -> None:
-    found = make(amalgam, STRANGE[case][1], name=STRANGE[case][0])
-    assert [found["columns"][key].rpartition(".")[2] for key in ("text", "id")] == ["text", "id"]
-    assert sum(found["labels"].values()) == 80 + (case == "a megabyte")
-
-
 def test_several_codes_at_once_are_pointed_out(amalgam: Amalgam) -> None:
-    found = make(amalgam, code(["a;b", "a", "b"]))
+    found = make_task(amalgam, code(["a;b", "a", "b"]))
     assert found["labels"] == {"a": 27, "b": 26, "a_b": 27}
     assert "'a;b' seems to be several codes at once" in found["notes"][0]
 
@@ -289,7 +104,7 @@ DAYS = [datetime.datetime(2025, 1, 3, 14, 5) + datetime.timedelta(days=4 * numbe
 )
 def test_dates_are_found_in_the_usual_forms(name: str, form: str, amalgam: Amalgam) -> None:
     rows = [{**row, name: day.strftime(form)} for row, day in zip(ROWS, DAYS, strict=True)]
-    found = make(amalgam, write_csv(rows))
+    found = make_task(amalgam, write_csv(rows))
     assert found["columns"]["time"] == name
     times = load_task_rows(found["task"], Path("data/tasks/mine"), Path()).main["time"]
     assert [time[:10] for time in times] == [f"{day:%Y-%m-%d}" for day in DAYS]
@@ -309,7 +124,7 @@ def test_what_programs_add_is_taken_for_nothing_else(amalgam: Amalgam) -> None:
         }
         for number, (row, day) in enumerate(zip(ROWS, DAYS, strict=True))
     ]
-    found = make(amalgam, write_csv(rows))
+    found = make_task(amalgam, write_csv(rows))
     wanted = {"text": "Input", "label": "move", "id": "ResponseId", "time": "StartDate", "group": ""}
     assert {key: found["columns"][key] for key in wanted} == wanted
     assert found["notes"] == ["dates are also in `EndDate`: --time names another"]
@@ -317,10 +132,10 @@ def test_what_programs_add_is_taken_for_nothing_else(amalgam: Amalgam) -> None:
 
 def test_cells_of_excel_are_dates_and_doubtful_ones_are_said(amalgam: Amalgam) -> None:
     cells = [[*CELLS[0], "when"], *([*row, day] for row, day in zip(CELLS[1:], DAYS, strict=True))]
-    assert make(amalgam, write_sheets(cells), name="a.xlsx")["columns"]["time"] == "when"
-    content, flags = HOSTILE["days or months"][1:]
-    assert "nothing tells the day from the month" in make(amalgam, content)["notes"][0]
-    Path("a.csv").write_text(str(content), encoding="utf-8")
+    assert make_task(amalgam, write_sheets(cells), name="a.xlsx")["columns"]["time"] == "when"
+    content, flags = DOUBTFUL_DAYS, ["--time", "when"]
+    assert "nothing tells the day from the month" in make_task(amalgam, content)["notes"][0]
+    Path("a.csv").write_text(content, encoding="utf-8")
     assert "nothing tells the day from the month" in amalgam("new", "mine", "--from", "a.csv", "--force", *flags)[2]
 
 
@@ -337,7 +152,7 @@ def test_longer_and_more_rows_train_longer(amalgam: Amalgam) -> None:
 
 def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: Amalgam) -> None:
     before = Path("params.yaml").read_text("utf-8")
-    make(amalgam, write_csv(ROWS))
+    make_task(amalgam, write_csv(ROWS))
     after = Path("params.yaml").read_text("utf-8")
     changed = [(old, new) for old, new in zip(before.splitlines(), after.splitlines(), strict=True) if old != new]
     assert {new.split(":")[0].strip() for _, new in changed} == {"task", "ratio", "human_rows", "test", "max_tokens"}
@@ -347,7 +162,7 @@ def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: 
 
 
 def test_a_terminal_is_asked_where_two_answers_are_possible(amalgam: Amalgam, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("a.csv").write_bytes(HOSTILE["two codes"][1].encode())  # type: ignore[union-attr]
+    Path("a.csv").write_bytes(TWO_CODES.encode())
     terminal = io.StringIO("2\n")
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr("sys.stdin", terminal)
@@ -366,14 +181,14 @@ def test_a_terminal_is_asked_where_two_answers_are_possible(amalgam: Amalgam, mo
 )
 def test_a_rubric_gives_definitions(name: str, text: str, amalgam: Amalgam) -> None:
     Path(name).write_text(text, encoding="utf-8")
-    task = make(amalgam, write_csv(ROWS), "--rubric", name)["task"]
+    task = make_task(amalgam, write_csv(ROWS), "--rubric", name)["task"]
     assert [label.definition for label in task.labels] == ["Something is criticised.", "All is well."]
     assert amalgam("check", "mine") == (0, "mine: 80 coded rows, and nothing to mend\n", "")
 
 
 def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
     rows = [{**row, "rater1": row["code"], "rater2": "praise"} for row in ROWS]
-    make(amalgam, write_csv(rows), "--group", "")
+    make_task(amalgam, write_csv(rows), "--group", "")
     bad = [dict(row) for row in rows]
     bad[0]["code"], bad[1]["code"], bad[2]["text"], bad[3]["id"] = "odd", "", "", bad[4]["id"]
     bad[5]["text"] = bad[6]["text"]
@@ -432,7 +247,7 @@ def test_a_split_of_the_hub_becomes_a_task_and_offline_it_is_one_sentence(amalga
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     Thread(target=server.serve_forever, daemon=True).start()
     command = [sys.executable, "-c", "from amalgam.cli import main; main()", "new", "mine", "--from"]
-    paths = {"HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": str(ROOT / "src")}
+    paths = {"HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     environment = os.environ | paths | {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0"}
 
     def run(name: str) -> subprocess.CompletedProcess[str]:

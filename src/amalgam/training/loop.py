@@ -114,7 +114,7 @@ def train_model(
 
     # A head that reads the mean leaves the encoder's own pooling layer without a gradient.
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
-    step_with = make_step(model, train, schedule, accelerator)
+    take_step = make_step(model, train, schedule, accelerator)
     best = Outcome(0, 0, None, None, sum(map(len, train.phases)) or len(train.encoded))
     weights = _copy_weights(model)
     highest = good_enough = -math.inf
@@ -122,7 +122,7 @@ def train_model(
     losses: list[torch.Tensor] = []
     with _open_curves(curves) if curves and accelerator.is_main_process else nullcontext() as live:
         for step, rows in enumerate(_draw_rows(train, schedule, np.random.default_rng(seed)), start=1):
-            losses.append(step_with(rows))
+            losses.append(take_step(rows))
             advance(None)
             if step not in looks:
                 continue
