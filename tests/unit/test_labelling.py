@@ -77,7 +77,7 @@ def test_rows_keep_order_and_columns(ending: str, to: str, opened: Shipped, tmp_
         chances = expected[row["text"] or ""]
         assert [float(row["p_complaint"]), float(row["p_praise"])] == pytest.approx(list(chances), abs=1e-6)
         assert row["label"] == LABELS[chances.argmax()]
-        assert str(row["needs_human"]).lower() == str(chances.max() < 0.7).lower()
+        assert str(row["needs_human"]).lower() == str(chances.max() < 0.7 or not row["text"]).lower()
     assert {row["label"] for row in labelled} == set(LABELS)  # else any order would do
 
 
@@ -126,6 +126,21 @@ def test_values_keep_their_types_where_the_format_has_them(opened: Shipped, tmp_
     (row,) = label(tmp_path / "in.parquet", tmp_path / "out.jsonl", opened)
     assert label(tmp_path / "in.parquet", tmp_path / "out.json", opened) == [row]
     assert (row["score"], row["marks"]) == (None, [1.5, None])  # what is no number is null
+
+
+@pytest.mark.parametrize("ending", [".json", ".jsonl", ".parquet"])
+def test_a_text_inside_an_object_has_the_name_that_new_gives_it(ending: str, opened: Shipped, tmp_path: Path) -> None:
+    rows = [{"answer": {"text": text, "by": {"age": 9}}} for text in ("rude", "fine", None)]
+    source = tmp_path / f"in{ending}"
+    if ending == ".parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), source)
+    else:
+        source.write_text(json.dumps(rows) if ending == ".json" else "\n".join(map(json.dumps, rows)), encoding="utf-8")
+    labelled = label(source, tmp_path / "out.jsonl", opened, text="answer.text")
+    assert [row["answer"] for row in labelled] == [row["answer"] for row in rows]
+    assert labelled[-1]["needs_human"]
+    with pytest.raises(DataError, match=r"no key 'answer\.name', only answer\.text, answer\.by\.age: mend"):
+        label(source, tmp_path / "out.jsonl", opened, text="answer.name")
 
 
 @pytest.mark.parametrize(

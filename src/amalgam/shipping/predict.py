@@ -15,7 +15,7 @@ from amalgam.machine import show_progress
 from amalgam.shipping.onnx import FLOAT, OnnxScorer, decide, has_gpu
 from amalgam.shipping.tables import SHEET_ROWS, Added, find_format, survey_table, write_table
 from amalgam.tasks.formats import note_encoding, open_source
-from amalgam.tasks.tables import Part, read_parts
+from amalgam.tasks.tables import Part, find_value, read_parts
 from amalgam.tasks.texts import clean_text, write_text
 
 MANIFEST, FORMAT = "manifest.json", 1
@@ -137,17 +137,18 @@ def label_table(source: Path, target: Path, shipped: Shipped, columns: Columns) 
 
 def _label_part(part: Part, shipped: Shipped, needed: list[str]) -> list[list[Any]]:
     """Return the values of the new columns."""
-    cells = [tuple(shipped.clean_text(write_text(row[name]) or "") for name in needed) for row in part.rows]
+    cells = [tuple(shipped.clean_text(write_text(find_value(row, name)) or "") for name in needed) for row in part.rows]
     # Equal texts of a part get equal labels: in 8-bit integers, the rows beside one change its score a little.
     places = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
     texts, *questions = zip(*places, strict=True)
     scored = shipped.scorer.score_texts(texts, questions[0] if questions else [""] * len(texts))
     probabilities = scored[[places[cell] for cell in cells]]
     chosen, certainty = decide(probabilities, shipped.threshold)
+    is_blank = np.array([not text for text, *_ in cells])  # which no model can judge
     return [
         [shipped.scorer.labels[number] for number in chosen],
         *np.round(probabilities, _DECIMALS).T.tolist(),
-        (certainty < shipped.ask_below).tolist(),
+        ((certainty < shipped.ask_below) | is_blank).tolist(),
     ]
 
 

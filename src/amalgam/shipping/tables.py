@@ -18,7 +18,7 @@ from amalgam.errors import DataError
 from amalgam.files import open_sibling
 from amalgam.rows import guard_cell
 from amalgam.tasks.formats import ENDINGS, OTHERS, SEPARATORS, Format, Source
-from amalgam.tasks.tables import Part, list_columns, read_parts
+from amalgam.tasks.tables import Part, find_value, list_columns, read_parts, spread_record
 from amalgam.tasks.texts import blank_numbers, write_text
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ def survey_table(source: Source, needed: Sequence[str]) -> Survey:
             columns.update(dict.fromkeys(row))
             for name in needed:
                 # A response that looks like a number is one in Excel.
-                if not isinstance(row.get(name, ...), str | None) and source.format != "xlsx":
-                    what = "no text" if name in row else f"no key {name!r}, only {', '.join(row)}"
-                    raise DataError(
-                        f"{source.name}, row {number} has {what} under {name!r}: mend it, or name another column"
-                    )
+                found = find_value(row, name, ...)
+                if not isinstance(found, str | None) and source.format != "xlsx":
+                    what = f"no text under {name!r}"
+                    what = f"no key {name!r}, only {', '.join(spread_record(row))}" if found is ... else what
+                    raise DataError(f"{source.name}, row {number} has {what}: mend it, or name another column")
     return Survey(rows, list(columns))
 
 
@@ -197,7 +197,7 @@ def _check_columns(source: Source, columns: list[str], needed: Sequence[str]) ->
     there = ", ".join(" ".join(name.split()) for name in columns)
     parting = ", or part its cells by commas" if len(columns) == 1 and source.format == "csv" else ""
     for name in needed:
-        if name not in columns:
+        if name not in columns and name.partition(".")[0] not in columns:
             raise DataError(
                 f"{source.name} has no column {name!r}, only {there}: name the right one with "
                 f"--text-column or --question-column{parting}"

@@ -13,7 +13,7 @@ from amalgam.downloads import NoAnswerError, explain_hub_errors
 from amalgam.errors import DataError
 from amalgam.tasks.exports import spread_argilla
 from amalgam.tasks.formats import Format, Source, note_encoding, open_source
-from amalgam.tasks.tables import iterate_dataset, read_header, read_parts
+from amalgam.tasks.tables import iterate_dataset, read_header, read_parts, spread_record
 from amalgam.tasks.texts import write_text
 
 _RATER = re.compile(r".+ \(rater \d+\)")
@@ -153,7 +153,7 @@ def _describe_frame(frame: pd.DataFrame, source: Source, questions: dict[str, st
 
 def make_frame(records: list[dict[str, Any]], numbers: Sequence[Any], name: str) -> pd.DataFrame:
     """Make a frame of records: objects get a column for each key ("data.text"), other values than text are JSON."""
-    records = [_spread(record) for record in records]
+    records = [spread_record(record) for record in records]
     names = list(dict.fromkeys(key for record in records for key in record))
     cells = []
     for number, record in zip(numbers, records, strict=True):
@@ -163,11 +163,3 @@ def make_frame(records: list[dict[str, Any]], numbers: Sequence[Any], name: str)
                 f"{name}, row {number} has no text under '{wrong[0]}', but bytes: write them as text, or leave them out"
             )
     return pd.DataFrame(cells, columns=names, index=list(numbers), dtype=str)
-
-
-def _spread(record: dict[str, Any]) -> dict[str, Any]:
-    spread: dict[str, Any] = {}
-    for key, value in record.items():
-        inner = _spread(value) if isinstance(value, dict) else {}
-        spread |= {f"{key}.{name}": part for name, part in inner.items()} or {key: None if value == {} else value}
-    return spread

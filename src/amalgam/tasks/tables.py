@@ -48,6 +48,20 @@ def read_parts(source: Source) -> Iterator[Part]:
     return _gather_rows(iterate.get(source.format, _iterate_cells)(source))
 
 
+def spread_record(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record in which an object has become a value for each of its keys ("data.text")."""
+    spread: dict[str, Any] = {}
+    for key, value in record.items():
+        inner = spread_record(value) if isinstance(value, dict) else {}
+        spread |= {f"{key}.{name}": part for name, part in inner.items()} or {key: None if value == {} else value}
+    return spread
+
+
+def find_value(record: dict[str, Any], name: str, otherwise: object = None) -> Any:
+    """Return the value under a name, also one inside an object ("data.text")."""
+    return record[name] if name in record else spread_record(record).get(name, otherwise)
+
+
 def list_columns(source: Source) -> list[str]:
     """Return the names of the columns in order; none of JSON and data sets, where each row names its own."""
     if source.format == "parquet":
