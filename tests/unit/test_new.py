@@ -86,6 +86,11 @@ def test_several_codes_at_once_are_pointed_out(amalgam: Amalgam) -> None:
     found = make_task(amalgam, code(["a;b", "a", "b"]))
     assert found["labels"] == {"a": 27, "b": 26, "a_b": 27}
     assert "'a;b' seems to be several codes at once" in found["notes"][0]
+    parts = [
+        {"text": row["text"], **{code: int(place % 3 == n) for n, code in enumerate("abc")}}
+        for place, row in enumerate(ROWS)
+    ]
+    assert "one of `a`, `b`, `c` is 1 in every row" in make_task(amalgam, write_csv(parts), "--yes")["notes"][0]
 
 
 DAYS = [datetime.datetime(2025, 1, 3, 14, 5) + datetime.timedelta(days=4 * number) for number in range(80)]

@@ -198,6 +198,10 @@ def _guess_label(table: pd.DataFrame, columns: dict[str, Column], guess: Guess) 
         guess.label = guess.choose("label", named | rest)
     if rest and not guess.label:
         guess.doubts["label"] = [best, *rest]
+    flags = [name for name, column in columns.items() if {*column.codes} == {"0", "1"}]
+    if guess.label in flags and len(flags) > 2 and (table[flags] == "1").sum(axis=1).eq(1).all():
+        joined = ", ".join(f"`{name}`" for name in flags)
+        guess.notes.append(f"one of {joined} is 1 in every row, which is one label: make one column of their names")
     # A row a coder: each text comes about as often as there are coders.
     if guess.label and not guess.raters and table[guess.text].nunique() * 1.5 <= len(table):
         able = [name for name, column in columns.items() if column.is_named("rater") and 1 < len(column.counts) <= 50]

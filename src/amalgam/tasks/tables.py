@@ -164,7 +164,7 @@ def _iterate_folder(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _iterate_json(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read a list of objects, or an object of which one value is such a list, or one object a line."""
+    """Read a list of objects, or an object of which one value is such a list or all are columns, or one a line."""
     try:
         value = _DECODER.decode("".join(iterate_lines(source)))
     except (ValueError, RecursionError) as error:
@@ -173,9 +173,22 @@ def _iterate_json(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError(f"{source.name} is not valid JSON ({error}): export it again") from error
     lists = list(value.values()) if isinstance(value, dict) else [value]
     lists = [rows for rows in lists if isinstance(rows, list) and all(isinstance(row, dict) for row in rows)]
+    if not lists and isinstance(value, dict):
+        lists = _turn_columns(value)
     if len(lists) != 1:
         raise DataError(f"{source.name} is neither a list of objects nor an object with one such list: write one")
     return enumerate(flatten_label_studio(lists[0]), start=1)
+
+
+def _turn_columns(value: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """List the rows of an object of columns, or of `columns` and `data`, as pandas writes them; [] of any other."""
+    names, parts = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(parts, list) and all(isinstance(cells, list) for cells in parts):
+        return [[dict(zip(names, cells, strict=False)) for cells in parts]]
+    columns = [list(each.values()) if isinstance(each, dict) else each for each in value.values()]
+    if len(columns) > 1 and all(isinstance(each, list) and len(each) == len(columns[0]) for each in columns):
+        return [[dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]]
+    return []
 
 
 def _iterate_json_lines(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
