@@ -132,8 +132,8 @@ def test_without_validation_the_last_step_is_kept(run: Run) -> None:
 
 def test_more_human_rows_take_more_steps() -> None:
     assert scale_steps(TEACHER, 200) == TEACHER
-    assert scale_steps(TEACHER, 500) == TEACHER.model_copy(update={"steps": 150})
-    assert scale_steps(DISTILLATION, 400).steps == 60
+    assert scale_steps(TEACHER, 800) == TEACHER.model_copy(update={"steps": 2 * TEACHER.steps})
+    assert scale_steps(DISTILLATION, 450).steps == round(1.5 * DISTILLATION.steps)
 
 
 def test_the_error_of_an_area_is_the_spread_over_samples() -> None:

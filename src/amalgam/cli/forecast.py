@@ -1,5 +1,6 @@
 """What a run would send to the LLM: its requests, made in memory, and which of them have an answer."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -134,7 +135,8 @@ def estimate_training(params: Params, rows: pd.DataFrame) -> int:
     """Estimate the minutes of training with human rows such as these, which grow with their number and length."""
     words = (rows["text"] + " " + rows["question"]).str.count(r"\S+")
     tokens = float((2 + words * 4 / 3).clip(upper=params.teacher.max_length).mean())
-    steps = 0.2 + 0.8 * max(params.human_rows / 200, 1)  # those of the member that learns by contrast do not grow
+    # As `grow_steps` has it, for the member that learns by contrast, and for all else.
+    steps = 0.2 * math.sqrt(max(params.human_rows / 51, 1)) + 0.8 * math.sqrt(max(params.human_rows / 200, 1))
     size = steps * tokens / _TOKENS * len(params.seeds) / 3
     return round(_FIXED + _TRAINING[params.quality] * size)
 

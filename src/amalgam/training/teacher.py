@@ -20,7 +20,16 @@ from amalgam.training.classifier import Embedder, Pooling, add_pooling, begin_he
 from amalgam.training.embeddings import embed_rows, fit_head, index_labels, read_targets
 from amalgam.training.encoding import Encoded, encode_rows, freeze_lower, hold_lower, load_tokenizer
 from amalgam.training.guard import FOLDS, deal_folds
-from amalgam.training.loop import CrossEntropy, Examples, Outcome, Schedule, compute_logits, measure_auc, train_model
+from amalgam.training.loop import (
+    CrossEntropy,
+    Examples,
+    Outcome,
+    Schedule,
+    compute_logits,
+    grow_steps,
+    measure_auc,
+    train_model,
+)
 from amalgam.training.parallel import Advance, Job, is_main_process
 from amalgam.training.scoring import compute_softmax
 
@@ -29,7 +38,7 @@ if TYPE_CHECKING:
 
 HUMAN_ONLY, MIXED, CONTRASTIVE = "human_only", "mixed", "contrastive"  # names of members
 OUT_OF_FOLD = ["id", "unit", "label", "predicted", "probability"]  # the last is that of the label predicted
-_CONTRASTIVE_STEPS = 40
+_CONTRASTIVE_STEPS, _FEW = 40, 51  # for so many human rows
 _STRENGTH = 1.0  # inverse regularisation of the head that is fitted last: vectors of other labels are far away by now
 _DIGITS = 6
 
@@ -94,11 +103,12 @@ class TeacherTrainer:
         self._encoder, self._labels, self._params, self._contrastive = encoder, labels, params, contrastive
         self._paper, self._tokenizer = params.recipe == "paper", load_tokenizer(encoder)
         self._schedule = Schedule(params.steps, params.learning_rate, params.batch_size)
-        if contrastive:
-            self._schedule = Schedule(_CONTRASTIVE_STEPS, params.learning_rate, 2 * params.batch_size)
         pooling: Pooling = "cls" if self._paper else "mean"
         self._config = Config(labels, params.max_length, bool(learned["question"].any()), pooling)
         self._classes, human = index_labels(learned, labels), (learned["origin"] == "human").to_numpy()
+        if contrastive:  # the same steps at every ratio
+            steps = grow_steps(_CONTRASTIVE_STEPS, human.sum(), _FEW)
+            self._schedule = Schedule(steps, params.learning_rate, 2 * params.batch_size)
         weights = balance_classes(self._classes, len(labels)) if params.class_weights else np.ones(len(learned))
         self._weights = weights
         phases = [np.flatnonzero(human), np.flatnonzero(~human)] if self._paper else []
