@@ -4,6 +4,7 @@ from pathlib import Path
 
 from runtime import run_stage
 
+from amalgam.files import read_json
 from amalgam.params import Params
 from amalgam.rows import read_rows, write_rows
 from amalgam.training.scoring import score_models
@@ -17,11 +18,12 @@ TARGET = Path("data/transfer")
 
 def main(params: Params, root: Path) -> None:
     """Read what the teacher learned, the pool and the unlabelled texts; write data/transfer/."""
+    guard = read_json(TEACHERS / "summary.json").get("guard", {})
     whole = build_transfer(
         read_rows(TEACHERS / "learned.csv"),
         read_rows(Path("data/curated/synthetic.csv")),
         read_rows(PREPARED / "unlabelled.csv"),
-        left_out=params.distillation.left_out,
+        left_out=params.distillation.left_out if guard.get("helps", 1) else 0,  # what the guard refuses teaches nobody
     )
     transfer, validation = hold_out_texts(whole, read_rows(PREPARED / "validation.csv"))
     rows = {}

@@ -136,7 +136,6 @@ class Distillation(Section):
     layers: int = Field(ge=1)
     trained_layers: int = Field(ge=1)
     temperature: float = Field(gt=0)
-    alpha: Share
     left_out: int = Field(ge=0)
     learning_rate: float = Field(gt=0, lt=1)
     steps: int = Field(ge=1)

@@ -26,9 +26,11 @@ def branches(first_run: tuple[Project, Run, Log], tmp_path_factory: pytest.TempP
     project = first_run[0].copy(tmp_path_factory.mktemp("branches") / "project")
     project.do("git", "branch", "--move", "main")
     project.do("git", "switch", "--quiet", "--create", "ratio")
-    project.set_params(ratio=0.2, distillation__alpha=0.0, distillation__learning_rate=0.005, distillation__steps=60)
+    project.set_params(
+        ratio=0.2, distillation__temperature=1.0, distillation__learning_rate=0.005, distillation__steps=60
+    )
     project.repro()
-    project.commit("Fewer synthetic rows, and a student that learns from labels")
+    project.commit("Fewer synthetic rows, and a student that learns longer")
     return project
 
 
@@ -54,7 +56,7 @@ def run_workflow(project: Project, folder: Path) -> tuple[Run, dict[str, str]]:
 def test_a_branch_with_another_ratio_is_reviewed(branches: Project, tmp_path: Path) -> None:
     found = review(branches, "main", "ratio")
     params = {change["name"]: (change["old"], change["new"]) for change in found["params"]}
-    assert params.keys() == {"ratio", *(f"distillation.{name}" for name in ("alpha", "learning_rate", "steps"))}
+    assert params.keys() == {"ratio", *(f"distillation.{name}" for name in ("temperature", "learning_rate", "steps"))}
     assert params["ratio"] == (0.8, 0.2)
     assert sorted(stage["name"] for stage in found["stages"]) == sorted(AFTER_RATIO)
     assert found["comparison"]["rows"] == TEST

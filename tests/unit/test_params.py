@@ -236,8 +236,10 @@ def test_the_order_of_seeds_says_nothing(tmp_path: Path) -> None:
 
 def test_several_faults_are_told_at_once(tmp_path: Path) -> None:
     path = write_params(tmp_path / "params.yaml", "ratio", -1)
-    path.write_text(path.read_text().replace("alpha:", "alpa:"))
-    with pytest.raises(ParamsError, match=r"`ratio` is -1.*`distillation.alpha` is missing.*`distillation.alpa`"):
+    path.write_text(path.read_text().replace("left_out:", "left_oot:"))
+    with pytest.raises(
+        ParamsError, match=r"`ratio` is -1.*`distillation.left_out` is missing.*`distillation.left_oot`"
+    ):
         load_params(path)
 
 

@@ -32,7 +32,7 @@ def choose_loss(way: str, rows: pd.DataFrame) -> Loss:
         return ContrastiveLoss(classes, np.ones(len(rows)))
     if way == "distillation":
         logits = np.random.default_rng(1).normal(size=(len(rows), len(LABELS)))
-        return DistillationLoss(logits, np.where(np.arange(len(rows)) % 3, classes, -1), temperature=2.0, alpha=0.9)
+        return DistillationLoss(logits, np.where(np.arange(len(rows)) % 3, classes, -1), temperature=2.0)
     return CrossEntropy(classes)
 
 

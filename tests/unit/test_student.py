@@ -25,9 +25,9 @@ from tests.unit.training import DISTILLATION
 def test_the_loss_by_hand(label: int) -> None:
     # At temperature 2 the teacher says 3/4 and 1/4, the student 1/2 and 1/2; without it the student says 1/2 too.
     divergence = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
-    expected = 0.75 * 2**2 * divergence + 0.25 * math.log(2) if label == 1 else 2**2 * divergence
+    expected = math.log(2) if label == 1 else 2**2 * divergence
     teacher = np.array([[0.0, 9.0], [2 * math.log(3), 0.0]])
-    loss = DistillationLoss(teacher, np.array([0, label]), temperature=2.0, alpha=0.75)
+    loss = DistillationLoss(teacher, np.array([0, label]), temperature=2.0)
     student = torch.zeros((1, 2), dtype=torch.float64)
     assert float(loss(student, np.array([1]))) == pytest.approx(expected)
 
@@ -48,18 +48,22 @@ def train(
 
 def distil(teacher: Path, rows: pd.DataFrame, target: Path, **changes: object) -> np.ndarray:
     """Distil the toy teacher; return the student's probabilities of praise for the rows."""
+    rows = rows if "origin" in rows else rows.assign(origin="human")
     targets = SoftTargets(rows, np.log(score_rows(teacher, rows)))
     train(teacher, (teacher, teacher), targets, targets.select(np.arange(60) >= 40), target, **changes)
     return score_rows(target, rows, [teacher])[:, 1]
 
 
-def test_alpha_weighs_teacher_and_labels(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
+def test_coded_rows_teach_their_codes_and_all_others_what_the_teacher_says(
+    teacher: Path, comments: pd.DataFrame, tmp_path: Path
+) -> None:
     says = score_rows(teacher, comments)[:, 1]
     turned = comments.assign(label=comments["label"].map(dict(zip(LABELS, LABELS[::-1], strict=True))))
-    misled = distil(teacher, turned, tmp_path / "misled", alpha=1.0)
-    np.testing.assert_array_equal(misled, distil(teacher, comments.assign(label=""), tmp_path / "untold"))
-    assert np.corrcoef(misled, says)[0, 1] > 0.9
-    told, misled = (distil(teacher, rows, tmp_path / "told", alpha=0.0) for rows in (comments, turned))
+    written = distil(teacher, turned.assign(origin="synthetic"), tmp_path / "written")
+    texts = comments.assign(label="", origin="unlabelled")
+    np.testing.assert_array_equal(written, distil(teacher, texts, tmp_path / "untold"))
+    assert np.corrcoef(written, says)[0, 1] > 0.9
+    told, misled = (distil(teacher, rows, tmp_path / "told") for rows in (comments, turned))
     praise = comments["label"] == "praise"
     assert told[praise].mean() > misled[praise].mean() + 0.1
     assert told[~praise].mean() < misled[~praise].mean() - 0.1
@@ -69,6 +73,7 @@ def test_the_control_uses_coded_rows_alone(
     teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
 ) -> None:
     logits, bases = np.log(score_rows(teacher, comments)), (encoder, encoder)
+    comments = comments.assign(origin="human")
     whole, coded = SoftTargets(comments, logits), SoftTargets(comments.iloc[:9], logits[:9])
     mixed = SoftTargets(comments.assign(label=comments["label"].where(comments.index < 9, "")), logits)
     silent = SoftTargets(comments, np.zeros((60, 2)))  # the control knows nothing of the teacher
@@ -96,8 +101,8 @@ def test_another_encoder_may_be_the_student(
     other = shutil.copytree(encoder, tmp_path / "other")
     weights = load_file(other / "model.safetensors")
     save_file({name: weight * 1.5 for name, weight in weights.items()}, other / "model.safetensors", {"format": "pt"})
-    targets = SoftTargets(comments, np.log(score_rows(teacher, comments)))
-    changes = {"student": "some-encoder", "layers": 2, "trained_layers": 2, "steps": 90, "alpha": 1.0}
+    targets = SoftTargets(comments.assign(origin="synthetic"), np.log(score_rows(teacher, comments)))
+    changes = {"student": "some-encoder", "layers": 2, "trained_layers": 2, "steps": 90}
     train(teacher, (encoder, other), targets, targets, tmp_path / "student", **changes)
     assert json.loads((tmp_path / "student/config.json").read_text())["num_hidden_layers"] == 2
     found = score_rows(tmp_path / "student", comments, [encoder, other])[:, 1]

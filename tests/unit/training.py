@@ -19,7 +19,6 @@ DISTILLATION = Distillation(
     layers=1,
     trained_layers=1,
     temperature=2.0,
-    alpha=0.75,
     left_out=100,
     learning_rate=3e-3,
     steps=30,

@@ -42,7 +42,7 @@ _STRENGTH = 1.0  # inverse regularisation of the head that a student begins with
 
 @dataclass(frozen=True, slots=True)
 class SoftTargets:
-    """Rows (text, question, label; label "" where no coder gave one) and the teacher's logits [rows, classes]."""
+    """Rows (text, question, label, origin; label "" where there is none) and the teacher's logits [rows, classes]."""
 
     rows: pd.DataFrame
     logits: np.ndarray
@@ -53,18 +53,19 @@ class SoftTargets:
 
 
 class DistillationLoss(nn.Module):
-    """`alpha * T^2 * KL(teacher || student) + (1 - alpha) * CE` (Hinton et al. 2015, arXiv 1503.02531).
+    """Cross-entropy of the rows that a human coded; `T^2 * KL(teacher || student)` of all others.
 
-    T^2 keeps the gradient of the soft part the same size at every temperature. Rows without a label have the
-    soft part alone, with full weight.
+    T^2 keeps the gradient of the soft part the same size at every temperature (Hinton et al. 2015, arXiv 1503.02531).
+    There a row has both parts; but of rows that the teacher learned it knows little more than their codes, and where
+    no other texts are at hand, its soft targets of them harm the student (docs/findings.md).
     """
 
-    def __init__(self, teacher_logits: np.ndarray, labels: np.ndarray, *, temperature: float, alpha: float) -> None:
-        """Take the teacher's logits [rows, classes] and the class index of each row, -1 for none."""
+    def __init__(self, teacher_logits: np.ndarray, labels: np.ndarray, *, temperature: float) -> None:
+        """Take the teacher's logits [rows, classes] and the class index of each row, -1 where no human coded it."""
         super().__init__()
         self.register_buffer("teacher_logits", torch.tensor(teacher_logits, dtype=torch.float32))
         self.register_buffer("labels", torch.tensor(labels))
-        self._temperature, self._alpha = temperature, alpha
+        self._temperature = temperature
 
     def forward(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Return the mean over the batch."""
@@ -73,8 +74,7 @@ class DistillationLoss(nn.Module):
         soft_student = functional.log_softmax(logits / self._temperature, dim=1)
         soft = functional.kl_div(soft_student, soft_teacher, reduction="none", log_target=True).sum(dim=1)
         hard = functional.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
-        alpha = torch.where(labels < 0, 1.0, self._alpha)
-        return (alpha * self._temperature**2 * soft + (1 - alpha) * hard).mean()
+        return torch.where(labels < 0, self._temperature**2 * soft, hard).mean()
 
 
 def measure_closeness(loss: Loss, logits: np.ndarray) -> tuple[float, float]:
@@ -129,7 +129,8 @@ def train_student(
             encoded, labels = read(encode_rows(tokenizer, rows, config.max_length)), index_labels(rows, config.labels)
             if alone:
                 return Examples(encoded, CrossEntropy(labels), partial(measure_auc, labels))
-            loss = DistillationLoss(part.logits, labels, temperature=params.temperature, alpha=params.alpha)
+            coded = np.where(rows["origin"] == "human", labels, -1)
+            loss = DistillationLoss(part.logits, coded, temperature=params.temperature)
             return Examples(encoded, loss, partial(measure_closeness, loss))
 
         learn, held_out = prepare(transfer), prepare(validation) if len(validation.rows) else None
