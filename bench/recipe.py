@@ -105,8 +105,8 @@ class Recipe:
     def _distil(self, teachers: list[Path], learned: pd.DataFrame) -> list[Path]:
         pool = read_rows(CACHE / self._setting.task / "synthetic.csv")
         unlabelled = self._setting.read("unlabelled")
-        left_out = self._params.distillation.left_out if self.helps else 0
-        whole = build_transfer(learned, pool, unlabelled, left_out=left_out)
+        left_out = self._params.distillation.left_out
+        whole = build_transfer(learned, pool, unlabelled, left_out=left_out, helps=self.helps)
         rows = dict(zip(("transfer", "validation"), hold_out_texts(whole, self._validation), strict=True))
         with self._time("views/scored"):
             logits = score_models(teachers, rows, [self._encoder])

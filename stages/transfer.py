@@ -23,7 +23,8 @@ def main(params: Params, root: Path) -> None:
         read_rows(TEACHERS / "learned.csv"),
         read_rows(Path("data/curated/synthetic.csv")),
         read_rows(PREPARED / "unlabelled.csv"),
-        left_out=params.distillation.left_out if guard.get("helps", 1) else 0,  # what the guard refuses teaches nobody
+        left_out=params.distillation.left_out,
+        helps=bool(guard.get("helps", 1)),
     )
     transfer, validation = hold_out_texts(whole, read_rows(PREPARED / "validation.csv"))
     rows = {}

@@ -124,6 +124,13 @@ def test_labels_count_only_where_the_teacher_learned_them() -> None:
     assert found["origin"].tolist() == ["human"] * 2 + ["synthetic"] * 5 + ["unlabelled"] * 3
 
 
+@pytest.mark.parametrize(("human", "uncoded", "seen"), [(51, 800, 0), (280, 0, 0), (51, 0, 199), (200, 40, 10)])
+def test_what_the_guard_refused_fills_up_a_small_set_alone(human: int, uncoded: int, seen: int) -> None:
+    learned, pool = make_rows("h", human, label="good", origin="human"), make_rows("s", 300)
+    found = build_transfer(learned, pool, make_rows("u", uncoded), left_out=1000, helps=False)
+    assert found["origin"].value_counts().get("synthetic", 0) == seen
+
+
 def hold_out(count: int, taught: str, validation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Hold texts out of a transfer set of five taught rows and `count` texts; return the set before and both parts."""
     learned = make_rows(taught, 5, label="good", origin="human")

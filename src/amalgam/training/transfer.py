@@ -7,6 +7,7 @@ import pandas as pd
 
 COLUMNS = ["id", "text", "question", "label", "origin"]
 _EVERY, _MOST = 10, 100  # of the texts without a label, those that are held out
+_ENOUGH = 250  # rows to learn from
 
 
 def assign_roles(
@@ -23,19 +24,22 @@ def assign_roles(
 
 
 def build_transfer(
-    learned: pd.DataFrame, pool: pd.DataFrame, unlabelled: pd.DataFrame, *, left_out: int
+    learned: pd.DataFrame, pool: pd.DataFrame, unlabelled: pd.DataFrame, *, left_out: int, helps: bool = True
 ) -> pd.DataFrame:
     """Put the transfer set together: rows with the columns `COLUMNS`, label "" where there is none.
 
-    A label counts only where the teacher learned it: rows of the pool that the ratio left out, or that the guard
-    refused, are texts like those that nobody coded.
+    A label counts only where the teacher learned it: rows of the pool that the ratio left out are texts like those that
+    nobody coded. What the guard refused is only used where there would be less than `_ENOUGH` rows (docs/findings.md).
 
     Args:
         learned: the rows that the teacher learned from (id, text, question, label, origin).
         pool: the curated synthetic rows (id, text, question).
         unlabelled: human texts without a label (id, text, question).
         left_out: rows of the pool beside the learned ones, at most; the first ones.
+        helps: whether the guard let synthetic rows in.
     """
+    if not helps:
+        left_out = min(left_out, max(_ENOUGH - len(learned) - len(unlabelled), 0))
     rest = pool[~pool["id"].isin(learned["id"])].head(left_out)
     if "soft" in learned:  # texts that the LLM labelled: no coder gave a label, and the teacher knows better
         learned = learned.assign(label=learned["label"].where(learned["soft"] == "", ""))
