@@ -115,7 +115,7 @@ def ship(student: Path, target: Path, bases: list[Path], rows: pd.DataFrame) -> 
 
 
 def test_transformers_reads_what_ships(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
-    targets = SoftTargets(comments, np.log(score_rows(teacher, comments)))
+    targets = SoftTargets(comments.assign(origin="human"), np.log(score_rows(teacher, comments)))
     where = 1, tmp_path / "student", lambda _item: None
     train_student(teacher, (teacher, teacher), targets, targets, DISTILLATION, *where)
     ship(tmp_path / "student", tmp_path / "shipped", [teacher], comments)
