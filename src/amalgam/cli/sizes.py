@@ -13,6 +13,8 @@ from amalgam.tasks.split import choose_sizes
 _AUC = 0.85  # for which the width of an interval is said
 _LEAST_TOKENS = 128  # of an answer: with 64, small models had every second one cut off, and a run may end for that
 _WIDE = 0.1  # half a width from which one test set says little
+_FEW = 50  # texts that nobody coded, with which a small student may lose what its teacher knows (docs/findings.md)
+_UNCODED = "more of them would teach the student; else `quality: whole` keeps most of its teacher"
 _AGAIN = "`dvc exp run --queue -S split.seed=1,2,3,4`, then `dvc queue start`,"
 
 
@@ -27,6 +29,7 @@ def choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, 
     values |= {"synthesis.max_tokens": tokens, **({} if "time" in rows.main else {"split.by": "random"})}
     rarest = max(round(min(rows.main["label"].value_counts(normalize=True)) * test), 1)
     width = measure_width(rarest, test - rarest)
+    uncoded = max(len({*rows.main["text"], *rows.unlabelled["text"]}) - test - human, 0)
     trained = params.model_copy(update={"human_rows": human})
     times = [
         f"{estimate_training(trained.model_copy(update={'quality': quality}), rows.main)} min with `quality: {quality}`"
@@ -37,6 +40,7 @@ def choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, 
         f"with them an AUC of {_AUC} has a 95 % interval of about ±{width:.2f}; only more coded rows make it narrower",
         *([f"{_AGAIN} tests on other rows too"] if width > _WIDE else []),
         f"ratio {ratio:g}: what `synthesis.rows: {params.synthesis.rows}` a label brings beside them",
+        *([f"{uncoded} uncoded responses: {_UNCODED}"] if uncoded < _FEW else []),
         f"synthesis.max_tokens {tokens}: room for nine responses in ten, and {_LEAST_TOKENS} at least",
         f"training takes about {' and '.join(times)}, on two cores with bfloat16",
     ]
