@@ -80,8 +80,9 @@ def test_texts_that_nobody_coded_are_kept_and_empty_ones_left_out(amalgam: Amalg
     assert found["task"].scenarios == ['The question was: "How was it?"']
     rows = load_task_rows(found["task"], Path("data/tasks/mine"), Path())
     assert len(rows.unlabelled) == 78
-    assert any(sentence.startswith("31 uncoded responses:") for sentence in found["why"])
-    assert any(sentence.startswith("0 uncoded responses:") for sentence in make_task(amalgam, write_csv(ROWS))["why"])
+    assert [one.partition(":")[0] for one in found["why"] if "uncoded" in one] == ["31 uncoded responses"]
+    coded += [{**ROWS[0], "id": f"n{number}", "text": f"Text {number}.", "code": ""} for number in range(30)]
+    assert not any("uncoded" in sentence for sentence in make_task(amalgam, write_csv(coded))["why"])
 
 
 def test_several_codes_at_once_are_pointed_out(amalgam: Amalgam) -> None:
