@@ -66,8 +66,8 @@ def survey_table(source: Source, needed: Sequence[str]) -> Survey:
                 # A response that looks like a number is one in Excel.
                 found = find_value(row, name, ...)
                 if not isinstance(found, str | None) and source.format != "xlsx":
-                    what = f"no text under {name!r}"
-                    what = f"no key {name!r}, only {', '.join(spread_record(row))}" if found is ... else what
+                    keys = ", ".join(spread_record(row))
+                    what = f"no key {name!r}, only {keys}" if found is ... else f"no text under {name!r}"
                     raise DataError(f"{source.name}, row {number} has {what}: mend it, or name another column")
     return Survey(rows, list(columns))
 
