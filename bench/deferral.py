@@ -24,8 +24,8 @@ from safetensors.numpy import load_file, save_file
 
 from amalgam.evaluation.compare import encode_groups, encode_labels
 from amalgam.evaluation.selective import measure_selective
+from amalgam.files import read_rows, write_rows
 from amalgam.params import Params, load_params
-from amalgam.rows import read_rows, write_rows
 from amalgam.shipping.calibration import Calibration, Judged, calibrate
 from amalgam.tasks.texts import find_units
 from amalgam.training.checkpoint import read_config, write_config

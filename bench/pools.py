@@ -14,10 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from amalgam.files import read_json
+from amalgam.files import read_json, read_rows, write_rows
 from amalgam.llm.answering import Answering
 from amalgam.params import Params, load_params
-from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.asking import Rounds, collect_answers, write_completions
 from amalgam.synthesis.curate import find_rejects

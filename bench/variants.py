@@ -22,8 +22,8 @@ import pandas as pd
 
 from amalgam.evaluation.bootstrap import find_interval, subtract_estimates
 from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
+from amalgam.files import read_rows
 from amalgam.params import Params, load_params
-from amalgam.rows import read_rows
 from amalgam.synthesis.mix import count_synthetic, mix_rows
 from amalgam.tasks.schema import load_task
 from bench.pools import CACHE, SIZES, TASKS

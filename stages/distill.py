@@ -5,10 +5,9 @@ from pathlib import Path
 
 from runtime import run_stage
 
-from amalgam.files import write_json
+from amalgam.files import read_rows, write_json
 from amalgam.machine import show_progress
 from amalgam.params import Params
-from amalgam.rows import read_rows
 from amalgam.training.loop import scale_steps
 from amalgam.training.parallel import is_main_process, run_trainings, wait_for_all
 from amalgam.training.scoring import average_logits

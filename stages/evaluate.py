@@ -14,9 +14,8 @@ from amalgam.evaluation.predictions import read_predictions, stack_predictions, 
 from amalgam.evaluation.selective import measure_ceiling, measure_selective
 from amalgam.evaluation.subgroups import measure_periods, measure_subgroups
 from amalgam.evaluation.trained import list_models, measure_speed, score_sets
-from amalgam.files import read_json, write_json, write_text
+from amalgam.files import read_json, read_rows, write_json, write_text
 from amalgam.params import Params
-from amalgam.rows import read_rows
 from amalgam.shipping.onnx import OnnxScorer
 from amalgam.tasks.schema import load_task
 

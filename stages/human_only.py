@@ -10,10 +10,9 @@ from runtime import run_stage
 
 import pandas as pd
 
-from amalgam.files import write_json
+from amalgam.files import read_rows, write_json, write_rows
 from amalgam.machine import show_progress
 from amalgam.params import Params
-from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training import teacher
 from amalgam.training.loop import scale_steps

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from runtime import run_stage
 
+from amalgam.files import read_rows, write_rows
 from amalgam.params import Params
-from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.mix import mix_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.transfer import assign_roles

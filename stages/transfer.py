@@ -4,9 +4,8 @@ from pathlib import Path
 
 from runtime import run_stage
 
-from amalgam.files import read_json
+from amalgam.files import read_json, read_rows, write_rows
 from amalgam.params import Params
-from amalgam.rows import read_rows, write_rows
 from amalgam.training.scoring import score_models
 from amalgam.training.transfer import build_transfer, hold_out_texts, write_logits
 

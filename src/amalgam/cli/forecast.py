@@ -13,13 +13,12 @@ import pandas as pd
 from amalgam.base_models import load_catalogue
 from amalgam.dvc import iterate_shared_answers
 from amalgam.errors import DataError
-from amalgam.files import hash_file, read_json, write_jsonl
+from amalgam.files import hash_file, read_json, read_rows, write_jsonl
 from amalgam.llm.answering import Survey, measure_requests, seed_journal
 from amalgam.llm.journal import Journal
 from amalgam.llm.request import BYTES_A_TOKEN, Answer, Request
 from amalgam.machine import notify
 from amalgam.params import Llm, Params
-from amalgam.rows import read_rows
 from amalgam.synthesis.answers import read_responses, tabulate_responses
 from amalgam.synthesis.asking import Prompt, Rounds, read_prompts
 from amalgam.synthesis.grading import build_grading_requests, select_gradable

@@ -18,7 +18,7 @@ from amalgam.evaluation.bootstrap import (
 )
 from amalgam.evaluation.compare import CodedRows
 from amalgam.evaluation.metrics import Bools, Floats, Ints
-from amalgam.rows import SUBGROUP
+from amalgam.files import SUBGROUP
 from amalgam.tasks.texts import count_independent, parse_times
 
 SMALLEST = 10  # rows of each label; with fewer, an interval says nothing

@@ -17,11 +17,10 @@ import numpy as np
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.files import write_json
+from amalgam.files import read_rows, write_json, write_rows
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.request import Answer, Request, write_answers
 from amalgam.params import Params
-from amalgam.rows import read_rows, write_rows
 from amalgam.study.cells import Data, count_needed
 from amalgam.study.grid import Cell
 from amalgam.synthesis.answers import read_responses
