@@ -96,17 +96,6 @@ def load_template(name: str, folders: Sequence[Path]) -> Template:
     return Template(path, JinjaTemplate.from_code(environment, code, environment.make_globals(None)))
 
 
-def _add_turn(turns: Turns, role: str, caller: Any = None) -> str:
-    if caller is None:
-        raise TypeError(f"a turn is written as `{{% call {role}() %}}` … `{{% endcall %}}`")
-    number, text = len(turns), str(caller()).strip()
-    if len(turns) != number:
-        raise TypeError("a turn cannot stand within a turn")
-    if text:
-        turns.append({"role": role, "content": text})
-    return ""
-
-
 def build_prompts(
     task: Task, train: pd.DataFrame, template: Template, params: Prompts, rows: int
 ) -> Iterator[dict[str, Any]]:
