@@ -10,9 +10,10 @@ import pandas as pd
 
 from amalgam.evaluation.bootstrap import Estimate, draw_resamples, estimate_metrics, summarise_estimates
 from amalgam.evaluation.metrics import Bools, Floats, Ints
-from amalgam.shipping.onnx import compute_probabilities, decide
+from amalgam.shipping.onnx import decide
 from amalgam.tasks.schema import LEAVE_OUT
 from amalgam.tasks.texts import count_independent
+from amalgam.training.checkpoint import compute_softmax
 
 _AGREEMENT = ("accuracy", "kappa", "quadratic_kappa")
 _SMALLEST = 1e-12  # probability of which a logarithm is taken
@@ -30,7 +31,7 @@ def measure_selective(
     `probabilities` [n rows, k classes] are those of the student that ships, at temperature 1; `calibration` has the
     fields of `amalgam.shipping.calibration.Calibration`.
     """
-    scaled = compute_probabilities(np.log(np.maximum(probabilities, _SMALLEST)), calibration["temperature"])
+    scaled = compute_softmax(np.log(np.maximum(probabilities, _SMALLEST)), calibration["temperature"])
     chosen, certainty = decide(scaled, calibration["threshold"])
     alone = certainty >= calibration["ask_below"]
     right = alone & (chosen == actual)

@@ -12,7 +12,7 @@ import pandas as pd
 from amalgam.evaluation.metrics import Floats
 from amalgam.evaluation.predictions import build_predictions
 from amalgam.shipping.onnx import OnnxScorer
-from amalgam.training.scoring import compute_softmax, measure_size, open_model, score_models
+from amalgam.training.checkpoint import compute_softmax, measure_size, open_model, score_models
 
 _PASSES, _ROWS = 2, 128  # with 64 rows, the start of a pass takes half of the time of the student in 8-bit integers
 _MEASURED = ("teacher", "student", "student_int8")  # the control is as fast and as large as the student
