@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 
 from amalgam.evaluation.bootstrap import encode_groups, encode_labels, estimate_models, summarise_estimates
-from amalgam.files import read_json, write_json, write_text
+from amalgam.files import read_json, read_rows, write_json, write_text
 from amalgam.params import load_params
-from amalgam.rows import read_rows
 from amalgam.tasks.schema import load_task
 
 README, SETFIT = Path("README.md"), Path("bench/setfit.json")

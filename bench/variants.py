@@ -27,8 +27,8 @@ from amalgam.evaluation.bootstrap import (
     find_interval,
     subtract_estimates,
 )
+from amalgam.files import read_rows
 from amalgam.params import Params, load_params
-from amalgam.rows import read_rows
 from amalgam.synthesis.mix import count_synthetic, mix_rows
 from amalgam.tasks.schema import load_task
 from bench.pools import CACHE, SIZES, TASKS
@@ -91,9 +91,9 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
     """Return probabilities [seeds, rows, classes] of the test rows; those of earlier runs are taken from the disk."""
     from safetensors.numpy import load_file, save_file
 
+    from amalgam.synthesis.mix import assign_roles
     from amalgam.training.loop import scale_steps
     from amalgam.training.teacher import TeacherTrainer
-    from amalgam.training.transfer import assign_roles
 
     way = WAYS[name]
     if way.members:

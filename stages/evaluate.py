@@ -12,9 +12,8 @@ from amalgam.evaluation.bootstrap import encode_groups, encode_labels, estimate_
 from amalgam.evaluation.predictions import read_predictions, stack_predictions, write_predictions
 from amalgam.evaluation.subsets import CodedRows, measure_ceiling, measure_periods, measure_selective, measure_subgroups
 from amalgam.evaluation.summary import compare_models, list_models, measure_speed, score_sets
-from amalgam.files import read_json, write_json, write_text
+from amalgam.files import read_json, read_rows, write_json, write_text
 from amalgam.params import Params
-from amalgam.rows import read_rows
 from amalgam.shipping.onnx import OnnxScorer
 from amalgam.tasks.schema import load_task
 

@@ -18,7 +18,7 @@ from amalgam.evaluation.bootstrap import (
     summarise_estimates,
 )
 from amalgam.evaluation.metrics import Bools, Floats, Ints
-from amalgam.rows import SUBGROUP
+from amalgam.files import SUBGROUP
 from amalgam.shipping.onnx import compute_probabilities, decide
 from amalgam.tasks.schema import LEAVE_OUT
 from amalgam.tasks.texts import count_independent, parse_times

@@ -27,8 +27,8 @@ from amalgam.evaluation.bootstrap import (
 )
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.predictions import read_predictions, stack_predictions
+from amalgam.files import read_rows
 from amalgam.review.revisions import STUDENT, STUDENT_INT8, Revision
-from amalgam.rows import read_rows
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

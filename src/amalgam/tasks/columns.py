@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.rows import SUBGROUP
+from amalgam.files import SUBGROUP
 from amalgam.tasks.check import Fault, Report, check_classes, check_coded, check_ids, list_places, refuse, shorten
 from amalgam.tasks.personal import PERSONAL, find_names
 from amalgam.tasks.schema import LEAVE_OUT, Cell, Columns, Task

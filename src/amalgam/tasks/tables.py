@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from amalgam.errors import DataError
-from amalgam.rows import unguard_cell
+from amalgam.files import unguard_cell
 from amalgam.tasks.exports import flatten_label_studio
 from amalgam.tasks.formats import TOP, Source, count_titles, iterate_lines
 from amalgam.tasks.workbooks import count_filled
