@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from amalgam.evaluation.describe import average_similarity, measure_distinct, measure_likeness
-from amalgam.files import read_json
+from amalgam.files import read_json, read_rows
 from amalgam.llm.answering import cut_groups
 from amalgam.llm.client import Endpoint, Limits
 from amalgam.llm.embedded import choose_slots, serve_model
@@ -31,11 +31,10 @@ from amalgam.llm.prices import FREE
 from amalgam.llm.request import Answer, Request, bound_context
 from amalgam.llm.sending import send_requests
 from amalgam.params import Params, load_params
-from amalgam.rows import read_rows
 from amalgam.synthesis import prompts as drawing
 from amalgam.synthesis.answers import parse_answer
 from amalgam.synthesis.asking import Rounds
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.prompts import load_template
 from amalgam.tasks.schema import load_task
 from bench.quality import measure_auc
 

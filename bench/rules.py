@@ -19,8 +19,8 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import numpy as np
 import pandas as pd
 
+from amalgam.files import read_rows
 from amalgam.params import Params, load_params
-from amalgam.rows import read_rows
 from amalgam.training.embeddings import embed_rows, index_labels
 from amalgam.training.guard import Evidence, ask_guard, fit_and_score, measure_label_auc
 from bench.pools import CACHE, TASKS

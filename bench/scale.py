@@ -22,9 +22,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from amalgam.files import read_json, write_json
+from amalgam.files import read_json, write_json, write_rows
 from amalgam.llm.request import write_answers
-from amalgam.rows import write_rows
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TASK = "product_feedback"

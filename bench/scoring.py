@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from amalgam.files import read_rows
 from amalgam.machine import choose_device
 from amalgam.params import load_params
-from amalgam.rows import read_rows
 from amalgam.shipping.onnx import OnnxScorer
 from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import load_trained, read_config

@@ -26,11 +26,10 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
-from amalgam.files import read_json, write_json
+from amalgam.evaluation.bootstrap import encode_groups, encode_labels, estimate_models
+from amalgam.files import read_json, read_rows, write_json, write_rows
 from amalgam.llm.answering import Answering
 from amalgam.params import Params, load_params
-from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.labelling import add_labels, ask_for_labels, select_coded
 from amalgam.synthesis.mix import count_synthetic, mix_rows
 from amalgam.tasks.schema import load_task

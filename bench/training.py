@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from amalgam.files import read_rows
 from amalgam.params import Params, load_params
-from amalgam.rows import read_rows
 from amalgam.tasks.schema import load_task
 
 ENCODER, PREPARED = Path("models/base/encoder"), Path("data/prepared")

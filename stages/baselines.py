@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 
 from amalgam.evaluation.predictions import build_predictions, write_predictions
-from amalgam.files import read_json, write_json
+from amalgam.files import read_json, read_rows, write_json
 from amalgam.llm.answering import answer_requests
 from amalgam.llm.request import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.rows import read_rows
 from amalgam.shipping.onnx import compute_probabilities
 from amalgam.synthesis.grading import build_grading_requests, check_personal, read_grades
 from amalgam.tasks.schema import Task, load_task

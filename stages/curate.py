@@ -8,12 +8,10 @@ from runtime import run_stage
 import numpy as np
 import pandas as pd
 
-from amalgam.files import read_json, write_json
+from amalgam.files import read_json, read_rows, write_json, write_rows
 from amalgam.params import Params
-from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.answers import read_responses
-from amalgam.synthesis.curate import find_rejects, summarise_curation
-from amalgam.synthesis.neighbours import CHUNK
+from amalgam.synthesis.curate import CHUNK, find_rejects, summarise_curation
 from amalgam.tasks.schema import load_task
 from amalgam.training.embeddings import embed_rows
 from amalgam.training.guard import judge_labels

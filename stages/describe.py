@@ -9,9 +9,8 @@ import pandas as pd
 
 from amalgam.evaluation.bootstrap import SEED
 from amalgam.evaluation.describe import compare_embeddings, describe_texts
-from amalgam.files import read_json, write_json
+from amalgam.files import read_json, read_rows, write_json
 from amalgam.params import Params
-from amalgam.rows import read_rows
 from amalgam.training.embeddings import embed_rows
 
 CURATED = Path("data/curated")

@@ -9,10 +9,9 @@ from runtime import run_stage
 import numpy as np
 import pandas as pd
 
-from amalgam.files import read_json, write_json
+from amalgam.files import read_json, read_rows, write_json
 from amalgam.machine import show_progress
 from amalgam.params import Params
-from amalgam.rows import read_rows
 from amalgam.shipping.calibration import Calibration, Judged, calibrate
 from amalgam.shipping.export import INT8_AUC_LOSS, export_onnx, measure_fidelity, quantize_onnx
 from amalgam.shipping.onnx import FLOAT, INTEGER, OnnxScorer

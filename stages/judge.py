@@ -6,12 +6,11 @@ from pathlib import Path
 from runtime import read_answering, run_stage
 
 from amalgam.evaluation.metrics import summarise_agreement
-from amalgam.files import read_json, write_json
+from amalgam.files import read_json, read_rows, write_json, write_rows
 from amalgam.llm.answering import answer_requests
 from amalgam.llm.request import Totals, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.grading import build_grading_requests, read_grades, select_gradable
 from amalgam.tasks.schema import load_task

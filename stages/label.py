@@ -7,15 +7,14 @@ from runtime import read_answering, run_stage
 
 import pandas as pd
 
-from amalgam.files import read_json, write_json
+from amalgam.files import read_json, read_rows, write_json, write_rows
 from amalgam.llm.request import Totals, write_answers
 from amalgam.params import Params
-from amalgam.rows import read_rows, write_rows
 from amalgam.synthesis.labelling import add_labels, ask_for_labels, select_coded, select_texts
+from amalgam.synthesis.mix import assign_roles
 from amalgam.tasks.schema import Task, load_task
 from amalgam.training.embeddings import embed_rows, index_labels
 from amalgam.training.guard import measure_label_auc, score_crosswise
-from amalgam.training.transfer import assign_roles
 
 PREPARED = Path("data/prepared")
 ENCODER = Path("models/base/encoder")

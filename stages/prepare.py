@@ -10,10 +10,9 @@ from runtime import run_stage
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.files import write_json
+from amalgam.files import write_json, write_rows
 from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.rows import write_rows
 from amalgam.tasks.coding import CODED, read_codes
 from amalgam.tasks.columns import TRANSFER, load_task_rows, measure_agreement
 from amalgam.tasks.schema import load_task

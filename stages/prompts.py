@@ -4,12 +4,10 @@ from pathlib import Path
 
 from runtime import run_stage
 
-from amalgam.files import write_jsonl
+from amalgam.files import read_rows, write_jsonl
 from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.rows import read_rows
-from amalgam.synthesis.prompts import build_prompts, list_shortages
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.prompts import build_prompts, list_shortages, load_template
 from amalgam.tasks.schema import load_task
 
 

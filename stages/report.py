@@ -9,12 +9,11 @@ from runtime import run_stage
 import pandas as pd
 
 from amalgam.evaluation.predictions import read_predictions, stack_predictions
-from amalgam.files import hash_file, read_json, write_text
+from amalgam.files import hash_file, read_json, read_rows, write_text
 from amalgam.params import Params, dump_tracked
 from amalgam.report.content import Content
 from amalgam.report.page import build_page
 from amalgam.report.rows import list_mistakes, pick_rows
-from amalgam.rows import read_rows
 from amalgam.tasks.schema import load_task
 
 METRICS = Path("metrics")

@@ -8,9 +8,9 @@ from runtime import run_stage
 
 import pandas as pd
 
+from amalgam.files import read_rows
 from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.rows import read_rows
 from amalgam.study.engine import Store
 from amalgam.study.page import write_results
 from amalgam.study.results import list_findings, list_points, tabulate_points

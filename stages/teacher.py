@@ -11,10 +11,9 @@ from runtime import run_stage
 import numpy as np
 import pandas as pd
 
-from amalgam.files import read_json, write_json
+from amalgam.files import read_json, read_rows, write_json, write_rows
 from amalgam.machine import show_progress
 from amalgam.params import Params
-from amalgam.rows import read_rows, write_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training import teacher
 from amalgam.training.checkpoint import read_config, write_config

@@ -1,19 +1,36 @@
-"""Reading and writing of files, so that a kill never leaves half of one."""
+"""Files between stages: written so that a kill never leaves half of one, and read back.
 
+Tables of responses are CSV. Columns: `id`, `text`, `question` (empty where the task has none), `label` (absent from
+unlabelled rows), then whatever the table adds. All cells are strings; a cell is never read as "missing".
+"""
+
+import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from amalgam.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUBGROUP = "subgroup_"  # begins the column of each kind of subgroup
+
+# A spreadsheet runs a cell that begins so. An apostrophe in front makes it text, and is taken off again on reading.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r]")
+_FREE_TEXT = re.compile(rf"text|question|{SUBGROUP}.+")  # columns
 
 
 @contextmanager
 def open_sibling(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
-    """Open a temporary sibling to write UTF-8 text or bytes; when the block ends well, it is flushed, then in place."""
+    """Open a temporary sibling for UTF-8 text or bytes; if the block ends well, flush it and put it in place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -45,32 +62,69 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_rows(path: Path, rows: "pd.DataFrame") -> None:
+    """Write rows as UTF-8 CSV, with formula-like texts made harmless."""
+    free = [bool(_FREE_TEXT.fullmatch(str(name))) for name in rows]
+    with open_sibling(path) as stream:
+        plain = csv.writer(stream, lineterminator="\n")
+        quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in chain([tuple(rows)], rows.itertuples(index=False, name=None)):
+            cells = [guard_cell(cell) if guards else cell for cell, guards in zip(row, free, strict=True)]
+            # An unquoted carriage return would be read as the end of a row.
+            returns = any("\r" in cell for cell in cells if isinstance(cell, str))
+            (quoted if returns else plain).writerow(cells)
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file; a missing or broken one is a DataError that names it."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from error
+    with _explain_missing(path):
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from error
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON Lines file; a broken line is a DataError with its number."""
-    try:
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise DataError(
-                        f"{path}, line {number} is not valid JSON: delete it and run `dvc repro`"
-                    ) from error
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
+    with _explain_missing(path), path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}, line {number} is not valid JSON: delete it and run `dvc repro`") from error
+
+
+def read_rows(path: Path) -> "pd.DataFrame":
+    """Read rows that `write_rows` wrote."""
+    import pandas as pd
+
+    with _explain_missing(path):
+        try:
+            rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        except ValueError as error:
+            raise DataError(f"{path} is not a table in UTF-8: delete it and run `dvc repro`") from error
+    return rows.assign(**{name: rows[name].map(unguard_cell) for name in map(str, rows) if _FREE_TEXT.fullmatch(name)})
+
+
+def guard_cell(cell: str) -> str:
+    """Make a cell harmless in a spreadsheet; `unguard_cell` gives the original back."""
+    return "'" + cell if _FORMULA.match(cell) else cell
+
+
+def unguard_cell(cell: str) -> str:
+    """Undo `guard_cell`."""
+    return cell[1:] if _GUARDED.match(cell) else cell
 
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _explain_missing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run `dvc repro` to make it") from error

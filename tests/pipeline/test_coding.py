@@ -5,7 +5,7 @@ import shutil
 
 from openpyxl import load_workbook
 
-from amalgam.rows import read_rows
+from amalgam.files import read_rows
 from tests.pipeline.project import Project
 from tests.pipeline.toy import guess_label
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from amalgam.rows import read_rows
+from amalgam.files import read_rows
 from tests.pipeline.project import HUMAN_ROWS, Project
 from tests.pipeline.server import StubServer
 

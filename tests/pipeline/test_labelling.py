@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from amalgam.rows import read_rows
+from amalgam.files import read_rows
 from tests.pipeline.project import HUMAN_ROWS, ROWS, Project
 from tests.pipeline.server import StubServer
 

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from amalgam.rows import write_rows
+from amalgam.files import write_rows
 from amalgam.training.teacher import TeacherTrainer
 from tests.pipeline.toy import LABELS, make_rows, write_encoder
 from tests.unit.training import TEACHER
@@ -18,7 +18,7 @@ _SCRIPT = """
 import json, os, sys
 from pathlib import Path
 from amalgam.params import Teacher
-from amalgam.rows import read_rows
+from amalgam.files import read_rows
 from amalgam.training.teacher import TeacherTrainer
 folder = Path(sys.argv[1])
 rows = read_rows(folder / "rows.csv")

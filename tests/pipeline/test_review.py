@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from amalgam.rows import read_rows
+from amalgam.files import read_rows
 from tests.pipeline.project import AFTER_RATIO, TEST, Project, Run
 from tests.pipeline.server import Log
 

@@ -19,10 +19,9 @@ STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="
 # reason. So is stages/runtime.py, and data/prices.yaml: an answer's cost is kept with it, whatever prices are later.
 PLUMBING = {
     "amalgam/errors.py": "what a user is told",
-    "amalgam/files.py": "contents get to the disk as they are given",
+    "amalgam/files.py": "contents and cells are read as they were written",
     "amalgam/machine.py": "where, in how many threads and how fast work is done, and what the terminal shows",
     "amalgam/params.py": "each value is a dependency of its own, under `params`",
-    "amalgam/rows.py": "cells are read as they were written, whatever lies between",
     "amalgam/tasks/schema.py": "task.yaml is a dependency, and what it says is checked and taken as it stands",
 }
 

@@ -16,16 +16,14 @@ from dvc.repo import Repo  # here, since it keeps the stdout that it is first im
 from amalgam.cli.doctor import examine_project
 from amalgam.cli.estimate import price_stages, print_estimate, run_estimate
 from amalgam.cli.forecast import Sources, StageEstimate, estimate_stages, find_identity
-from amalgam.files import write_json, write_jsonl
+from amalgam.files import read_rows, write_json, write_jsonl
 from amalgam.llm.journal import Journal
 from amalgam.llm.prices import Prices
 from amalgam.llm.request import Answer, Request
 from amalgam.params import Params, load_params
-from amalgam.rows import read_rows
 from amalgam.synthesis.asking import write_completions
 from amalgam.synthesis.grading import build_grading_requests
-from amalgam.synthesis.prompts import build_prompts
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.schema import Task, load_task
 from tests.pipeline.toy import write_task
 

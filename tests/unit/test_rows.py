@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.rows import guard_cell, read_rows, unguard_cell, write_rows
+from amalgam.files import guard_cell, read_rows, unguard_cell, write_rows
 
 CELL = st.text(st.characters(exclude_categories=["Cs"])) | st.text("'=+-@\t\r\n,\" a", max_size=5)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

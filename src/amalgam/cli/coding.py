@@ -11,10 +11,9 @@ import pandas as pd
 import yaml
 
 from amalgam.errors import AmalgamError, DataError
-from amalgam.files import open_sibling, read_json
+from amalgam.files import guard_cell, open_sibling, read_json, read_rows
 from amalgam.machine import notify
 from amalgam.params import Params, load_params
-from amalgam.rows import guard_cell, read_rows
 from amalgam.synthesis.mix import count_synthetic
 from amalgam.tasks.coding import CODED, add_codes, choose_responses, read_codes, read_sheet
 from amalgam.tasks.schema import Task, load_task

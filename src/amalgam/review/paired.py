@@ -15,12 +15,20 @@ import numpy as np
 import pandas as pd
 
 from amalgam.dvc import find_file
-from amalgam.evaluation.bootstrap import WITHOUT_INTERVAL, Estimate, find_interval, find_p_value, subtract_estimates
-from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
+from amalgam.evaluation.bootstrap import (
+    WITHOUT_INTERVAL,
+    Estimate,
+    encode_groups,
+    encode_labels,
+    estimate_models,
+    find_interval,
+    find_p_value,
+    subtract_estimates,
+)
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.predictions import read_predictions, stack_predictions
+from amalgam.files import read_rows
 from amalgam.review.revisions import STUDENT, STUDENT_INT8, Revision
-from amalgam.rows import read_rows
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from amalgam.errors import DataError
-from amalgam.files import open_sibling
-from amalgam.rows import guard_cell
+from amalgam.files import guard_cell, open_sibling
 from amalgam.tasks.formats import ENDINGS, OTHERS, SEPARATORS, Format, Source
 from amalgam.tasks.tables import Part, find_value, list_columns, read_parts, spread_record
 from amalgam.tasks.texts import blank_numbers, write_text

@@ -17,19 +17,17 @@ import numpy as np
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.files import write_json
+from amalgam.files import read_rows, write_json, write_rows
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.request import Answer, Request, write_answers
 from amalgam.params import Params
-from amalgam.rows import read_rows, write_rows
 from amalgam.study.cells import Data, count_needed
 from amalgam.study.grid import Cell
 from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.asking import Rounds, write_completions
 from amalgam.synthesis.curate import find_rejects
 from amalgam.synthesis.grading import build_grading_requests, read_grades, select_gradable
-from amalgam.synthesis.prompts import build_prompts
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import split_rows

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.files import read_json
+from amalgam.files import read_json, read_rows
 from amalgam.machine import notify, show_progress
 from amalgam.params import Params
-from amalgam.rows import read_rows
 from amalgam.study.cells import (
     MEMBERS,
     Data,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from amalgam.rows import SUBGROUP
+from amalgam.files import SUBGROUP
 from amalgam.tasks.schema import LEAVE_OUT, Cell
 from amalgam.tasks.sources import check_columns
 from amalgam.tasks.texts import clean_text

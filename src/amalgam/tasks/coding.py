@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.rows import write_rows
+from amalgam.files import write_rows
 from amalgam.tasks.schema import File
 from amalgam.tasks.sources import parse_table
 from amalgam.tasks.texts import clean_text, fold_text

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.rows import SUBGROUP
+from amalgam.files import SUBGROUP
 from amalgam.tasks.cells import Fault, blame_rows, list_sources, read_cells, shorten, vote
 from amalgam.tasks.personal import PERSONAL, find_names
 from amalgam.tasks.schema import LEAVE_OUT, Cell, Columns, Task

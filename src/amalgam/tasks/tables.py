@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amalgam.errors import DataError
-from amalgam.rows import unguard_cell
+from amalgam.files import unguard_cell
 from amalgam.tasks.formats import TOP, Source, count_filled, count_titles, iterate_lines
 
 if TYPE_CHECKING:
