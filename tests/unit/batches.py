@@ -12,8 +12,7 @@ from amalgam.llm import batch, batch_api
 from amalgam.llm.batch import send_batches
 from amalgam.llm.client import Endpoint, Limits
 from amalgam.llm.journal import Journal, lock_sending, open_journal
-from amalgam.llm.prices import Price
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import Answer, Price, Request
 from tests.pipeline.batch_server import BatchServer, Pause
 
 KEY = "sk-very-secret"

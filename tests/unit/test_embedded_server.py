@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from amalgam.errors import ModelError
-from amalgam.llm.embedded import choose_slots, serve_model
+from amalgam.llm.answering import choose_slots, serve_model
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not say which cores are ours")

@@ -18,8 +18,7 @@ from amalgam.cli.estimate import price_stages, print_estimate, run_estimate
 from amalgam.cli.forecast import Sources, StageEstimate, estimate_stages, find_identity
 from amalgam.files import read_rows, write_json, write_jsonl
 from amalgam.llm.journal import Journal
-from amalgam.llm.prices import Prices
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import Answer, Prices, Request
 from amalgam.params import Params, load_params
 from amalgam.synthesis.asking import write_completions
 from amalgam.synthesis.grading import build_grading_requests

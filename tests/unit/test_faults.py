@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amalgam.llm.faults import Fault, RefusedError, advise, read_answer, read_fault, read_wait
-from amalgam.llm.prices import FREE, Price
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import FREE, Answer, Price, Request
 
 KEY = "OPENAI_API_KEY"
 NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT

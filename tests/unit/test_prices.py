@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from amalgam.errors import DataError
-from amalgam.llm.prices import Price, load_prices
+from amalgam.llm.request import Price, load_prices
 
 SHIPPED = Path(__file__).parents[2] / "data/prices.yaml"
 LIST = """\

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.llm.request import Request, Totals, bound_answer, override_bodies, read_answers, write_answers
+from amalgam.llm.request import Request, bound_answer, override_bodies, read_answers, sum_answers, write_answers
 
 LEAF = st.text(max_size=5) | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False)
 BODY = st.dictionaries(
@@ -122,10 +122,8 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("costs", "cost"), [([0.25, 0.5], 0.75), ([0.25, None, 0.5], None), ([], 0.0), ([1e-7], 0.0)])
 def test_totals_know_the_cost_only_if_they_know_all_of_it(costs: list[float | None], cost: float | None) -> None:
-    totals = Totals()
-    for number in costs:
-        totals.add({"prompt_tokens": 10, "completion_tokens": 3, "cost_usd": number})
-    assert totals.to_dict() == {
+    lines = [{"prompt_tokens": 10, "completion_tokens": 3, "cost_usd": number} for number in costs]
+    assert sum_answers(lines) == {
         "prompt_tokens": 10 * len(costs),
         "completion_tokens": 3 * len(costs),
         "cost_usd": cost,

@@ -27,7 +27,7 @@ from pathlib import Path
 from amalgam.errors import AmalgamError
 from amalgam.llm.client import Endpoint
 from amalgam.llm.journal import open_journal
-from amalgam.llm.prices import Price
+from amalgam.llm.request import Price
 from tests.unit.sending import make_groups, say, send_groups
 
 url, path, most_bytes = sys.argv[1:]

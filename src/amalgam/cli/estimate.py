@@ -9,8 +9,7 @@ from amalgam.cli import print_table
 from amalgam.cli.forecast import StageEstimate, estimate_run
 from amalgam.dvc import list_stages_to_run
 from amalgam.llm.journal import open_journal
-from amalgam.llm.prices import FREE, Price, Prices, load_prices
-from amalgam.llm.request import BYTES_A_TOKEN
+from amalgam.llm.request import BYTES_A_TOKEN, FREE, Price, Prices, load_prices
 from amalgam.machine import notify
 from amalgam.params import Llm, load_params
 from amalgam.synthesis.asking import ATTEMPTS

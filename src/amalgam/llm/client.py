@@ -12,8 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from amalgam.errors import EndpointError
 from amalgam.llm.faults import Fault, RefusedError, advise, read_answer, read_wait
-from amalgam.llm.prices import Price
-from amalgam.llm.request import Answer, Request, shape_body, wants_schema
+from amalgam.llm.request import Answer, Price, Request, shape_body, wants_schema
 
 if TYPE_CHECKING:
     from httpx2 import Response

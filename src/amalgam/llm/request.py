@@ -1,12 +1,14 @@
-"""A request to a chat model, the key under which its answer is kept, the tokens that both take, and files of answers.
+"""A request to a chat model: the key under which its answer is kept, its tokens and price, and files of answers.
 
-Such a file holds JSON Lines, cut by slot, so that a pool that grows leaves its full files alone. A slot is the number
-of a place that an answer fills; several lines may fill one. The file `00003.jsonl` holds the slots 3000 to 3999. A line
-holds `key` and the fields of `Answer`, so that the journal can take it in, `sample` (its slot), and what a stage adds.
+A file of answers holds JSON Lines, cut by slot, so that a pool that grows leaves its full files alone. A slot is the
+number of a place that an answer fills; several lines may fill one. The file `00003.jsonl` holds the slots 3000 to 3999.
+A line holds `key` and the fields of `Answer` for the journal, `sample` (its slot), and what a stage adds.
 """
 
+import datetime
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -14,8 +16,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from amalgam.errors import DataError
 from amalgam.files import read_jsonl, write_jsonl
 
 # Names under which endpoints take the most tokens of an answer.
@@ -26,6 +30,7 @@ _LEAST_BYTES_A_TOKEN = 2  # less than any text has that people write
 _TURN_TOKENS = 16  # at most, of what a chat template adds to a message
 _SLOTS = 1000  # a file; some hundred kilobytes, which are quick to hash and to send
 _NAMES = "[0-9][0-9][0-9][0-9][0-9].jsonl"
+_DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")  # at the end of the name of one version of a model
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ def shape_body(body: dict[str, Any], level: int) -> dict[str, Any]:
     return {name: part for name, part in body.items() if name != "response_format"} | {"messages": messages} | form
 
 
-def wants_schema(body: dict[str, Any]) -> bool:
+def wants_schema(body: Mapping[str, Any]) -> bool:
     """Say whether the body of a request asks for JSON by a schema."""
     form = body.get("response_format")
     return isinstance(form, dict) and form.get("type") == "json_schema"
@@ -124,6 +129,60 @@ def bound_context(request: Request) -> int:
     return count_bytes(request) // _LEAST_BYTES_A_TOKEN + turns + bound_answer(request)
 
 
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens of prompts and of answers, and the Batch API's share of both."""
+
+    prompt: float
+    completion: float
+    batch: float = 0.5
+
+    def cost(self, prompt_tokens: int, completion_tokens: int, batch: bool = False) -> float:
+        """Return what a request and its answer cost, in US dollars."""
+        full = (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1_000_000
+        return full * self.batch if batch else full
+
+
+FREE = Price(0.0, 0.0)  # of a model that runs in this process
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: float = Field(ge=0, allow_inf_nan=False)
+    completion: float = Field(ge=0, allow_inf_nan=False)
+
+
+class Prices(BaseModel):
+    """The price list: the day that its figures are of, where they come from, and prices by the model's name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    date: datetime.date
+    source: str
+    batch: float = Field(ge=0, le=1)
+    models: dict[str, _Line]
+
+    def find(self, model: str) -> Price | None:
+        """Return a model's price or None; a name that ends with a date and has no line costs what it does without."""
+        line = self.models.get(model) or self.models.get(_DATE.sub("", model))
+        return Price(line.prompt, line.completion, self.batch) if line else None
+
+
+def load_prices(path: Path) -> Prices:
+    """Read the price list; a DataError says what is wrong with it."""
+    try:
+        return Prices.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise DataError(f"the price list {path} cannot be read ({error.strerror}): get it back from Git") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"the price list {path} is not valid YAML: mend it, or get it back from Git") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise DataError(f"the price list {path} has a wrong value at `{place}` ({first['msg']}): mend it") from error
+
+
 class _Stored(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -142,20 +201,14 @@ def parse_stored(line: bytes) -> tuple[str, Answer]:
 
 
 def write_answers(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
-    """Write lines, in ascending order of `sample`, into the files of their slots; remove files without a line.
-
-    Raises:
-        ValueError: a line belongs to a file that is complete already.
-    """
+    """Write lines, in ascending order of `sample`, into the files of their slots; remove files without a line."""
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
+    written = set()
     for shard, part in groupby(lines, key=lambda line: int(line["sample"]) // _SLOTS):
         path = folder / f"{shard:05d}.jsonl"
-        if written and path <= written[-1]:
-            raise ValueError(f"the slots of {path} come after those of {written[-1].name}")
         write_jsonl(path, part)
-        written.append(path)
-    for path in set(folder.glob(_NAMES)) - set(written):
+        written.add(path)
+    for path in set(folder.glob(_NAMES)) - written:
         path.unlink()
 
 
@@ -168,22 +221,12 @@ def read_answers(folder: Path) -> Iterator[dict[str, Any]]:
         yield from read_jsonl(path)
 
 
-class Totals:
-    """Tokens and cost of the answers in lines, summed; the cost is None where one of them is not known."""
-
-    def __init__(self) -> None:
-        """Start with no line."""
-        self._prompt_tokens = self._completion_tokens = 0
-        self._cost: float | None = 0.0
-
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Count a line."""
-        self._prompt_tokens += line["prompt_tokens"]
-        self._completion_tokens += line["completion_tokens"]
-        unknown = self._cost is None or line["cost_usd"] is None
-        self._cost = None if unknown else self._cost + line["cost_usd"]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the sums, the cost in US dollars."""
-        cost = None if self._cost is None else round(self._cost, 6)
-        return {"prompt_tokens": self._prompt_tokens, "completion_tokens": self._completion_tokens, "cost_usd": cost}
+def sum_answers(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sum the tokens and the US dollars of the answers in lines; the cost is None where one of them is not known."""
+    prompt, completion, costs = 0, 0, []
+    for line in lines:
+        prompt += line["prompt_tokens"]
+        completion += line["completion_tokens"]
+        costs.append(line["cost_usd"])
+    cost = None if None in costs else round(sum(costs, 0.0), 6)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "cost_usd": cost}
