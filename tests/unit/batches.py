@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from amalgam.errors import AmalgamError
-from amalgam.llm import batch, batch_api
+from amalgam.llm import batch, client
 from amalgam.llm.batch import send_batches
-from amalgam.llm.client import Endpoint, Limits
 from amalgam.llm.journal import Journal, lock_sending, open_journal
-from amalgam.llm.request import Answer, Price, Request
+from amalgam.llm.request import Answer, Endpoint, Limits, Price, Request
 from tests.pipeline.batch_server import BatchServer, Pause
 
 KEY = "sk-very-secret"
@@ -24,7 +23,7 @@ PROCESSES.set_forkserver_preload(["openai", "httpx2", "filelock", "amalgam.llm.b
 
 def hurry() -> None:
     """Look at batches often, in this process."""
-    batch._FIRST_PAUSE, batch._LONGEST_PAUSE, batch._REPORT, batch_api._SETTLE = 0.01, 0.02, 0.0, 0.05
+    batch._FIRST_PAUSE, batch._LONGEST_PAUSE, batch._REPORT, client._SETTLE = 0.01, 0.02, 0.0, 0.05
 
 
 def make_request(number: int) -> Request:

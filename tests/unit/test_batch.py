@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from amalgam.errors import BudgetError, EndpointError
-from amalgam.llm.client import Endpoint
-from amalgam.llm.request import Answer
+from amalgam.llm.request import Answer, Endpoint
 from tests.pipeline.batch_server import complete_plainly
 from tests.unit.batches import (
     COST,

@@ -9,9 +9,8 @@ import pytest
 
 from amalgam.errors import EndpointError
 from amalgam.llm.answering import answer_requests
-from amalgam.llm.client import Endpoint
 from amalgam.llm.journal import lock_sending
-from amalgam.llm.request import Price
+from amalgam.llm.request import Endpoint, Price
 from tests.pipeline.batch_server import BatchServer, Pause
 from tests.unit.batches import COST, KEY, Run, Sender, leave_behind, list_texts, make_requests, open_run
 from tests.unit.helpers import make_answering

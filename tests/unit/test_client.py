@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from amalgam.errors import EndpointError
-from amalgam.llm.client import NO_KEY, Endpoint, Failure, Limits, exchange, open_client
+from amalgam.llm.client import Failure, exchange, open_client
 from amalgam.llm.journal import Journal
-from amalgam.llm.request import Answer, Request, shape_body
+from amalgam.llm.request import NO_KEY, Answer, Endpoint, Limits, Request, shape_body
 from amalgam.synthesis.asking import build_response_format
 from tests.pipeline.local import JsonHandler, LocalServer
 from tests.pipeline.server import Fault, Received, StubServer

@@ -13,8 +13,7 @@ import pytest
 import yaml
 from dvc.repo import Repo  # here, since it keeps the stdout that it is first imported with
 
-from amalgam.cli.doctor import examine_project
-from amalgam.cli.estimate import price_stages, print_estimate, run_estimate
+from amalgam.cli.estimate import examine_project, price_stages, print_estimate, run_estimate
 from amalgam.cli.forecast import Sources, StageEstimate, estimate_stages, find_identity
 from amalgam.files import read_rows, write_json, write_jsonl
 from amalgam.llm.journal import Journal

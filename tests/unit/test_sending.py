@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from amalgam.errors import EndpointError
-from amalgam.llm.client import Endpoint
 from amalgam.llm.journal import Journal, open_journal
+from amalgam.llm.request import Endpoint
 from tests.pipeline.server import BROKEN_JSON, Fault, Received, StubServer
 from tests.unit.sending import check_rows, count_missing, make_groups, make_request, send, send_groups
 
@@ -25,7 +25,7 @@ import resource
 import sys
 from pathlib import Path
 from amalgam.errors import AmalgamError
-from amalgam.llm.client import Endpoint
+from amalgam.llm.request import Endpoint
 from amalgam.llm.journal import open_journal
 from amalgam.llm.request import Price
 from tests.unit.sending import make_groups, say, send_groups

@@ -6,7 +6,7 @@ The model is at an endpoint, or a llama.cpp server inside this process serves it
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,12 +14,14 @@ from typing import NamedTuple
 
 from amalgam.errors import DataError, EndpointError, ModelError
 from amalgam.llm.batch import check_no_batches, send_batches
-from amalgam.llm.client import NO_KEY, Endpoint, Form, Limits
 from amalgam.llm.journal import Journal, lock_sending, open_journal
 from amalgam.llm.request import (
     BYTES_A_TOKEN,
     FREE,
+    NO_KEY,
     Answer,
+    Endpoint,
+    Limits,
     Price,
     Request,
     bound_answer,
@@ -50,7 +52,7 @@ class Answering:
     # Yields the answers that DVC shares, by the hash of their file; called with what says whether one has been read.
     read_seeds: ReadSeeds
     sent: int = 0  # requests so far, each try counted; `llm.max_requests` bounds it
-    form: Form = field(default_factory=Form)
+    level: int = 0  # the form in which the endpoint takes JSON, as found out so far
 
 
 def answer_requests(requests: Sequence[Request], answering: Answering, task: str) -> list[Answer]:
@@ -194,7 +196,9 @@ def _open_endpoint(answering: Answering, survey: Survey) -> Iterator[Endpoint]:
     else:
         key = (answering.api_key or "").strip() or NO_KEY
         name = "AZURE_OPENAI_API_KEY" if llm.api_version else "OPENAI_API_KEY"
-        yield Endpoint(llm.endpoint, llm.model, key, llm.api_version or "", name, form=answering.form)
+        endpoint = Endpoint(llm.endpoint, llm.model, key, llm.api_version or "", name, level=answering.level)
+        yield endpoint
+        answering.level = endpoint.level
 
 
 def choose_slots() -> int:

@@ -1,4 +1,4 @@
-"""A request to a chat model: the key under which its answer is kept, its tokens and price, and files of answers.
+"""A request to a chat model: the key of its answer, its tokens and price, where it is sent, and files of answers.
 
 A file of answers holds JSON Lines, cut by slot, so that a pool that grows leaves its full files alone. A slot is the
 number of a place that an answer fills; several lines may fill one. The file `00003.jsonl` holds the slots 3000 to 3999.
@@ -15,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,12 +25,15 @@ from amalgam.files import read_jsonl, write_jsonl
 
 # Names under which endpoints take the most tokens of an answer.
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens")
+NO_KEY = "none"  # stands for the key where there is none: servers that need no key still want the header
 NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
 BYTES_A_TOKEN = 4  # of English text, about
 _LEAST_BYTES_A_TOKEN = 2  # less than any text has that people write
 _TURN_TOKENS = 16  # at most, of what a chat template adds to a message
 _SLOTS = 1000  # a file; some hundred kilobytes, which are quick to hash and to send
 _NAMES = "[0-9][0-9][0-9][0-9][0-9].jsonl"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_SHOWN, _SECRET = 300, 8  # characters of a message that an error shows; shorter keys, such as "x", are no secret
 _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")  # at the end of the name of one version of a model
 
 
@@ -68,18 +72,6 @@ def override_bodies(requests: Iterable[Request], fields: Mapping[str, Any]) -> I
     for request in requests:
         body = {name: value for name, value in {**request.body, **fields}.items() if value is not None}
         yield replace(request, body=body) if fields else request
-
-
-def check_fields(value: dict[str, Any]) -> dict[str, Any]:
-    """Return what `llm.body` may be; raise a ValueError that says so about anything else."""
-    if taken := sorted({"messages", "model", "n", "response_format", "stream"} & value.keys()):
-        raise ValueError(f"leave `{taken[0]}` alone: it is set elsewhere")
-    if value.get("seed") is not None:
-        raise ValueError("leave `seed` alone, which each request has its own of; null leaves it out")
-    limits = [value[name] for name in TOKEN_LIMITS if value.get(name) is not None]
-    if any(type(limit) is not int or limit < 1 for limit in limits) or (not limits and "max_tokens" in value):
-        raise ValueError("hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out")
-    return value
 
 
 def shape_body(body: dict[str, Any], level: int) -> dict[str, Any]:
@@ -144,6 +136,41 @@ class Price:
 
 
 FREE = Price(0.0, 0.0)  # of a model that runs in this process
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """Where requests are sent."""
+
+    url: str  # the base URL; for Azure, of the resource
+    model: str  # its name there; for Azure, of the deployment
+    api_key: str  # or NO_KEY
+    api_version: str = ""  # Azure's; "" for every other endpoint
+    key_name: str = "OPENAI_API_KEY"  # the environment variable that the key is of
+    slots: int | None = None  # requests that it answers at once, if known: then neither more nor fewer are in flight
+    level: int = 0  # the form in which it takes JSON, see `shape_body`; found out on the way
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine, where a proxy of the environment is wrong."""
+        return urlsplit(self.url).hostname in _LOOPBACK
+
+    def shorten(self, message: str) -> str:
+        """Put a message on one line of bounded length, without the key."""
+        shown = message.replace(self.api_key, "***") if len(self.api_key) >= _SECRET else message
+        return " ".join(shown.split())[:_SHOWN] or "no message"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How hard an endpoint is driven, and what that may cost."""
+
+    concurrency: int | None = None  # requests in flight at most; None finds out
+    timeout: float = 120.0  # seconds until one request is given up
+    retries: int = 5  # times that a request is sent again while no other gets an answer either
+    budget_usd: float | None = None  # that all answers of the journal may cost
+    max_requests: int | None = None  # that may be sent, each try counted
+    price: Price | None = None  # of the model; None where it is not known
 
 
 class _Line(BaseModel):

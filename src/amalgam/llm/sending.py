@@ -12,9 +12,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from amalgam.errors import BudgetError, EndpointError, Interrupted
-from amalgam.llm.client import Endpoint, Failure, Limits, exchange, open_client
+from amalgam.llm.client import Failure, exchange, open_client
 from amalgam.llm.journal import Journal
-from amalgam.llm.request import Answer, Request, bound_tokens
+from amalgam.llm.request import Answer, Endpoint, Limits, Request, bound_tokens
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
