@@ -143,7 +143,6 @@ class StubServer(LocalServer):
     def die(self, after: float = 0.0) -> None:
         """Be gone as a killed process is: nothing listens, and every connection is reset."""
         time.sleep(after)  # what is answered is on its way
-        self.shutdown()
         self.server_close()
         for connection in list(self.connections):
             try:

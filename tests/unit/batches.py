@@ -1,8 +1,7 @@
 """Sending batches to a real server of the Batch API, from this process and from others that are killed."""
 
 import multiprocessing
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,21 +99,6 @@ class Sender:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.join()
-
-
-@contextmanager
-def open_run(folder: Path) -> Iterator[Run]:
-    """Start a server, and open a journal in the folder."""
-    hurry()
-    server = BatchServer()
-    try:
-        with open_journal(folder / "journal.sqlite") as journal:
-            yield Run(server, journal)
-    finally:
-        if server.pause:
-            server.pause.release.set()
-        server.shutdown()
-        server.server_close()
 
 
 def list_texts(count: int) -> list[str]:

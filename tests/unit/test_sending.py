@@ -113,15 +113,10 @@ def test_an_endpoint_that_dies_ends_the_run_with_what_it_answered(server: StubSe
     server.dies_after = 7
     with pytest.raises(EndpointError, match=r"does not answer \(.+\): .+; 7 answers of this run are kept, 13 are left"):
         send(20, server, journal, retries=1)
-    first = server.log
-    again = StubServer(server.server_address[1])
-    try:
+    with StubServer(server.server_address[1]) as again:
         assert len(send(20, again, journal)) == 13
-        again.log.answered += first.answered
+        again.log.answered += server.log.answered
         check_rows(20, again, journal)
-    finally:
-        again.shutdown()
-        again.server_close()
 
 
 class PickyServer(StubServer):
@@ -138,15 +133,11 @@ class PickyServer(StubServer):
 
 
 def test_a_failure_counts_only_while_nothing_else_is_answered(journal: Journal) -> None:
-    server = PickyServer()
-    try:
+    with PickyServer() as server:
         server.delay = 0.03
         send(60, server, journal, concurrency=3, retries=1)
         assert len(server.log.failed) == 2
         check_rows(60, server, journal)
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_the_number_in_flight_is_found_out(server: StubServer, journal: Journal) -> None:
@@ -174,12 +165,12 @@ def test_the_number_in_flight_falls_to_what_the_endpoint_takes(server: StubServe
 
 
 def test_a_wait_that_the_endpoint_wants_stops_every_worker(server: StubServer, journal: Journal) -> None:
-    server.fault = Fault(429, after=8, times=1, retry_after=0.4)
+    server.fault = Fault(429, after=8, times=1, retry_after=1.5)
     send(30, server, journal)
     refused = server.log.failed[0].time
-    later = [request.time - refused for request in server.log.arrived if request.time > refused + 0.1]
-    assert len(later) > 10
-    assert min(later) >= 0.4
+    later = [request.time - refused for request in server.log.arrived if request.time > refused + 1.0]
+    assert len(later) > 10  # the others were on their way, which takes a while on a busy machine
+    assert min(later) >= 1.5
     check_rows(30, server, journal)
 
 
@@ -214,9 +205,8 @@ class StrictServer(StubServer):
 def test_a_group_keeps_its_slot_and_goes_on_when_its_answer_is_durable(
     slots: int | None, journal: Journal, tmp_path: Path
 ) -> None:
-    server = StrictServer()
-    server.delay = 0.1
-    with open_journal(tmp_path / "journal.sqlite", print) as server.journal:
+    with StrictServer() as server, open_journal(tmp_path / "journal.sqlite", print) as server.journal:
+        server.delay = 0.1
         came = send_groups(make_groups(40, 4), Endpoint(server.url, "served", "k", slots=slots), journal, retries=0)
         check_rows(40, server, journal)
     assert len(came) == 40
@@ -225,8 +215,6 @@ def test_a_group_keeps_its_slot_and_goes_on_when_its_answer_is_durable(
     for number in range(10 if slots else 0):  # at any time, three groups are under way
         own = [place for place, group in enumerate(groups) if group == number]
         assert own[-1] - own[0] <= 4 * 3
-    server.shutdown()
-    server.server_close()
 
 
 def test_sending_works_off_the_main_thread_and_puts_handlers_back(server: StubServer, journal: Journal) -> None:
