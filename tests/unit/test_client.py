@@ -119,24 +119,29 @@ def test_a_certificate(
         assert "something other than a chat completion" in failure.sentence
 
 
-def test_a_page_that_a_redirect_leads_to(page: LocalServer) -> None:
-    url = f"http://{OTHER}:{page.server_address[1]}"
-    sentence = ask(f"{url}/v1").sentence
-    assert sentence.startswith(f"the LLM endpoint {url}/v1 answers with something other than a chat completion (<html>")
-    assert sentence.endswith(f"the endpoint redirects to {url}/v2: set `llm.endpoint` to that")
-
-
-def test_tls_to_a_server_without(page: LocalServer) -> None:
-    failure = ask(f"https://{OTHER}:{page.server_address[1]}/v1")
-    assert "check whether `llm.endpoint` begins with https:// or http://" in failure.sentence
-    assert not failure.can_pass
-
-
-def test_a_name_that_no_one_knows() -> None:
-    failure = ask(ELSEWHERE)
-    assert failure.sentence.startswith(f"the LLM endpoint {ELSEWHERE} does not answer (")
-    assert "check the name llm.invalid in `llm.endpoint` and the network" in failure.sentence
-    assert (failure.can_pass, failure.may_cost) == (True, False)
+@pytest.mark.parametrize(
+    ("url", "words", "can_pass", "may_cost"),
+    [
+        (
+            f"http://{OTHER}:PORT/v1",
+            "answers with something other than a chat completion (<html><title>Sign in</title></html>): the endpoint "
+            f"redirects to http://{OTHER}:PORT/v2: set `llm.endpoint` to that",
+            True,
+            True,
+        ),
+        (f"https://{OTHER}:PORT/v1", "check whether `llm.endpoint` begins with https:// or http://", False, False),
+        (ELSEWHERE, "check the name llm.invalid in `llm.endpoint` and the network", True, False),
+    ],
+    ids=["a page by a redirect", "TLS to a server without", "a name that no one knows"],
+)
+def test_an_address_that_is_no_endpoint(
+    url: str, words: str, can_pass: bool, may_cost: bool, page: LocalServer
+) -> None:
+    port = str(page.server_address[1])
+    failure = ask(url.replace("PORT", port))
+    assert failure.sentence.startswith(f"the LLM endpoint {url.replace('PORT', port)} ")
+    assert words.replace("PORT", port) in failure.sentence
+    assert (failure.can_pass, failure.may_cost) == (can_pass, may_cost)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_what_passes_is_sent_again(fault: Fault, server: StubServer, journal: Jo
     [
         (Fault(400, "bad seed"), "status 400 (bad seed): set `llm.body: {seed: null}`"),
         (Fault(401, "wrong key"), "status 401 (wrong key): set OPENAI_API_KEY"),
-        (Fault(429, "pay first", code="insufficient_quota"), "status 429 (pay first): pay for more there"),
+        (Fault(429, "insufficient_quota"), "status 429 (insufficient_quota): pay for more there"),
         (Fault(429, "tomorrow", retry_after=86400), "(tomorrow; it asks to wait 86400 s)"),
         (Fault(200, body=b'{"error": {"code": 402, "message": "no"}}'), "status 402 (no): pay for more there"),
     ],
@@ -110,13 +110,12 @@ def test_what_does_not_pass_ends_the_run_at_once_and_what_is_in_flight_is_kept(
 
 
 def test_an_endpoint_that_dies_ends_the_run_with_what_it_answered(server: StubServer, journal: Journal) -> None:
-    server.dies_after = 7
+    server.fault = Fault(0, after=7)
     with pytest.raises(EndpointError, match=r"does not answer \(.+\): .+; 7 answers of this run are kept, 13 are left"):
         send(20, server, journal, retries=1)
-    with StubServer(server.server_address[1]) as again:
-        assert len(send(20, again, journal)) == 13
-        again.log.answered += server.log.answered
-        check_rows(20, again, journal)
+    server.fault = None
+    assert len(send(20, server, journal)) == 13
+    check_rows(20, server, journal)
 
 
 class PickyServer(StubServer):
@@ -176,7 +175,8 @@ def test_a_wait_that_the_endpoint_wants_stops_every_worker(server: StubServer, j
 
 @pytest.mark.parametrize("end", ["", "/", "/openai/"])
 def test_azure_is_asked_at_its_own_path_with_its_own_header(end: str, server: StubServer, journal: Journal) -> None:
-    endpoint = Endpoint(server.azure_url + end, "my-deployment", "sk-azure", "2024-10-21", "AZURE_OPENAI_API_KEY")
+    url = server.url.removesuffix("/v1") + end
+    endpoint = Endpoint(url, "my-deployment", "sk-azure", "2024-10-21", "AZURE_OPENAI_API_KEY")
     send_groups(make_groups(3), endpoint, journal)
     assert {request.path for request in server.log.answered} == {
         "/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"

@@ -22,7 +22,6 @@ from amalgam.llm.request import (
     Answer,
     Endpoint,
     Limits,
-    Price,
     Request,
     bound_answer,
     bound_context,
@@ -161,7 +160,13 @@ def _send(
         price=FREE if is_embedded else load_prices(answering.prices).find(llm.model),
     )
     survey = measure_requests(requests[place] for place in missing.values())
-    notify(f"{task}: {_phrase_estimate(survey, limits.price, batch=llm.batch)}")
+    price = limits.price
+    most = price.cost(survey.prompt_tokens, survey.completion_tokens, llm.batch) if price else 0.0
+    cost = "; no price of the model is known" if price is None else f", at most about {most:.4f} USD"
+    notify(
+        f"{task}: {survey.requests} requests to send, about {survey.prompt_tokens} prompt tokens and at most "
+        f"{survey.completion_tokens} completion tokens{'' if price == FREE else cost}"
+    )
     progress = show_progress(task, total=len(missing), done_before=total - len(missing))
     with _open_endpoint(answering, survey) as endpoint, progress as advance:
         if llm.batch:
@@ -175,15 +180,6 @@ def _send(
             count = len(missing)
             sent = send_requests(groups, endpoint, journal, advance, limits=limits, notify=notify, total=count)
     answering.sent += sent
-
-
-def _phrase_estimate(survey: Survey, price: Price | None, *, batch: bool) -> str:
-    most = price.cost(survey.prompt_tokens, survey.completion_tokens, batch) if price else 0.0
-    cost = "; no price of the model is known" if price is None else f", at most about {most:.4f} USD"
-    return (
-        f"{survey.requests} requests to send, about {survey.prompt_tokens} prompt tokens and at most "
-        f"{survey.completion_tokens} completion tokens{'' if price == FREE else cost}"
-    )
 
 
 @contextmanager

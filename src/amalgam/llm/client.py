@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from amalgam.llm.request import Answer, Endpoint, Limits, Request, shape_body, w
 
 if TYPE_CHECKING:
     from httpx2 import Response
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, OpenAI
     from openai.types import Batch
 
 NAME = "amalgam"  # the key of a batch's metadata that holds its name here
@@ -58,23 +58,15 @@ def open_client(endpoint: Endpoint) -> "AsyncOpenAI":
     An EndpointError says that the key cannot be sent, or that the environment names a proxy or certificates of no use.
     """
     from httpx2 import Limits as Connections
-    from openai import AsyncAzureOpenAI, AsyncOpenAI, DefaultAsyncHttpxClient
 
-    connections = {"limits": Connections(max_connections=None, max_keepalive_connections=None)}
-    settings = {"timeout": None, "max_retries": 0}
-    client: AsyncOpenAI = _open(endpoint, AsyncOpenAI, AsyncAzureOpenAI, DefaultAsyncHttpxClient, connections, settings)
+    connections = Connections(max_connections=None, max_keepalive_connections=None)
+    client: AsyncOpenAI = _open("Async", endpoint, {"limits": connections}, {"timeout": None, "max_retries": 0})
     return client
 
 
-def _open(
-    endpoint: Endpoint,
-    plain: Callable[..., Any],
-    azure: Callable[..., Any],
-    http: Callable[..., Any],
-    connections: dict[str, Any],
-    settings: dict[str, Any],
-) -> Any:
+def _open(prefix: str, endpoint: Endpoint, connections: dict[str, Any], settings: dict[str, Any]) -> Any:
     """Open a client that asks servers on this machine directly, and others by the environment's proxy."""
+    import openai
     from httpx2 import URL, InvalidURL, create_ssl_context
 
     if not (endpoint.api_key.isascii() and endpoint.api_key.isprintable()):
@@ -92,6 +84,7 @@ def _open(
             "or unset it"
         ) from error
     try:
+        http = getattr(openai, f"Default{prefix}HttpxClient")
         settings |= {"http_client": http(trust_env=not endpoint.is_local, verify=context, **connections)}
     except (ValueError, ImportError, InvalidURL) as error:
         names = [f"{scheme.upper()}_PROXY" for scheme in ("http", "https", "all") if getproxies().get(scheme)]
@@ -103,8 +96,9 @@ def _open(
         ) from error
     if endpoint.api_version:
         address = endpoint.url.rstrip("/").removesuffix("/openai")  # to which the client adds its own paths
-        return azure(api_key=endpoint.api_key, azure_endpoint=address, api_version=endpoint.api_version, **settings)
-    return plain(api_key=endpoint.api_key, base_url=endpoint.url, **settings)
+        settings |= {"azure_endpoint": address, "api_version": endpoint.api_version}
+        return getattr(openai, f"{prefix}AzureOpenAI")(api_key=endpoint.api_key, **settings)
+    return getattr(openai, f"{prefix}OpenAI")(api_key=endpoint.api_key, base_url=endpoint.url, **settings)
 
 
 async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, limits: Limits) -> Answer:
@@ -215,10 +209,7 @@ class BatchApi:
 
     def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
         """Open a client, which sends again by itself what may be sent again; `client` is to be closed."""
-        from openai import AzureOpenAI, DefaultHttpxClient, OpenAI
-
-        settings = {"timeout": limits.timeout, "max_retries": limits.retries}
-        self.client: OpenAI = _open(endpoint, OpenAI, AzureOpenAI, DefaultHttpxClient, {}, settings)
+        self.client: OpenAI = _open("", endpoint, {}, {"timeout": limits.timeout, "max_retries": limits.retries})
         self.url = "/chat/completions" if endpoint.api_version else "/v1/chat/completions"
         self._endpoint, self._retries = endpoint, limits.retries
 
