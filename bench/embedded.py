@@ -31,7 +31,7 @@ from amalgam.params import Params, load_params
 from amalgam.synthesis import prompts as drawing
 from amalgam.synthesis.answers import parse_answer
 from amalgam.synthesis.asking import Rounds
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.prompts import load_template
 from amalgam.tasks.schema import load_task
 from bench.quality import measure_auc
 

@@ -20,8 +20,7 @@ from amalgam.params import Params, load_params
 from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.asking import Rounds, collect_answers, write_completions
 from amalgam.synthesis.curate import find_rejects
-from amalgam.synthesis.prompts import build_prompts
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.columns import TaskRows, load_task_rows
 from amalgam.tasks.schema import load_task
 from amalgam.tasks.split import keep_apart, split_rows

@@ -20,8 +20,13 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 import numpy as np
 import pandas as pd
 
-from amalgam.evaluation.bootstrap import find_interval, subtract_estimates
-from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
+from amalgam.evaluation.bootstrap import (
+    encode_groups,
+    encode_labels,
+    estimate_models,
+    find_interval,
+    subtract_estimates,
+)
 from amalgam.files import read_rows
 from amalgam.params import Params, load_params
 from amalgam.synthesis.mix import count_synthetic, mix_rows
@@ -86,9 +91,9 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
     """Return probabilities [seeds, rows, classes] of the test rows; those of earlier runs are taken from the disk."""
     from safetensors.numpy import load_file, save_file
 
+    from amalgam.synthesis.mix import assign_roles
     from amalgam.training.loop import scale_steps
     from amalgam.training.teacher import TeacherTrainer
-    from amalgam.training.transfer import assign_roles
 
     way = WAYS[name]
     if way.members:

@@ -11,8 +11,7 @@ import pandas as pd
 from amalgam.files import read_json, read_rows, write_json, write_rows
 from amalgam.params import Params
 from amalgam.synthesis.answers import read_responses
-from amalgam.synthesis.curate import find_rejects, summarise_curation
-from amalgam.synthesis.neighbours import CHUNK
+from amalgam.synthesis.curate import CHUNK, find_rejects, summarise_curation
 from amalgam.tasks.schema import load_task
 from amalgam.training.embeddings import embed_rows
 from amalgam.training.guard import judge_labels

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from runtime import run_stage
 
+from safetensors.numpy import load_file
+
 from amalgam.files import read_rows, write_json
 from amalgam.machine import show_progress
 from amalgam.params import Params
@@ -12,7 +14,6 @@ from amalgam.training.loop import scale_steps
 from amalgam.training.parallel import is_main_process, run_trainings, wait_for_all
 from amalgam.training.scoring import average_logits
 from amalgam.training.student import SoftTargets, train_student
-from amalgam.training.transfer import read_logits
 
 BASES = (Path("models/base/encoder"), Path("models/base/student"))
 TRANSFER = Path("data/transfer")
@@ -22,7 +23,7 @@ TARGET = Path("models/students")
 
 def main(params: Params, root: Path) -> None:
     """Read the teachers and the transfer set with their soft targets, write models/students/."""
-    logits = read_logits(TRANSFER / "logits.safetensors")
+    logits = load_file(TRANSFER / "logits.safetensors")
     # All students learn the ensemble of all seeds' teachers, so that their distances from it can be compared.
     transfer, validation = (
         SoftTargets(read_rows(TRANSFER / f"{name}.csv"), average_logits(logits[name]))

@@ -7,8 +7,7 @@ from runtime import run_stage
 from amalgam.files import read_rows, write_jsonl
 from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.synthesis.prompts import build_prompts, list_shortages
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.prompts import build_prompts, list_shortages, load_template
 from amalgam.tasks.schema import load_task
 
 

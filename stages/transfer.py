@@ -4,10 +4,12 @@ from pathlib import Path
 
 from runtime import run_stage
 
+from safetensors.numpy import save_file
+
 from amalgam.files import read_json, read_rows, write_rows
 from amalgam.params import Params
+from amalgam.synthesis.mix import build_transfer, hold_out_texts
 from amalgam.training.scoring import score_models
-from amalgam.training.transfer import build_transfer, hold_out_texts, write_logits
 
 PREPARED = Path("data/prepared")
 ENCODER = Path("models/base/encoder")
@@ -31,7 +33,7 @@ def main(params: Params, root: Path) -> None:
         write_rows(TARGET / f"{name}.csv", table)
         rows[name] = read_rows(TARGET / f"{name}.csv")  # as written: whoever reads the file sees what was scored
     teachers = [TEACHERS / f"seed-{seed}" for seed in params.seeds]
-    write_logits(TARGET / "logits.safetensors", score_models(teachers, rows, [ENCODER]))
+    save_file(score_models(teachers, rows, [ENCODER]), TARGET / "logits.safetensors")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,7 @@ from amalgam.params import Llm, load_params
 from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.asking import Rounds, build_response_format, collect_answers, write_completions
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
-from amalgam.synthesis.prompts import build_prompts
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.schema import load_task
 from amalgam.training.scoring import score_rows
 from amalgam.training.teacher import TeacherTrainer

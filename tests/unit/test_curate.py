@@ -2,6 +2,7 @@
 
 import random
 from typing import Any
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.synthesis.curate import REASONS, find_rejects, summarise_curation
+from amalgam.synthesis.curate import REASONS, cut_grams, find_rejects, summarise_curation
 from amalgam.synthesis.mix import COLUMNS, mix_rows
-from amalgam.synthesis.neighbours import References, Stream, cut_grams
+from amalgam.tasks.texts import fold_text
 
 SHOTS = pd.DataFrame({"id": ["train-1"], "text": ["The staff were kind and the bread was fresh from the oven."]})
 HELD_OUT = pd.DataFrame({"id": ["test-1"], "text": ["We waited for forty minutes and then the coffee was cold."]})
@@ -102,47 +103,31 @@ def compare(one: str, other: str) -> float:
     return len(grams & others) / len(grams | others)
 
 
-def find(threshold: float, texts: list[str], text: str) -> str:
-    names = [f"{number:02d}" for number in range(len(texts))]
-    return References(threshold, names, texts).find([cut_grams(text)])[0]
-
-
-def keep_first(texts: list[str], threshold: float, chunk: int = 1000) -> list[str]:
-    """Return for each text the number of the kept one that it is near to, "" where it is kept itself."""
-    stream = Stream(threshold)
-    for start in range(0, len(texts), chunk):
-        stream.add([cut_grams(text) for text in texts[start : start + chunk]])
-    found = []
-    for row, text in enumerate(texts):
-        found.append(stream.find(row, text))
-        if not found[-1]:
-            stream.keep(row, str(row), text)
-    return found
-
-
-def change_words(text: str, count: int, seed: int) -> str:
-    draw, words = random.Random(seed), text.split()
-    for place in draw.sample(range(len(words)), count):
-        words[place] = draw.choice(VOCABULARY)
-    return " ".join(words)
+def keep_first(texts: list[str], threshold: float) -> list[str]:
+    """Return for each text the number of the kept one that it is like, "" where it is kept itself."""
+    found = curate(make_responses(*texts), threshold=threshold, shots=NO_ROWS, held_out=NO_ROWS)
+    return [detail.removeprefix("c") for _, detail in found]
 
 
 @settings(max_examples=60)
 @given(st.lists(TEXT, min_size=1, max_size=6), TEXT, THRESHOLD)
-def test_the_nearest_reference_is_found_exactly(texts: list[str], text: str, threshold: float) -> None:
+def test_the_nearest_human_row_is_found_exactly(texts: list[str], text: str, threshold: float) -> None:
+    shots = pd.DataFrame({"id": [f"{number:02d}" for number in range(len(texts))], "text": texts})
     similarities = [compare(text, other) for other in texts]
     nearest = f"{similarities.index(max(similarities)):02d}" if max(similarities) >= threshold else ""
-    assert find(threshold, texts, text) == nearest
+    (found,) = curate(make_responses(text), threshold=threshold, shots=shots, held_out=NO_ROWS)
+    assert found == (("copies_shot", nearest) if nearest else ("", ""))
 
 
 @settings(max_examples=30)
 @given(st.lists(TEXT, min_size=1, max_size=12), THRESHOLD, st.integers(1, 5))
-def test_a_stream_finds_what_is_near(texts: list[str], threshold: float, chunk: int) -> None:
-    found = keep_first(texts, threshold, chunk)
-    assert found == keep_first(texts, threshold)  # however the texts are handed over
+def test_of_near_responses_the_first_is_kept(texts: list[str], threshold: float, chunk: int) -> None:
+    found = keep_first(texts, threshold)
+    with patch("amalgam.synthesis.curate.CHUNK", chunk):
+        assert found == keep_first(texts, threshold)
     for row, name in enumerate(found):
         kept = {str(other): compare(texts[row], texts[other]) for other in range(row) if not found[other]}
-        if name:
+        if name and fold_text(texts[row]) != fold_text(texts[int(name)]):
             assert kept[name] >= threshold
         # MinHash may miss a pair near the threshold, hardly one far above it.
         if max(kept.values(), default=0.0) >= min(1.0, threshold + 0.2):
@@ -151,11 +136,14 @@ def test_a_stream_finds_what_is_near(texts: list[str], threshold: float, chunk: 
 
 def test_most_near_pairs_among_many_texts_are_found() -> None:
     draw = random.Random(5)
-    texts = [" ".join(draw.choices(VOCABULARY, k=20)) for _ in range(300)]
-    near = [change_words(text, 1, seed) for seed, text in enumerate(texts)]
+    texts = [draw.choices(VOCABULARY, k=20) for _ in range(300)]
+    near = [list(words) for words in texts]
+    for words in near:
+        words[draw.randrange(20)] = draw.choice(VOCABULARY)
+    texts, near = [" ".join(words) for words in texts], [" ".join(words) for words in near]
     found = keep_first([*texts, *near], 0.8)
     assert found[:300] == [""] * 300
-    hits = {0: [], 1: []}  # by whether the pair is near
+    hits: dict[bool, list[bool]] = {False: [], True: []}  # by whether the pair is near
     for row, (text, other) in enumerate(zip(texts, near, strict=True)):
         hits[compare(text, other) >= 0.8].append(found[300 + row] == str(row))
     assert not any(hits[False])

@@ -21,8 +21,7 @@ from amalgam.llm.request import Answer, Prices, Request
 from amalgam.params import Params, load_params
 from amalgam.synthesis.asking import write_completions
 from amalgam.synthesis.grading import build_grading_requests
-from amalgam.synthesis.prompts import build_prompts
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.schema import Task, load_task
 from tests.pipeline.toy import write_task
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from amalgam.errors import ParamsError
 from amalgam.params import Prompts
 from amalgam.synthesis.answers import parse_answer
-from amalgam.synthesis.prompts import build_prompts, draw_attributes, list_shortages
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.prompts import build_prompts, draw_attributes, list_shortages, load_template
 from amalgam.tasks.schema import Task
 
 TEMPLATES = Path(__file__).parents[2] / "data" / "templates"

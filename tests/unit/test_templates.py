@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.prompts import load_template
 
 ROOT = Path(__file__).parents[2]
 VALUES: dict[str, Any] = {

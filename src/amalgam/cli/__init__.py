@@ -187,8 +187,7 @@ def predict(
 
     Example: amalgam predict responses.csv labelled.csv
     """
-    from amalgam.cli.predict import run_predict
-    from amalgam.shipping.predict import Columns
+    from amalgam.shipping.predict import Columns, run_predict
 
     columns = Columns(text_column, question_column, prefix)
     run_predict(source, target, model, columns, threads=threads, device=device, as_json=json)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from amalgam.evaluation.bootstrap import SEED, draw_resamples, estimate_metrics, summarise_estimates
 from amalgam.evaluation.metrics import Bools, Floats
-from amalgam.synthesis.neighbours import cut_grams
+from amalgam.synthesis.curate import cut_grams
 
 COPIED = 0.5  # similarity of character 5-grams from which a text counts as copied in large part
 _FOLDS = 5  # of the classifier two-sample test

@@ -1,9 +1,11 @@
-"""Label a table of responses with a shipped student, part by part."""
+"""`amalgam predict`: label a table of responses with the shipped student, part by part."""
 
+import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +61,37 @@ class Tally:
     labels: dict[str, int]
     needs_human: int
     notes: list[str]
+
+
+def run_predict(
+    source: Path,
+    target: Path,
+    model: Path,
+    columns: Columns,
+    *,
+    threads: int = 0,
+    device: Device = "auto",
+    as_json: bool = False,
+) -> None:
+    """Label the rows of `source` into `target`, and print what came out.
+
+    Raises:
+        DataError: a table cannot be read or written.
+        ModelError: the folder holds no shipped student, or not the one of its manifest.
+    """
+    if threads:
+        os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizer
+    shipped = load_shipped(model, threads=threads, device=device)
+    tally = label_table(source, target, shipped, columns)
+    if as_json:
+        names = ("model", "threshold", "ask_below", "guaranteed")
+        print(json.dumps(asdict(tally) | {name: getattr(shipped, name) for name in names}, ensure_ascii=False))
+        return
+    counts = ", ".join(f"{label} {count:,}" for label, count in tally.labels.items())
+    basis = "as the validation rows allow" if shipped.guaranteed else "without a guarantee, see the model card"
+    print(
+        f"{target}: {tally.rows:,} rows; {counts}; {tally.needs_human:,} need a human ({basis})", *tally.notes, sep="\n"
+    )
 
 
 def load_shipped(folder: Path, *, threads: int = 0, device: Device = "auto") -> Shipped:

@@ -19,12 +19,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from amalgam.evaluation.compare import encode_labels
+from amalgam.evaluation.bootstrap import encode_labels
 from amalgam.evaluation.metrics import measure_weighted
 from amalgam.params import Teacher
 from amalgam.study.grid import Cell
-from amalgam.synthesis.mix import COLUMNS, count_synthetic, mix_rows
-from amalgam.training.transfer import assign_roles
+from amalgam.synthesis.mix import COLUMNS, assign_roles, count_synthetic, mix_rows
 
 MEMBERS = ("contrast", "entropy")  # of a teacher
 _ALL_SYNTHETIC = 0.8  # at ratio 1, the synthetic rows of this ratio learn without the human ones

@@ -27,8 +27,7 @@ from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.asking import Rounds, write_completions
 from amalgam.synthesis.curate import find_rejects
 from amalgam.synthesis.grading import build_grading_requests, read_grades, select_gradable
-from amalgam.synthesis.prompts import build_prompts
-from amalgam.synthesis.templates import load_template
+from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import split_rows

@@ -1,11 +1,20 @@
-"""Curation: which responses of the LLM become synthetic rows, and for what reason the others do not."""
+"""Curation: which responses of the LLM become synthetic rows, and for what reason the others do not.
 
-from collections.abc import Mapping
-from typing import Any
+Two texts are as near as the Jaccard similarity of their character 5-grams. Every text that is near a human-coded row is
+found, and most of what is near among any number of responses, without comparing each with every other one.
+"""
 
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias
+from zlib import crc32
+
+import numpy as np
 import pandas as pd
+from datasketch import MinHash, MinHashLSH
+from numpy.typing import NDArray
 
-from amalgam.synthesis.neighbours import CHUNK, References, Stream, cut_grams
 from amalgam.tasks.texts import fold_text
 
 REASONS = (
@@ -23,6 +32,16 @@ REASONS = (
     "inconsistent",
     "ungraded",
 )
+CHUNK = 2000  # texts that are compared or sketched at once
+_GRAM = 5  # characters; long enough to be typical of a phrase, short enough to survive a changed word
+_PERMUTATIONS = 128
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits look random: multiplying by it spreads values over 64 bits
+# Many kept texts may be alike without being duplicates. These bounds keep the work proportional to the texts.
+_MOST_IN_BAND = 100  # candidates that one band proposes, the last ones kept
+_MOST_COMPARED = 50  # candidates that are compared, those that share most bands
+
+Grams: TypeAlias = frozenset[str]
+Bands: TypeAlias = NDArray[np.uint64]
 
 
 def find_rejects(
@@ -41,13 +60,16 @@ def find_rejects(
     """
     usable = responses.index[responses["fault"] == ""]
     texts = responses["text"][usable].tolist()
-    references = [References(threshold, rows["id"], rows["text"]) for rows in (shots, held_out)]
-    stream = Stream(threshold)
+    finders = [_prepare_finder(rows, threshold) for rows in (shots, held_out)]
+    # A lower threshold for candidates loses fewer true pairs; the exact similarity takes the others out.
+    shape = MinHashLSH(threshold=max(0.9 * threshold, 0.05), num_perm=_PERMUTATIONS)
+    bands = np.empty((len(texts), shape.b), dtype=np.uint64)
     copies: list[tuple[str, str]] = []  # of each text: the names of the near shot and of the near held-out row
     for start in range(0, len(texts), CHUNK):
         grams = [cut_grams(text) for text in texts[start : start + CHUNK]]
-        stream.add(grams)
-        copies += zip(*(reference.find(grams) for reference in references), strict=True)
+        bands[start : start + CHUNK] = _hash_bands(grams, shape.b, shape.r)
+        copies += zip(*(find(grams) for find in finders), strict=True)
+    kept = _Kept(bands, threshold)
     found = pd.DataFrame({"reason": responses["fault"], "detail": ""}, index=responses.index, dtype=object)
     verdicts: list[tuple[str, str]] = []
     seen: dict[str, str] = {}  # by folded text: the id of the response that is kept
@@ -58,11 +80,11 @@ def find_rejects(
             verdict = "exact_duplicate", seen[folded]
         elif shot or held:
             verdict = ("copies_shot", shot) if shot else ("near_validation_or_test", held)
-        elif near := stream.find(row, text):
+        elif near := kept.find(row, text):
             verdict = "near_duplicate", near
         elif not doubt:
             seen[folded] = name
-            stream.keep(row, name, text)
+            kept.add(row, name, text)
         verdicts.append(verdict)
     found.loc[usable] = pd.DataFrame(verdicts, usable, found.columns, dtype=object)
     return found
@@ -81,3 +103,82 @@ def summarise_curation(curated: pd.DataFrame, totals: Mapping[str, Any]) -> dict
         "kept_by_label": {str(label): int(count) for label, count in kept.items()},
         **{name: totals[name] for name in ("prompt_tokens", "completion_tokens", "cost_usd")},
     }
+
+
+def cut_grams(text: str) -> Grams:
+    """Cut a text into its character 5-grams, case and blanks folded; a shorter text is one gram."""
+    folded = " ".join(text.casefold().split())
+    return frozenset(folded[start : start + _GRAM] for start in range(max(len(folded) - _GRAM + 1, 1)))
+
+
+_cut_again = lru_cache(maxsize=1000)(cut_grams)  # similar texts are compared with the same ones again and again
+
+
+def _prepare_finder(rows: pd.DataFrame, threshold: float) -> Callable[[Sequence[Grams]], list[str]]:
+    """Return what finds the id of the row that is most similar to each of some texts, or "" where none is near."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    if rows.empty:
+        return lambda texts: [""] * len(texts)
+    names, known = zip(*sorted(zip(rows["id"], rows["text"], strict=True)), strict=True)
+    vectorizer = CountVectorizer(analyzer=list, dtype=np.int32)
+    counts = vectorizer.fit_transform([cut_grams(text) for text in known])
+    sizes = np.asarray(counts.sum(axis=1)).ravel()
+
+    def find(texts: Sequence[Grams]) -> list[str]:
+        shared = (vectorizer.transform(texts) @ counts.T).toarray()
+        similarities = shared / (np.array([[len(text)] for text in texts]) + sizes - shared)
+        near = similarities.max(axis=1) >= threshold
+        return [names[best] if is_near else "" for best, is_near in zip(similarities.argmax(1), near, strict=True)]
+
+    return find
+
+
+def _hash_bands(texts: Sequence[Grams], bands: int, length: int) -> Bands:
+    """Sketch texts by MinHash (Broder 1997), and hash each band of so many values of each sketch [texts, bands]."""
+    empty = MinHash(num_perm=_PERMUTATIONS, seed=1, hashfunc=crc32)
+    digests = np.empty((len(texts), bands * length), dtype=np.uint64)
+    for number, grams in enumerate(texts):
+        sketch = empty.copy()
+        sketch.update_batch([gram.encode() for gram in grams])
+        digests[number] = sketch.hashvalues[: bands * length]
+    hashes = np.tile(np.arange(bands, dtype=np.uint64), (len(texts), 1))
+    for place in range(length):
+        hashes = (hashes ^ digests[:, place::length]) * _MIX
+    return hashes
+
+
+class _Kept:
+    """The texts that are kept: those whose sketches share a whole band are candidates, the exact similarity decides.
+
+    A `MinHashLSH` would hold kilobytes a text, this only the bands that several texts have.
+    """
+
+    def __init__(self, bands: Bands, threshold: float) -> None:
+        self._bands, self._threshold = bands, threshold
+        self._shared = np.stack([pd.Series(column).duplicated(keep=False) for column in bands.T], axis=1)
+        self._rows: dict[int, list[int]] = {}  # by band: the rows kept last
+        self._texts: dict[int, tuple[str, str]] = {}
+
+    def find(self, row: int, text: str) -> str:
+        """Return the name of the most similar text kept so far, at or above the threshold, or ""."""
+        found = Counter(other for band in self._list_shared(row) for other in self._rows.get(band, ()))
+        if not found:
+            return ""
+        grams = cut_grams(text)
+        near = sorted(found, key=lambda other: (-found[other], other))[:_MOST_COMPARED]
+        others = {self._texts[other][0]: _cut_again(self._texts[other][1]) for other in near}
+        similarities = {name: len(grams & kept) / len(grams | kept) for name, kept in others.items()}
+        best = max(similarities, key=similarities.__getitem__)
+        return best if similarities[best] >= self._threshold else ""
+
+    def add(self, row: int, name: str, text: str) -> None:
+        """Keep the text of a row, so that later ones are compared with it."""
+        for band in self._list_shared(row):
+            rows = self._rows.setdefault(band, [])
+            rows.append(row)
+            del rows[:-_MOST_IN_BAND]
+            self._texts[row] = (name, text)
+
+    def _list_shared(self, row: int) -> list[int]:
+        return [*map(int, self._bands[row, self._shared[row]])]

@@ -1,47 +1,113 @@
-"""Requests for synthetic responses of a known label: a template, filled in by a rubric and by human-coded examples."""
+"""Requests for synthetic responses of a known label: a template, filled in by a rubric and by human-coded examples.
+
+A template is a sandboxed Jinja file that writes the turns of a chat. A turn is a call block of `system`, `user` or
+`assistant`, such as `{% call user() %}…{% endcall %}`. What it prints is the turn's text, without the blanks around it;
+a turn without text is left out. Data can therefore never become a turn or markup, whatever it looks like.
+"""
 
 import json
 import random
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import pandas as pd
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import Template as JinjaTemplate
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from amalgam.errors import ParamsError
+from amalgam.errors import DataError, ParamsError
 from amalgam.params import Prompts
 from amalgam.synthesis.answers import list_keys
-from amalgam.synthesis.templates import Template
 from amalgam.tasks.personal import find_personal_rows
 from amalgam.tasks.schema import Label, Task
 
+_ROLES = ("system", "user", "assistant")
+_OTHER_FILES = (nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)
+_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _POOL = 16  # first train rows a label that shots are drawn from, so that more human rows leave prompts as they are
 SET = 16  # consecutive requests that share all shots but the last, so that a server reuses their prefix
 LAST = 4  # of these, consecutive ones that share the last shot too; fewer vary more and cost more
 
 Row = dict[str, str]
+Turns = list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template that was read and found to be of the right form."""
+
+    path: Path
+    compiled: JinjaTemplate
+
+    def render(self, values: dict[str, Any]) -> Turns:
+        """Write the `messages` of a chat request from plain data, by the names that the template knows it by.
+
+        Raises:
+            DataError: the template uses what is not there, or its turns are not of the right form.
+        """
+        turns: Turns = []
+        try:
+            outside = self.compiled.render({**values, **{role: partial(_add_turn, turns, role) for role in _ROLES}})
+        except _FAILURES as error:
+            own = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(self.path)]
+            known = f"; a template knows {', '.join(values)}" if str(error).endswith("is undefined") else ""
+            raise DataError(f"{self.path}, line {own[-1] if own else 1}: {error}{known}") from error
+        if text := " ".join(outside.split()):
+            raise DataError(
+                f"{self.path}: '{text[:60]}' stands outside of the turns: put it into `{{% call user() %}}` … "
+                "`{% endcall %}`"
+            )
+        if not turns or turns[-1]["role"] != "user":
+            raise DataError(f"{self.path}: the last turn must be the user's: end with `{{% call user() %}}` and a text")
+        return turns
+
+
+def load_template(name: str, folders: Sequence[Path]) -> Template:
+    """Read `NAME.j2` from the first folder that has it.
+
+    Raises:
+        DataError: there is none, or it is not of the right form; with the file and the line.
+    """
+    path = next((path for folder in folders if (path := folder / f"{name}.j2").is_file()), None)
+    if path is None:
+        names = ", ".join(sorted({path.stem for folder in folders for path in folder.glob("*.j2")}))
+        raise DataError(
+            f"there is no prompt template '{name}': set `prompts.template` in params.yaml to one of {names}, or write "
+            f"{folders[0] / name}.j2"
+        )
+    # No loader: a template reads no file. Nothing is escaped: chat turns are no markup.
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # Equal data must give equal prompts.
+    del environment.globals["lipsum"], environment.filters["random"]
+    try:
+        source = path.read_text(encoding="utf-8")
+        tree = environment.parse(source)
+        code = environment.compile(source, name, str(path))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8: save it as that") from error
+    except TemplateSyntaxError as error:
+        raise DataError(f"{path}, line {error.lineno}: {error.message}") from error
+    for other in tree.find_all(_OTHER_FILES):
+        raise DataError(f"{path}, line {other.lineno}: a template cannot use other files: write it as one")
+    return Template(path, JinjaTemplate.from_code(environment, code, environment.make_globals(None)))
 
 
 def build_prompts(
     task: Task, train: pd.DataFrame, template: Template, params: Prompts, rows: int
 ) -> Iterator[dict[str, Any]]:
-    """Build the requests for `rows` responses of each label; those for fewer rows are the first of those for more.
+    """Yield the requests for `rows` responses of each label, by number, then by label.
 
     Everything that varies is drawn from the seed, the label, and the number of the request or of its set of shots,
-    never from what was drawn before, so that a request stays the same whatever is asked for beside it. Requests of one
-    set are a group: they begin alike, and ask the same question, which is also that of the set of this number of every
-    other label: a question must not tell the label. Where a label has too few examples of a question, those of others
-    fill up, each said with its own question. Rows with personal data are no examples, unless the task allows it.
+    never from what was drawn before. So requests for fewer rows are the first of those for more. Requests of one set
+    are a group: they begin alike and ask the same question. The set of this number of every other label asks it too: a
+    question must not tell the label. Where a label has too few examples of a question, those of others fill up, each
+    with its own question. Rows with personal data are no examples, unless the task allows it.
 
-    Args:
-        task: the rubric.
-        train: human-coded rows (id, text, question, label) in the order of the split.
-        template: writes the turns; it knows the names that `_list_values` gives.
-        params: how many shots; how many responses a request, in what form.
-        rows: responses for each label.
-
-    Yields:
-        One dict a request, in the order of `data/prompts.jsonl`: by number, then by label.
+    `train` are human-coded rows (id, text, question, label) in the order of the split.
 
     Raises:
         DataError: the template fails.
@@ -89,26 +155,28 @@ def build_prompts(
 
 def list_shortages(task: Task, train: pd.DataFrame, params: Prompts) -> list[str]:
     """Say in one sentence each what is no example, and which labels have fewer of them than a request is to show."""
-    counts = {name: len(pool) for name, pool in _select_pools(task, train).items()}
-    held = int(find_personal_rows(train).sum())
-    kept = (
-        f"{held} of {len(train)} train rows hold personal data (e-mail addresses, phone numbers, names of a roster), "
-    )
-    kept += "so that no request shows them: `send_personal: true` in task.yaml allows it"
-    return ([kept] if held and not task.send_personal else []) + [
-        f"label {name!r} has {count} train rows to draw examples from, so that requests show {count} of them and not "
-        f"{params.shots}: " + ("raise `human_rows` for more" if count < _POOL else "lower `prompts.shots`")
-        for name, count in counts.items()
-        if count < params.shots
-    ]
+    sentences = []
+    if (held := int(find_personal_rows(train).sum())) and not task.send_personal:
+        sentences.append(
+            f"{held} of {len(train)} train rows hold personal data (e-mail addresses, phone numbers, names of a "
+            "roster), so that no request shows them: `send_personal: true` in task.yaml allows it"
+        )
+    for name, count in ((name, len(pool)) for name, pool in _select_pools(task, train).items()):
+        if count < params.shots:
+            sentences.append(
+                f"label {name!r} has {count} train rows to draw examples from, so that requests show {count} of them "
+                f"and not {params.shots}: "
+                + ("raise `human_rows` for more" if count < _POOL else "lower `prompts.shots`")
+            )
+    return sentences
 
 
 def draw_attributes(task: Task, label: Label, seed: int, slot: int) -> dict[str, str]:
     """Draw a value of each attribute, such as the length of a response, by the number of the slot among its label's.
 
-    The values of an attribute are gone through in shuffled order, again and again and in another order each time, so
-    that they come equally often. A label's attributes come on top of the task's, or instead of those of the same name;
-    each attribute and label has orders of its own, so that combinations vary.
+    The values are gone through in shuffled order, in another one each time, so that they come equally often. Each
+    attribute and label has orders of its own, so that combinations vary. A label's attributes come on top of the
+    task's, or instead of those of the same name.
     """
     return {
         name: _shuffle_values(f"{seed}/{label.name}/{name}/{slot // len(values)}", tuple(values))[slot % len(values)]
@@ -119,6 +187,17 @@ def draw_attributes(task: Task, label: Label, seed: int, slot: int) -> dict[str,
 @lru_cache(maxsize=1024)
 def _shuffle_values(seed: str, values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(random.Random(seed).sample(values, len(values)))
+
+
+def _add_turn(turns: Turns, role: str, caller: Any = None) -> str:
+    if caller is None:
+        raise TypeError(f"a turn is written as `{{% call {role}() %}}` … `{{% endcall %}}`")
+    number, text = len(turns), str(caller()).strip()
+    if len(turns) != number:
+        raise TypeError("a turn cannot stand within a turn")
+    if text:
+        turns.append({"role": role, "content": text})
+    return ""
 
 
 def _select_pools(task: Task, train: pd.DataFrame) -> dict[str, list[Row]]:
@@ -167,11 +246,10 @@ def _build_answer(texts: Sequence[str], format: str) -> str:
 
 def _phrase_form(response: str, responses: int, format: str) -> str:
     """Say in one sentence in what form to answer; `response` is what one response is called."""
+    if format == "json" and responses == 1:
+        return f'Answer with a JSON object that holds the {response} under the key "response".'
     if format == "json":
-        keys = list_keys(responses)[:2]
-        if responses == 1:
-            return f'Answer with a JSON object that holds the {response} under the key "{keys[0]}".'
-        return f'Answer with a JSON object that holds them under the keys "{keys[0]}", "{keys[1]}" and so on.'
+        return 'Answer with a JSON object that holds them under the keys "response_1", "response_2" and so on.'
     if responses == 1:
         return f"Answer with the {response} alone."
     return "Write one on each line and nothing else, without numbers and without quotation marks."
