@@ -71,7 +71,7 @@ HOSTILE: list[tuple[str, Content, str]] = [
         write_zip("mimetype", "application/vnd.oasis.opendocument.spreadsheet"),
         f"OpenDocument file: {EXPORT} or",
     ),
-    ("a.sav", b"$FL2@(#) SPSS DATA FILE" + b"\0" * 600, f"is a file of SPSS: {EXPORT}"),
+    ("a.spss", b"$FL2@(#) SPSS DATA FILE" + b"\0" * 600, f"is a file of SPSS: {EXPORT}"),
     ("a.csv", b"SQLite format 3\0" + b"\0" * 600, f"is a database: {EXPORT}"),
     ("a.pdf", b"%PDF-1.4\n%\xe2\xe3\n", f"is a web page or a document: {EXPORT}"),
     ("a.xls", b"<html><table><tr><td>1", f"is a web page or a document: {EXPORT}"),
