@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from amalgam.evaluation.compare import encode_groups, encode_labels
-from amalgam.evaluation.selective import measure_selective
+from amalgam.evaluation.bootstrap import encode_groups, encode_labels
+from amalgam.evaluation.subsets import measure_selective
 from amalgam.files import read_rows, write_rows
 from amalgam.params import Params, load_params
 from amalgam.shipping.calibration import Calibration, Judged, calibrate

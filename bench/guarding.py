@@ -16,8 +16,13 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import pandas as pd
 
-from amalgam.evaluation.bootstrap import subtract_estimates, summarise_estimates
-from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
+from amalgam.evaluation.bootstrap import (
+    encode_groups,
+    encode_labels,
+    estimate_models,
+    subtract_estimates,
+    summarise_estimates,
+)
 from amalgam.params import Params, load_params
 from amalgam.training.embeddings import embed_rows
 from amalgam.training.guard import Evidence, ask_guard

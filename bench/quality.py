@@ -5,8 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amalgam.evaluation.bootstrap import subtract_estimates, summarise_estimates
-from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
+from amalgam.evaluation.bootstrap import (
+    encode_groups,
+    encode_labels,
+    estimate_models,
+    subtract_estimates,
+    summarise_estimates,
+)
 from amalgam.training.embeddings import embed_rows
 
 _STRENGTH = 10.0  # inverse regularisation, the same for all, so that only the rows differ

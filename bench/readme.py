@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from amalgam.evaluation.bootstrap import summarise_estimates
-from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
+from amalgam.evaluation.bootstrap import encode_groups, encode_labels, estimate_models, summarise_estimates
 from amalgam.files import read_json, read_rows, write_json, write_text
 from amalgam.params import load_params
 from amalgam.tasks.schema import load_task

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
+from amalgam.evaluation.bootstrap import encode_groups, encode_labels, estimate_models
 from amalgam.files import read_json, read_rows, write_json, write_rows
 from amalgam.llm.answering import Answering
 from amalgam.params import Params, load_params

@@ -20,8 +20,13 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 import numpy as np
 import pandas as pd
 
-from amalgam.evaluation.bootstrap import find_interval, subtract_estimates
-from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
+from amalgam.evaluation.bootstrap import (
+    encode_groups,
+    encode_labels,
+    estimate_models,
+    find_interval,
+    subtract_estimates,
+)
 from amalgam.files import read_rows
 from amalgam.params import Params, load_params
 from amalgam.synthesis.mix import count_synthetic, mix_rows

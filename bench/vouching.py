@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.evaluation.compare import encode_groups
-from amalgam.evaluation.selective import measure_selective
+from amalgam.evaluation.bootstrap import encode_groups
+from amalgam.evaluation.subsets import measure_selective
 from amalgam.params import Params, load_params
 from amalgam.shipping.calibration import Judged, find_agreement
 from amalgam.tasks.schema import load_task

@@ -8,12 +8,10 @@ from runtime import run_stage
 import pandas as pd
 
 from amalgam.evaluation import summary
-from amalgam.evaluation.bootstrap import summarise_estimates
-from amalgam.evaluation.compare import CodedRows, compare_models, encode_groups, encode_labels, estimate_models
+from amalgam.evaluation.bootstrap import encode_groups, encode_labels, estimate_models, summarise_estimates
 from amalgam.evaluation.predictions import read_predictions, stack_predictions, write_predictions
-from amalgam.evaluation.selective import measure_ceiling, measure_selective
-from amalgam.evaluation.subgroups import measure_periods, measure_subgroups
-from amalgam.evaluation.trained import list_models, measure_speed, score_sets
+from amalgam.evaluation.subsets import CodedRows, measure_ceiling, measure_periods, measure_selective, measure_subgroups
+from amalgam.evaluation.summary import compare_models, list_models, measure_speed, score_sets
 from amalgam.files import read_json, read_rows, write_json, write_text
 from amalgam.params import Params
 from amalgam.shipping.onnx import OnnxScorer
@@ -82,7 +80,7 @@ def write_parts(coded: CodedRows, labels: list[str], confidence: float) -> None:
     seed = f"seed-{shipped['seed']}"
     student = OnnxScorer(EXPORTED / seed / shipped["model"], STUDENTS / seed).score(coded.rows)
     selective = measure_selective(coded.actual, coded.groups, student, shipped["calibration"], confidence)
-    ceiling = measure_ceiling(coded.rows, coded.groups, labels, confidence, ordinal=coded.ordinal)
+    ceiling = measure_ceiling(coded, labels, confidence)
     write_json(METRICS / "ceiling.json", {"human_ceiling": ceiling} if ceiling else {})
     write_json(METRICS / "selective.json", {"selective": selective | {"basis": shipped["calibration"]["sentence"]}})
     for name, parts in (

@@ -1,3 +1,5 @@
+"""Intervals, p-values and ratios: what they promise, by property and on simulated models whose AUC is known."""
+
 import math
 from statistics import NormalDist
 
@@ -6,12 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amalgam.errors import DataError
 from amalgam.evaluation.bootstrap import (
     Estimate,
     draw_resamples,
     estimate_metrics,
+    estimate_models,
     find_interval,
     find_p_value,
+    find_ratio,
     subtract_estimates,
 )
 
@@ -22,16 +27,13 @@ def make_estimate(points, resampled, *, limits=(0.0, 1.0), independent=1000.0):
 
 @given(seed=st.integers(0, 1000), grouped=st.booleans())
 def test_resamples_hold_every_label_and_as_many_units_as_there_are(seed, grouped):
-    rng = np.random.default_rng(seed)
     actual = np.array([0, 0, 0, 0, 0, 0, 1, 2])
     groups = np.array([0, 0, 1, 1, 2, 2, 3, 3]) if grouped else None
-    resamples = draw_resamples(actual, groups, resamples=30, rng=rng)
-    for index in range(3):
-        assert (resamples.rows[:, actual == index].sum(axis=1) > 0).all()
+    resamples = draw_resamples(actual, groups, resamples=30, rng=np.random.default_rng(seed))
+    assert all((resamples.rows[:, actual == index].sum(axis=1) > 0).all() for index in range(3))
     assert (resamples.rows.sum(axis=1) == 8).all()
     assert resamples.independent == (4 if grouped else 8)
-    if grouped:
-        assert (resamples.rows[:, 0::2] == resamples.rows[:, 1::2]).all()
+    assert not grouped or (resamples.rows[:, 0::2] == resamples.rows[:, 1::2]).all()
 
 
 @given(
@@ -68,51 +70,42 @@ def test_no_difference_has_p_1_and_a_sure_one_the_smallest():
     assert find_p_value(make_estimate([0.5], np.full((9, 1), 0.5), limits=(-1.0, 1.0))) == 0
 
 
-def test_a_model_without_seeds_counts_as_equal_for_each():
-    rng = np.random.default_rng(2)
+def test_a_model_without_seeds_counts_as_equal_for_each_and_other_numbers_of_seeds_are_refused():
     actual = np.arange(40) % 2
-    one = rng.dirichlet(np.ones(2), size=(1, 40))
-    resamples = draw_resamples(actual, None, resamples=50, rng=rng)
-    alone = estimate_metrics(actual, one, resamples, ordinal=False)
-    thrice = estimate_metrics(actual, np.repeat(one, 3, axis=0), resamples, ordinal=False)
-    difference = subtract_estimates(alone, thrice, ["auc", "quadratic_kappa"])
+    one = np.random.default_rng(2).dirichlet(np.ones(2), size=(1, 40))
+    found = estimate_models(actual, None, {"one": one, "three": np.repeat(one, 3, axis=0)}, ordinal=False)
+    difference = subtract_estimates(found["one"], found["three"], ["auc", "quadratic_kappa"])
     assert list(difference) == ["auc"]
     assert difference["auc"].points == pytest.approx(np.zeros(3))
+    with pytest.raises(DataError, match="different seeds"):
+        estimate_models(actual, None, {"two": one.repeat(2, axis=0), "three": one.repeat(3, axis=0)}, ordinal=False)
 
 
-# What intervals and p-values promise, on simulated models whose AUC is known. Scores are normal in both labels, so the
-# AUC is that of the binormal model. A row's noise is in part the same for all models, in part the same for all seeds of
-# a model, and in part new for each seed; seeds may differ in quality as well.
+# Scores are normal in both labels, so the AUC is that of the binormal model. A row's noise is in part the same for all
+# models, in part the same for all seeds of a model, and in part new for each seed; seeds may differ in quality as well.
 AUC, ROWS, RESAMPLES, REPETITIONS = 0.85, 200, 80, 500
-NORMAL = NormalDist()
-
-
-def draw_test_set(rng, grouped):
-    """Draw labels, groups of very unequal size or None, and the rows' noise, half of it common to a group."""
-    if not grouped:
-        return rng.integers(0, 2, size=ROWS), None, rng.normal(size=ROWS)
-    sizes = rng.geometric(1 / 4, size=ROWS)
-    groups = np.repeat(np.arange(ROWS), sizes)[:ROWS]
-    noise = math.sqrt(0.5) * (rng.normal(size=ROWS)[groups] + rng.normal(size=ROWS))
-    return rng.integers(0, 2, size=ROWS), groups, noise
-
-
-def draw_estimate(rng, actual, noise, resamples, seeds, spread):
-    """Train a model `seeds` times; `spread` is the standard deviation of its quality, in score units."""
-    quality = math.sqrt(2 + spread**2) * NORMAL.inv_cdf(AUC) + spread * rng.normal(size=seeds)
-    own = math.sqrt(0.7) * noise + math.sqrt(0.1) * rng.normal(size=len(actual))
-    scores = quality[:, None] * actual + own + math.sqrt(0.2) * rng.normal(size=(seeds, len(actual)))
-    stacks = np.stack([-scores, scores], axis=2)
-    return estimate_metrics(actual, stacks, resamples, ordinal=False, names=["auc"])
 
 
 def simulate(seed, *, models, seeds, spread, grouped):
-    """Yield the estimates of so many equally good models on the same test set, for each repetition."""
+    """Yield the AUCs of equally good models on the same test set; `spread` is that of seeds' quality, in score units.
+
+    Groups are of very unequal size, and half of the noise is common to one.
+    """
     rng = np.random.default_rng(seed)
     for _ in range(REPETITIONS):
-        actual, groups, noise = draw_test_set(rng, grouped)
+        actual, groups, noise = rng.integers(0, 2, size=ROWS), None, rng.normal(size=ROWS)
+        if grouped:
+            groups = np.repeat(np.arange(ROWS), rng.geometric(1 / 4, size=ROWS))[:ROWS]
+            noise = math.sqrt(0.5) * (noise + rng.normal(size=ROWS)[groups])
         resamples = draw_resamples(actual, groups, resamples=RESAMPLES, rng=rng)
-        yield [draw_estimate(rng, actual, noise, resamples, seeds, spread) for _ in range(models)]
+        estimates = []
+        for _ in range(models):
+            quality = math.sqrt(2 + spread**2) * NormalDist().inv_cdf(AUC) + spread * rng.normal(size=seeds)
+            own = math.sqrt(0.7) * noise + math.sqrt(0.1) * rng.normal(size=ROWS)
+            scores = quality[:, None] * actual + own + math.sqrt(0.2) * rng.normal(size=(seeds, ROWS))
+            stacks = np.stack([-scores, scores], axis=2)
+            estimates.append(estimate_metrics(actual, stacks, resamples, ordinal=False, names=["auc"]))
+        yield estimates
 
 
 @pytest.mark.parametrize(("seeds", "spread", "grouped"), [(1, 0.0, False), (3, 0.1, True), (5, 0.3, False)])
@@ -131,3 +124,25 @@ def test_equal_models_are_told_apart_in_at_most_6_percent(seeds, spread, grouped
         alarms += find_p_value(subtract_estimates(first, second, ["auc"])["auc"]) < 0.05
     # More than a few as well: a test that never speaks would pass otherwise.
     assert 0.01 <= alarms / REPETITIONS <= 0.06
+
+
+def draw_pair(rng, top, bottom):
+    """Two estimates whose errors go together; the resamples spread around the values as these do around the truth."""
+    noise = rng.normal(size=(201, 2))
+    noise[:, 1] = 0.7 * noise[:, 0] + math.sqrt(0.51) * noise[:, 1]
+    values = np.array([top, bottom]) + 0.05 * noise[0]
+    drawn = values + 0.05 * noise[1:]
+    return [make_estimate(values[[part]], drawn[:, [part]], independent=1e6) for part in (0, 1)]
+
+
+def test_an_interval_covers_the_true_ratio_in_about_95_percent():
+    rng = np.random.default_rng(1)
+    # The denominator is four standard errors above 0, where the usual formula would fail.
+    found = [find_ratio(*draw_pair(rng, 0.18, 0.2), 0.95, above=0.0) for _ in range(400)]
+    finite = [one for one in found if len(one) == 3]
+    covered = sum(low <= 0.9 <= high for _, low, high in finite) + len(found) - len(finite)
+    assert 0.93 <= covered / 400 <= 0.97
+    assert len(finite) > 380
+    top, bottom = draw_pair(np.random.default_rng(2), 0.1, 0.05)  # which may be 0
+    assert find_ratio(top, bottom, 0.95, above=0.0) == [top.value / bottom.value]
+    assert find_ratio(top, bottom, 0.95, above=1.0) == []

@@ -1,12 +1,16 @@
 """The tables that are drawn, and the numbers of metrics/summary.json, each taken from the file that has it."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from amalgam.errors import DataError
 from amalgam.evaluation import summary
+from amalgam.evaluation.bootstrap import estimate_models
+from amalgam.evaluation.predictions import build_predictions, read_predictions, stack_predictions, write_predictions
 
 
 def make_estimate(name: str, value: float) -> dict[str, float]:
@@ -96,14 +100,78 @@ def test_what_a_run_does_not_have_is_left_out() -> None:
     assert names - left == {"student.agreement", "llm.usd", "student.retention"}
 
 
-NAMES = ["no", "yes"]
+def draw_model(rng: np.random.Generator, actual: np.ndarray, *strengths: float) -> np.ndarray:
+    """Probabilities [seeds, rows, 2] of models whose scores part the classes by `strengths` standard deviations."""
+    own = rng.normal(size=(len(strengths), len(actual)))
+    positive = 1 / (
+        1 + np.exp(-(np.array(strengths)[:, None] * actual + 0.8 * rng.normal(size=len(actual)) + 0.6 * own))
+    )
+    return np.stack([1 - positive, positive], axis=2)
+
+
+def test_comparisons_are_paired_and_against_the_strongest_baseline() -> None:
+    rng, actual = np.random.default_rng(5), np.arange(200) % 2
+    predictions = {
+        "human_only": draw_model(rng, actual, 0.5, 0.5, 0.5),
+        "teacher": draw_model(rng, actual, 3.0, 3.0, 3.0),
+        "tfidf_lr": draw_model(rng, actual, 1.5),
+        "embedding_lr": draw_model(rng, actual, 1.0),
+        "student": draw_model(rng, actual, 3.0, 3.0, 3.0),
+        "llm_grader": np.full((1, 200, 2), 0.5),
+    }
+    found = summary.compare_models(estimate_models(actual, None, predictions, ordinal=False), "student", 0.95)
+    assert found.keys() == {
+        *("gain_over_human_only", "gain_over_best_baseline", "student_minus_teacher", "retention"),
+    }
+    predictions |= {"student_undistilled": predictions["human_only"], "student_int8": predictions["student"]}
+    estimates = estimate_models(actual, None, predictions, ordinal=False)
+    found = summary.compare_models(estimates, "student_undistilled", 0.95)
+    aucs = {model: metrics["auc"].value for model, metrics in estimates.items()}
+    best, student, retention = (
+        found[name] for name in ("gain_over_best_baseline", "student_minus_teacher", "retention")
+    )
+    assert best["baseline"] == "tfidf_lr"
+    assert best["auc"] == pytest.approx(aucs["teacher"] - aucs["tfidf_lr"], abs=1e-4)
+    assert "brier" not in best
+    assert found["gain_over_human_only"]["auc_low"] > 0
+    assert student["auc_low"] < 0 < student["auc_high"]
+    assert found["student_minus_undistilled"]["auc_low"] > 0
+    assert {found["int8_minus_student"][f"auc{end}"] for end in ("", "_low", "_high")} == {0.0}
+    kept = (aucs["student_undistilled"] - 0.5) / (aucs["teacher"] - 0.5)
+    assert retention["auc_above_chance"] == pytest.approx(kept, abs=1e-4)  # of what ships
+    assert retention["auc_above_chance_low"] < kept < retention["auc_above_chance_high"]
+    with pytest.raises(DataError, match="the same label"):
+        summary.compare_models(estimate_models(actual * 0, None, predictions, ordinal=False), "student", 0.95)
+
+
+def test_predictions_survive_the_file_and_are_put_in_order(tmp_path: Path) -> None:
+    labels, path = ["no", "yes"], tmp_path / "predictions.csv"
+    probabilities = np.array([[0.25, 0.75], [1 / 3, 2 / 3]])
+    write_predictions(path, build_predictions("test", "teacher", 7, ["NA", "01"], probabilities, labels))
+    assert path.read_text().splitlines()[1] == "test,teacher,7,NA,0.250000,0.750000"
+    stacks = stack_predictions(read_predictions(path, labels), "test", ["01", "NA"], labels)
+    assert stacks["teacher"] == pytest.approx(probabilities[None, ::-1], abs=1e-6)
+    with pytest.raises(DataError, match="teacher, seed 7"):
+        stack_predictions(read_predictions(path, labels), "test", ["01"], labels)
+    with pytest.raises(DataError, match="has the columns"):
+        read_predictions(path, ["yes", "no"])
+    with pytest.raises(DataError, match="missing"):
+        read_predictions(tmp_path / "none.csv", labels)
 
 
 def test_area_under_the_mean_curve_is_the_mean_auc() -> None:
-    rng = np.random.default_rng(0)
     actual = np.arange(400) % 2
-    scores = 1 / (1 + np.exp(-(actual + rng.normal(size=(3, 400)))))
-    table = summary.trace_roc(actual, {"teacher": np.stack([1 - scores, scores], axis=2)}, NAMES)
-    expected = np.mean([roc_auc_score(actual, seed) for seed in scores])
+    stack = draw_model(np.random.default_rng(0), actual, 1.0, 1.0, 1.0)
+    table = summary.trace_roc(actual, {"teacher": stack}, ["no", "yes"])
+    expected = np.mean([roc_auc_score(actual, seed[:, 1]) for seed in stack])
     assert np.trapezoid(table["tpr"], table["fpr"]) == pytest.approx(expected, abs=0.01)
     assert table["tpr"].is_monotonic_increasing
+
+
+def test_a_run_without_validation_losses_has_its_curves(tmp_path: Path) -> None:
+    file = tmp_path / "plots/metrics/train_loss.tsv"
+    file.parent.mkdir(parents=True)
+    file.write_text("step\ttrain_loss\n4\t0.5\n")
+    (row,) = summary.read_training({("teacher", 1): tmp_path, ("student", 1): tmp_path / "none"}).to_dict("records")
+    assert [row[name] for name in ("model", "seed", "step", "loss")] == ["teacher", 1, 4, 0.5]
+    assert np.isnan(row["validation_loss"])

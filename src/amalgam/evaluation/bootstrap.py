@@ -1,4 +1,4 @@
-"""Intervals over training seeds and test rows.
+"""Intervals over training seeds and test rows, of single metrics, differences and ratios.
 
 Two things could have come out otherwise: which rows are in the test set, and which seeds the models were trained
 with. A metric is the mean over the seeds, and its uncertainty has two parts.
@@ -24,7 +24,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
+from amalgam.errors import DataError
 from amalgam.evaluation.metrics import METRICS, Floats, Ints, measure_weighted
 from amalgam.tasks.texts import count_independent
 
@@ -33,6 +35,7 @@ SEED, RESAMPLES = 5, 2000
 # absolute values add up. So resamples give no interval of it.
 WITHOUT_INTERVAL = frozenset({"ece"})
 _SMALLEST = 1e-12  # p-value
+_WIDEST = 1e3  # times the ratio; an interval that goes beyond says nothing
 
 # Of rows and of seeds: a variance and its degrees of freedom.
 Variances = tuple[tuple[float, float], tuple[float, float]]
@@ -61,6 +64,24 @@ class Estimate:
         return float(self.points.mean())
 
 
+Estimates = dict[str, dict[str, Estimate]]  # by model and metric
+
+
+def encode_labels(rows: pd.DataFrame, labels: list[str], name: str) -> Ints:
+    """Return the class index [n] of each row; DataError if a label is not one of the task's."""
+    if unknown := sorted(set(rows["label"]) - set(labels)):
+        raise DataError(f"{name} holds the label {unknown[0]!r}, which is not in task.yaml: run `dvc repro prepare`")
+    return np.array([labels.index(label) for label in rows["label"]], dtype=np.int64)
+
+
+def encode_groups(rows: pd.DataFrame) -> Ints | None:
+    """Return the group index [n] of each row, None where the set has no groups; a row without one is its own."""
+    if "group" not in rows:
+        return None
+    names = ("group " + rows["group"]).where(rows["group"] != "", "row " + rows["id"])
+    return np.asarray(pd.factorize(names)[0], dtype=np.int64)
+
+
 def draw_resamples(
     actual: Ints, groups: Ints | None, *, resamples: int = RESAMPLES, rng: np.random.Generator | None = None
 ) -> Resamples:
@@ -77,6 +98,14 @@ def draw_resamples(
         rows[missing] = rng.multinomial(count, np.full(count, 1 / count), size=len(missing))[:, units]
         missing = np.flatnonzero((rows @ holds_label == 0).any(axis=1))
     return Resamples(rows, count_independent(units))
+
+
+def estimate_models(actual: Ints, groups: Ints | None, predictions: dict[str, Floats], *, ordinal: bool) -> Estimates:
+    """Estimate every metric of every model on the same resamples; DataError if their numbers of seeds differ."""
+    if len({len(stack) for stack in predictions.values()} - {1}) > 1:
+        raise DataError("data/predictions/predictions.csv holds models with different seeds: run `dvc repro`")
+    resamples = draw_resamples(actual, groups)
+    return {model: estimate_metrics(actual, stack, resamples, ordinal=ordinal) for model, stack in predictions.items()}
 
 
 def estimate_metrics(
@@ -100,18 +129,18 @@ def estimate_metrics(
     }
 
 
+def subtract(first: Estimate, second: Estimate) -> Estimate:
+    """Return the paired difference `first - second`."""
+    width = first.limits[1] - first.limits[0]
+    points, resampled = first.points - second.points, first.resampled - second.resampled
+    return Estimate(points, resampled, first.independent, (-width, width))
+
+
 def subtract_estimates(
     first: dict[str, Estimate], second: dict[str, Estimate], names: Iterable[str]
 ) -> dict[str, Estimate]:
     """Return the paired differences `first - second` of the named metrics, where both have them."""
-    differences = {}
-    for name in (name for name in names if name in first and name in second):
-        one, other = first[name], second[name]
-        width = one.limits[1] - one.limits[0]
-        differences[name] = Estimate(
-            one.points - other.points, one.resampled - other.resampled, one.independent, (-width, width)
-        )
-    return differences
+    return {name: subtract(first[name], second[name]) for name in names if name in first and name in second}
 
 
 def summarise_estimates(estimates: dict[str, Estimate], confidence: float) -> dict[str, float]:
@@ -134,8 +163,9 @@ def find_interval(estimate: Estimate, confidence: float) -> tuple[float, float]:
     if not error or not 0 < share < 1:
         return estimate.value, estimate.value
     step = error * find_quantile(variances, 1 - confidence) / width / (share * (1 - share))
-    centre = _to_odds(share)
-    return low + width * _to_share(centre - step), low + width * _to_share(centre + step)
+    odds = (_to_odds(share) - step, _to_odds(share) + step)
+    lower, upper = (low + width * ((1 + math.tanh(end / 2)) / 2) for end in odds)
+    return lower, upper
 
 
 def find_p_value(difference: Estimate) -> float:
@@ -151,6 +181,37 @@ def find_p_value(difference: Estimate) -> float:
     if find_quantile(variances, _SMALLEST) <= distance:
         return _SMALLEST
     return float(brentq(lambda tails: find_quantile(variances, tails) - distance, _SMALLEST, 1, xtol=_SMALLEST))
+
+
+def find_ratio(top: Estimate, bottom: Estimate, confidence: float, *, above: float) -> list[float]:
+    """Return the ratio of what two means over seeds are above a value, and both ends of its interval.
+
+    The interval is that of Fieller (1954): it holds every r for which `top - r * bottom` may well be 0. Where `bottom`
+    itself may be 0 there is none, only the ratio; nothing where `bottom` is not above the value.
+    """
+    from scipy.optimize import brentq
+
+    def measure_excess(factor: float, ratio: float) -> float:
+        """Return by how much `factor * top - ratio * bottom` is farther from 0 than chance would have it."""
+        points, resampled = (
+            factor * (one - above) - ratio * (other - above)
+            for one, other in ((top.points, bottom.points), (top.resampled, bottom.resampled))
+        )
+        error, variances = find_errors(Estimate(points, resampled, top.independent, (-1.0, 1.0)))
+        return abs(float(points.mean())) - (error and error * find_quantile(variances, 1 - confidence))
+
+    if not bottom.value > above:
+        return []
+    ratio = (top.value - above) / (bottom.value - above)
+    found = [ratio]
+    for sign in (-1, 1) if measure_excess(0, 1) > 0 else ():
+        step = 1e-3 * (abs(ratio) + 1)
+        while measure_excess(1, ratio + sign * step) < 0:
+            step *= 2
+            if step > _WIDEST * (abs(ratio) + 1):
+                return [ratio]
+        found.append(float(brentq(lambda value: measure_excess(1, value), ratio, ratio + sign * step)))
+    return found
 
 
 def find_errors(estimate: Estimate) -> tuple[float, Variances]:
@@ -175,7 +236,3 @@ def find_quantile(variances: Variances, tails: float) -> float:
 
 def _to_odds(share: float) -> float:
     return math.log(share / (1 - share))
-
-
-def _to_share(odds: float) -> float:
-    return (1 + math.tanh(odds / 2)) / 2

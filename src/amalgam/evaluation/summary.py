@@ -1,20 +1,120 @@
-"""A run at a glance: tables that are drawn, counts of earlier stages, and the numbers by which a change is judged."""
+"""A run at a glance: predictions and speed of its models, differences, tables that are drawn, counts and the summary.
 
-from collections.abc import Mapping
+A model is the folder of a classifier, or an ONNX file, which reads texts by the tokenizer of the seed's student.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from amalgam.errors import DataError
+from amalgam.evaluation.bootstrap import Estimates, find_ratio, subtract_estimates, summarise_estimates
 from amalgam.evaluation.metrics import Floats, Ints, assign_bins
+from amalgam.evaluation.predictions import build_predictions
+from amalgam.shipping.onnx import OnnxScorer
+from amalgam.training.checkpoint import compute_softmax, measure_size, open_model, score_models
 
+BASELINES = ("human_only", "embedding_lr", "tfidf_lr", "llm_grader")
+_COMPARED = ("auc", "macro_f1", "accuracy", "kappa", "quadratic_kappa")  # more is better
+_CHANCE = 0.5  # the AUC of guessing
+_TIMED = ("teacher", "student", "student_int8")  # the control is as fast and as large as the student
+_PASSES, _ROWS = 2, 128  # with 64 rows, the start of a pass takes half of the time of the student in 8-bit integers
 _GRID = np.linspace(0, 1, 101)  # false positive rates at which curves of several seeds are averaged
 _LOSSES = {"train_loss": "loss", "validation_loss": "validation_loss"}  # dvclive's name: the table's
-Parts = Mapping[str, Mapping[str, Any]]
 _ENDS = ("", "_low", "_high")
 _REQUESTS = ("completions", "requests", "rows")  # what summaries call the number of their requests
 _COSTS = ("requests", "prompt_tokens", "completion_tokens", "cost_usd")
+Score = Callable[[pd.DataFrame], Floats]
+
+
+def list_models(folders: Mapping[str, Path], exported: Path, seed: int) -> dict[str, Path]:
+    """Name the models of a seed that there are: those in `folders`, `student` among them, and `student_int8`."""
+    models = {model: folder / f"seed-{seed}" for model, folder in folders.items()}
+    models["student_int8"] = exported / f"seed-{seed}" / "model.int8.onnx"
+    return {model: path for model, path in models.items() if path.exists()}
+
+
+def score_sets(
+    sets: dict[str, pd.DataFrame], models: Mapping[int, Mapping[str, Path]], labels: list[str], bases: Sequence[Path]
+) -> pd.DataFrame:
+    """Return the predictions of every model, by seed and name, for every set, as `amalgam.evaluation.predictions` does.
+
+    `bases` are folders of the encoders that models were trained from.
+    """
+    folders = [path for of_seed in models.values() for path in of_seed.values() if path.is_dir()]
+    logits, tables = score_models(folders, sets, bases), []
+    for name, rows in sets.items():
+        found = dict(zip(folders, compute_softmax(logits[name]), strict=True))
+        for seed, of_seed in models.items():
+            for model, path in of_seed.items():
+                scores = found[path] if path in found else _open(path, of_seed, bases)(rows)
+                tables.append(build_predictions(name, model, seed, rows["id"], scores, labels))
+    return pd.concat(tables)
+
+
+def measure_speed(models: Mapping[str, Path], rows: pd.DataFrame, bases: Sequence[Path]) -> dict[str, float]:
+    """Return `<model>_rows_per_second` on this machine, `<model>_megabytes`, and student to teacher of both.
+
+    The models take turns, so that a busy moment of the machine meets all, and the fastest pass counts.
+    """
+    rows, models = rows.head(_ROWS), {name: path for name, path in models.items() if name in _TIMED}
+    opened = {name: _open(path, models, bases) for name, path in models.items()}
+    seconds = dict.fromkeys(models, math.inf)
+    for _ in range(_PASSES):
+        for name, score in opened.items():
+            start = time.perf_counter()
+            score(rows)
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    rates = {name: len(rows) / taken for name, taken in seconds.items()}
+    sizes = {
+        name: (measure_size(path, bases) if path.is_dir() else path.stat().st_size) / 1e6
+        for name, path in models.items()
+    }
+    speeds = {f"{name}_rows_per_second": rate for name, rate in rates.items()}
+    masses = {f"{name}_megabytes": size for name, size in sizes.items()}
+    speeds["speedup"] = rates["student"] / rates["teacher"]
+    masses["size_ratio"] = sizes["student"] / sizes["teacher"]
+    rounded = {name: float(f"{value:.2g}") for name, value in speeds.items()}
+    return rounded | {name: float(f"{value:.3g}") for name, value in masses.items()}
+
+
+def _open(path: Path, of_seed: Mapping[str, Path], bases: Sequence[Path]) -> Score:
+    return open_model(path, bases) if path.is_dir() else OnnxScorer(path, of_seed["student"]).score
+
+
+def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dict[str, dict[str, float | str]]:
+    """Return the paired differences that the report's verdict rests on, as metrics/comparisons.json holds them.
+
+    `retention` is what the model that ships keeps of the teacher's AUC above chance. DataError if no model has an AUC,
+    since all test rows have the same label.
+    """
+    if not math.isfinite(estimates["teacher"]["auc"].value):
+        raise DataError("all rows of data/prepared/test.csv have the same label: raise `split.test`")
+    # The strongest baseline is picked by the test set itself: that favours the baseline, never the teacher.
+    best = max((model for model in BASELINES if model in estimates), key=lambda model: estimates[model]["auc"].value)
+    pairs = {
+        "gain_over_human_only": ("teacher", "human_only"),
+        "gain_over_best_baseline": ("teacher", best),
+        "student_minus_teacher": ("student", "teacher"),
+        "student_minus_undistilled": ("student", "student_undistilled"),
+        "int8_minus_student": ("student_int8", "student"),
+    }
+    differences: dict[str, dict[str, float | str]] = {
+        name: dict(summarise_estimates(subtract_estimates(estimates[first], estimates[second], _COMPARED), confidence))
+        for name, (first, second) in pairs.items()
+        if first in estimates and second in estimates
+    }
+    differences["gain_over_best_baseline"]["baseline"] = best
+    ratio = find_ratio(estimates[shipped]["auc"], estimates["teacher"]["auc"], confidence, above=_CHANCE)
+    differences["retention"] = {
+        f"auc_above_chance{end}": round(value, 4) for end, value in zip(_ENDS, ratio, strict=False)
+    }
+    return differences
 
 
 def trace_roc(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -> pd.DataFrame:
@@ -25,7 +125,7 @@ def trace_roc(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -
     """
     from sklearn.metrics import roc_curve
 
-    tables = [pd.DataFrame(columns=["model", "fpr", "tpr", "label"])]
+    tables = []
     for model, stack in predictions.items():
         for index in [1] if len(labels) == 2 else range(len(labels)):
             positive = actual == index
@@ -34,7 +134,7 @@ def trace_roc(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -
                 rates = np.mean([np.interp(_GRID, *roc_curve(positive, seed[:, index])[:2]) for seed in stack], axis=0)
                 points = {"fpr": np.r_[0, _GRID], "tpr": np.r_[0, rates].round(4)}  # at first nothing is positive
                 tables.append(pd.DataFrame({"model": model, **points, "label": labels[index]}))
-    return pd.concat(tables[1:] or tables, ignore_index=True)
+    return pd.concat(tables or [pd.DataFrame(columns=["model", "fpr", "tpr", "label"])], ignore_index=True)
 
 
 def bin_calibration(actual: Ints, predictions: dict[str, Floats]) -> pd.DataFrame:
@@ -76,7 +176,7 @@ def list_intervals(models: dict[str, dict[str, float]]) -> pd.DataFrame:
 def read_training(curves: dict[tuple[str, int], Path]) -> pd.DataFrame:
     """Read dvclive's curves of each (model, seed) into one table (model, seed, step, loss, validation_loss)."""
     columns = ["model", "seed", "step", *_LOSSES.values()]
-    tables = [pd.DataFrame(columns=columns)]
+    tables = []
     for (model, seed), folder in curves.items():
         losses = {
             name: pd.read_csv(file, sep="\t", index_col="step").iloc[:, 0]
@@ -85,22 +185,26 @@ def read_training(curves: dict[tuple[str, int], Path]) -> pd.DataFrame:
         }
         if losses:
             tables.append(pd.DataFrame(losses).rename_axis("step").reset_index().assign(model=model, seed=seed))
-    return pd.concat(tables[1:] or tables, ignore_index=True)[columns]
+    return pd.concat(tables or [pd.DataFrame()], ignore_index=True).reindex(columns=columns)
 
 
 def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     """Return what metrics/data.json, metrics/cost.json and metrics/training.json hold, by their names.
 
     `summaries` are those of prepared, synthesis, judge, label, baselines, teacher and student, `mixed` rows by origin.
+    All costs count that the run rests on, also of answers that came from the journal or the cache.
     """
     baselines, teacher, student = (summaries[name] for name in ("baselines", "teacher", "student"))
     grader = baselines.get("llm_grader")
-    asked = {name: summaries[name] for name in ("synthesis", "judge")}
-    asked |= {"label": summaries["label"]} if summaries["label"]["rows"] else {}
+    labelled = summaries["label"] if summaries["label"]["rows"] else None
+    asked = {"synthesis": summaries["synthesis"], "judge": summaries["judge"], "label": labelled, "grader": grader}
+    costs = {work: _count_cost(summary) for work, summary in asked.items() if summary}
+    known = [name for name in _COSTS if all(name in cost for cost in costs.values())]  # a cost may be unknown
+    costs["llm"] = {name: round(sum(cost[name] for cost in costs.values()), 6) for name in known}
     runs = {
         "teacher": teacher["seeds"],
         "student": student["seeds"],
-        "student_undistilled": student.get("undistilled") or {},
+        "student_undistilled": student.get("undistilled"),
         "human_only": baselines["human_only"]["seeds"],
     }
     training = {model: {f"seed_{seed}": run for seed, run in seeds.items()} for model, seeds in runs.items() if seeds}
@@ -113,25 +217,15 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
     return _drop_nulls(
         {
             "data": summaries["prepared"] | counts,
-            "cost": sum_costs({**asked, "grader": grader}),
+            "cost": costs,
             "training": {"training": training, "guard": teacher.get("guard")},
         }
     )
 
 
-def sum_costs(summaries: Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict[str, float]]:
-    """Return requests, tokens and cost in US dollars of each kind of work that was done, and of all as `llm`.
-
-    All that the run rests on counts, also what came from the journal or the cache and so cost nothing this time. An
-    unknown cost is left out, and then also that of all.
-    """
-    costs: dict[str, dict[str, float]] = {}
-    for work, summary in summaries.items():
-        if summary is not None:
-            requests = next((summary[name] for name in _REQUESTS if name in summary), None)
-            costs[work] = _drop_nulls({name: summary.get(name) for name in _COSTS} | {"requests": requests})
-    known = [name for name in _COSTS if all(name in cost for cost in costs.values())]
-    return costs | {"llm": {name: round(sum(cost[name] for cost in costs.values()), 6) for name in known}}
+def _count_cost(summary: Mapping[str, Any]) -> dict[str, float]:
+    requests = next((summary[name] for name in _REQUESTS if name in summary), None)
+    return _drop_nulls({name: summary.get(name) for name in _COSTS} | {"requests": requests})
 
 
 def name_shipped(precision: str) -> str:
@@ -139,7 +233,7 @@ def name_shipped(precision: str) -> str:
     return "student_int8" if precision == "int8" else "student"
 
 
-def summarise_run(files: Mapping[str, Parts], precision: str) -> dict[str, dict[str, float]]:
+def summarise_run(files: Mapping[str, Mapping[str, Mapping[str, Any]]], precision: str) -> dict[str, dict[str, float]]:
     """Pick the numbers of metrics/summary.json from the files of these names; one that is not there is left out.
 
     `student` is the file that ships: its kappa is Cohen's with the coders, by squared distance where labels have an
@@ -147,33 +241,28 @@ def summarise_run(files: Mapping[str, Parts], precision: str) -> dict[str, dict[
     human, and `agreement` the coders' with it there. `gain` is the teacher's in AUC, paired by row and seed.
     """
     models, gains, shipped = files["models"], files["comparisons"], name_shipped(precision)
-    student, gain = models[shipped], gains["gain_over_human_only"]
-    alone, llm = files["selective"].get("selective", {}), files["cost"].get("llm", {})
-    summary = {
-        "student": {
-            **_pick_auc(student),
-            "kappa": student.get("quadratic_kappa", student.get("kappa")),
-            "retention": gains["retention"].get("auc_above_chance"),
-            "coverage": alone.get("coverage"),
-            "agreement": alone.get("agreement"),
-            "rows_per_second": files["speed"].get(f"{shipped}_rows_per_second"),
-            "megabytes": files["speed"].get(f"{shipped}_megabytes"),
-            "bits": 8 if precision == "int8" else 32,
-        },
-        "teacher": _pick_auc(models["teacher"]),
-        "human_only": _pick_auc(models["human_only"]),
-        "gain": {
-            **{f"over_human_only{end}": gain.get(f"auc{end}") for end in _ENDS},
-            "over_best_baseline": gains["gain_over_best_baseline"].get("auc"),
-        },
+    alone, llm, speed = files["selective"].get("selective", {}), files["cost"].get("llm", {}), files["speed"]
+    aucs = {
+        name: {f"auc{end}": models[model].get(f"auc{end}") for end in _ENDS}
+        for name, model in (("student", shipped), ("teacher", "teacher"), ("human_only", "human_only"))
+    }
+    aucs["student"] |= {
+        "kappa": models[shipped].get("quadratic_kappa", models[shipped].get("kappa")),
+        "retention": gains["retention"].get("auc_above_chance"),
+        "coverage": alone.get("coverage"),
+        "agreement": alone.get("agreement"),
+        "rows_per_second": speed.get(f"{shipped}_rows_per_second"),
+        "megabytes": speed.get(f"{shipped}_megabytes"),
+        "bits": 8 if precision == "int8" else 32,
+    }
+    gain = {f"over_human_only{end}": gains["gain_over_human_only"].get(f"auc{end}") for end in _ENDS}
+    gain["over_best_baseline"] = gains["gain_over_best_baseline"].get("auc")
+    others = {
+        "gain": gain,
         "llm": {"requests": llm.get("requests"), "usd": llm.get("cost_usd")},
         "learned": {origin: files["data"]["learned"].get(origin) for origin in ("human", "synthetic")},
     }
-    return _drop_nulls(summary)
-
-
-def _pick_auc(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"auc{end}": values.get(f"auc{end}") for end in _ENDS}
+    return _drop_nulls(aucs | others)
 
 
 def _drop_nulls(values: dict[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,16 @@ import numpy as np
 import pandas as pd
 
 from amalgam.dvc import find_file
-from amalgam.evaluation.bootstrap import WITHOUT_INTERVAL, Estimate, find_interval, find_p_value, subtract_estimates
-from amalgam.evaluation.compare import encode_groups, encode_labels, estimate_models
+from amalgam.evaluation.bootstrap import (
+    WITHOUT_INTERVAL,
+    Estimate,
+    encode_groups,
+    encode_labels,
+    estimate_models,
+    find_interval,
+    find_p_value,
+    subtract_estimates,
+)
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.predictions import read_predictions, stack_predictions
 from amalgam.files import read_rows

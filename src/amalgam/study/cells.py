@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from amalgam.evaluation.compare import encode_labels
+from amalgam.evaluation.bootstrap import encode_labels
 from amalgam.evaluation.metrics import measure_weighted
 from amalgam.params import Teacher
 from amalgam.study.grid import Cell
