@@ -23,12 +23,9 @@ import pandas as pd
 
 from amalgam.evaluation.describe import average_similarity, measure_distinct, measure_likeness
 from amalgam.files import read_json, read_rows
-from amalgam.llm.answering import cut_groups
-from amalgam.llm.client import Endpoint, Limits
-from amalgam.llm.embedded import choose_slots, serve_model
+from amalgam.llm.answering import choose_slots, cut_groups, serve_model
 from amalgam.llm.journal import open_journal
-from amalgam.llm.prices import FREE
-from amalgam.llm.request import Answer, Request, bound_context
+from amalgam.llm.request import FREE, Answer, Endpoint, Limits, Request, bound_context
 from amalgam.llm.sending import send_requests
 from amalgam.params import Params, load_params
 from amalgam.synthesis import prompts as drawing

@@ -17,9 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from amalgam.llm.client import NO_KEY, Endpoint, Limits
 from amalgam.llm.journal import open_journal
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import NO_KEY, Answer, Endpoint, Limits, Request
 from amalgam.llm.sending import send_requests
 from bench.peers import PEERS
 from bench.stub_endpoint import Stub, run_stub

@@ -1,6 +1,5 @@
 """Score the test rows with what the teacher has to beat; all of it sees the human rows alone."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ import pandas as pd
 from amalgam.evaluation.predictions import build_predictions, write_predictions
 from amalgam.files import read_json, read_rows, write_json
 from amalgam.llm.answering import answer_requests
-from amalgam.llm.request import Totals, write_answers
+from amalgam.llm.request import sum_answers, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.shipping.onnx import compute_probabilities
@@ -59,7 +58,7 @@ def grade_sets(
     """Let the LLM grade the rows; where it gives no label every class is as likely, and without any it has no score."""
     answering = read_answering(params.llm, root)
     model = read_json(answering.folder / "identity.json")["model"]
-    counts, totals = Counter({"requests": 0, "unparsed": 0}), Totals()
+    unparsed, graded = 0, list[dict[str, Any]]()
     for name, rows in sets.items():
         check_personal(task, rows, name, params.llm.endpoint)
     for name, rows in sets.items():
@@ -71,9 +70,8 @@ def grade_sets(
         ]
         write_answers(TARGET / "answers" / name, lines)
         grades, sentence = read_grades(answers, task.label_names, f"the LLM as grader of the {name} rows")
-        counts.update(requests=len(lines), unparsed=grades.count(""))
-        for line in lines:
-            totals.add(line)
+        unparsed += grades.count("")
+        graded += lines
         if sentence:
             notify(f"baselines: {sentence}")
         if not any(grades):
@@ -81,7 +79,7 @@ def grade_sets(
         even = 1 / len(task.labels)
         hard = [[float(grade == label) if grade else even for label in task.label_names] for grade in grades]
         yield build_predictions(name, "llm_grader", 0, rows["id"], np.array(hard), task.label_names)
-    summary["llm_grader"] = dict(counts) | totals.to_dict()
+    summary["llm_grader"] = {"requests": len(graded), "unparsed": unparsed} | sum_answers(graded)
 
 
 def score_human_only(task: Task, sets: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[pd.DataFrame]:

@@ -8,7 +8,7 @@ from runtime import read_answering, run_stage
 from amalgam.evaluation.metrics import summarise_agreement
 from amalgam.files import read_json, read_rows, write_json, write_rows
 from amalgam.llm.answering import answer_requests
-from amalgam.llm.request import Totals, write_answers
+from amalgam.llm.request import sum_answers, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
 from amalgam.synthesis.answers import read_responses
@@ -32,17 +32,16 @@ def main(params: Params, root: Path) -> None:
     grades, sentence = read_grades(answers, task.label_names, "the LLM as judge of its responses")
     if sentence:
         notify(f"judge: {sentence}")
-    totals, lines = Totals(), []
-    for row, label, slot, request, answer in zip(
-        rows["id"], rows["label"], rows["sample"], requests, answers, strict=True
-    ):
-        lines.append({"key": request.key, "id": row, "label": label, "sample": slot, **asdict(answer)})
-        totals.add(lines[-1])
+    named = rows[["id", "label", "sample"]].itertuples(index=False, name=None)
+    lines = [
+        {"key": request.key, "id": row, "label": label, "sample": slot, **asdict(answer)}
+        for (row, label, slot), request, answer in zip(named, requests, answers, strict=True)
+    ]
     write_answers(TARGET / "answers", lines)
     judged = rows[["id", "label"]].assign(judged=grades)
     write_rows(TARGET / "judgements.csv", judged)
     agreement = summarise_agreement(judged["label"], judged["judged"], task.label_names)
-    write_json(TARGET / "summary.json", agreement | totals.to_dict())
+    write_json(TARGET / "summary.json", agreement | sum_answers(lines))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from runtime import read_answering, run_stage
 import pandas as pd
 
 from amalgam.files import read_json, read_rows, write_json, write_rows
-from amalgam.llm.request import Totals, write_answers
+from amalgam.llm.request import sum_answers, write_answers
 from amalgam.params import Params
 from amalgam.synthesis.labelling import add_labels, ask_for_labels, select_coded, select_texts
 from amalgam.synthesis.mix import assign_roles
@@ -46,16 +46,13 @@ def label_texts(
     asked = pd.concat([coded, texts], ignore_index=True)
     logits, lines = ask_for_labels(task, asked, train, model, answering)
     write_answers(TARGET / "answers", lines)
-    totals = Totals()
-    for line in lines:
-        totals.add(line)
     llm = logits[: len(coded)], logits[len(coded) :]
     vectors = embed_rows(ENCODER, pd.concat([human, texts]), max_length=params.teacher.max_length)
     own, others = score_crosswise(human, vectors[: len(human)], vectors[len(human) :], labels)
     own = own[human["id"].isin(coded["id"])]
     texts = add_labels(texts, labels, [llm[1], others], [llm[0], own], index_labels(coded, labels))
     auc = measure_label_auc(coded, labels, llm[0])
-    return texts, {"requests": len(lines), "coded": len(coded), "auc": round(auc, 4), **totals.to_dict()}
+    return texts, {"requests": len(lines), "coded": len(coded), "auc": round(auc, 4), **sum_answers(lines)}
 
 
 if __name__ == "__main__":

@@ -7,14 +7,40 @@ import re
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from amalgam.errors import ParamsError
-from amalgam.llm.client import check_url
-from amalgam.llm.request import check_fields
+from amalgam.llm.request import TOKEN_LIMITS
 from amalgam.training.quality import Quality, fill_in
+
+
+def _check_url(value: str) -> str:
+    """Return what `llm.endpoint` may be; raise a ValueError that says so about anything else."""
+    try:
+        parts = urlsplit(value)
+        is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and value.split() == [value]
+    except ValueError:  # of a port that is none, or of half an IPv6 address
+        is_url = False
+    if value != "embedded" and not is_url:
+        raise ValueError("be `embedded` or a URL that begins with http:// or https://, with a host")
+    if value.rstrip("/").endswith("/completions"):
+        raise ValueError("be the base URL of the API, which ends before /chat/completions")
+    return value
+
+
+def _check_fields(value: dict[str, Any]) -> dict[str, Any]:
+    """Return what `llm.body` may be; raise a ValueError that says so about anything else."""
+    if taken := sorted({"messages", "model", "n", "response_format", "stream"} & value.keys()):
+        raise ValueError(f"leave `{taken[0]}` alone: it is set elsewhere")
+    if value.get("seed") is not None:
+        raise ValueError("leave `seed` alone, which each request has its own of; null leaves it out")
+    limits = [value[name] for name in TOKEN_LIMITS if value.get(name) is not None]
+    if any(type(limit) is not int or limit < 1 for limit in limits) or (not limits and "max_tokens" in value):
+        raise ValueError("hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out")
+    return value
 
 
 def _check_name(kind: str, value: str) -> str:
@@ -74,10 +100,10 @@ class Driving(Section):
 class Llm(Driving):
     """The language model that writes and judges."""
 
-    endpoint: Annotated[str, AfterValidator(check_url)]
+    endpoint: Annotated[str, AfterValidator(_check_url)]
     model: str = Field(min_length=1)
     api_version: str | None = Field(min_length=1)
-    body: Annotated[dict[str, Any], AfterValidator(check_fields)]
+    body: Annotated[dict[str, Any], AfterValidator(_check_fields)]
 
 
 class Prompts(Section):

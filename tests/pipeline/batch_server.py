@@ -51,14 +51,13 @@ class Pause:
 class BatchServer(LocalServer):
     """Serves files and batches; a kind of call is `upload`, `create`, `look`, `list` or `content`."""
 
-    def __init__(self, complete: Complete = complete_plainly) -> None:
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.complete = complete  # answers one request with the status and the body
+        self.complete: Complete = complete_plainly  # answers one request with the status and the body
         self.looks = 1  # times that a batch that is made now is looked at before it ends
         self.ending = "completed"  # or `expired` or `cancelled`; then only every second request is answered
         self.queue = 10**9  # requests that all running batches may hold; a batch above it fails as OpenAI's do
         self.invalid = ""  # why batches fail as a whole
-        self.ascii = False  # whether answers are written in ASCII, with escapes
         # By kind of call the status of the next replies; after 0 and 1 the connection is dropped: before the reply,
         # though the work is done, or in the middle of it.
         self.faults: dict[str, list[int]] = {}
@@ -142,7 +141,7 @@ class BatchServer(LocalServer):
             for field_name, part in (("output_file_id", good[::-1]), ("error_file_id", bad)):
                 if part:
                     file = job.view[field_name] = f"file-{len(self.files)}"
-                    self.files[file] = self._write(part)
+                    self.files[file] = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in part).encode()
             job.view["request_counts"] |= {"completed": len(good), "failed": len(bad)}
 
     def list_page(self, after: str, limit: int) -> dict[str, Any]:
@@ -152,9 +151,6 @@ class BatchServer(LocalServer):
             start = names.index(after) + 1 if after else 0
             page = [self.jobs[name].view for name in names[start : start + limit]]
             return {"object": "list", "data": page, "has_more": start + limit < len(names)}
-
-    def _write(self, lines: list[dict[str, Any]]) -> bytes:
-        return "".join(json.dumps(line, ensure_ascii=self.ascii) + "\n" for line in lines).encode()
 
     def _fail(self, view: dict[str, Any], code: str, message: str) -> None:
         fault = {"code": code, "message": message, "line": None, "param": None}

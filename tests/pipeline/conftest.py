@@ -16,10 +16,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 @pytest.fixture(scope="session")
 def running_server() -> Iterator[StubServer]:
     """Serve at one address for the whole session, since a project's endpoint is one of its params."""
-    server = StubServer()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with StubServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class LocalServer(ThreadingHTTPServer):
-    """Serves in threads of its own, from `start` on until it is closed."""
+    """Serves in threads of its own, from `start` on until it is closed, which `with` does."""
 
     request_queue_size = 1024
     daemon_threads = True
@@ -19,6 +19,10 @@ class LocalServer(ThreadingHTTPServer):
 
     def start(self) -> None:
         Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def server_close(self) -> None:
+        self.shutdown()
+        super().server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing where a client goes away in the middle."""

@@ -8,7 +8,7 @@ import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any
 
 from tests.pipeline.local import JsonHandler, LocalServer
@@ -49,7 +49,6 @@ class Fault:
     message: str = "the server has a bad day"
     after: int = 0  # requests that are answered first
     times: int = 10**9  # requests that fail then
-    code: str = ""  # of the error, such as `insufficient_quota` or `content_filter`
     retry_after: float | None = None  # seconds, in the header; None wants no wait worth speaking of
     body: bytes | None = None  # in place of the error
     is_cut: bool = False  # the reply is an answer, whose second half never comes
@@ -88,28 +87,22 @@ class Log:
 class StubServer(LocalServer):
     """Serves chat completions, at OpenAI's paths and at Azure's."""
 
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
-        self.connections: set[socket.socket] = set()
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
         self._lock = Lock()
         self._at_once = 0
         self.reset()
         self.start()
-
-    @property
-    def azure_url(self) -> str:
-        return self.url.removesuffix("/v1")
 
     def reset(self) -> None:
         """Forget what came, and answer everything from now on."""
         self.log = Log()
         self.fault: Fault | None = None
         # By sampling seed, how the synthesis requests with this seed end: `length`, `empty`, `refusal`, `filter` (a
-        # finish_reason), `no_choice`, `duplicate` or `malformed` (JSON that does not fit the schema).
+        # finish_reason) or `no_choice`.
         self.spoilt: dict[int, str] = {}
         self.delay = 0.0  # seconds that an answer takes
         self.capacity = 10**9  # requests at once; what is above it gets status 429
-        self.dies_after = 10**9  # answered requests after which the server is gone, with all connections
 
     def enter(self) -> bool:
         """Count a request in; return whether there is room for it."""
@@ -130,26 +123,11 @@ class StubServer(LocalServer):
             if not has_room:
                 fault = Fault(429, "too many requests at once")
             elif not (fault and fault.times and len(self.log.answered) >= fault.after):
-                fault = Fault(0) if len(self.log.answered) >= self.dies_after else None
+                fault = None
             if fault:
                 fault.times -= 1
-                self.log.failed.append(request)
-            else:
-                self.log.answered.append(request)
-                if len(self.log.answered) == self.dies_after:
-                    Thread(target=self.die, kwargs={"after": 0.1}, daemon=True).start()
+            (self.log.failed if fault else self.log.answered).append(request)
             return fault
-
-    def die(self, after: float = 0.0) -> None:
-        """Be gone as a killed process is: nothing listens, and every connection is reset."""
-        time.sleep(after)  # what is answered is on its way
-        self.shutdown()
-        self.server_close()
-        for connection in list(self.connections):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:  # it was closed a moment ago
-                continue
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """Answer a request; a server that does more may override it."""
@@ -158,14 +136,6 @@ class StubServer(LocalServer):
 
 class _Handler(JsonHandler):
     server: StubServer
-
-    def setup(self) -> None:
-        super().setup()
-        self.server.connections.add(self.connection)
-
-    def finish(self) -> None:
-        self.server.connections.discard(self.connection)
-        super().finish()
 
     def do_POST(self) -> None:  # noqa: N802
         body = json.loads(self.read())
@@ -188,8 +158,7 @@ class _Handler(JsonHandler):
             self.server.leave()
 
     def _fail(self, fault: Fault, body: dict[str, Any]) -> None:
-        error = {"message": fault.message} | ({"code": fault.code} if fault.code else {})
-        content = complete_chat(body, "") if fault.is_cut else {"error": error}
+        content = complete_chat(body, "") if fault.is_cut else {"error": {"message": fault.message}}
         self._reply(fault.status, fault.body or content, retry_after=fault.retry_after, is_cut=fault.is_cut)
 
     def _drop(self) -> None:
@@ -214,10 +183,6 @@ def complete_chat(body: dict[str, Any], fault: str) -> dict[str, Any]:
         message["content"] = "AB"[LABELS.index(guess_label(body["messages"][-1]["content"]))]
     elif fault == "refusal":
         message |= {"content": None, "refusal": "I will not write this."}
-    elif fault == "duplicate":
-        message["content"] = _write(body, random.Random(0))
-    elif fault == "malformed":
-        message["content"] = '{"answer": 3'
     elif fault != "empty":
         message["content"] = _write(body, random.Random(json.dumps(body, sort_keys=True)))
     reason = {"length": "length", "filter": "content_filter"}.get(fault, "stop")

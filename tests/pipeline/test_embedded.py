@@ -34,7 +34,7 @@ ROWS = 4  # a label
 _SERVE = """
 import sys, time
 from pathlib import Path
-from amalgam.llm.embedded import serve_model
+from amalgam.llm.answering import serve_model
 with serve_model(Path(sys.argv[1]), context=256, slots=2) as endpoint:
     print(endpoint.url, endpoint.api_key, endpoint.slots, flush=True)
     time.sleep(60)

@@ -84,16 +84,3 @@ def test_limits_end_a_stage_and_the_next_run_goes_on(project: Project, server: S
     project.set_params(llm__offline=False)
     project.repro("synthesize")
     assert server.log.synthesis == 2 * ROWS
-
-
-def test_a_damaged_journal_costs_no_more_than_what_cannot_be_read(project: Project, server: StubServer) -> None:
-    # Without DVC's copies, the journal is all there is.
-    shutil.rmtree(project.folder / ".dvc/cache")
-    journal = project.folder / ".cache/journal.sqlite"
-    whole = journal.read_bytes()
-    index = next(start for start in range(4096, len(whole), 4096) if whole[start] in (2, 10))  # the answers' keys
-    journal.write_bytes(whole[:index] + bytes(4096) + whole[index + 4096 :])
-    run = project.run(sys.executable, "stages/synthesize.py")
-    assert run.code == 0, run.output
-    assert "journal.sqlite" in run.output
-    assert server.log.synthesis == 0

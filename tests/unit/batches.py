@@ -1,19 +1,16 @@
 """Sending batches to a real server of the Batch API, from this process and from others that are killed."""
 
 import multiprocessing
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from amalgam.errors import AmalgamError
-from amalgam.llm import batch, batch_api
+from amalgam.llm import batch, client
 from amalgam.llm.batch import send_batches
-from amalgam.llm.client import Endpoint, Limits
 from amalgam.llm.journal import Journal, lock_sending, open_journal
-from amalgam.llm.prices import Price
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import Answer, Endpoint, Limits, Price, Request
 from tests.pipeline.batch_server import BatchServer, Pause
 
 KEY = "sk-very-secret"
@@ -25,7 +22,7 @@ PROCESSES.set_forkserver_preload(["openai", "httpx2", "filelock", "amalgam.llm.b
 
 def hurry() -> None:
     """Look at batches often, in this process."""
-    batch._FIRST_PAUSE, batch._LONGEST_PAUSE, batch._REPORT, batch_api._SETTLE = 0.01, 0.02, 0.0, 0.05
+    batch._FIRST_PAUSE, batch._LONGEST_PAUSE, batch._REPORT, client._SETTLE = 0.01, 0.02, 0.0, 0.05
 
 
 def make_request(number: int) -> Request:
@@ -102,21 +99,6 @@ class Sender:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.join()
-
-
-@contextmanager
-def open_run(folder: Path) -> Iterator[Run]:
-    """Start a server, and open a journal in the folder."""
-    hurry()
-    server = BatchServer()
-    try:
-        with open_journal(folder / "journal.sqlite") as journal:
-            yield Run(server, journal)
-    finally:
-        if server.pause:
-            server.pause.release.set()
-        server.shutdown()
-        server.server_close()
 
 
 def list_texts(count: int) -> list[str]:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
@@ -16,14 +17,15 @@ from tests.unit.helpers import run_amalgam
 from tests.unit.tasks import describe_task
 from tests.unit.training import TEACHER
 
+if TYPE_CHECKING:
+    from tests.unit.batches import Run
+
 
 @pytest.fixture
 def server() -> Iterator[StubServer]:
     """An endpoint that answers at once, counts, and can be told to misbehave."""
-    server = StubServer()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with StubServer() as server:
+        yield server
 
 
 @pytest.fixture
@@ -31,6 +33,19 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     """An empty journal."""
     with open_journal(tmp_path / "journal.sqlite", print) as journal:
         yield journal
+
+
+@pytest.fixture
+def run(journal: Journal) -> Iterator["Run"]:
+    """Sending in batches to a server of the Batch API."""
+    from tests.pipeline.batch_server import BatchServer
+    from tests.unit.batches import Run, hurry
+
+    hurry()
+    with BatchServer() as server:
+        yield Run(server, journal)
+        if server.pause:
+            server.pause.release.set()
 
 
 @pytest.fixture(scope="session")

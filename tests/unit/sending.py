@@ -3,9 +3,8 @@
 import sys
 from typing import Any
 
-from amalgam.llm.client import Endpoint, Limits
 from amalgam.llm.journal import Journal
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import Answer, Endpoint, Limits, Request
 from amalgam.llm.sending import send_requests
 from tests.pipeline.server import StubServer, complete_chat
 

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -5,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from amalgam.errors import AmalgamError, BudgetError, EndpointError
-from amalgam.llm.answering import Answering, answer_requests, cut_groups
+from amalgam.errors import AmalgamError, BudgetError, EndpointError, ModelError
+from amalgam.llm.answering import Answering, answer_requests, choose_slots, serve_model
 from amalgam.llm.journal import open_journal
 from amalgam.llm.request import Answer, Request
 from tests.pipeline.server import StubServer
@@ -99,16 +100,23 @@ def test_a_limit_ends_the_run_before_it_is_passed(
     assert server.log.synthesis == (settings.get("max_requests") or 0)
 
 
-def test_groups_stay_together_in_order_and_single_requests_alone() -> None:
-    requests = [make_request(label, sample, f"{label}/{sample // 2}") for sample in range(4) for label in ("a", "b")]
-    groups = [[request.id for request in group] for group in cut_groups(iter(requests))]
-    assert groups == [["a-0", "a-1"], ["b-0", "b-1"], ["a-2", "a-3"], ["b-2", "b-3"]]
-    assert [len(group) for group in cut_groups([make_request("a", sample) for sample in range(3)])] == [1, 1, 1]
-
-
 def test_the_requests_of_one_run_count_together(server: StubServer, tmp_path: Path) -> None:
     answering = make_answering(tmp_path, server.url, max_requests=3)
     answer([make_request("praise", sample) for sample in range(2)], answering)
     with pytest.raises(BudgetError, match=r"llm\.max_requests"):
         answer([make_request("complaint", sample) for sample in range(2)], answering)
     assert (answering.sent, server.log.synthesis) == (2, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not say which cores are ours")
+@pytest.mark.parametrize(("cores", "slots"), [(1, 2), (2, 4), (7, 14), (8, 16), (64, 16)])
+def test_there_are_two_slots_a_core_up_to_sixteen(cores: int, slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(cores)))
+    assert choose_slots() == slots
+
+
+def test_a_file_that_is_no_model_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"model.gguf cannot be served"), serve_model(path, context=256, slots=1):
+        pass

@@ -2,26 +2,17 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from amalgam.errors import EndpointError
 from amalgam.llm.answering import answer_requests
-from amalgam.llm.client import Endpoint
 from amalgam.llm.journal import lock_sending
-from amalgam.llm.prices import Price
+from amalgam.llm.request import Endpoint, Price
 from tests.pipeline.batch_server import BatchServer, Pause
-from tests.unit.batches import COST, KEY, Run, Sender, leave_behind, list_texts, make_requests, open_run
+from tests.unit.batches import COST, KEY, Run, Sender, leave_behind, list_texts, make_requests
 from tests.unit.helpers import make_answering
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    with open_run(tmp_path) as run:
-        yield run
-
 
 POINTS = [  # in the order in which a process passes them
     ("before upload", 0),
@@ -115,14 +106,12 @@ def test_a_batch_for_another_model_is_left_to_a_run_with_that_model(run: Run, tm
 
 def test_a_batch_at_another_endpoint_is_neither_waited_for_nor_paid_again(run: Run, tmp_path: Path) -> None:
     leave_behind(run, tmp_path, 3)
-    other = BatchServer()
-    elsewhere = Run(other, run.journal)
-    elsewhere.send(5, start=3)
-    with pytest.raises(EndpointError, match=r"are in the batch [-0-9a-f]+, which this endpoint does not show"):
-        elsewhere.send(5)
-    assert other.paid.total() == 2
-    other.shutdown()
-    other.server_close()
+    with BatchServer() as other:
+        elsewhere = Run(other, run.journal)
+        elsewhere.send(5, start=3)
+        with pytest.raises(EndpointError, match=r"are in the batch [-0-9a-f]+, which this endpoint does not show"):
+            elsewhere.send(5)
+        assert other.paid.total() == 2
 
 
 def test_a_batch_that_the_endpoint_no_longer_knows_is_told(run: Run, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -77,11 +75,3 @@ def test_a_batch_is_listed_and_given_up(project: Path) -> None:
     assert "no batch other is open" in fail("forget", "other")
     assert run("forget", "amalgam-1").stdout.startswith("the batch amalgam-1 is given up: its 3 requests")
     assert json.loads(run("--json").stdout)["batches"] == []
-
-
-def test_the_command_ends_with_one_sentence_and_code_2(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "error", "-c", "from amalgam.cli import main; main()", "journal", "forget", "x"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("amalgam: there is no journal at .cache/journal.sqlite yet")
-    assert result.stderr.count("\n") == 1

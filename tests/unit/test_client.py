@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from amalgam.errors import EndpointError
-from amalgam.llm.client import NO_KEY, Endpoint, Failure, Limits, exchange, open_client
+from amalgam.llm.client import Failure, exchange, open_client
 from amalgam.llm.journal import Journal
-from amalgam.llm.request import Answer, Request, shape_body
+from amalgam.llm.request import NO_KEY, Endpoint, Limits, Request, shape_body
 from amalgam.synthesis.asking import build_response_format
 from tests.pipeline.local import JsonHandler, LocalServer
 from tests.pipeline.server import Fault, Received, StubServer
@@ -84,11 +84,9 @@ class _Handler(JsonHandler):
 @pytest.fixture
 def page() -> Iterator[LocalServer]:
     """A server that leads on to a page."""
-    server = LocalServer((OTHER, 0), _Handler)
-    server.start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with LocalServer((OTHER, 0), _Handler) as server:
+        server.start()
+        yield server
 
 
 @pytest.mark.parametrize(
@@ -121,24 +119,29 @@ def test_a_certificate(
         assert "something other than a chat completion" in failure.sentence
 
 
-def test_a_page_that_a_redirect_leads_to(page: LocalServer) -> None:
-    url = f"http://{OTHER}:{page.server_address[1]}"
-    sentence = ask(f"{url}/v1").sentence
-    assert sentence.startswith(f"the LLM endpoint {url}/v1 answers with something other than a chat completion (<html>")
-    assert sentence.endswith(f"the endpoint redirects to {url}/v2: set `llm.endpoint` to that")
-
-
-def test_tls_to_a_server_without(page: LocalServer) -> None:
-    failure = ask(f"https://{OTHER}:{page.server_address[1]}/v1")
-    assert "check whether `llm.endpoint` begins with https:// or http://" in failure.sentence
-    assert not failure.can_pass
-
-
-def test_a_name_that_no_one_knows() -> None:
-    failure = ask(ELSEWHERE)
-    assert failure.sentence.startswith(f"the LLM endpoint {ELSEWHERE} does not answer (")
-    assert "check the name llm.invalid in `llm.endpoint` and the network" in failure.sentence
-    assert (failure.can_pass, failure.may_cost) == (True, False)
+@pytest.mark.parametrize(
+    ("url", "words", "can_pass", "may_cost"),
+    [
+        (
+            f"http://{OTHER}:PORT/v1",
+            "answers with something other than a chat completion (<html><title>Sign in</title></html>): the endpoint "
+            f"redirects to http://{OTHER}:PORT/v2: set `llm.endpoint` to that",
+            True,
+            True,
+        ),
+        (f"https://{OTHER}:PORT/v1", "check whether `llm.endpoint` begins with https:// or http://", False, False),
+        (ELSEWHERE, "check the name llm.invalid in `llm.endpoint` and the network", True, False),
+    ],
+    ids=["a page by a redirect", "TLS to a server without", "a name that no one knows"],
+)
+def test_an_address_that_is_no_endpoint(
+    url: str, words: str, can_pass: bool, may_cost: bool, page: LocalServer
+) -> None:
+    port = str(page.server_address[1])
+    failure = ask(url.replace("PORT", port))
+    assert failure.sentence.startswith(f"the LLM endpoint {url.replace('PORT', port)} ")
+    assert words.replace("PORT", port) in failure.sentence
+    assert (failure.can_pass, failure.may_cost) == (can_pass, may_cost)
 
 
 @pytest.mark.parametrize(
@@ -216,10 +219,8 @@ class PlainServer(StubServer):
 
 @pytest.fixture
 def plain() -> Iterator[PlainServer]:
-    server = PlainServer()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with PlainServer() as server:
+        yield server
 
 
 def ask_for_json(number: int) -> Request:
@@ -282,34 +283,13 @@ def test_the_words_stand_with_the_task() -> None:
     assert shape_body({"messages": turns}, 2) == {"messages": turns}
 
 
-def test_a_filter_is_an_answer_without_a_text(server: StubServer, journal: Journal) -> None:
-    server.fault = Fault(403, "your input was flagged", after=3, times=1)
-    came = send(9, server, journal, concurrency=1)
-    assert [answer for answer in came if not answer.text] == [Answer("", "content_filter", 0, 0)]
-    assert send(9, server, journal) == []
-
-
-@pytest.mark.parametrize(("group", "lower"), [("g", "lower `prompts.shots`, or "), ("", "")])
-def test_a_context_that_is_too_small_names_the_rows(
-    group: str, lower: str, server: StubServer, journal: Journal
-) -> None:
-    server.fault = Fault(400, "This model's maximum context length is 4096 tokens")
-    request = dataclasses.replace(make_request(0), group=group, rows=("c1", "c2"))
-    with pytest.raises(EndpointError, match=rf": {lower}shorten the longest of its rows \(c1, c2\)"):
-        send_groups([[request]], Endpoint(server.url, "m", "k"), journal)
-
-
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
         (Fault(401, "wrong key\nsk-secret"), "answered with status 401 (wrong key ***): set OPENAI_API_KEY"),
         (Fault(403, "no"), "answered with status 403 (no): check what the key in OPENAI_API_KEY may do"),
         (Fault(404, "no model x"), "answered with status 404 (no model x): check `llm.endpoint` and `llm.model`"),
-        (
-            Fault(400, "bad"),
-            "rejected the request complaint-0 with status 400 (bad): leave out what it names by",
-        ),
-        (Fault(400, body=b"plain text"), "rejected the request complaint-0 with status 400 (plain text)"),
+        (Fault(400, body=b"bad"), "rejected the request complaint-0 with status 400 (bad): leave out what it names by"),
         (Fault(429, "slow"), "answered with status 429 (slow): wait, or lower `llm.concurrency`"),
         (Fault(502, body=b"<html>" + b"x" * 9999), f"answered with status 502 (<html>{'x' * 294}): run again later"),
         (Fault(200, body=b"<html>"), "answers with something other than a chat completion (<html>): check `llm.end"),
@@ -328,7 +308,6 @@ def test_an_endpoint_that_does_not_answer_is_told(server: StubServer, journal: J
     server.delay = 0.5
     with pytest.raises(EndpointError, match=r"does not answer \(no answer within 0.1 s\): .*raise `llm.timeout`"):
         send(1, server, journal, retries=0, timeout=0.1)
-    server.shutdown()
     server.server_close()
     with pytest.raises(EndpointError, match=r"does not answer \(All connection attempts failed\): check"):
         send(1, server, journal, retries=0)

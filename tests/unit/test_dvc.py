@@ -95,12 +95,6 @@ def clone(project: Path) -> Path:
     return project
 
 
-def commit_no_lock(project: Path) -> None:
-    """Take dvc.lock out of the last commit."""
-    run_git(project, "rm", "--quiet", "--cached", "dvc.lock")
-    run_git(project, "commit", "--quiet", "--message", "No lock file")
-
-
 def read(
     project: Path, is_known: Callable[[str], bool] = lambda _: False, **options: Any
 ) -> tuple[Mapping[str, list[tuple[str, Answer]]], list[str]]:
@@ -186,30 +180,6 @@ def test_without_a_remote_that_answers_one_sentence_says_what_is_missing(clone: 
         "the answers that dvc.lock names in data/baselines data/completions data/judgements data/labelled are not here "
         f"and could not be fetched ({reason}), so the LLM is asked for those that are needed"
     )
-
-
-@pytest.mark.parametrize("side", ["HEAD", "MERGE_HEAD", "the file"])
-def test_a_conflict_of_the_lock_file_costs_no_side_its_answers(clone: Path, side: str) -> None:
-    lock = (clone / "dvc.lock").read_text()
-    kept = lock if side == "the file" else ""
-    (clone / "dvc.lock").write_text(f"<<<<<<< HEAD\nschema: '2.0'\n=======\n{kept}>>>>>>> theirs\n")
-    if side != "HEAD":
-        commit_no_lock(clone)
-    if side == "MERGE_HEAD":
-        run_git(clone, "update-ref", "MERGE_HEAD", "HEAD~1")
-    assert list_numbers(read(clone)[0]) == [0, 1, 2, 3, 4, 5]
-
-
-def test_answers_that_only_a_record_of_a_run_names_are_fetched(clone: Path) -> None:
-    lock = (clone / "dvc.lock").read_text()
-    tree = lock.split(COMPLETIONS)[1].split("md5: ")[1].split()[0]
-    record = clone / ".dvc/cache/runs/ab" / ("ab" * 32) / ("cd" * 32)
-    record.parent.mkdir(parents=True)
-    record.write_text(f"cmd: 'true'\nouts:\n- path: {COMPLETIONS}\n  hash: md5\n  md5: {tree}\n")
-    record.with_name("half").write_text(f"outs:\n- path: {COMPLETIONS}\n  hash: md5\n  md5: 12")
-    (clone / "dvc.lock").unlink()
-    commit_no_lock(clone)
-    assert list_numbers(read(clone)[0]) == [0, 1, 2]
 
 
 def test_a_damaged_file_is_left_out_and_named(project: Path) -> None:

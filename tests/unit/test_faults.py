@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amalgam.llm.faults import Fault, RefusedError, advise, read_answer, read_fault, read_wait
-from amalgam.llm.prices import FREE, Price
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import FREE, Answer, Price, Request
 
 KEY = "OPENAI_API_KEY"
 NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
@@ -119,16 +118,22 @@ def test_a_field_that_is_refused_is_named_with_the_way_out(error: Any, advice: s
     assert advise(read(400, error), KEY, Request("a", "m", BODY, 0)).startswith(advice)
 
 
-def test_of_a_batch_only_the_fault_is_at_hand() -> None:
-    assert advise(read(400, {"message": "no json_schema"}), KEY).startswith("set `llm.batch: false`")
-    assert advise(read(400, {"message": "no such seed"}), KEY).startswith("set `llm.body: {seed: null}`")
-    assert advise(read(400, {"message": "context_length"}), KEY).startswith("lower `prompts.shots`, or shorten")
+BOTH = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported"
 
 
-def test_both_limits_at_once_leave_out_the_older_one() -> None:
-    request = Request("a", "m", BODY | {"max_completion_tokens": 400}, 0)
-    fault = read(400, {"message": "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported"})
-    assert advise(fault, KEY, request) == "set `llm.body: {max_tokens: null}`, beside what it holds"
+@pytest.mark.parametrize(
+    ("message", "request_", "advice"),
+    [
+        ("no json_schema", None, "set `llm.batch: false`"),  # of a batch only the fault is at hand
+        ("no such seed", None, "set `llm.body: {seed: null}`"),
+        ("context_length", None, "lower `prompts.shots`, or shorten"),
+        ("context_length", Request("a", "m", BODY, 0, "g", ("c1", "c2")), "lower `prompts.shots`, or shorten"),
+        ("context_length", Request("a", "m", BODY, 0, "", ("c1", "c2")), "shorten the longest of its rows (c1, c2)"),
+        (BOTH, Request("a", "m", BODY | {"max_completion_tokens": 400}, 0), "set `llm.body: {max_tokens: null}`, b"),
+    ],
+)
+def test_advice_knows_what_was_asked(message: str, request_: Request | None, advice: str) -> None:
+    assert advise(read(400, {"message": message}), KEY, request_).startswith(advice)
 
 
 @pytest.mark.parametrize(
@@ -154,13 +159,6 @@ def test_an_error_inside_an_answer_counts_as_its_status(body: Any, status: int, 
     assert fault
     assert fault.status == status
     assert message in fault.message
-
-
-@pytest.mark.parametrize("content", [b"", b"<html>", b"null", b'{"error": null}', b"\xff", b'[{"a": 1}]', b'"x"'])
-def test_whatever_comes_with_a_status_is_an_error(content: bytes) -> None:
-    fault = read_fault(content, 500)
-    assert fault
-    assert (fault.status, fault.can_pass, fault.may_cost) == (500, True, True)
 
 
 def build_reply(text: Any = "fine", **changes: Any) -> dict[str, Any]:
@@ -191,31 +189,26 @@ def test_answers_of_every_form_are_read(reply: Any, answer: Answer) -> None:
     assert read_answer(json.dumps(reply).encode(), None) == answer
 
 
+NO_COMPLETIONS = [
+    *([], None, "text", {"detail": "hello"}, {"error": 0}),
+    build_reply(choices=[None]),
+    build_reply(choices=[{"index": 0, "finish_reason": "stop"}]),
+    build_reply([{"type": "text"}]),
+    build_reply({"type": "text", "text": 5}),
+]
+
+
 @pytest.mark.parametrize(
-    "reply",
-    [
-        [],
-        None,
-        "text",
-        {"detail": "hello"},
-        {"error": 0},
-        build_reply(choices=[None]),
-        build_reply(choices=[{"index": 0, "finish_reason": "stop"}]),
-        build_reply([{"type": "text"}]),
-        build_reply({"type": "text", "text": 5}),
-    ],
+    "content",
+    [*(json.dumps(reply).encode() for reply in NO_COMPLETIONS), b"<html>a page</html>", b"", b'{"choices": [', b"\xff"],
 )
-def test_what_is_no_completion_is_told(reply: Any) -> None:
-    with pytest.raises(ValueError, match=r".|^$"):
-        read_answer(json.dumps(reply).encode(), None)
-
-
-@pytest.mark.parametrize("content", [b"<html>a page</html>", b"", b'{"choices": [', b"\xff"])
-def test_what_is_no_json_is_told(content: bytes) -> None:
+def test_what_is_no_completion_is_told_and_with_a_status_it_is_an_error(content: bytes) -> None:
     with pytest.raises(ValueError, match=r".|^$"):
         read_answer(content, None)
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedError) as caught:
         read_answer(content, None, status=500)
+    fault = caught.value.fault
+    assert (fault.status, fault.can_pass, fault.may_cost) == (500, True, True)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,37 @@
+"""Files between stages come back as they were, are never half there, and say what is wrong with them."""
+
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from amalgam.files import (
+    guard_cell,
+    read_json,
+    read_jsonl,
+    read_rows,
+    unguard_cell,
+    write_json,
+    write_jsonl,
+    write_rows,
+    write_text,
+)
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
+CELL = UNICODE | st.text("'=+-@\t\r\n,\" a", max_size=5)
+READERS: dict[str, Callable[[Path], Any]] = {
+    "a.json": read_json,
+    "a.jsonl": lambda path: list(read_jsonl(path)),
+    "a.csv": read_rows,
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,18 +50,31 @@ def test_json_and_json_lines_come_back_as_they_were(folder: Path, rows: list[dic
     assert (folder / "a.json").read_bytes() == '{\n  "b": "é",\n  "a": [\n    1.5\n  ]\n}\n'.encode()
 
 
-def test_a_failed_writing_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    write_jsonl(path, [{"a": 1}])
-    with pytest.raises(ValueError, match="JSON compliant"):
-        write_jsonl(path, [{"a": 2}, {"a": float("inf")}])
-    assert list(read_jsonl(path)) == [{"a": 1}]
-    assert list(tmp_path.iterdir()) == [path]
+@settings(max_examples=40)
+@given(st.lists(st.tuples(CELL, CELL), max_size=4))
+@example([("NA", "null"), ("", "1e5"), ("007", " x "), ("'=1", "''-")])
+def test_rows_come_back_as_they_were(folder: Path, cells: list[tuple[str, str]]) -> None:
+    values = [(f"r{number}", text, "", label) for number, (text, label) in enumerate(cells)]
+    rows = pd.DataFrame(values, columns=["id", "text", "question", "label"], dtype=str)
+    write_rows(folder / "rows.csv", rows)
+    pd.testing.assert_frame_equal(read_rows(folder / "rows.csv"), rows, check_dtype=False, check_index_type=False)
+    for cell in rows["text"]:
+        assert not guard_cell(cell).startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert unguard_cell(guard_cell(cell)) == cell
 
 
-def test_a_killed_writing_leaves_the_old_file(tmp_path: Path) -> None:
+def test_formulas_are_guarded_and_a_carriage_return_is_quoted(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"id": ["a", "b"], "text": ["=1", 'x\r"y"'], "sample": [7, 8]})
+    write_rows(tmp_path / "rows.csv", rows)
+    assert (tmp_path / "rows.csv").read_bytes() == b'id,text,sample\na,\'=1,7\n"b","x\r""y""","8"\n'
+
+
+def test_a_writing_that_fails_or_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     write_text(path, '{"a": 1}\n')
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_jsonl(path, [{"a": 2}, {"a": float("inf")}])
+    assert list(tmp_path.iterdir()) == [path]
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom amalgam.files import write_jsonl\n"
         "def rows():\n yield {'a': 2}\n os.kill(os.getpid(), 9)\n yield {}\n"
@@ -50,22 +84,22 @@ def test_a_killed_writing_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(read_jsonl(path)) == [{"a": 1}]
 
 
-@pytest.mark.parametrize("content", [b'{"a"', b"\xff", b""])
-def test_broken_json_names_the_file(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"a\.json is not valid JSON .*: delete it and run `dvc repro`"):
-        read_json(tmp_path / "a.json")
-
-
-@pytest.mark.parametrize("line", [b'{"a"', b'{"a": "\xff"}', b""])
-def test_a_broken_line_is_named_by_its_number(line: bytes, tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' + line + b"\n")
-    with pytest.raises(DataError, match=r"a\.jsonl, line 2 is not valid JSON"):
-        list(read_jsonl(tmp_path / "a.jsonl"))
-
-
-def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.json is missing: run `dvc repro` to make it"):
-        read_json(tmp_path / "a.json")
-    with pytest.raises(DataError, match=r"a\.jsonl is missing: run `dvc repro` to make it"):
-        list(read_jsonl(tmp_path / "a.jsonl"))
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        *(("a.json", content, "is not valid JSON .*: delete it and run") for content in (b'{"a"', b"\xff", b"")),
+        *(("a.jsonl", b"{}\n" + line, "line 2 is not valid JSON") for line in (b'{"a"', b'{"a": "\xff"}', b"\n")),
+        *(
+            ("a.csv", content, "is not a table in UTF-8: delete it and run")
+            for content in (b"", b'id,text\na,b,c,d\n"', b"id,text\na,\xff\n")
+        ),
+        *((name, None, "is missing: run `dvc repro` to make it") for name in READERS),
+    ],
+)
+def test_a_broken_or_missing_file_gives_one_sentence(
+    name: str, content: bytes | None, words: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}.* {words}"):
+        READERS[name](tmp_path / name)

@@ -3,10 +3,8 @@
 import pytest
 
 from amalgam.errors import BudgetError, EndpointError
-from amalgam.llm.client import Endpoint, Limits
 from amalgam.llm.journal import Journal
-from amalgam.llm.prices import Price
-from amalgam.llm.request import Answer, bound_tokens
+from amalgam.llm.request import Answer, Endpoint, Limits, Price, bound_tokens
 from amalgam.llm.sending import send_requests
 from tests.pipeline.server import BROKEN_JSON, Fault, StubServer
 from tests.unit.sending import check_rows, make_request, send

@@ -114,7 +114,7 @@ def estimate(json: Json = False) -> None:
 @app.command()
 def doctor(json: Json = False) -> None:
     """Say what is installed and at hand, and what the next `dvc repro` would run and send."""
-    from amalgam.cli.doctor import run_doctor
+    from amalgam.cli.estimate import run_doctor
 
     run_doctor(Path(), as_json=json)
 

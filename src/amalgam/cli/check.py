@@ -11,13 +11,14 @@ import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.params import Params, load_params
-from amalgam.tasks.check import Fault
+from amalgam.tasks.cells import Fault
 from amalgam.tasks.columns import TaskRows, read_task_rows
-from amalgam.tasks.guess import guess_columns, measure_kappa
-from amalgam.tasks.languages import guess_languages
+from amalgam.tasks.guess import guess_columns
+from amalgam.tasks.labels import measure_kappa
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.sources import load_tables
 from amalgam.tasks.split import split_rows
+from amalgam.tasks.texts import guess_languages
 
 _FEW = 20  # rows of a label, below which its scores say little
 _AGREED = 0.8  # kappa, from which raters agree well enough (Krippendorff)
@@ -35,7 +36,7 @@ def run_check(project: Path, name: str, *, as_json: bool) -> None:
     try:
         task = load_task(folder)
         table, texts = load_tables(task.source, folder, project / ".cache/downloads")
-        rows = read_task_rows(task, table, texts, errors.append)
+        rows = read_task_rows(task, table, texts, errors)
         warnings = [*_find_doubtful(task, rows, table), *_find_unfit(task, rows, params, project)]
         if not errors and params.task == name:
             sizes = params.split.model_dump() | {"human_rows": params.human_rows, "unlabelled": 0}

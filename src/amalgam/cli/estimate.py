@@ -1,38 +1,44 @@
-"""`amalgam estimate`: what the next `dvc repro` would send to the LLM, and what that would cost."""
+"""`amalgam estimate` and `amalgam doctor`: what the next `dvc repro` would run and send, and what that would cost."""
 
 import json
+import os
+import platform
+import sys
+from contextlib import suppress
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from amalgam.cli import print_table
 from amalgam.cli.forecast import StageEstimate, estimate_run
 from amalgam.dvc import list_stages_to_run
-from amalgam.llm.journal import open_journal
-from amalgam.llm.prices import FREE, Price, Prices, load_prices
-from amalgam.llm.request import BYTES_A_TOKEN
-from amalgam.machine import notify
-from amalgam.params import Llm, load_params
+from amalgam.errors import AmalgamError
+from amalgam.llm.journal import Journal, open_journal
+from amalgam.llm.request import BYTES_A_TOKEN, FREE, Price, Prices, load_prices
+from amalgam.params import Llm, Params, load_params
 from amalgam.synthesis.asking import ATTEMPTS
+from amalgam.tasks.schema import load_task
 
+_JOURNAL = ".cache/journal.sqlite"
 _COSTS = {"live_usd": False, "batch_usd": True}  # whether through the Batch API
+_PACKAGES = ("dvc", "dvclive", "openai", "transformers", "torch", "datasets", "scikit-learn", "pandas", "xllamacpp")
 
 
 def run_estimate(project: Path, *, as_json: bool) -> None:
     """Print what the next run of a project would send; nothing is sent."""
     params = load_params(project / "params.yaml")
     stages = list_stages_to_run(project)
-    with open_journal(project / ".cache/journal.sqlite", notify) as journal:
+    with open_journal(project / _JOURNAL) as journal:
         estimates = estimate_run(project, params, stages, journal)
-    estimate = describe_estimate(project, params.llm, estimates)
+        estimate = describe_estimate(project, params.llm, estimates, journal)
     print(json.dumps(estimate, indent=2)) if as_json else print_estimate(estimate, batch=params.llm.batch)
 
 
-def describe_estimate(project: Path, llm: Llm, estimates: list[StageEstimate]) -> dict[str, Any]:
+def describe_estimate(project: Path, llm: Llm, stages: list[StageEstimate], journal: Journal) -> dict[str, Any]:
     """Price an estimate, and set it beside what has been spent."""
-    with open_journal(project / ".cache/journal.sqlite", notify) as journal:
-        spent, in_batches = journal.read_spending(), sum(batch.keys for batch in journal.list_batches())
-    return price_stages(llm, estimates, load_prices(project / "data/prices.yaml"), spent, in_batches)
+    spent, in_batches = journal.read_spending(), sum(batch.keys for batch in journal.list_batches())
+    return price_stages(llm, stages, load_prices(project / "data/prices.yaml"), spent, in_batches)
 
 
 def price_stages(llm: Llm, stages: list[StageEstimate], prices: Prices, spent: float, batched: int) -> dict[str, Any]:
@@ -125,3 +131,81 @@ def print_estimate(estimate: dict[str, Any], *, batch: bool) -> None:
 
 def _list_costs(priced: dict[str, Any]) -> list[str]:
     return ["?" if priced[name] is None else f"{priced[name]:.4f}" for name in _COSTS]
+
+
+def run_doctor(project: Path, *, as_json: bool) -> None:
+    """Look at the project and print what was found; exit code 2 where something must be mended first."""
+    findings = examine_project(project)
+    if as_json:
+        print(json.dumps(findings, indent=2))
+    else:
+        _print_findings(findings)
+    if findings["problems"]:
+        sys.exit(2)
+
+
+def examine_project(project: Path) -> dict[str, Any]:
+    """Collect the findings as JSON-ready values."""
+    packages = dict.fromkeys(("python", *_PACKAGES), "missing") | {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
+    findings: dict[str, Any] = {"packages": packages, "problems": []}
+    try:
+        params = load_params(project / "params.yaml")
+        findings |= _find_models(project, params)
+        findings |= _plan_run(project, params)
+    except AmalgamError as error:
+        findings["problems"].append(str(error))
+    return findings
+
+
+def _find_models(project: Path, params: Params) -> dict[str, Any]:
+    llm = params.llm
+    names = ["AZURE_OPENAI_API_KEY", "OPENAI_API_KEY"] if llm.api_version else ["OPENAI_API_KEY"]
+    key = "set" if any(os.environ.get(name) for name in names) else "not set"
+    identity = "model.gguf" if llm.endpoint == "embedded" else "identity.json"
+    files = {f"encoder {params.teacher.model}": "encoder/model.safetensors", f"llm {llm.model}": f"llm/{identity}"}
+    base = project / "models/base"
+    models = {name: "here" if (base / file).is_file() else "to be fetched" for name, file in files.items()}
+    return {"endpoint": {"url": llm.endpoint, "model": llm.model, names[0]: key}, "models": models}
+
+
+def _plan_run(project: Path, params: Params) -> dict[str, Any]:
+    task = load_task(project / "data/tasks" / params.task)
+    stages = list_stages_to_run(project)
+    with open_journal(project / _JOURNAL) as journal:
+        estimates = estimate_run(project, params, stages, journal)
+    shown = ("stage", "requests", "answered", "to_send", "at_most")  # `amalgam estimate` says more
+    requests = [{name: getattr(stage, name) for name in shown} for stage in estimates]
+    return {"task": task.title, "stages": stages, "requests": requests}
+
+
+def _print_findings(findings: dict[str, Any]) -> None:
+    rows = [("installed", ", ".join(f"{name} {found}" for name, found in findings["packages"].items()))]
+    if "endpoint" in findings:
+        endpoint = findings["endpoint"]
+        name, state = list(endpoint.items())[-1]
+        key = "" if endpoint["url"] == "embedded" else f", {name} {state}"
+        rows.append(("LLM", f"{endpoint['model']} at {endpoint['url']}{key}"))
+        rows.append(("models", ", ".join(f"{name}: {state}" for name, state in findings["models"].items())))
+    if "stages" in findings:
+        runs = " → ".join(findings["stages"])
+        rows.append(("task", findings["task"]))
+        rows.append(("next `dvc repro`", f"runs {runs or 'nothing: everything is up to date'}"))
+        rows.append(("requests", _phrase_requests(findings["requests"])))
+    width = max(len(title) for title, _ in rows) + 2
+    for title, text in rows + [("problem", problem) for problem in findings["problems"]]:
+        print(title.ljust(width) + text.replace("\n", "\n" + " " * width))
+
+
+def _phrase_requests(requests: list[dict[str, Any]]) -> str:
+    lines = [
+        f"{one['stage']}: at most {one['to_send']}; what it reads is made first"
+        if one["at_most"]
+        else f"{one['stage']}: {one['to_send']} to send, {one['answered']} answered already"
+        for one in requests
+    ]
+    if any(one["to_send"] for one in requests):
+        lines.append("`amalgam estimate` says what that costs")
+    return "\n".join(lines) or "none"

@@ -3,11 +3,10 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from amalgam.cli import print_table
 from amalgam.errors import DataError
-from amalgam.llm.journal import ModelSummary, open_journal
+from amalgam.llm.journal import Batch, ModelSummary, open_journal
 
 _PLACE = Path(".cache/journal.sqlite")
 _HASH = 12  # hexadecimal digits of a model file's hash that are shown
@@ -16,24 +15,22 @@ _HASH = 12  # hexadecimal digits of a model file's hash that are shown
 def run_show(project: Path, *, as_json: bool) -> None:
     """Print what the journal holds, as JSON in bytes and US dollars; one that is not there yet holds nothing."""
     path = project / _PLACE
-    contents: dict[str, Any] = {"journal": str(_PLACE), "bytes": 0, "answers": 0, "spending_usd": 0.0}
-    models, batches = [], []
+    models, batches, spent = list[ModelSummary](), list[Batch](), 0.0
     if path.exists():
         with open_journal(path) as journal:
-            models, batches = journal.summarise(), journal.list_batches()
-            files = [file for file in (path, Path(f"{path}-wal")) if file.exists()]
-            contents["bytes"] = sum(file.stat().st_size for file in files)
-            contents["answers"] = sum(model.answers for model in models)
-            contents["spending_usd"] = journal.read_spending()
+            models, batches, spent = journal.summarise(), journal.list_batches(), journal.read_spending()
+    size = sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists())
+    count = sum(model.answers for model in models)
     if as_json:
-        print(json.dumps(contents | {"models": [*map(asdict, models)], "batches": [*map(asdict, batches)]}, indent=2))
+        found = {"journal": str(_PLACE), "bytes": size, "answers": count, "spending_usd": spent}
+        print(json.dumps(found | {"models": [*map(asdict, models)], "batches": [*map(asdict, batches)]}, indent=2))
         return
     if models:
-        header = ("model", "answers", "read in", "prompt tokens", "completion tokens", "USD")
-        print_table([header, *map(_list_cells, models)])
-        answers = "1 answer" if contents["answers"] == 1 else f"{contents['answers']} answers"
-        size, spent = f"{contents['bytes'] / 1e6:.1f} MB", f"{contents['spending_usd']:.4f} USD"
-        print(f"{_PLACE}: {answers}, {size}; {spent} spent from this clone")
+        print_table(
+            [("model", "answers", "read in", "prompt tokens", "completion tokens", "USD"), *map(_list_cells, models)]
+        )
+        answers = "1 answer" if count == 1 else f"{count} answers"
+        print(f"{_PLACE}: {answers}, {size / 1e6:.1f} MB; {spent:.4f} USD spent from this clone")
     else:
         print(f"{_PLACE} holds no answers yet")
     for batch in batches:

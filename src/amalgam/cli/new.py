@@ -20,13 +20,12 @@ from amalgam.errors import DataError, ParamsError
 from amalgam.files import write_text
 from amalgam.params import load_params
 from amalgam.tasks.columns import TaskRows, load_task_rows
-from amalgam.tasks.guess import Guess, guess_columns, measure_kappa
-from amalgam.tasks.labels import NO_CODE, Labels, find_combined, find_labels, name_code, read_rubric
-from amalgam.tasks.languages import guess_languages
+from amalgam.tasks.guess import Guess, guess_columns
+from amalgam.tasks.labels import NO_CODE, Labels, find_combined, find_labels, measure_kappa, name_code, read_rubric
 from amalgam.tasks.personal import find_personal_columns
-from amalgam.tasks.reading import Table, read_file
 from amalgam.tasks.schema import LEAVE_OUT, load_task
-from amalgam.tasks.texts import clean_text, fold_text
+from amalgam.tasks.sources import Table, read_file
+from amalgam.tasks.texts import clean_text, fold_text, guess_languages
 
 _UNCODED = 20  # rows without a code, from which their texts teach the student
 _REASONS = {

@@ -48,9 +48,8 @@ def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: b
     found = ask_first(sources, answering, rows)
     with open_journal(answering.journal) as journal:
         stages = estimate_stages(project, sources, list(ASKING), journal)
-    found["whole_run"] = describe_estimate(project, params.llm, stages) | {
-        "tokens": sum(one.all_tokens for one in stages)
-    }
+        whole = describe_estimate(project, params.llm, stages, journal)
+    found["whole_run"] = whole | {"tokens": sum(one.all_tokens for one in stages)}
     pace = found.pop("pace")
     to_come = [(one.to_send + one.again) * pace.get(one.stage, pace.get("judge", 0.0)) for one in stages]
     training = estimate_training(params, sources.sets["train"])

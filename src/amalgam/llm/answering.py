@@ -1,26 +1,40 @@
-"""Getting answers: from the journal where they are there, from what DVC shares, and from the model where not."""
+"""Getting answers: from the journal where they are there, from what DVC shares, and from the model where not.
 
+The model is at an endpoint, or a llama.cpp server inside this process serves it from a file.
+"""
+
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from amalgam.errors import DataError, EndpointError
+from amalgam.errors import DataError, EndpointError, ModelError
 from amalgam.llm.batch import check_no_batches, send_batches
-from amalgam.llm.client import NO_KEY, Endpoint, Form, Limits
-from amalgam.llm.embedded import choose_slots, serve_model
 from amalgam.llm.journal import Journal, lock_sending, open_journal
-from amalgam.llm.prices import FREE, Price, load_prices
-from amalgam.llm.request import BYTES_A_TOKEN, Answer, Request, bound_answer, bound_context, count_bytes
+from amalgam.llm.request import (
+    BYTES_A_TOKEN,
+    FREE,
+    NO_KEY,
+    Answer,
+    Endpoint,
+    Limits,
+    Request,
+    bound_answer,
+    bound_context,
+    count_bytes,
+    load_prices,
+)
 from amalgam.llm.sending import send_requests
-from amalgam.machine import notify, show_progress
+from amalgam.machine import count_cores, notify, show_progress
 from amalgam.params import Llm
 
-_CHUNK = 500  # requests a look-up
 _WINDOW = 4000  # requests among which those of one group are looked for
+_CONTEXT_STEP = 256  # llama.cpp pads a slot's context to this anyway
+_MOST_SLOTS = 16  # more only share the same cores, and each needs memory for its context
 
 ReadSeeds = Callable[[Callable[[str], bool]], Iterator[tuple[str, Iterator[tuple[str, Answer]]]]]
 
@@ -37,7 +51,7 @@ class Answering:
     # Yields the answers that DVC shares, by the hash of their file; called with what says whether one has been read.
     read_seeds: ReadSeeds
     sent: int = 0  # requests so far, each try counted; `llm.max_requests` bounds it
-    form: Form = field(default_factory=Form)
+    level: int = 0  # the form in which the endpoint takes JSON, as found out so far
 
 
 def answer_requests(requests: Sequence[Request], answering: Answering, task: str) -> list[Answer]:
@@ -146,7 +160,13 @@ def _send(
         price=FREE if is_embedded else load_prices(answering.prices).find(llm.model),
     )
     survey = measure_requests(requests[place] for place in missing.values())
-    notify(f"{task}: {_phrase_estimate(survey, limits.price, batch=llm.batch)}")
+    price = limits.price
+    most = price.cost(survey.prompt_tokens, survey.completion_tokens, llm.batch) if price else 0.0
+    cost = "; no price of the model is known" if price is None else f", at most about {most:.4f} USD"
+    notify(
+        f"{task}: {survey.requests} requests to send, about {survey.prompt_tokens} prompt tokens and at most "
+        f"{survey.completion_tokens} completion tokens{'' if price == FREE else cost}"
+    )
     progress = show_progress(task, total=len(missing), done_before=total - len(missing))
     with _open_endpoint(answering, survey) as endpoint, progress as advance:
         if llm.batch:
@@ -172,13 +192,62 @@ def _open_endpoint(answering: Answering, survey: Survey) -> Iterator[Endpoint]:
     else:
         key = (answering.api_key or "").strip() or NO_KEY
         name = "AZURE_OPENAI_API_KEY" if llm.api_version else "OPENAI_API_KEY"
-        yield Endpoint(llm.endpoint, llm.model, key, llm.api_version or "", name, form=answering.form)
+        endpoint = Endpoint(llm.endpoint, llm.model, key, llm.api_version or "", name, level=answering.level)
+        yield endpoint
+        answering.level = endpoint.level
 
 
-def _phrase_estimate(survey: Survey, price: Price | None, *, batch: bool) -> str:
-    most = price.cost(survey.prompt_tokens, survey.completion_tokens, batch) if price else 0.0
-    cost = "; no price of the model is known" if price is None else f", at most about {most:.4f} USD"
-    return (
-        f"{survey.requests} requests to send, about {survey.prompt_tokens} prompt tokens and at most "
-        f"{survey.completion_tokens} completion tokens{'' if price == FREE else cost}"
-    )
+def choose_slots() -> int:
+    """Return how many requests this machine best answers at once: two a core, 1 to 16.
+
+    A batch of two tokens takes a core little longer than one: the weights are read once for both. On two cores 4 slots
+    were faster than 1, 2, 8 and 32.
+    """
+    return min(2 * count_cores(), _MOST_SLOTS)
+
+
+@contextmanager
+def serve_model(path: Path, *, context: int, slots: int) -> Iterator[Endpoint]:
+    """Serve a GGUF file over loopback, on a free port and behind a random key, until the block or the process ends.
+
+    `context` is the tokens that the longest request and its answer may need together, `slots` the requests that are
+    answered at once.
+
+    Raises:
+        ModelError: the file cannot be served.
+    """
+    try:
+        import xllamacpp
+    except ImportError as error:  # its one need from the system is OpenMP's runtime
+        raise ModelError(
+            f"the embedded LLM server cannot be loaded ({error}): on Debian and Ubuntu `apt-get install libgomp1` "
+            "mends that, or name an `llm.endpoint`"
+        ) from error
+
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(path)
+    settings.model_alias = {path.stem}
+    settings.hostnames = ["127.0.0.1"]
+    settings.port = 0
+    settings.ui = False
+    api_key = secrets.token_urlsafe(32)
+    settings.api_keys = [api_key]
+    settings.n_parallel = slots
+    settings.n_ctx = slots * (-(-context // _CONTEXT_STEP) * _CONTEXT_STEP)
+    # Equal shares: one long request cannot take the cache of the others.
+    settings.kv_unified = False
+    # A slot keeps its last prompt, which is all the reuse there is here; copies of others' would fill the memory.
+    settings.cache_ram_mib = 0
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = count_cores()
+    settings.verbosity = -1
+    try:
+        server = xllamacpp.Server(settings)
+    except RuntimeError as error:
+        raise ModelError(
+            f"the LLM file {path} cannot be served ({error}): delete it and run `dvc repro models`"
+        ) from error
+    try:
+        yield Endpoint(f"{server.listening_address}/v1", path.stem, api_key, slots=slots)
+    finally:
+        # The server has no stop method: it ends with its last reference.
+        del server

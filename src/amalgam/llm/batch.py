@@ -1,7 +1,7 @@
 """Sending requests through OpenAI's Batch API: at half the price, and answered within a day.
 
-The journal knows of every batch before it is made, so that the next process takes up what one that is gone has left:
-a batch that the endpoint has is waited for, one that it has not is given up, and no request is paid for twice.
+The journal knows of every batch before it is made, so that the next process takes up what an earlier one has left: it
+waits for a batch that the endpoint has, gives up one that the endpoint lacks, and pays for no request twice.
 """
 
 import hashlib
@@ -15,11 +15,10 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from amalgam.errors import BudgetError, EndpointError, Interrupted
-from amalgam.llm.batch_api import NAME, BatchApi, GoneError, read_metadata
-from amalgam.llm.client import Endpoint, Limits
+from amalgam.llm.client import NAME, BatchApi, GoneError
 from amalgam.llm.faults import RefusedError, advise, read_answer
 from amalgam.llm.journal import Journal
-from amalgam.llm.request import Answer, Request, bound_tokens
+from amalgam.llm.request import Answer, Endpoint, Limits, Request, bound_tokens
 from amalgam.llm.sending import Advance, Notify, Spending
 
 if TYPE_CHECKING:
@@ -147,19 +146,18 @@ class _BatchSender:
         found = self.api.find(nameless) if nameless else {}
         going, self.bound_usd = {}, 0.0
         for batch in batches:
-            name, state = batch.name, found.get(batch.name)
-            if batch.remote:
-                state = self.api.look(batch.remote)
-            elif state:
+            name, state = batch.name, self.api.look(batch.remote) if batch.remote else found.get(batch.name)
+            if state and not batch.remote:
                 self.journal.add_batch(name, self.journal.read_batch_keys(name), state.id)
-            else:
+            elif not batch.remote:
                 self.journal.close_batch(name)
-            if state is None or read_metadata(state, NAME) not in (name, ""):
+            metadata = (state.metadata or {}) if state else {}
+            if state is None or metadata.get(NAME, "") not in (name, ""):
                 continue  # not shown, or another's: it stays open, and who needs its requests is told
             if name.startswith(self.prefix) and state.status in _ENDED:
                 self._read_batch(name, state)
                 continue
-            self.bound_usd += float(read_metadata(state, _WORST) or 0.0)
+            self.bound_usd += float(metadata.get(_WORST) or 0.0)
             if name.startswith(self.prefix):
                 going[name] = state
         self.open = going

@@ -1,81 +1,38 @@
-"""The way to an LLM endpoint: where it is, clients for it, one exchange, and what can be between (proxies, TLS)."""
+"""All calls to an LLM endpoint: one chat request, the Batch API, and what can be in the way (proxies, TLS)."""
 
 import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from amalgam.errors import EndpointError
-from amalgam.llm.faults import Fault, RefusedError, advise, read_answer, read_wait
-from amalgam.llm.prices import Price
-from amalgam.llm.request import Answer, Request, shape_body, wants_schema
+from amalgam.llm.faults import Fault, RefusedError, advise, can_pass, read_answer, read_fault, read_wait
+from amalgam.llm.request import Answer, Endpoint, Limits, Request, shape_body, wants_schema
 
 if TYPE_CHECKING:
     from httpx2 import Response
     from openai import AsyncOpenAI, OpenAI
+    from openai.types import Batch
 
-Client = TypeVar("Client")
-
-NO_KEY = "none"  # stands for the key where there is none: servers that need no key still want the header
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_SHOWN, _SECRET = 300, 8  # characters of a message that an error shows; shorter keys, such as "x", are no secret
+NAME = "amalgam"  # the key of a batch's metadata that holds its name here
 _CERTIFICATES = {  # by OpenSSL's number of the trouble
     **dict.fromkeys((9, 10), "have it renewed, or check the clock of this machine"),
     **dict.fromkeys((62, 64), "put the name that it is for into `llm.endpoint`"),
 }
 _PUSH_BACK = (408, 429, 503, 504, 529)
 _LONGEST_WAIT = 600.0  # seconds; an endpoint that wants more is better asked another day
+_UPLOAD_TIMEOUT = 1800.0  # seconds; a file may hold 200 MB
+_SETTLE = 5.0  # seconds until the endpoint surely lists a batch that was made
 _FORMS = (
     "it is asked for a JSON object instead, whose keys are said in the prompt",
     "it is asked for JSON in words alone",
 )
-
-
-@dataclass(slots=True)
-class Form:
-    """In which form an endpoint takes JSON, see `shape_body`; found out on the way."""
-
-    level: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where requests are sent."""
-
-    url: str  # the base URL; for Azure, of the resource
-    model: str  # its name there; for Azure, of the deployment
-    api_key: str  # or NO_KEY
-    api_version: str = ""  # Azure's; "" for every other endpoint
-    key_name: str = "OPENAI_API_KEY"  # the environment variable that the key is of
-    slots: int | None = None  # requests that it answers at once, if known: then neither more nor fewer are in flight
-    form: Form = field(default_factory=Form, compare=False)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it is on this machine, where a proxy of the environment is wrong."""
-        return urlsplit(self.url).hostname in _LOOPBACK
-
-    def shorten(self, message: str) -> str:
-        """Put a message on one line of bounded length, without the key."""
-        shown = message.replace(self.api_key, "***") if len(self.api_key) >= _SECRET else message
-        return " ".join(shown.split())[:_SHOWN] or "no message"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How hard an endpoint is driven, and what that may cost."""
-
-    concurrency: int | None = None  # requests in flight at most; None finds out
-    timeout: float = 120.0  # seconds until one request is given up
-    retries: int = 5  # times that a request is sent again while no other gets an answer either
-    budget_usd: float | None = None  # that all answers of the journal may cost
-    max_requests: int | None = None  # that may be sent, each try counted
-    price: Price | None = None  # of the model; None where it is not known
 
 
 @dataclass(eq=False)
@@ -91,18 +48,8 @@ class Failure(Exception):  # noqa: N818 - most failures are no error, only a rea
     notice: str = ""  # what to tell the user meanwhile
 
 
-def check_url(value: str) -> str:
-    """Return what `llm.endpoint` may be; raise a ValueError that says so about anything else."""
-    try:
-        parts = urlsplit(value)
-        is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and value.split() == [value]
-    except ValueError:  # of a port that is none, or of half an IPv6 address
-        is_url = False
-    if value != "embedded" and not is_url:
-        raise ValueError("be `embedded` or a URL that begins with http:// or https://, with a host")
-    if value.rstrip("/").endswith("/completions"):
-        raise ValueError("be the base URL of the API, which ends before /chat/completions")
-    return value
+class GoneError(EndpointError):
+    """The Batch API does not answer, or not now; what it was asked may be asked again."""
 
 
 def open_client(endpoint: Endpoint) -> "AsyncOpenAI":
@@ -111,31 +58,15 @@ def open_client(endpoint: Endpoint) -> "AsyncOpenAI":
     An EndpointError says that the key cannot be sent, or that the environment names a proxy or certificates of no use.
     """
     from httpx2 import Limits as Connections
-    from openai import AsyncAzureOpenAI, AsyncOpenAI, DefaultAsyncHttpxClient
 
     connections = Connections(max_connections=None, max_keepalive_connections=None)
-    http_client = _open_http(DefaultAsyncHttpxClient, endpoint, limits=connections)
-    return _open(AsyncOpenAI, AsyncAzureOpenAI, endpoint, http_client=http_client, timeout=None, max_retries=0)
+    client: AsyncOpenAI = _open("Async", endpoint, {"limits": connections}, {"timeout": None, "max_retries": 0})
+    return client
 
 
-def open_sync_client(endpoint: Endpoint, limits: Limits) -> "OpenAI":
-    """Return a client to be used in `with`, which sends again by itself; errors as above."""
-    from openai import AzureOpenAI, DefaultHttpxClient, OpenAI
-
-    limited = {"timeout": limits.timeout, "max_retries": limits.retries}
-    return _open(OpenAI, AzureOpenAI, endpoint, http_client=_open_http(DefaultHttpxClient, endpoint), **limited)
-
-
-def _open(plain: Callable[..., Client], azure: Callable[..., Client], endpoint: Endpoint, **settings: Any) -> Client:
-    if endpoint.api_version:
-        address = endpoint.url.rstrip("/").removesuffix("/openai")  # to which the client adds its own paths
-        settings |= {"azure_endpoint": address, "api_version": endpoint.api_version}
-        return azure(api_key=endpoint.api_key, **settings)
-    return plain(api_key=endpoint.api_key, base_url=endpoint.url, **settings)
-
-
-def _open_http(kind: Callable[..., Client], endpoint: Endpoint, **settings: Any) -> Client:
-    """Make an HTTP client that asks servers on this machine directly, and others by the environment's proxy."""
+def _open(prefix: str, endpoint: Endpoint, connections: dict[str, Any], settings: dict[str, Any]) -> Any:
+    """Open a client that asks servers on this machine directly, and others by the environment's proxy."""
+    import openai
     from httpx2 import URL, InvalidURL, create_ssl_context
 
     if not (endpoint.api_key.isascii() and endpoint.api_key.isprintable()):
@@ -153,7 +84,8 @@ def _open_http(kind: Callable[..., Client], endpoint: Endpoint, **settings: Any)
             "or unset it"
         ) from error
     try:
-        return kind(trust_env=not endpoint.is_local, verify=context, **settings)
+        http = getattr(openai, f"Default{prefix}HttpxClient")
+        settings |= {"http_client": http(trust_env=not endpoint.is_local, verify=context, **connections)}
     except (ValueError, ImportError, InvalidURL) as error:
         names = [f"{scheme.upper()}_PROXY" for scheme in ("http", "https", "all") if getproxies().get(scheme)]
         missing = isinstance(error, ImportError)
@@ -162,6 +94,11 @@ def _open_http(kind: Callable[..., Client], endpoint: Endpoint, **settings: Any)
         raise EndpointError(
             f"{' or '.join(names)} in the environment is of no use ({reason}): {remedy} unset it"
         ) from error
+    if endpoint.api_version:
+        address = endpoint.url.rstrip("/").removesuffix("/openai")  # to which the client adds its own paths
+        settings |= {"azure_endpoint": address, "api_version": endpoint.api_version}
+        return getattr(openai, f"{prefix}AzureOpenAI")(api_key=endpoint.api_key, **settings)
+    return getattr(openai, f"{prefix}OpenAI")(api_key=endpoint.api_key, base_url=endpoint.url, **settings)
 
 
 async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, limits: Limits) -> Answer:
@@ -169,7 +106,7 @@ async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, 
     from httpx2 import Response
     from openai import APIStatusError
 
-    level = endpoint.form.level
+    level = endpoint.level
     try:
         # The client's typed methods do the same at three times the cost.
         async with asyncio.timeout(limits.timeout):
@@ -184,7 +121,7 @@ async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, 
         )
         raise Failure(sentence, is_push_back=True, may_cost=True) from error
     except Exception as error:  # whatever the client and what it stands on raise
-        raise explain_silence(error, endpoint) from error
+        raise _explain_silence(error, endpoint) from error
     address = str(response.url).removesuffix("/chat/completions")
     redirect = f"the endpoint redirects to {address}: set `llm.endpoint` to that" if response.history else ""
     try:
@@ -202,28 +139,28 @@ async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, 
 def _explain_fault(
     fault: Fault, endpoint: Endpoint, request: Request, level: int, response: "Response", redirect: str
 ) -> Failure:
-    message, can_pass = endpoint.shorten(fault.message), fault.can_pass
+    message, passes = endpoint.shorten(fault.message), fault.can_pass
     if wants_schema(request.body) and fault.refuses_schema(request.body) and level < len(_FORMS):
         notice = ""
-        if endpoint.form.level == level:  # else another request has found that out
-            endpoint.form.level += 1
+        if endpoint.level == level:  # else another request has found that out
+            endpoint.level += 1
             notice = f"the LLM endpoint {endpoint.url} takes no JSON schema ({message}): {_FORMS[level]}"
         return Failure(message, is_misfit=True, notice=notice, may_cost=fault.may_cost)
-    wait = read_wait(response.headers, time.time()) if can_pass else 0.0
+    wait = read_wait(response.headers, time.time()) if passes else 0.0
     if wait > _LONGEST_WAIT:
-        message, can_pass = f"{message}; it asks to wait {wait:.0f} s", False
+        message, passes = f"{message}; it asks to wait {wait:.0f} s", False
     did = f"rejected the request {request.id} with" if fault.kind not in ("", "unpaid") else "answered with"
     advice = redirect or advise(fault, endpoint.key_name, request)
     return Failure(
         f"the LLM endpoint {endpoint.url} {did} status {fault.status} ({message}): {advice}",
-        can_pass,
+        passes,
         is_push_back=wait > 0 or fault.status in _PUSH_BACK,
         wait=wait,
         may_cost=fault.may_cost,
     )
 
 
-def explain_silence(error: BaseException, endpoint: Endpoint) -> Failure:
+def _explain_silence(error: BaseException, endpoint: Endpoint) -> Failure:
     """Explain an exception of a client that got no reply."""
     from httpx2 import ConnectError, ProxyError, TooManyRedirects, UnsupportedProtocol
 
@@ -246,7 +183,7 @@ def explain_silence(error: BaseException, endpoint: Endpoint) -> Failure:
         return Failure(f"{silent}: check whether `llm.endpoint` begins with https:// or http://", can_pass=False)
     if find(TooManyRedirects, UnsupportedProtocol):
         return Failure(f"{silent}: check `llm.endpoint`", can_pass=False)
-    can_pass, may_cost = not (proxy and find(ProxyError)), not find(ConnectError, ProxyError)
+    passes, may_cost = not (proxy and find(ProxyError)), not find(ConnectError, ProxyError)
     if proxy:
         advice = f"check {proxy} in the environment, or put {host} into NO_PROXY"
         silent = f"{silent} through the proxy"
@@ -254,7 +191,7 @@ def explain_silence(error: BaseException, endpoint: Endpoint) -> Failure:
         advice = f"check the name {host} in `llm.endpoint` and the network; behind a proxy, set HTTPS_PROXY"
     else:
         advice = "check `llm.endpoint` and that the server runs"
-    return Failure(f"{silent}: {advice}", can_pass, is_push_back=can_pass, may_cost=may_cost)
+    return Failure(f"{silent}: {advice}", passes, is_push_back=passes, may_cost=may_cost)
 
 
 def _find_proxy(endpoint: Endpoint) -> str:
@@ -265,3 +202,91 @@ def _find_proxy(endpoint: Endpoint) -> str:
         return ""
     address = proxies[scheme].rpartition("@")[2].rpartition("://")[2]  # without a password
     return f"{scheme.upper()}_PROXY={address}"
+
+
+class BatchApi:
+    """Batches at an endpoint; every failure is an EndpointError with the endpoint's own message."""
+
+    def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
+        """Open a client, which sends again by itself what may be sent again; `client` is to be closed."""
+        self.client: OpenAI = _open("", endpoint, {}, {"timeout": limits.timeout, "max_retries": limits.retries})
+        self.url = "/chat/completions" if endpoint.api_version else "/v1/chat/completions"
+        self._endpoint, self._retries = endpoint, limits.retries
+
+    def upload(self, name: str, stream: IO[bytes]) -> str:
+        """Upload the requests of a batch; return the file's id there. Nothing is paid for yet."""
+        stream.seek(0)
+        with self._wrap_errors():
+            uploaded = self.client.files.create(file=(name, stream), purpose="batch", timeout=_UPLOAD_TIMEOUT)
+            if self._endpoint.api_version:  # Azure makes no batch of a file that it has not looked through
+                self.client.files.wait_for_processing(uploaded.id)
+        return uploaded.id
+
+    def download(self, file: str) -> list[bytes]:
+        """Return the lines of a file that are not empty."""
+        with self._wrap_errors():
+            # Not by the client's lines: it also cuts at characters that may stand inside JSON.
+            return [*filter(None, self.client.files.content(file).content.split(b"\n"))]
+
+    def create(self, uploaded: str, metadata: dict[str, str]) -> "Batch":
+        """Make a batch once: where no answer comes, look for it before trying again."""
+        once, name, left = self.client.with_options(max_retries=0), metadata[NAME], self._retries
+        while True:
+            try:
+                with self._wrap_errors():
+                    return once.batches.create(
+                        input_file_id=uploaded,
+                        endpoint=self.url,  # type: ignore[arg-type]  # Azure's has another name
+                        completion_window="24h",
+                        metadata=metadata,
+                    )
+            except GoneError:
+                if found := self.find({name}).get(name):
+                    return found
+                if not left:
+                    raise
+                left -= 1
+
+    def find(self, names: Collection[str]) -> dict[str, "Batch"]:
+        """Return those of the named batches that exist at the endpoint."""
+        found: dict[str, Batch] = {}
+        for wait in (0.0, _SETTLE):
+            time.sleep(wait)
+            with self._wrap_errors():
+                for batch in self.client.batches.list(limit=100):
+                    if (name := (batch.metadata or {}).get(NAME, "")) in names:
+                        found[name] = batch
+                    if len(found) == len(names):
+                        return found
+        return found
+
+    def look(self, remote: str) -> "Batch | None":
+        """See how a batch stands; None where the endpoint has no such batch for the owner of the key."""
+        from openai import NotFoundError
+
+        with self._wrap_errors():
+            try:
+                return self.client.batches.retrieve(remote)
+            except NotFoundError:
+                return None
+
+    @contextmanager
+    def _wrap_errors(self) -> Iterator[None]:
+        from openai import APIError, APIStatusError
+
+        endpoint = self._endpoint
+        try:
+            yield
+        except APIStatusError as error:
+            fault = read_fault(error.response.content, error.status_code)
+            said = endpoint.shorten(fault.message if fault else "")
+            kind = GoneError if can_pass(error.status_code) else EndpointError
+            raise kind(
+                f"the Batch API of {endpoint.url} answered with status {error.status_code} ({said}): check "
+                f"`llm.endpoint`, {endpoint.key_name}, and whether the endpoint has a Batch API (else set "
+                "`llm.batch: false`)"
+            ) from error
+        except APIError as error:
+            silence = _explain_silence(error, endpoint)
+            kind = GoneError if silence.can_pass else EndpointError
+            raise kind(f"{silence.sentence}, and run again; what was sent is not lost") from error

@@ -11,8 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from amalgam.llm.prices import Price
-from amalgam.llm.request import TOKEN_LIMITS, Answer, Request
+from amalgam.llm.request import TOKEN_LIMITS, Answer, Price, Request
 
 _PASSING = (408, 409, 425, 429)  # and all from 500 up
 _UNSERVED = (501, 503, 529)  # said before anything is generated; 529 is Anthropic's word for 503

@@ -1,31 +1,40 @@
-"""A request to a chat model, the key under which its answer is kept, the tokens that both take, and files of answers.
+"""A request to a chat model: the key of its answer, its tokens and price, where it is sent, and files of answers.
 
-Such a file holds JSON Lines, cut by slot, so that a pool that grows leaves its full files alone. A slot is the number
-of a place that an answer fills; several lines may fill one. The file `00003.jsonl` holds the slots 3000 to 3999. A line
-holds `key` and the fields of `Answer`, so that the journal can take it in, `sample` (its slot), and what a stage adds.
+A file of answers holds JSON Lines, cut by slot, so that a pool that grows leaves its full files alone. A slot is the
+number of a place that an answer fills; several lines may fill one. The file `00003.jsonl` holds the slots 3000 to 3999.
+A line holds `key` and the fields of `Answer` for the journal, `sample` (its slot), and what a stage adds.
 """
 
+import datetime
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from amalgam.errors import DataError
 from amalgam.files import read_jsonl, write_jsonl
 
 # Names under which endpoints take the most tokens of an answer.
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens")
+NO_KEY = "none"  # stands for the key where there is none: servers that need no key still want the header
 NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
 BYTES_A_TOKEN = 4  # of English text, about
 _LEAST_BYTES_A_TOKEN = 2  # less than any text has that people write
 _TURN_TOKENS = 16  # at most, of what a chat template adds to a message
 _SLOTS = 1000  # a file; some hundred kilobytes, which are quick to hash and to send
 _NAMES = "[0-9][0-9][0-9][0-9][0-9].jsonl"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_SHOWN, _SECRET = 300, 8  # characters of a message that an error shows; shorter keys, such as "x", are no secret
+_DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")  # at the end of the name of one version of a model
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +74,6 @@ def override_bodies(requests: Iterable[Request], fields: Mapping[str, Any]) -> I
         yield replace(request, body=body) if fields else request
 
 
-def check_fields(value: dict[str, Any]) -> dict[str, Any]:
-    """Return what `llm.body` may be; raise a ValueError that says so about anything else."""
-    if taken := sorted({"messages", "model", "n", "response_format", "stream"} & value.keys()):
-        raise ValueError(f"leave `{taken[0]}` alone: it is set elsewhere")
-    if value.get("seed") is not None:
-        raise ValueError("leave `seed` alone, which each request has its own of; null leaves it out")
-    limits = [value[name] for name in TOKEN_LIMITS if value.get(name) is not None]
-    if any(type(limit) is not int or limit < 1 for limit in limits) or (not limits and "max_tokens" in value):
-        raise ValueError("hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out")
-    return value
-
-
 def shape_body(body: dict[str, Any], level: int) -> dict[str, Any]:
     """Put a body that asks for JSON by a schema (level 0) into another form: an object (1), or words alone (2)."""
     if not level or not wants_schema(body):
@@ -96,7 +93,7 @@ def shape_body(body: dict[str, Any], level: int) -> dict[str, Any]:
     return {name: part for name, part in body.items() if name != "response_format"} | {"messages": messages} | form
 
 
-def wants_schema(body: dict[str, Any]) -> bool:
+def wants_schema(body: Mapping[str, Any]) -> bool:
     """Say whether the body of a request asks for JSON by a schema."""
     form = body.get("response_format")
     return isinstance(form, dict) and form.get("type") == "json_schema"
@@ -124,6 +121,95 @@ def bound_context(request: Request) -> int:
     return count_bytes(request) // _LEAST_BYTES_A_TOKEN + turns + bound_answer(request)
 
 
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens of prompts and of answers, and the Batch API's share of both."""
+
+    prompt: float
+    completion: float
+    batch: float = 0.5
+
+    def cost(self, prompt_tokens: int, completion_tokens: int, batch: bool = False) -> float:
+        """Return what a request and its answer cost, in US dollars."""
+        full = (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1_000_000
+        return full * self.batch if batch else full
+
+
+FREE = Price(0.0, 0.0)  # of a model that runs in this process
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """Where requests are sent."""
+
+    url: str  # the base URL; for Azure, of the resource
+    model: str  # its name there; for Azure, of the deployment
+    api_key: str  # or NO_KEY
+    api_version: str = ""  # Azure's; "" for every other endpoint
+    key_name: str = "OPENAI_API_KEY"  # the environment variable that the key is of
+    slots: int | None = None  # requests that it answers at once, if known: then neither more nor fewer are in flight
+    level: int = 0  # the form in which it takes JSON, see `shape_body`; found out on the way
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine, where a proxy of the environment is wrong."""
+        return urlsplit(self.url).hostname in _LOOPBACK
+
+    def shorten(self, message: str) -> str:
+        """Put a message on one line of bounded length, without the key."""
+        shown = message.replace(self.api_key, "***") if len(self.api_key) >= _SECRET else message
+        return " ".join(shown.split())[:_SHOWN] or "no message"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How hard an endpoint is driven, and what that may cost."""
+
+    concurrency: int | None = None  # requests in flight at most; None finds out
+    timeout: float = 120.0  # seconds until one request is given up
+    retries: int = 5  # times that a request is sent again while no other gets an answer either
+    budget_usd: float | None = None  # that all answers of the journal may cost
+    max_requests: int | None = None  # that may be sent, each try counted
+    price: Price | None = None  # of the model; None where it is not known
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: float = Field(ge=0, allow_inf_nan=False)
+    completion: float = Field(ge=0, allow_inf_nan=False)
+
+
+class Prices(BaseModel):
+    """The price list: the day that its figures are of, where they come from, and prices by the model's name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    date: datetime.date
+    source: str
+    batch: float = Field(ge=0, le=1)
+    models: dict[str, _Line]
+
+    def find(self, model: str) -> Price | None:
+        """Return a model's price or None; a name that ends with a date and has no line costs what it does without."""
+        line = self.models.get(model) or self.models.get(_DATE.sub("", model))
+        return Price(line.prompt, line.completion, self.batch) if line else None
+
+
+def load_prices(path: Path) -> Prices:
+    """Read the price list; a DataError says what is wrong with it."""
+    try:
+        return Prices.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise DataError(f"the price list {path} cannot be read ({error.strerror}): get it back from Git") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"the price list {path} is not valid YAML: mend it, or get it back from Git") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise DataError(f"the price list {path} has a wrong value at `{place}` ({first['msg']}): mend it") from error
+
+
 class _Stored(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -142,20 +228,14 @@ def parse_stored(line: bytes) -> tuple[str, Answer]:
 
 
 def write_answers(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
-    """Write lines, in ascending order of `sample`, into the files of their slots; remove files without a line.
-
-    Raises:
-        ValueError: a line belongs to a file that is complete already.
-    """
+    """Write lines, in ascending order of `sample`, into the files of their slots; remove files without a line."""
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
+    written = set()
     for shard, part in groupby(lines, key=lambda line: int(line["sample"]) // _SLOTS):
         path = folder / f"{shard:05d}.jsonl"
-        if written and path <= written[-1]:
-            raise ValueError(f"the slots of {path} come after those of {written[-1].name}")
         write_jsonl(path, part)
-        written.append(path)
-    for path in set(folder.glob(_NAMES)) - set(written):
+        written.add(path)
+    for path in set(folder.glob(_NAMES)) - written:
         path.unlink()
 
 
@@ -168,22 +248,12 @@ def read_answers(folder: Path) -> Iterator[dict[str, Any]]:
         yield from read_jsonl(path)
 
 
-class Totals:
-    """Tokens and cost of the answers in lines, summed; the cost is None where one of them is not known."""
-
-    def __init__(self) -> None:
-        """Start with no line."""
-        self._prompt_tokens = self._completion_tokens = 0
-        self._cost: float | None = 0.0
-
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Count a line."""
-        self._prompt_tokens += line["prompt_tokens"]
-        self._completion_tokens += line["completion_tokens"]
-        unknown = self._cost is None or line["cost_usd"] is None
-        self._cost = None if unknown else self._cost + line["cost_usd"]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the sums, the cost in US dollars."""
-        cost = None if self._cost is None else round(self._cost, 6)
-        return {"prompt_tokens": self._prompt_tokens, "completion_tokens": self._completion_tokens, "cost_usd": cost}
+def sum_answers(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sum the tokens and the US dollars of the answers in lines; the cost is None where one of them is not known."""
+    prompt, completion, costs = 0, 0, []
+    for line in lines:
+        prompt += line["prompt_tokens"]
+        completion += line["completion_tokens"]
+        costs.append(line["cost_usd"])
+    cost = None if None in costs else round(sum(costs, 0.0), 6)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "cost_usd": cost}

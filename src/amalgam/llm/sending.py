@@ -12,9 +12,9 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from amalgam.errors import BudgetError, EndpointError, Interrupted
-from amalgam.llm.client import Endpoint, Failure, Limits, exchange, open_client
+from amalgam.llm.client import Failure, exchange, open_client
 from amalgam.llm.journal import Journal
-from amalgam.llm.request import Answer, Request, bound_tokens
+from amalgam.llm.request import Answer, Endpoint, Limits, Request, bound_tokens
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -41,11 +41,9 @@ def send_requests(
 ) -> int:
     """Send every request and record its answer in the journal; return how many were sent, each try counted.
 
-    Groups run side by side, the requests of one group one after the other, each when the answer before it is durable.
-    What can pass is tried again; what cannot ends the run, once what is in flight has been awaited and recorded. So
-    do a limit that is reached, and SIGINT or SIGTERM.
-
-    `advance` is called with each answer when it is durable; `total` is how many requests the groups hold, for errors.
+    Groups run side by side. The requests of one group follow each other, each when the answer before it is durable.
+    What can pass is tried again. What cannot, a limit and SIGINT or SIGTERM end the run, once all that is in flight
+    is recorded. `advance` gets each answer when it is durable; `total` counts the requests of all groups, for errors.
 
     Raises:
         EndpointError: the endpoint refused a request, or kept failing.
@@ -67,8 +65,8 @@ def send_requests(
 class Spending:
     """The account of a run; `sent` counts requests, each try.
 
-    The most that a request may cost is set aside when it is sent, in the journal too, so that neither the answers in
-    flight together nor a killed run pass the budget. What it did cost replaces that, where it is known.
+    The most that a request may cost is set aside when it is sent, in the journal too. So neither all answers in flight
+    together nor a killed run pass the budget. The real cost replaces that sum, where it is known.
     """
 
     def __init__(self, limits: Limits, journal: Journal) -> None:
@@ -111,7 +109,7 @@ class Spending:
             self._spent += cost
 
     def close(self) -> None:
-        """Have the journal count only what remains set aside when all is over."""
+        """Let the journal count only what remains set aside when all is over."""
         self._note(self._aside)
 
     def _note(self, usd: float) -> None:
@@ -124,10 +122,10 @@ class Spending:
 
 
 class _Sender:
-    """Workers that each send one group after the other, and a bound on the requests that are in flight.
+    """Workers that each send one group after the other, and a bound on the requests in flight.
 
-    The bound grows by one an answer until the endpoint pushes back, which halves it, then by one a round trip (RFC
-    5681); requests that were on their way meanwhile change nothing. A server with slots has a worker a slot.
+    The bound grows by one an answer until the endpoint pushes back. That halves it; then it grows by one a round trip
+    (RFC 5681). Requests that were on their way meanwhile change nothing. A server with slots has a worker a slot.
     """
 
     def __init__(self, endpoint: Endpoint, limits: Limits, journal: Journal, advance: Advance, notify: Notify) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from amalgam.errors import DataError
 from amalgam.files import write_json
 from amalgam.llm.answering import Answering, answer_requests
-from amalgam.llm.request import NO_FIELDS, TOKEN_LIMITS, Answer, Request, Totals, override_bodies, write_answers
+from amalgam.llm.request import NO_FIELDS, TOKEN_LIMITS, Answer, Request, override_bodies, sum_answers, write_answers
 from amalgam.machine import notify
 from amalgam.params import Synthesis
 from amalgam.synthesis.answers import NO_REASONING, SUMMARY, describe_json, list_keys, parse_answer, shorten_example
@@ -175,13 +175,12 @@ def collect_answers(rounds: Rounds, answering: Answering) -> None:
 def write_completions(folder: Path, rounds: Rounds) -> None:
     """Write all answers as they came, and beside them what they hold, so that a missing part is noticed."""
     write_answers(folder, rounds.build_lines())
-    totals, faults = Totals(), sum(rounds.faults.values(), Counter[str]())
-    for answer in chain.from_iterable(rounds.answers):
-        totals.add(asdict(answer))
+    totals = sum_answers(asdict(answer) for answer in chain.from_iterable(rounds.answers))
+    faults = sum(rounds.faults.values(), Counter[str]())
     counts = {"answers": faults.total(), "asked_again": faults.total() - len(rounds.answers)}
     faults.pop("", None)
     found = {"usable": dict(sorted(rounds.usable.items())), "faults": dict(sorted(faults.items()))}
-    write_json(folder / SUMMARY, counts | found | totals.to_dict())
+    write_json(folder / SUMMARY, counts | found | totals)
 
 
 def read_prompts(path: Path) -> Sequence[Prompt]:

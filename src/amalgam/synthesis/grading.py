@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.llm.client import Endpoint
-from amalgam.llm.request import NO_FIELDS, Answer, Request, override_bodies
+from amalgam.llm.request import NO_FIELDS, Answer, Endpoint, Request, override_bodies
 from amalgam.params import Judge
 from amalgam.synthesis.answers import NO_REASONING, describe_json, read_answer, shorten_example
 from amalgam.tasks.personal import find_personal_rows
