@@ -16,7 +16,7 @@ from amalgam.llm.answering import answer_requests
 from amalgam.params import Params
 from amalgam.synthesis.grading import build_grading_requests, read_grades
 from amalgam.tasks.schema import load_task
-from amalgam.training.embeddings import fit_embedding, fit_tfidf
+from amalgam.training.embeddings import fit_baseline
 from bench.pools import CACHE, open_llm
 from bench.variants import Setting
 
@@ -47,9 +47,9 @@ def fit_baselines(setting: Setting, encoder: Path, params: Params) -> dict[str, 
     """Fit logistic regression on TF-IDF and on frozen embeddings, as the stage `baselines` does."""
     train, validation, test = (setting.read(name) for name in ("train", "validation", "test"))
     refit = len(validation) < params.teacher.min_validation_rows
-    embed = partial(fit_embedding, encoder, max_length=params.teacher.max_length)
+    embed = partial(fit_baseline, encoder=encoder, max_length=params.teacher.max_length)
     found = {}
-    for name, fit in ((TFIDF, fit_tfidf), (EMBEDDING, embed)):
+    for name, fit in ((TFIDF, fit_baseline), (EMBEDDING, embed)):
         start = time.monotonic()
         probabilities, _ = fit(train, validation, test, setting.labels, refit=refit)
         found[name] = Scored(probabilities[None], (time.monotonic() - start) / 60)

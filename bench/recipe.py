@@ -21,9 +21,8 @@ from safetensors.numpy import load_file, save_file
 from amalgam.files import read_json, read_rows, write_json
 from amalgam.params import Params
 from amalgam.synthesis.mix import assign_roles, build_transfer, hold_out_texts
-from amalgam.training.checkpoint import read_config, write_config
+from amalgam.training.checkpoint import average_logits, read_config, score_models, score_rows, write_config
 from amalgam.training.loop import scale_steps
-from amalgam.training.scoring import average_logits, score_models, score_rows
 from amalgam.training.student import SoftTargets, train_student
 from amalgam.training.teacher import TeacherTrainer
 from bench.guarding import ask_about

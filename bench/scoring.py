@@ -26,10 +26,9 @@ from amalgam.machine import choose_device
 from amalgam.params import load_params
 from amalgam.shipping.onnx import OnnxScorer
 from amalgam.tasks.schema import load_task
-from amalgam.training.checkpoint import load_trained, read_config
+from amalgam.training.checkpoint import list_members, load_trained, open_model, read_config
 from amalgam.training.classifier import add_pooling
 from amalgam.training.encoding import load_tokenizer
-from amalgam.training.scoring import list_members, open_model
 
 ENCODER, STUDENT = Path("models/base/encoder"), Path("models/student")
 _PAPER_LENGTH, _PAPER_BATCH = 128, 16

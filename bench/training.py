@@ -116,8 +116,7 @@ def measure_auc(model: torch.nn.Module, test: pd.DataFrame, labels: list[str]) -
     from sklearn.metrics import roc_auc_score
 
     from amalgam.machine import choose_device
-    from amalgam.training.encoding import encode_rows, load_tokenizer
-    from amalgam.training.loop import compute_logits
+    from amalgam.training.encoding import compute_logits, encode_rows, load_tokenizer
 
     encoded = encode_rows(load_tokenizer(ENCODER), test, PAPER_LENGTH)
     logits = compute_logits(model.to(choose_device()), encoded, choose_device())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,10 @@ from amalgam.llm.answering import answer_requests
 from amalgam.llm.request import sum_answers, write_answers
 from amalgam.machine import notify
 from amalgam.params import Params
-from amalgam.shipping.onnx import compute_probabilities
 from amalgam.synthesis.grading import build_grading_requests, check_personal, read_grades
 from amalgam.tasks.schema import Task, load_task
-from amalgam.training.embeddings import fit_embedding, fit_tfidf
-from amalgam.training.scoring import score_models
+from amalgam.training.checkpoint import compute_softmax, score_models
+from amalgam.training.embeddings import fit_baseline
 
 PREPARED = Path("data/prepared")
 ENCODER = Path("models/base/encoder")
@@ -40,9 +40,8 @@ def main(params: Params, root: Path) -> None:
     if params.baselines.llm_grader:
         tables += grade_sets(task, sets, train, params, root, summary)
     for name, rows in sets.items():
-        human = train, validation, rows, task.label_names
-        tfidf = fit_tfidf(*human, refit=refit)
-        embedding = fit_embedding(ENCODER, *human, max_length=params.teacher.max_length, refit=refit)
+        fit = partial(fit_baseline, train, validation, rows, task.label_names, refit=refit)
+        tfidf, embedding = fit(), fit(encoder=ENCODER, max_length=params.teacher.max_length)
         for model, (probabilities, strength) in (("tfidf_lr", tfidf), ("embedding_lr", embedding)):
             tables.append(build_predictions(name, model, 0, rows["id"], probabilities, task.label_names))
             summary[model] = {"C": strength}
@@ -87,7 +86,7 @@ def score_human_only(task: Task, sets: dict[str, pd.DataFrame], seeds: list[int]
     logits = score_models([HUMAN_ONLY / f"seed-{seed}" for seed in seeds], sets, [ENCODER])
     for number, seed in enumerate(seeds):
         for name, rows in sets.items():
-            probabilities = compute_probabilities(logits[name][number].astype(np.float64), 1.0)
+            probabilities = compute_softmax(logits[name][number])
             yield build_predictions(name, "human_only", seed, rows["id"], probabilities, task.label_names)
 
 

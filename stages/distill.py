@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 from amalgam.files import read_rows, write_json
 from amalgam.machine import show_progress
 from amalgam.params import Params
+from amalgam.training.checkpoint import average_logits
 from amalgam.training.loop import scale_steps
 from amalgam.training.parallel import is_main_process, run_trainings, wait_for_all
-from amalgam.training.scoring import average_logits
 from amalgam.training.student import SoftTargets, train_student
 
 BASES = (Path("models/base/encoder"), Path("models/base/student"))

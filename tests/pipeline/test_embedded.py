@@ -25,7 +25,7 @@ from amalgam.synthesis.asking import Rounds, build_response_format, collect_answ
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
 from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.schema import load_task
-from amalgam.training.scoring import score_rows
+from amalgam.training.checkpoint import score_rows
 from amalgam.training.teacher import TeacherTrainer
 from tests.pipeline.project import REPOSITORY
 from tests.pipeline.toy import make_rows, write_task

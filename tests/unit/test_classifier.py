@@ -12,10 +12,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from amalgam.errors import ModelError
 from amalgam.shipping.export import export_onnx, write_weights
 from amalgam.shipping.onnx import FLOAT, OnnxScorer
-from amalgam.training.checkpoint import Config, read_config, save_checkpoint
+from amalgam.training.checkpoint import Config, read_config, save_checkpoint, score_rows
 from amalgam.training.classifier import add_pooling, append_pooling, keep_layers
 from amalgam.training.encoding import cut_model, encode_rows, freeze_lower, hold_lower, load_tokenizer
-from amalgam.training.scoring import score_rows
 from amalgam.training.student import SoftTargets, train_student
 from tests.pipeline.toy import LABELS
 from tests.unit.training import DISTILLATION

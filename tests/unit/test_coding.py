@@ -147,5 +147,5 @@ def test_texts_that_nobody_coded_are_searched_for_the_roster_too() -> None:
     rows = make_rows(LABELS).assign(name=["Ada Lovelace", "Bo"])
     texts = pd.DataFrame({"text": ["Ada said so", "nobody did"]}, dtype=str)
     places = [f"a.csv, row {number}" for number in (2, 3)]
-    loaded = read_task_rows(task, rows.set_axis(places), texts.set_axis(places))
+    loaded = read_task_rows(task, rows.set_axis(places), texts.set_axis(places), [])
     assert loaded.unlabelled["personal"].tolist() == ["name", ""]

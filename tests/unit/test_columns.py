@@ -1,21 +1,25 @@
+"""From the columns of a table to rows, and every fault of them in one sentence."""
+
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from amalgam.errors import DataError
-from amalgam.tasks.columns import drop_contradictions, read_columns, select_rows
-from amalgam.tasks.schema import Columns
+from amalgam.tasks.cells import Fault, read_cells
+from amalgam.tasks.columns import measure_agreement
+from amalgam.tasks.schema import Cell
+from tests.unit.tasks import load_rows, make_task
+
+GOOD = "id,text,label\n1,Fine work,yes\n2,Poor work,no\n"
 
 
-def make_table(**columns: list[str]) -> pd.DataFrame:
-    count = len(next(iter(columns.values())))
-    return pd.DataFrame(columns, index=[f"a.csv, row {number}" for number in range(2, count + 2)], dtype=str)
-
-
-def read_label(cell: dict[str, Any], values: list[str]) -> list[str]:
-    table = make_table(id=[str(number) for number in range(len(values))], text=["t"] * len(values), x=values)
-    return read_columns(table, Columns.model_validate({"label": {"column": "x", **cell}}))["label"].tolist()
+def make_cells(cell: dict[str, Any], values: list[str]) -> tuple[list[str], list[Fault]]:
+    faults: list[Fault] = []
+    table = pd.DataFrame({"text": "t", "x": values}, index=[f"a.csv, row {n}" for n in range(2, len(values) + 2)])
+    made = read_cells(table, {"text": Cell(column="text"), "x": Cell(column="x", **cell)}, None, faults)
+    return made["x"].tolist(), faults
 
 
 @pytest.mark.parametrize(
@@ -26,11 +30,7 @@ def read_label(cell: dict[str, Any], values: list[str]) -> list[str]:
         ({"map": {"1": "yes"}, "otherwise": "leave_out"}, ["1", "9"], ["yes", "leave_out"]),
         ({"pattern": r"(\d+)_\d+"}, ["12_3"], ["12"]),
         ({"item": 1, "map": {"2": "two"}}, ["[1, 2, 3]"], ["two"]),
-        (
-            {"item": 0, "otherwise": "leave_out"},
-            ["[]", '["a"]', "", "[null]"],
-            ["leave_out", "a", "leave_out", "leave_out"],
-        ),
+        ({"item": 0, "otherwise": "leave_out"}, ["[]", '["a"]', "[null]"], ["leave_out", "a", "leave_out"]),
         ({"map": {"": "none"}, "otherwise": "leave_out"}, ["", "x"], ["none", "leave_out"]),
         (
             {"above": {"positive": 0.5}, "below": {"negative": -0.5}, "otherwise": "neutral"},
@@ -41,64 +41,90 @@ def read_label(cell: dict[str, Any], values: list[str]) -> list[str]:
     ],
 )
 def test_each_step_by_value(cell: dict[str, Any], values: list[str], expected: list[str]) -> None:
-    assert read_label(cell, values) == expected
+    assert make_cells(cell, values) == (expected, [])
 
 
 @pytest.mark.parametrize(
-    ("cell", "value", "parts"),
+    ("cell", "value", "words"),
     [
-        ({"map": {"1": "yes"}}, "9", ["a.csv, row 2", "'9'", "is none of '1'"]),
-        ({"above": {"yes": 1}, "otherwise": "no"}, "", ["'' of `x` is not a number"]),
-        ({"above": {"yes": 1}}, "0", ["lies within all bounds"]),
-        ({"pattern": r"(\d+)"}, "a", ["does not match the pattern"]),
-        ({"item": 0}, "1, 2", ["is not a list in brackets"]),
-        ({"item": 2}, "[1, 2]", ["is not a list with an item 2", "add `otherwise: leave_out` beside `item`"]),
+        ({"map": {"1": "yes"}}, "9", "'9' of `x` is none of '1'"),
+        ({"above": {"yes": 1}, "otherwise": "no"}, "", "'' of `x` is not a number"),
+        ({"above": {"yes": 1}}, "0", "lies within all bounds"),
+        ({"pattern": r"(\d+)"}, "a", "does not match the pattern"),
+        ({"item": 0}, "1, 2", "is not a list in brackets"),
+        ({"item": 2}, "[1, 2]", "is not a list with an item 2 (the first is 0): correct the cell, or add `otherwise:"),
     ],
 )
-def test_a_cell_that_cannot_be_read_is_named(cell: dict[str, Any], value: str, parts: list[str]) -> None:
+def test_a_cell_that_cannot_be_read_is_named(cell: dict[str, Any], value: str, words: str) -> None:
+    (fault,) = make_cells(cell, [value])[1]
+    assert fault.sentence.startswith("a.csv, row 2: ")
+    assert words in fault.sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "parts"),
+    [
+        ("id,label\n1,yes\n", {}, ["a.csv has no column `text`, only `id`, `label`"]),
+        (GOOD + "3, ,yes\n4,\u200b,no\n", {}, ["a.csv, row 4; a.csv, row 5 has no text"]),
+        (GOOD + "2,More,yes\n", {}, ["the id '2'", "a.csv, row 3", "a.csv, row 4"]),
+        (GOOD + ",More,yes\n", {}, ["a.csv, row 4 has no id"]),
+        (GOOD + "3,More,maybe\n", {}, ["a.csv, row 4", "'maybe'", "no, yes", "`columns.label.map`"]),
+        (GOOD + "3,More,\n", {}, ["a.csv, row 4 has no label", "{'': leave_out, no: no, yes: yes}"]),
+        (GOOD, {"label": {"column": "label", "map": {"yes": "yes"}}}, ["a.csv, row 3: 'no' of `label` is none of"]),
+        (
+            GOOD + "3,More,x\n",
+            {"label": {"column": "label", "map": {"yes": "yes"}, "otherwise": "leave_out"}},
+            ["no row that is coded 'no'", "and 2 were left out as `columns` says"],
+        ),
+        (
+            GOOD,
+            {"time": {"column": "label", "map": {"yes": "2024-05-31", "no": "last May"}}},
+            ["the row 2 has the time 'last May', which is no date such as 2024-05-31"],
+        ),
+        ("id,text,label\n1,Fine,yes\n2,Good,yes\n", {}, ["no row that is coded 'no'", "all 2 rows are coded 'yes'"]),
+        (
+            f"id,text,label\n1,{'Fine ' * 20},no\n2,{'fine ' * 20},yes\n3,Good,no\n",
+            {},
+            ["2 rows were left out", f"('{('Fine ' * 20)[:40]}…', no)", "; none is left that is coded yes"],
+        ),
+        (GOOD, {"set": "label"}, ["a.csv, row 2 belongs to the set 'yes'"]),
+        (GOOD, {"where": {"text": "Art"}}, ["a.csv has no row whose `text` is 'Art': correct `columns.where`"]),
+    ],
+)
+def test_wrong_rows_are_named(tmp_path: Path, text: str, columns: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(DataError) as caught:
-        read_label(cell, [value])
+        load_rows(tmp_path, text, columns)
     assert all(part in str(caught.value) for part in parts), str(caught.value)
 
 
-def test_subgroups_become_columns_with_clean_cells() -> None:
-    table = make_table(id=["1", "2"], text=["x", "y"], label=["no", "no"], sex=["F", " "], place=["a &amp;\tb", "c"])
+def test_rows_are_selected_and_subgroups_become_columns_with_clean_cells(tmp_path: Path) -> None:
+    text = "id,text,label,sex,place,term\n1,x,no,F,a &amp;\tb,Spring \n2,y,yes, ,c,Spring\n3,z,no,F,d,Fall\n"
     subgroups = {"gender": {"column": "sex", "map": {"F": "female", "": ""}}, "school": "place"}
-    rows = read_columns(table, Columns.model_validate({"id": {"columns": ["id", "text"]}, "subgroups": subgroups}))
-    assert rows["id"].tolist() == ["1-x", "2-y"]
-    assert list(rows)[-2:] == ["subgroup_gender", "subgroup_school"]
-    assert rows["subgroup_gender"].tolist() == ["female", ""]
-    assert rows["subgroup_school"].tolist() == ["a & b", "c"]
+    columns = {"id": {"columns": ["id", "text"]}, "subgroups": subgroups, "where": {"term": "Spring"}}
+    rows = load_rows(tmp_path, text, columns)
+    assert rows.main["id"].tolist() == ["1-x", "2-y"]
+    assert list(rows.main)[-2:] == ["subgroup_gender", "subgroup_school"]
+    assert rows.main["subgroup_gender"].tolist() == ["female", ""]
+    assert rows.main["subgroup_school"].tolist() == ["a & b", "c"]
+    assert rows.left_out["not_selected"] == 1
 
 
-def test_where_selects_rows_and_names_a_value_that_none_has() -> None:
-    table = make_table(domain=["ELA", "Math "], x=["1", "2"])
-    assert select_rows(table, Columns(where={"domain": "Math"})).index.tolist() == ["a.csv, row 3"]
-    with pytest.raises(DataError, match="no row whose `domain` is 'Art'"):
-        select_rows(table, Columns(where={"domain": "Art"}))
-
-
-def make_rows(*coded: tuple[str, str], question: str = "") -> pd.DataFrame:
-    rows = [
-        {"id": f"r{number}", "text": text, "question": question, "label": label}
-        for number, (text, label) in enumerate(coded)
-    ]
-    return pd.DataFrame(rows, dtype=str)
-
-
-def test_equal_texts_of_different_labels_are_dropped_and_described() -> None:
-    rows = make_rows(("Good", "yes"), ("Fine.", "no"), ("fine", "yes"), ("good!", "yes"))
-    left, note = drop_contradictions(rows)
-    assert left["id"].tolist() == ["r0", "r3"]
-    assert note
-    assert note.rows == ["1", "2"]
+def test_equal_texts_of_different_labels_are_dropped_and_described(tmp_path: Path) -> None:
+    text = "id,text,label,asked\na,Good,yes,\nb,Fine.,no,\nc,fine,yes,\nd,good!,yes,\ne,Two,no,1+2?\nf,two,yes,1+1?\n"
+    rows = load_rows(tmp_path, text, {"question": "asked"})
+    assert rows.main["id"].tolist() == ["a", "d", "e", "f"]  # equal answers to different questions may differ
+    assert rows.left_out == {"equal_text_other_label": 2}
+    (note,) = rows.notes
+    assert note.rows == ["a.csv, row 3", "a.csv, row 4"]
     assert note.sentence == (
-        "2 rows were left out, since their text also stands with another label, "
-        "as in r1 ('Fine.', no) and r2 ('fine', yes)"
+        "2 rows were left out, since their text also stands with another label, as in b ('Fine.', no) and c ('fine', "
+        "yes)"
     )
-    assert drop_contradictions(left)[1] is drop_contradictions(rows.head(0))[1] is None
 
 
-def test_equal_answers_to_different_questions_may_differ() -> None:
-    rows = make_rows(("Two", "no"), ("two", "yes")).assign(question=["1+2?", "1+1?"])
-    assert len(drop_contradictions(rows)[0]) == 2
+def test_agreement_counts_a_neutral_rating_as_a_category() -> None:
+    ratings = pd.DataFrame({"rater1": ["no", "yes", "neutral", "yes", ""], "rater2": ["no", "yes", "no", "yes", "no"]})
+    assert measure_agreement(ratings, make_task()) == {"rater_kappa": 0.6}
+    ordinal = make_task().model_copy(update={"ordinal": True})
+    assert measure_agreement(ratings, ordinal) == {"rater_quadratic_kappa": 1.0}
+    assert measure_agreement(ratings[["rater1"]], make_task()) == {"rater_kappa": None}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from amalgam.training.embeddings import embed_rows, fit_embedding, fit_tfidf
+from amalgam.training.embeddings import embed_rows, fit_baseline
 from amalgam.training.encoding import Encoded, draw_batches, encode_rows, load_tokenizer
 
 LABELS = ["praise", "complaint"]  # not in alphabetical order, in which scikit-learn would put them
@@ -76,10 +76,10 @@ def test_embeddings_have_length_1_and_the_order_of_the_rows(encoder: Path, comme
 def test_probabilities_are_in_the_order_of_the_labels(method: str, teacher: Path, comments: pd.DataFrame) -> None:
     parts = comments.iloc[:30], comments.iloc[30:40], comments.iloc[40:]
     if method == "tfidf":
-        probabilities, strength = fit_tfidf(*parts, LABELS)
+        probabilities, strength = fit_baseline(*parts, LABELS)
     else:
         # Random weights would embed nothing of use; any folder with an encoder will do.
-        probabilities, strength = fit_embedding(teacher, *parts, LABELS, max_length=32)
+        probabilities, strength = fit_baseline(*parts, LABELS, encoder=teacher, max_length=32)
     assert probabilities.shape == (20, 2)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert strength in (0.1, 1.0, 10.0, 100.0)
@@ -90,11 +90,11 @@ def test_the_validation_rows_choose_the_strength(comments: pd.DataFrame) -> None
     train, rows = comments.iloc[:30], comments.iloc[40:]
     turned = train.assign(label=train["label"].map({"praise": "complaint", "complaint": "praise"}))
     # Where the validation rows say what the train rows say, trust is best; where they say the opposite, caution.
-    assert fit_tfidf(train, train, rows, LABELS)[1] == 100.0
-    assert fit_tfidf(train, turned, rows, LABELS)[1] == 0.1
+    assert fit_baseline(train, train, rows, LABELS)[1] == 100.0
+    assert fit_baseline(train, turned, rows, LABELS)[1] == 0.1
     # What was chosen may be fitted once more, on the validation rows too.
     (once, strength), (again, same) = (
-        fit_tfidf(train, train[:9], rows, LABELS, refit=refit) for refit in (False, True)
+        fit_baseline(train, train[:9], rows, LABELS, refit=refit) for refit in (False, True)
     )
     assert strength == same
     assert np.abs(once - again).max() > 1e-3
@@ -103,6 +103,6 @@ def test_the_validation_rows_choose_the_strength(comments: pd.DataFrame) -> None
 def test_a_label_without_train_rows_has_no_probability(comments: pd.DataFrame) -> None:
     validation = comments.iloc[30:40].assign(label=["neither", *comments["label"].iloc[31:40]])
     labels = ["praise", "neither", "complaint"]
-    probabilities, _ = fit_tfidf(comments.iloc[:30], validation, comments.iloc[40:], labels)
+    probabilities, _ = fit_baseline(comments.iloc[:30], validation, comments.iloc[40:], labels)
     assert (probabilities[:, 1] == 0).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)

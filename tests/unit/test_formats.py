@@ -1,6 +1,7 @@
-"""Tables in the formats that people have are read alike, and what is no table gives one sentence."""
+"""Tables as people have them: `amalgam new`, `prepare` and `amalgam predict` read the same from the same bytes."""
 
 import datetime
+import gzip
 import json
 import re
 import zipfile
@@ -13,17 +14,37 @@ import openpyxl
 import pandas as pd
 import pyarrow
 import pytest
-from huggingface_hub import DatasetInfo
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from amalgam.errors import DataError
-from amalgam.tasks.reading import Table, read_file
-from amalgam.tasks.schema import File, HubSource
-from amalgam.tasks.sources import parse_table
+from amalgam.shipping.tables import survey_table, write_table
+from amalgam.tasks.formats import open_source
+from amalgam.tasks.schema import File
+from amalgam.tasks.sources import parse_table, read_file
+from amalgam.tasks.tables import Part, read_parts
+from amalgam.tasks.texts import write_text
 
 ROWS = [{"id": "1", "text": "3,5 „große“ Äpfel;\nso", "label": "0"}, {"id": "2", "text": "=1+1 שלום 🙂", "label": "1"}]
 WESTERN = [ROWS[0], {"id": "2", "text": "naïve façade", "label": "1"}]
 IDS = ['{"ImportId":"_recordId"}', '{"ImportId":"QID7_TEXT"}', '{"ImportId":"QID8"}']
+MARK = b"\xef\xbb\xbf"
+PLAIN = [{"id": "1", "text": "good; really, so"}, {"id": "2", "text": "hält"}]
+SEMICOLON = 'id;text\r\n1;"good; really, so"\r\n2;hält\r\n'
+TAB = "id\ttext\n1\tgood; really, so\n2\thält\n"
+COMMA = 'id,text\n1,"good; really, so"\n2,hält\n'
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Read a file as `new` does, and check that `prepare` and `predict` read the same."""
+    table = read_file(path)
+    rows: list[dict[str, Any]] = table.frame.to_dict("records")
+    (file,) = (File.model_validate(each) for each in table.origin["files"])
+    assert parse_table(path, file).to_dict("records") == rows
+    parts = list(read_parts(open_source(path)))
+    assert [{name: write_text(row[name]) or "" for name in row} for part in parts for row in part.rows] == rows
+    return rows
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]] = ROWS, mark: str = "", **said: Any) -> None:
@@ -50,12 +71,6 @@ def code(rater: int, label: str, **more: Any) -> dict[str, Any]:
     return {"completed_by": {"id": rater, "email": "a@example.org"}, "result": result, "was_cancelled": False, **more}
 
 
-def save_argilla(path: Path) -> None:
-    columns = {"label.responses": [["0", "1"], ["1"]], "label.responses.users": [["u", "v"], ["v"]]}
-    columns |= {"label.responses.status": [["submitted", "submitted"], ["submitted"]], "id": ["1", "2"]}
-    datasets.Dataset.from_dict({"text": [row["text"] for row in ROWS], **columns}).save_to_disk(str(path))
-
-
 HEAD, CELLS = [*ROWS[0]], [[*row.values()] for row in ROWS]
 TASKS = [{"id": int(row["id"]), "data": {"text": row["text"]}} for row in ROWS]
 FORMATS: dict[str, Callable[[Path], Any]] = {
@@ -79,43 +94,37 @@ FORMATS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_same_cells_to_new_and_to_prepare(name: str, tmp_path: Path) -> None:
+def test_every_format_gives_the_same_cells(name: str, tmp_path: Path) -> None:
     FORMATS[name](tmp_path / name)
-    table = read_file(tmp_path / name)
-    assert table.frame.to_dict("records") == (WESTERN if name == "b.csv" else ROWS)
-    (file,) = (File.model_validate(each) for each in table.origin["files"])
-    assert parse_table(tmp_path / name, file).to_dict("list") == table.frame.to_dict("list")
-    assert (table.export == "Qualtrics") == name.startswith("qualtrics")
-    assert [note for note in table.notes if "cp1252" in note] == table.notes[: name == "b.csv"]
+    assert read(tmp_path / name) == (WESTERN if name == "b.csv" else ROWS)
 
 
 def test_what_was_found_out_is_said(tmp_path: Path) -> None:
-    write_excel(tmp_path / "a.xlsx", [HEAD, ["Response ID", "Why?", "Code"], IDS, *CELLS])
+    FORMATS["qualtrics.xlsx"](tmp_path / "a.xlsx")
     table = read_file(tmp_path / "a.xlsx")
     assert (table.source.format, table.source.sheet, table.frame.index[0]) == ("xlsx", "Codes", 4)
-    assert table.questions == {"id": "Response ID", "text": "Why?", "label": "Code"}
+    assert (table.export, table.questions) == ("Qualtrics", {"id": "Response ID", "text": "Why?", "label": "Code"})
+    with pytest.raises(DataError, match="has no sheet 'Sheet2', only Sheet, Codes"):
+        read_file(tmp_path / "a.xlsx", sheet="Sheet2")
     write_csv(tmp_path / "b.csv", sep=";", mark="\ufeff")
     source = read_file(tmp_path / "b.csv").source
     assert (source.format, source.separator, source.encoding, source.marked) == ("csv", ";", "utf-8", True)
     (tmp_path / "c.txt").write_text('Anon Student Id\tInput\ns1\t"so" he said\n', encoding="utf-8")
     table = read_file(tmp_path / "c.txt")
-    assert (table.export, table.source.format, table.frame["Input"].tolist()) == (
-        "DataShop",
-        "plain_tsv",
-        ['"so" he said'],
-    )
+    assert (table.export, table.source.format, table.frame["Input"][2]) == ("DataShop", "plain_tsv", '"so" he said')
     write_json(tmp_path / "d.jsonl", [{"text": "a", "label": ['x "y"']}, {"text": "b", "label": []}], lines=True)
     table = read_file(tmp_path / "d.jsonl")
     assert (table.export, table.lists) == ("doccano", ["label"])
-    with pytest.raises(DataError, match="has no sheet 'Sheet2', only Sheet, Codes"):
-        read_file(tmp_path / "a.xlsx", sheet="Sheet2")
 
 
 def test_raters_get_columns(tmp_path: Path) -> None:
     tasks = [TASKS[0] | {"annotations": [code(7, "0"), code(8, "1")]}]
     tasks += [TASKS[1] | {"annotations": [code(7, "0", was_cancelled=True), code(8, "1")]}]
     write_json(tmp_path / "a.json", tasks)
-    save_argilla(tmp_path / "argilla")
+    columns = {"label.responses": [["0", "1"], ["1"]], "label.responses.users": [["u", "v"], ["v"]]}
+    columns |= {"label.responses.status": [["submitted", "submitted"], ["submitted"]], "id": ["1", "2"]}
+    saved = datasets.Dataset.from_dict({"text": [row["text"] for row in ROWS], **columns})
+    saved.save_to_disk(str(tmp_path / "argilla"))
     for name, export in (("a.json", "Label Studio"), ("argilla", "Argilla")):
         table = read_file(tmp_path / name)
         assert table.frame[["label (rater 1)", "label (rater 2)"]].to_numpy().tolist() == [["0", "1"], ["", "1"]]
@@ -131,70 +140,57 @@ def test_cells_of_excel_are_written_as_people_read_them(tmp_path: Path) -> None:
 
 
 def test_a_formula_gives_the_value_that_was_calculated(tmp_path: Path) -> None:
-    save_formula(tmp_path / "a.xlsx")
+    book = openpyxl.Workbook()
+    for cells in (["text"], ["a"], ["=A2"]):
+        book.worksheets[0].append(cells)
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(DataError, match=r"row 3 has a formula without its value \(=A2\): open the file"):
+        read_file(tmp_path / "a.xlsx")
     with zipfile.ZipFile(tmp_path / "a.xlsx") as old, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as new:
         for name in old.namelist():
             new.writestr(name, re.sub(rb"</f><v ?/?>(</v>)?", b"</f><v>7</v>", old.read(name)))
     assert read_file(tmp_path / "b.xlsx").frame["text"].tolist() == ["a", "7"]
 
 
-def save_formula(path: Path) -> None:
-    book = openpyxl.Workbook()
-    for row in (["text"], ["a"], ["=A2"]):
-        book.worksheets[0].append(row)
-    book.save(path)
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.csv", MARK + MARK + COMMA.encode()),
+        ("a.csv", b"\xc3\xaf\xc2\xbb\xc2\xbf" + COMMA.encode()),
+        ("a.tsv", b"\xff\xfe" + TAB.encode("utf-16-le")),
+        ("a.csv", SEMICOLON.encode()),
+        ("a.csv", TAB.encode()),
+        ("a.csv", TAB.replace("\t", "|").encode()),
+        ("a.csv", b"sep=;\r\n" + SEMICOLON.encode()),
+        ("a.csv", MARK + b'"SEP=:"\nid:text\n1:good; really, so\n2:h\xc3\xa4lt\n'),
+        ("a.csv", b" id ,text\xe2\x80\x8b\n" + COMMA.split("\n", 1)[1].encode()),
+        ("a.csv", b"\r\n" + COMMA.replace("\n", ",,\r\n").encode() + b",,,\r\n \r\n"),
+        ("a.csv", gzip.compress(COMMA.encode())),
+        ("a.csv", b"id,text\nResponse ID,What?\n{'ImportId': '_id'},{'ImportId': 'Q7'}" + COMMA[7:].encode()),
+        ("a.jsonl", MARK + b'{"id": "1", "text": "good; really, so"}\r\n\r\n{"id": "2", "text": "h\\u00e4lt"}'),
+    ],
+)
+def test_what_programs_write_beside_the_rows_is_not_taken_for_content(name: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert read(tmp_path / name) == PLAIN
 
 
-def write_zip(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a.txt", "text\nso\n")
-
-
-def cut_parquet(path: Path) -> None:
-    parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-HOSTILE: dict[str, tuple[str, bytes | Callable[[Path], Any], str]] = {
-    "empty": ("a.csv", b"", "holds no rows"),
-    "header only": ("a.csv", b"id,text\r\n", "holds no rows"),
-    "empty Excel": ("a.xlsx", lambda path: openpyxl.Workbook().save(path), "holds no rows"),
-    "empty JSON": ("a.json", b"[]", "holds no rows"),
-    "a picture": ("a.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "line 1, byte 1 is not UTF-8"),
-    "all bytes": ("a.csv", bytes(range(256)) * 9, "is not UTF-8"),
-    "PDF": ("a.pdf", b"%PDF-1.4\n%\xe2\xe3\n", "is a web page or a document: export the table"),
-    "web page": ("a.xls", b"<html><table><tr><td>1", "is a web page or a document: export the table"),
-    "old Excel": ("a.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 600, "is an old workbook (.xls) or has a password"),
-    "zip named xlsx": ("a.xlsx", write_zip, "is an archive: unpack it"),
-    "text named xlsx": ("a.xlsx", b"id,text\n1,so\n", "is no Excel workbook, or a damaged one"),
-    "formula": ("a.xlsx", save_formula, "row 3 has a formula without its value (=A2)"),
-    "cut Parquet": ("a.parquet", cut_parquet, "is not a readable Parquet file"),
-    "JSON number": ("a.json", b"3", "is neither a list of objects nor an object with one such list"),
-    "JSON columns": (
-        "a.json",
-        b'{"text": {"0": "a"}}',
-        "is neither a list of objects nor an object with one such list",
-    ),
-    "JSON two lists": ("a.json", b'{"a": [{"x": 1}], "b": [{"x": 1}]}', "is neither a list of objects"),
-    "cut JSON": ("a.json", b'[{"text": "a"}', "is not valid JSON"),
-    "list as lines": ("a.jsonl", b'[{"text": "a"},\n{"text": "b"}]', "row 1 is not valid JSON"),
-    "folder": ("a", lambda path: path.mkdir(), "is a folder, but no data set"),
-    "damaged folder": ("a", lambda path: (path.mkdir(), (path / "state.json").write_text("{}")), "save it again"),
-    "missing": ("a.csv", lambda path: None, "does not exist"),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE)
-def test_what_is_no_table_gives_one_sentence(case: str, tmp_path: Path) -> None:
-    name, content, sentence = HOSTILE[case]
-    if isinstance(content, bytes):
-        (tmp_path / name).write_bytes(content)
-    else:
-        content(tmp_path / name)
-    with pytest.raises(DataError) as caught:
-        read_file(tmp_path / name)
-    assert sentence in str(caught.value)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("data", "rows"),
+    [
+        ("a\ngood; so\nbad; so\n", [{"a": "good; so"}, {"a": "bad; so"}]),
+        ("a; b\nx\ny\n", [{"a; b": "x"}, {"a; b": "y"}]),
+        ('a;b;"c,d"\n1,0;x;y\n', [{"a": "1,0", "b": "x", "c,d": "y"}]),
+        ('a\n""\n\nx\n', [{"a": ""}, {"a": "x"}]),
+        (",a\n7,x\n", [{"": "7", "a": "x"}]),
+        ("a,b\n'=1,'tis\n'-2,''+\n", [{"a": "=1", "b": "'tis"}, {"a": "-2", "b": "'+"}]),
+        ("a,b\n1," + "word " * 200_000 + "\n", [{"a": "1", "b": "word " * 200_000}]),
+        ("a\n" + "so\n" * 100_000, [{"a": "so"}] * 100_000),
+    ],
+)
+def test_cells_are_told_apart(data: str, rows: list[dict[str, str]], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(data)
+    assert read(tmp_path / "a.csv") == rows
 
 
 @pytest.mark.parametrize(
@@ -215,33 +211,81 @@ def test_an_older_encoding_is_found_and_may_be_said(
     encoding: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.csv").write_bytes(f"id;text\n1;{text}\n".encode(encoding))
-    assert read_file(tmp_path / "a.csv").frame["text"].tolist() == [text]
+    table = read_file(tmp_path / "a.csv")
+    assert table.frame["text"].tolist() == [text]
     parse_table(tmp_path / "a.csv", File(path="a.csv"))
-    assert "a.csv is not UTF-8, and was read as " in capsys.readouterr().err
-    parse_table(tmp_path / "a.csv", File(path="a.csv", encoding=encoding))
+    (note,) = capsys.readouterr().err.splitlines()
+    assert "a.csv is not UTF-8, and was read as " in note
+    assert len(table.notes) == 1
+    assert parse_table(tmp_path / "a.csv", File(path="a.csv", encoding=encoding))["text"].tolist() == [text]
     assert not capsys.readouterr().err
-    assert read_file(tmp_path / "a.csv", encoding=encoding).frame["text"].tolist() == [text]
     with pytest.raises(DataError, match="cannot be read as 'latin-99', which is no encoding"):
-        read_file(tmp_path / "a.csv", encoding="latin-99")
+        parse_table(tmp_path / "a.csv", File(path="a.csv", encoding="latin-99"))
 
 
-def test_a_split_of_the_hub_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match="names no split of a data set: write hub:owner/name:split"):
-        read_file(Path("hub:owner/name"))
-    with pytest.raises(DataError, match=r"the data set owner/name cannot be had \("):
-        read_file(Path("hub:owner/name:train"), cache=tmp_path)
-    (tmp_path / "owner/name").mkdir(parents=True)
-    write_json(tmp_path / "owner/name/train.jsonl", ROWS, lines=True)
-    monkeypatch.chdir(tmp_path)  # where `datasets` takes the folder for the repository
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda _, name: DatasetInfo(id=name, sha="0" * 40))
-    table = read_file(Path("hub:owner/name:train"), cache=tmp_path)
-    assert table.frame.to_dict("records") == [{**row, "split": "train"} for row in ROWS]
-    source = HubSource.model_validate(table.origin)
-    assert (source.repository, source.revision, source.splits) == ("owner/name", "0" * 40, ["train"])
+def test_columns_named_alike_are_refused_for_predict_and_numbered_for_a_task(tmp_path: Path) -> None:
+    table = pyarrow.table([["a"], ["b"], ["c"]], names=["text", "id", "text "])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text("text,id, text\na,b,c\n")
+    for name in ("a.parquet", "a.csv"):
+        with pytest.raises(DataError, match=f"{name} has two columns named 'text': rename one"):
+            list(read_parts(open_source(tmp_path / name)))
+        rows = parse_table((tmp_path / name).read_bytes(), File.model_validate(name))
+        assert rows.to_dict("records") == [{"text (1)": "a", "id": "b", "text (2)": "c"}]
 
 
-def test_a_large_file_and_a_long_cell_are_read(tmp_path: Path) -> None:
-    rows = "".join(f"{number},so {number}\n" for number in range(100_000))
-    (tmp_path / "a.csv").write_text(f"id,text\n{rows}-1,{'x' * 1_000_000}\n", encoding="utf-8")
-    table: Table = read_file(tmp_path / "a.csv")
-    assert (len(table.frame), len(table.frame["text"].iloc[-1])) == (100_001, 1_000_000)
+@pytest.mark.parametrize(
+    ("column", "is_text"),
+    [
+        (pyarrow.array(["a", None, "a"]), True),
+        (pyarrow.array(["a", None, "a"]).dictionary_encode(), True),
+        (pyarrow.array([1, 2, 3]), False),
+        (pyarrow.array([None, ["a"], []]), False),
+        (pyarrow.array([0, 1, 2], pyarrow.date32()), False),
+    ],
+)
+def test_columns_of_parquet_that_hold_no_text(column: pyarrow.Array, is_text: bool, tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({" text": column}), tmp_path / "a.parquet")
+    source = open_source(tmp_path / "a.parquet")
+    if is_text:
+        assert survey_table(source, ["text"]).rows == 3
+        assert [row["text"] for part in read_parts(source) for row in part.rows] == ["a", None, "a"]
+    else:
+        with pytest.raises(DataError, match=r"a\.parquet, row [12] has no text under 'text'"):
+            survey_table(source, ["text"])
+
+
+def test_dates_of_parquet_are_written_as_dates_and_bytes_are_no_text(tmp_path: Path) -> None:
+    table = pyarrow.table({"day": pyarrow.array([0], pyarrow.date32()), "score": [float("nan")], "tags": [["a"]]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == [{"day": "1970-01-01", "score": "", "tags": '["a"]'}]
+    parquet.write_table(pyarrow.table({"text": [b"good"]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet, row 1 has no text under 'text', but bytes"):
+        read_file(tmp_path / "a.parquet")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tables")
+
+
+CELL = st.text(st.characters(exclude_categories=["Cs"])) | st.text("'=+-@\t\r\n,;|\"3 a\ufeff", max_size=6)
+
+
+@settings(max_examples=60)
+@given(st.lists(CELL, min_size=1, max_size=4), st.sampled_from([".csv", ".tsv"]))
+@example(["'=1", "''-", "-3", "'-3", "\0="], ".csv")
+def test_a_text_survives_being_written_and_read(folder: Path, cells: list[str], ending: str) -> None:
+    (folder / "from.jsonl").touch()
+    rows = [{"id": "r", "text": cell, "more": cell} for cell in cells]
+    once = write_and_read(folder / "from.jsonl", rows, folder / f"first{ending}")
+    assert once == [{name: cell.replace("\0", "") for name, cell in row.items()} for row in rows]
+    assert write_and_read(folder / f"first{ending}", once, folder / f"second{ending}") == once
+    assert (folder / f"second{ending}").read_bytes() == (folder / f"first{ending}").read_bytes()
+
+
+def write_and_read(source: Path, rows: list[dict[str, Any]], target: Path) -> list[dict[str, Any]]:
+    """Write rows that came from `source` as `predict` does, the id as the new column, and read them again."""
+    part = Part(rows, []), {"id": [row["id"] for row in rows]}
+    write_table(target, open_source(source), ["text", "more"], {"id": str}, [part])
+    return [row for part in read_parts(open_source(target)) for row in part.rows]

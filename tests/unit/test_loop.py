@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from amalgam.machine import set_seed
 from amalgam.training.classifier import load_classifier
 from amalgam.training.embeddings import index_labels
-from amalgam.training.encoding import encode_rows, load_tokenizer
+from amalgam.training.encoding import compute_logits, encode_rows, load_tokenizer
 from amalgam.training.loop import (
     CrossEntropy,
     DivergedError,
@@ -22,7 +22,6 @@ from amalgam.training.loop import (
     Metric,
     Outcome,
     Schedule,
-    compute_logits,
     estimate_auc_error,
     measure_auc,
     scale_steps,

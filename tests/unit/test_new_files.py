@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,81 +24,124 @@ from tests.unit.answers import (
     write_zip,
 )
 
-HOSTILE: dict[str, tuple[str, str | bytes, list[str]]] = {
-    "empty": ("a.csv", b"", []),
-    "blank lines": ("a.csv", b"\n\n \n", []),
-    "header only": ("a.csv", "id,text,code\n", []),
-    "one column": ("a.csv", write_csv([{"text": row["text"]} for row in ROWS]), []),
-    "one row": ("a.csv", write_csv(ROWS[:1]), []),
-    "ten rows": ("a.csv", write_csv(ROWS[:10]), []),
-    "numbers alone": ("a.csv", "a,b\n" + "1,2\n3,4\n" * 20, []),
-    "no codes": ("a.csv", code([""]), []),
-    "unclear codes": ("a.csv", code(["unclear", "N/A", "?"]), []),
-    "one class": ("a.csv", code(["good"]), []),
-    "a class of one row": ("a.csv", write_csv([*ROWS, {**ROWS[0], "id": "x", "code": "odd"}]), []),
-    "too many classes": ("a.csv", code([f"c{number}" for number in range(26)]), ["--label", "code"]),
-    "a score": ("a.csv", code([f"{number}.5" for number in range(70)]), []),
-    "equal texts": ("a.csv", code(["good", "bad"], text="All of it was just as it was."), []),
-    "two texts": ("a.csv", write_csv([{**row, "answer": row["text"][::-1]} for row in ROWS]), []),
-    "two codes": ("a.csv", TWO_CODES, []),
-    "binary": ("a.csv", bytes(range(256)) * 40, []),
-    "an image": ("a.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), []),
-    "NUL bytes": ("a.csv", write_csv(ROWS).replace("bread", "br\0ead").encode(), []),
-    "an open quote": ("a.csv", write_csv(ROWS)[:300] + '\nx,y,"never closed, good\n', []),
-    "too many cells": ("a.csv", write_csv(ROWS) + "x,y,some text,good,more,and more\n", []),
-    "two encodings": (
+Content = str | bytes | Callable[[Path], Any]
+EXPORT = "export the table as .xlsx"
+# A file, and a part of the sentence that is said of it.
+HOSTILE: list[tuple[str, Content, str]] = [
+    ("a.csv", b"", "holds no rows"),
+    ("a.csv", b"\n\n \n", "holds no rows"),
+    ("a.csv", "id,text,code\n", "holds no rows"),
+    ("a.xlsx", write_sheets([]), "holds no rows"),
+    ("a.json", b"[]", "holds no rows"),
+    ("a.csv", write_csv([{"text": row["text"]} for row in ROWS]), "no column has between 2 and 20 codes"),
+    ("a.csv", write_csv(ROWS[:1]), "`code` holds 'complaint' alone"),
+    ("a.csv", write_csv(ROWS[:10]), "10 coded rows are too few for 2 labels: code at least 22"),
+    ("a.csv", "a,b\n" + "1,2\n3,4\n" * 20, "no column holds free text"),
+    ("a.csv", code(["good", "bad"], text="All of it was just as it was."), "no column holds free text"),
+    ("a.csv", code([""]), "no column has between 2 and 20 codes"),
+    ("a.csv", code(["unclear", "N/A", "?"]), "`code` holds no code, but a classifier needs two labels"),
+    ("a.csv", code(["good"]), "`code` holds 'good' alone"),
+    ("a.csv", write_csv([*ROWS, {**ROWS[0], "id": "x", "code": "odd"}]), "`odd` of `code` has 1 rows"),
+    ("a.csv", code([f"{number}.5" for number in range(70)]), "`code` holds 70 numbers: say by --above X"),
+    ("a.csv", code([f"c{number}" for number in range(80)]), "`code` holds 80 codes, and 20 can be told apart at most"),
+    ("a.csv", write_csv([{**row, "answer": row["text"][::-1]} for row in ROWS]), "say it by --text 'text' or another"),
+    ("a.csv", TWO_CODES, "the code may be in `code` or `class`: say it by --label"),
+    ("a.csv", bytes(range(256)) * 40, "line 2, byte 118 is not UTF-8"),
+    ("a.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "line 1, byte 1 is not UTF-8"),
+    (
         "a.csv",
-        code(["gut", "sehr \u00e4rgerlich"]).encode() + "x,y,h\u00e4lt,gut\n".encode("cp1252") * 9,
-        [],
+        code(["gut", "\u00e4rger"]).encode() + "x,y,h\u00e4lt,gut\n".encode("cp1252") * 9,
+        "82, byte 6 is not UTF-8",
     ),
-    "old workbook": ("a.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 600, []),
-    "half a workbook": ("a.xlsx", write_xlsx(ROWS)[:900], []),
-    "an archive": ("a.xlsx", b"PK\x03\x04" + b"\0" * 600, []),
-    "half a Parquet file": ("a.parquet", b"PAR1" + b"\0" * 60, []),
-    "broken JSON": ("a.json", json.dumps(ROWS)[:-9], []),
-    "a JSON number": ("a.json", "12", []),
-    "JSON of words": ("a.jsonl", '"word"\n"other"\n', []),
-    "a password": ("a.xlsx", b"\xd0\xcf\x11\xe0" + b"\0" * 600, []),
-    "an archive named csv": ("a.csv", write_zip("a.csv", write_csv(ROWS)), []),
-    "OpenDocument": ("a.ods", write_zip("mimetype", "application/vnd.oasis.opendocument.spreadsheet"), []),
-    "SPSS": ("a.spss", b"$FL2@(#) SPSS DATA FILE" + b"\0" * 600, []),
-    "a database": ("a.csv", b"SQLite format 3\0" + b"\0" * 600, []),
-    "a broken line": ("a.jsonl", "\n".join([json.dumps(ROWS[0]), '{"id": "x", "te', *map(json.dumps, ROWS)]), []),
-    "no names": ("a.csv", write_csv(ROWS).partition("\n")[2], ["--yes"]),
-    "a total below": ("a.csv", write_csv(ROWS) + "Total,80\n", []),
-    "a label a row": ("a.csv", write_csv([{**row, "code": f"c{number}"} for number, row in enumerate(ROWS)]), []),
-    "days or months": ("a.csv", DOUBTFUL_DAYS, ["--time", "when"]),
-    "no such sheet": ("a.xlsx", write_xlsx(ROWS), ["--sheet", "Other"]),
-    "no such column": ("a.csv", write_csv(ROWS), ["--label", "colour"]),
-    "no such label": ("a.csv", write_csv(ROWS), ["--rubric", "params.yaml"]),
-}
+    ("a.csv", b"\xff\xfei\0d\0,\0x\0\n\0\x00\xd8", "after line 1 is not utf-16: save the file as UTF-8"),
+    ("a.csv", write_csv(ROWS).replace("bread", "br\0ead"), "line 17 holds a NUL"),
+    ("a.csv", write_csv(ROWS)[:300] + '\nx,y,"never closed, good\n', "line 4 begins a row that cannot be read"),
+    ("a.csv", 'id,text\n1,"a\nb"\n2,"he said "hi""\n', "line 4 begins a row that cannot be read"),
+    ("a.csv", write_csv(ROWS) + "x,y,some text,good,more,and more\n", "row 82 has 6 cells, but the header has 4"),
+    ("a.csv", write_csv(ROWS) + "Total,80\n", "row 82 has 2 cells, but the header has 4"),
+    ("a.csv", "id,,text\n1,so,x\n", "row 2 has 'so' in column 2, which has no name"),
+    ("a.csv.gz", gzip.compress(write_csv(ROWS).encode())[:-9], "put a whole, readable file there"),
+    ("a.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 600, f"an old workbook (.xls) or has a password: {EXPORT} without one, or"),
+    ("a.xlsx", write_xlsx(ROWS)[:900], "is no Excel workbook, or a damaged one"),
+    ("a.xlsx", b"id,text\n1,so\n", "is no Excel workbook, or a damaged one"),
+    ("a.csv", b"PK\x03\x04" + bytes(26) + b"xl/", "is no Excel workbook, or a damaged one"),
+    ("a.xlsx", write_zip("a.txt", "text\nso\n"), "is an archive: unpack it"),
+    ("a.csv", write_zip("a.csv", write_csv(ROWS)), "is an archive: unpack it"),
+    (
+        "a.ods",
+        write_zip("mimetype", "application/vnd.oasis.opendocument.spreadsheet"),
+        f"OpenDocument file: {EXPORT} or",
+    ),
+    ("a.spss", b"$FL2@(#) SPSS DATA FILE" + b"\0" * 600, f"is a file of SPSS: {EXPORT}"),
+    ("a.csv", b"SQLite format 3\0" + b"\0" * 600, f"is a database: {EXPORT}"),
+    ("a.pdf", b"%PDF-1.4\n%\xe2\xe3\n", f"is a web page or a document: {EXPORT}"),
+    ("a.xls", b"<html><table><tr><td>1", f"is a web page or a document: {EXPORT}"),
+    ("a.parquet", b"PAR1" + b"\0" * 60, "is not a readable Parquet file"),
+    ("a.json", json.dumps(ROWS)[:-9], "is not valid JSON"),
+    ("a.json", "12", "is neither a list of objects nor an object with one such list"),
+    ("a.json", b'{"text": {"0": "a"}}', "is neither a list of objects nor an object with one such list"),
+    ("a.json", b'{"a": [{"x": 1}], "b": [{"x": 1}]}', "is neither a list of objects nor an object with one such list"),
+    ("a.jsonl", '"word"\n"other"\n', "row 1 is not a JSON object"),
+    ("a.jsonl", "\n".join([json.dumps(ROWS[0]), '{"id": "x", "te', json.dumps(ROWS[1])]), "row 2 is not valid JSON"),
+    ("a.jsonl", '{"text": "a", "text": "b"}\n', "row 1 is not valid JSON (two keys are named 'text'"),
+    ("a.jsonl", "[" * 100_000, "row 1 is not valid JSON"),
+    ("a", lambda path: path.mkdir(), "is a folder, but no data set"),
+    ("a", lambda path: (path.mkdir(), (path / "state.json").write_text("{}")), "save it again by `save_to_disk`"),
+    ("a.csv", lambda path: None, "does not exist"),
+    ("hub:owner/name", lambda path: None, "names no split of a data set: write hub:owner/name:split"),
+]
+# The same, with the flags that bring it about.
+FLAGGED: list[tuple[str, Content, str, list[str]]] = [
+    ("a.csv", code([f"c{number}" for number in range(26)]), "`code` has 26 labels, and 20 can", ["--label", "code"]),
+    ("a.csv", write_csv(ROWS).partition("\n")[2], "put a row of names above it", ["--yes"]),
+    ("a.csv", DOUBTFUL_DAYS, "nothing tells the day from the month", ["--time", "when"]),
+    ("a.xlsx", write_xlsx(ROWS), "has no sheet 'Other', only Codes", ["--sheet", "Other"]),
+    ("a.csv", write_csv(ROWS), "there is no column `colour` for --label", ["--label", "colour"]),
+    ("a.csv", write_csv(ROWS), "defines none of complaint, praise", ["--rubric", "params.yaml"]),
+]
 
 
-@pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_file_is_one_sentence_and_leaves_nothing(case: str, amalgam: Amalgam) -> None:
-    name, content, flags = HOSTILE[case]
-    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+@pytest.mark.parametrize("case", [*((*case, []) for case in HOSTILE), *FLAGGED], ids=lambda case: case[2])
+def test_a_hostile_file_is_one_sentence_and_leaves_nothing(
+    case: tuple[str, Content, str, list[str]], amalgam: Amalgam
+) -> None:
+    name, content, words, flags = case
+    if callable(content):
+        content(Path(name))
+    else:
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     exit_code, out, err = amalgam("new", "mine", "--from", name, *flags)
     assert (exit_code, out) == (2, ""), (out, err)
     assert err.startswith("amalgam: ")
+    assert words in err
     assert err.count("\n") == 1, err
     assert len(err) < 500
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
     assert not [*Path("data/tasks").iterdir()]
 
 
+FRAME = pd.DataFrame(ROWS)
+ASKED = {"id": "Response ID", "guest": "Who are you?", "text": "How was the bakery?", "code": "code"}
+TITLES = {"id": "_recordId", "guest": "Q1", "text": "Q2_text", "code": "code"}
+IMPORTED = {name: json.dumps({"ImportId": title}) for name, title in TITLES.items()}
+STUDIO = [
+    {
+        "id": int(row["id"][1:]),
+        "data": {"text": row["text"], "guest": row["guest"]},
+        "annotations": [{"completed_by": 1, "result": [{"from_name": "tone", "value": {"choices": [row["code"]]}}]}],
+    }
+    for row in ROWS
+]
+DATASHOP = {"id": "Transaction Id", "guest": "Anon Student Id", "text": "Input text", "code": "CF (Code)"}
+CODERS = [FRAME.assign(coder=name) for name in ("Ann", "Bo")]
 STRANGE: dict[str, tuple[str, str | bytes]] = {
-    "a megabyte": ("a.csv", write_csv([{**ROWS[0], "id": "x", "text": "long " * 200_000}, *ROWS])),
     "right to left": ("a.csv", code(["\u05d8\u05d5\u05d1", "\u05e8\u05e2 \U0001f600"])),
     "formulas": ("a.csv", write_csv([{**row, "text": f"=SUM(A1) {row['text']}"} for row in ROWS])),
-    "tabs in UTF-16": ("a.tsv", write_csv(ROWS, "\t").encode("utf-16")),
     "names twice": ("a.csv", write_csv([{**row, "x": "1"} for row in ROWS]).replace("code,x", "code,code")),
     "names of a colon": ("a.csv", write_csv(ROWS).replace("guest", '"a: [b], #c"')),
-    "gzip": ("a.csv", gzip.compress(write_csv(ROWS).encode())),
     "a title": ("a.csv", f"Survey of the bakery\n{write_csv(ROWS, ';')}"),
     "a title and a blank row": ("a.csv", f"Survey of the bakery,,,\n\n{write_csv(ROWS)}"),
-    "a comment": ("a.csv", f"# exported by R\n{write_csv(ROWS)}"),
     "header in row 3": ("a.xlsx", write_sheets([["Survey"], [], *CELLS])),
     "merged header": ("a.xlsx", write_sheets([["Who", None, "What", None], *CELLS])),
     "a cover": ("a.xlsx", write_sheets([["Read me"]], CELLS)),
@@ -108,12 +154,21 @@ STRANGE: dict[str, tuple[str, str | bytes]] = {
     "JSON split": ("a.json", pd.DataFrame(ROWS).to_json(orient="split")),
     "objects within": ("a.json", json.dumps({"data": [{"in": row} for row in ROWS]})),
     "objects a line": ("a.jsonl", "\n".join(json.dumps({"a": {"of": row}}) for row in ROWS)),
+    "Qualtrics": (
+        "a.csv",
+        pd.concat([pd.DataFrame([ASKED, IMPORTED]), FRAME]).rename(columns=TITLES).to_csv(index=False),
+    ),
+    "Label Studio": ("a.json", json.dumps(STUDIO)),
+    "doccano": ("a.jsonl", FRAME.assign(code=[[row["code"]] for row in ROWS]).to_json(orient="records", lines=True)),
+    "DataShop": ("a.txt", FRAME.rename(columns=DATASHOP).to_csv(index=False, sep="\t")),
+    "a row a coder": ("a.csv", pd.concat(CODERS).sort_values("id").to_csv(index=False)),
     "lists of Parquet": ("a.parquet", pd.DataFrame([{**row, "tags": ["a", "b"]} for row in ROWS]).to_parquet()),
 }
 
 
 @pytest.mark.parametrize("case", STRANGE)
 def test_a_strange_file_is_read_all_the_same(case: str, amalgam: Amalgam) -> None:
-    found = make_task(amalgam, STRANGE[case][1], name=STRANGE[case][0])
-    assert [found["columns"][key].rpartition(".")[2] for key in ("text", "id")] == ["text", "id"]
-    assert sum(found["labels"].values()) == 80 + (case == "a megabyte")
+    found = make_task(amalgam, STRANGE[case][1], "--yes", name=STRANGE[case][0])
+    assert "text" in re.split(r"[. _]", found["columns"]["text"])
+    assert {*re.split(r"[. _]", found["columns"]["id"].lower())} & {"id", "recordid"}
+    assert sum(found["labels"].values()) == 80

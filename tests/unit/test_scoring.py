@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from amalgam.errors import ModelError
+from amalgam.training.checkpoint import score_rows
 from amalgam.training.loop import DivergedError
-from amalgam.training.scoring import score_rows
 from amalgam.training.teacher import TeacherTrainer
 from tests.pipeline.toy import LABELS
 from tests.unit.training import TEACHER

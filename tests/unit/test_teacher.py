@@ -8,9 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from amalgam.training.checkpoint import read_config
+from amalgam.training.checkpoint import list_members, read_config, score_rows
 from amalgam.training.embeddings import index_labels
-from amalgam.training.scoring import list_members, score_rows
 from amalgam.training.teacher import (
     MIXED,
     ContrastiveLoss,

@@ -19,9 +19,10 @@ from amalgam.evaluation.bootstrap import (
 )
 from amalgam.evaluation.metrics import Bools, Floats, Ints
 from amalgam.files import SUBGROUP
-from amalgam.shipping.onnx import compute_probabilities, decide
+from amalgam.shipping.onnx import decide
 from amalgam.tasks.schema import LEAVE_OUT
 from amalgam.tasks.texts import count_independent, parse_times
+from amalgam.training.checkpoint import compute_softmax
 
 _MODELS = ("teacher", "student")
 _SHOWN = ("auc", "accuracy", "kappa", "quadratic_kappa", "fpr")
@@ -199,7 +200,7 @@ def measure_selective(
     `probabilities` [n rows, k classes] are those of the student that ships, at temperature 1; `calibration` has the
     fields of `amalgam.shipping.calibration.Calibration`.
     """
-    scaled = compute_probabilities(np.log(np.maximum(probabilities, _SMALLEST)), calibration["temperature"])
+    scaled = compute_softmax(np.log(np.maximum(probabilities, _SMALLEST)), calibration["temperature"])
     chosen, certainty = decide(scaled, calibration["threshold"])
     alone = certainty >= calibration["ask_below"]
     right = alone & (chosen == actual)

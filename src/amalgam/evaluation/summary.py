@@ -17,7 +17,7 @@ from amalgam.evaluation.bootstrap import Estimates, find_ratio, subtract_estimat
 from amalgam.evaluation.metrics import Floats, Ints, assign_bins
 from amalgam.evaluation.predictions import build_predictions
 from amalgam.shipping.onnx import OnnxScorer
-from amalgam.training.scoring import compute_softmax, measure_size, open_model, score_models
+from amalgam.training.checkpoint import compute_softmax, measure_size, open_model, score_models
 
 BASELINES = ("human_only", "embedding_lr", "tfidf_lr", "llm_grader")
 _COMPARED = ("auc", "macro_f1", "accuracy", "kappa", "quadratic_kappa")  # more is better

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from amalgam.shipping.onnx import Floats, Ints, compute_probabilities, decide
+from amalgam.shipping.onnx import Floats, Ints, decide
 from amalgam.tasks.texts import count_independent
+from amalgam.training.checkpoint import compute_softmax
 
 _MIN_TEXTS = 50  # a quantile of fewer is not known to about seven points
 _MAX_ROWS = 100_000  # more than anyone would code
@@ -68,7 +69,7 @@ def calibrate(
         confidence: of each conclusion.
     """
     temperature = find_temperature(logits, labels, confidence)
-    probabilities = compute_probabilities(logits, temperature)
+    probabilities = compute_softmax(logits, temperature)
     threshold = find_decision(probabilities[:, 1], labels, confidence) if logits.shape[1] == 2 else None
     chosen, certainty = decide(probabilities, threshold)
     tries = 1 if threshold is None else len(_DECISIONS)
@@ -79,7 +80,7 @@ def calibrate(
             f"in at least {agreement:.0%}, with {confidence:.0%} confidence."
         )
         return Calibration(temperature, threshold, found, True, sentence)
-    _, certainty = decide(compute_probabilities(uncoded, temperature), threshold)
+    _, certainty = decide(compute_softmax(uncoded, temperature), threshold)
     return Calibration(temperature, threshold, *_carry_share(out_of_fold, certainty, agreement))
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from amalgam.errors import ModelError
 from amalgam.files import read_json
 from amalgam.machine import count_cores
-from amalgam.training.checkpoint import read_config
+from amalgam.training.checkpoint import compute_softmax, read_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ class OnnxScorer:
 
     def score(self, rows: "pd.DataFrame | Mapping[str, Sequence[str]]") -> Floats:
         """Return probabilities [rows, classes] of rows with `text` and `question`, in their order."""
-        return compute_probabilities(self.compute_logits(rows), self._temperature)
+        return compute_softmax(self.compute_logits(rows), self._temperature)
 
     def score_texts(self, texts: Sequence[str], questions: Sequence[str]) -> Floats:
         """Return probabilities [texts, classes] in the order given; questions count where the model reads them."""
@@ -120,14 +120,6 @@ def has_gpu() -> bool:
     import onnxruntime
 
     return _GPU in onnxruntime.get_available_providers()
-
-
-def compute_probabilities(logits: Floats, temperature: float) -> Floats:
-    """Return the softmax of logits [rows, classes] divided by the temperature."""
-    scaled = logits / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
-    probabilities: Floats = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def decide(probabilities: Floats, threshold: float | None) -> tuple[Ints, Floats]:

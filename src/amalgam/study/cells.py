@@ -107,9 +107,9 @@ def list_parts(
 
 def compute_part(encoder: Path, part: Part, tables: Tables) -> dict[str, Any]:
     """Train and return the `probabilities` [rows, classes] of the test rows, or ask the guard for its `evidence`."""
+    from amalgam.training.checkpoint import compute_softmax
     from amalgam.training.embeddings import embed_rows
     from amalgam.training.guard import ask_guard
-    from amalgam.training.scoring import compute_softmax
     from amalgam.training.teacher import TeacherTrainer
 
     labels = list(part.labels)

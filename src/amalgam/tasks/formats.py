@@ -5,19 +5,21 @@ The ending of a name is a hint; the first bytes decide. Text is UTF-8, unless it
 
 import codecs
 import csv
+import datetime
 import gzip
 import io
 import re
+import warnings
+import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from amalgam.errors import DataError
-from amalgam.tasks.workbooks import count_filled, read_workbook
 
 Format = Literal["csv", "tsv", "plain_tsv", "jsonl", "json", "parquet", "xlsx", "folder"]
 ENDINGS: dict[str, Format] = {
@@ -48,13 +50,14 @@ _NO_TABLES = {
 _WORKBOOK = (b"[Content_Types]", b"_rels/", b"docProps/", b"xl/")  # what the first file in it is named
 TOP = 12  # rows among which the header is
 _SAMPLE = 1 << 16  # bytes that show the layout
-_MARKS = ("\ufeff", "\xef\xbb\xbf")  # byte order marks, also where UTF-8 was read as Latin-1
+_MARKS = re.compile("\\A(?:\ufeff|\xef\xbb\xbf)+")  # byte order marks, also where UTF-8 was read as Latin-1
+csv.field_size_limit(2**31 - 1)  # a response may be longer than 128 KiB
 _MIXED = 0.05  # share of non-ASCII lines in UTF-8 from which a file with others has two encodings
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that holds a table: how to open its bytes, and how they are written.
+    """A file that holds a table: its path or bytes, and how they are written.
 
     `header` has the names of the columns where the file has none. Columns of one name are `numbered` ("score (1)"), or
     else refused. `short_rows` may lack their last cells. Of text, `lines` come before the table. The `cells` of a sheet
@@ -62,7 +65,7 @@ class Source:
     """
 
     name: str
-    open: Callable[[], BinaryIO]
+    content: Path | bytes
     format: Format
     encoding: str = ""
     marked: bool = False
@@ -94,20 +97,21 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
     if isinstance(content, Path) and content.is_dir():
         if not {"dataset_dict.json", "state.json"} & {path.name for path in content.iterdir()}:
             raise DataError(f"{name} is a folder, but no data set that `save_to_disk` of `datasets` wrote: name a file")
-        return Source(str(content), io.BytesIO, "folder", **said)
-    opens = partial(content.open, "rb") if isinstance(content, Path) else partial(io.BytesIO, content)
+        return Source(str(content), content, "folder", **said)
     format = format or ENDINGS.get(Path(name.lower().removesuffix(".gz")).suffix)
-    source = Source(name, cast("Callable[[], BinaryIO]", opens), format or "csv", **said)
+    source = Source(name, content, format or "csv", **said)
     with open_stream(source) as stream:
         head = stream.read(_SAMPLE)
     found = next((what for mark, what in _NO_TABLES.items() if head.lstrip().lower().startswith(mark)), "")
-    if found or (head.startswith(b"PK\x03\x04") and b"opendocument" in head[:99]):
-        found = found or "an OpenDocument file"
+    zipped = head.startswith(b"PK\x03\x04")
+    if found or (zipped and b"opendocument" in head[:99]):
         unlocked = " without one," if "password" in found else ""
-        raise DataError(f"{name} is {found}: export the table as .xlsx{unlocked} or as `CSV UTF-8`")
-    if head.startswith(b"PK\x03\x04") and not head[30:].startswith(_WORKBOOK):
+        raise DataError(
+            f"{name} is {found or 'an OpenDocument file'}: export the table as .xlsx{unlocked} or as `CSV UTF-8`"
+        )
+    if zipped and not head[30:].startswith(_WORKBOOK):
         raise DataError(f"{name} is an archive: unpack it, and name the table in it")
-    if head.startswith(b"PK\x03\x04") or (format == "xlsx" and head):
+    if zipped or (format == "xlsx" and head):
         with open_stream(source) as stream:
             title, cells = read_workbook(stream.read(), name, source.sheet)
         return replace(source, format="xlsx", sheet=title, cells=cells)
@@ -115,7 +119,7 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
         return replace(source, format="parquet")
     utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
     source = replace(source, encoding="utf-16" if utf16 else source.encoding or _find_encoding(source, head))
-    text = strip_marks(sample := head.decode(source.encoding, "ignore"))
+    text = _MARKS.sub("", sample := head.decode(source.encoding, "ignore"))
     source = replace(source, marked=utf16 or text != sample)
     if format is None and text.lstrip()[:1] in ("[", "{"):
         return replace(source, format="json")
@@ -128,7 +132,7 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
 def open_stream(source: Source) -> Iterator[BinaryIO]:
     """Open a file at its start, unpacked where it is packed by gzip."""
     try:
-        with source.open() as stream:
+        with source.content.open("rb") if isinstance(source.content, Path) else io.BytesIO(source.content) as stream:
             packed = stream.read(2) == b"\x1f\x8b"
             stream.seek(0)
             yield cast("BinaryIO", gzip.GzipFile(fileobj=stream)) if packed else stream
@@ -145,18 +149,11 @@ def iterate_lines(source: Source) -> Iterator[str]:
                 if "\0" in line:
                     raise DataError(f"{source.name}, line {number} holds a NUL: save the file as UTF-8 text")
                 if number > source.lines:
-                    yield strip_marks(line) if number == 1 else line
+                    yield _MARKS.sub("", line) if number == 1 else line
     except UnicodeDecodeError as error:
         raise DataError(
             f"{source.name}, after line {number} is not {source.encoding}: save the file as UTF-8 (`CSV UTF-8`)"
         ) from error
-
-
-def strip_marks(text: str) -> str:
-    """Take byte order marks off the start of a text; some programs write two."""
-    while text.startswith(_MARKS):
-        text = text.removeprefix(_MARKS[0]).removeprefix(_MARKS[1])
-    return text
 
 
 def count_titles(rows: Sequence[Sequence[Any]]) -> int:
@@ -174,9 +171,8 @@ def count_titles(rows: Sequence[Sequence[Any]]) -> int:
 
 def note_encoding(source: Source) -> list[str]:
     """Say that an older encoding was taken, since it may be the wrong one."""
-    if source.encoding in ("", "utf-8", "utf-16"):
-        return []
-    return [f"{source.name} is not UTF-8, and was read as {source.encoding}: look whether its letters are right"]
+    note = f"{source.name} is not UTF-8, and was read as {source.encoding}: look whether its letters are right"
+    return [] if source.encoding in ("", "utf-8", "utf-16") else [note]
 
 
 def _find_encoding(source: Source, head: bytes) -> str:
@@ -210,9 +206,8 @@ def _guess_encoding(sample: bytes, encodings: list[str]) -> str | None:
     found = {match.encoding: match for match in from_bytes(sample, cp_isolation=encodings)}
     best = next(iter(found), None)
     # Western European and Central European texts look alike; the former are far more frequent.
-    if best == "cp1250" and ("cp1252" in found[best].could_be_from_charset or "cp1252" in found):
-        return "cp1252"
-    return best
+    western = best == "cp1250" and ("cp1252" in found[best].could_be_from_charset or "cp1252" in found)
+    return "cp1252" if western else best
 
 
 def _find_separator(source: Source, sample: str, *, whole: bool, known: bool) -> Source:
@@ -229,8 +224,7 @@ def _find_separator(source: Source, sample: str, *, whole: bool, known: bool) ->
     if known or own != "\t":
         return source
     try:
-        for _ in csv.reader(iterate_lines(source), delimiter=own, strict=True):
-            pass
+        deque(csv.reader(iterate_lines(source), delimiter=own, strict=True), maxlen=0)
     except csv.Error:
         return replace(source, format="plain_tsv")
     return replace(source, format="tsv")
@@ -238,7 +232,6 @@ def _find_separator(source: Source, sample: str, *, whole: bool, known: bool) ->
 
 def _find_names(separator: str, sample: str, header: Sequence[str], *, whole: bool) -> int | None:
     """Count the rows above the header if a separator divides it, and most of the rows below into no more cells."""
-    csv.field_size_limit(2**31 - 1)  # a response may be longer than 128 KiB
     rows = list(csv.reader(io.StringIO(sample, newline=""), delimiter=separator))
     rows = [cells for cells in (rows if whole else rows[:-1]) if count_filled(cells)]
     above = 0 if header else count_titles(rows[:TOP])
@@ -247,3 +240,61 @@ def _find_names(separator: str, sample: str, header: Sequence[str], *, whole: bo
     fitting = sum(1 < width <= len(names) for width in widths)
     fits = len(names) > 1 and not any(name.count('"') % 2 for name in names) and 2 * fitting >= len(widths)
     return above if fits else None
+
+
+def count_filled(cells: Sequence[Any]) -> int:
+    """Count cells up to the last one that is not blank."""
+    return max((place for place, cell in enumerate(cells, 1) if cell is not None and str(cell).strip()), default=0)
+
+
+def read_workbook(content: bytes, file: str, sheet: str | None) -> tuple[str | None, list[list[Any]]]:
+    """Read a sheet whole: the one that is named, or the first visible one with a table; return its name and cells.
+
+    Of formulas, the values last calculated are taken.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on styles and other parts that hold no rows
+            return _read_sheet(content, file, sheet)
+    except DataError:
+        raise
+    except Exception as error:  # openpyxl raises many types where parts are missing or malformed
+        raise DataError(f"{file} is no Excel workbook, or a damaged one: save it as .xlsx or as `CSV UTF-8`") from error
+
+
+def _read_sheet(content: bytes, file: str, sheet: str | None) -> tuple[str | None, list[list[Any]]]:
+    from openpyxl import load_workbook
+
+    book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+    sheets = {each.title: each for each in sorted(book.worksheets, key=lambda each: each.sheet_state != "visible")}
+    if sheet and sheet not in sheets:
+        raise DataError(f"{file} has no sheet {sheet!r}, only {', '.join(sheets)}: name one of them")
+    title, cells = sheet, list[list[Any]]()
+    for name in [sheet] if sheet else sheets:
+        read = [[_read_cell(cell) for cell in row] for row in sheets[name].values]
+        if not cells and any(map(count_filled, read)):
+            title, cells = name, read
+        if sum(count_filled(row) > 1 for row in read) > 1:  # a table, unlike a cover sheet
+            title, cells = name, read
+            break
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
+        if not any(re.search(rb"<f[ />]", archive.read(name)) for name in parts):
+            return title, cells
+    rows = enumerate(zip(load_workbook(io.BytesIO(content), read_only=True)[title].values, cells, strict=False), 1)
+    found = [(number, *pair) for number, row in rows for pair in zip(*row, strict=False) if pair[0] != pair[1]]
+    # A value may be an empty text, but not that of every formula.
+    formulas = [cell for cell in found if str(cell[1]).startswith("=") or hasattr(cell[1], "ref")]
+    if formulas and all(value is None for _, _, value in formulas):
+        raise DataError(
+            f"{file}, row {formulas[0][0]} has a formula without its value ({str(formulas[0][1])[:40]}): "
+            "open the file in a spreadsheet program and save it"
+        )
+    return title, cells
+
+
+def _read_cell(cell: Any) -> Any:
+    """Return whole numbers and dates as such: some programs write 1 as 1.0, and a day is stored as its midnight."""
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 10**15:
+        return int(cell)
+    return cell.date() if isinstance(cell, datetime.datetime) and cell.time() == datetime.time() else cell

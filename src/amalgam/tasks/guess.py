@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.tasks.labels import MOST_LABELS, NO_CODE, read_number
+from amalgam.tasks.labels import MOST_LABELS, NO_CODE, measure_kappa, read_number
 from amalgam.tasks.texts import parse_times
 
 _AGREEMENT = 0.4  # Cohen's kappa from which two columns with the same codes are taken for raters of one thing
@@ -64,28 +64,25 @@ class Column:
 
 @dataclass(slots=True)
 class Guess:
-    """What each column is for; "" and empty lists are for what the table does not have.
-
-    Attributes:
-        label: the column of the code; "" where it is the majority of `raters`.
-        coder: the column that tells coders apart, where each has a row of a response.
-        wording: the question that all rows answer.
-        doubts: by flag, the answers that are possible, the best first.
-        notes: why a column that could be something is not taken for it.
-    """
+    """What each column is for; "" and empty lists are for what the table does not have."""
 
     text: str = ""
-    label: str = ""
+    label: str = ""  # "" where it is the majority of `raters`
     raters: list[str] = field(default_factory=list)
-    coder: str = ""
+    coder: str = ""  # tells coders apart, where each has a row of a response
     id: str = ""
     question: str = ""
     group: str = ""
     time: str = ""
     subgroups: list[str] = field(default_factory=list)
-    wording: str = ""
-    doubts: dict[str, list[str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    wording: str = ""  # of the question that all rows answer
+    doubts: dict[str, list[str]] = field(default_factory=dict)  # by flag, the possible answers, the best first
+    notes: list[str] = field(default_factory=list)  # why a column that could be something is not taken for it
+
+    @property
+    def coded(self) -> list[str]:
+        """The columns that hold the codes."""
+        return [self.label] if self.label else self.raters
 
     def list_used(self) -> set[str]:
         """Return the names of all columns that are for something."""
@@ -143,15 +140,6 @@ def guess_columns(table: pd.DataFrame, said: dict[str, list[str]], personal: Col
 def split_name(name: str) -> list[str]:
     """Return the words of a column's name, in small letters."""
     return re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
-
-
-def measure_kappa(one: "pd.Series[str]", other: "pd.Series[str]") -> float | None:
-    """Measure Cohen's kappa over the rows that both coded; None where that says nothing."""
-    known = [not (NO_CODE.fullmatch(a) or NO_CODE.fullmatch(b)) for a, b in zip(one, other, strict=True)]
-    one, other = one[known], other[known]
-    shares, others = one.value_counts(normalize=True), other.value_counts(normalize=True)
-    chance = float(shares.mul(others, fill_value=0.0).sum())
-    return None if one.empty or chance == 1.0 else (float((one == other).mean()) - chance) / (1.0 - chance)
 
 
 def _describe_column(name: str, cells: "pd.Series[str]") -> Column:

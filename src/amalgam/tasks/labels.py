@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amalgam.errors import DataError
-from amalgam.tasks.reading import read_file
 from amalgam.tasks.schema import LEAVE_OUT
+from amalgam.tasks.sources import read_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,6 +111,15 @@ def read_number(cell: str) -> float | None:
     if re.fullmatch(r"[-+]?\d*[.,]?\d+([eE][-+]?\d+)?|[-+]?\d+[.,]", cell):
         return float(cell.replace(",", "."))
     return None
+
+
+def measure_kappa(one: "pd.Series[str]", other: "pd.Series[str]") -> float | None:
+    """Measure Cohen's kappa over the rows that both coded; None where that says nothing."""
+    known = [not (NO_CODE.fullmatch(a) or NO_CODE.fullmatch(b)) for a, b in zip(one, other, strict=True)]
+    one, other = one[known], other[known]
+    shares, others = one.value_counts(normalize=True), other.value_counts(normalize=True)
+    chance = float(shares.mul(others, fill_value=0.0).sum())
+    return None if one.empty or chance == 1.0 else (float((one == other).mean()) - chance) / (1.0 - chance)
 
 
 def name_code(code: str, number: int) -> str:

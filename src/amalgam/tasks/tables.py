@@ -1,8 +1,7 @@
 """Tables as people have them, read in parts of bounded size: delimited text, Excel, JSON, Parquet, saved data sets.
 
-A broken file is an error, never a guess. What programs write beside the rows (byte order marks, a line `sep=;`, empty
-rows and columns, apostrophes before formulas, further header rows) is not content. Rows count from 1 with the header,
-as in a spreadsheet.
+What programs write beside the rows (byte order marks, a line `sep=;`, empty rows and columns, apostrophes before
+formulas, further header rows) is not content. Rows count from 1 with the header, as in a spreadsheet.
 """
 
 import csv
@@ -12,14 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amalgam.errors import DataError
 from amalgam.files import unguard_cell
-from amalgam.tasks.exports import flatten_label_studio
-from amalgam.tasks.formats import TOP, Source, count_titles, iterate_lines
-from amalgam.tasks.workbooks import count_filled
+from amalgam.tasks.formats import TOP, Source, count_filled, count_titles, iterate_lines
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -31,8 +28,7 @@ _INVISIBLE = "\u200b\u2060\ufeff"
 _IMPORT_ID = re.compile(r"""\{\s*["']ImportId["']""")  # in the third header row of Qualtrics
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """Consecutive rows and their numbers; from Parquet also as they came, with their types."""
 
     rows: list[dict[str, Any]]
@@ -64,30 +60,25 @@ def find_value(record: dict[str, Any], name: str, otherwise: object = None) -> A
 
 def list_columns(source: Source) -> list[str]:
     """Return the names of the columns in order; none of JSON and data sets, where each row names its own."""
-    if source.format == "parquet":
-        with open_parquet(source) as file:
-            return _name_columns(source, file.schema_arrow.names)
-    if source.format in ("jsonl", "json", "folder"):
-        return []
     return [name for name in read_header(source).names if name is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The header of delimited text or of a sheet.
+class Header(NamedTuple):
+    """The header of a table; of Parquet it has names alone, of JSON and data sets nothing."""
 
-    `names` are those of the columns, None where one has no name; `questions` those in the second row of Qualtrics;
-    `titles` what stands above the header; `rows` the rows below with their numbers.
-    """
-
-    names: list[str | None]
-    questions: dict[str, str]
-    titles: list[str]
-    rows: Iterator[tuple[int, list[Any]]]
+    names: list[str | None]  # None where a column has none
+    questions: dict[str, str]  # in the second row of Qualtrics, by column
+    titles: list[str]  # what stands above the header
+    rows: Iterator[tuple[int, list[Any]]]  # those below, with their numbers
 
 
 def read_header(source: Source) -> Header:
     """Read the header; rows above it that are no table are skipped."""
+    if source.format == "parquet":
+        with open_parquet(source) as file:
+            return Header([*_name_columns(source, file.schema_arrow.names)], {}, [], iter(()))
+    if source.format in ("jsonl", "json", "folder"):
+        return Header([], {}, [], iter(()))
     rows = iter(enumerate(source.cells, start=1)) if source.format == "xlsx" else _iterate_delimited(source)
     titles, header = list[str](), source.header
     if not header:
@@ -114,7 +105,8 @@ def open_parquet(source: Source) -> "Iterator[ParquetFile]":
     from pyarrow import parquet
 
     try:
-        with source.open() as stream, parquet.ParquetFile(stream) as file:
+        content = source.content if isinstance(source.content, Path) else pyarrow.BufferReader(source.content)
+        with parquet.ParquetFile(content) as file:
             yield file
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{source.name} is not a readable Parquet file: write it again") from error
@@ -177,7 +169,7 @@ def _iterate_json(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
         lists = _turn_columns(value)
     if len(lists) != 1:
         raise DataError(f"{source.name} is neither a list of objects nor an object with one such list: write one")
-    return enumerate(flatten_label_studio(lists[0]), start=1)
+    return enumerate(_flatten_label_studio(lists[0]), start=1)
 
 
 def _turn_columns(value: dict[str, Any]) -> list[list[dict[str, Any]]]:
@@ -189,6 +181,41 @@ def _turn_columns(value: dict[str, Any]) -> list[list[dict[str, Any]]]:
     if len(columns) > 1 and all(isinstance(each, list) and len(each) == len(columns[0]) for each in columns):
         return [[dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]]
     return []
+
+
+def _flatten_label_studio(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make one record of each task of a Label Studio export: its data, and the code of each control ("sentiment").
+
+    Where a task has several annotations, each annotator has a column: "sentiment (rater 1)". Other records stay.
+    """
+    if not all(isinstance(each.get("annotations"), list) and isinstance(each.get("data"), dict) for each in records):
+        return records
+    raters: dict[str, int] = {}
+    coded = []
+    for record in records:
+        codes: dict[int, dict[str, Any]] = {}
+        for annotation in record["annotations"]:
+            if not annotation.get("was_cancelled"):
+                rater = raters.setdefault(json.dumps(annotation.get("completed_by"), sort_keys=True), len(raters) + 1)
+                codes[rater] = {part["from_name"]: _take_code(part) for part in annotation.get("result", [])}
+        coded.append(codes)
+    several = any(len(codes) > 1 for codes in coded)
+    flat = []
+    for record, codes in zip(records, coded, strict=True):
+        named = {
+            f"{name} (rater {rater})" if several else f"{name} (code)" if name in record["data"] else name: code
+            for rater, each in sorted(codes.items())
+            for name, code in each.items()
+        }
+        flat.append({"id": record.get("id"), **record["data"], **named})
+    return flat
+
+
+def _take_code(part: dict[str, Any]) -> Any:
+    """Return what an annotator chose: one value as itself, several as a list."""
+    value = part.get("value", {})
+    code = next((value[key] for key in ("choices", "rating", "number", "text", "taxonomy") if key in value), value)
+    return code[0] if isinstance(code, list) and len(code) == 1 else code
 
 
 def _iterate_json_lines(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -254,7 +281,6 @@ def _name_columns(source: Source, header: Sequence[str]) -> list[str]:
 
 
 def _iterate_delimited(source: Source) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(2**31 - 1)  # a response may be longer than 128 KiB
     reader = csv.reader(
         iterate_lines(source),
         delimiter=source.separator,

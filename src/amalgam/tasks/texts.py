@@ -1,4 +1,4 @@
-"""What the cells of rows mean: clean texts, texts that count as equal, rows that depend on each other, times."""
+"""What cells mean: clean texts, texts that count as equal, their language, rows that depend on each other, times."""
 
 import html
 import json
@@ -6,6 +6,8 @@ import math
 import re
 import unicodedata
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from amalgam.errors import DataError
@@ -55,6 +57,17 @@ _WINDOWS = {character: byte for byte in range(0x80, 0xA0) if (character := bytes
 _NEXT = f"[\x80-\xbf{''.join(_WINDOWS)}]"
 _DOUBLE_ENCODED = re.compile(f"[\xc2-\xdf]{_NEXT}|[\xe0-\xef]{_NEXT}{{2}}|[\xf0-\xf4]{_NEXT}{{3}}")
 
+_STOP_WORDS = {
+    "English": "the of and to is that it was for are with this because",
+    "German": "der die das und nicht ein eine zu mit auf weil sich",
+    "French": "le les des et est que pas une dans pour qui sur du",
+    "Spanish": "el los las que es por con una para del porque y lo",
+    "Italian": "il di che per una con non sono gli della perché è lo",
+    "Portuguese": "o os que não uma com para por mais como porque e em",
+    "Dutch": "de het een van en dat niet zijn op voor omdat met",
+}
+_SCRIPTS = ("CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "CJK", "HIRAGANA", "HANGUL", "THAI")
+
 
 def clean_text(text: str, *, mojibake: bool = False) -> str:
     """Resolve HTML entities, compose Unicode (NFC), drop control characters and collapse all blanks to one.
@@ -63,7 +76,9 @@ def clean_text(text: str, *, mojibake: bool = False) -> str:
     """
     if mojibake:
         text = _DOUBLE_ENCODED.sub(_decode_again, text)
-    text = unicodedata.normalize("NFC", _resolve_entities(text)).translate(_INVISIBLE)
+    for _ in range(2):  # since text that went through two web pages says "&amp;amp;"
+        text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
+    text = unicodedata.normalize("NFC", text).translate(_INVISIBLE)
     visible = (mark for mark in text if mark.isspace() or unicodedata.category(mark) != "Cc")
     return " ".join("".join(visible).split())
 
@@ -83,26 +98,24 @@ def fold_text(text: str) -> str:
     return folded or written
 
 
-def _resolve_entities(text: str) -> str:
-    # Twice, because text that went through two web pages says "&amp;amp;".
-    return _ENTITY.sub(_resolve_entity, _ENTITY.sub(_resolve_entity, text))
-
-
-def _resolve_entity(match: re.Match[str]) -> str:
-    return html.unescape(match[0])
-
-
 def _decode_again(match: re.Match[str]) -> str:
-    data = bytes(_WINDOWS.get(character, ord(character)) for character in match[0])
-    return data.decode("utf-8", "replace") if _is_utf8(data) else match[0]
-
-
-def _is_utf8(data: bytes) -> bool:
     try:
-        data.decode("utf-8")
+        return bytes(_WINDOWS.get(character, ord(character)) for character in match[0]).decode("utf-8")
     except UnicodeDecodeError:
-        return False
-    return True
+        return match[0]
+
+
+def guess_languages(texts: Sequence[str]) -> Counter[str]:
+    """Count texts by language, as stop words and scripts tell; a text that does not tell counts as unknown."""
+    words = {language: frozenset(stop.split()) for language, stop in _STOP_WORDS.items()}
+    found: Counter[str] = Counter()
+    for text in texts:
+        letter = next((each for each in text if each > "\u036f" and each.isalpha()), "")
+        script = unicodedata.name(letter, "").partition(" ")[0] if letter else ""
+        said = Counter({language: len(stop & set(text.casefold().split())) for language, stop in words.items()})
+        (best, hits), (_, next_hits) = said.most_common(2)
+        found[script.capitalize() if script in _SCRIPTS else best if hits > next_hits else "unknown"] += 1
+    return found
 
 
 def write_text(value: object) -> str | None:

@@ -1,17 +1,29 @@
-"""What a trained model's folder holds, written and read."""
+"""Trained models: what their folders hold, and what they say of texts.
+
+A folder holds only what training changed; the rest comes from the encoder that the model was. The states of layers
+that none of several models changed are computed once for all.
+"""
 
 import copy
 import functools
-from collections.abc import Sequence
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from amalgam.errors import ModelError
 from amalgam.files import hash_file, read_json, write_json
+from amalgam.machine import choose_device, count_cores, open_autocast
+from amalgam.training.parallel import Advance, count_workers, is_main_process, run_trainings
 
 if TYPE_CHECKING:
-    import torch
+    import pandas as pd
+    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from amalgam.training.classifier import Pooling
@@ -54,32 +66,26 @@ def save_checkpoint(
 
     With the folder `base` of the encoder that the model was, only weights that differ from it are saved, in bfloat16.
     """
-    from amalgam.training.parallel import is_main_process
+    import torch
+    from safetensors.torch import save_file
 
     if not is_main_process():
         return
     model.config._name_or_path = tokenizer.name_or_path = ""  # else the folder on this machine would be saved
     model.to("cpu")
     if base:
-        from safetensors.torch import save_file
-
+        before = dict(_load_base(base, tuple(config.labels)).named_parameters())
+        changed = {
+            name: weight.detach().to(torch.bfloat16)
+            for name, weight in model.named_parameters()
+            if weight.requires_grad or name not in before or not torch.equal(weight, before[name].to(weight.device))
+        }
         model.config.save_pretrained(target)
-        save_file(_find_changes(model, base, config.labels), target / _WEIGHTS)
+        save_file(changed, target / _WEIGHTS)
     else:
         model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     write_json(target / _CONFIG, asdict(config) | {"base": identify_weights(base) if base else ""})
-
-
-def _find_changes(model: "PreTrainedModel", base: Path, labels: list[str]) -> "dict[str, torch.Tensor]":
-    import torch
-
-    before = dict(_load_base(base, tuple(labels)).named_parameters())
-    return {
-        name: weight.detach().to(torch.bfloat16)
-        for name, weight in model.named_parameters()
-        if weight.requires_grad or name not in before or not torch.equal(weight, before[name].to(weight.device))
-    }
 
 
 def load_trained(folder: Path, bases: Sequence[Path] = (), *, share: bool = False) -> "PreTrainedModel":
@@ -92,6 +98,7 @@ def load_trained(folder: Path, bases: Sequence[Path] = (), *, share: bool = Fals
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+    from transformers import AutoConfig
 
     from amalgam.training.classifier import keep_layers, load_classifier
 
@@ -105,7 +112,8 @@ def load_trained(folder: Path, bases: Sequence[Path] = (), *, share: bool = Fals
         )
     whole = _load_base(base, tuple(config.labels))
     try:
-        weights, layers = load_file(folder / _WEIGHTS), read_layers(folder)
+        weights = load_file(folder / _WEIGHTS)
+        layers = AutoConfig.from_pretrained(folder, local_files_only=True).num_hidden_layers
         common = {id(weight): weight for name, weight in whole.named_parameters() if share and name not in weights}
         model = copy.deepcopy(whole, common)
         if layers < model.config.num_hidden_layers:
@@ -124,7 +132,128 @@ def _load_base(base: Path, labels: tuple[str, ...]) -> "PreTrainedModel":
     return load_classifier(base, list(labels))
 
 
-def count_unchanged(model: "PreTrainedModel", folder: Path) -> int:
+def identify_weights(encoder: Path) -> str:
+    """Return the SHA-256 of an encoder's weights; the stage that fetched it has noted that."""
+    noted = read_json(encoder / _CONFIG).get("files", {}) if (encoder / _CONFIG).is_file() else {}
+    return str(noted.get(_WEIGHTS) or hash_file(encoder / _WEIGHTS))
+
+
+def list_members(folder: Path) -> list[Path]:
+    """List the folders of a model's members, which may lie elsewhere; a model that is no ensemble is its own member."""
+    return [Path(os.path.normpath(folder / name)) for name in read_config(folder).members] or [folder]
+
+
+def measure_size(folder: Path, bases: Sequence[Path] = ()) -> int:
+    """Return the bytes of all weights of the model in `folder`, of all its members, as it computes with them."""
+    members = list_members(folder)
+    return sum(weight.nbytes for member in members for weight in load_trained(member, bases).parameters())
+
+
+def score_models(
+    folders: Sequence[Path], tables: "Mapping[str, pd.DataFrame]", bases: Sequence[Path]
+) -> dict[str, np.ndarray]:
+    """Return the logits [models, rows, classes] of each table (`text` and `question`), by its name.
+
+    A member that several models share is scored once. The batches are shared out among processes, one a core. `bases`
+    are the encoders that the models were trained from, the largest one first.
+    """
+    members = list(dict.fromkeys(member for folder in folders for member in list_members(folder)))
+    parts = count_workers(count_cores(), bases[0])
+    jobs = [functools.partial(_score_part, members, tables, bases, part, parts) for part in range(parts)]
+    scored = run_trainings(jobs, bases[0], lambda _: None)
+    found: dict[str, np.ndarray] = {}
+    for name in tables:
+        logits = dict(zip(members, np.sum([part[name] for part in scored], axis=0), strict=True))
+        found[name] = np.stack(
+            [_join_members(np.stack([logits[one] for one in list_members(folder)])) for folder in folders]
+        )
+    return found
+
+
+def open_model(folder: Path, bases: Sequence[Path] = ()) -> "Callable[[pd.DataFrame], np.ndarray]":
+    """Load a model; what comes back gives probabilities [rows, classes] of rows with `text` and `question`."""
+    groups = _load_groups(list_members(folder), bases)
+    return lambda rows: compute_softmax(_join_members(_score_groups(groups, rows)))
+
+
+def score_rows(folder: Path, rows: "pd.DataFrame", bases: Sequence[Path] = ()) -> np.ndarray:
+    """Return the probabilities [rows, classes] that the model in `folder` gives, in the order of the rows."""
+    return open_model(folder, bases)(rows)
+
+
+def average_logits(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the mean probabilities [rows, classes] of logits [models, rows, classes].
+
+    The mean of probabilities is what an ensemble says (Lakshminarayanan et al. 2017, arXiv 1612.01474).
+    """
+    means = compute_softmax(logits).mean(axis=0)
+    return np.asarray(np.log(np.maximum(means, 1e-12)), dtype=np.float32)
+
+
+def compute_softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return the probabilities [..., classes] in float64 of logits, divided by the temperature."""
+    scaled = logits.astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def _join_members(logits: np.ndarray) -> np.ndarray:
+    return average_logits(logits) if len(logits) > 1 else np.asarray(logits[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Models that read the same tokens: by place, each one's module and the layers below that it left unchanged.
+
+    `lower` computes the states of these layers; without it, the modules read token ids.
+    """
+
+    folder: Path  # of the tokenizer
+    lower: "nn.Module | None"
+    modules: "dict[int, tuple[nn.Module, int]]"
+    cuts: ExitStack  # closed, it makes the models whole again
+
+
+def _score_part(
+    members: Sequence[Path],
+    tables: "Mapping[str, pd.DataFrame]",
+    bases: Sequence[Path],
+    part: int,
+    parts: int,
+    _advance: Advance,
+) -> dict[str, np.ndarray]:
+    groups, number = _load_groups(members, bases), itertools.count()
+    return {name: _score_groups(groups, table, lambda: next(number) % parts == part) for name, table in tables.items()}
+
+
+def _load_groups(members: Sequence[Path], bases: Sequence[Path]) -> list[_Group]:
+    by_tokens: dict[tuple[Any, ...], dict[int, Path]] = {}
+    for place, member in enumerate(members):
+        config = read_config(member)
+        by_tokens.setdefault((config.base or member, config.max_length, config.uses_question), {})[place] = member
+    return [_load_group(group, bases) for group in by_tokens.values()]
+
+
+def _load_group(members: dict[int, Path], bases: Sequence[Path]) -> _Group:
+    from amalgam.training.classifier import add_pooling
+    from amalgam.training.encoding import cut_model, round_weights
+
+    lower, deepest, modules, cuts = None, 0, {}, ExitStack()
+    for place, folder in members.items():
+        model = load_trained(folder, bases, share=True).to(choose_device())
+        unchanged = _count_unchanged(model, folder)
+        below = cuts.enter_context(cut_model(model, unchanged)) if unchanged else None
+        if below is not None and unchanged > deepest:
+            lower, deepest = below.eval(), unchanged
+        module = add_pooling(model, read_config(folder).pooling).eval()
+        round_weights(module)
+        modules[place] = (module, unchanged if below is not None else 0)
+    if lower is not None:
+        round_weights(lower)
+    return _Group(next(iter(members.values())), lower, modules, cuts)
+
+
+def _count_unchanged(model: "PreTrainedModel", folder: Path) -> int:
     """Count the lowest layers of a model of `folder` that are still those of its base encoder."""
     from safetensors import safe_open
 
@@ -139,14 +268,30 @@ def count_unchanged(model: "PreTrainedModel", folder: Path) -> int:
     return next((n for n, layer in enumerate(layers) if changed & set(map(id, layer.parameters()))), len(layers))
 
 
-def read_layers(folder: Path) -> int:
-    """Read how many layers a model's encoder has."""
-    from transformers import AutoConfig
+def _score_groups(
+    groups: Sequence[_Group], rows: "pd.DataFrame", wants: Callable[[], bool] = lambda: True
+) -> np.ndarray:
+    """Return logits [members, rows, classes], 0 in the batches that are not wanted."""
+    import torch
 
-    return int(AutoConfig.from_pretrained(folder, local_files_only=True).num_hidden_layers)
+    from amalgam.training.encoding import count_together, encode_rows, load_tokenizer, sort_batches
 
-
-def identify_weights(encoder: Path) -> str:
-    """Return the SHA-256 of an encoder's weights; the stage that fetched it has noted that."""
-    noted = read_json(encoder / _CONFIG).get("files", {}) if (encoder / _CONFIG).is_file() else {}
-    return str(noted.get(_WEIGHTS) or hash_file(encoder / _WEIGHTS))
+    device, members = choose_device(), sum(len(group.modules) for group in groups)
+    found = torch.zeros((members, len(rows), len(read_config(groups[0].folder).labels)), device=device)
+    with torch.inference_mode(), open_autocast(device):
+        for group in groups if len(rows) else ():
+            config = read_config(group.folder)
+            read = rows if config.uses_question else rows.assign(question="")
+            encoded = encode_rows(load_tokenizer(group.folder), read, config.max_length)
+            for numbers in sort_batches(encoded.lengths, count_together(device)):
+                if not wants():
+                    continue
+                batch = {name: tensor.to(device) for name, tensor in encoded.pad(numbers).items()}
+                states = group.lower(**batch, output_hidden_states=True).hidden_states if group.lower else ()
+                places = torch.tensor(numbers, device=device)
+                for member, (module, unchanged) in group.modules.items():
+                    given = batch
+                    if unchanged:
+                        given = {"inputs_embeds": states[unchanged], "attention_mask": batch["attention_mask"]}
+                    found[member, places] = module(**given).logits.float()
+    return found.cpu().numpy()

@@ -29,9 +29,9 @@ _TOGETHER = 8  # rows of similar length that `Embedder` computes together
 _GAIN = 2.0**14  # of the mean over the residual; still within 16-bit floats
 _SCALE = 2.0**-6  # of what passes the activation before the head: small enough for tanh to leave it as it is
 _BERT = "attention.self.value", "attention.output.dense"
-# By the encoder's type: values and output of a layer's attention, the linear map before the activation, and what to
-# add there so that the activation leaves it as it is (ReLU needs positive numbers).
-_PARTS = {
+# What `append_pooling` changes, by the encoder's type: values and output of a layer's attention, the linear map before
+# the activation, and what to add there so that the activation leaves it as it is (ReLU needs positive numbers).
+PARTS = {
     "bert": (*_BERT, "bert.pooler.dense", 0.0),
     "roberta": (*_BERT, "classifier.dense", 0.0),
     "xlm-roberta": (*_BERT, "classifier.dense", 0.0),
@@ -100,7 +100,7 @@ def load_classifier(folder: Path, labels: list[str]) -> "PreTrainedModel":
     """Load an encoder with a classification head for the labels; weights come from safetensors only.
 
     Raises:
-        ModelError: the folder holds no encoder that transformers can make a classifier of.
+        ModelError: transformers cannot make a classifier of the folder.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -137,11 +137,7 @@ def pool_mean(states: torch.Tensor, mask: torch.Tensor, *, centred: bool = False
 
 
 def find_head(model: "PreTrainedModel") -> nn.Linear:
-    """Return the last layer of a classifier, which gives the logits.
-
-    Raises:
-        ModelError: the model has no such layer.
-    """
+    """Return the last layer of a classifier, which gives the logits; ModelError where it has none."""
     heads = [
         module
         for name, module in model.named_modules()
@@ -162,11 +158,7 @@ def begin_head(model: "PreTrainedModel", weights: np.ndarray, biases: np.ndarray
 
 
 def find_stack(model: "PreTrainedModel") -> tuple[nn.Module, str]:
-    """Return the module that holds the list of layers, and the name of the list in it.
-
-    Raises:
-        ModelError: there is no such list, or there are several.
-    """
+    """Return the module that holds the list of layers, and its name in it; ModelError where there is not one list."""
     stacks = [
         (module, name)
         for module in model.base_model.modules()
@@ -188,11 +180,7 @@ def list_layers(model: "PreTrainedModel") -> nn.ModuleList:
 
 
 def keep_layers(model: "PreTrainedModel", count: int) -> None:
-    """Leave an encoder classifier its lowest `count` layers, which still get what they learned to read.
-
-    Raises:
-        ModelError: it has fewer, or is not built of a list of layers, as the BERT family is.
-    """
+    """Leave an encoder classifier its lowest `count` layers; ModelError where it has fewer, or no list of layers."""
     owner, name = find_stack(model)
     layers = getattr(owner, name)
     if count > len(layers):
@@ -201,15 +189,10 @@ def keep_layers(model: "PreTrainedModel", count: int) -> None:
     model.config.num_hidden_layers = count
 
 
-def choose_pooling(model: "PreTrainedModel") -> Pooling:
-    """Return what a student's head reads: the mean, where `append_pooling` knows the encoder, or the first token."""
-    return "centred_mean" if model.config.model_type in _PARTS else "cls"
-
-
 @torch.no_grad()
 def append_pooling(model: "PreTrainedModel") -> None:
     """Append the pooling layer to a classifier that reads the centred mean; its logits stay what they were."""
-    value, output, dense, shift = _PARTS[model.config.model_type]
+    value, output, dense, shift = PARTS[model.config.model_type]
     owner, name = find_stack(model)
     layers = getattr(owner, name)
     layer = copy.deepcopy(layers[-1])

@@ -19,21 +19,18 @@ def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndar
     import torch
     from transformers import AutoModel
 
-    from amalgam.machine import choose_device, open_autocast
+    from amalgam.machine import choose_device
     from amalgam.training.classifier import pool_mean
-    from amalgam.training.encoding import count_together, encode_rows, load_tokenizer, sort_batches
+    from amalgam.training.encoding import compute_logits, encode_rows, load_tokenizer
 
     device = choose_device()
     model = AutoModel.from_pretrained(encoder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-    model = model.to(device).eval()
+
+    def compute(**batch: torch.Tensor) -> torch.Tensor:
+        return pool_mean(model(**batch).last_hidden_state.float(), batch["attention_mask"])
+
     encoded = encode_rows(load_tokenizer(encoder), rows, max_length)
-    vectors = np.zeros((len(rows), model.config.hidden_size))
-    with torch.inference_mode(), open_autocast(device):
-        for batch_rows in sort_batches(encoded.lengths, count_together(device)):
-            batch = {name: tensor.to(device) for name, tensor in encoded.pad(batch_rows).items()}
-            states = model(**batch).last_hidden_state.float()
-            vectors[batch_rows] = pool_mean(states, batch["attention_mask"]).cpu().numpy()
-    return vectors
+    return compute_logits(model.to(device), encoded, device, compute).astype(np.float64)
 
 
 def fit_logistic(
@@ -103,52 +100,36 @@ def fit_head(
     return slopes, biases
 
 
-def fit_tfidf(
-    train: pd.DataFrame, validation: pd.DataFrame, rows: pd.DataFrame, labels: list[str], *, refit: bool = False
-) -> tuple[np.ndarray, float]:
-    """Fit the baseline on TF-IDF of words and pairs of words.
-
-    Returns:
-        Probabilities of the rows [rows, classes], and the strength that the validation rows chose; with `refit`, what
-        they chose is fitted once more, on them as well.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-    texts = [(part["question"] + " " + part["text"]).str.strip().tolist() for part in (train, validation, rows)]
-    classes, held_out = index_labels(train, labels), index_labels(validation, labels)
-    model = _choose_fit(vectorizer.fit_transform(texts[0]), classes, vectorizer.transform(texts[1]), held_out, labels)
-    if refit:
-        model.fit(vectorizer.fit_transform(texts[0] + texts[1]), np.concatenate([classes, held_out]))
-    return predict_logistic(model, vectorizer.transform(texts[2]), len(labels)), model.C
-
-
-def fit_embedding(
-    encoder: Path,
+def fit_baseline(
     train: pd.DataFrame,
     validation: pd.DataFrame,
     rows: pd.DataFrame,
     labels: list[str],
     *,
-    max_length: int,
     refit: bool = False,
+    encoder: Path | None = None,
+    max_length: int = 0,
 ) -> tuple[np.ndarray, float]:
-    """Fit the baseline on frozen sentence embeddings; see `fit_tfidf`."""
-    vectors = [embed_rows(encoder, part, max_length=max_length) for part in (train, validation, rows)]
-    classes, held_out = index_labels(train, labels), index_labels(validation, labels)
-    model = _choose_fit(vectors[0], classes, vectors[1], held_out, labels)
-    if refit:
-        model.fit(np.concatenate(vectors[:2]), np.concatenate([classes, held_out]))
-    return predict_logistic(model, vectors[2], len(labels)), model.C
+    """Fit logistic regression to TF-IDF of words and pairs of words, or to embeddings where there is an encoder.
 
-
-def _choose_fit(
-    train: Any, classes: np.ndarray, validation: Any, held_out: np.ndarray, labels: list[str]
-) -> "LogisticRegression":
-    """Fit with each strength, and return the fit with the least validation loss."""
+    Returns:
+        Probabilities of the rows [rows, classes], and the strength with the least loss on the validation rows; with
+        `refit`, what these chose is fitted once more, on them as well.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics import log_loss
 
-    numbers = list(range(len(labels)))
-    fits = [fit_logistic(train, classes, strength=strength) for strength in _STRENGTHS]
-    losses = [log_loss(held_out, predict_logistic(fit, validation, len(labels)), labels=numbers) for fit in fits]
-    return fits[int(np.argmin(losses))]
+    if encoder:
+        known, held, asked = (embed_rows(encoder, part, max_length=max_length) for part in (train, validation, rows))
+    else:
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+        texts = [(part["question"] + " " + part["text"]).str.strip().tolist() for part in (train, validation, rows)]
+        known, held = vectorizer.fit_transform(texts[0]), vectorizer.transform(texts[1])
+    classes, held_out = index_labels(train, labels), index_labels(validation, labels)
+    numbers, fits = range(len(labels)), [fit_logistic(known, classes, strength=strength) for strength in _STRENGTHS]
+    losses = [log_loss(held_out, predict_logistic(fit, held, len(labels)), labels=numbers) for fit in fits]
+    model = fits[int(np.argmin(losses))]
+    if refit:
+        both = np.concatenate([known, held]) if encoder else vectorizer.fit_transform(texts[0] + texts[1])
+        model.fit(both, np.concatenate([classes, held_out]))
+    return predict_logistic(model, asked if encoder else vectorizer.transform(texts[2]), len(labels)), model.C

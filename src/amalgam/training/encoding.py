@@ -49,7 +49,7 @@ class Encoded:
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """Load a model folder's tokenizer."""
+    """Load the tokenizer of a model's folder."""
     from transformers import AutoTokenizer
 
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -68,8 +68,7 @@ def encode_rows(tokenizer: "PreTrainedTokenizerBase", rows: pd.DataFrame, max_le
 def draw_batches(lengths: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield row numbers of batch after batch, epoch after epoch, without end.
 
-    Rows are shuffled, then sorted by length inside windows of a few batches, so that a batch holds rows of similar
-    length.
+    Rows are shuffled, then sorted by length within a few batches, so that a batch holds rows of similar length.
     """
     while True:
         order = generator.permutation(len(lengths))
@@ -92,6 +91,23 @@ def sort_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
 def count_together(device: torch.device, on_cpu: int = 64) -> int:
     """Return how many rows to compute together: a processor's cache is small, and a GPU waits for work."""
     return on_cpu if device.type == "cpu" else 128
+
+
+@torch.inference_mode()
+def compute_logits(
+    model: nn.Module, encoded: Encoded, device: torch.device, compute: Callable[..., Any] | None = None
+) -> np.ndarray:
+    """Return the logits [rows, classes] of all rows in their order, dropout off.
+
+    `compute` takes the place of the model's own `forward`.
+    """
+    model.eval()
+    order, parts = list(sort_batches(encoded.lengths, count_together(device))), []
+    with open_autocast(device):  # once, as each time the weights are rounded anew
+        for rows in order:
+            output = (compute or model)(**{name: tensor.to(device) for name, tensor in encoded.pad(rows).items()})
+            parts.append((output if torch.is_tensor(output) else output.logits).float())
+    return np.asarray(torch.cat(parts).cpu().numpy()[np.argsort(np.concatenate(order))])
 
 
 class States(Encoded):

@@ -68,19 +68,14 @@ def ask_guard(
     seed: int,
     grading: float | None = None,
 ) -> Evidence | None:
-    """Find out what the human rows say for and against the synthetic ones.
+    """Find out what the human rows say for and against the synthetic ones; None where no fold holds two classes.
 
-    Args:
-        human: all human-coded rows that training may see (id, text, label, and group where the task has one).
-        synthetic: the rows that the mix would add (label, shots: ids of the human rows that the LLM saw).
-        vectors: embeddings [rows, width] of both.
-        labels: class names in order.
-        seed: deals the folds and draws the resamples.
-        grading: the AUC of the LLM on human rows, where it labelled real texts, which have a column `soft`: that says
-            more of their labels than classifiers can; where it wrote others as well, the lower AUC counts.
+    `human` are all human-coded rows that training may see (id, text, label, and group where the task has one),
+    `synthetic` those that the mix would add (label, shots: ids of the human rows that the LLM saw), `vectors` the
+    embeddings [rows, width] of both. The seed deals the folds and draws the resamples.
 
-    Returns:
-        What was found; None where no fold holds two classes, so that nothing can be said.
+    `grading` is the AUC of the LLM on human rows, where it labelled real texts, which have a column `soft`: that says
+    more of their labels than classifiers can. Where it wrote others as well, the lower AUC counts.
     """
     label_auc = 1.0 if grading is None else grading
     written = np.ones(len(synthetic), dtype=np.bool_) if grading is None else (synthetic["soft"] == "").to_numpy()
@@ -140,8 +135,8 @@ def judge_labels(
 
 def score_crosswise(human: pd.DataFrame, vectors: Floats, others: Floats, labels: list[str]) -> tuple[Floats, Floats]:
     """Score human rows by classifiers of the other folds, and other rows by one of all: log-probabilities of both."""
-    classes, units = index_labels(human, labels), find_units(human)
-    dealt, scores = deal_folds(classes, units, FOLDS), np.zeros((len(human), len(labels)))
+    classes = index_labels(human, labels)
+    dealt, scores = deal_folds(classes, find_units(human), FOLDS), np.zeros((len(human), len(labels)))
     for fold in np.unique(dealt):
         out = dealt == fold
         scores[out] = fit_and_score(vectors[~out], classes[~out], vectors[out], len(labels))
@@ -172,7 +167,7 @@ def cross_validate(
     """
     classes, written = index_labels(human, labels), index_labels(synthetic, labels)
     shots = [set(row.split()) for row in synthetic["shots"]]
-    alone, joined = np.zeros((len(human), len(labels))), np.zeros((len(human), len(labels)))
+    alone, joined = np.zeros((2, len(human), len(labels)))
     for fold in np.unique(dealt):
         out = dealt == fold
         unseen = set(human["id"][out])

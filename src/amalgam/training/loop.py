@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -14,9 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from amalgam.errors import ModelError
-from amalgam.machine import open_autocast
 from amalgam.params import Distillation, Teacher
-from amalgam.training.encoding import Encoded, count_together, draw_batches, sort_batches
+from amalgam.training.encoding import Encoded, compute_logits, draw_batches
 from amalgam.training.steps import make_step
 
 # Loss of a batch, from the model's logits and the row numbers; a module has its tensors where the model is.
@@ -39,19 +38,16 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a training run came to; `best_step` is the step whose weights were kept, and the rest is of that step.
-
-    Metric and loss are None where no rows chose the checkpoint. `train_rows` are those that batches are drawn from.
-    """
+    """What a training run came to: metric and loss of the step that was kept, None where no rows chose it."""
 
     steps: int
     best_step: int
     validation_metric: float | None
     validation_loss: float | None
-    train_rows: int
+    train_rows: int  # that batches are drawn from
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-ready values."""
+        """Return JSON-ready values."""
         return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
 
@@ -99,23 +95,16 @@ def train_model(
 ) -> Outcome:
     """Train and leave the best checkpoint's weights in the model.
 
-    `amalgam.training.steps` says what a step is. The validation rows alone choose the checkpoint: the last one that is
-    within one standard error of the best (the rule of Breiman et al. 1984, Classification and Regression Trees, towards
-    longer training). With few validation rows the best one is so by chance.
-
-    Args:
-        model: a classifier whose output has `logits`; changed in place.
-        train: what to learn from.
-        validation: what chooses the checkpoint; None keeps the last step.
-        schedule: steps and rates.
-        seed: draws the batches; the caller seeds torch before it makes the model.
-        curves: folder for dvclive's training curves; None writes none.
-        advance: called once a step.
+    The output of the model has `logits`. The validation rows alone choose the checkpoint: the last one that is within
+    one standard error of the best (the rule of Breiman et al. 1984, Classification and Regression Trees, towards longer
+    training). With few validation rows the best one is so by chance; without any, the last step is kept. The seed draws
+    the batches; the caller seeds torch before it makes the model. dvclive's training curves go to the folder `curves`.
 
     Raises:
         DivergedError: the loss is no longer a number.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
+    from dvclive import Live
 
     # A head that reads the mean leaves the encoder's own pooling layer without a gradient.
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
@@ -125,7 +114,8 @@ def train_model(
     highest = good_enough = -math.inf
     looks = {round(schedule.steps * look / schedule.looks) for look in range(1, schedule.looks + 1)}
     losses: list[torch.Tensor] = []
-    with _open_curves(curves) if curves and accelerator.is_main_process else nullcontext() as live:
+    writes: Any = curves and accelerator.is_main_process
+    with Live(str(curves), dvcyaml=None, report=None, save_dvc_exp=False) if writes else nullcontext() as live:
         for step, rows in enumerate(_draw_rows(train, schedule, np.random.default_rng(seed)), start=1):
             losses.append(take_step(rows))
             advance(None)
@@ -152,19 +142,6 @@ def train_model(
     model.load_state_dict(weights, strict=False)
     model.eval()
     return replace(best, steps=schedule.steps)
-
-
-@torch.inference_mode()
-def compute_logits(model: Callable[..., Any], encoded: Encoded, device: torch.device) -> np.ndarray:
-    """Return the logits [rows, classes] of all rows in their order, dropout off; or what else the model computes."""
-    owner: Any = getattr(model, "__self__", model)  # of a method
-    owner.eval()
-    order, parts = list(sort_batches(encoded.lengths, count_together(device))), []
-    with open_autocast(device):  # once, as each time the weights are rounded anew
-        for rows in order:
-            output = model(**{name: tensor.to(device) for name, tensor in encoded.pad(rows).items()})
-            parts.append((output if torch.is_tensor(output) else output.logits).float())
-    return np.asarray(torch.cat(parts).cpu().numpy()[np.argsort(np.concatenate(order))])
 
 
 class CrossEntropy(nn.Module):
@@ -233,12 +210,6 @@ def _give_up(model: nn.Module, weights: dict[str, torch.Tensor], best: Outcome, 
     raise DivergedError(
         f"the loss is no longer a number at step {step}, and {kept}: lower the learning rate of this stage"
     )
-
-
-def _open_curves(folder: Path) -> AbstractContextManager[Any]:
-    from dvclive import Live
-
-    return Live(str(folder), dvcyaml=None, report=None, save_dvc_exp=False)
 
 
 def _write_losses(live: Any, step: int, train: float, validation: float | None) -> None:

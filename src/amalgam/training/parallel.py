@@ -27,16 +27,12 @@ _send: Advance
 def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) -> list[Result]:
     """Run trainings in processes of their own, as many at once as there are cores and memory for; return their results.
 
-    With a GPU, under `accelerate launch`, or with a tiny model they run in this process, one after another.
-
-    Args:
-        jobs: each is called with the function to call once a step; jobs and results can be pickled. The longest ones
-            come first, so that no core waits at the end.
-        encoder: folder of the model that is trained, whose size says what fits into memory.
-        advance: called in this process once a step of any job.
+    With a GPU, under `accelerate launch`, or with a tiny model they run in this process, one after another. A job is
+    called with what counts its steps; it and its result can be pickled. The longest jobs come first, so that no core
+    waits at the end. `encoder` is the folder of the model that is trained, and `advance` is called here once a step.
 
     Raises:
-        ModelError: a process was killed.
+        ModelError: a process was killed, or the GPU has too little memory.
     """
     workers = count_workers(len(jobs), encoder)
     if workers == 1:
@@ -85,6 +81,20 @@ def count_workers(jobs: int, encoder: Path) -> int:
     return max(min(jobs if jobs < 2 * cores else cores, fitting), 1)
 
 
+def is_main_process() -> bool:
+    """Whether this process is the one that writes files and reports."""
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)
+
+
+def wait_for_all() -> None:
+    """Wait until all processes that train together are here."""
+    from accelerate import PartialState
+
+    PartialState().wait_for_everyone()
+
+
 def _run_here(job: Job[Result], advance: Advance) -> Result:
     from torch import OutOfMemoryError  # of a GPU
 
@@ -115,22 +125,4 @@ def _follow_parent() -> None:
 
 
 def _run(job: Job[Result]) -> Result:
-    return job(_count_step)
-
-
-def _count_step(_item: object) -> None:
-    _send(1)
-
-
-def is_main_process() -> bool:
-    """Whether this process is the one that writes files and reports."""
-    from accelerate import PartialState
-
-    return bool(PartialState().is_main_process)
-
-
-def wait_for_all() -> None:
-    """Wait until all processes that train together are here."""
-    from accelerate import PartialState
-
-    PartialState().wait_for_everyone()
+    return job(lambda _item: _send(1))

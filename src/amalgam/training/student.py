@@ -12,29 +12,20 @@ from torch.nn import functional
 
 from amalgam.machine import choose_device, set_seed
 from amalgam.params import Distillation
-from amalgam.training.checkpoint import load_trained, read_config, save_checkpoint
-from amalgam.training.classifier import (
-    MeanPooled,
-    add_pooling,
-    begin_head,
-    choose_pooling,
-    keep_layers,
-    load_classifier,
-)
+from amalgam.training.checkpoint import list_members, load_trained, read_config, save_checkpoint
+from amalgam.training.classifier import PARTS, MeanPooled, add_pooling, begin_head, keep_layers, load_classifier
 from amalgam.training.embeddings import fit_head, index_labels
-from amalgam.training.encoding import encode_rows, freeze_lower, hold_lower, load_tokenizer
+from amalgam.training.encoding import compute_logits, encode_rows, freeze_lower, hold_lower, load_tokenizer
 from amalgam.training.loop import (
     CrossEntropy,
     Examples,
     Loss,
     Outcome,
     Schedule,
-    compute_logits,
     measure_auc,
     train_model,
 )
 from amalgam.training.parallel import Advance
-from amalgam.training.scoring import list_members
 
 _BATCH = 16  # rows a step
 _STRENGTH = 1.0  # inverse regularisation of the head that a student begins with
@@ -97,19 +88,12 @@ def train_student(
     *,
     alone: bool = False,
 ) -> Outcome:
-    """Distil a student of this seed and save it to `target`.
+    """Distil a student of this seed from the transfer set, and save it to the folder `target`.
 
-    Args:
-        teacher: folder of the trained teacher; of several members, the first gives the layers.
-        bases: folders of the encoder that the teacher was before it was trained, and of the one that
-            `distillation.student` names, where it names one.
-        transfer: what to learn from.
-        validation: what chooses the checkpoint; without any rows, the last step is kept.
-        params: the section `distillation`.
-        seed: of the training.
-        target: folder of the student.
-        advance: called once a step.
-        alone: train the same student on the labels alone, from layers that the teacher never trained: the control.
+    Of several members of the teacher, the first gives the layers. `bases` are folders of the encoder that the teacher
+    was before it was trained, and of the one that `distillation.student` names, where it names one. The validation rows
+    choose the checkpoint; without any, the last step is kept. With `alone`, the same student learns the labels alone,
+    from layers that the teacher never trained: the control.
     """
     body, own = list_members(teacher)[0], params.student == "layers"
     base = bases[0] if own else bases[1]  # what the student consists of, but for what it learns
@@ -120,7 +104,7 @@ def train_student(
     student = load_trained(body, bases[:1]) if own and not alone else load_classifier(base, config.labels)
     keep_layers(student, params.layers)
     freeze_lower(student, params.trained_layers)
-    config = replace(config, pooling=choose_pooling(student))
+    config = replace(config, pooling="centred_mean" if student.config.model_type in PARTS else "cls")
     module = add_pooling(student, config.pooling)
     with hold_lower(student, params.trained_layers) as read:
 
@@ -136,7 +120,7 @@ def train_student(
         learn, held_out = prepare(transfer), prepare(validation) if len(validation.rows) else None
         if isinstance(module, MeanPooled):  # a random head hardly learns in so few steps (docs/findings.md)
             device = choose_device()
-            vectors = compute_logits(module.to(device).embed, learn.encoded, device)
+            vectors = compute_logits(module.to(device), learn.encoded, device, module.embed)
             classes = index_labels(transfer.rows, config.labels) if alone else transfer.logits.argmax(axis=1)
             begin_head(student, *fit_head(vectors, classes, len(config.labels), strength=_STRENGTH))
         schedule = Schedule(params.steps, params.learning_rate, _BATCH, looks=2)

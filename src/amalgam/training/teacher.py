@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,23 +15,21 @@ from torch import nn
 from amalgam.machine import choose_device, set_seed
 from amalgam.params import Teacher
 from amalgam.tasks.texts import find_units
-from amalgam.training.checkpoint import Config, read_config, save_checkpoint, write_config
+from amalgam.training.checkpoint import Config, compute_softmax, read_config, save_checkpoint, write_config
 from amalgam.training.classifier import Embedder, Pooling, add_pooling, begin_head, load_classifier
 from amalgam.training.embeddings import embed_rows, fit_head, index_labels, read_targets
-from amalgam.training.encoding import Encoded, encode_rows, freeze_lower, hold_lower, load_tokenizer
+from amalgam.training.encoding import Encoded, compute_logits, encode_rows, freeze_lower, hold_lower, load_tokenizer
 from amalgam.training.guard import FOLDS, deal_folds
 from amalgam.training.loop import (
     CrossEntropy,
     Examples,
     Outcome,
     Schedule,
-    compute_logits,
     grow_steps,
     measure_auc,
     train_model,
 )
 from amalgam.training.parallel import Advance, Job, is_main_process
-from amalgam.training.scoring import compute_softmax
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -88,17 +86,12 @@ class TeacherTrainer:
         contrastive: bool = False,
         vectors: np.ndarray | None = None,
     ) -> None:
-        """Take what all seeds share.
+        """Take what all seeds share; `vectors` are the embeddings of `learned` where they are known.
 
-        Args:
-            encoder: folder of the base model.
-            learned: rows (text, question, label, origin, and `soft` where the LLM gave labels).
-            held_out: human-coded rows that choose the checkpoint; None keeps the last one, as learning by contrast
-                always does: how near rows of one label are says little of how they are ranked.
-            labels: class names in order.
-            params: the section `teacher`.
-            contrastive: whether to learn by contrast, in batches of twice the rows, so that a label has enough pairs.
-            vectors: embeddings of `learned` where they are known.
+        `learned` are rows (text, question, label, origin, and `soft` where the LLM gave labels). The human-coded rows
+        `held_out` choose the checkpoint. None keeps the last one, as learning by contrast always does: how near rows of
+        one label are says little of how they are ranked. It takes batches of twice the rows, so that a label has enough
+        pairs.
         """
         self._encoder, self._labels, self._params, self._contrastive = encoder, labels, params, contrastive
         self._paper, self._tokenizer = params.recipe == "paper", load_tokenizer(encoder)
@@ -109,22 +102,24 @@ class TeacherTrainer:
         if contrastive:  # the same steps at every ratio
             steps = grow_steps(_CONTRASTIVE_STEPS, human.sum(), _FEW)
             self._schedule = Schedule(steps, params.learning_rate, 2 * params.batch_size)
-        weights = balance_classes(self._classes, len(labels)) if params.class_weights else np.ones(len(learned))
-        self._weights = weights
+        self._weights = np.ones(len(learned))
+        if params.class_weights:
+            self._weights = balance_classes(self._classes, len(labels))
+        fits_head = not (contrastive or self._paper)
         phases = [np.flatnonzero(human), np.flatnonzero(~human)] if self._paper else []
-        targets = self._classes if contrastive or self._paper else read_targets(learned, labels)
+        targets = read_targets(learned, labels) if fits_head else self._classes
         self._learn = Examples(
             self._encode(learned),
-            (ContrastiveLoss if contrastive else CrossEntropy)(targets, weights),
+            (ContrastiveLoss if contrastive else CrossEntropy)(targets, self._weights),
             phases=[phase for phase in phases if len(phase)],
-            by_length=not (contrastive or self._paper),  # pairs of similar length alone teach less
+            by_length=fits_head,  # pairs of similar length alone teach less
         )
         self._held_out: Examples | None = None
         if held_out is not None and not contrastive:
             classes = index_labels(held_out, labels)
             self._held_out = Examples(self._encode(held_out), CrossEntropy(classes), partial(measure_auc, classes))
         self._head = None
-        if not (contrastive or self._paper):
+        if fits_head:
             vectors = embed_rows(encoder, learned, max_length=params.max_length) if vectors is None else vectors
             first = human if human.any() else ~human
             self._head = fit_head(vectors[first], self._classes[first], len(labels))
@@ -245,21 +240,13 @@ def list_trials(
     """
     dealt, marked = deal_human(human, labels), human.assign(origin="human")
     return [
-        partial(_run_trial, encoder, marked[dealt != fold], marked[dealt == fold], labels, params, seed + int(fold))
-        for fold in np.unique(dealt)
+        partial(_run_trial, (encoder, marked[dealt != fold], None, labels, params), marked[dealt == fold], seed + fold)
+        for fold in map(int, np.unique(dealt))
     ]
 
 
-def _run_trial(
-    encoder: Path,
-    learned: pd.DataFrame,
-    rows: pd.DataFrame,
-    labels: list[str],
-    params: Teacher,
-    seed: int,
-    advance: Advance,
-) -> np.ndarray:
-    return TeacherTrainer(encoder, learned, None, labels, params).train_and_score(seed, rows, advance)
+def _run_trial(learn: tuple[Any, ...], rows: pd.DataFrame, seed: int, advance: Advance) -> np.ndarray:
+    return TeacherTrainer(*learn).train_and_score(seed, rows, advance)
 
 
 def label_out_of_fold(human: pd.DataFrame, labels: list[str], logits: Sequence[np.ndarray]) -> pd.DataFrame:

@@ -1,0 +1,118 @@
+"""How the cells of a column are made of those of a source, by the steps of its entry in `columns` of task.yaml."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from amalgam.files import SUBGROUP
+from amalgam.tasks.schema import LEAVE_OUT, Cell
+from amalgam.tasks.sources import check_columns
+from amalgam.tasks.texts import clean_text
+
+
+class Fault(NamedTuple):
+    """What is wrong with rows: a sentence that ends with what to do, and the places of all rows that it is about."""
+
+    sentence: str
+    rows: Sequence[str] = ()
+
+
+def blame_rows(rows: "pd.DataFrame | pd.Series[str]", what: str) -> Fault:
+    """Make a fault of what rows have, of which the sentence names the first."""
+    places = [*map(str, rows.index)]
+    more = f" (and {len(places) - 3} more)" if len(places) > 3 else ""
+    return Fault(f"{'; '.join(places[:3])}{more}{what}", places)
+
+
+def shorten(text: str, size: int) -> str:
+    """Cut a text that is longer than `size` letters."""
+    return text if len(text) <= size else f"{text[:size]}…"
+
+
+def read_cells(table: pd.DataFrame, cells: dict[str, Cell], repair: str | None, faults: list[Fault]) -> pd.DataFrame:
+    """Make the columns of rows; a cell that cannot be made is `leave_out`, and its fault joins `faults`."""
+    check_columns(table, list(dict.fromkeys(source for cell in cells.values() for source in list_sources(cell))))
+    made = pd.DataFrame({name: _read_cell(table, cell, faults) for name, cell in cells.items()}, dtype=str)
+    if "question" not in made:
+        made.insert(list(made).index("text") + 1, "question", "")
+    for name in ("text", "question", *(name for name in cells if name.startswith(SUBGROUP))):
+        made[name] = [clean_text(text, mojibake=repair == "mojibake") for text in made[name]]
+    if cells["text"].otherwise == LEAVE_OUT:  # also where nothing but marks that nobody sees was there
+        made["text"] = made["text"].where(made["text"] != "", LEAVE_OUT)
+    return made
+
+
+def list_sources(cell: Cell) -> list[str]:
+    """List the source columns of an entry."""
+    return cell.columns or [cell.column]
+
+
+def _read_cell(table: pd.DataFrame, cell: Cell, faults: list[Fault]) -> "pd.Series[str]":
+    if cell.majority:
+        alone = [cell.model_copy(update={"column": name, "columns": [], "majority": False}) for name in cell.columns]
+        codes = zip(*(_read_cell(table, each, faults) for each in alone), strict=True)
+        return pd.Series([vote(row) for row in codes], index=table.index)
+    parts = [table[name].str.strip() for name in list_sources(cell)]
+    cells = parts[0].str.cat(pd.concat(parts[1:], axis=1), sep=cell.join) if len(parts) > 1 else parts[0]
+    made: dict[str, str] = {}
+    for value in cells.unique():
+        try:
+            made[value] = _take_steps(value, cell)
+        except ValueError as error:
+            made[value] = LEAVE_OUT
+            names = ", ".join(f"`{name}`" for name in list_sources(cell))
+            faults.append(blame_rows(cells[cells == value], f": '{shorten(value, 60)}' of {names} {error}"))
+    return cells.map(made)
+
+
+def _take_steps(value: str, cell: Cell) -> str:
+    """Make a cell; a ValueError says what is wrong with it, and what to do."""
+    mend = "correct the cell, or `columns` in task.yaml"
+    if not value and cell.otherwise == LEAVE_OUT and "" not in cell.map:
+        return LEAVE_OUT
+    if cell.item is not None:
+        try:
+            items = json.loads(value)
+        except ValueError:
+            items = None
+        if not isinstance(items, list):
+            raise ValueError(f"is not a list in brackets: {mend}")
+        item = items[cell.item] if len(items) > cell.item else None
+        if item is None and cell.otherwise is None:
+            advice = "correct the cell, or add `otherwise: leave_out` beside `item` to leave such rows out"
+            raise ValueError(f"is not a list with an item {cell.item} (the first is 0): {advice}")
+        if item is None:
+            return str(cell.otherwise)
+        value = item if isinstance(item, str) else json.dumps(item)
+    if cell.pattern is not None:
+        if not (match := re.fullmatch(cell.pattern, value)):
+            raise ValueError(f"does not match the pattern {cell.pattern}: {mend}")
+        value = match[1]
+    if value in cell.map:
+        return cell.map[value]
+    if cell.above or cell.below:
+        try:
+            number = float(value.replace(",", ".") if value.count(",") == 1 else value)
+        except ValueError as error:
+            raise ValueError(f"is not a number: {mend}") from error
+        passed = [(-bound, name) for name, bound in cell.above.items() if number > bound]
+        passed = passed or [(bound, name) for name, bound in cell.below.items() if number < bound]
+        named, what = min(passed)[1] if passed else cell.otherwise, "lies within all bounds"
+    elif cell.map:
+        named, what = cell.otherwise, ", ".join(f"'{name}'" for name in cell.map)
+        what = f"is none of {what}, which are all that its `map` covers"
+    else:
+        return value
+    if named is None:
+        raise ValueError(f"{what}: add it there, or say by `otherwise` what every other cell becomes")
+    return named
+
+
+def vote(codes: Iterable[str]) -> str:
+    """Return the most frequent code; where there is none, `leave_out`."""
+    found = Counter(code for code in codes if code not in ("", LEAVE_OUT)).most_common(2)
+    return LEAVE_OUT if not found or len({count for _, count in found}) < len(found) else found[0][0]
