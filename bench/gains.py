@@ -31,9 +31,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 
-from amalgam.evaluation.bootstrap import encode_groups, encode_labels, estimate_models
+from amalgam.evaluation.bootstrap import correct_p_values, encode_groups, encode_labels, estimate_models
 from amalgam.params import Params, load_params
-from amalgam.review.paired import correct_p_values
 from bench.differences import Gain, measure_gain
 from bench.opponents import (
     EMBEDDING,

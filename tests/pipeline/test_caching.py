@@ -5,7 +5,7 @@ import re
 import shutil
 from typing import Any
 
-from amalgam.report.phrases import flatten
+from amalgam.report.content import flatten
 from amalgam.tasks.schema import load_task
 from tests.pipeline.project import AFTER_RATIO, HUMAN_ROWS, ROWS, Project
 from tests.pipeline.server import StubServer

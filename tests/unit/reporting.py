@@ -114,8 +114,8 @@ def _make_metrics(text: str) -> dict[str, Any]:
             **{
                 "teacher_megabytes": 90.9,
                 "student_megabytes": 69.6,
-                "size_ratio": 0.766,
                 "student_int8_megabytes": 17.6,
+                "size_ratio": 0.766,
             },
         },
         "summary": {

@@ -42,18 +42,19 @@ def make_outputs(rows: pd.DataFrame, strengths: dict[str, float], seeds: tuple[i
     return Outputs(LABELS, pd.concat(tables, ignore_index=True), {"test": rows})
 
 
-class ReviewProject:
-    """A repository to which revisions are written.
+def _draw(name: str) -> float:
+    """Return a draw from the standard normal distribution that depends on a name alone."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    return float(np.random.default_rng(seed).normal())
 
-    Attributes:
-        folder: its top folder, in which the workspace is.
-    """
+
+class ReviewProject:
+    """A repository to which revisions are written; `folder` is its top folder, with the workspace."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / ".dvc").mkdir(parents=True)
-        (folder / ".dvc/config").write_text("[core]\n    analytics = false\n", encoding="utf-8")
-        (folder / ".dvc/.gitignore").write_text("/cache\n/tmp\n", encoding="utf-8")
+        self._write(".dvc/config", "[core]\n    analytics = false\n")
+        self._write(".dvc/.gitignore", "/cache\n/tmp\n")
         self.git("init", "--quiet", "--initial-branch=main")
         self.git("config", "user.name", "tester")
         self.git("config", "user.email", "tester@example.org")
@@ -92,7 +93,6 @@ class ReviewProject:
         path.write_text(text.replace(old, new) if old else text + new)
 
     def commit(self, message: str) -> None:
-        """Commit the workspace."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
 
@@ -115,9 +115,3 @@ class ReviewProject:
         name = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ending
         self._write(f".dvc/cache/files/md5/{name[:2]}/{name[2:]}", text)
         return name
-
-
-def _draw(name: str) -> float:
-    """Return a draw from the standard normal distribution that depends on a name alone."""
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-    return float(np.random.default_rng(seed).normal())

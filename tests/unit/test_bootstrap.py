@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from amalgam.errors import DataError
 from amalgam.evaluation.bootstrap import (
     Estimate,
+    correct_p_values,
     draw_resamples,
     estimate_metrics,
     estimate_models,
@@ -68,6 +69,14 @@ def test_no_difference_has_p_1_and_a_sure_one_the_smallest():
     assert (find_p_value(none), find_interval(none, 0.95)) == (1.0, (0.0, 0.0))
     assert 0 < find_p_value(sure) < 1e-9
     assert find_p_value(make_estimate([0.5], np.full((9, 1), 0.5), limits=(-1.0, 1.0))) == 0
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_p_values_are_corrected_by_holm(values):
+    corrected, largest = correct_p_values(values), 0.0
+    for rank, index in enumerate(np.argsort(values, kind="stable")):
+        largest = max(largest, min(1.0, values[index] * (len(values) - rank)))
+        assert corrected[index] == largest
 
 
 def test_a_model_without_seeds_counts_as_equal_for_each_and_other_numbers_of_seeds_are_refused():

@@ -11,7 +11,7 @@ import yaml
 
 from amalgam.errors import ParamsError
 from amalgam.params import Driving, dump_tracked, load_params
-from amalgam.report.phrases import flatten_values
+from amalgam.report.content import flatten_values
 from amalgam.training.quality import PRESETS, fill_in
 
 ROOT = Path(__file__).parents[2]

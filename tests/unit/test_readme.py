@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from amalgam.params import dump_tracked, load_params
-from amalgam.report.phrases import flatten_values
+from amalgam.report.content import flatten_values
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]

@@ -1,6 +1,8 @@
 import base64
 import hashlib
 import json
+import re
+from html import unescape
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -13,11 +15,12 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from amalgam.report.charts import BLUE, GREY, MODEL_LOOKS, ORANGE
 from amalgam.report.models import MIN_BIN, build_curves
-from amalgam.report.page import build_page
+from amalgam.report.page import build_page, write_section
 from amalgam.report.rows import LONGEST_TEXT, browse_mistakes, browse_pool, list_mistakes, thin_rows
-from tests.unit.reporting import HOSTILE, make_content, make_mistakes
+from tests.unit.reporting import HOSTILE, METRICS, make_content, make_difference, make_estimates, make_mistakes
 
 DRAWING = {"svg", "g", "path", "line", "text", "title", "desc", "rect", "circle", "tspan"}
+NO_PLOTS = {name: plot[:0] for name, plot in make_content().plots.items()}
 THIN, WIDE = "\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}"
 
 
@@ -60,19 +63,17 @@ class Page(HTMLParser):
     def tags(self):
         return [tag for tag, _ in self.elements]
 
+    def list_values(self, *names):
+        return [value for _, attributes in self.elements for name, value in attributes.items() if name in names]
+
 
 @pytest.fixture(scope="module")
 def plain():
     return build_page(make_content())
 
 
-@pytest.fixture(scope="module")
-def hostile():
-    return build_page(make_content(HOSTILE))
-
-
-def test_texts_stay_texts(plain, hostile):
-    harmless, page = Page(plain), Page(hostile)
+def test_texts_stay_texts(plain):
+    harmless, page = Page(plain), Page(build_page(make_content(HOSTILE)))
     assert [tag for tag in page.tags if tag not in DRAWING] == [tag for tag in harmless.tags if tag not in DRAWING]
     assert page.tags.count("script") == 1 + 2  # one that runs, two with rows
     assert not set(page.tags) & {"img", "iframe", "object", "base", "image", "foreignobject", "use"}
@@ -93,11 +94,9 @@ def test_policy_allows_the_page_its_own_script_and_style_and_nothing_else(plain)
     hashes = {name: f"'sha256-{digest}'" for name, digest in digests.items()}
     assert (rules["script-src"], rules["style-src"]) == ([hashes["script"]], [hashes["style"]])
     assert rules["default-src"] == ["'none'"]
-    assert not [attributes for _, attributes in page.elements if "style" in attributes]
+    assert not page.list_values("style")
     # Nothing is fetched.
-    links = [value for _, attributes in page.elements for name, value in attributes.items() if name in ("href", "src")]
-    anchors = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
-    assert {link[1:] for link in links if link != "data:,"} <= anchors
+    assert {link[1:] for link in page.list_values("href", "src") if link != "data:,"} <= {*page.list_values("id")}
     assert "url(" not in plain
 
 
@@ -105,11 +104,9 @@ def test_page_can_be_read_aloud(plain):
     page = Page(plain)
     assert all("scope" in attributes for tag, attributes in page.elements if tag == "th")
     assert page.tags.count("table") == page.tags.count("caption")
-    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    ids = page.list_values("id")
     assert len(ids) == len(set(ids))
-    naming = ("aria-labelledby", "for")
-    named = {value for _, attributes in page.elements for name, value in attributes.items() if name in naming}
-    assert named <= set(ids)
+    assert {*page.list_values("aria-labelledby", "for")} <= set(ids)
     charts = [attributes for tag, attributes in page.elements if tag == "svg"]
     assert len(charts) == page.tags.count("figure")
     assert all({"role", "aria-labelledby", "aria-describedby"} <= set(attributes) for attributes in charts)
@@ -125,7 +122,7 @@ def test_what_a_run_lacks_is_left_out(plain):
     bare = make_content(
         params=content.params | {"seeds": [1], "ratio": 1},
         metrics=empty | {"data": data, "synthetic": synthetic, "training": {"training": {}}},
-        **{"plots": {}, "pool": content.pool[:0], "mistakes": content.mistakes[:0], "inputs": {}, "versions": {}},
+        **{"plots": NO_PLOTS, "pool": content.pool[:0], "mistakes": content.mistakes[:0], "inputs": {}, "versions": {}},
     )
     html = build_page(bare)
     for words in ("raters agree", "guard", "For whom", "Curves", "Mistakes", "Drift", "ceiling", "Requests", "<form"):
@@ -136,24 +133,16 @@ def test_what_a_run_lacks_is_left_out(plain):
 
 
 @pytest.mark.parametrize(
-    ("file", "section", "sentence"),
+    ("file", "section", "counts", "sentence"),
     [
-        ("data", {"grader": {"rows": 40, "unparsed": 40}}, "gave no readable grade of 40 rows, so it has no score."),
-        (
-            "data",
-            {"grader": {"rows": 40, "unparsed": 30}},
-            "no readable grade of most rows, 30 of 40: there, its scores take every label as equally likely.",
-        ),
-        (
-            "synthetic",
-            {"judge": {"rows": 24, "unparsed": 24}},
-            "Asked to grade 24 responses by the rubric, the LLM gave no grade that could be read",
-        ),
+        ("data", "grader", (40, 40), "gave no readable grade of 40 rows, so it has no score."),
+        ("data", "grader", (40, 30), "most rows, 30 of 40: there, its scores take every label as equally likely."),
+        ("synthetic", "judge", (24, 24), "Asked to grade 24 responses by the rubric, the LLM gave no grade that could"),
     ],
 )
-def test_an_llm_whose_grades_cannot_be_read_is_named(plain, file, section, sentence):
-    html = build_page(make_content(metrics={file: make_content().metrics[file] | section}, plots={}))
-    assert sentence in html
+def test_an_llm_whose_grades_cannot_be_read_is_named(plain, file, section, counts, sentence):
+    graded = {section: dict(zip(("rows", "unparsed"), counts, strict=True))}
+    assert sentence in build_page(make_content(metrics={file: make_content().metrics[file] | graded}, plots=NO_PLOTS))
     assert sentence not in plain
 
 
@@ -175,7 +164,7 @@ def find_luminance(colour):
     """Return the relative luminance of WCAG 2.2."""
     parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return np.dot([0.2126, 0.7152, 0.0722], linear)
 
 
 @pytest.mark.parametrize("page", ["#ffffff", "#14171c"])  # of style.css
@@ -187,11 +176,11 @@ def test_colours_show_on_both_pages(page):
 
 def test_bins_of_few_predictions_are_not_drawn():
     bins = pd.DataFrame({"model": "teacher", "confidence": [0.6, 0.7], "share": 0.6, "rows": [MIN_BIN - 1, MIN_BIN]})
-    (figure,) = build_curves(make_content(plots={"calibration": bins}))["figures"]
+    (figure,) = build_curves(make_content(plots=NO_PLOTS | {"calibration": bins}))["figures"]
     root = ElementTree.fromstring(figure.svg)
     assert len([path for path in root.iter("path") if path.get("fill") == BLUE]) == 1
     assert len(figure.numbers.rows) == 2
-    assert build_curves(make_content(plots={"calibration": bins[:1]})) is None
+    assert build_curves(make_content(plots=NO_PLOTS | {"calibration": bins[:1]})) is None
 
 
 @given(st.lists(st.text(max_size=30)), st.integers(0, 300))
@@ -231,3 +220,79 @@ def test_mistakes_are_those_of_the_mean_over_seeds_most_confident_first():
     browser = browse_mistakes(make_content(mistakes=found))
     assert browser.head == ["Response", "Human label", "Student", "Raters", "Teacher"]
     assert browser.data[0][0][2] == ("yes", "p = 0.900; 2 of 2 seeds")
+
+
+def read_claims(**metrics):
+    """Return the claims of the verdict (outcome, claim, numbers), the lead first, of a run with other metrics."""
+    params = make_content().params | {"ratio": metrics.pop("ratio", 0.8)}
+    html = write_section("verdict", make_content(metrics=metrics, params=params))
+    found = re.findall(r'<(?:p|li) class="(?:lead )?(\w+)"><strong>(.*?)</strong>(.*?)</(?:p|li)>', html)
+    return [(outcome, unescape(claim), unescape(numbers).strip()) for outcome, claim, numbers in found]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "ends", "outcome", "claim"),
+    [
+        (0.8, (0.1, 0.2), "better", "Adding 164 synthetic rows to 41 human-coded ones makes the teacher better:"),
+        (1, (-0.2, -0.1), "worse", "Training on synthetic rows alone makes the teacher worse:"),
+        (0.5, (-0.1, 0.1), "unclear", "There is no evidence that adding 164 synthetic rows to 41 human-coded ones"),
+        (0, (0.1, 0.2), "unclear", "This run says nothing about synthetic rows, as no synthetic rows were added:"),
+    ],
+)
+def test_verdict_follows_the_interval(ratio, ends, outcome, claim):
+    comparisons = make_content().metrics["comparisons"] | {"gain_over_human_only": make_difference(*ends)}
+    found = read_claims(ratio=ratio, comparisons=comparisons)[0]
+    assert (found[0], found[1][: len(claim)]) == (outcome, claim)
+
+
+def test_claims_cover_baseline_student_control_and_rounding():
+    metrics = make_content().metrics
+    more = {name: make_estimates(METRICS) for name in ("llm_grader", "student_int8", "student_undistilled")}
+    changed = {
+        "gain_over_best_baseline": {**make_difference(-0.2, -0.1), "baseline": "llm_grader"},
+        "student_minus_undistilled": make_difference(0.01, 0.1),
+        "int8_minus_student": make_difference(-0.01, 0.01),
+    }
+    found = read_claims(comparisons=metrics["comparisons"] | changed, models=metrics["models"] | more)
+    assert [claim[:2] for claim in found[2:6]] == [
+        ("worse", "The teacher is worse than the best baseline:"),
+        ("worse", f"The student, 77{WIDE}% of the teacher's size and 1.9 times as fast, is worse:"),
+        ("better", "Distillation makes the student better:"),
+        ("unclear", "Rounding the student's weights to 8 bits makes no difference that this test shows:"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "claim"),
+    [
+        ({"helps": 0}, "The guard left the synthetic rows out:"),
+        ({}, "The guard let the synthetic rows in, but could not tell whether they help:"),
+        ({"difference_low": 0.001}, "The guard let the synthetic rows in:"),
+    ],
+)
+def test_guard_says_what_it_rests_on(changes, claim):
+    guard = make_content().metrics["training"]["guard"] | changes
+    (outcome, lead, _), (_, said, numbers), *_ = read_claims(training={"guard": guard})
+    assert said == claim
+    assert ("the guard left" in lead) == (not guard["helps"])  # no praise for rows that were left out
+    assert guard["helps"] or outcome == "unclear"
+    assert "an AUC of 0.830 with the synthetic rows and of 0.820 without, a difference of +0.010" in numbers
+    assert "5-fold cross-validation on 51 human rows" in numbers
+    assert "tell the synthetic labels apart with an AUC of 0.800; at least 0.650 is required" in numbers
+
+
+@pytest.mark.parametrize(
+    ("ends", "outcome", "claim"),
+    [
+        ((0.9, 0.97), "better", f"labels 53{WIDE}%"),
+        ((0.7, 0.89), "worse", f"labels 53{WIDE}%"),
+        (None, "unclear", "asks a human about all 500 test rows:"),
+    ],
+)
+def test_what_the_student_labels_alone_is_weighed_against_the_agreement_wanted(ends, outcome, claim):
+    measured = make_content().metrics["selective"]["selective"]
+    measured |= dict(zip(("agreement_low", "agreement_high"), ends or (), strict=False))
+    found = measured if ends else {"rows": 500, "coverage": 0.0, "basis": "So few."}
+    said = read_claims(selective={"selective": found})[-1]
+    assert said[0] == outcome
+    assert said[1].startswith(f"The student that ships {claim}")

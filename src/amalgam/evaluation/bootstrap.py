@@ -20,7 +20,7 @@ independent; `probabilities` are [s seeds, n rows, k classes], where one seed st
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -181,6 +181,13 @@ def find_p_value(difference: Estimate) -> float:
     if find_quantile(variances, _SMALLEST) <= distance:
         return _SMALLEST
     return float(brentq(lambda tails: find_quantile(variances, tails) - distance, _SMALLEST, 1, xtol=_SMALLEST))
+
+
+def correct_p_values(values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number by Holm's method (1979), which holds however they depend on each other."""
+    order = np.argsort(values, kind="stable")
+    corrected = np.minimum(1.0, np.asarray(values)[order] * np.arange(len(values), 0, -1))
+    return [float(value) for value in np.maximum.accumulate(corrected)[np.argsort(order)]]
 
 
 def find_ratio(top: Estimate, bottom: Estimate, confidence: float, *, above: float) -> list[float]:

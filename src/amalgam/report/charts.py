@@ -13,8 +13,7 @@ import altair as alt
 import pandas as pd
 from markupsafe import Markup
 
-from amalgam.report.content import Figure, Table
-from amalgam.report.phrases import MODEL_NAMES, Numbers
+from amalgam.report.content import MODEL_NAMES, Figure, Numbers, Table
 
 Spec = dict[str, Any]
 Chart = Any  # of Altair, whose types do not tell charts from layers

@@ -1,14 +1,34 @@
-"""What goes into the page: the content of a run, and the tables and figures that its sections show."""
+"""What goes into the page: the content of a run, tables and figures, and names and numbers as people write them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
-from markupsafe import Markup
+if TYPE_CHECKING:
+    import pandas as pd
+    from markupsafe import Markup
 
-from amalgam.report.phrases import Numbers, format_share
+MODEL_NAMES = {
+    "teacher": "Teacher",
+    "student": "Student",
+    "student_int8": "Student, int8",
+    "student_undistilled": "Undistilled student",
+    "human_only": "Human-only teacher",
+    "embedding_lr": "Embedding + LR",
+    "tfidf_lr": "TF-IDF + LR",
+    "llm_grader": "LLM as grader",
+}
+METRIC_NAMES = {
+    "auc": "AUC",
+    "macro_f1": "Macro-F1",
+    "accuracy": "Accuracy",
+    "kappa": "Kappa",
+    "quadratic_kappa": "Quadratic kappa",
+    "brier": "Brier score",
+    "ece": "Calibration error",
+}
 
+Numbers = Mapping[str, Any]
 Cell = str | tuple[str, str]  # text, and smaller text below it
 
 
@@ -23,22 +43,17 @@ class Content:
     labels: Mapping[str, str]  # each label's definition, in class order
     params: Numbers  # nested, as in params.yaml
     metrics: Mapping[str, Any]  # the files of metrics/, by name
-    plots: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # the tables of metrics/plots, by name
-    pool: pd.DataFrame = field(default_factory=pd.DataFrame)  # responses of the LLM, kept and rejected
-    mistakes: pd.DataFrame = field(default_factory=pd.DataFrame)  # see `list_mistakes`
-    base_models: Mapping[str, Numbers] = field(default_factory=dict)  # what identifies them, by role
-    inputs: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of files, by path
-    versions: Mapping[str, str] = field(default_factory=dict)  # of Python and packages
+    plots: "Mapping[str, pd.DataFrame]"  # the tables of metrics/plots, by name
+    pool: "pd.DataFrame"  # responses of the LLM, kept and rejected
+    mistakes: "pd.DataFrame"  # see `list_mistakes`
+    base_models: Mapping[str, Numbers]  # what identifies them, by role
+    inputs: Mapping[str, str]  # SHA-256 of files, by path
+    versions: Mapping[str, str]  # of Python and packages
 
     @property
     def confidence(self) -> str:
         """The confidence of all intervals, as text."""
         return format_share(self.params["evaluation"]["confidence"])
-
-    def select(self, plot: str, column: str, value: str) -> pd.DataFrame:
-        """Return the rows of a plot that have a value in a column."""
-        rows = self.plots.get(plot, pd.DataFrame({column: []}))
-        return rows[rows[column] == value]
 
 
 class Table(NamedTuple):
@@ -53,7 +68,7 @@ class Figure(NamedTuple):
     """A chart, how to read it, and its numbers where no other table of the page has them."""
 
     caption: str
-    svg: Markup
+    svg: "Markup"
     numbers: Table | None
 
 
@@ -65,3 +80,51 @@ class Browser(NamedTuple):
     head: Sequence[str]
     filters: Mapping[str, Sequence[str]]  # options by name
     data: Sequence[tuple[Sequence[Cell], Sequence[int]]]  # of each row, its cells and its option in each filter
+
+
+def format_number(value: float, digits: int = 3, *, sign: str = "") -> str:
+    """Write a number with a real minus sign; with the sign "+", also with a plus."""
+    return f"{value:{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def format_difference(value: float) -> str:
+    """Write a difference with its sign."""
+    return format_number(value, sign="+")
+
+
+def format_count(value: float) -> str:
+    """Write a count with thin blanks between thousands."""
+    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def format_share(value: float, digits: int | None = None) -> str:
+    """Write a share as a percentage, with `digits` decimals or as few as it needs."""
+    percent = f"{value * 100:.3g}" if digits is None else f"{value * 100:.{digits}f}"
+    return f"{percent}\N{NO-BREAK SPACE}%"
+
+
+def format_interval(values: Numbers, metric: str, *, signed: bool = False) -> str:
+    """Write the interval of a metric as `low to high` without a line break; empty where it has none."""
+    ends = [values[f"{metric}_{end}"] for end in ("low", "high") if f"{metric}_low" in values]
+    return "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(format_difference if signed else format_number, ends))
+
+
+def flatten(values: Numbers, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested values by dotted key, as `dvc exp run -S` takes them; a list is a leaf."""
+    leaves: dict[str, Any] = {}
+    for name, value in values.items():
+        nested = isinstance(value, Mapping) and value
+        leaves |= flatten(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return leaves
+
+
+def flatten_values(values: Numbers) -> list[tuple[str, str]]:
+    """List the leaves of nested values as (dotted key, text)."""
+    return [(name, write_value(value)) for name, value in flatten(values).items()]
+
+
+def write_value(value: Any) -> str:
+    """Write a value much as YAML would."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

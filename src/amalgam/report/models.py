@@ -17,11 +17,13 @@ from amalgam.report.charts import (
     draw_training,
     place_point,
 )
-from amalgam.report.content import Cell, Content, Table
-from amalgam.report.phrases import (
+from amalgam.report.content import (
     METRIC_NAMES,
     MODEL_NAMES,
+    Cell,
+    Content,
     Numbers,
+    Table,
     format_count,
     format_difference,
     format_interval,
@@ -95,13 +97,13 @@ def build_models(content: Content) -> dict[str, Any]:
 
 def build_curves(content: Content) -> dict[str, Any] | None:
     """Draw the curves of which the run has points."""
+    roc, bins, training = (content.plots[name] for name in ("roc", "calibration", "training"))
     figures = []
     for number, label in enumerate(content.labels):
-        if len(rows := content.select("roc", "label", label)):
+        if len(rows := roc[roc["label"] == label]):
             caption = f"ROC for “{label}”, mean over seeds. The dotted line is guessing."
             title, numbers = f"ROC curves for the label {label}", _tabulate_roc(rows)
             figures.append(build_figure(f"roc-{number}", title, caption, draw_roc(rows), numbers))
-    bins = content.plots.get("calibration", pd.DataFrame({"rows": []}))
     if len(drawn := bins[bins["rows"] >= MIN_BIN]):
         caption = (
             "Calibration: how often a prediction of that confidence is right. On the dotted line, confidence is what "
@@ -111,12 +113,11 @@ def build_curves(content: Content) -> dict[str, Any] | None:
             [MODEL_NAMES[model], format_number(confidence), format_number(share), format_count(rows)]
             for model, confidence, share, rows in bins[["model", "confidence", "share", "rows"]].itertuples(index=False)
         ]
-        head = ["Model", "Mean probability", "Share right", "Predictions"]
-        numbers = Table("Predictions by confidence", head, body)
-        title = "Calibration of all models"
-        figures.append(build_figure("calibration", title, caption, draw_calibration(drawn), numbers))
+        numbers = Table("Predictions by confidence", ["Model", "Mean probability", "Share right", "Predictions"], body)
+        spec = draw_calibration(drawn)
+        figures.append(build_figure("calibration", "Calibration of all models", caption, spec, numbers))
     for model, name in MODEL_NAMES.items():
-        if len(rows := content.select("training", "model", model)):
+        if len(rows := training[training["model"] == model]):
             caption = f"Training of the {name.lower()}: loss on training and validation rows, a line for each seed."
             title, numbers = f"Training curves of the {name.lower()}", _tabulate_training(rows)
             figures.append(build_figure(f"training-{model}", title, caption, draw_training(rows), numbers))

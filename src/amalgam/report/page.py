@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from amalgam.report import phrases
+from amalgam.report import content as texts
 from amalgam.report.content import Content
 from amalgam.report.models import build_curves, build_groups, build_models, build_verdict
 from amalgam.report.rows import SHARE_NAMES, build_mistakes, build_synthetic
@@ -33,11 +33,11 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters |= {
-    name: getattr(phrases, f"format_{name}") for name in ("count", "difference", "interval", "number", "share")
+_FILTERS = ("count", "difference", "interval", "number", "share")
+_ENVIRONMENT.filters |= {name: getattr(texts, f"format_{name}") for name in _FILTERS} | {
+    "flatten": texts.flatten_values
 }
-_ENVIRONMENT.filters["flatten"] = phrases.flatten_values
-_ENVIRONMENT.globals |= {"model_names": phrases.MODEL_NAMES, "share_names": SHARE_NAMES}
+_ENVIRONMENT.globals |= {"model_names": texts.MODEL_NAMES, "share_names": SHARE_NAMES}
 
 
 def build_page(content: Content) -> str:
@@ -47,12 +47,14 @@ def build_page(content: Content) -> str:
     run, by hash, and no connection be opened.
     """
     script, style = (files("amalgam.report").joinpath(name).read_text("utf-8") for name in ("page.js", "style.css"))
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style))
+    sources = [f"{kind}-src 'sha256-{digest}'" for kind, digest in zip(("script", "style"), digests, strict=True)]
+    policy = ["default-src 'none'", *sources, "img-src data:", "base-uri 'none'", "form-action 'none'"]
     written = [(name, title, write_section(name, content)) for name, (title, _) in _SECTIONS.items()]
-    rules = ["default-src 'none'", f"script-src {_hash_source(script)}", f"style-src {_hash_source(style)}"]
     return _ENVIRONMENT.get_template("page.html.j2").render(
         title=content.title,
         sections=[section for section in written if section[2]],
-        policy="; ".join([*rules, "img-src data:", "base-uri 'none'", "form-action 'none'"]),
+        policy="; ".join(policy),
         style=Markup(style),
         script=Markup(script),
     )
@@ -65,7 +67,3 @@ def write_section(name: str, content: Content) -> Markup:
         return Markup()
     template = _ENVIRONMENT.get_template(f"{name}.html.j2")
     return Markup(template.render(content=content, metrics=content.metrics, params=content.params, values=values))
-
-
-def _hash_source(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

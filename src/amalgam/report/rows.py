@@ -10,8 +10,17 @@ from jinja2.utils import htmlsafe_json_dumps
 from numpy.typing import NDArray
 
 from amalgam.report.charts import BLUE, GREY, ORANGE, Look, Looks, Spec, build_figure, draw_points
-from amalgam.report.content import Browser, Cell, Content, Figure, Table
-from amalgam.report.phrases import MODEL_NAMES, Numbers, format_count, format_number
+from amalgam.report.content import (
+    MODEL_NAMES,
+    Browser,
+    Cell,
+    Content,
+    Figure,
+    Numbers,
+    Table,
+    format_count,
+    format_number,
+)
 
 POOL_BYTES, MISTAKE_BYTES = 2_000_000, 1_000_000  # of the page, which stays below 5 MB
 LONGEST_TEXT = 5000  # characters
@@ -59,10 +68,11 @@ def build_synthetic(content: Content) -> dict[str, Any]:
 
 def build_mistakes(content: Content) -> dict[str, Any] | None:
     """Collect the confusion matrices and the test rows that the student gets wrong."""
+    predictions = content.plots["confusion"]
     confusions = {
         name: {label: Counter(lines["predicted"][lines["actual"] == label]) for label in content.labels}
         for model, name in MODEL_NAMES.items()
-        if len(lines := content.select("confusion", "model", model))
+        if len(lines := predictions[predictions["model"] == model])
     }
     browser = browse_mistakes(content)
     predicted = [f"predicted {label}" for label in content.labels]
@@ -180,7 +190,7 @@ def _draw_drift(content: Content, statistics: Numbers) -> list[Figure]:
     shares = {
         name: (statistics[f"human_{key}"], statistics[key])
         for key, name in SHARE_NAMES.items()
-        if key in statistics and f"human_{key}" in statistics
+        if {key, f"human_{key}"} <= statistics.keys()
     }
     if shares:
         caption = "Synthetic beside human rows; the longer the line, the more they differ."

@@ -2,14 +2,13 @@
 
 - Differences are means over seeds on the same rows, with the intervals of `amalgam.evaluation.bootstrap`.
 - One measure is primary, the AUC of the student that ships. It was chosen before anyone looked, so its p-value is not
-  corrected. The p-values of all others are corrected together by Holm's method (Holm, 1979), which holds however they
-  depend on each other.
+  corrected. The p-values of all others are corrected together by Holm's method.
 - Models whose predictions are the same pose no question, and are not counted.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from amalgam.dvc import find_file
 from amalgam.evaluation.bootstrap import (
     WITHOUT_INTERVAL,
     Estimate,
+    correct_p_values,
     encode_groups,
     encode_labels,
     estimate_models,
@@ -64,20 +64,6 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Flip:
-    """A test row that the student of one revision gets right and the other wrong, by majority over seeds."""
-
-    id: str
-    text: str
-    question: str
-    label: str
-    old: str  # the label that the older revision predicts
-    new: str
-    old_probability: float  # of the row's own label, mean over seeds
-    new_probability: float
-
-
-@dataclass(frozen=True, slots=True)
 class Comparison:
     """What the models of two revisions say of the same test rows."""
 
@@ -87,7 +73,7 @@ class Comparison:
     differences: list[Difference]  # the primary one first; without it, the student's predictions are the same
     unchanged: list[str]  # models whose predictions are the same
     left_out: list[str]  # models that only one revision has
-    flips: list[Flip]  # the largest change of probability first
+    flips: list[dict[str, Any]]  # see `list_flips`
 
     @property
     def primary(self) -> Difference | None:
@@ -140,9 +126,9 @@ def compare_outputs(old: Outputs, new: Outputs, confidence: float, *, ordinal: b
     Raises:
         DataError: a model has not exactly one prediction for each row and seed.
     """
-    measured: dict[str, tuple[float, float, Estimate]] = {}
+    measured: dict[str, tuple[float, float, Estimate]] = {}  # by measure: the older value, the newer one, the change
     unchanged: list[str] = []
-    flips: list[Flip] = []
+    flips: list[dict[str, Any]] = []
     shared = 0
     for name in [TEST, *sorted((old.rows.keys() & new.rows.keys()) - {TEST})]:
         if find_obstacle(old, new, name):
@@ -164,7 +150,7 @@ def compare_outputs(old: Outputs, new: Outputs, confidence: float, *, ordinal: b
                 values = (before[model][metric].value, metrics[metric].value, change)
                 measured[f"{prefix}{model}.{metric}"] = values
         if name == TEST:
-            shared, flips = len(rows), find_flips(rows, actual, *pairs[STUDENT], new.labels)
+            shared, flips = len(rows), list_flips(rows, actual, *pairs[STUDENT], new.labels)
     models = [set(outputs.table.loc[outputs.table["set"] == TEST, "model"]) for outputs in (old, new)]
     return Comparison(
         rows=shared,
@@ -175,32 +161,6 @@ def compare_outputs(old: Outputs, new: Outputs, confidence: float, *, ordinal: b
         left_out=sorted(models[0] ^ models[1]),
         flips=flips,
     )
-
-
-def pair_seeds(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
-    """Pair each seed with itself where both have it, the others by position; what is left over is left out."""
-    shared = sorted(set(old) & set(new))
-    others = zip(sorted(set(old) - set(shared)), sorted(set(new) - set(shared)), strict=False)
-    return [*((seed, seed) for seed in shared), *others]
-
-
-def correct_p_values(values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number by Holm's method."""
-    order = np.argsort(values, kind="stable")
-    corrected = np.minimum(1.0, np.asarray(values)[order] * np.arange(len(values), 0, -1))
-    return [float(value) for value in np.maximum.accumulate(corrected)[np.argsort(order)]]
-
-
-def find_flips(rows: pd.DataFrame, actual: Ints, old: Floats, new: Floats, labels: list[str]) -> list[Flip]:
-    """List the rows [n] that turned from right to wrong or back, by probabilities [s seeds, n rows, k labels]."""
-    texts = rows[["id", "text", "question", "label"]].astype(str)
-    votes = [_vote(stack) for stack in (old, new)]
-    own = [np.round(stack.mean(axis=0)[np.arange(len(actual)), actual], 4) for stack in (old, new)]
-    flips = [
-        Flip(*texts.iloc[row], *(labels[vote[row]] for vote in votes), *(float(means[row]) for means in own))
-        for row in np.flatnonzero((votes[0] == actual) != (votes[1] == actual))
-    ]
-    return sorted(flips, key=lambda flip: (-abs(flip.new_probability - flip.old_probability), flip.id))
 
 
 def _stack_pairs(old: Outputs, new: Outputs, ids: list[str], name: str) -> dict[str, tuple[Floats, Floats]]:
@@ -218,14 +178,34 @@ def _stack_pairs(old: Outputs, new: Outputs, ids: list[str], name: str) -> dict[
     return pairs
 
 
-def _vote(stack: Floats) -> Ints:
-    """Return the class [n] that most seeds predict; of equally many, the one of the higher mean probability."""
-    votes = np.eye(stack.shape[2])[stack.argmax(axis=2)].sum(axis=0)
-    return np.asarray((votes + stack.mean(axis=0) / 2).argmax(axis=1), dtype=np.int64)
+def pair_seeds(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
+    """Pair each seed with itself where both have it, the others by position; what is left over is left out."""
+    shared = sorted(set(old) & set(new))
+    others = zip(sorted(set(old) - set(shared)), sorted(set(new) - set(shared)), strict=False)
+    return [*((seed, seed) for seed in shared), *others]
+
+
+def list_flips(rows: pd.DataFrame, actual: Ints, old: Floats, new: Floats, labels: list[str]) -> list[dict[str, Any]]:
+    """List the rows [n] that the student of one revision gets right and the other wrong, by majority over seeds.
+
+    The probabilities are [s seeds, n rows, k labels]. Each flip has the row's id, text, question and label, the labels
+    that the revisions predict (`old`, `new`) and their probabilities of the row's own label, means over seeds
+    (`old_probability`, `new_probability`). The largest change of probability comes first.
+    """
+    votes, own = [], []
+    for stack in (old, new):
+        counts, means = np.eye(stack.shape[2])[stack.argmax(axis=2)].sum(axis=0), stack.mean(axis=0)
+        votes.append((counts + means / 2).argmax(axis=1))  # of labels with as many seeds, the likelier one
+        own.append(np.round(means[np.arange(len(actual)), actual], 4))
+    names = np.array(labels, dtype=object)
+    found = rows[["id", "text", "question", "label"]].astype(str)
+    found = found.assign(old=names[votes[0]], new=names[votes[1]], old_probability=own[0], new_probability=own[1])
+    flips = found[(votes[0] == actual) != (votes[1] == actual)].to_dict("records")
+    return sorted(flips, key=lambda flip: (-abs(flip["new_probability"] - flip["old_probability"]), flip["id"]))
 
 
 def _list_differences(measured: dict[str, tuple[float, float, Estimate]], confidence: float) -> list[Difference]:
-    """List the differences by measure (older value, newer value, change), the primary one first."""
+    """List the differences by measure, the primary one first."""
     names = sorted(measured, key=lambda name: name != PRIMARY)
     p_values = [round(find_p_value(measured[name][2]), 6) for name in names]
     kept = names[:1].count(PRIMARY)

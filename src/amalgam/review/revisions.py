@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from amalgam.dvc import find_commit, open_files, parse_yaml
 from amalgam.errors import DataError
-from amalgam.report.phrases import flatten
+from amalgam.report.content import flatten
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -30,13 +30,12 @@ class Revision:
     stages: dict[str, Any]  # dvc.lock, by stage, without the stages that dvc.yaml has no more
     metrics: dict[str, float]  # the numbers in metrics/*.json by dotted name, but for those that summary.json repeats
     ordinal: bool  # whether the task's labels have an order
-    bits: int | None = None  # of a weight of the student that ships; None where the revision does not say
+    bits: int | None  # of a weight of the student that ships; None where the revision does not say
     student: str = STUDENT  # the model that counts as the student, by its name in the predictions
 
     def find_output(self, path: str) -> str:
         """Return the hash that dvc.lock has for an output; empty where it has none."""
-        outputs = (output for stage in self.stages.values() for output in stage.get("outs", []))
-        return next((output.get("md5", "") for output in outputs if output["path"] == path), "")
+        return next((found for stage in self.stages.values() if (found := _index(stage, "outs").get(path))), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +107,7 @@ def read_revision(repo: "Repo", name: str) -> Revision:
 
 
 def find_default_base(repo: "Repo") -> str:
-    """Return the name of the branch that changes are made for.
-
-    Raises:
-        DataError: none of the usual ones exists.
-    """
+    """Return the name of the branch that changes are made for; DataError if none of the usual ones exists."""
     if found := next((name for name in _DEFAULT_BASES if find_commit(repo, name)), ""):
         return found
     raise DataError(
@@ -121,25 +116,23 @@ def find_default_base(repo: "Repo") -> str:
     )
 
 
-def choose_student(revision: Revision, bits: int) -> Revision:
+def choose_student(revision: Revision, bits: int | None) -> Revision:
     """Let the student be its form with so many bits a weight, and leave out the metrics of the other one."""
     forms = {name: value for name, value in revision.metrics.items() if f".{STUDENT_INT8}." in f".{name}"}
     metrics = {name: value for name, value in revision.metrics.items() if name not in forms}
-    if bits != 8:
-        return replace(revision, metrics=metrics, student=STUDENT)
-    metrics |= {name.replace(STUDENT_INT8, STUDENT): value for name, value in forms.items()}
-    return replace(revision, metrics=metrics, student=STUDENT_INT8)
+    if bits == 8:
+        metrics |= {name.replace(STUDENT_INT8, STUDENT): value for name, value in forms.items()}
+    return replace(revision, metrics=metrics, student=STUDENT_INT8 if bits == 8 else STUDENT)
 
 
 def compare_mappings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """List the names whose values differ, in the order of the newer mapping, removed ones last."""
-    kinds = {name: "changed" if name in old else "added" for name in new}
-    kinds |= {name: "removed" for name in old if name not in new}
-    return [
-        Change(name, old.get(name), new.get(name), kind)
-        for name, kind in kinds.items()
-        if kind != "changed" or old[name] != new[name]
+    kept = [
+        Change(name, old.get(name), value, "changed" if name in old else "added")
+        for name, value in new.items()
+        if name not in old or old[name] != value
     ]
+    return kept + [Change(name, value, None, "removed") for name, value in old.items() if name not in new]
 
 
 def compare_stages(old: Revision, new: Revision) -> list[StageChange]:
@@ -187,6 +180,7 @@ def list_usage(revision: Revision) -> list[dict[str, Any]]:
 
 
 def _index(stage: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """Return the params of a stage in dvc.lock by key, or its dependencies' or outputs' hashes by path."""
     if part == "params":
         return {key: value for values in stage.get(part, {}).values() for key, value in values.items()}
     return {entry["path"]: entry.get("md5") for entry in stage.get(part, [])}

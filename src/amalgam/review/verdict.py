@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from amalgam.errors import ParamsError
 from amalgam.evaluation.predictions import MODELS
 from amalgam.params import Evaluation, describe_errors
-from amalgam.report.phrases import flatten, format_difference, format_number, format_share
+from amalgam.report.content import flatten, format_difference, format_number, format_share
 from amalgam.review.paired import PRIMARY, Comparison, Difference, compare_outputs, find_obstacle, read_outputs
 from amalgam.review.revisions import (
     Change,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BETTER, WORSE, UNCLEAR = "better", "worse", "no evidence of a difference"
 SAME, UNKNOWN = "no change", "cannot be said"
+Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Review:
     new_usage: list[dict[str, Any]]
 
 
-def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Callable[[str], None]) -> Review:
+def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Notify) -> Review:
     """Compare two revisions; the newer one's params say how. `notify` is told what is fetched or damaged.
 
     Raises:
@@ -64,7 +65,7 @@ def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Callabl
     """
     # Where one revision does not say which form of the student ships, like is compared with like.
     known = old.bits is not None and new.bits is not None
-    old, new = (choose_student(revision, (revision.bits or 32) if known else 32) for revision in (old, new))
+    old, new = (choose_student(revision, revision.bits if known else None) for revision in (old, new))
     given = new.params.get("evaluation", {})
     try:
         # Earlier versions had more keys.
@@ -73,7 +74,8 @@ def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Callabl
     except ValidationError as error:
         raise ParamsError(f"params.yaml of `{new.name}`, section `evaluation`: {describe_errors(error)}") from error
     stages = compare_stages(old, new)
-    comparison, verdict = _compare(repo, old, new, stages, confidence, notify)
+    found = _compare(repo, old, new, confidence, notify, ran=bool(stages))
+    comparison, verdict = (None, found) if isinstance(found, Verdict) else (found, judge_comparison(found, confidence))
     covered = {difference.measure for difference in comparison.differences} if comparison else set()
     metrics = [
         change
@@ -94,6 +96,41 @@ def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Callabl
         old_usage=list_usage(old),
         new_usage=list_usage(new),
     )
+
+
+def _compare(
+    repo: "Repo", old: Revision, new: Revision, confidence: float, notify: Notify, *, ran: bool
+) -> Comparison | Verdict:
+    """Compare the predictions; a verdict where they show nothing or cannot be compared."""
+    for revision in (old, new):
+        for stage, keys in find_stale_params(revision).items():
+            stale = f"stage {stage} of {revision.name} has not run with the current {', '.join(keys)}"
+            return _refuse(old, new, f"{stale}: run `dvc repro`")
+    # Equal hashes need no predictions, if the same form of the student ships.
+    hashes = [[revision.find_output(path) for path in ("data/predictions", "data/prepared")] for revision in (old, new)]
+    if old.student == new.student and hashes[0] == hashes[1] and all(hashes[0]):
+        stages = "stages ran again, but" if ran else "no stage ran again, and"
+        value = f"; the student's AUC is {format_number(new.metrics[PRIMARY])}" if PRIMARY in new.metrics else ""
+        return Verdict(SAME, f"No change: {stages} every prediction is the same{value}.")
+    before = read_outputs(repo, old, notify)
+    after = before and read_outputs(repo, new, notify)
+    if before is None or after is None:
+        name = new.name if before else old.name
+        where = "neither in DVC's cache nor on its remote, only metrics in Git are left"
+        return _refuse(old, new, f"the predictions of {name} are {where}")
+    if obstacle := find_obstacle(before, after):
+        return _refuse(old, new, f"the test rows cannot be compared, since {obstacle}")
+    return compare_outputs(before, after, confidence, ordinal=new.ordinal)
+
+
+def _refuse(old: Revision, new: Revision, reason: str) -> Verdict:
+    """Say why there is no verdict, and what the metrics that Git tracks show."""
+    points = ""
+    if PRIMARY in old.metrics and PRIMARY in new.metrics:
+        first, second = old.metrics[PRIMARY], new.metrics[PRIMARY]
+        both = f"{format_number(first)} and {format_number(second)} ({format_difference(second - first)})"
+        points = f" The student's AUC is {both}, maybe by chance."
+    return Verdict(UNKNOWN, f"Cannot be said: {reason}.{points}")
 
 
 def judge_comparison(comparison: Comparison, confidence: float) -> Verdict:
@@ -117,43 +154,3 @@ def phrase_ends(difference: Difference) -> str:
     """Write the interval of a difference."""
     low, high = (format_difference(round(end, 3) + 0.0) for end in (difference.low, difference.high))  # no -0.000
     return f"{low} to {high}"
-
-
-def _compare(
-    repo: "Repo",
-    old: Revision,
-    new: Revision,
-    stages: list[StageChange],
-    confidence: float,
-    notify: Callable[[str], None],
-) -> tuple[Comparison | None, Verdict]:
-    """Compare the predictions, or say why they show nothing or cannot be compared."""
-
-    def refuse(reason: str) -> tuple[None, Verdict]:
-        points = ""  # what the metrics that Git tracks show
-        if PRIMARY in old.metrics and PRIMARY in new.metrics:
-            first, second = old.metrics[PRIMARY], new.metrics[PRIMARY]
-            both = f"{format_number(first)} and {format_number(second)} ({format_difference(second - first)})"
-            points = f" The student's AUC is {both}, maybe by chance."
-        return None, Verdict(UNKNOWN, f"Cannot be said: {reason}.{points}")
-
-    for revision in (old, new):
-        for stage, keys in find_stale_params(revision).items():
-            stale = f"stage {stage} of {revision.name} has not run with the current {', '.join(keys)}"
-            return refuse(f"{stale}: run `dvc repro`")
-    # Equal hashes need no predictions, if the same form of the student ships.
-    hashes = [[revision.find_output(path) for path in ("data/predictions", "data/prepared")] for revision in (old, new)]
-    if old.student == new.student and hashes[0] == hashes[1] and all(hashes[0]):
-        ran = "stages ran again, but" if stages else "no stage ran again, and"
-        value = f"; the student's AUC is {format_number(new.metrics[PRIMARY])}" if PRIMARY in new.metrics else ""
-        return None, Verdict(SAME, f"No change: {ran} every prediction is the same{value}.")
-    before = read_outputs(repo, old, notify)
-    after = before and read_outputs(repo, new, notify)
-    if before is None or after is None:
-        name = new.name if before else old.name
-        where = "neither in DVC's cache nor on its remote, only metrics in Git are left"
-        return refuse(f"the predictions of {name} are {where}")
-    if obstacle := find_obstacle(before, after):
-        return refuse(f"the test rows cannot be compared, since {obstacle}")
-    comparison = compare_outputs(before, after, confidence, ordinal=new.ordinal)
-    return comparison, judge_comparison(comparison, confidence)

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from amalgam.evaluation import bootstrap
-from amalgam.evaluation.bootstrap import Estimate, encode_groups, encode_labels
-from amalgam.review.paired import correct_p_values
+from amalgam.evaluation.bootstrap import Estimate, correct_p_values, encode_groups, encode_labels
 from amalgam.study.grid import VARIED, Experiment
 
 _TWIN = ["task", "split", "human_rows", "recipe"]  # what a setting shares with its human-only teacher
