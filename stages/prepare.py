@@ -25,7 +25,7 @@ def main(params: Params, root: Path) -> None:
     folder = Path("data/tasks") / params.task
     task = load_task(folder)
     loaded = load_task_rows(task, folder, root / ".cache" / "downloads")
-    rows, transfer = loaded.main, loaded.transfer
+    transfer = loaded.transfer
     for note in loaded.notes:
         notify(f"prepare: {note.sentence}")
     codes = read_codes(folder, task.label_names)
@@ -39,11 +39,18 @@ def main(params: Params, root: Path) -> None:
     check_words(tables[TRAIN])
     if len(transfer) and TRANSFER not in tables:
         notify(f"prepare: each {TRANSFER} row shares a text or group with a coded row, so there is no such test")
+    drawn = pd.concat([table["id"] for table in tables.values()])
+    left_out = loaded.left_out | {"over_budget": int((~loaded.main["id"].isin(drawn)).sum())}
+    if len(transfer):
+        left_out["transfer_known_text_or_group"] = len(transfer) - len(tables.get(TRANSFER, ()))
+    if unused:
+        left_out["coded"] = unused
+    labels = {name: table["label"].value_counts() for name, table in tables.items() if "label" in table}
     summary: dict[str, Any] = {
         "rows": {name: len(table) for name, table in tables.items()},
-        "labels": {name: count_labels(table, task.label_names) for name, table in tables.items() if "label" in table},
+        "labels": {name: counts.reindex(task.label_names, fill_value=0).to_dict() for name, counts in labels.items()},
         **measure_agreement(loaded.ratings, task),
-        "left_out": loaded.left_out | count_left_out(rows, transfer, tables) | ({"coded": unused} if unused else {}),
+        "left_out": left_out,
     }
     if len(tables["test"]) < params.split.test:
         summary["test_wanted"] = params.split.test
@@ -54,16 +61,6 @@ def check_words(train: pd.DataFrame) -> None:
     """Refuse texts that hold no word at all: the baselines have nothing to count in them."""
     if not any(re.search(r"\w", text) for text in train["text"] + train["question"]):
         raise DataError(f"no text of the {len(train)} {TRAIN} rows holds a letter or digit: correct `columns.text`")
-
-
-def count_labels(table: pd.DataFrame, names: list[str]) -> dict[str, int]:
-    return {name: int((table["label"] == name).sum()) for name in names}
-
-
-def count_left_out(rows: pd.DataFrame, transfer: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> dict[str, int]:
-    used = pd.concat([table["id"] for table in tables.values()])
-    known = {"transfer_known_text_or_group": len(transfer) - len(tables.get(TRANSFER, ()))} if len(transfer) else {}
-    return {"over_budget": int((~rows["id"].isin(used)).sum()), **known}
 
 
 def write_tables(tables: dict[str, pd.DataFrame], summary: dict[str, Any]) -> None:

@@ -14,7 +14,6 @@ import openpyxl
 import pandas as pd
 import pyarrow
 import pytest
-from huggingface_hub import DatasetInfo
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -22,7 +21,7 @@ from pyarrow import parquet
 from amalgam.errors import DataError
 from amalgam.shipping.tables import survey_table, write_table
 from amalgam.tasks.formats import open_source
-from amalgam.tasks.schema import File, HubSource
+from amalgam.tasks.schema import File
 from amalgam.tasks.sources import parse_table, read_file
 from amalgam.tasks.tables import Part, read_parts
 from amalgam.tasks.texts import write_text
@@ -222,19 +221,6 @@ def test_an_older_encoding_is_found_and_may_be_said(
     assert not capsys.readouterr().err
     with pytest.raises(DataError, match="cannot be read as 'latin-99', which is no encoding"):
         parse_table(tmp_path / "a.csv", File(path="a.csv", encoding="latin-99"))
-
-
-def test_a_split_of_the_hub_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"the data set owner/name cannot be had \("):
-        read_file(Path("hub:owner/name:train"), cache=tmp_path)
-    (tmp_path / "owner/name").mkdir(parents=True)
-    write_json(tmp_path / "owner/name/train.jsonl", ROWS, lines=True)
-    monkeypatch.chdir(tmp_path)  # where `datasets` takes the folder for the repository
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda _, name: DatasetInfo(id=name, sha="0" * 40))
-    table = read_file(Path("hub:owner/name:train"), cache=tmp_path)
-    assert table.frame.to_dict("records") == [{**row, "split": "train"} for row in ROWS]
-    source = HubSource.model_validate(table.origin)
-    assert (source.repository, source.revision, source.splits) == ("owner/name", "0" * 40, ["train"])
 
 
 def test_columns_named_alike_are_refused_for_predict_and_numbered_for_a_task(tmp_path: Path) -> None:

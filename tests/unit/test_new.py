@@ -16,7 +16,7 @@ import pytest
 
 from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import load_task
-from tests.unit.answers import CELLS, DOUBTFUL_DAYS, ROWS, TWO_CODES, Amalgam, code, make_task, write_csv, write_sheets
+from tests.unit.answers import DOUBTFUL_DAYS, ROWS, TWO_CODES, Amalgam, code, make_task, write_csv
 
 
 @pytest.mark.parametrize(
@@ -136,26 +136,7 @@ def test_what_programs_add_is_taken_for_nothing_else(amalgam: Amalgam) -> None:
     wanted = {"text": "Input", "label": "move", "id": "ResponseId", "time": "StartDate", "group": ""}
     assert {key: found["columns"][key] for key in wanted} == wanted
     assert found["notes"] == ["dates are also in `EndDate`: --time names another"]
-
-
-def test_cells_of_excel_are_dates_and_doubtful_ones_are_said(amalgam: Amalgam) -> None:
-    cells = [[*CELLS[0], "when"], *([*row, day] for row, day in zip(CELLS[1:], DAYS, strict=True))]
-    assert make_task(amalgam, write_sheets(cells), name="a.xlsx")["columns"]["time"] == "when"
-    content, flags = DOUBTFUL_DAYS, ["--time", "when"]
-    assert "nothing tells the day from the month" in make_task(amalgam, content)["notes"][0]
-    Path("a.csv").write_text(content, encoding="utf-8")
-    assert "nothing tells the day from the month" in amalgam("new", "mine", "--from", "a.csv", "--force", *flags)[2]
-
-
-def test_longer_and_more_rows_train_longer(amalgam: Amalgam) -> None:
-    times = []
-    for rows in (ROWS, [{**row, "text": f"{row['text']} {row['text']}"} for row in ROWS]):
-        Path("a.csv").write_text(write_csv(rows), encoding="utf-8")
-        out = amalgam("new", "mine", "--from", "a.csv", "--force")[1]
-        times.append(re.findall(r"training takes about (\d+) min with `quality: best` and (\d+) min", out)[0])
-        assert "split.seed=1,2,3,4" in out  # few rows test
-    (best, fast), (longer, _) = times
-    assert int(fast) < int(best) < int(longer)
+    assert "nothing tells the day from the month" in make_task(amalgam, DOUBTFUL_DAYS)["notes"][0]
 
 
 def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: Amalgam) -> None:
@@ -166,6 +147,10 @@ def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: 
     assert {new.split(":")[0].strip() for _, new in changed} == {"task", "ratio", "human_rows", "test", "max_tokens"}
     assert all(old.partition("#")[2] == new.partition("#")[2] for old, new in changed)
     assert amalgam("new", "mine", "--from", "a.csv")[2].startswith("amalgam: data/tasks/mine exists already")
+    out = amalgam("new", "mine", "--from", "a.csv", "--force")[1]
+    ((best, fast),) = re.findall(r"training takes about (\d+) min with `quality: best` and (\d+) min", out)
+    assert int(fast) < int(best)
+    assert "split.seed=1,2,3,4" in out  # few rows test
     assert amalgam("new", "../mine", "--from", "a.csv")[2].startswith("amalgam: '../mine' cannot be the name")
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,20 @@ def test_a_hostile_file_is_one_sentence_and_leaves_nothing(
     assert not [*Path("data/tasks").iterdir()]
 
 
+FRAME = pd.DataFrame(ROWS)
+ASKED = {"id": "Response ID", "guest": "Who are you?", "text": "How was the bakery?", "code": "code"}
+TITLES = {"id": "_recordId", "guest": "Q1", "text": "Q2_text", "code": "code"}
+IMPORTED = {name: json.dumps({"ImportId": title}) for name, title in TITLES.items()}
+STUDIO = [
+    {
+        "id": int(row["id"][1:]),
+        "data": {"text": row["text"], "guest": row["guest"]},
+        "annotations": [{"completed_by": 1, "result": [{"from_name": "tone", "value": {"choices": [row["code"]]}}]}],
+    }
+    for row in ROWS
+]
+DATASHOP = {"id": "Transaction Id", "guest": "Anon Student Id", "text": "Input text", "code": "CF (Code)"}
+CODERS = [FRAME.assign(coder=name) for name in ("Ann", "Bo")]
 STRANGE: dict[str, tuple[str, str | bytes]] = {
     "right to left": ("a.csv", code(["\u05d8\u05d5\u05d1", "\u05e8\u05e2 \U0001f600"])),
     "formulas": ("a.csv", write_csv([{**row, "text": f"=SUM(A1) {row['text']}"} for row in ROWS])),
@@ -139,12 +154,21 @@ STRANGE: dict[str, tuple[str, str | bytes]] = {
     "JSON split": ("a.json", pd.DataFrame(ROWS).to_json(orient="split")),
     "objects within": ("a.json", json.dumps({"data": [{"in": row} for row in ROWS]})),
     "objects a line": ("a.jsonl", "\n".join(json.dumps({"a": {"of": row}}) for row in ROWS)),
+    "Qualtrics": (
+        "a.csv",
+        pd.concat([pd.DataFrame([ASKED, IMPORTED]), FRAME]).rename(columns=TITLES).to_csv(index=False),
+    ),
+    "Label Studio": ("a.json", json.dumps(STUDIO)),
+    "doccano": ("a.jsonl", FRAME.assign(code=[[row["code"]] for row in ROWS]).to_json(orient="records", lines=True)),
+    "DataShop": ("a.txt", FRAME.rename(columns=DATASHOP).to_csv(index=False, sep="\t")),
+    "a row a coder": ("a.csv", pd.concat(CODERS).sort_values("id").to_csv(index=False)),
     "lists of Parquet": ("a.parquet", pd.DataFrame([{**row, "tags": ["a", "b"]} for row in ROWS]).to_parquet()),
 }
 
 
 @pytest.mark.parametrize("case", STRANGE)
 def test_a_strange_file_is_read_all_the_same(case: str, amalgam: Amalgam) -> None:
-    found = make_task(amalgam, STRANGE[case][1], name=STRANGE[case][0])
-    assert [found["columns"][key].rpartition(".")[2] for key in ("text", "id")] == ["text", "id"]
+    found = make_task(amalgam, STRANGE[case][1], "--yes", name=STRANGE[case][0])
+    assert "text" in re.split(r"[. _]", found["columns"]["text"])
+    assert {*re.split(r"[. _]", found["columns"]["id"].lower())} & {"id", "recordid"}
     assert sum(found["labels"].values()) == 80

@@ -70,7 +70,7 @@ def check(name: Annotated[str, typer.Argument(metavar="NAME", help="A task.")], 
 
     Exit code 1 is for warnings, 2 for errors, with which no run begins.
     """
-    from amalgam.cli.check import run_check
+    from amalgam.cli.tasks import run_check
 
     run_check(Path(), name, as_json=json)
 

@@ -108,9 +108,8 @@ def _choose(project: Path, coding: _Coding, human: pd.DataFrame, pool: pd.DataFr
     encoder, labels = project / "models/base/encoder", coding.task.label_names
     if not (encoder / "config.json").is_file():
         raise DataError(f"{encoder} is missing: run `dvc repro models`, or `dvc pull` to fetch it")
-    vectors = embed_rows(
-        encoder, pd.concat([human, pool], ignore_index=True), max_length=coding.params.teacher.max_length
-    )
+    rows = pd.concat([human, pool], ignore_index=True)
+    vectors = embed_rows(encoder, rows, max_length=coding.params.teacher.max_length)
     known, free = vectors[: len(human)], vectors[len(human) :]
     probabilities = _score_by_student(project, coding, pool)
     if probabilities is None:
@@ -161,10 +160,8 @@ def _make_book(rows: list[list[str]], task: Task) -> "Workbook":
     sheet, rubric = book.active, book.create_sheet("labels")
     choice = DataValidation("list", formula1=f"labels!$A$2:$A${len(task.labels) + 1}", allow_blank=True)
     choice.error = "Choose one of the labels, or leave the cell empty."
-    for page, table in (
-        (sheet, rows),
-        (rubric, [["label", "definition"], *([label.name, label.definition] for label in task.labels)]),
-    ):
+    definitions = [["label", "definition"], *([label.name, label.definition] for label in task.labels)]
+    for page, table in ((sheet, rows), (rubric, definitions)):
         for number, row in enumerate(table, start=1):
             for column, text in enumerate(row, start=1):
                 cell = page.cell(number, column, text or None)

@@ -7,10 +7,10 @@ import re
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
@@ -52,8 +52,7 @@ class Choice:
     as_json: bool = False
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What was found out about a file: its table, what each column is for, labels, definitions, personal columns."""
 
     source: Path
@@ -62,11 +61,6 @@ class Found:
     labels: Labels
     definitions: dict[str, str]
     personal: dict[str, str]
-
-    @property
-    def coded(self) -> list[str]:
-        """The columns that hold the codes."""
-        return [self.guess.label] if self.guess.label else self.guess.raters
 
 
 def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
@@ -122,17 +116,18 @@ def _look(source: Path, choice: Choice, cache: Path) -> Found:
     guess = _settle_doubts(table.frame, choice, personal)
     if "question" not in choice.columns:
         guess.wording = guess.wording or table.questions.get(guess.text, "")
-    found = Found(source, table, guess, Labels(["low", "high"], {}, False), {}, personal)
+    labels = Labels(["low", "high"], {}, False)
     if choice.above is None:
         answered = table.frame[table.frame[guess.text].str.strip() != ""]  # others, such as a total, are left out
-        cells = pd.concat([answered[column] for column in found.coded])
+        cells = pd.concat([answered[column] for column in guess.coded])
         if combined := find_combined([*cells.str.strip().unique()]):
             table.notes.append(
                 f"'{combined}' seems to be several codes at once, and became a label of its own: to tell one code from "
                 "all others, make a column of it"
             )
-        found = replace(found, labels=find_labels(cells, found.coded[0], choice.merge_rare, choice.drop_rare))
-    return replace(found, definitions=read_rubric(choice.rubric, found.labels)) if choice.rubric else found
+        labels = find_labels(cells, guess.coded[0], choice.merge_rare, choice.drop_rare)
+    definitions = read_rubric(choice.rubric, labels) if choice.rubric else {}
+    return Found(source, table, guess, labels, definitions, personal)
 
 
 def _settle_doubts(frame: pd.DataFrame, choice: Choice, personal: dict[str, str]) -> Guess:
@@ -166,7 +161,7 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
         steps = {"map": {"": LEAVE_OUT}, "above": {"high": above}, "otherwise": "low"}
     elif all(code == label for code, label in labels.codes.items()):
         steps = {}
-    if any(column in table.lists for column in found.coded):
+    if any(column in table.lists for column in guess.coded):
         steps = {"item": 0, "otherwise": LEAVE_OUT, **steps}
     whole = {"column": guess.label} if guess.label else {"columns": guess.raters, "majority": "true"}
     one = {"otherwise": LEAVE_OUT, **steps}  # a rater may have codes that no label has
@@ -181,43 +176,32 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
         "raters": [{"column": rater, **one} if steps else rater for rater in guess.raters],
         "roster": {"columns": roster, "join": " "} if roster else {},
     }
-    sources = table.origin.get("files") or table.origin["splits"]
-    codes = pd.concat([~table.frame[column].str.strip().str.fullmatch(NO_CODE) for column in found.coded], axis=1)
-    uncoded = int((~codes.any(axis=1)).sum()) >= _UNCODED
-    described = []
-    for label in labels.names:
-        written = [code for code, other in labels.codes.items() if other == label and code != label]
-        described.append(
-            f"  - name: {_quote(label)}" + (f"  # in the file: {_quote(written)[1:-1]}" if written else "")
-        )
-        described.append(f"    definition: {_quote(found.definitions.get(label, ''))}")
-    *others, last = labels.names
-    title = (
-        f"{name}: {', '.join(others)} or {last}?" if len(others) < 5 else f"{name}: which of {len(others) + 1} labels?"
-    )
-    wording = [f'The question was: "{" ".join(guess.wording.split())}"'] if guess.wording else []
-    lines = [
-        f"name: {name}",
-        f"title: {_quote(title)}  # stands above the report",
-        "response: response  # what one is called in a prompt, such as: student answer, customer comment",
-        "licence: not stated  # of the data; the report and the model card name it",
-        "citation: not stated",
-        f"ordinal: {str(labels.ordinal).lower()}  # true: the labels are steps of one scale",
-        "# Who answers, and to what: a sentence or two help the LLM to write such responses.",
-        f"scenarios: {_quote(wording)}",
-        "",
-        "labels:  # of two, the last is the positive one; the LLM writes by definitions, else by names and examples",
-        *described,
-        "",
-        "source:",
-        *(f"  {key}: {_quote(value)}" for key, value in table.origin.items()),
-        *([f"  unlabelled: {_quote(sources)}  # rows without a code"] if uncoded else []),
-        *(["  obtain: Run `dvc pull`, or ask who made this task for the file."] if "files" in table.origin else []),
-        "",
-        "columns:  # docs/tasks.md has all that can be said here",
-        *(f"  {key}: {_quote(entry)}" for key, entry in entries.items() if entry),
+    codes = pd.concat([~table.frame[column].str.strip().str.fullmatch(NO_CODE) for column in guess.coded], axis=1)
+    described = [
+        {
+            "name": label,
+            "codes": [code for code, other in labels.codes.items() if other == label and code != label],
+            "definition": found.definitions.get(label, ""),
+        }
+        for label in labels.names
     ]
-    return "\n".join(lines) + "\n"
+    *others, last = labels.names
+    which = f"{', '.join(others)} or {last}" if len(others) < 5 else f"which of {len(others) + 1} labels"
+    from jinja2 import Environment
+
+    environment = Environment(trim_blocks=True, keep_trailing_newline=True)
+    environment.filters["quote"] = _quote
+    template = environment.from_string(Path(__file__).with_name("task.yaml.j2").read_text(encoding="utf-8"))
+    return template.render(
+        name=name,
+        title=f"{name}: {which}?",
+        ordinal=labels.ordinal,
+        scenarios=[f'The question was: "{" ".join(guess.wording.split())}"'] if guess.wording else [],
+        labels=described,
+        origin=table.origin,
+        uncoded=int((~codes.any(axis=1)).sum()) >= _UNCODED,
+        entries=entries,
+    )
 
 
 class _Dumper(yaml.SafeDumper):

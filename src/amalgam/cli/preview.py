@@ -49,13 +49,12 @@ def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: b
     with open_journal(answering.journal) as journal:
         stages = estimate_stages(project, sources, list(ASKING), journal)
         whole = describe_estimate(project, params.llm, stages, journal)
-    found["whole_run"] = whole | {"tokens": sum(one.all_tokens for one in stages)}
     pace = found.pop("pace")
     to_come = [(one.to_send + one.again) * pace.get(one.stage, pace.get("judge", 0.0)) for one in stages]
-    training = estimate_training(params, sources.sets["train"])
-    found["whole_run"] |= {
+    found["whole_run"] = whole | {
+        "tokens": sum(one.all_tokens for one in stages),
         "llm_minutes": round(sum(to_come) / 60, 1) if pace else None,
-        "training_minutes": training,
+        "training_minutes": estimate_training(params, sources.sets["train"]),
     }
     print(json.dumps(found, indent=2, ensure_ascii=False)) if as_json else _print_preview(found)
 
@@ -106,7 +105,7 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
         shown += sources.build_grading(tested["test"].head(1))
     return {
         "task": params.task,
-        "prompts": [_describe_request(request) for request in shown],
+        "prompts": [{"id": request.id, "key": request.key, **request.body} for request in shown],
         "rows": responses[["label", "text", "fault", "judged"]].to_dict("records"),
         "sent": answering.sent,
         "seconds": round(seconds, 1),
@@ -123,10 +122,6 @@ def _measure_share(requests: list[Request], answers: list[Answer], sent: int) ->
     whole = sum(answer.prompt_tokens + _WRITING * answer.completion_tokens for answer in answers) / len(answers)
     own = max(whole - shared, 1.0)
     return own / (shared + sent * own)
-
-
-def _describe_request(request: Request) -> dict[str, Any]:
-    return {"id": request.id, "key": request.key, **request.body}
 
 
 def _open_answering(project: Path, params: Params, model: str) -> Answering:

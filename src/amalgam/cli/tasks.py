@@ -1,51 +1,158 @@
-"""`amalgam tasks`: the tasks of a project side by side, each with its rows, its licence and its last result."""
+"""`amalgam check` says what may be wrong with a task, `amalgam tasks` lists all tasks with their last results."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from amalgam.cli import print_table
 from amalgam.dvc import list_experiments, open_repo
-from amalgam.errors import AmalgamError
+from amalgam.errors import AmalgamError, DataError
 from amalgam.machine import notify
+from amalgam.params import Params, load_params
 from amalgam.review.revisions import STUDENT, STUDENT_INT8, WORKSPACE, read_revision
-from amalgam.tasks.columns import load_task_rows
+from amalgam.tasks.cells import Fault
+from amalgam.tasks.columns import TaskRows, load_task_rows, read_task_rows
+from amalgam.tasks.guess import guess_columns
+from amalgam.tasks.labels import measure_kappa
 from amalgam.tasks.schema import FileSource, GitSource, Task, WheelSource, load_task
+from amalgam.tasks.sources import load_tables
+from amalgam.tasks.split import split_rows
+from amalgam.tasks.texts import guess_languages
+
+_FEW = 20  # rows of a label, below which its scores say little
+_AGREED = 0.8  # kappa, from which raters agree well enough (Krippendorff)
+_LONG = 0.05  # share of texts that may be cut
+_ENGLISH = ("all-minilm-l6-v2", "all-mpnet-base-v2", "smollm2-135m-instruct")  # models that know no other language
+_TAGS = r"</(?:p|b|i|em|strong|div|span|li|ul|ol|td|h\d)>|<br ?/?>|<p>"
+_SHOWN = 8  # rows of a fault, of which JSON has all
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A task; `rows` are coded ones, None where they are not on this machine, `student_auc` of the last run."""
+def run_check(project: Path, name: str, *, as_json: bool) -> None:
+    """Print all faults and end with exit code 0, with 1 if there are warnings alone, or with 2."""
+    params, folder = load_params(project / "params.yaml"), project / "data/tasks" / name
+    errors: list[Fault] = []
+    warnings: list[Fault] = []
+    try:
+        task = load_task(folder)
+        table, texts = load_tables(task.source, folder, project / ".cache/downloads")
+        rows = read_task_rows(task, table, texts, errors)
+        warnings = [*_find_doubtful(task, rows, table), *_find_unfit(task, rows, params, project)]
+        if not errors and params.task == name:
+            sizes = params.split.model_dump() | {"human_rows": params.human_rows, "unlabelled": 0}
+            split_rows(rows.main, **sizes)
+    except DataError as error:
+        errors.append(Fault(str(error)))
+    levels = [("error", fault) for fault in errors] + [("warning", fault) for fault in warnings]
+    if as_json:
+        found = [{"level": level, "sentence": fault.sentence, "rows": fault.rows} for level, fault in levels]
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    for level, fault in levels if not as_json else ():
+        print(f"{level}: {fault.sentence}")
+        if len(fault.rows) > 1:
+            file, numbers = fault.rows[0].rpartition(" ")[0], [row.rpartition(" ")[2] for row in fault.rows]
+            more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
+            print(f"    {file}s {', '.join(numbers[:_SHOWN])}{more}")
+    if not levels and not as_json:
+        print(f"{name}: {len(rows.main)} coded rows, and nothing to mend")
+    if levels:
+        sys.exit(2 if errors else 1)
 
-    name: str
-    rows: int | None
-    labels: list[str]
-    licence: str
-    student_auc: float | None
+
+def _find_doubtful(task: Task, rows: TaskRows, table: pd.DataFrame) -> Iterator[Fault]:
+    """Find what makes codes or the test doubtful."""
+    yield from rows.notes
+    main = rows.main
+    for label, count in main["label"].value_counts().items():
+        if count < _FEW:
+            places = [rows.places[name] for name in main["id"][main["label"] == label]]
+            yield Fault(f"only {count} rows are coded '{label}': code {_FEW} or more, or put it together", places)
+    raters = [name for name in map(str, rows.ratings) if name != "id"]
+    cells = {f"rater{place}": cell for place, cell in enumerate(task.columns.raters, start=1)}
+    named = {name: cell.column or ", ".join(cell.columns) for name, cell in cells.items()}  # as the file has them
+    for one, other in combinations(raters, 2):
+        kappa = measure_kappa(rows.ratings[one], rows.ratings[other])
+        if kappa is not None and kappa < _AGREED:
+            pair = rows.ratings[["id", one, other]]
+            apart = pair["id"][(pair[one] != pair[other]) & (pair[[one, other]] != "").all(axis=1)]
+            both = f"{named.get(one, one)} and {named.get(other, other)}"
+            sentence = f"{both} disagree on {len(apart)} rows (kappa {kappa:.2f}): decide these together"
+            yield Fault(sentence, [rows.places[name] for name in apart])
+    asked = main.groupby("question")["label"].nunique()
+    if len(asked) > len(task.labels) and (asked == 1).all():
+        yield Fault("each question has answers of one label alone, so the question tells the label: code others")
+    if task.columns.group is None:
+        said = {"text": [task.columns.text.column], "label": [task.columns.label.column], "question": list[str]()}
+        said["question"] = [task.columns.question.column] if task.columns.question else []
+        with suppress(DataError, IndexError):
+            if group := guess_columns(table, {key: names for key, names in said.items() if all(names)}).group:
+                advice = f"rows of one `{group}` may train and test; add it"
+                yield Fault(f"`{group}` repeats, but is no `columns.group`: {advice}")
+
+
+def _find_unfit(task: Task, rows: TaskRows, params: Params, project: Path) -> Iterator[Fault]:
+    """Find what the models cannot read, or are not told."""
+    main, limit = rows.main, params.teacher.max_length
+    if main.empty:
+        return
+    sizes = pd.Series(_count_tokens([*(main["question"] + " " + main["text"]).str.strip()], project), index=main.index)
+    if (share := float((sizes > limit).mean())) > _LONG:
+        fits = min(512, -(-int(sizes.quantile(0.95)) // 32) * 32)
+        asked = ", with their questions," if task.columns.question else ""
+        sentence = f"{share:.0%} of the texts{asked} have more than {limit} tokens, and are cut there"
+        places = [rows.places[name] for name in main["id"][sizes > limit]]
+        yield Fault(f"{sentence}: set `teacher.max_length` to {fits}", places)
+    tagged = main["id"][main["text"].str.contains(_TAGS)]
+    if len(tagged) > _LONG * len(main):
+        sentence = f"{len(tagged)} texts hold tags of HTML, which the models read as words: export them as plain text"
+        yield Fault(sentence, [rows.places[name] for name in tagged])
+    language, count = guess_languages([*main["text"]]).most_common(1)[0]
+    models = [name for name in (params.teacher.model, params.llm.model) if name in _ENGLISH]
+    if language not in ("English", "unknown") and models:
+        sentence = f"most texts ({count / len(main):.0%}) are {language}, but {' and '.join(models)} know English alone"
+        yield Fault(f"{sentence}: set `teacher.model` and `llm.model` to models that know it")
+    if bare := [label.name for label in task.labels if not label.definition]:
+        yield Fault(f"{', '.join(bare)} have no definition in task.yaml: the LLM writes better by one")
+
+
+def _count_tokens(texts: list[str], project: Path) -> list[int]:
+    """Count what the encoder reads of each text; where there is none yet, four tokens stand for three words."""
+    path = project / "models/base/encoder/tokenizer.json"
+    if not path.is_file():
+        return [2 + len(text.split()) * 4 // 3 for text in texts]
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
 
 
 def run_tasks(project: Path, *, as_json: bool) -> None:
     """Print all tasks of `data/tasks`; one that cannot be read is named with the reason."""
-    results, listed = _read_results(project), []
+    results = _read_results(project)
+    listed: list[dict[str, Any]] = []
     for folder in sorted(path.parent for path in (project / "data/tasks").glob("*/task.yaml")):
         try:
             task = load_task(folder)
-            listed.append(Listed(task.name, None, task.label_names, task.licence, results.get(task.name)))
-            rows = _count_rows(task, folder, project / ".cache/downloads")
-            listed[-1] = replace(listed[-1], rows=rows)
+            about = {"labels": task.label_names, "licence": task.licence, "student_auc": results.get(task.name)}
+            listed.append({"name": task.name, "rows": None, **about})
+            listed[-1]["rows"] = _count_rows(task, folder, project / ".cache/downloads")
         except AmalgamError as error:
             notify(f"{folder.name}: {error}")
     if as_json:
-        print(json.dumps([asdict(one) for one in listed], indent=2, ensure_ascii=False))
+        print(json.dumps(listed, indent=2, ensure_ascii=False))
         return
     cells: list[Sequence[str]] = [("task", "rows", "AUC", "labels", "licence")]
     for one in listed:
-        labels = ", ".join(one.labels)
-        shown = ["-" if value is None else f"{value:,}" for value in (one.rows, one.student_auc)]
-        cells.append(
-            (one.name, *shown, *(cell if len(cell) < 40 else f"{cell[:39]}…" for cell in (labels, one.licence)))
-        )
+        numbers = ["-" if value is None else f"{value:,}" for value in (one["rows"], one["student_auc"])]
+        texts = [text if len(text) < 40 else f"{text[:39]}…" for text in (", ".join(one["labels"]), one["licence"])]
+        cells.append((one["name"], *numbers, *texts))
     print_table(cells)
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -18,7 +18,7 @@ class Fault(NamedTuple):
     """What is wrong with rows: a sentence that ends with what to do, and the places of all rows that it is about."""
 
     sentence: str
-    rows: list[str]
+    rows: Sequence[str] = ()
 
 
 def blame_rows(rows: "pd.DataFrame | pd.Series[str]", what: str) -> Fault:

@@ -16,6 +16,14 @@ from amalgam.tasks.texts import clean_text, fold_text
 
 CODED = "coded.csv"
 _COLUMNS = ["id", "text", "question", "label"]
+# Rows of a filled-in sheet that bring no code, or replace one.
+_KINDS = {
+    "blank": "without a label: they stay uncoded",
+    "unknown": "with a label that task.yaml does not know, only {labels}: correct them, and take the file again",
+    "changed": "of a text that is not among the responses to code: its text was changed, or it is in another set",
+    "same": "with the code that they have already",
+    "again": "that had another code: the new one counts",
+}
 _SAMPLE = 2000  # responses that stand for all, so that memory suffices
 _LONGEST = 32_000  # characters of a text that count: a cell of Excel holds few more
 
@@ -76,7 +84,7 @@ def add_codes(folder: Path, labels: list[str], sheet: pd.DataFrame, pool: pd.Dat
     responses = dict(zip(_name_responses(known), known.itertuples(index=False, name=None), strict=True))
     codes = dict(zip(_name_responses(log), log["label"], strict=True))
     spelled = {label.casefold(): label for label in labels} | {label: label for label in labels}
-    found: dict[str, list[str]] = {"blank": [], "unknown": [], "changed": [], "same": [], "again": []}
+    found: dict[str, list[str]] = {kind: [] for kind in _KINDS}
     added = []
     for (place, row), name in zip(sheet.iterrows(), _name_responses(sheet), strict=True):
         cell = row["label"].strip()
@@ -94,7 +102,12 @@ def add_codes(folder: Path, labels: list[str], sheet: pd.DataFrame, pool: pd.Dat
         if kind in ("", "again"):
             codes[name] = label
             added.append((*responses[name], label))
-    notes = _phrase_kinds(found, labels)
+    notes = []
+    for kind, places in found.items():
+        named = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+        if places:
+            rows = f"{len(places)} row{'s' if len(places) > 1 else ''}"
+            notes.append(f"{rows} {_KINDS[kind].format(labels=', '.join(labels))} ({named})")
     if not added and not found["same"]:
         raise DataError(f"no code was taken: {'; '.join(notes) or 'the table has no rows'}")
     if added:
@@ -145,23 +158,3 @@ def choose_responses(free: np.ndarray, known: np.ndarray, probabilities: np.ndar
         chosen.append(int(gains.argmax()))
         closest = np.maximum(closest, likeness[:, chosen[-1]])
     return chosen
-
-
-def _phrase_kinds(found: dict[str, list[str]], labels: list[str]) -> list[str]:
-    names = ", ".join(labels)
-    phrases = {
-        "blank": "without a label: they stay uncoded",
-        "unknown": f"with a label that task.yaml does not know, only {names}: correct them, and take the file again",
-        "changed": "of a text that is not among the responses to code: its text was changed, or it is in another set",
-        "same": "with the code that they have already",
-        "again": "that had another code: the new one counts",
-    }
-    return [
-        f"{len(places)} row{'s' if len(places) > 1 else ''} {phrases[kind]} ({_list_places(places)})"
-        for kind, places in found.items()
-        if places
-    ]
-
-
-def _list_places(places: list[str]) -> str:
-    return f"{', '.join(places[:3])}{f' and {len(places) - 3} more' if len(places) > 3 else ''}"

@@ -78,7 +78,7 @@ def read_task_rows(task: Task, table: pd.DataFrame, texts: pd.DataFrame | None, 
         try:
             coded = coded.assign(time=write_times(coded))
         except DataError as error:
-            faults.append(Fault(str(error), []))
+            faults.append(Fault(str(error)))
     coded = coded[coded["label"].isin(task.label_names)]
     sets = coded.pop("set") if "set" in coded else pd.Series(MAIN, index=coded.index)
     if len(unknown := sets[~sets.isin([MAIN, TRANSFER])]):
@@ -172,7 +172,7 @@ def _check_classes(rows: pd.DataFrame, task: Task, left_out: int) -> Iterator[Fa
         more = f", and {left_out} were left out as `columns` says" if left_out else ""
         other = ", or take the label out of task.yaml" if len(task.labels) > 2 else ", or correct `columns.label`"
         sentence = f"the task {task.name} has no row that is coded '{missing}' ({found}{more})"
-        yield Fault(f"{sentence}: code some rows so{other}", [])
+        yield Fault(f"{sentence}: code some rows so{other}")
 
 
 def _drop_contradictions(rows: pd.DataFrame) -> tuple[pd.DataFrame, Fault | None]:

@@ -79,6 +79,11 @@ class Guess:
     doubts: dict[str, list[str]] = field(default_factory=dict)  # by flag, the possible answers, the best first
     notes: list[str] = field(default_factory=list)  # why a column that could be something is not taken for it
 
+    @property
+    def coded(self) -> list[str]:
+        """The columns that hold the codes."""
+        return [self.label] if self.label else self.raters
+
     def list_used(self) -> set[str]:
         """Return the names of all columns that are for something."""
         alone = (self.text, self.label, self.coder, self.id, self.question, self.group, self.time)
