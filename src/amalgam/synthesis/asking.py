@@ -110,7 +110,7 @@ class Rounds:
         """
         for slot, answer in zip(self._slots, answers, strict=True):
             prompt = self._prompts[slot]
-            label, wanted = prompt["label"], prompt["responses"]
+            label, wanted = str(prompt["label"]), int(prompt["responses"])
             texts, fault = parse_answer(answer.text, answer.finish_reason, prompt["format"], wanted)
             self.answers[slot].append(answer)
             self.usable[label] += len(texts)
