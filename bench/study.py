@@ -13,10 +13,9 @@ from pathlib import Path
 import psutil
 import ray
 
-from amalgam.study.cells import compute_part
+from amalgam.study.cells import Grid, compute_part
 from amalgam.study.engine import Board, Result, Store, run_jobs
 from amalgam.study.grid import expand_grid, load_study
-from amalgam.study.table import Grid
 from amalgam.tasks.schema import load_task
 
 ENCODER, ROWS = Path("study/models/encoder"), Path("study/rows")
@@ -29,13 +28,11 @@ def measure_trainings(cores: int) -> float:
     labels = {name: load_task(Path("data/tasks") / name).label_names for name in study.tasks}
     grid = Grid(expand_grid(study, params), params, ROWS, labels)
     cell = next(cell for cell in grid.cells if cell.ratio == 0.8)
-    part, tables = grid.build(cell)["entropy"]
+    part = grid.build(cell)["entropy"]
 
     def run(seeds: range) -> None:
         keys = [str(seed) for seed in seeds]
-        for key, found in run_jobs(
-            keys, lambda key: (replace(part, seed=int(key)), tables), compute_part, ENCODER, "auto"
-        ):
+        for key, found in run_jobs(keys, lambda key: (replace(part, seed=int(key)),), compute_part, ENCODER, "auto"):
             if isinstance(found, str):
                 raise RuntimeError(f"training {key}: {found}")  # noqa: TRY004 - a training failed
 

@@ -12,9 +12,9 @@ from runtime import run_stage
 
 from amalgam.errors import DataError
 from amalgam.params import Params
+from amalgam.study.cells import Grid, compute_table
 from amalgam.study.engine import Store
 from amalgam.study.grid import expand_grid, load_study
-from amalgam.study.table import Grid, compute_table
 from amalgam.tasks.schema import load_task
 from amalgam.training.checkpoint import identify_weights
 

@@ -6,8 +6,7 @@ from runtime import run_stage
 
 from amalgam.base_models import describe_remote_llm, fetch_encoder, fetch_llm
 from amalgam.params import Params
-from amalgam.study.grid import load_study
-from amalgam.study.pools import name_llm
+from amalgam.study.grid import load_study, name_llm
 
 TARGET = Path("study/models")
 

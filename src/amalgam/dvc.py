@@ -12,7 +12,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,14 +137,12 @@ def iterate_shared_answers(
     workspace: Path | None = None,
     fetch: bool = True,
 ) -> Iterator[tuple[str, Iterator[tuple[str, "Answer"]]]]:
-    """Yield the answers that DVC has brought into this clone by shard, as (source, answers with their keys).
+    """Yield the answers in DVC's cache, as (MD5 of a shard, answers with their keys); nothing outside a project.
 
-    They are read from the cache: DVC removes a stage's outputs before it runs the stage, and the cache also holds
-    answers of other branches and experiments. A request's key says exactly what was asked, so any of them is right.
-
-    Outside a DVC project nothing is yielded. `is_known` says of a source, the shard's MD5, whether it has been read
-    before. `workspace` is the folder whose `dvc.lock` counts, where an experiment runs in a temporary one; the answers
-    that it names are first fetched, if `fetch` says so.
+    The cache holds what DVC removes from the workspace before it runs a stage, and answers of other branches and
+    experiments. A request's key says exactly what was asked, so any of them is right. `is_known` says whether a shard
+    has been read before. With `fetch`, what the `dvc.lock` in `workspace` names is fetched first; an experiment may run
+    in a temporary workspace.
     """
     try:
         with open_repo(folder) as repo:
@@ -164,8 +162,10 @@ def iterate_shared_answers(
 
 def _fetch_answers(repo: "Repo", workspace: Path, notify: Notify) -> None:
     """Fetch the answers that dvc.lock or a record of a run names, as far as the remote has them."""
-    remote, locked = repo.config["core"].get("remote"), _list_named(_read_locks(workspace))
-    if remote and (missing := _find_missing(repo, locked | _list_named(_read_runs(repo)))):
+    remote = repo.config["core"].get("remote")
+    locked = {named for text in _read_locks(workspace) for named in _NAMED.findall(text)}  # folders with their hashes
+    runs = {named for text in _read_runs(repo) for named in _NAMED.findall(text)}
+    if remote and (missing := _find_missing(repo, locked | runs)):
         notify(f"fetching answers of earlier runs ({_name_folders(missing)}) from DVC's remote `{remote}`")
         _fetch_files(repo, sorted({tree for _, tree in missing}), _SHARDS)
     if missing := _find_missing(repo, locked):
@@ -194,11 +194,6 @@ def _read_runs(repo: "Repo") -> Iterator[str]:
     for path in Path(repo.stage_cache.cache_dir).glob("??/*/*"):
         with suppress(FileNotFoundError):  # another process's temporary name
             yield path.read_text(encoding="utf-8")
-
-
-def _list_named(texts: Iterable[str]) -> set[tuple[str, str]]:
-    """Return each folder of answers with its hash."""
-    return {named for text in texts for named in _NAMED.findall(text)}
 
 
 def _find_missing(repo: "Repo", named: set[tuple[str, str]]) -> set[tuple[str, str]]:

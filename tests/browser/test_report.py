@@ -1,16 +1,18 @@
 """The report as a reader sees it, in headless Chromium."""
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from amalgam.report.page import build_page
-from tests.browser.conftest import Visit, visit
 from tests.unit.reporting import HOSTILE, make_content, make_mistakes, make_pool
 
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ODD = {
     "script": "<script>document.title = 'run'</script>",
     "handler": "<img src=x onerror=\"document.title = 'run'\">",
@@ -23,6 +25,41 @@ ODD = {
     "breaks": "a\u2028b\nc",
 }
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
+
+
+@dataclass
+class Visit:
+    """An open page, and what the browser said and asked for meanwhile."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")  # no longer than its tests: while it is open, asyncio cannot run anything else
+def chromium() -> Iterator[Browser]:
+    """Headless Chromium of this machine; without one the tests are skipped, and the summary says so."""
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if not program:
+        pytest.skip(f"the report was not looked at in a browser: none of {', '.join(NAMES)} is installed")
+    with sync_playwright() as playwright:
+        # Its sandbox refuses to start for root, as in a container; the page is this project's own.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def visit(browser: Browser, file: Path, **options: object) -> Visit:
+    """Open a file in a fresh context and note every message and request."""
+    seen = Visit(browser.new_context(**options).new_page())
+    seen.page.on("console", lambda message: seen.complaints.append(message.text))
+    seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    seen.page.on("request", lambda request: seen.requests.append(request.url))
+    seen.page.add_init_script(
+        "document.addEventListener('securitypolicyviolation', event => console.error(event.violatedDirective))"
+    )
+    seen.page.goto(file.as_uri())
+    return seen
 
 
 @pytest.fixture(scope="module")
@@ -111,17 +148,12 @@ def test_keyboard_reaches_rows_and_filters(open_report: Visit) -> None:
     expect(page.locator("#pool")).to_contain_text("Page 2 of")
 
 
-def test_page_without_scripts_still_says_what_matters(chromium: Browser, report: Path) -> None:
-    seen = visit(chromium, report, java_script_enabled=False)
+def test_page_says_what_matters_without_scripts_and_on_paper(chromium: Browser, report: Path, tmp_path: Path) -> None:
+    seen = visit(chromium, report, java_script_enabled=False, color_scheme="dark")
     expect(seen.page.locator(".lead")).to_contain_text("AUC 0.874 against 0.874")
     assert seen.page.locator("figure svg").count() >= 5
     expect(seen.page.locator("#pool")).to_contain_text("they are also in data/curated/")
     assert seen.complaints == []
-    seen.page.context.close()
-
-
-def test_page_prints_on_paper(chromium: Browser, report: Path, tmp_path: Path) -> None:
-    seen = visit(chromium, report, color_scheme="dark")
     seen.page.emulate_media(media="print")
     assert seen.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     expect(seen.page.locator("nav")).to_be_hidden()

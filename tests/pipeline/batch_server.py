@@ -1,13 +1,12 @@
 """A small server of OpenAI's Batch API: real HTTP, real files, and a count of what is paid."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
-from threading import Event, RLock
+from threading import Event, Lock
 from typing import Any
 
 from tests.pipeline.local import JsonHandler, LocalServer
@@ -69,7 +68,7 @@ class BatchServer(LocalServer):
         self.keys: set[str] = set()
         self.files: dict[str, bytes] = {}
         self.jobs: dict[str, Job] = {}
-        self.lock = RLock()
+        self.lock = Lock()
         self.start()
 
     def reach(self, point: str) -> None:
@@ -83,81 +82,80 @@ class BatchServer(LocalServer):
             pause.release.wait(30)
 
     def take_file(self, name: str, content: bytes) -> dict[str, Any]:
-        with self.lock:
-            file = f"file-{len(self.files)}"
-            self.files[file] = self.uploads[name] = content
-        return {**_FILE, "id": file, "bytes": len(content)}
+        file = f"file-{len(self.files)}"
+        self.files[file] = self.uploads[name] = content
+        return self.describe_file(file)
+
+    def describe_file(self, file: str) -> dict[str, Any]:
+        known = {"object": "file", "created_at": 1, "purpose": "batch", "filename": "x.jsonl", "status": "processed"}
+        return known | {"id": file, "bytes": len(self.files[file])}
 
     def create(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Make a batch of an uploaded file, or one that failed where the file or the queue does not allow it."""
-        with self.lock:
-            lines = [json.loads(line) for line in self.files[asked["input_file_id"]].splitlines()]
-            running = sum(len(job.lines) for job in self.jobs.values() if job.view["status"] == "in_progress")
-            view = {
-                **{name: asked[name] for name in ("input_file_id", "endpoint", "completion_window")},
-                "id": f"batch_{len(self.jobs)}",
-                "object": "batch",
-                "created_at": 1,
-                "status": "in_progress",
-                "metadata": asked.get("metadata"),
-                "request_counts": {"total": len(lines), "completed": 0, "failed": 0},
-            }
-            self.jobs[view["id"]] = Job(view, lines, self.looks)
-            if self.invalid or {line["url"] for line in lines} != {asked["endpoint"]}:
-                self._fail(view, "invalid", self.invalid or "The URL of a line is not that of the batch.")
-            elif running + len(lines) > self.queue:
-                self._fail(view, "token_limit_exceeded", f"Enqueued token limit reached. Limit: {self.queue}.")
-            return view
+        lines = [json.loads(line) for line in self.files[asked["input_file_id"]].splitlines()]
+        running = sum(len(job.lines) for job in self.jobs.values() if job.view["status"] == "in_progress")
+        view = {
+            **{name: asked[name] for name in ("input_file_id", "endpoint", "completion_window")},
+            "id": f"batch_{len(self.jobs)}",
+            "object": "batch",
+            "created_at": 1,
+            "status": "in_progress",
+            "metadata": asked.get("metadata"),
+            "request_counts": {"total": len(lines), "completed": 0, "failed": 0},
+        }
+        self.jobs[view["id"]] = Job(view, lines, self.looks)
+        fault = {}
+        if self.invalid or {line["url"] for line in lines} != {asked["endpoint"]}:
+            fault = {"code": "invalid", "message": self.invalid or "The URL of a line is not that of the batch."}
+        elif running + len(lines) > self.queue:
+            message = f"Enqueued token limit reached. Limit: {self.queue}."
+            fault = {"code": "token_limit_exceeded", "message": message}
+        if fault:
+            errors = {"object": "list", "data": [fault | {"line": None, "param": None}]}
+            view |= {"status": "failed", "errors": errors}
+        return view
 
     def look(self, name: str) -> dict[str, Any]:
-        with self.lock:
-            job = self.jobs[name]
-            job.looks += 1
-            if job.view["status"] == "in_progress":
-                done = min(job.looks - 1, job.looks_needed)
-                job.view["request_counts"]["completed"] = len(job.lines) * done // max(job.looks_needed, 1)
-                if done == job.looks_needed:
-                    self.end(name)
-            return job.view
+        job = self.jobs[name]
+        job.looks += 1
+        if job.view["status"] == "in_progress":
+            done = min(job.looks - 1, job.looks_needed)
+            job.view["request_counts"]["completed"] = len(job.lines) * done // max(job.looks_needed, 1)
+            if done == job.looks_needed:
+                self.end(name)
+        return job.view
 
-    def end(self, name: str, ending: str = "") -> None:
+    def end(self, name: str) -> None:
         """Answer a batch's requests, all or every second one, and write its files."""
-        with self.lock:
-            job = self.jobs[name]
-            job.view["status"] = ending = ending or self.ending
-            good, bad = [], []
-            for number, line in enumerate(job.lines):
-                head = {"id": f"batch_req_{number}", "custom_id": line["custom_id"]}
-                if ending != "completed" and number % 2:
-                    code = f"batch_{ending}"
-                    bad.append({**head, "response": None, "error": {"code": code, "message": f"It was {ending}."}})
-                    continue
-                status, body = self.complete(line["body"])
-                response = {"status_code": status, "request_id": f"req_{number}", "body": body}
-                if status == 200:
-                    self.paid[line["custom_id"]] += 1
-                (good if status == 200 else bad).append({**head, "response": response, "error": None})
-            # The order of the answers is not that of the requests.
-            for field_name, part in (("output_file_id", good[::-1]), ("error_file_id", bad)):
-                if part:
-                    file = job.view[field_name] = f"file-{len(self.files)}"
-                    self.files[file] = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in part).encode()
-            job.view["request_counts"] |= {"completed": len(good), "failed": len(bad)}
+        job, good, bad = self.jobs[name], [], []
+        job.view["status"] = self.ending
+        for number, line in enumerate(job.lines):
+            head = {"id": f"batch_req_{number}", "custom_id": line["custom_id"], "response": None, "error": None}
+            if self.ending != "completed" and number % 2:
+                bad.append(head | {"error": {"code": f"batch_{self.ending}", "message": f"It was {self.ending}."}})
+                continue
+            status, body = self.complete(line["body"])
+            if status == 200:
+                self.paid[line["custom_id"]] += 1
+            response = {"status_code": status, "request_id": f"req_{number}", "body": body}
+            (good if status == 200 else bad).append(head | {"response": response})
+        # The order of the answers is not that of the requests.
+        for field_name, part in (("output_file_id", good[::-1]), ("error_file_id", bad)):
+            if part:
+                file = job.view[field_name] = f"file-{len(self.files)}"
+                self.files[file] = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in part).encode()
+        job.view["request_counts"] |= {"completed": len(good), "failed": len(bad)}
 
-    def list_page(self, after: str, limit: int) -> dict[str, Any]:
+    def list_page(self, after: str = "", limit: str = "20") -> dict[str, Any]:
         """Give a page of the batches, the newest first."""
-        with self.lock:
-            names = list(self.jobs)[::-1]
-            start = names.index(after) + 1 if after else 0
-            page = [self.jobs[name].view for name in names[start : start + limit]]
-            return {"object": "list", "data": page, "has_more": start + limit < len(names)}
-
-    def _fail(self, view: dict[str, Any], code: str, message: str) -> None:
-        fault = {"code": code, "message": message, "line": None, "param": None}
-        view |= {"status": "failed", "errors": {"object": "list", "data": [fault]}}
-
-
-_FILE = {"object": "file", "created_at": 1, "purpose": "batch", "filename": "x.jsonl", "status": "processed"}
+        names = list(self.jobs)[::-1]
+        start = names.index(after) + 1 if after else 0
+        end = start + int(limit)
+        return {
+            "object": "list",
+            "data": [self.jobs[name].view for name in names[start:end]],
+            "has_more": end < len(names),
+        }
 
 
 class _Handler(JsonHandler):
@@ -166,40 +164,33 @@ class _Handler(JsonHandler):
     server: BatchServer
 
     def do_GET(self) -> None:  # noqa: N802
-        path, query = self._split_path()
-        if path == "/v1/batches":
-            asked = dict(part.split("=") for part in query.split("&") if part)
-            self._answer("list", lambda: self.server.list_page(asked.get("after", ""), int(asked.get("limit", 20))))
-        elif match := re.fullmatch(r"/v1/batches/(\w+)", path):
-            self._answer("look", lambda: self.server.look(match[1]))
-        elif match := re.fullmatch(r"/v1/files/([\w-]+)", path):
-            self._answer("file", lambda: {**_FILE, "id": match[1], "bytes": len(self.server.files[match[1]])})
-        elif match := re.fullmatch(r"/v1/files/([\w-]+)/content", path):
-            self._answer("content", lambda: self.server.files[match[1]])
+        server, (kind, *names), asked = self.server, *self._split_path()
+        if kind == "batches" and names:
+            self._answer("look", lambda: server.look(names[0]))
+        elif kind == "batches":
+            self._answer("list", lambda: server.list_page(**asked))
+        elif names[1:] == ["content"]:
+            self._answer("content", lambda: server.files[names[0]])
         else:
-            self._reply(404, {"error": {"message": f"there is no {path}"}})
+            self._answer("file", lambda: server.describe_file(names[0]))
 
     def do_POST(self) -> None:  # noqa: N802
         content = self.read()
-        path, _ = self._split_path()
-        if path == "/v1/files":
-            head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
-            parts = {part.get_param("name", header="content-disposition"): part for part in _parse(head + content)}
-            assert parts["purpose"].get_payload(decode=True) == b"batch"
-            file = parts["file"]
-            self._answer("upload", lambda: self.server.take_file(file.get_filename(), file.get_payload(decode=True)))
-        elif path == "/v1/batches":
-            asked = json.loads(content)
-            self._answer("create", lambda: self.server.create(asked))
-        else:
-            self._reply(404, {"error": {"message": f"there is no {path}"}})
+        if self._split_path()[0] == ["batches"]:
+            self._answer("create", lambda: self.server.create(json.loads(content)))
+            return
+        head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+        message: Any = BytesParser(policy=HTTP).parsebytes(head + content)
+        parts = {part.get_param("name", header="content-disposition"): part for part in message.iter_parts()}
+        assert parts["purpose"].get_payload(decode=True) == b"batch"
+        file = parts["file"]
+        self._answer("upload", lambda: self.server.take_file(file.get_filename(), file.get_payload(decode=True)))
 
-    def _split_path(self) -> tuple[str, str]:
+    def _split_path(self) -> tuple[list[str], dict[str, str]]:
         path, _, query = self.path.partition("?")
-        if path.startswith("/openai/"):
-            assert "api-version=" in query
-            path = path.replace("/openai/", "/v1/")
-        return path, query
+        asked = dict(part.split("=") for part in query.split("&") if part)
+        assert bool(asked.pop("api-version", "")) == path.startswith("/openai/")
+        return path.split("/")[2:], asked
 
     def _answer(self, what: str, work: Callable[[], Any]) -> None:
         server = self.server
@@ -211,7 +202,8 @@ class _Handler(JsonHandler):
             self._reply(fault, {"error": {"message": f"no {what} today"}})
             return
         try:
-            done = work()
+            with server.lock:
+                done = work()
         except KeyError as error:
             self._reply(404, {"error": {"message": f"there is no {error.args[0]}"}})
             return
@@ -231,7 +223,3 @@ class _Handler(JsonHandler):
             self.wfile.write(data[half:])
         else:
             self.close_connection = True
-
-
-def _parse(content: bytes) -> Any:
-    return BytesParser(policy=HTTP).parsebytes(content).iter_parts()  # type: ignore[attr-defined]

@@ -116,17 +116,18 @@ def test_a_fault_that_passes_is_tried_again_but_not_for_ever(run: Run) -> None:
         run.send(4)
 
 
-def test_a_reply_that_is_no_completion_ends_the_run(run: Run) -> None:
-    run.server.complete = lambda _body: (200, {"detail": "hello"})
-    with pytest.raises(EndpointError, match="something other than chat completions"):
-        run.send(1)
-
-
-def test_a_batch_that_fails_as_a_whole_says_why(run: Run) -> None:
-    run.server.invalid = "The model has no Batch API."
-    with pytest.raises(EndpointError, match=r"refused .* \(The model has no Batch API"):
-        run.send(3)
-    assert run.journal.list_batches() == []
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("complete", lambda _body: (200, {"detail": "hello"}), "something other than chat completions"),
+        ("invalid", "The model has no Batch API.", r"refused .* \(The model has no Batch API"),
+        ("queue", 0, r"refused .* \(Enqueued token limit reached"),
+    ],
+)
+def test_a_batch_that_brings_nothing_ends_the_run_and_says_why(name: str, value: Any, words: str, run: Run) -> None:
+    setattr(run.server, name, value)
+    with pytest.raises(EndpointError, match=words):
+        run.send(2)
 
 
 def test_a_full_queue_is_given_smaller_batches_one_after_the_other(run: Run) -> None:
@@ -136,12 +137,6 @@ def test_a_full_queue_is_given_smaller_batches_one_after_the_other(run: Run) -> 
     made = [content.count(b"\n") for content in run.server.uploads.values()]
     assert made == [10, 5, 2, 2, 2, 2, 2]
     assert set(run.server.paid.values()) == {1}
-
-
-def test_a_queue_without_any_room_ends_the_run(run: Run) -> None:
-    run.server.queue = 0
-    with pytest.raises(EndpointError, match=r"Enqueued token limit reached"):
-        run.send(2)
 
 
 @pytest.mark.parametrize(

@@ -198,12 +198,19 @@ def test_ratio_0_needs_no_pool_and_1_takes_all_of_it() -> None:
     assert set(mix(pool, 1.0)["shots"]) == {"h1 h2"}
 
 
-@pytest.mark.parametrize("counts", [{"bad": 50, "good": 6, "so": 50}, {"bad": 50, "good": 50, "so": 5}])
-def test_a_pool_that_is_too_small_gives_one_sentence(counts: dict[str, int]) -> None:
-    label = min(counts, key=counts.__getitem__)
-    words = f"needs {counts[label] + 1} synthetic rows of label '{label}', but curation kept {counts[label]}: raise"
-    with pytest.raises(DataError, match=rf"^`ratio: 0\.5` {words} `synthesis\.rows`, or lower `ratio`$"):
-        mix(make_rows("s", **counts), 0.5)
+@pytest.mark.parametrize(
+    ("counts", "ratio", "label", "needed"),
+    [((50, 6, 50), 0.5, "good", 7), ((50, 50, 5), 0.5, "so", 6), ((0, 0, 0), 1, "bad", 1), ((9, 9, 0), 1, "so", 1)],
+)
+def test_a_pool_that_is_too_small_gives_one_sentence(
+    counts: tuple[int, int, int], ratio: float, label: str, needed: int
+) -> None:
+    kept = dict(zip(LABELS, counts, strict=True))
+    words = (
+        f"`ratio: {ratio:g}` needs {needed} synthetic rows of label '{label}', but curation kept {kept[label]}: raise"
+    )
+    with pytest.raises(DataError, match=f"^{words} `synthesis.rows`, or lower `ratio`$"):
+        mix(make_rows("s", **kept), ratio)
 
 
 @pytest.mark.parametrize(
@@ -222,10 +229,3 @@ def test_more_rows_are_no_help_where_most_are_rejected(rejects: dict[str, int], 
         mix(make_rows("s", bad=50, good=4, so=50), 0.5, pd.DataFrame({"label": "good", "reason": reasons}))
     assert f"label 'good', but curation kept 4{', and ' if words else ''}{words}" in str(raised.value)
     assert ("synthesis.rows" in str(raised.value)) == (not words)
-
-
-@pytest.mark.parametrize("counts", [{}, {"bad": 9, "good": 9}])
-def test_ratio_1_needs_every_label(counts: dict[str, int]) -> None:
-    label = "so" if counts else "bad"
-    with pytest.raises(DataError, match=f"`ratio: 1` needs 1 synthetic rows of label '{label}'.*`synthesis.rows`"):
-        mix(make_rows("s", **counts), 1.0)

@@ -66,25 +66,16 @@ def test_all_requests_begin_alike_and_differ_in_the_last_turn(task: Task, ration
         ("It is bad.", ""),
         ('{"label": "awful"}', ""),
         ("", ""),
+        ("{" * 100_000, ""),
+        ('{"label": 2}', "2"),
+        ("Label: 2.5", ""),
+        ("-1", "-1"),
+        ("label: very good", "very_good"),
+        ('{"label": "ÉLOGE"}', "éloge"),
     ],
 )
-def test_a_grade_is_one_of_the_labels_or_nothing(task: Task, text: str, label: str) -> None:
-    assert parse_grade(text, task.label_names) == label
-
-
-@pytest.mark.parametrize(
-    ("text", "labels", "label"),
-    [
-        ('{"label": 2}', ["1", "2"], "2"),
-        ("Label: 2.5", ["2", "3"], ""),
-        ("-1", ["1", "-1"], "-1"),
-        ("label: very good", ["good", "very_good"], "very_good"),
-        ('{"label": "ÉLOGE"}', ["éloge", "critique"], "éloge"),
-        ("{" * 100_000, ["a", "b"], ""),
-    ],
-)
-def test_a_label_is_known_by_number_and_in_another_case(text: str, labels: list[str], label: str) -> None:
-    assert parse_grade(text, labels) == label
+def test_a_grade_is_one_of_the_labels_or_nothing(text: str, label: str) -> None:
+    assert parse_grade(text, ["bad", "good", "mixed_view", "1", "2", "-1", "very_good", "éloge"]) == label
 
 
 @pytest.mark.parametrize(
@@ -115,19 +106,6 @@ def test_the_first_usable_responses_of_each_label_are_graded(rows: int | None, i
     drawn = {"g0": "cut_off", "g1": "", "g2": "", "b1": "", "b0": "empty", "g3": "", "b2": "", "b3": ""}
     responses = pd.DataFrame({"id": list(drawn), "label": [name[0] for name in drawn], "fault": list(drawn.values())})
     assert select_gradable(responses, rows)["id"].tolist() == ids
-
-
-def test_a_label_without_definition_or_examples_is_named(task: Task) -> None:
-    said = {"bad": ("", []), "good": ("It is good.", []), "mixed_view": ("", ["So so."])}
-    labels = [
-        label.model_copy(update=dict(zip(("definition", "examples"), said[label.name], strict=True)))
-        for label in task.labels
-    ]
-    bare = task.model_copy(update={"labels": labels, "scenarios": []})
-    rubric = build_grading_requests(bare, ROWS, EXAMPLES, "m", Judge(rows=9, rationale=True))[0].body["messages"][0]
-    assert rubric["content"] == (
-        'Put a label on a comment. The labels:\n- bad\n- good: It is good.\n- mixed_view: For example: "So so."'
-    )
 
 
 def test_a_row_with_personal_data_is_no_example(task: Task) -> None:

@@ -72,7 +72,7 @@ def test_rows_keep_order_and_columns(ending: str, to: str, opened: Shipped, tmp_
     assert [{name: row[name] or "" for name in ("id", "text")} for row in labelled] == rows
     assert list(labelled[0]) == ["id", "text", *ADDED]
     texts = list(dict.fromkeys(row["text"] for row in rows))  # equal ones are scored once
-    expected = dict(zip(texts, opened.scorer.score_texts(texts, [""] * len(texts)), strict=True))
+    expected = dict(zip(texts, opened.scorer.score({"text": texts}), strict=True))
     for row in labelled:
         chances = expected[row["text"] or ""]
         assert [float(row["p_complaint"]), float(row["p_praise"])] == pytest.approx(list(chances), abs=1e-6)

@@ -70,17 +70,12 @@ def test_examples_and_personal_data_are_not_labelled(task: Task) -> None:
     [("write", 0.5, 0), ("label", 0.5, 10), ("both", 0.5, 5), ("label", 1.0, 29), ("both", 0.0, 0), ("both", 0.9, 29)],
 )
 def test_as_many_texts_are_labelled_as_the_ratio_takes(task: Task, source: str, ratio: float, count: int) -> None:
-    assert select_texts(task, make_texts(30), source, ratio, 10)["id"].tolist() == [f"u{n + 1}" for n in range(count)]
-
-
-def test_texts_that_name_somebody_are_not_labelled(task: Task) -> None:
-    texts = make_texts(4).assign(personal=["", "name", "", ""])
-    assert select_texts(task, texts, "label", 1.0, 10)["id"].tolist() == ["u2", "u3"]
-
-
-def test_too_few_texts_are_said(task: Task) -> None:
+    texts = make_texts(30)  # of which the first holds a number
+    assert select_texts(task, texts, source, ratio, 10)["id"].tolist() == [f"u{n + 1}" for n in range(count)]
     with pytest.raises(DataError, match=r"`ratio: 0\.8` needs 40 texts to label, but the task has 29 that may be sent"):
-        select_texts(task, make_texts(30), "label", 0.8, 10)
+        select_texts(task, texts, "label", 0.8, 10)
+    named = texts.assign(personal=["", "name", *[""] * 28])
+    assert select_texts(task, named, "label", 0.1, 9)["id"].tolist() == ["u2"]
 
 
 def test_log_probabilities_of_one_token_are_the_answer() -> None:
@@ -98,11 +93,8 @@ def test_log_probabilities_of_one_token_are_the_answer() -> None:
 @pytest.mark.parametrize("text", ["A", "", "3", '{"logprobs": 3}', '{"logprobs": {"so": -1.0}}', '{"logprobs": {}}'])
 def test_an_answer_without_probabilities_of_letters_says_so(text: str) -> None:
     assert read_logits(answer(text), 2) is None
-
-
-def test_letters_of_samples_are_counted() -> None:
-    said = ["A", " (B) fine", "<think>C</think>B.", "Bad", "D"]
-    assert count_letters([answer(text) for text in said], 3).tolist() == [1, 2, 0]
+    said = ["A", " (B) fine", "<think>C</think>B.", "Bad", "D", text]
+    assert count_letters([answer(one) for one in said], 3).tolist() == [1 + (text == "A"), 2, 0]
 
 
 def test_a_source_is_believed_as_far_as_the_codes_confirm_it() -> None:

@@ -1,6 +1,6 @@
 import json
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +74,9 @@ def test_prompts_for_more_rows_begin_with_those_for_fewer(
     assert build(task, make_train(task, 20, questions), params, few) == build(task, train, params, few)
 
 
-def test_shots_are_of_the_wanted_label_and_from_its_first_rows(task: Task) -> None:
-    train = make_train(task, 20).sample(frac=1, random_state=1)
-    pools = {label: set(rows["id"].head(16)) for label, rows in train.groupby("label")}
-    seen = defaultdict(set)
-    for prompt in build(task, train, rows=200):
-        assert len(set(prompt["shots"])) == PARAMS.shots
-        seen[prompt["label"]] |= set(prompt["shots"])
-    assert seen == pools
-
-
 def test_samples_share_all_shots_but_the_last_and_sets_differ(task: Task) -> None:
     prompts = [prompt for prompt in build(task, make_train(task, 8), rows=160) if prompt["label"] == "good"]
+    assert {shot for prompt in prompts for shot in prompt["shots"]} == {f"good{number}" for number in range(8)}
     sets = [prompts[start : start + 16] for start in range(0, 160, 16)]
     for same in sets:
         openings = {json.dumps(prompt["messages"][:-3]) for prompt in same}  # the last shot is in the last three turns
@@ -244,9 +235,8 @@ def test_several_responses_are_asked_for_in_one_request(task: Task) -> None:
     assert "Write one on each line" in request["content"]
     assert again["content"].startswith("Write 5 other responses. Each is a comment that is good.\nWrite as ")
     assert parse_answer(answer["content"], "stop", "lines", 5)[0] == answer["content"].split("\n")
-    alone = build(task, make_train(task, 8), change(responses=5, format="lines", shots=0))[1]["messages"]
-    assert len(alone) == 1
-    assert "Write 5 responses." in alone[0]["content"]
+    (alone,) = build(task, make_train(task, 8), change(responses=5, format="lines", shots=0))[1]["messages"]
+    assert "Write 5 responses." in alone["content"]
 
 
 def test_the_paper_s_prompt(task: Task) -> None:

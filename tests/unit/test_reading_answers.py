@@ -5,8 +5,6 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from amalgam.synthesis.answers import parse_answer, read_answer
 from amalgam.synthesis.grading import parse_grade
@@ -51,9 +49,18 @@ def test_nothing_but_thinking_has_a_fault_of_its_own(text: str, format: str) -> 
     assert parse_grade(text, ["bad", "good"]) == ""
 
 
-@pytest.mark.parametrize("text", ["<|im_end|>", "<|im_end|>\n<|im_start|>user\nAnother one.", "<|user|>\nWrite."])
-def test_a_turn_of_the_user_is_no_response(text: str) -> None:
-    assert parse_answer(text, "stop", "text", 1) == ([], "empty")
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("<|im_end|>\n<|im_start|>user\nAnother one.", "empty"),
+        ("<|user|>\nWrite.", "empty"),
+        ("Here is a comment from a student:", "announcement"),
+        ("Sure! Here it is:\n\n", "announcement"),
+        ("**Comment:**", "announcement"),
+    ],
+)
+def test_a_turn_of_the_user_and_an_announcement_alone_are_no_response(text: str, fault: str) -> None:
+    assert parse_answer(text, "stop", "text", 1) == ([], fault)
 
 
 ANNOUNCED = [
@@ -75,11 +82,6 @@ ANNOUNCED = [
 @pytest.mark.parametrize("around", ANNOUNCED)
 def test_a_response_is_taken_out_of_what_stands_around_it(around: str) -> None:
     assert parse_answer(around.replace("{}", GOOD), "stop", "text", 1) == ([GOOD], "")
-
-
-@pytest.mark.parametrize("text", ["Here is a comment from a student:", "Sure! Here it is:\n\n", "**Comment:**"])
-def test_an_announcement_alone_is_no_response(text: str) -> None:
-    assert parse_answer(text, "stop", "text", 1) == ([], "announcement")
 
 
 OWN = [
@@ -146,6 +148,7 @@ ORDINARY = [
 @pytest.mark.parametrize("text", ORDINARY)
 def test_what_only_begins_like_a_refusal_in_any_language_is_a_response(text: str) -> None:
     assert parse_answer(text, "stop", "text", 1) == ([text], "")
+    assert read_answer(text, "stop") == (text, "")
     assert parse_answer(f"{text}\n{GOOD}", "stop", "lines", 2) == ([text, GOOD], "")
 
 
@@ -170,13 +173,3 @@ def test_why_a_model_stopped_has_many_names(fault: str, reasons: str) -> None:
 def test_what_is_cut_off_behind_the_turn_is_no_matter(format: str) -> None:
     assert parse_answer(f"{GOOD}<|im_end|>\n<|im_start|>user\nAnother", "length", format, 1) == ([GOOD], "")
     assert parse_answer(f"<think>One.</think>{GOOD[:-5]}", "MAX_TOKENS", format, 1) == ([], "cut_off")
-
-
-LOWER = st.lists(st.from_regex(r"[a-z][a-z']{0,8}", fullmatch=True), min_size=2, max_size=9).map(" ".join)
-
-
-@given(LOWER, st.sampled_from(["I liked", "It is not", "Sorry,", "As a parent I say", "My son, who is", "So"]))
-def test_ordinary_words_pass_unchanged(words: str, start: str) -> None:
-    text = f"{start} a {words}."
-    assert parse_answer(text, "stop", "text", 1) == ([text], "")
-    assert read_answer(text, "stop") == (text, "")

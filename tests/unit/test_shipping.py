@@ -14,8 +14,7 @@ import torch
 import yaml
 
 from amalgam.errors import ModelError
-from amalgam.files import hash_file, read_json
-from amalgam.shipping.card import build_card, hash_code, write_manifest
+from amalgam.shipping.card import build_card, hash_code
 from amalgam.shipping.export import export_onnx, quantize_onnx
 from amalgam.shipping.onnx import FLOAT, INTEGER, OnnxScorer, decide
 from amalgam.tasks.schema import Task
@@ -121,19 +120,6 @@ def test_code_has_the_ids_that_git_gives_it(tmp_path: Path) -> None:
         name = f"{tree}:{path.name}"
         wanted = subprocess.run([*git, "rev-parse", name], check=True, capture_output=True, text=True).stdout.strip()
         assert hash_code(path) == wanted
-
-
-def test_a_manifest_names_every_file_and_source(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"abc")
-    (tmp_path / "data.csv").write_bytes(b"")
-    for _ in range(2):
-        write_manifest(
-            tmp_path, "model.onnx", {"temperature": 1.0}, data={"data.csv": hash_file(tmp_path / "data.csv")}
-        )
-    manifest = read_json(tmp_path / "manifest.json")
-    assert list(manifest["files"]) == ["data.csv", "model.onnx"]
-    assert manifest["files"]["model.onnx"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert list(manifest["data"].values()) == ["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]
 
 
 def test_the_manifest_names_the_code_that_its_stage_depends_on_and_no_stage_that_ships_reads_a_test_row() -> None:

@@ -14,7 +14,7 @@ from amalgam.training.classifier import Embedder, add_pooling, load_classifier
 from amalgam.training.embeddings import index_labels
 from amalgam.training.encoding import Encoded, draw_batches, encode_rows, freeze_lower, hold_lower, load_tokenizer
 from amalgam.training.loop import CrossEntropy, Examples, Loss, Schedule
-from amalgam.training.steps import Bank, StaticStep, Step
+from amalgam.training.steps import StaticStep, Step
 from amalgam.training.student import DistillationLoss
 from amalgam.training.teacher import ContrastiveLoss
 from tests.pipeline.toy import LABELS
@@ -64,16 +64,3 @@ def test_static_shapes_change_no_result(
     again = take_steps(StaticStep, way, encoder, comments)
     assert again[0] == static
     assert torch.equal(again[1], weights)
-
-
-def test_a_batch_of_the_bank_is_the_rows(encoder: Path, comments: pd.DataFrame) -> None:
-    asked = comments.assign(question="Was it good?")
-    encoded, rows = encode(encoder, asked), np.array([7, 0, 7, 31])
-    bank = Bank(encoded, torch.device("cpu"))
-    batch, length = encoded.pad(rows), bank.round_length(rows)
-    found = bank.gather(torch.tensor(rows), length)
-    assert (length, found.keys()) == (64, batch.keys())
-    width, inside = batch["input_ids"].shape[1], batch["attention_mask"].bool()
-    assert found["attention_mask"].sum() == inside.sum()
-    for name, values in batch.items():
-        assert torch.equal(found[name][:, :width][inside], values[inside])

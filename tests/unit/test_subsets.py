@@ -75,10 +75,9 @@ def test_rows_that_depend_on_each_other_widen_the_intervals_of_a_subgroup():
     rows, actual, stacks = draw_case()
     rows, actual = pd.concat([rows] * 4, ignore_index=True), np.tile(actual, 4)
     stacks = {model: np.tile(stack[:1], (1, 4, 1)) for model, stack in stacks.items()}
-    widths = []
-    for units in (None, np.tile(np.arange(ROWS), 4)):
-        found = measure(rows, actual, stacks, units)["a"]["teacher"]
-        widths.append(found["accuracy_high"] - found["accuracy_low"])
+    units = np.tile(np.arange(ROWS), 4)
+    loose, grouped = (measure(rows, actual, stacks, groups)["a"]["teacher"] for groups in (None, units))
+    widths = [found["accuracy_high"] - found["accuracy_low"] for found in (loose, grouped)]
     assert widths[1] == pytest.approx(2 * widths[0], rel=0.25)
 
 
@@ -154,8 +153,7 @@ def test_a_period_is_the_shortest_of_which_there_are_at_most_twelve(end, expecte
     ],
 )
 def test_coverage_and_agreement_are_those_of_the_thresholds_that_ship(positive, changes, coverage, agreement):
-    actual = np.array([1, 1, 0, 0, 1])
-    found = measure_selective(actual, None, score(positive), CALIBRATION | changes, 0.95)
+    found = measure_selective(np.array([1, 1, 0, 0, 1]), None, score(positive), CALIBRATION | changes, 0.95)
     assert (found["rows"], found["coverage"], found.get("agreement")) == (5, coverage, agreement)
 
 
@@ -171,38 +169,26 @@ def measure_raters(ratings, groups=None, *, ordinal=False):
     return measure_ceiling(CodedRows(ratings, np.zeros(len(ratings)), groups, {}, ordinal), SCALE, 0.95)
 
 
-def draw_ratings(raters):
+def test_agreement_of_raters_is_the_mean_over_pairs_and_groups_widen_its_interval():
     rng = np.random.default_rng(0)
-    truth = rng.integers(0, 3, size=120)
-    columns = {}
-    for number in range(1, raters + 1):
-        off = rng.random(120) < 0.3
-        columns[f"rater{number}"] = [SCALE[index] for index in np.where(off, rng.integers(0, 3, size=120), truth)]
-    return pd.DataFrame({"id": [str(row) for row in range(120)], **columns})
-
-
-def test_agreement_of_raters_equals_scikit_learn():
-    ratings = draw_ratings(2)
+    truth, names = rng.integers(0, 3, size=120), ["rater1", "rater2", "rater3"]
+    codes = [np.where(rng.random(120) < 0.3, rng.integers(0, 3, size=120), truth) for _ in names]
+    ratings = pd.DataFrame(dict(zip(names, np.array(SCALE)[codes], strict=True)))
     found = measure_raters(ratings, ordinal=True)
-    first, second = ratings["rater1"], ratings["rater2"]
+    pairs = [(codes[one], codes[other]) for one, other in ((0, 1), (0, 2), (1, 2))]
     expected = {
-        **{"rows": 120, "raters": 2, "accuracy": (first == second).mean(), "kappa": cohen_kappa_score(first, second)},
-        "quadratic_kappa": cohen_kappa_score(first, second, labels=SCALE, weights="quadratic"),
+        "accuracy": np.mean([(one == other).mean() for one, other in pairs]),
+        "kappa": np.mean([cohen_kappa_score(*pair) for pair in pairs]),
+        "quadratic_kappa": np.mean([cohen_kappa_score(*pair, weights="quadratic") for pair in pairs]),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=5e-5)
-    error = np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 120)
-    assert found["accuracy_high"] - found["accuracy_low"] == pytest.approx(2 * 1.98 * error, rel=0.1)
-
-
-def test_three_raters_make_three_pairs_and_groups_widen_the_interval():
-    ratings = draw_ratings(3)
-    names = ["rater1", "rater2", "rater3"]
-    pairs = [(ratings[one], ratings[other]) for one in names for other in names if one < other]
-    alone = measure_raters(ratings)
-    assert alone["accuracy"] == pytest.approx(np.mean([(one == other).mean() for one, other in pairs]), abs=5e-5)
+    assert (found["rows"], found["raters"]) == (120, 3)
+    two = measure_raters(ratings[names[:2]])
+    error = np.sqrt(two["accuracy"] * (1 - two["accuracy"]) / 120)
+    assert two["accuracy_high"] - two["accuracy_low"] == pytest.approx(2 * 1.98 * error, rel=0.1)
     repeated = pd.concat([ratings] * 4, ignore_index=True)
-    grouped, loose = (measure_raters(repeated, groups) for groups in (np.tile(np.arange(120), 4), None))
-    widths = [found["kappa_high"] - found["kappa_low"] for found in (alone, grouped, loose)]
+    grouped, loose = (measure_raters(repeated, groups, ordinal=True) for groups in (np.tile(np.arange(120), 4), None))
+    widths = [one["kappa_high"] - one["kappa_low"] for one in (found, grouped, loose)]
     assert widths[1:] == pytest.approx([widths[0], widths[0] / 2], rel=0.15)
 
 

@@ -61,17 +61,13 @@ def test_every_number_is_that_of_the_file_that_has_it() -> None:
 
 
 def test_what_stages_counted_is_gathered_and_summed() -> None:
-    asked = {"prompt_tokens": 10, "completion_tokens": 2, "cost_usd": 0.25}
-    run = {"1": {"steps": 8}}
+    asked, run = {"prompt_tokens": 10, "completion_tokens": 2, "cost_usd": 0.25}, {"1": {"steps": 8}}
     summaries: dict[str, Any] = {
         "prepared": {"rows": {"train": 3}, "rater_kappa": None},
         "synthesis": {"completions": 4, "kept": 3, **asked},
         "judge": {"rows": 2, **asked},
         "label": {"rows": 0},
-        "baselines": {
-            "human_only": {"seeds": {"1": {"steps": 8}}},
-            "llm_grader": {"requests": 5, "unparsed": 1, **asked},
-        },
+        "baselines": {"human_only": {"seeds": run}, "llm_grader": {"requests": 5, "unparsed": 1, **asked}},
         "teacher": {"seeds": run, "guard": {"helps": 1}, "learned": {"human": 1}, "held_out": 0},
         "student": {"seeds": run, "undistilled": run},
     }
@@ -80,11 +76,11 @@ def test_what_stages_counted_is_gathered_and_summed() -> None:
     assert counts["data"]["grader"] == {"rows": 5, "unparsed": 1}
     assert list(counts["training"]["training"]) == ["teacher", "student", "student_undistilled", "human_only"]
     assert counts["cost"]["llm"] == {"requests": 11, "prompt_tokens": 30, "completion_tokens": 6, "cost_usd": 0.75}
-    summaries["label"] = {"rows": 6, "requests": 9, **asked}
+    summaries |= {"label": {"rows": 6, "requests": 9, **asked}}
+    summaries["judge"]["cost_usd"] = None  # of a model without a price
     costs = summary.gather_counts(summaries, {})["cost"]
     assert (costs["label"]["requests"], costs["llm"]["requests"]) == (9, 20)
-    summaries["judge"]["cost_usd"] = None  # of a model without a price
-    assert "cost_usd" not in summary.gather_counts(summaries, {})["cost"]["llm"]
+    assert "cost_usd" not in costs["llm"]
 
 
 def test_what_a_run_does_not_have_is_left_out() -> None:

@@ -28,18 +28,9 @@ VALUES: dict[str, Any] = {
 }
 
 
-def render(tmp_path: Path, text: str, **values: Any) -> list[dict[str, str]]:
-    (tmp_path / "own.j2").write_text(text, encoding="utf-8")
+def render(tmp_path: Path, text: str | bytes, **values: Any) -> list[dict[str, str]]:
+    (tmp_path / "own.j2").write_bytes(text if isinstance(text, bytes) else text.encode())
     return load_template("own", [tmp_path]).render({**VALUES, **values})
-
-
-def fail(tmp_path: Path, text: str) -> str:
-    with pytest.raises(DataError) as caught:
-        render(tmp_path, text)
-    message = str(caught.value)
-    assert message.startswith(f"{tmp_path / 'own.j2'}")
-    assert "\n" not in message
-    return message.removeprefix(f"{tmp_path / 'own.j2'}").removeprefix(", ")
 
 
 def test_call_blocks_become_turns(tmp_path: Path) -> None:
@@ -91,10 +82,8 @@ USER = "{% call user() %}Write.{% endcall %}\n"
         ("{% call user() %}\n{% call system() %}x{% endcall %}\n{% endcall %}", "line 1: a turn cannot stand within"),
         # Syntax.
         ("{% call user() %}\n{{ persona }\n{% endcall %}", "line 2: unexpected '}'"),
-        ("{% call user() %}Write.", "line 1: Unexpected end of template."),
         # Names that are not there.
         ("{% call user() %}\nOh\n{{ person }}{% endcall %}", "line 3: 'person' is undefined; a template knows title, "),
-        ("{% call user() %}\n{{ label.title }}{% endcall %}", "line 2: 'dict object' has no attribute 'title'"),
         # What cannot be worked out.
         ("{% call user() %}\n{{ 1 / 0 }}{% endcall %}", "line 2: division by zero"),
         ("{% macro a() %}{{ a() }}{% endmacro %}{% call user() %}{{ a() }}{% endcall %}", "line 1: maximum recursion"),
@@ -103,19 +92,16 @@ USER = "{% call user() %}Write.{% endcall %}\n"
         ("{% call user() %}\n{{ persona.__class__ }}{% endcall %}", "line 2: access to attribute '__class__' of 'str'"),
         ("{% call user() %}{{ range(999999) }}{% endcall %}", "line 1: Range too big."),
         (USER + "{% include 'chat.j2' %}", "line 2: a template cannot use other files"),
-        # What no endpoint would answer.
+        (b"\xff", " is not text in UTF-8"),
         (USER + "{% call assistant() %}Well.{% endcall %}", ": the last turn must be the user's"),
     ],
 )
-def test_a_faulty_template_is_named_with_its_line(tmp_path: Path, text: str, words: str) -> None:
-    message = fail(tmp_path, text)
-    assert message.startswith(words), message
-
-
-def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
-    (tmp_path / "own.j2").write_bytes(b"\xff")
-    with pytest.raises(DataError, match=r"own\.j2 is not text in UTF-8"):
-        load_template("own", [tmp_path])
+def test_a_faulty_template_is_named_with_its_line(tmp_path: Path, text: str | bytes, words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        render(tmp_path, text)
+    place, message = f"{tmp_path / 'own.j2'}", str(caught.value)
+    assert message.startswith((place + words, f"{place}, {words}")), message
+    assert "\n" not in message
 
 
 def test_the_task_s_own_template_comes_first(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a run would send to the LLM: its requests, made in memory, and which of them have an answer."""
+"""What a run would send to the LLM: its requests, built in memory, and which of them have an answer."""
 
 import math
 import tempfile
@@ -38,32 +38,26 @@ _EARLIER = {
     "label": ("data/labelled/summary.json", "requests"),
     "baselines": ("data/baselines/summary.json", "requests"),
 }
-# Minutes of all stages that train or measure on two cores with bfloat16: the same for all rows, and what is added by
-# the training of three seeds with 200 human rows of 26 tokens, as those of the default task.
+# Minutes on two cores with bfloat16: for any rows, and more for three seeds with 200 human rows of 26 tokens.
 _FIXED, _TOKENS = 3, 26
 _TRAINING = {"best": 6, "whole": 11, "small": 5, "fast": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class StageEstimate:
-    """What one stage would send; tokens are those of the requests to send.
-
-    `at_most` says that the counts are upper bounds, because what the stage reads is made first; `measured`, that
-    earlier answers say how long an answer is; `again`, how many answers of no use will be asked for again,
-    as the tokens count; `held_tokens`, the tokens of what is answered already.
-    """
+    """What one stage would send."""
 
     stage: str
     requests: int
     answered: int
     to_send: int
-    at_most: bool
-    prompt_tokens: int
+    at_most: bool  # whether the counts are upper bounds, since what the stage reads is made first
+    prompt_tokens: int  # as the next two, of the requests to send
     completion_tokens: int
     most_completion_tokens: int
-    measured: bool
-    again: int = 0
-    held_tokens: int = 0
+    measured: bool  # whether earlier answers say how long an answer is
+    again: int = 0  # useless answers that will be asked for again, counted in the tokens
+    held_tokens: int = 0  # of what is answered already
 
     @property
     def all_tokens(self) -> int:
@@ -73,19 +67,18 @@ class StageEstimate:
 
 @dataclass(frozen=True)
 class Sources:
-    """What requests are made of: params, rubric, rows by set, prompts, and the identity of the model, "" if unknown."""
+    """What requests are made of."""
 
     params: Params
     task: Task
-    sets: dict[str, pd.DataFrame]
+    sets: dict[str, pd.DataFrame]  # rows by set
     prompts: Sequence[Prompt]
-    model: str
+    model: str  # its identity, "" if unknown
 
     def start_rounds(self, prompts: Sequence[Prompt] | None = None) -> Rounds:
         """Begin with the requests of `synthesize`, or some of them."""
-        return Rounds(
-            self.prompts if prompts is None else prompts, self.model, self.params.synthesis, self.params.llm.body
-        )
+        prompts = self.prompts if prompts is None else prompts
+        return Rounds(prompts, self.model, self.params.synthesis, self.params.llm.body)
 
     def build_grading(self, rows: pd.DataFrame) -> list[Request]:
         """Build the requests of `judge` or `baselines` for rows."""
@@ -108,11 +101,7 @@ class Sources:
 
 
 def load_sources(project: Path, params: Params, *, is_prepared: bool = False) -> Sources:
-    """Make in memory what `prepare` and `prompts` write; of a task that `is_prepared`, the rows are read.
-
-    Raises:
-        DataError: the stages would fail with the same sentence.
-    """
+    """Make in memory what `prepare` and `prompts` write, or read the rows if they are prepared; errors are theirs."""
     folder = project / "data/tasks" / params.task
     task = load_task(folder)
     if is_prepared:
@@ -123,7 +112,7 @@ def load_sources(project: Path, params: Params, *, is_prepared: bool = False) ->
         sets = split_task(loaded, codes, params.human_rows, params.split)
     template = load_template(params.prompts.template, [folder / "templates", project / "data/templates"])
     rows = 0 if params.synthesis.source == "label" else params.synthesis.rows
-    with tempfile.TemporaryDirectory() as temporary:  # opened as the stage does it, a million need no memory
+    with tempfile.TemporaryDirectory() as temporary:  # read lazily, as the stage does: a million need no memory
         path = Path(temporary, "prompts.jsonl")
         write_jsonl(path, build_prompts(task, sets["train"], template, params.prompts, rows))
         return Sources(params, task, sets, read_prompts(path), find_identity(project, params.llm))

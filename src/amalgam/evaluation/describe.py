@@ -25,31 +25,25 @@ def describe_texts(synthetic: pd.DataFrame, human: pd.DataFrame) -> dict[str, fl
     as many human ones, beside it as `human_…`.
     """
     texts = [list(rows["text"]) for rows in (synthetic, human)]
-    words = min(sum(len(split_words(text)) for text in part) for part in texts)
-    likeness = measure_likeness([text for part in texts for text in part])
+    lengths = [[len(split_words(text)) for text in part] for part in texts]
+    most, first = min(map(sum, lengths)), len(synthetic)
+    likeness = measure_likeness([*texts[0], *texts[1]])
     np.fill_diagonal(likeness, 0.0)  # a human text stands beside all texts but itself
-    first = len(synthetic)
-    own = _describe(synthetic, texts[1], words, likeness[:first, first:], likeness[:first, :first])
-    others = _describe(human, None, words, likeness[first:, first:], likeness[first:, first:])
-    return own | {f"human_{name}": value for name, value in others.items()}
-
-
-def _describe(
-    rows: pd.DataFrame, human: list[str] | None, words: int, nearness: Floats, likeness: Floats
-) -> dict[str, float]:
-    """Describe rows, by their similarity to human texts and to each other; without `human`, they are these."""
-    texts, nearest = list(rows["text"]), nearness.max(axis=1)
-    lengths = [len(split_words(text)) for text in texts]
-    values = {
-        "words": np.mean(lengths),
-        "words_sd": np.std(lengths),
-        **{f"distinct_{size}": measure_distinct(texts, size, most=words) for size in (1, 2, 3)},
-        "self_similarity": average_similarity(likeness, list(rows["label"])),
-        "out_of_vocabulary": measure_foreign(texts, human),
-        "nearest_human": nearest.mean(),
-        "copied_rate": (nearest >= COPIED).mean(),
-    }
-    return {name: round(float(value), 4) for name, value in values.items()}
+    found: dict[str, float] = {}
+    for side, (prefix, rows, others) in enumerate((("", synthetic, texts[1]), ("human_", human, None))):
+        own = slice(first) if side == 0 else slice(first, None)
+        nearest = likeness[own, first:].max(axis=1)
+        values = {
+            "words": np.mean(lengths[side]),
+            "words_sd": np.std(lengths[side]),
+            **{f"distinct_{size}": measure_distinct(texts[side], size, most=most) for size in (1, 2, 3)},
+            "self_similarity": average_similarity(likeness[own, own], list(rows["label"])),
+            "out_of_vocabulary": measure_foreign(texts[side], others),
+            "nearest_human": nearest.mean(),
+            "copied_rate": (nearest >= COPIED).mean(),
+        }
+        found |= {f"{prefix}{name}": round(float(value), 4) for name, value in values.items()}
+    return found
 
 
 def compare_embeddings(

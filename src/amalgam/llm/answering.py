@@ -48,23 +48,22 @@ class Answering:
     journal: Path
     prices: Path
     api_key: str | None  # None where the endpoint needs none
-    # Yields the answers that DVC shares, by the hash of their file; called with what says whether one has been read.
+    # Yields the answers that DVC shares, by the hash of their file; takes a predicate for hashes that were read before.
     read_seeds: ReadSeeds
     sent: int = 0  # requests so far, each try counted; `llm.max_requests` bounds it
     level: int = 0  # the form in which the endpoint takes JSON, as found out so far
 
 
 def answer_requests(requests: Sequence[Request], answering: Answering, task: str) -> list[Answer]:
-    """Return the answers to requests, in order; only those that the journal lacks are sent.
+    """Return the answers to requests, in order; send only what the journal and DVC's shared answers lack.
 
-    Before anything is sent, the journal takes in what colleagues share through DVC. Equal requests get one answer.
-    `task` is what the work is called in progress and errors.
+    Equal requests get one answer. `task` names the work in progress and errors.
 
     Raises:
-        EndpointError: the endpoint failed for good, a limit is reached, or `llm.offline` forbids to send; every
-            answer that came is in the journal.
+        EndpointError: the endpoint failed for good, or `llm.offline` forbids to send; answers that came are kept.
+        BudgetError: a limit is reached; likewise.
     """
-    keys = [request.key for request in requests]  # a request may be made when it is looked at, so that none is kept
+    keys = [request.key for request in requests]  # requests may be built on access, so none is kept
     missing = {key: place for place, key in enumerate(keys)}
     total = len(missing)
     answers: dict[str, Answer] = {}
@@ -210,11 +209,8 @@ def choose_slots() -> int:
 def serve_model(path: Path, *, context: int, slots: int) -> Iterator[Endpoint]:
     """Serve a GGUF file over loopback, on a free port and behind a random key, until the block or the process ends.
 
-    `context` is the tokens that the longest request and its answer may need together, `slots` the requests that are
-    answered at once.
-
-    Raises:
-        ModelError: the file cannot be served.
+    `context` is the most tokens of a request with its answer, `slots` the requests answered at once. A ModelError says
+    that the file cannot be served.
     """
     try:
         import xllamacpp

@@ -46,10 +46,10 @@ def send_batches(
     notify: Notify,
     lock: Lock,
 ) -> int:
-    """Send requests (by key, without an answer yet) in batches, and record their answers; return how many were sent.
+    """Send requests, by key, in batches and record their answers; return how many were sent.
 
-    First it takes up the batches that are open at the endpoint, whoever made them. What expired, or failed in a way
-    that passes, is sent again. `lock` is entered to submit and to collect, and left while waiting.
+    First collect the batches that are open at the endpoint, whoever made them. Send again what expired or failed for a
+    while. `lock` is held to submit and to collect, and free while waiting.
 
     Raises:
         EndpointError: the endpoint failed, or refused a request for good; what it answered is recorded.

@@ -16,14 +16,8 @@ from amalgam.llm.request import TOKEN_LIMITS, Answer, Price, Request
 _PASSING = (408, 409, 425, 429)  # and all from 500 up
 _UNSERVED = (501, 503, 529)  # said before anything is generated; 529 is Anthropic's word for 503
 _REJECTING = (400, 415, 422, 501)  # of a request that is not understood
-_OWN_FIELDS = (
-    "seed",
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "logprobs",
-    "top_logprobs",
-)  # those that a request has without `llm.body`
+# The fields that a request has without `llm.body`.
+_OWN_FIELDS = ("seed", "temperature", "top_p", "max_tokens", "logprobs", "top_logprobs")
 _REASONING_TOKENS = 400  # a model that wants `max_completion_tokens` may think before it answers
 
 _UNPAID = r"insufficient[ _](\w+[ _])?(quota|credit|balance|fund)|credit balance|billing_hard_limit"

@@ -240,9 +240,9 @@ def write_answers(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
 
 
 def read_answers(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines that `write_answers` wrote, in order; nothing where the folder is missing.
+    """Yield the lines that `write_answers` wrote, in order; a line that is not JSON is a DataError.
 
-    DVC keeps no empty folders, so a missing one may be one without answers. A line that is not JSON is a DataError.
+    A missing folder holds no answers: DVC keeps no empty ones.
     """
     for path in sorted(folder.glob(_NAMES)):
         yield from read_jsonl(path)

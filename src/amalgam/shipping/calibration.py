@@ -59,14 +59,10 @@ def calibrate(
 ) -> Calibration:
     """Calibrate by the validation rows, of which there may be none, or else by cross-validation.
 
-    Args:
-        logits: [rows, classes] of the shipped model for the validation rows.
-        labels: class index of each row, by human coders.
-        units: number of the group of dependent rows [rows].
-        out_of_fold: human-coded rows labelled by teachers of the other folds, perhaps none.
-        uncoded: logits [texts, classes] of the shipped model for texts without a label.
-        agreement: wanted share of rows without a human on which model and coders agree.
-        confidence: of each conclusion.
+    Of the validation rows, `logits` [rows, classes] are those of the shipped model, `labels` the class index by human
+    coders, `units` the number of the group of dependent rows. `out_of_fold` are human-coded rows labelled by teachers
+    of the other folds, perhaps none; `uncoded` the shipped model's logits [texts, classes] of texts without a label.
+    `agreement` is the wanted share of rows without a human on which model and coders agree.
     """
     temperature = find_temperature(logits, labels, confidence)
     probabilities = compute_softmax(logits, temperature)

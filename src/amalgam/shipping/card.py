@@ -43,15 +43,11 @@ def build_card(
     max_length: int,
     confidence: float,
 ) -> str:
-    """Build the card: YAML front matter and Markdown.
+    """Build the card, YAML front matter and Markdown, of a student whose texts have `max_length` tokens at most.
 
-    Args:
-        task: the task.
-        exported: as in models/exported/summary.json.
-        metrics: of the files `data`, `models`, `selective` and `summary` in metrics/.
-        base_models: `name`, `licence` and `source` of `encoder`, `llm` and, where it is another encoder, `student`.
-        max_length: tokens of a text.
-        confidence: of the intervals.
+    `exported` is as in models/exported/summary.json. `metrics` are those of the files `data`, `models`, `selective` and
+    `summary` in metrics/, with intervals of this confidence. `base_models` has `name`, `licence` and `source` of
+    `encoder`, `llm` and, where it is another encoder, `student`.
     """
     from huggingface_hub import EvalResult, ModelCardData
     from jinja2 import Environment, StrictUndefined

@@ -33,9 +33,6 @@ def export_onnx(targets: Mapping[Path, Path], bases: Sequence[Path] = ()) -> Non
     Inputs are those of the tokenizer, such as `input_ids` and `attention_mask`, each int64 [rows, tokens]; the output
     is `logits`, float32 [rows, classes]. Only the first is traced, which is slow; the others lend its graph their
     weights. For `bases` see `load_trained`.
-
-    Raises:
-        ModelError: a folder holds no trained classifier.
     """
     with _silence():
         traced = _trace(next(iter(targets)), bases)
@@ -71,11 +68,7 @@ def quantize_onnx(source: Path, target: Path) -> None:
 
 
 def write_weights(student: Path, target: Path, bases: Sequence[Path] = ()) -> None:
-    """Write the student as `transformers` loads it, with the mean that its head may read as a layer.
-
-    Raises:
-        ModelError: the folder `student` holds no trained classifier.
-    """
+    """Write the student as `transformers` loads it, with the mean that its head may read as a layer."""
     config, model = read_config(student), load_trained(student, bases)
     if config.pooling == "centred_mean":
         append_pooling(model)

@@ -37,16 +37,12 @@ class OnnxScorer:
         temperature: float = 1.0,
         on_gpu: bool = False,
     ) -> None:
-        """Load an .onnx file.
+        """Load an .onnx file that `amalgam.shipping.export` wrote, and the tokenizer and labels of what was exported.
 
-        Args:
-            model: the file, as `amalgam.shipping.export` writes it.
-            tokenizer: folder of the classifier that was exported, for its tokenizer and labels.
-            threads: batches computed at once, each by one thread: threads that share a batch halve the speed of small
-                models. 0 takes the cores that this process may use. No score depends on it.
-            batch_size: rows computed together. More than 16 are slower, since they leave the core's own cache.
-            temperature: divides the logits; above 1 it makes probabilities less extreme.
-            on_gpu: whether to compute on a GPU, in larger batches, one after another; see `has_gpu`.
+        `threads` are batches computed at once, each by one thread: threads that share a batch halve the speed of small
+        models. 0 takes the cores that this process may use. No score depends on it. More than 16 rows a batch are
+        slower, since they leave the core's own cache. A GPU takes larger batches, one after another; see `has_gpu`. The
+        temperature divides the logits: above 1 it makes probabilities less extreme.
 
         Raises:
             ModelError: a file is missing or is no such model.
@@ -75,12 +71,8 @@ class OnnxScorer:
         self._inputs = [given.name for given in self._session.get_inputs()]
 
     def score(self, rows: "pd.DataFrame | Mapping[str, Sequence[str]]") -> Floats:
-        """Return probabilities [rows, classes] of rows with `text` and `question`, in their order."""
+        """Return probabilities [rows, classes] of rows with `text`, and `question` where the model reads it."""
         return compute_softmax(self.compute_logits(rows), self._temperature)
-
-    def score_texts(self, texts: Sequence[str], questions: Sequence[str]) -> Floats:
-        """Return probabilities [texts, classes] in the order given; questions count where the model reads them."""
-        return self.score({"text": texts, "question": questions})
 
     def compute_logits(self, rows: "pd.DataFrame | Mapping[str, Sequence[str]]") -> Floats:
         """Return logits [rows, classes] in the order given, before the temperature."""

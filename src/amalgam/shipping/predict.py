@@ -174,7 +174,7 @@ def _label_part(part: Part, shipped: Shipped, needed: list[str]) -> list[list[An
     # Equal texts of a part get equal labels: in 8-bit integers, the rows beside one change its score a little.
     places = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
     texts, *questions = zip(*places, strict=True)
-    scored = shipped.scorer.score_texts(texts, questions[0] if questions else [""] * len(texts))
+    scored = shipped.scorer.score({"text": texts, "question": questions[0] if questions else ()})
     probabilities = scored[[places[cell] for cell in cells]]
     chosen, certainty = decide(probabilities, shipped.threshold)
     is_blank = np.array([not text for text, *_ in cells])  # which no model can judge

@@ -38,11 +38,7 @@ class Survey(NamedTuple):
 
 
 def find_format(path: Path) -> Format:
-    """Return how a table is to be written, by its ending.
-
-    Raises:
-        DataError: it is none that is known.
-    """
+    """Return how a table is to be written, by its ending; DataError where that is not known."""
     if path.suffix.lower() not in ENDINGS:
         raise DataError(f"{path} does not end in .csv, .tsv, .xlsx, .json, .jsonl or .parquet: rename it")
     return ENDINGS[path.suffix.lower()]
@@ -77,8 +73,7 @@ def write_table(path: Path, source: Source, columns: Sequence[str], added: dict[
     Raises:
         DataError: the file cannot be written.
     """
-    form = find_format(path)
-    names = [*columns, *added]
+    form, names = find_format(path), [*columns, *added]
     try:
         with open_sibling(path, binary=True) as stream:
             if form == "parquet":

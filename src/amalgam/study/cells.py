@@ -1,4 +1,4 @@
-"""What a cell consists of, and how that is computed.
+"""What a cell consists of, how that is computed where nobody has done so yet, and the table of results.
 
 A cell's teacher has the members of the pipeline's teacher, so a cell has one or two trainings, and the guard's answer
 for its synthetic rows. Cells share trainings: the member that learns the human rows alone is the same at every ratio.
@@ -11,50 +11,44 @@ checkpoint, and a mix takes more steps than the human rows alone, in proportion 
 import ast
 import functools
 import hashlib
+import inspect
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from amalgam.errors import DataError
 from amalgam.evaluation.bootstrap import encode_labels
 from amalgam.evaluation.metrics import measure_weighted
-from amalgam.params import Teacher
-from amalgam.study.grid import Cell
+from amalgam.files import read_json, read_rows
+from amalgam.machine import notify, show_progress
+from amalgam.params import Params, Teacher
+from amalgam.study.engine import Board, Store, choose_engine, run_jobs
+from amalgam.study.grid import Cell, Data, Experiment, read_data
 from amalgam.synthesis.mix import COLUMNS, assign_roles, count_synthetic, mix_rows
 
 MEMBERS = ("contrast", "entropy")  # of a teacher
 _ALL_SYNTHETIC = 0.8  # at ratio 1, the synthetic rows of this ratio learn without the human ones
 _DECIMALS = 6  # of what is kept
 _LEAST = 1e-7  # probability of which there is a logarithm
+_COLUMNS = ("task", "split", "human_rows", "recipe", "seed", "rows", "ratio", "llm", "temperature", "filter")
 
 
-class Tables(NamedTuple):
-    """The rows that are learned, those that choose the checkpoint, if any do, and those that are scored."""
-
-    learned: pd.DataFrame
-    held_out: pd.DataFrame | None
-    test: pd.DataFrame
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """One training of a cell, or its question to the guard."""
+    """One training of a cell, or its question to the guard, whether the rows that are learned agree with `test`."""
 
     kind: Literal["entropy", "contrast", "guard"]
     seed: int
     labels: tuple[str, ...]
     teacher: Teacher
-
-
-class Data(NamedTuple):
-    """The split rows of a task: those for training, those for validation, and those that are scored."""
-
-    train: pd.DataFrame
-    validation: pd.DataFrame
-    test: pd.DataFrame
+    learned: pd.DataFrame
+    held_out: pd.DataFrame | None  # rows that choose the checkpoint, if any do
+    test: pd.DataFrame  # rows that are scored
 
 
 def count_needed(cell: Cell, data: Data, least: int) -> int:
@@ -65,17 +59,12 @@ def count_needed(cell: Cell, data: Data, least: int) -> int:
 
 def list_parts(
     cell: Cell, data: Data, pool: pd.DataFrame | None, labels: list[str], teacher: Teacher, guard_seed: int
-) -> dict[str, tuple[Part, Tables]]:
+) -> dict[str, Part]:
     """Return the parts of a cell by name: `entropy`, mostly `contrast`, and `guard` where there are synthetic rows.
 
-    Args:
-        cell: the setting.
-        data: the human-coded rows.
-        pool: all responses of its LLM (id, text, question, label, shots, reason), the reason "" where it is kept;
-            None for a human-only teacher.
-        labels: class names in order.
-        teacher: the section `teacher`, its steps scaled.
-        guard_seed: deals the guard's folds: one for all seeds.
+    `pool` has all responses of the cell's LLM (id, text, question, label, shots, reason), the reason "" where one is
+    kept; it is None for a human-only teacher. `teacher` is the section of that name, its steps scaled. `guard_seed`
+    deals the guard's folds: one for all seeds.
 
     Raises:
         DataError: the pool has not enough rows.
@@ -83,29 +72,26 @@ def list_parts(
     human, held_out = assign_roles(data.train, data.validation, least=teacher.min_validation_rows)
     human = human.assign(group=human.get("group", ""), origin="human", shots="")[COLUMNS]
     learned = human
+    parts: dict[str, Part] = {}
     if pool is not None:
         wanted = count_needed(cell, data, teacher.min_validation_rows)
         kept = pool["reason"] == ""
         learned = mix_rows(human, pool[kept], pool[~kept], wanted / (wanted + len(human)), labels)
-    parts: dict[str, tuple[Part, Tables]] = {}
-    if pool is not None:
         coded = human if held_out is None else pd.concat([human, held_out], ignore_index=True).fillna("")
-        asked = Tables(learned[learned["origin"] == "synthetic"], None, coded)
-        parts["guard"] = Part("guard", guard_seed, tuple(labels), teacher), asked
-    if cell.ratio == 1:
-        human = learned = learned[learned["origin"] == "synthetic"]
+        synthetic = learned[learned["origin"] == "synthetic"]
+        parts["guard"] = Part("guard", guard_seed, tuple(labels), teacher, synthetic, None, coded)
+        if cell.ratio == 1:
+            human = learned = synthetic
     if cell.recipe == "paper":
         steps = round(teacher.steps * len(learned) / len(human))
-        teacher = teacher.model_copy(update={"recipe": "paper", "steps": steps})
-        parts["entropy"] = Part("entropy", cell.seed, tuple(labels), teacher), Tables(learned, data.test, data.test)
-        return parts
-    part = functools.partial(Part, seed=cell.seed, labels=tuple(labels), teacher=teacher)
-    parts["contrast"] = part("contrast"), Tables(human, None, data.test)
-    parts["entropy"] = part("entropy"), Tables(learned, held_out, data.test)
+        teacher, held_out = teacher.model_copy(update={"recipe": "paper", "steps": steps}), data.test
+    else:
+        parts["contrast"] = Part("contrast", cell.seed, tuple(labels), teacher, human, None, data.test)
+    parts["entropy"] = Part("entropy", cell.seed, tuple(labels), teacher, learned, held_out, data.test)
     return parts
 
 
-def compute_part(encoder: Path, part: Part, tables: Tables) -> dict[str, Any]:
+def compute_part(encoder: Path, part: Part) -> dict[str, Any]:
     """Train and return the `probabilities` [rows, classes] of the test rows, or ask the guard for its `evidence`."""
     from amalgam.training.checkpoint import compute_softmax
     from amalgam.training.embeddings import embed_rows
@@ -114,23 +100,124 @@ def compute_part(encoder: Path, part: Part, tables: Tables) -> dict[str, Any]:
 
     labels = list(part.labels)
     if part.kind == "guard":
-        synthetic, human = tables.learned, tables.test
-        rows = pd.concat([human, synthetic], ignore_index=True)
+        rows = pd.concat([part.test, part.learned], ignore_index=True)
         vectors = embed_rows(encoder, rows, max_length=part.teacher.max_length)
-        both = vectors[: len(human)], vectors[len(human) :]
-        evidence = ask_guard(human, synthetic, both, labels, seed=part.seed)
+        both = vectors[: len(part.test)], vectors[len(part.test) :]
+        evidence = ask_guard(part.test, part.learned, both, labels, seed=part.seed)
         return {"evidence": evidence.to_dict() if evidence else {}}
     is_contrast = part.kind == "contrast"
-    trainer = TeacherTrainer(encoder, *tables[:2], labels, part.teacher, contrastive=is_contrast)
-    logits = trainer.train_and_score(part.seed, tables.test, lambda _step: None)
+    trainer = TeacherTrainer(encoder, part.learned, part.held_out, labels, part.teacher, contrastive=is_contrast)
+    logits = trainer.train_and_score(part.seed, part.test, lambda _step: None)
     return {"probabilities": compute_softmax(logits).round(_DECIMALS).tolist()}
 
 
-def name_part(part: Part, tables: Tables, encoder: str) -> str:
+def name_part(part: Part, encoder: str) -> str:
     """Return the key of a part: the hash of its params, its rows, the encoder (a hash) and the code."""
-    rows = [None if table is None else _hash_table(table) for table in tables]
+    rows = [None if table is None else _hash_table(table) for table in (part.learned, part.held_out, part.test)]
     said = [part.kind, part.seed, part.labels, part.teacher.model_dump(exclude={"model", "guard"}), rows]
     return hashlib.sha256(json.dumps([*said, encoder, hash_code()]).encode()).hexdigest()
+
+
+def _hash_table(table: pd.DataFrame) -> str:
+    columns = [name for name in COLUMNS if name in table]
+    return hashlib.sha256(table[columns].to_csv(index=False).encode()).hexdigest()
+
+
+@functools.cache
+def hash_code() -> str:
+    """Return the hash of the code that computes parts, without comments and docstrings."""
+    paths = sorted((Path(__file__).parents[1] / "training").glob("*.py"))
+    texts = [*(path.read_text("utf-8") for path in paths), inspect.getsource(compute_part)]
+    return hashlib.sha256("\n".join(map(_strip_code, texts)).encode()).hexdigest()
+
+
+def _strip_code(text: str) -> str:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+class Grid:
+    """The cells of a study with their experiments, and the rows below `target` that they learn and are measured on."""
+
+    def __init__(
+        self, cells: Mapping[Cell, list[Experiment]], params: Params, target: Path, labels: Mapping[str, list[str]]
+    ) -> None:
+        """Take the cells, all that they leave open, the folder of their rows, and the labels of each task."""
+        self.cells, self.labels = cells, labels
+        self._params, self._target, self._faults = params, target, read_json(target / "faults.json")
+        self._seed = min(cell.seed for cell in cells)  # of the guard's folds, one for the study
+        self._read = functools.lru_cache(maxsize=64)(read_rows)
+
+    def build(self, cell: Cell) -> dict[str, Part]:
+        """Return the parts of a cell; DataError if it cannot be had."""
+        from amalgam.training.loop import scale_steps
+
+        if fault := self._faults.get(cell.data) or self._faults.get(cell.pool):
+            raise DataError(fault)
+        pool = self._read(self._target / cell.pool / f"{cell.filter}.csv") if cell.pool else None
+        teacher = scale_steps(self._params.teacher, cell.human_rows)
+        return list_parts(cell, self.read_data(cell), pool, self.labels[cell.task], teacher, self._seed)
+
+    def read_data(self, cell: Cell) -> Data:
+        """Read the split rows of a cell."""
+        return read_data(self._target, cell, self._read)
+
+
+def compute_table(grid: Grid, ray: str | None, store: Store, status: Path, encoder: Path, digest: str) -> pd.DataFrame:
+    """Compute what is missing and return the table; a cell that failed has its cause in `fault`.
+
+    `ray` says where to compute, see `run_jobs`; `store` has the results of parts; `status` is the file that `amalgam
+    study status` reads; `digest` is the hash of the encoder.
+    """
+    engine = choose_engine(ray)
+    rows: dict[Cell, dict[str, Any]] = {}
+    keys: dict[Cell, dict[str, str]] = {}
+    needed: dict[str, tuple[Cell, str]] = {}  # by key a cell, and which part of it
+    for cell, experiments in grid.cells.items():
+        rows[cell] = {"experiments": " ".join(experiments)} | {name: getattr(cell, name) for name in _COLUMNS}
+        rows[cell] |= {"human": 0, "synthetic": 0, "fault": ""}
+        try:
+            parts = grid.build(cell)
+        except DataError as error:
+            rows[cell]["fault"] = str(error)
+            continue
+        keys[cell] = {name: name_part(part, digest) for name, part in parts.items()}
+        for name, key in keys[cell].items():
+            needed.setdefault(key, (cell, name))
+        synthetic = int((parts["entropy"].learned["origin"] == "synthetic").sum())
+        count = len(parts["entropy"].learned)
+        rows[cell] |= {"human": count - synthetic, "synthetic": synthetic, "ratio": round(synthetic / count, 4)}
+        rows[cell] |= {f"{name}_key": keys[cell].get(name, "") for name in MEMBERS}
+    missing = {key: f"{cell}: {name}" for key, (cell, name) in needed.items() if not store.has(key)}
+    faults = {str(cell): row["fault"] for cell, row in rows.items() if row["fault"]}
+    board = Board(status, [frozenset(own.values()) for own in keys.values()], missing, faults)
+    board.write()
+
+    def build(key: str) -> tuple[Part]:
+        cell, name = needed[key]
+        return (grid.build(cell)[name],)
+
+    known = len(needed) - len(missing)
+    with show_progress(f"{len(rows)} cells, trainings", total=len(missing), done_before=known) as advance:
+        for key, result in run_jobs(list(missing), build, compute_part, encoder, engine, board.begin):
+            if isinstance(result, str):
+                notify(f"study: {missing[key]}: {result}")
+            else:
+                store.write(key, result)
+            board.end(key, result if isinstance(result, str) else "")
+            advance(key)
+    board.write()
+    for cell, own in keys.items():
+        failed = (board.failed.get(missing.get(key, "")) for key in own.values())
+        if fault := next(filter(None, failed), ""):
+            rows[cell]["fault"] = fault
+        else:
+            done = {name: store.read(key) for name, key in own.items()}
+            rows[cell] |= measure_cell(done, grid.read_data(cell).test, grid.labels[cell.task])
+    return pd.DataFrame(rows.values())
 
 
 def measure_cell(found: dict[str, dict[str, Any]], test: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
@@ -143,9 +230,7 @@ def measure_cell(found: dict[str, dict[str, Any]], test: pd.DataFrame, labels: l
     return {
         **{name: round(float(values[0]), _DECIMALS) for name, values in measured.items()},
         "loss": round(float(-np.log(likely).mean()), _DECIMALS),
-        "guard_helps": evidence.get("helps"),
-        "guard_label_auc": evidence.get("label_auc"),
-        "guard_difference": evidence.get("difference"),
+        **{f"guard_{name}": evidence.get(name) for name in ("helps", "label_auc", "difference")},
     }
 
 
@@ -154,22 +239,8 @@ def join_members(found: dict[str, dict[str, Any]]) -> np.ndarray:
     return np.asarray(np.mean([found[name]["probabilities"] for name in MEMBERS if name in found], axis=0))
 
 
-@functools.cache
-def hash_code() -> str:
-    """Return the hash of the code that computes parts: training and this module, without comments and docstrings."""
-    package = Path(__file__).parents[1]
-    paths = [*sorted((package / "training").glob("*.py")), Path(__file__)]
-    return hashlib.sha256("\n".join(_strip_code(path.read_text("utf-8")) for path in paths).encode()).hexdigest()
-
-
-def _strip_code(text: str) -> str:
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
-
-
-def _hash_table(table: pd.DataFrame) -> str:
-    columns = [name for name in COLUMNS if name in table]
-    return hashlib.sha256(table[columns].to_csv(index=False).encode()).hexdigest()
+def stack_members(store: Store, rows: pd.DataFrame) -> np.ndarray:
+    """Return the probabilities [rows of the table, test rows, classes] of cells that were computed."""
+    keys = rows[[f"{name}_key" for name in MEMBERS]].to_numpy()
+    found = ({name: store.read(key) for name, key in zip(MEMBERS, one, strict=True) if key} for one in keys)
+    return np.stack([join_members(one) for one in found])

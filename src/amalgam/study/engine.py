@@ -23,7 +23,7 @@ from amalgam.machine import count_cores, notify
 
 Result = dict[str, Any]
 Compute = Callable[..., Result]  # takes the encoder's folder, then a job's arguments
-Build = Callable[[str], tuple[Any, ...]]
+Build = Callable[[str], tuple[Any, ...]]  # makes the arguments of a job
 Begin = Callable[[str], None]
 Ended = tuple[str, Result | str]  # a key, and what came of it: a result, or why there is none
 _AHEAD = 2  # jobs by worker that are built before they can run
@@ -67,20 +67,20 @@ class Board:
     path: Path
     cells: Sequence[frozenset[str]]  # the keys that each cell needs
     names: Mapping[str, str]  # of the jobs, by key
-    running: dict[str, float] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # why, by name
+    _running: dict[str, float] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
     _start: float = field(default_factory=time.time)
     _written: float = 0.0
 
     def begin(self, key: str) -> None:
         """Note that a job was handed out."""
-        self.running[key] = time.time()
+        self._running[key] = time.time()
         self.write(every=1.0)
 
     def end(self, key: str, fault: str = "") -> None:
         """Note that a job has ended."""
-        self.running.pop(key, None)
+        self._running.pop(key, None)
         self._ended.add(key)
         if fault:
             self.failed[self.names[key]] = fault
@@ -98,7 +98,7 @@ class Board:
             "done": sum(not keys & left for keys in self.cells),
             "trainings_left": len(left),
             "seconds_left": round((now - self._start) / done * len(left)) if done else None,
-            "running": {self.names[key]: round(now - since) for key, since in self.running.items()},
+            "running": {self.names[key]: round(now - since) for key, since in self._running.items()},
             "failed": self.failed,
             "written": round(now),
         }
@@ -127,15 +127,11 @@ def run_jobs(
     ray: str | None,
     begin: Begin = lambda _key: None,
 ) -> Iterator[Ended]:
-    """Run jobs and yield what came of each, as it comes.
+    """Run the jobs of these keys and yield what came of each, as it comes.
 
-    Args:
-        keys: of the jobs.
-        build: makes the arguments of a job; called shortly before it runs.
-        compute: a function of a module, called with the folder of the encoder and the arguments.
-        encoder: folder of the base model.
-        ray: `local`, the address of a cluster, or None for this process.
-        begin: told of each job that is handed out.
+    A job is a call of `compute`, a function of a module, with the folder of the base model and the arguments that
+    `build` makes shortly before. `ray` is `local`, the address of a cluster, or None for this process. `begin` is told
+    of each job that is handed out.
     """
     if ray is not None and keys:
         yield from _run_on_ray(keys, build, compute, encoder, ray, begin)

@@ -1,13 +1,20 @@
-"""The study's params, its presets, and the cells that they expand to."""
+"""The study's params, its presets, the cells that they expand to, and where the rows of a cell lie.
 
-from collections.abc import Iterator
+Below a folder, `TASK-ROWS-SPLIT/` holds a split as CSV, and `LLM-TEMPERATURE/` in it the answers of an LLM and, for
+each filter, `FILTER.csv` with all its responses and the reason against each.
+"""
+
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
+import pandas as pd
 from pydantic import BeforeValidator, Field
 
+from amalgam.files import read_rows
 from amalgam.params import Params, Section, Seed, Share, load_section
 from amalgam.training.quality import Quality
 
@@ -83,8 +90,13 @@ class Cell:
 
     @property
     def data(self) -> str:
-        """Name of the split rows that it learns from and is tested on."""
+        """Folder of the split rows that it learns from and is tested on."""
         return f"{self.task}-{self.human_rows}-{self.split}"
+
+    @property
+    def pool(self) -> str:
+        """Folder of its synthetic rows, "" for a human-only teacher."""
+        return f"{self.data}/{name_llm(self.llm)}-{self.temperature:g}" if self.llm else ""
 
     def __str__(self) -> str:
         """Name the cell for a person."""
@@ -97,6 +109,24 @@ class Cell:
             f"{self.task}, {self.human_rows} human rows{split}{recipe}, {amount} of {self.llm} at temperature "
             f"{self.temperature:g}, filter {self.filter}, seed {self.seed}"
         )
+
+
+class Data(NamedTuple):
+    """The split rows of a task: those for training, those for validation, and those that are scored."""
+
+    train: pd.DataFrame
+    validation: pd.DataFrame
+    test: pd.DataFrame
+
+
+def read_data(target: Path, cell: Cell, read: Callable[[Path], pd.DataFrame] = read_rows) -> Data:
+    """Read the split rows of a cell."""
+    return Data(*(read(target / cell.data / f"{part}.csv") for part in Data._fields))
+
+
+def name_llm(llm: str) -> str:
+    """Return the name of an LLM's folder; its own may be a path."""
+    return re.sub(r"[^\w.-]+", "_", llm)
 
 
 def load_study(folder: Path) -> tuple[Study, Params]:

@@ -1,15 +1,11 @@
 """The rows of a study: each task split for each number of human rows, and what each LLM wrote for it.
 
-Below a folder, `TASK-ROWS-SPLIT/` holds the split as CSV, and `LLM-TEMPERATURE/` in it the answers of an LLM and, for
-each filter, `FILTER.csv` with all its responses and the reason against each. `faults.json` says why a folder is not
-there.
+`amalgam.study.grid` says where they lie; `faults.json` says why a folder is not there.
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,8 +17,8 @@ from amalgam.files import read_rows, write_json, write_rows
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.request import Answer, Request, write_answers
 from amalgam.params import Params
-from amalgam.study.cells import Data, count_needed
-from amalgam.study.grid import Cell
+from amalgam.study.cells import count_needed
+from amalgam.study.grid import Cell, Data, read_data
 from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.asking import Rounds, write_completions
 from amalgam.synthesis.curate import find_rejects
@@ -34,43 +30,31 @@ from amalgam.tasks.split import split_rows
 
 _SPARE = 1.3  # responses asked for by each that is needed; about one in eight is of no use
 _COLUMNS = ["id", "text", "question", "label", "shots", "sample"]
-_PARTS = ("train", "validation", "test")
-
-Embed = Callable[[pd.DataFrame], np.ndarray]  # rows with text and question
 
 
 @dataclass(frozen=True)
 class Pools:
-    """Writes the rows of a study.
+    """Writes the rows of a study."""
 
-    Attributes:
-        params: all that the cells leave open.
-        data: the folder with tasks and templates.
-        downloads: where sources are kept.
-        target: the folder that is written.
-        open_llm: returns an LLM's identity, and who answers for it.
-        embed: the encoder, for the filter by a human-only classifier.
-    """
-
-    params: Params
-    data: Path
-    downloads: Path
-    target: Path
-    open_llm: Callable[[str], tuple[str, Answering]]
-    embed: Embed
+    params: Params  # all that the cells leave open
+    data: Path  # the folder with tasks and templates
+    downloads: Path  # where sources are kept
+    target: Path  # the folder that is written
+    open_llm: Callable[[str], tuple[str, Answering]]  # returns an LLM's identity, and who answers for it
+    embed: Callable[[pd.DataFrame], np.ndarray]  # the encoder, for the filter by a human-only classifier
 
     def write(self, cells: Sequence[Cell]) -> None:
         """Write all rows that the cells need, and why some cannot be had; each request is sent once."""
         faults: dict[str, str] = {}
         for name, cell in {cell.data: cell for cell in cells}.items():
             try:
-                self._split(name, cell)
+                self._split(cell)
             except DataError as error:
                 faults[name] = str(error)
         pools: dict[str, dict[str, list[Cell]]] = {}
         for cell in cells:
             if cell.llm and cell.data not in faults:
-                pools.setdefault(cell.llm, {}).setdefault(name_pool(cell), []).append(cell)
+                pools.setdefault(cell.llm, {}).setdefault(cell.pool, []).append(cell)
         for llm, own in pools.items():
             model, answering = self.open_llm(llm)
             faults |= self._ask(own, model, answering)
@@ -80,16 +64,16 @@ class Pools:
                 self._curate(name, of_pool)
         write_json(self.target / "faults.json", faults)
 
-    def _split(self, name: str, cell: Cell) -> None:
+    def _load(self, cell: Cell) -> Task:
+        return load_task(self.data / "tasks" / cell.task)
+
+    def _split(self, cell: Cell) -> None:
         """Split a task's rows for the cell."""
         split = self.params.split.model_copy(update={"unlabelled": 0, "by": cell.split})
         rows = load_task_rows(self._load(cell), self.data / "tasks" / cell.task, self.downloads).main
         tables = split_rows(rows, cell.human_rows, split)
-        for part in _PARTS:
-            write_rows(self.target / name / f"{part}.csv", tables[part])
-
-    def _load(self, cell: Cell) -> Task:
-        return load_task(self.data / "tasks" / cell.task)
+        for part in Data._fields:
+            write_rows(self.target / cell.data / f"{part}.csv", tables[part])
 
     def _ask(self, pools: Mapping[str, list[Cell]], model: str, answering: Answering) -> dict[str, str]:
         """Ask the open requests of all pools at once, until no pool needs more; return the fault of pools that do."""
@@ -117,16 +101,15 @@ class Pools:
 
     def _grade(self, pools: Mapping[str, list[Cell]], model: str, answering: Answering) -> None:
         """Let the LLM grade the pools of which a cell wants that."""
-        wanted = {name: cells[0] for name, cells in pools.items() if any(cell.filter == "judge" for cell in cells)}
-        rows, asked = {}, {}
-        for name, cell in wanted.items():
-            task, train = self._load(cell), read_data(self.target, cell).train
-            rows[name] = select_gradable(read_responses(self.target / name), None)
-            asked[name] = build_grading_requests(
-                task, rows[name], train, model, self.params.judge, self.params.llm.body
-            )
+        rows, asked, labels = {}, {}, {}
+        for name, cells in pools.items():
+            if any(cell.filter == "judge" for cell in cells):
+                task, train = self._load(cells[0]), read_data(self.target, cells[0]).train
+                labels[name], rows[name] = task.label_names, select_gradable(read_responses(self.target / name), None)
+                given = task, rows[name], train, model, self.params.judge, self.params.llm.body
+                asked[name] = build_grading_requests(*given)
         for name, answers in _send(asked, answering, "study, grades").items() if asked else ():
-            grades, _ = read_grades(answers, self._load(wanted[name]).label_names, "the LLM as judge of its responses")
+            grades, _ = read_grades(answers, labels[name], "the LLM as judge of its responses")
             triples = zip(asked[name], rows[name]["sample"], answers, strict=True)
             lines = [{"key": one.key, "id": one.id, "sample": int(slot), **asdict(made)} for one, slot, made in triples]
             write_answers(self.target / name / "answers", lines)
@@ -143,7 +126,12 @@ class Pools:
                 judged = grades.reindex(responses["id"], fill_value="").to_numpy()
                 doubts[:] = np.select([judged == "", judged != responses["label"]], ["ungraded", "inconsistent"], "")
             elif chosen == "human_model":
-                doubts = self._doubt_by_human_rows(responses, data, labels)
+                from amalgam.training.guard import judge_labels
+
+                human = pd.concat([data.train, data.validation], ignore_index=True)
+                shots, vectors = responses["shots"].tolist(), self.embed(responses)
+                likely = judge_labels(human, self.embed(human), labels, vectors, shots).argmax(axis=1)
+                doubts[:] = np.where(responses["label"] == np.array(labels)[likely], "", "inconsistent")
             found = find_rejects(
                 responses,
                 doubts,
@@ -152,29 +140,6 @@ class Pools:
                 threshold=self.params.curation.near_duplicate,
             )
             write_rows(self.target / name / f"{chosen}.csv", responses[_COLUMNS].join(found["reason"]))
-
-    def _doubt_by_human_rows(self, responses: pd.DataFrame, data: Data, labels: list[str]) -> pd.Series:
-        from amalgam.training.guard import judge_labels
-
-        human = pd.concat([data.train, data.validation], ignore_index=True)
-        judge = partial(judge_labels, human, self.embed(human), labels)
-        likely = judge(self.embed(responses), responses["shots"].tolist()).argmax(axis=1)
-        return pd.Series(np.where(responses["label"] == np.array(labels)[likely], "", "inconsistent"), responses.index)
-
-
-def name_pool(cell: Cell) -> str:
-    """Return the folder of a cell's synthetic rows, "" for a human-only teacher."""
-    return f"{cell.data}/{name_llm(cell.llm)}-{cell.temperature:g}" if cell.llm else ""
-
-
-def name_llm(llm: str) -> str:
-    """Return the name of an LLM's folder; its own may be a path."""
-    return re.sub(r"[^\w.-]+", "_", llm)
-
-
-def read_data(target: Path, cell: Cell, read: Callable[[Path], pd.DataFrame] = read_rows) -> Data:
-    """Read the split rows of a cell."""
-    return Data(*(read(target / cell.data / f"{part}.csv") for part in _PARTS))
 
 
 def _send(asked: Mapping[str, list[Request]], answering: Answering, title: str) -> dict[str, list[Answer]]:

@@ -1,14 +1,28 @@
-"""What a study says: points with intervals, differences to human rows alone, the best setting, and what holds."""
+"""What a study says: points with intervals beside human rows alone, the best setting, what holds; as files and a page.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+A finding is a claim of the paper, or what it left open, with the difference that it is about.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+import altair as alt
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from amalgam.evaluation import bootstrap
-from amalgam.evaluation.bootstrap import Estimate, correct_p_values, encode_groups, encode_labels
+from amalgam.evaluation.bootstrap import Estimate, correct_p_values, find_interval, find_p_value, subtract
+from amalgam.files import open_sibling, read_rows, write_json, write_text
+from amalgam.report.charts import BLUE, GREY, ORANGE, build_figure
+from amalgam.study.cells import stack_members
+from amalgam.study.engine import Store
 from amalgam.study.grid import VARIED, Experiment
 
 _TWIN = ["task", "split", "human_rows", "recipe"]  # what a setting shares with its human-only teacher
@@ -23,6 +37,16 @@ PAPER: dict[Experiment, str] = {
     "paper": "one seed, a checkpoint chosen by the test rows, more steps for more rows",
     "time": "not looked at",
 }
+TITLES: dict[Experiment, str] = {
+    "size": "Synthetic share of the rows that are learned",
+    "variety": "Temperature",
+    "consistency": "Filter",
+    "scarcity": "Human-coded rows",
+    "paper": "Synthetic rows",
+    "time": "Split",
+}
+_COLOURS = [BLUE, ORANGE, "#9a63c4", "#129a7d", "#d1477f", "#6b7a12"]
+_SHOWN = ["task", "series", "x", "auc", "human_only", "gain", "p_corrected", "wins", "guard_helps", "seeds"]
 Verdict = Literal["holds here", "does not hold here", "cannot be told"]
 
 
@@ -41,7 +65,7 @@ class Point:
     @property
     def gain(self) -> Estimate:
         """The paired difference to human rows alone."""
-        return _subtract(self.auc, self.twin)
+        return subtract(self.auc, self.twin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,43 +88,36 @@ class Finding:
         return f"{self.claim}: {self.verdict} ({found}). The paper: {PAPER[self.experiment]}."
 
 
-def list_points(
-    table: pd.DataFrame,
-    read_test: Callable[[pd.Series], pd.DataFrame],
-    labels: Mapping[str, list[str]],
-    stack: Callable[[pd.DataFrame], np.ndarray],
-) -> list[Point]:
+def list_points(table: pd.DataFrame, rows: Path, store: Store, labels: Mapping[str, list[str]]) -> list[Point]:
     """Estimate every setting of every experiment; seeds that a setting or its twin lacks are left out.
 
-    Args:
-        table: of results.
-        read_test: reads the test rows of a row of the table.
-        labels: of each task, in class order.
-        stack: reads the probabilities [rows of the table, test rows, classes].
+    `rows` is the folder with the split rows, `store` has the results of parts, and `labels` those of each task.
     """
+    read = cache(read_rows)
     known: dict[tuple[str, ...], Estimate] = {}
 
-    def estimate(rows: pd.DataFrame) -> Estimate:
-        name = (*rows["contrast_key"], *rows["entropy_key"])
+    def estimate(cells: pd.DataFrame) -> Estimate:
+        name = (*cells["contrast_key"], *cells["entropy_key"])
         if name not in known:
-            test = read_test(rows.iloc[0])
-            actual = encode_labels(test, labels[rows["task"].iloc[0]], "the test rows")
-            resamples = bootstrap.draw_resamples(actual, encode_groups(test))
-            found = bootstrap.estimate_metrics(actual, stack(rows), resamples, ordinal=False, names=["auc"])
-            known[name] = found["auc"]
+            one = cells.iloc[0]
+            test = read(rows / f"{one['task']}-{one['human_rows']}-{one['split']}" / "test.csv")
+            actual = bootstrap.encode_labels(test, labels[one["task"]], "the test rows")
+            resamples = bootstrap.draw_resamples(actual, bootstrap.encode_groups(test))
+            stack = stack_members(store, cells)
+            known[name] = bootstrap.estimate_metrics(actual, stack, resamples, ordinal=False, names=["auc"])["auc"]
         return known[name]
 
     points = []
-    for experiment in get_args(Experiment):
+    for experiment, varied in VARIED.items():
         named = table["experiments"].map(lambda names, name=experiment: name in names.split()).astype(bool)
-        rows, varied = table[named & (table["fault"] == "")].sort_values("seed"), VARIED[experiment]
-        tried = rows[rows["synthetic"] > 0]
+        cells = table[named & (table["fault"] == "")].sort_values("seed")
+        tried = cells[cells["synthetic"] > 0]
         beside = [name for name in _BESIDE if name != varied and tried[name].nunique() > 1]
         if varied in ("temperature", "filter") and tried["ratio"].nunique() > 1:
             beside.append("ratio")
         for values, own in tried.groupby(_SETTING):
             setting: dict[str, Any] = dict(zip(_SETTING, values, strict=True))
-            twins = rows[(rows["synthetic"] == 0) & (rows[_TWIN] == own[_TWIN].iloc[0]).all(axis=1)]
+            twins = cells[(cells["synthetic"] == 0) & (cells[_TWIN] == own[_TWIN].iloc[0]).all(axis=1)]
             twins, own = twins[twins["seed"].isin(own["seed"])], own[own["seed"].isin(twins["seed"])]
             if len(own):
                 series = ", ".join(f"{name} {setting[name]}" for name in beside)
@@ -109,50 +126,48 @@ def list_points(
     return points
 
 
+def _group_points(points: Sequence[Point]) -> dict[tuple[Experiment, str, str], list[Point]]:
+    """Return the points of each line of a chart."""
+    lines: dict[tuple[Experiment, str, str], list[Point]] = {}
+    for point in points:
+        lines.setdefault((point.experiment, point.task, point.series), []).append(point)
+    return lines
+
+
 def tabulate_points(points: Sequence[Point], confidence: float) -> pd.DataFrame:
     """Return a line a point: AUC, that of human rows alone, their difference with its corrected p-value, and `wins`.
 
     `wins` is the share of bootstrap resamples, of seeds and test rows, in which the point is the best of its line; that
     of human rows alone is what is left of 1.
     """
-    lines, wins = [], _count_wins(points)
-    for number, point in enumerate(points):
-        line: dict[str, Any] = {"experiment": point.experiment, "task": point.task, "series": point.series}
-        line |= {"x": point.x, "seeds": len(point.auc.points), "guard_helps": round(point.helps, 2)}
+    wins: dict[int, float] = {}  # by the identity of a point
+    for line in _group_points(points).values():
+        rivals = [line[0].twin, *(point.auc for point in line)]
+        seeds = min(len(one.points) for one in rivals)
+        drawn = np.random.default_rng(bootstrap.SEED).integers(seeds, size=(len(rivals[0].resampled), seeds))
+        best = np.argmax([np.take_along_axis(one.resampled, drawn, axis=1).mean(axis=1) for one in rivals], axis=0)
+        wins |= {id(point): float((best == place).mean()) for place, point in enumerate(line, start=1)}
+    rows = []
+    for point in points:
+        row: dict[str, Any] = {"experiment": point.experiment, "task": point.task, "series": point.series}
+        row |= {"x": point.x, "seeds": len(point.auc.points), "guard_helps": round(point.helps, 2)}
         for name, one in (("auc", point.auc), ("human_only", point.twin), ("gain", point.gain)):
-            low, high = bootstrap.find_interval(one, confidence)
-            line |= {name: round(one.value, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
-        lines.append(line | {"wins": round(wins[number], 3), "p": bootstrap.find_p_value(point.gain)})
-    table = pd.DataFrame(lines)
+            low, high = find_interval(one, confidence)
+            row |= {name: round(one.value, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
+        rows.append(row | {"wins": round(wins[id(point)], 3), "p": find_p_value(point.gain)})
+    table = pd.DataFrame(rows)
     if len(table):
         table["p_corrected"] = table.groupby("experiment")["p"].transform(lambda p: correct_p_values(list(p)))
     return table
 
 
-def _count_wins(points: Sequence[Point]) -> dict[int, float]:
-    lines: dict[tuple[str, ...], list[int]] = {}
-    for number, point in enumerate(points):
-        lines.setdefault((point.experiment, point.task, point.series), []).append(number)
-    shares: dict[int, float] = {}
-    for numbers in lines.values():
-        rivals = [points[numbers[0]].twin, *(points[number].auc for number in numbers)]
-        seeds = min(len(one.points) for one in rivals)
-        drawn = np.random.default_rng(bootstrap.SEED).integers(seeds, size=(len(rivals[0].resampled), seeds))
-        best = np.argmax([np.take_along_axis(one.resampled, drawn, axis=1).mean(axis=1) for one in rivals], axis=0)
-        shares |= {number: float((best == place).mean()) for place, number in enumerate(numbers, start=1)}
-    return shares
-
-
 def list_findings(points: Sequence[Point], confidence: float) -> list[Finding]:
     """Judge what the paper found, and what it left open, by the points; p-values are corrected for their number."""
-    lines: dict[tuple[Experiment, str, str], dict[Any, Point]] = {}
-    for point in points:
-        lines.setdefault((point.experiment, point.task, point.series), {})[point.x] = point
     claims: dict[tuple[Experiment, str], list[Estimate]] = {}
-    for (experiment, *_), by_x in lines.items():
-        for claim, one, other in _compare_line(experiment, by_x):
+    for (experiment, *_), line in _group_points(points).items():
+        for claim, one, other in _compare_line(experiment, {point.x: point for point in line}):
             if len(one.points) == len(other.points):  # seeds of failed cells pair with nothing
-                claims.setdefault((experiment, claim), []).append(_subtract(one, other))
+                claims.setdefault((experiment, claim), []).append(subtract(one, other))
     found = {place: _average(differences, confidence) for place, differences in claims.items()}
     corrected = correct_p_values([p for *_, p in found.values()])
     return [
@@ -184,7 +199,7 @@ def _average(differences: Sequence[Estimate], confidence: float) -> tuple[float,
     """Return mean, interval and p-value: of seeds and test rows for one task, of tasks for several (Student's t)."""
     values = [one.value for one in differences]
     if len(values) == 1:
-        return values[0], *bootstrap.find_interval(differences[0], confidence), bootstrap.find_p_value(differences[0])
+        return values[0], *find_interval(differences[0], confidence), find_p_value(differences[0])
     from scipy.stats import ttest_1samp
 
     if np.ptp(values) == 0:
@@ -202,5 +217,70 @@ def _judge(value: float, high: float, p: float, experiment: Experiment) -> Verdi
     return "holds here" if (value > 0) == (experiment != "consistency") else "does not hold here"
 
 
-def _subtract(first: Estimate, second: Estimate) -> Estimate:
-    return bootstrap.subtract_estimates({"auc": first}, {"auc": second}, ("auc",))["auc"]
+def write_results(
+    points: pd.DataFrame, findings: Sequence[Finding], table: pd.DataFrame, charts: Path, page: Path, metrics: Path
+) -> None:
+    """Write SVG, PDF and LaTeX into `charts`, the page, and the numbers that Git tracks as JSON and CSV."""
+    import vl_convert
+
+    sections = []
+    for experiment in get_args(Experiment):
+        rows = points[points["experiment"] == experiment] if len(points) else points
+        if rows.empty:
+            continue
+        spec = draw_experiment(rows, experiment)
+        write_text(charts / f"{experiment}.svg", vl_convert.vegalite_to_svg(spec, vl_version="6.4"))
+        with open_sibling(charts / f"{experiment}.pdf", binary=True) as stream:
+            stream.write(vl_convert.vegalite_to_pdf(spec, vl_version="6.4"))
+        shown = rows[_SHOWN].rename(columns={"x": VARIED[experiment]})
+        latex = shown.to_latex(index=False, escape=True, float_format="%.3f", caption=TITLES[experiment])
+        write_text(charts / f"{experiment}.tex", latex)
+        caption = "Lines are means over seeds with their intervals, the band is human rows alone."
+        figure = build_figure(experiment, f"AUC by {TITLES[experiment].lower()}", caption, spec)
+        said = [str(finding) for finding in findings if finding.experiment == experiment]
+        sections.append((experiment, TITLES[experiment], said or [f"The paper: {PAPER[experiment]}."], figure, shown))
+    plotted = points.rename(columns={"auc": "value", "auc_low": "low", "auc_high": "high"})
+    if len(points):
+        plotted["metric"] = plotted["experiment"] + ", " + plotted["task"]
+        plotted["name"] = plotted["x"].astype(str) + " " + plotted["series"]
+    write_text(metrics.with_suffix(".csv"), plotted.to_csv(index=False, lineterminator="\n"))
+    failed = table[table["fault"] != ""]
+    numbers: dict[str, Any] = {"cells": {"all": len(table), "failed": len(failed)}}
+    for row in points.to_dict("records"):
+        name = re.sub(r"\W+", "_", f"{VARIED[row['experiment']]}_{row['x']} {row['series']}").strip("_")
+        place = numbers.setdefault(row["experiment"], {}).setdefault(row["task"], {})
+        place[name] = {key: row[key] for key in ("auc", "gain", "gain_low", "gain_high")}
+    write_json(metrics, numbers)
+    environment = Environment(loader=PackageLoader("amalgam.study", "."), autoescape=True, undefined=StrictUndefined)
+    style = Markup(files("amalgam.report").joinpath("style.css").read_text("utf-8"))
+    template = environment.get_template("page.html.j2")
+    faults = failed.groupby("fault").size().sort_values(ascending=False).to_dict()
+    write_text(page, template.render(sections=sections, faults=faults, cells=len(table), style=style))
+
+
+def draw_experiment(rows: pd.DataFrame, experiment: Experiment) -> dict[str, Any]:
+    """Draw AUC against what the experiment varies: a panel a task, a line a series, human rows alone as a band."""
+    title, is_name = TITLES[experiment], VARIED[experiment] in ("filter", "split")
+    if is_name:
+        x = alt.X("x:N", title=title, sort=None)
+    else:
+        scale = alt.Scale(type="log") if experiment == "scarcity" else alt.Scale(zero=False, padding=12)
+        axis = alt.Axis(values=sorted(set(rows["x"]))) if len(set(rows["x"])) < 8 else alt.Axis()
+        x = alt.X("x:Q", title=title, scale=scale, axis=axis)
+    legend = alt.Legend(title=None, orient="bottom") if rows["series"].nunique() > 1 else None
+    colour = alt.Color("series:N", scale=alt.Scale(range=_COLOURS), legend=legend)
+    auc = alt.Y("auc:Q", title="AUC", scale=alt.Scale(zero=False))
+    base = alt.Chart().encode(x=x)
+    layers = [
+        base.mark_area(color=GREY, opacity=0.25).encode(alt.Y("human_only_low:Q", title="AUC"), y2="human_only_high:Q"),
+        base.mark_line(color=GREY, strokeDash=[5, 3]).encode(y="human_only:Q"),
+        base.mark_rule(strokeWidth=1.5).encode(alt.Y("auc_low:Q"), y2="auc_high:Q", color=colour),
+        base.mark_line(opacity=0.7).encode(y=auc, color=colour),
+        base.mark_point(filled=True, size=60, opacity=1).encode(y=auc, color=colour),
+    ]
+    values: Any = rows.astype({} if is_name else {"x": float}).to_dict("records")
+    panels = alt.layer(*layers, data=alt.InlineData(values)).properties(width=330, height=230)
+    several = rows["task"].nunique() > 1
+    chart: Any = panels.facet(alt.Facet("task:N", title=None, sort=None), columns=2) if several else panels
+    spec: dict[str, Any] = chart.properties(background="transparent").configure_view(stroke=None).to_dict()
+    return spec

@@ -46,7 +46,7 @@ _LONGEST = 300  # characters of an announcement; what is longer says something i
 _BARE_CHANNEL = re.compile(r"\s*(?:analysis|commentary)(?:(?=[A-Z\W]).*?assistant\n?final|(?=[A-Z]).*)", re.DOTALL)
 _FULL_WIDTH = str.maketrans("\N{FULLWIDTH COMMA}\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH SEMICOLON}", ",!;")
 _MARKS = "\"'`*_\N{LEFT DOUBLE QUOTATION MARK}"
-# Marks that belong together.
+# Marks that belong together: quotation marks of several scripts, and those of Markdown.
 _FAMILIES = [
     '"\u201c\u201d\u201e\uff02',
     "'\u2018\u2019\u201a",
@@ -54,8 +54,9 @@ _FAMILIES = [
     "\u2039\u203a",
     "\u300c\u300d",
     "\u300e\u300f",
+    "`",
+    "*",
 ]
-_FAMILIES += ["`", "*"]
 
 
 def read_responses(folder: Path) -> pd.DataFrame:
@@ -102,17 +103,11 @@ def shorten_example(text: str) -> str:
 
 
 def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> tuple[list[str], str]:
-    """Take the usable responses out of an answer; it never raises.
+    """Take the usable responses out of an answer as it came, no more than were asked for; it never raises.
 
-    Args:
-        text: the answer as it came.
-        finish_reason: why the model stopped, as the endpoint gave it.
-        format: `text`, one response; `lines`, one a line; or `json`.
-        responses: how many were asked for; what is beyond that is dropped.
-
-    Returns:
-        The responses, cleaned, and the answer's fault: error, refusal, cut_off, thinking, announcement, empty or
-        malformed, or "" exactly if there is a response. Of lines that were cut off, the complete ones are usable.
+    The format is `text`, one response; `lines`, one a line; or `json`. Beside the responses, cleaned, comes the
+    answer's fault: error, refusal, cut_off, thinking, announcement, empty or malformed, or "" exactly if there is a
+    response. Of lines that were cut off, the complete ones are usable.
     """
     said, fault = read_answer(text, finish_reason)
     first = _clean_response(_find_first(said))

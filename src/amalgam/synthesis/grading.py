@@ -53,17 +53,10 @@ def build_grading_requests(
     params: Judge,
     fields: Mapping[str, Any] = NO_FIELDS,
 ) -> list[Request]:
-    """Build a request for a label on each row.
+    """Build a request for a label on each row (id, text, question); `fields` are those of `llm.body`.
 
-    All requests begin alike (rubric, then human-coded examples), so that a server reads that part once.
-
-    Args:
-        task: the rubric.
-        rows: what is graded (id, text, question).
-        train: human-coded rows; the first two of each label without personal data are shown.
-        model: identity of the model.
-        params: whether a rationale comes before the label.
-        fields: those of `llm.body`.
+    All requests begin alike, so that a server reads that part once: the rubric, then human-coded examples, which are
+    the first two of `train` of each label without personal data.
     """
     # The human coders gave labels, not reasons: examples without one would teach to leave it out.
     shown = select_examples(task, train, 0 if params.rationale else _SHOTS)

@@ -46,10 +46,7 @@ def select_coded(task: Task, train: pd.DataFrame, validation: pd.DataFrame) -> p
 def select_texts(task: Task, texts: pd.DataFrame, source: str, ratio: float, human: int) -> pd.DataFrame:
     """Select the texts to label: all that the ratio takes beside so many human rows, half for `both`, none for `write`.
 
-    Those with personal data are left out, unless the task allows to send them.
-
-    Raises:
-        DataError: there are too few.
+    Those with personal data are left out, unless the task allows to send them. DataError where there are too few.
     """
     texts = texts if task.send_personal else texts[~find_personal_rows(texts)]
     wanted = len(texts) if ratio == 1 else count_synthetic(ratio, human)
@@ -164,16 +161,11 @@ def add_labels(
     return texts.assign(label=[labels[place] for place in alone.argmax(axis=1)], soft=soft)
 
 
-def calibrate(
-    logits: Sequence[Floats], coded: Sequence[Floats], classes: NDArray[np.int64], strength: float = 1.0
-) -> Floats:
+def calibrate(logits: Sequence[Floats], coded: Sequence[Floats], classes: NDArray[np.int64]) -> Floats:
     """Join what several sources say into probabilities [rows, classes], by a logistic regression on human codes.
 
-    Args:
-        logits: of each source, the log-probabilities of the rows [rows, classes], up to a constant a row.
-        coded: the same of human-coded rows, by a source that did not learn their codes.
-        classes: the classes of these.
-        strength: inverse of the regularisation.
+    `logits` are each source's log-probabilities of the rows [rows, classes], up to a constant a row. `coded` are those
+    of human-coded rows, by sources that did not learn their codes, and `classes` the classes of these.
     """
     from scipy.special import softmax
     from sklearn.linear_model import LogisticRegression
@@ -184,7 +176,7 @@ def calibrate(
         np.concatenate([np.maximum(said - said.max(axis=1, keepdims=True), -_FARTHEST) for said in sources], axis=1)
         for sources in (logits, coded)
     )
-    model = LogisticRegression(C=strength, max_iter=2000).fit(known, classes)
+    model = LogisticRegression(max_iter=2000).fit(known, classes)
     found = np.zeros((len(rows), logits[0].shape[1]))
     found[:, model.classes_] = model.predict_proba(rows)
     return found

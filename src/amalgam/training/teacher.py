@@ -102,9 +102,7 @@ class TeacherTrainer:
         if contrastive:  # the same steps at every ratio
             steps = grow_steps(_CONTRASTIVE_STEPS, human.sum(), _FEW)
             self._schedule = Schedule(steps, params.learning_rate, 2 * params.batch_size)
-        self._weights = np.ones(len(learned))
-        if params.class_weights:
-            self._weights = balance_classes(self._classes, len(labels))
+        self._weights = balance_classes(self._classes) if params.class_weights else np.ones(len(learned))
         fits_head = not (contrastive or self._paper)
         phases = [np.flatnonzero(human), np.flatnonzero(~human)] if self._paper else []
         targets = read_targets(learned, labels) if fits_head else self._classes
@@ -176,11 +174,10 @@ class TeacherTrainer:
         return outcome
 
 
-def balance_classes(classes: np.ndarray, count: int) -> np.ndarray:
+def balance_classes(classes: np.ndarray) -> np.ndarray:
     """Return the weight of each row [rows] that makes all classes that are there count alike."""
-    totals = np.bincount(classes, minlength=count)
-    factors = np.divide(len(classes) / np.count_nonzero(totals), totals, out=np.ones(count), where=totals > 0)
-    return np.asarray(factors[classes])
+    totals = np.bincount(classes)
+    return np.asarray(len(classes) / np.count_nonzero(totals) / totals[classes])
 
 
 def make_members(
