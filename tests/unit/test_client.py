@@ -17,12 +17,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from amalgam.errors import EndpointError
+from amalgam.llm.answering import answer_requests
 from amalgam.llm.client import Failure, exchange, open_client
 from amalgam.llm.journal import Journal
 from amalgam.llm.request import NO_KEY, Endpoint, Limits, Request, shape_body
 from amalgam.synthesis.asking import build_response_format
 from tests.pipeline.local import JsonHandler, LocalServer
 from tests.pipeline.server import Fault, Received, StubServer
+from tests.unit.helpers import make_answering
 from tests.unit.sending import make_request, send, send_groups
 
 OTHER = "127.0.0.2"  # on this machine too, but asked as any other host is
@@ -242,14 +244,14 @@ def test_where_a_schema_is_refused_words_say_what_is_wanted(
     notices: list[str],
     message: str,
     plain: PlainServer,
-    journal: Journal,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     plain.refused, plain.message = refused, message
-    endpoint = Endpoint(plain.url, "served", "k")
-    groups = [[ask_for_json(number)] for number in range(20)]
-    send_groups(groups[:12], endpoint, journal, concurrency=4, retries=0)
-    said = capsys.readouterr().err.splitlines()
+    answering = make_answering(tmp_path, plain.url, concurrency=4)
+    requests = [ask_for_json(number) for number in range(20)]
+    answer_requests(requests[:12], answering, "test")
+    said = [line for line in capsys.readouterr().err.splitlines() if "JSON" in line]
     assert len(said) == len(notices)
     for sentence, words in zip(said, notices, strict=True):
         assert f"takes no JSON schema ({message}): it is asked for {words}" in sentence
@@ -258,10 +260,11 @@ def test_where_a_schema_is_refused_words_say_what_is_wanted(
     # Only those that were on their way when it was found out; the next call knows from the start.
     failed = len(plain.log.failed)
     assert failed <= 4 * len(notices)
-    send_groups(groups[12:], endpoint, journal, retries=0)
+    answer_requests(requests[12:], answering, "test")
     assert len(plain.log.failed) == failed
-    assert capsys.readouterr().err == ""
-    assert len(journal.find([group[0].key for group in groups])) == 20  # under the keys as they were asked
+    assert "JSON" not in capsys.readouterr().err
+    assert len(answer_requests(requests, answering, "test")) == 20  # under the keys as they were asked
+    assert len(plain.log.answered) == 20
 
 
 def test_where_every_form_is_refused_the_run_ends(plain: PlainServer, journal: Journal) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amalgam.llm.faults import Fault, RefusedError, advise, read_answer, read_fault, read_wait
+from amalgam.llm.faults import Fault, advise, read_answer, read_fault, read_wait
 from amalgam.llm.request import FREE, Answer, Price, Request
 
 KEY = "OPENAI_API_KEY"
@@ -205,9 +205,9 @@ NO_COMPLETIONS = [
 def test_what_is_no_completion_is_told_and_with_a_status_it_is_an_error(content: bytes) -> None:
     with pytest.raises(ValueError, match=r".|^$"):
         read_answer(content, None)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(Fault) as caught:
         read_answer(content, None, status=500)
-    fault = caught.value.fault
+    fault = caught.value
     assert (fault.status, fault.can_pass, fault.may_cost) == (500, True, True)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from amalgam.errors import BudgetError, EndpointError, Interrupted
 from amalgam.llm.client import NAME, BatchApi, GoneError
-from amalgam.llm.faults import RefusedError, advise, read_answer
+from amalgam.llm.faults import Fault, advise, read_answer
 from amalgam.llm.journal import Journal
 from amalgam.llm.request import Answer, Endpoint, Limits, Request, bound_tokens
 from amalgam.llm.sending import Advance, Notify, Spending
@@ -262,8 +262,7 @@ class _BatchSender:
                     continue
                 passes, advice = error.get("code") in _NEVER_TRIED, "run again when it is mended"
                 said = error.get("message") or error.get("code") or "no message"
-            except RefusedError as refused:
-                fault = refused.fault
+            except Fault as fault:
                 said, passes = f"status {fault.status}: {fault.message}", fault.can_pass
                 advice = advise(fault, self.endpoint.key_name)
             except (ValueError, KeyError, TypeError, AttributeError) as wrong:

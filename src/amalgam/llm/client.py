@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from amalgam.errors import EndpointError
-from amalgam.llm.faults import Fault, RefusedError, advise, can_pass, read_answer, read_fault, read_wait
+from amalgam.llm.faults import Fault, advise, can_pass, read_answer, read_fault, read_wait
 from amalgam.llm.request import Answer, Endpoint, Limits, Request, shape_body, wants_schema
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, 
     redirect = f"the endpoint redirects to {address}: set `llm.endpoint` to that" if response.history else ""
     try:
         return read_answer(response.content, limits.price, status=response.status_code)
-    except RefusedError as error:
-        raise _explain_fault(error.fault, endpoint, request, level, response, redirect) from error
+    except Fault as fault:
+        raise _explain_fault(fault, endpoint, request, level, response, redirect) from fault
     except ValueError as error:
         raise Failure(
             f"the LLM endpoint {endpoint.url} answers with something other than a chat completion "

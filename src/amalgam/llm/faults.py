@@ -73,9 +73,9 @@ _ADVICE: dict[str | int, str] = {  # by kind, else by status
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """An error of an endpoint."""
+@dataclass(eq=False)
+class Fault(Exception):  # noqa: N818 - it is an error of the endpoint
+    """A reply that is an error."""
 
     status: int  # of HTTP, or the one that an error inside a reply stands for
     message: str  # what the endpoint says
@@ -110,15 +110,6 @@ class Fault:
         return self.kind == "form" or (self.kind == "rejected" and self.status != 413 and not self.find_fields(body))
 
 
-class RefusedError(Exception):
-    """A reply that is an error."""
-
-    def __init__(self, fault: Fault) -> None:
-        """Keep what the endpoint said."""
-        super().__init__(fault.message)
-        self.fault = fault
-
-
 def read_answer(content: bytes, price: Price | None, *, batch: bool = False, status: int = 200) -> Answer:
     """Read the body of a reply.
 
@@ -128,14 +119,14 @@ def read_answer(content: bytes, price: Price | None, *, batch: bool = False, sta
     where there is no price, or where the endpoint does not count tokens.
 
     Raises:
-        RefusedError: it is an error.
+        Fault: it is an error.
         ValueError: it is no chat completion.
     """
     fault = read_fault(content, status)
     if fault and fault.kind == "filtered":
         return Answer("", "content_filter", 0, 0, None if price is None else 0.0)
     if fault:
-        raise RefusedError(fault)
+        raise fault
     try:
         reply = json.loads(content)
         usage = reply.get("usage") or {}
