@@ -22,6 +22,7 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from amalgam.params import Split
 from amalgam.tasks.coding import choose_responses
 from amalgam.tasks.split import split_rows
 from amalgam.tasks.texts import clean_text, fold_text
@@ -105,7 +106,8 @@ class Task:
         """Return the places of the coded, the test and the uncoded rows."""
         places = {name: place for place, name in enumerate(self.rows["id"])}
         most = len(self.rows)
-        tables = split_rows(self.rows, human_rows=human_rows, test=TEST, validation=0.2, unlabelled=most, seed=seed)
+        split = Split(seed=seed, by="random", test=TEST, validation=0.2, unlabelled=most)
+        tables = split_rows(self.rows, human_rows, split)
         parts = pd.concat([tables["train"], tables["validation"]]), tables["test"], tables["unlabelled"]
         return tuple([places[name] for name in part["id"]] for part in parts)  # type: ignore[return-value]
 

@@ -58,15 +58,7 @@ def split_task(
     rows: pd.DataFrame, size: int, seed: int, params: Params, texts: pd.DataFrame | None = None
 ) -> dict[str, pd.DataFrame]:
     """Split rows with so many human rows; all else is as in params.yaml."""
-    return split_rows(
-        rows,
-        human_rows=size,
-        test=params.split.test,
-        validation=params.split.validation,
-        unlabelled=params.split.unlabelled,
-        seed=seed,
-        texts=texts,
-    )
+    return split_rows(rows, size, params.split.model_copy(update={"seed": seed}), texts)
 
 
 def load_rows(name: str, data: Path) -> TaskRows:

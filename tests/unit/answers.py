@@ -23,15 +23,6 @@ def write_csv(rows: list[dict[str, str]], separator: str = ",") -> str:
     return pd.DataFrame(rows).to_csv(index=False, sep=separator)
 
 
-def write_xlsx(rows: list[dict[str, str]]) -> bytes:
-    book, stream = openpyxl.Workbook(), io.BytesIO()
-    book.active.title = "Codes"
-    for row in [list(rows[0]), *([*row.values()] for row in rows)]:
-        book.active.append(row)
-    book.save(stream)
-    return stream.getvalue()
-
-
 def write_sheets(*sheets: list[list[Any]], hidden: bool = False) -> bytes:
     """Write sheets of cells; `hidden` is the first, and then a chart stands before it."""
     book, stream = openpyxl.Workbook(), io.BytesIO()

@@ -9,11 +9,9 @@ import pytest
 from amalgam.cli.coding import write_sheet
 from amalgam.errors import DataError
 from amalgam.tasks.coding import CODED, add_codes, choose_responses, read_codes, read_log, read_sheet
-from amalgam.tasks.columns import read_task_rows
 from amalgam.tasks.schema import Task
-from amalgam.tasks.split import split_rows
 from tests.unit.tasks import describe_task
-from tests.unit.test_split import SETTINGS, make_rows
+from tests.unit.test_split import make_rows, split
 
 LABELS = ["no", "yes"]
 POOL = pd.DataFrame(
@@ -92,10 +90,10 @@ def test_coded_rows_join_the_end_of_train_and_move_no_other_row(grouped: bool) -
     groups = [f"g{number // 2}" for number in range(200)] if grouped else None
     rows = make_rows(["no", "yes"] * 100, groups)
     texts = pd.DataFrame({"id": ["text-1"], "text": ["quite new"], "question": [""]})
-    before = split_rows(rows, **SETTINGS, texts=texts)
+    before = split(rows, texts=texts)
     held = pd.concat([before["test"].head(5), before["validation"].head(2), before["train"].head(2)])
     codes = pd.concat([before["unlabelled"].iloc[3:6], texts, held, texts.assign(text="gone")]).assign(label="yes")
-    after = split_rows(rows, **SETTINGS, texts=texts, codes=codes)
+    after = split(rows, texts=texts, codes=codes)
     for name in ("test", "validation"):
         assert after[name].equals(before[name])
     count = len(before["train"])
@@ -105,7 +103,7 @@ def test_coded_rows_join_the_end_of_train_and_move_no_other_row(grouped: bool) -
     assert set(joined["label"]) == {"yes"}
     assert not joined.isna().any(axis=None)
     assert not set(after["unlabelled"]["id"]) & set(joined["id"])
-    more = split_rows(rows, **{**SETTINGS, "human_rows": 36}, texts=texts, codes=codes)  # takes some of them in itself
+    more = split(rows, human_rows=36, texts=texts, codes=codes)  # takes some of them in itself
     assert more["test"].equals(before["test"])
     assert more["train"]["id"].is_unique
 
@@ -140,12 +138,3 @@ def test_a_sheet_comes_back_as_it_was_written_and_holds_no_formula(tmp_path: Pat
         assert {cell.data_type for cell in cells} == {"s"}
     assert add_codes(tmp_path, LABELS, sheet.assign(label="no"), rows) == (5, [])
     assert read_codes(tmp_path, LABELS)["id"].tolist() == rows["id"].tolist()
-
-
-def test_texts_that_nobody_coded_are_searched_for_the_roster_too() -> None:
-    task = Task.model_validate(describe_task(*LABELS, columns={"roster": "name"}))
-    rows = make_rows(LABELS).assign(name=["Ada Lovelace", "Bo"])
-    texts = pd.DataFrame({"text": ["Ada said so", "nobody did"]}, dtype=str)
-    places = [f"a.csv, row {number}" for number in (2, 3)]
-    loaded = read_task_rows(task, rows.set_axis(places), texts.set_axis(places), [])
-    assert loaded.unlabelled["personal"].tolist() == ["name", ""]

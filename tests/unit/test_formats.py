@@ -153,44 +153,36 @@ def test_a_formula_gives_the_value_that_was_calculated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data"),
+    ("name", "data", "rows"),
     [
-        ("a.csv", MARK + MARK + COMMA.encode()),
-        ("a.csv", b"\xc3\xaf\xc2\xbb\xc2\xbf" + COMMA.encode()),
-        ("a.tsv", b"\xff\xfe" + TAB.encode("utf-16-le")),
-        ("a.csv", SEMICOLON.encode()),
-        ("a.csv", TAB.encode()),
-        ("a.csv", TAB.replace("\t", "|").encode()),
-        ("a.csv", b"sep=;\r\n" + SEMICOLON.encode()),
-        ("a.csv", MARK + b'"SEP=:"\nid:text\n1:good; really, so\n2:h\xc3\xa4lt\n'),
-        ("a.csv", b" id ,text\xe2\x80\x8b\n" + COMMA.split("\n", 1)[1].encode()),
-        ("a.csv", b"\r\n" + COMMA.replace("\n", ",,\r\n").encode() + b",,,\r\n \r\n"),
-        ("a.csv", gzip.compress(COMMA.encode())),
-        ("a.csv", b"id,text\nResponse ID,What?\n{'ImportId': '_id'},{'ImportId': 'Q7'}" + COMMA[7:].encode()),
-        ("a.jsonl", MARK + b'{"id": "1", "text": "good; really, so"}\r\n\r\n{"id": "2", "text": "h\\u00e4lt"}'),
+        ("a.csv", MARK + MARK + COMMA.encode(), PLAIN),
+        ("a.csv", b"\xc3\xaf\xc2\xbb\xc2\xbf" + COMMA.encode(), PLAIN),
+        ("a.tsv", b"\xff\xfe" + TAB.encode("utf-16-le"), PLAIN),
+        ("a.csv", SEMICOLON.encode(), PLAIN),
+        ("a.csv", TAB.encode(), PLAIN),
+        ("a.csv", TAB.replace("\t", "|").encode(), PLAIN),
+        ("a.csv", b"sep=;\r\n" + SEMICOLON.encode(), PLAIN),
+        ("a.csv", MARK + b'"SEP=:"\nid:text\n1:good; really, so\n2:h\xc3\xa4lt\n', PLAIN),
+        ("a.csv", b" id ,text\xe2\x80\x8b\n" + COMMA.split("\n", 1)[1].encode(), PLAIN),
+        ("a.csv", b"\r\n" + COMMA.replace("\n", ",,\r\n").encode() + b",,,\r\n \r\n", PLAIN),
+        ("a.csv", gzip.compress(COMMA.encode()), PLAIN),
+        ("a.csv", b"id,text\nResponse ID,What?\n{'ImportId': '_id'},{'ImportId': 'Q7'}" + COMMA[7:].encode(), PLAIN),
+        ("a.jsonl", MARK + b'{"id": "1", "text": "good; really, so"}\r\n\r\n{"id": "2", "text": "h\\u00e4lt"}', PLAIN),
+        ("a.csv", "a\ngood; so\nbad; so\n", [{"a": "good; so"}, {"a": "bad; so"}]),
+        ("a.csv", "a; b\nx\ny\n", [{"a; b": "x"}, {"a; b": "y"}]),
+        ("a.csv", 'a;b;"c,d"\n1,0;x;y\n', [{"a": "1,0", "b": "x", "c,d": "y"}]),
+        ("a.csv", 'a\n""\n\nx\n', [{"a": ""}, {"a": "x"}]),
+        ("a.csv", ",a\n7,x\n", [{"": "7", "a": "x"}]),
+        ("a.csv", "a,b\n'=1,'tis\n'-2,''+\n", [{"a": "=1", "b": "'tis"}, {"a": "-2", "b": "'+"}]),
+        ("a.csv", "a,b\n1," + "word " * 200_000 + "\n", [{"a": "1", "b": "word " * 200_000}]),
+        ("a.csv", "a\n" + "so\n" * 100_000, [{"a": "so"}] * 100_000),
     ],
 )
-def test_what_programs_write_beside_the_rows_is_not_taken_for_content(name: str, data: bytes, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(data)
-    assert read(tmp_path / name) == PLAIN
-
-
-@pytest.mark.parametrize(
-    ("data", "rows"),
-    [
-        ("a\ngood; so\nbad; so\n", [{"a": "good; so"}, {"a": "bad; so"}]),
-        ("a; b\nx\ny\n", [{"a; b": "x"}, {"a; b": "y"}]),
-        ('a;b;"c,d"\n1,0;x;y\n', [{"a": "1,0", "b": "x", "c,d": "y"}]),
-        ('a\n""\n\nx\n', [{"a": ""}, {"a": "x"}]),
-        (",a\n7,x\n", [{"": "7", "a": "x"}]),
-        ("a,b\n'=1,'tis\n'-2,''+\n", [{"a": "=1", "b": "'tis"}, {"a": "-2", "b": "'+"}]),
-        ("a,b\n1," + "word " * 200_000 + "\n", [{"a": "1", "b": "word " * 200_000}]),
-        ("a\n" + "so\n" * 100_000, [{"a": "so"}] * 100_000),
-    ],
-)
-def test_cells_are_told_apart(data: str, rows: list[dict[str, str]], tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(data)
-    assert read(tmp_path / "a.csv") == rows
+def test_what_programs_write_beside_the_rows_is_no_content_and_cells_are_told_apart(
+    name: str, data: str | bytes, rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    assert read(tmp_path / name) == rows
 
 
 @pytest.mark.parametrize(

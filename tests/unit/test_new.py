@@ -5,17 +5,18 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
+from typing import Any
 
 import pytest
 
 from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import load_task
+from tests.pipeline.local import LocalServer
 from tests.unit.answers import DOUBTFUL_DAYS, ROWS, TWO_CODES, Amalgam, code, make_task, write_csv
 
 
@@ -213,48 +214,41 @@ class Hub(BaseHTTPRequestHandler):
     """A model hub that has one file of one data set."""
 
     def do_GET(self) -> None:  # the name that the library asks for
-        kind, content = "", b""
-        if "/tree/" in self.path:
-            kind, content = "json", json.dumps([{"type": "file", "path": "train.csv", "oid": "1", "size": 1}]).encode()
-        elif self.path.startswith("/api/datasets/me/bakery"):
-            files = {"siblings": [{"rfilename": "train.csv"}], "tags": [], "private": False, "downloads": 0}
-            kind, content = "json", json.dumps({"id": "me/bakery", "sha": "1" * 40, **files}).encode()
-        elif self.path.endswith("train.csv"):
-            kind, content = "csv", write_csv(ROWS).encode()
-        self.send_response(200 if kind else 404)
-        heads = {"Content-Type": f"application/{kind}", "ETag": '"1"', "X-Repo-Commit": "1" * 40}
-        heads |= {"Content-Length": str(len(content))} | ({} if kind else {"X-Error-Code": "EntryNotFound"})
+        about = {"id": "me/bakery", "sha": "1" * 40, "siblings": [{"rfilename": "train.csv"}], "tags": []}
+        replies: dict[str, Any] = {
+            "/tree/": [{"type": "file", "path": "train.csv", "oid": "1", "size": 1}],
+            "/api/datasets/me/bakery": about | {"private": False, "downloads": 0},
+        }
+        found = next((json.dumps(reply) for part, reply in replies.items() if part in self.path), "")
+        content = (write_csv(ROWS) if self.path.endswith("train.csv") else found).encode()
+        self.send_response(200 if content else 404)
+        heads = {"Content-Type": "application/json" if found else "text/csv", "ETag": '"1"', "X-Repo-Commit": "1" * 40}
+        heads |= {"Content-Length": str(len(content))} | ({} if content else {"X-Error-Code": "EntryNotFound"})
         for name, value in heads.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(b"" if self.command == "HEAD" else content)
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
+    do_HEAD = do_GET  # noqa: N815 - the names are http.server's
 
     def log_message(self, *args: object) -> None:
         """Keep quiet."""
 
 
 def test_a_split_of_the_hub_becomes_a_task_and_offline_it_is_one_sentence(amalgam: Amalgam, tmp_path: Path) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    Thread(target=server.serve_forever, daemon=True).start()
-    command = [sys.executable, "-c", "from amalgam.cli import main; main()", "new", "mine", "--from"]
+    command = [sys.executable, "-c", "from amalgam.cli import main; main()", "new", "mine", "--force", "--from"]
     paths = {"HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    environment = os.environ | paths | {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0"}
-
-    def run(name: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, name], env=environment, capture_output=True, text=True, check=False)
-
-    made = run("hub:me/bakery:train")
+    with LocalServer(("127.0.0.1", 0), Hub) as server:
+        server.start()
+        environment = os.environ | paths | {"HF_ENDPOINT": server.url.removesuffix("/v1"), "HF_HUB_OFFLINE": "0"}
+        run = partial(
+            subprocess.run, [*command, "hub:me/bakery:train"], env=environment, capture_output=True, text=True
+        )
+        made = run()
     assert made.returncode == 0, made.stderr
     assert "complaint 40, praise 40" in made.stdout
     source = load_task(Path("data/tasks/mine")).source
     assert (source.kind, source.revision) == ("hub", "1" * 40)  # type: ignore[union-attr]
-    server.shutdown()
-    server.server_close()
-    shutil.rmtree("data/tasks/mine")
-    for name, words in (("hub:me/bakery:train", "no connection"), ("hub:me/bakery", "names no split")):
-        failed = run(name)
-        assert (failed.returncode, failed.stderr.count("\n")) == (2, 1), failed.stderr
-        assert words in failed.stderr
+    failed = run()
+    assert (failed.returncode, failed.stderr.count("\n")) == (2, 1), failed.stderr
+    assert "no connection" in failed.stderr

@@ -20,7 +20,6 @@ from tests.unit.answers import (
     make_task,
     write_csv,
     write_sheets,
-    write_xlsx,
     write_zip,
 )
 
@@ -62,7 +61,7 @@ HOSTILE: list[tuple[str, Content, str]] = [
     ("a.csv", "id,,text\n1,so,x\n", "row 2 has 'so' in column 2, which has no name"),
     ("a.csv.gz", gzip.compress(write_csv(ROWS).encode())[:-9], "put a whole, readable file there"),
     ("a.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 600, f"an old workbook (.xls) or has a password: {EXPORT} without one, or"),
-    ("a.xlsx", write_xlsx(ROWS)[:900], "is no Excel workbook, or a damaged one"),
+    ("a.xlsx", write_sheets(CELLS)[:900], "is no Excel workbook, or a damaged one"),
     ("a.xlsx", b"id,text\n1,so\n", "is no Excel workbook, or a damaged one"),
     ("a.csv", b"PK\x03\x04" + bytes(26) + b"xl/", "is no Excel workbook, or a damaged one"),
     ("a.xlsx", write_zip("a.txt", "text\nso\n"), "is an archive: unpack it"),
@@ -95,7 +94,7 @@ FLAGGED: list[tuple[str, Content, str, list[str]]] = [
     ("a.csv", code([f"c{number}" for number in range(26)]), "`code` has 26 labels, and 20 can", ["--label", "code"]),
     ("a.csv", write_csv(ROWS).partition("\n")[2], "put a row of names above it", ["--yes"]),
     ("a.csv", DOUBTFUL_DAYS, "nothing tells the day from the month", ["--time", "when"]),
-    ("a.xlsx", write_xlsx(ROWS), "has no sheet 'Other', only Codes", ["--sheet", "Other"]),
+    ("a.xlsx", write_sheets(CELLS), "has no sheet 'Other', only Sheet", ["--sheet", "Other"]),
     ("a.csv", write_csv(ROWS), "there is no column `colour` for --label", ["--label", "colour"]),
     ("a.csv", write_csv(ROWS), "defines none of complaint, praise", ["--rubric", "params.yaml"]),
 ]

@@ -5,10 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.personal import find_names, find_personal_columns, find_personal_rows
-from amalgam.tasks.schema import Task
-from tests.unit.tasks import describe_task
+from tests.unit.tasks import load_rows
 
 NAMES = ["Anna Müller", "Jean-Luc Picard", "Ngozi A. Okafor", "Ludwig van Beethoven", "Sean O'Casey", "Li Wei"]
 COLUMNS = {
@@ -63,10 +61,10 @@ def test_names_of_a_roster_are_found_but_not_the_words_that_they_are_too() -> No
 
 
 def test_rows_are_marked_where_the_task_names_a_roster(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("id,text,label,who\n1,Ann is kind,good,Bob Fox\n2,I am cold,bad,Ann Low\n")
-    rows = load_task_rows(
-        Task.model_validate(describe_task("bad", "good", columns={"roster": "who"})), tmp_path, tmp_path
-    )
+    (tmp_path / "more.csv").write_text("text\nBob said so\nnobody did\n")
+    table = "id,text,label,who\n1,Ann is kind,yes,Bob Fox\n2,I am cold,no,Ann Low\n"
+    rows = load_rows(tmp_path, table, {"roster": "who"}, unlabelled=["more.csv"])
+    assert rows.unlabelled["personal"].tolist() == ["name", ""]
     assert rows.main["personal"].tolist() == ["name", ""]
     assert "who" not in rows.main
     assert find_personal_rows(rows.main).tolist() == [True, False]

@@ -15,7 +15,7 @@ from dvc.repo import Repo  # here, since it keeps the stdout that it is first im
 from amalgam.cli.preview import run_preview
 from amalgam.cli.tasks import run_tasks
 from amalgam.errors import DataError
-from amalgam.files import read_json, write_json
+from amalgam.files import write_json
 from amalgam.llm.journal import open_journal
 from tests.pipeline.server import StubServer
 from tests.pipeline.toy import LABELS, write_task
@@ -127,13 +127,10 @@ def test_personal_data_is_sent_only_where_the_task_allows_it(
 ) -> None:
     folder = project / "data/tasks/toy"
     lines = (folder / "responses.csv").read_text().splitlines()
-    with_address = [
-        line.replace(".", " (ann@example.org).", 1) if place % 3 else line for place, line in enumerate(lines)
-    ]
-    (folder / "responses.csv").write_text("\n".join([lines[0], *with_address[1:]]))
-    if allowed:
-        task = (folder / "task.yaml").read_text()
-        (folder / "task.yaml").write_text(f"{task}send_personal: true\n")
+    lines = [line.replace(".", " (ann@example.org).", 1) if place % 3 else line for place, line in enumerate(lines)]
+    (folder / "responses.csv").write_text("\n".join(lines))
+    with (folder / "task.yaml").open("a") as stream:
+        stream.write(f"send_personal: {str(allowed).lower()}\n")
     preview(capsys, rows=ROWS)
     sent = [request for request in server.log.answered if "ann@example.org" in request.text]
     assert bool(sent) == allowed
@@ -146,11 +143,13 @@ def test_personal_data_is_sent_only_where_the_task_allows_it(
             preview(capsys)
 
 
-def test_tasks_are_listed_with_what_is_known_of_them(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_task(project / "data/tasks/lost")
-    (project / "data/tasks/lost/responses.csv").unlink()
-    text = (project / "data/tasks/lost/task.yaml").read_text().replace("name: toy", "name: lost")
-    (project / "data/tasks/lost/task.yaml").write_text(text)
+def test_tasks_are_listed_with_what_is_known_of_them(
+    project: Path, server: StubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = project / "data/tasks/lost"
+    write_task(lost)
+    (lost / "responses.csv").unlink()
+    (lost / "task.yaml").write_text((lost / "task.yaml").read_text().replace("name: toy", "name: lost"))
     capsys.readouterr()
     run_tasks(project, as_json=True)
     said = capsys.readouterr()
@@ -159,11 +158,6 @@ def test_tasks_are_listed_with_what_is_known_of_them(project: Path, capsys: pyte
     assert "lost: " in said.err
     run_tasks(project, as_json=False)
     assert capsys.readouterr().out.splitlines()[-1].split() == ["toy", "160", "-", "complaint,", "praise", "CC0-1.0"]
-
-
-def test_a_run_that_would_fail_fails_with_the_same_sentence(project: Path, server: StubServer) -> None:
-    (project / "data/tasks/toy/responses.csv").unlink()
     with pytest.raises(DataError, match=r"responses\.csv is missing: write the file"):
-        run_preview(Path(), "toy", 3, as_json=True)
+        run_preview(project, "lost", 3, as_json=True)  # which fails with the sentence of the run
     assert not server.log.answered
-    assert read_json(project / "models/base/llm/identity.json") == {"model": "stub"}

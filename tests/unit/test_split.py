@@ -1,14 +1,24 @@
+from typing import Any
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
+from amalgam.params import Split
 from amalgam.tasks.split import keep_apart, split_rows
 from amalgam.tasks.texts import fold_text
 
 SIDES = ("train", "validation", "test")
-SETTINGS = {"human_rows": 30, "test": 40, "validation": 0.2, "unlabelled": 50, "seed": 3}
+SETTINGS = {"seed": 3, "by": "random", "test": 40, "validation": 0.2, "unlabelled": 50}
+Rows = pd.DataFrame
+
+
+def split(
+    rows: Rows, human_rows: int = 30, texts: Rows | None = None, codes: Rows | None = None, **changed: Any
+) -> dict[str, Rows]:
+    return split_rows(rows, human_rows, Split.model_validate({**SETTINGS, **changed}), texts, codes)
 
 
 def make_rows(labels: list[str], groups: list[str] | None = None, texts: list[str] | None = None) -> pd.DataFrame:
@@ -20,6 +30,11 @@ def make_rows(labels: list[str], groups: list[str] | None = None, texts: list[st
         "label": labels,
     }
     return pd.DataFrame({**rows, **({"group": groups} if groups else {})}, dtype=str)
+
+
+def make_dated_rows(step: int = 1, labels: list[str] | None = None) -> pd.DataFrame:
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta([number // step for number in range(120)], unit="D")
+    return make_rows(labels or ["no", "yes"] * 60).assign(time=days.strftime("%Y-%m-%d"))
 
 
 @st.composite
@@ -36,7 +51,7 @@ def draw_rows(draw: st.DrawFn) -> pd.DataFrame:
 @given(draw_rows(), st.integers(8, 40), st.integers(0, 5))
 @settings(max_examples=25)
 def test_sets_are_apart_and_of_the_wanted_size(rows: pd.DataFrame, human_rows: int, seed: int) -> None:
-    tables = split_rows(rows, **{**SETTINGS, "human_rows": human_rows, "seed": seed})
+    tables = split(rows, human_rows=human_rows, seed=seed)
     assert len(tables["train"]) + len(tables["validation"]) == human_rows
     assert len(tables["test"]) == SETTINGS["test"]
     assert len(tables["unlabelled"]) <= SETTINGS["unlabelled"]
@@ -59,15 +74,15 @@ def test_sets_are_apart_and_of_the_wanted_size(rows: pd.DataFrame, human_rows: i
 @settings(max_examples=10)
 def test_the_order_of_the_file_changes_nothing(rows: pd.DataFrame, random: object) -> None:
     mixed = rows.iloc[random.sample(range(len(rows)), len(rows))]  # type: ignore[attr-defined]
-    first, second = split_rows(rows, **SETTINGS), split_rows(mixed, **SETTINGS)
+    first, second = split(rows), split(mixed)
     assert all(first[name].equals(second[name]) for name in first)
 
 
 @given(draw_rows(), st.integers(8, 20), st.integers(20, 40))
 @settings(max_examples=15)
 def test_more_human_rows_only_add_rows_and_leave_the_test_set(rows: pd.DataFrame, few: int, many: int) -> None:
-    small = split_rows(rows, **{**SETTINGS, "human_rows": few})
-    large = split_rows(rows, **{**SETTINGS, "human_rows": many})
+    small = split(rows, human_rows=few)
+    large = split(rows, human_rows=many)
     assert small["test"].equals(large["test"])
     for name in ("train", "validation"):
         assert large[name]["id"].tolist()[: len(small[name])] == small[name]["id"].tolist()
@@ -77,7 +92,7 @@ def test_more_human_rows_only_add_rows_and_leave_the_test_set(rows: pd.DataFrame
 @settings(max_examples=25)
 def test_labels_keep_their_shares(human_rows: int, validation: float) -> None:
     rows = make_rows(["no", "no", "no", "yes"] * 75)
-    tables = split_rows(rows, **{**SETTINGS, "human_rows": human_rows, "validation": validation})
+    tables = split(rows, human_rows=human_rows, validation=validation)
     human = pd.concat([tables["train"], tables["validation"]])
     assert abs((human["label"] == "yes").sum() - max(human_rows / 4, 3)) <= 1
     assert (tables["test"]["label"] == "yes").sum() == SETTINGS["test"] / 4
@@ -85,66 +100,39 @@ def test_labels_keep_their_shares(human_rows: int, validation: float) -> None:
 
 
 def test_sizes_at_the_bounds() -> None:
-    tables = split_rows(make_rows(["no", "no", "no", "yes", "yes"] * 100), **{**SETTINGS, "human_rows": 51})
+    tables = split(make_rows(["no", "no", "no", "yes", "yes"] * 100), human_rows=51)
     assert (len(tables["train"]), len(tables["validation"])) == (41, 10)  # as in the paper
-    assert split_rows(make_rows(["no", "yes"] * 50), **{**SETTINGS, "human_rows": 60})["unlabelled"].empty
-    assert len(split_rows(make_rows(["no", "yes"] * 35), **{**SETTINGS, "test": 500})["test"]) == 35  # at most half
-
-
-def test_texts_that_name_somebody_stay_marked() -> None:
-    rows = make_rows(["no", "yes"] * 80).assign(personal=["name", "", "", "name"] * 40)
-    assert {*split_rows(rows, **SETTINGS)["unlabelled"]["personal"]} == {"name", ""}
+    assert split(make_rows(["no", "yes"] * 50), human_rows=60)["unlabelled"].empty
+    assert len(split(make_rows(["no", "yes"] * 35), test=500)["test"]) == 35  # at most half
 
 
 def test_more_texts_join_the_unlabelled_set_unless_a_held_out_row_has_them() -> None:
-    rows = make_rows(["no", "yes"] * 50)
-    test_text = split_rows(rows, **SETTINGS)["test"]["text"][0]
+    rows = make_rows(["no", "yes"] * 50).assign(personal=["name", "", "", "name"] * 25)
+    test_text = split(rows)["test"]["text"][0]
     texts = pd.DataFrame({"id": ["a", "b"], "text": [test_text.upper(), "quite new"], "question": ["", ""]})
-    unlabelled = split_rows(rows, **SETTINGS, texts=texts)["unlabelled"]
+    unlabelled = split(rows, texts=texts)["unlabelled"]
     assert "b" in set(unlabelled["id"])
     assert "a" not in set(unlabelled["id"])
-
-
-GROUPS = [f"g{number % 10}" for number in range(50)] + ["one"] * 50
-
-
-@pytest.mark.parametrize(
-    ("rows", "changed", "parts"),
-    [
-        (make_rows(["no", "yes"] * 50), {"human_rows": 5}, ["`human_rows` is 5", "at least 6"]),
-        (make_rows(["no", "yes"] * 50), {"human_rows": 70}, ["at most 60", "set `split.test` to 28"]),
-        (make_rows(["no"] * 50 + ["yes"] * 50, GROUPS), {"test": 10, "seed": 1}, ["label 'yes'"]),
-    ],
-)
-def test_too_few_rows_name_the_key(rows: pd.DataFrame, changed: dict[str, int], parts: list[str]) -> None:
-    with pytest.raises(DataError) as caught:
-        split_rows(rows, **{**SETTINGS, **changed})
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    assert {*unlabelled["personal"]} == {"name", ""}  # texts that name somebody stay marked
 
 
 def test_advice_leads_on_where_it_is_followed() -> None:
     rows = make_rows(["no"] * 90 + ["yes"] * 3)
     with pytest.raises(DataError, match="code at least 2 more rows so") as caught:
-        split_rows(rows, **SETTINGS)
+        split(rows)
     assert "split.test" not in str(caught.value)  # with a smaller test set it would still have one test row
-    assert split_rows(make_rows(["no"] * 90 + ["yes"] * 5), **SETTINGS)
-    rows = make_dated_rows().assign(label=["no"] * 80 + ["yes"] * 20 + ["no"] * 20)
+    assert split(make_rows(["no"] * 90 + ["yes"] * 5))
+    rows = make_dated_rows(labels=["no"] * 80 + ["yes"] * 20 + ["no"] * 20)
     with pytest.raises(DataError, match=r"none of the last 10 rows is coded 'yes'.+ or set `split.test` to 25"):
-        split_rows(rows, **{**SETTINGS, "test": 10}, by="time")
-    assert split_rows(rows, **{**SETTINGS, "test": 25}, by="time")
-
-
-def make_dated_rows(count: int = 120, step: int = 1) -> pd.DataFrame:
-    rows = make_rows(["no", "yes"] * (count // 2))
-    days = pd.Timestamp("2024-01-01") + pd.to_timedelta([number // step for number in range(count)], unit="D")
-    return rows.assign(time=days.strftime("%Y-%m-%d"))
+        split(rows, test=10, by="time")
+    assert split(rows, test=25, by="time")
 
 
 @pytest.mark.parametrize("step", [1, 30])
 def test_a_split_by_time_tests_on_the_future_and_trains_on_the_past(step: int) -> None:
     rows = make_dated_rows(step=step)
     texts = pd.DataFrame({"id": ["a"], "text": ["quite new"], "question": [""]})  # nobody knows of when
-    tables = split_rows(rows.sample(frac=1, random_state=1), **SETTINGS, by="time", texts=texts)
+    tables = split(rows.sample(frac=1, random_state=1), by="time", texts=texts)
     assert len(tables["test"]) == SETTINGS["test"]
     first = tables["test"]["time"].min()
     times = dict(zip(rows["id"], rows["time"], strict=True))
@@ -154,18 +142,24 @@ def test_a_split_by_time_tests_on_the_future_and_trains_on_the_past(step: int) -
         assert set(tables["test"]["id"]) == set(rows["id"][-SETTINGS["test"] :])
 
 
+GROUPS = [f"g{number % 10}" for number in range(50)] + ["one"] * 50
+
+
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("rows", "changed", "words"),
     [
-        (make_rows(["no", "yes"] * 60), "the task has no `columns.time`"),
-        (make_dated_rows().assign(time=""), "the row r0 has none"),
-        (make_dated_rows().assign(label=["no"] * 60 + ["yes"] * 60), "none of the last 40 rows is coded 'no'"),
-        (make_dated_rows().assign(time="last May"), "the row r0 has the time 'last May'"),
+        (make_rows(["no", "yes"] * 50), {"human_rows": 5}, "`human_rows` is 5, but must be at least 6"),
+        (make_rows(["no", "yes"] * 50), {"human_rows": 70}, "at most 60, or set `split.test` to 28"),
+        (make_rows(["no"] * 50 + ["yes"] * 50, GROUPS), {"test": 10, "seed": 1}, "label 'yes'"),
+        (make_rows(["no", "yes"] * 60), {"by": "time"}, "the task has no `columns.time`"),
+        (make_dated_rows().assign(time=""), {"by": "time"}, "the row r0 has none"),
+        (make_dated_rows(labels=["no"] * 60 + ["yes"] * 60), {"by": "time"}, "none of the last 40 rows is coded 'no'"),
+        (make_dated_rows().assign(time="last May"), {"by": "time"}, "the row r0 has the time 'last May'"),
     ],
 )
-def test_a_split_by_time_without_times_is_refused_in_one_sentence(rows: pd.DataFrame, words: str) -> None:
+def test_rows_that_do_not_suffice_name_the_key(rows: pd.DataFrame, changed: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words) as caught:
-        split_rows(rows, **SETTINGS, by="time")
+        split(rows, **changed)
     assert "\n" not in str(caught.value)
 
 

@@ -44,8 +44,7 @@ def run_check(project: Path, name: str, *, as_json: bool) -> None:
         rows = read_task_rows(task, table, texts, errors)
         warnings = [*_find_doubtful(task, rows, table), *_find_unfit(task, rows, params, project)]
         if not errors and params.task == name:
-            sizes = params.split.model_dump() | {"human_rows": params.human_rows, "unlabelled": 0}
-            split_rows(rows.main, **sizes)
+            split_rows(rows.main, params.human_rows, params.split)
     except DataError as error:
         errors.append(Fault(str(error)))
     levels = [("error", fault) for fault in errors] + [("warning", fault) for fault in warnings]

@@ -69,16 +69,9 @@ class Pools:
 
     def _split(self, cell: Cell) -> None:
         """Split a task's rows for the cell."""
-        split = self.params.split
-        tables = split_rows(
-            load_task_rows(self._load(cell), self.data / "tasks" / cell.task, self.downloads).main,
-            human_rows=cell.human_rows,
-            test=split.test,
-            validation=split.validation,
-            unlabelled=0,
-            seed=split.seed,
-            by=cell.split,
-        )
+        split = self.params.split.model_copy(update={"unlabelled": 0, "by": cell.split})
+        rows = load_task_rows(self._load(cell), self.data / "tasks" / cell.task, self.downloads).main
+        tables = split_rows(rows, cell.human_rows, split)
         for part in Data._fields:
             write_rows(self.target / cell.data / f"{part}.csv", tables[part])
 

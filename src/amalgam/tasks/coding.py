@@ -67,14 +67,9 @@ def add_codes(folder: Path, labels: list[str], sheet: pd.DataFrame, pool: pd.Dat
 
     Responses are known by text and question, since spreadsheets change ids such as 3-4 or 0012.
 
-    Args:
-        folder: the task's.
-        labels: names of its labels.
-        sheet: text, question and label, each as a person left it; the index says where a row stands.
-        pool: the responses that may be coded (id, text, question).
-
-    Returns:
-        How many codes were added, and a sentence on each kind of row that brought none, or replaced a code.
+    The sheet has text, question and label, each as a person left it, and its index says where a row stands; `pool` are
+    the responses that may be coded (id, text, question). Return how many codes were added, and a sentence on each kind
+    of row that brought none, or replaced a code.
 
     Raises:
         DataError: no row has a code that can be taken; nothing is written.

@@ -8,7 +8,7 @@ at or after the first of them is in any other set.
 
 import hashlib
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -38,13 +38,8 @@ class _LackError(DataError):
 
 def split_rows(
     rows: pd.DataFrame,
-    *,
     human_rows: int,
-    test: int,
-    validation: float,
-    unlabelled: int,
-    seed: int,
-    by: str = "random",
+    split: Split,
     texts: pd.DataFrame | None = None,
     codes: pd.DataFrame | None = None,
 ) -> dict[str, pd.DataFrame]:
@@ -53,11 +48,7 @@ def split_rows(
     Args:
         rows: id, text, question, label, and group where the task has one; ids differ.
         human_rows: rows of train and validation together.
-        test: rows of the test set, but never more than half of all.
-        validation: share of `human_rows` that becomes the validation set.
-        unlabelled: most rows of the unlabelled set, which takes what remains.
-        seed: draws the order.
-        by: `random`, or `time` for a test set of the last rows by their column `time`.
+        split: sizes, of which the test set is never more than half of all rows, and how the rows are drawn.
         texts: more texts for the unlabelled set: id, text, question, and group where known. In a split by time they
             are left out, as nothing says when they were written.
         codes: text, question and label of rows that were coded after they had been unlabelled. They move no other row:
@@ -72,21 +63,21 @@ def split_rows(
         DataError: if the rows do not suffice, or have no time where the split is by time; it names the key to change.
     """
     keyed = _add_keys(rows)
-    draw = partial(_draw_sets, keyed, human_rows=human_rows, validation=validation, seed=seed, by=by)
+    draw = partial(_draw_sets, keyed, human_rows, split)
     try:
-        tested, pool, trained, validated = draw(size := min(test, len(rows) // 2))
+        tested, pool, trained, validated = draw(size := min(split.test, len(rows) // 2))
     except _LackError as error:
         raise DataError(f"{error}{_advise_test(draw, size, len(rows) // 2)}") from None
     rest = pool.drop([*trained.index, *validated.index])
-    if texts is not None and len(texts) and by == "random":
+    if texts is not None and len(texts) and split.by == "random":
         rest = pd.concat([rest, _take_apart(_add_keys(texts), tested)], ignore_index=True)
-        rest = _sort(rest, keys="id", salt=f"{seed}/human")
+        rest = _sort(rest, keys="id", salt=f"{split.seed}/human")
     free = _take_apart(rest, validated)
     free = free[~free["_text"].isin(trained["_text"])]
     if codes is not None and len(codes):
         trained = pd.concat([trained, _take_coded(free, codes)])
         free = free[~free["_text"].isin(trained["_text"])]
-    free = free[~free["_text"].duplicated()].head(unlabelled)
+    free = free[~free["_text"].duplicated()].head(split.unlabelled)
     tables = {TRAIN: trained, VALIDATION: validated, "test": tested}
     cut = {name: table[list(rows)].fillna("").reset_index(drop=True) for name, table in tables.items()}
     columns = ["id", "text", "question", *([PERSONAL] if PERSONAL in free else [])]
@@ -95,8 +86,7 @@ def split_rows(
 
 def split_task(loaded: TaskRows, codes: pd.DataFrame, human_rows: int, split: Split) -> dict[str, pd.DataFrame]:
     """Divide all rows of a task as params.yaml says, and add `transfer_test` where the task has such unseen rows."""
-    sizes = {"human_rows": human_rows, **split.model_dump()}
-    tables = split_rows(loaded.main, texts=keep_apart(loaded.unlabelled, loaded.transfer), codes=codes, **sizes)
+    tables = split_rows(loaded.main, human_rows, split, keep_apart(loaded.unlabelled, loaded.transfer), codes)
     if len(loaded.transfer):  # as unseen as a test row, whatever `human_rows` is
         tables[TRANSFER] = keep_apart(loaded.transfer, keep_apart(loaded.main, tables["test"]))
     return {name: table for name, table in tables.items() if len(table) or name != TRANSFER}
@@ -118,8 +108,9 @@ def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:
         )
     while True:
         validation = min(0.2, round(200 / max(human, 1), 2))
+        split = Split(seed=seed, by="random", test=test, validation=validation, unlabelled=0)
         try:
-            _draw_sets(keyed, test, human_rows=human, validation=validation, seed=seed, by="random")
+            _draw_sets(keyed, human, split, test)
         except _LackError as lack:
             if not 0 < lack.most < human:
                 raise
@@ -167,16 +158,16 @@ def _sort(rows: pd.DataFrame, keys: str, salt: str) -> pd.DataFrame:
 
 
 def _draw_sets(
-    keyed: pd.DataFrame, size: int, *, human_rows: int, validation: float, seed: int, by: str
+    keyed: pd.DataFrame, human_rows: int, split: Split, size: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return the test rows, what others may be drawn from, and of these the train and the validation rows."""
-    past, future = _part_times(keyed, size) if by == "time" else (keyed, keyed)
-    tested = _draw_test(future, size, seed)
-    pool = _sort(_take_apart(past, tested), keys="id", salt=f"{seed}/human")
+    """Return `size` test rows, what others may be drawn from, and of these the train and the validation rows."""
+    past, future = _part_times(keyed, size) if split.by == "time" else (keyed, keyed)
+    tested = _draw_test(future, size, split.seed)
+    pool = _sort(_take_apart(past, tested), keys="id", salt=f"{split.seed}/human")
     every = dict(sorted(Counter(keyed["label"]).items()))
     counts = {label: int((pool["label"] == label).sum()) for label in every}
     _check_budget(counts, every, human_rows, size)
-    return tested, pool, *_draw_human(pool, counts, human_rows, validation)
+    return tested, pool, *_draw_human(pool, counts, human_rows, split.validation)
 
 
 def _part_times(keyed: pd.DataFrame, size: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -220,15 +211,15 @@ def _draw_human(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     keys = {place: tuple(enumerate(keys)) for place, *keys in pool[_KEYS].itertuples(name=None)}
     places = {label: pool.index[pool["label"] == label] for label in counts}
-    queues = {(label, side): deque(places[label]) for label in counts for side in (TRAIN, VALIDATION)}
+    # A row that is passed over stays taken or bound elsewhere, so none is looked at twice.
+    queues = {(label, side): iter(places[label]) for label in counts for side in (TRAIN, VALIDATION)}
     sides: dict[int, str] = {}  # by place, in the order drawn
     bound: dict[tuple[int, str], str] = {}  # the side of each text and group of a drawn row
     taken: Counter[tuple[str, str]] = Counter()
 
     def take(label: str, side: str) -> bool:
         """Draw the next row of a label whose text and group are not bound to the other side; False if none is left."""
-        while queue := queues[label, side]:
-            place = queue.popleft()  # for good: a row that is taken or bound elsewhere stays so
+        for place in queues[label, side]:
             if place not in sides and all(bound.get(key, side) == side for key in keys[place]):
                 sides[place] = side
                 bound.update(dict.fromkeys(keys[place], side))
@@ -283,13 +274,10 @@ def _check_budget(pool: dict[str, int], counts: dict[str, int], size: int, test:
 
 def _count_missing(counts: dict[str, int], label: str, test: int) -> int:
     """Count the rows that a label lacks; 0 where there are enough, but their groups, texts or times are in the way."""
-    more = 0
-    while True:
-        grown = {**counts, label: counts[label] + more}
-        drawn = Counter(islice(allot(grown, 1), min(test, sum(grown.values()) // 2)))
-        if grown[label] - drawn[label] >= _LEAST:
-            return more
-        more += 1
+    grown = dict(counts)
+    while grown[label] - Counter(islice(allot(grown, 1), min(test, sum(grown.values()) // 2)))[label] < _LEAST:
+        grown[label] += 1
+    return grown[label] - counts[label]
 
 
 def _advise_test(draw: Callable[[int], object], size: int, most: int) -> str:
