@@ -122,12 +122,23 @@ def test_few_rows_give_fewer_shots(task: Task, count: int, shots: int, words: st
     train, params, few = make_train(task, count), change(shots=shots), min(count, 16)
     sentences = list_shortages(task, train, params)
     assert sentences[0] == (
-        f"label 'bad' has {few} train rows to draw examples from, so that requests show {few} of them and not {shots}: "
-        f"{words}"
+        f"label 'bad' has {few} different train rows to draw examples from, so that requests show {few} of them and "
+        f"not {shots}: {words}"
     )
     assert len(sentences) == len(task.labels)
     assert {len(prompt["shots"]) for prompt in build(task, train, params)} == {few}
     assert list_shortages(task, make_train(task, 3), PARAMS) == []
+
+
+def test_equal_texts_are_one_example(task: Task) -> None:
+    train = make_train(task, 40)
+    train.loc[train.index[:60], "text"] = [f"No{' ' * (number % 3)} response." for number in range(60)]
+    shots = [shot for prompt in build(task, train, change(shots=3), 40) for shot in prompt["shots"]]
+    texts = train.set_index("id")["text"]
+    assert {label: sum(f"{label}0" == shot for shot in set(shots)) for label in task.label_names} == dict.fromkeys(
+        task.label_names, 1
+    )
+    assert len({texts[shot] for shot in shots}) == len(set(shots)) > 2 * len(task.labels)
 
 
 def test_a_format_for_one_response_is_refused_for_several(task: Task) -> None:
@@ -210,7 +221,7 @@ def test_a_row_with_personal_data_is_no_example_unless_the_task_allows_it(task: 
     assert shown == {"good2"}
     first, second = list_shortages(task, train, PARAMS)
     assert first.startswith("2 of 9 train rows hold personal data")
-    assert second.startswith("label 'good' has 1 train rows")
+    assert second.startswith("label 'good' has 1 different train rows")
     allowed = task.model_copy(update={"send_personal": True})
     assert list_shortages(allowed, train, PARAMS) == []
 

@@ -12,6 +12,7 @@ from amalgam.errors import DataError
 from amalgam.llm.request import NO_FIELDS, Answer, Endpoint, Request, override_bodies
 from amalgam.params import Judge
 from amalgam.synthesis.answers import NO_REASONING, describe_json, read_answer, shorten_example
+from amalgam.synthesis.prompts import select_examples
 from amalgam.tasks.personal import find_personal_rows
 from amalgam.tasks.schema import Task
 from amalgam.tasks.texts import fold_text
@@ -59,7 +60,7 @@ def build_grading_requests(
     the first two of `train` of each label without personal data.
     """
     # The human coders gave labels, not reasons: examples without one would teach to leave it out.
-    shown = select_examples(task, train, 0 if params.rationale else _SHOTS)
+    shown = select_shown(task, train, 0 if params.rationale else _SHOTS)
     replies = {label: json.dumps({"label": label}) for label in task.label_names}
     head = build_head(task, phrase_rubric(task), shown, replies)
     reason = {"rationale": {"type": "string"}} if params.rationale else {}
@@ -76,10 +77,9 @@ def build_grading_requests(
     return list(override_bodies(requests, fields))
 
 
-def select_examples(task: Task, train: pd.DataFrame, shots: int = _SHOTS) -> pd.DataFrame:
-    """Select the first train rows of each label that may be shown."""
-    train = train if task.send_personal else train[~find_personal_rows(train)]
-    return train.groupby("label", sort=False).head(shots).sort_values("id", kind="stable")
+def select_shown(task: Task, train: pd.DataFrame, shots: int = _SHOTS) -> pd.DataFrame:
+    """Select the examples that every request shows, in the order of their ids, so that labels take turns by chance."""
+    return select_examples(task, train, shots).sort_values("id", kind="stable")
 
 
 def build_head(task: Task, rubric: str, shown: pd.DataFrame, replies: Mapping[str, str]) -> list[dict[str, str]]:

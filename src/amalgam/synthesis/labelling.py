@@ -22,7 +22,7 @@ from amalgam.errors import DataError
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.request import NO_FIELDS, Answer, Request, override_bodies
 from amalgam.synthesis.answers import NO_REASONING, read_answer
-from amalgam.synthesis.grading import build_head, phrase_response, phrase_rubric, select_examples
+from amalgam.synthesis.grading import build_head, phrase_response, phrase_rubric, select_shown
 from amalgam.synthesis.mix import count_synthetic
 from amalgam.tasks.personal import find_personal_rows
 from amalgam.tasks.schema import Task
@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 def select_coded(task: Task, train: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
     """Select the human-coded rows that show how good the LLM's labels are: all that may be sent and are no examples."""
     rows = pd.concat([train, validation], ignore_index=True)
-    rows = rows[~rows["id"].isin(select_examples(task, train)["id"])]
+    rows = rows[~rows["id"].isin(select_shown(task, train)["id"])]
     return rows if task.send_personal else rows[~find_personal_rows(rows)]
 
 
@@ -73,7 +73,7 @@ def build_label_requests(
     letters = dict(zip(task.label_names, ascii_uppercase, strict=False))
     names = [f"{letter}. {name.replace('_', ' ')}" for name, letter in letters.items()]
     rubric = f"{phrase_rubric(task, names)}\nAnswer with the letter of the label and nothing else."
-    shown = select_examples(task, train)
+    shown = select_shown(task, train)
     head = build_head(task, rubric, shown, letters)
     body = {"temperature": float(samples > 0), "max_tokens": 1}
     body |= {} if samples else {"logprobs": True, "top_logprobs": _MOST}

@@ -23,6 +23,7 @@ from amalgam.params import Prompts
 from amalgam.synthesis.answers import list_keys
 from amalgam.tasks.personal import find_personal_rows
 from amalgam.tasks.schema import Label, Task
+from amalgam.tasks.texts import fold_text
 
 _ROLES = ("system", "user", "assistant")
 _OTHER_FILES = (nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)
@@ -135,8 +136,8 @@ def list_shortages(task: Task, train: pd.DataFrame, params: Prompts) -> list[str
     for name, count in ((name, len(pool)) for name, pool in _select_pools(task, train).items()):
         if count < params.shots:
             sentences.append(
-                f"label {name!r} has {count} train rows to draw examples from, so that requests show {count} of them "
-                f"and not {params.shots}: "
+                f"label {name!r} has {count} different train rows to draw examples from, so that requests show {count} "
+                f"of them and not {params.shots}: "
                 + ("raise `human_rows` for more" if count < _POOL else "lower `prompts.shots`")
             )
     return sentences
@@ -188,9 +189,19 @@ def _add_turn(turns: Turns, role: str, caller: Any = None) -> str:
     return ""
 
 
-def _select_pools(task: Task, train: pd.DataFrame) -> dict[str, list[Row]]:
+def select_examples(task: Task, train: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Select the first `count` train rows of each label that may be shown; equal texts are one example.
+
+    Where many coded rows are alike, such as "No response.", a small LLM would copy what all examples say.
+    """
     shown = train if task.send_personal else train[~find_personal_rows(train)]
-    pools = {name: shown[shown["label"] == name].head(_POOL) for name in task.label_names}
+    alike = shown["label"].str.cat(shown["text"].map(fold_text), sep="\n").duplicated()
+    return shown[~alike].groupby("label", sort=False).head(count)
+
+
+def _select_pools(task: Task, train: pd.DataFrame) -> dict[str, list[Row]]:
+    shown = select_examples(task, train, _POOL)
+    pools = {name: shown[shown["label"] == name] for name in task.label_names}
     return {name: pool[["id", "text", "question"]].to_dict("records") for name, pool in pools.items()}  # type: ignore[misc]
 
 
