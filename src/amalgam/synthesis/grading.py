@@ -12,8 +12,7 @@ from amalgam.errors import DataError
 from amalgam.llm.request import NO_FIELDS, Answer, Endpoint, Request, override_bodies
 from amalgam.params import Judge
 from amalgam.synthesis.answers import NO_REASONING, describe_json, read_answer, shorten_example
-from amalgam.synthesis.prompts import select_examples
-from amalgam.tasks.personal import find_personal_rows
+from amalgam.tasks.personal import find_personal_rows, select_examples
 from amalgam.tasks.schema import Task
 from amalgam.tasks.texts import fold_text
 
@@ -79,7 +78,7 @@ def build_grading_requests(
 
 def select_shown(task: Task, train: pd.DataFrame, shots: int = _SHOTS) -> pd.DataFrame:
     """Select the examples that every request shows, in the order of their ids, so that labels take turns by chance."""
-    return select_examples(task, train, shots).sort_values("id", kind="stable")
+    return select_examples(train, shots, send_personal=task.send_personal).sort_values("id", kind="stable")
 
 
 def build_head(task: Task, rubric: str, shown: pd.DataFrame, replies: Mapping[str, str]) -> list[dict[str, str]]:

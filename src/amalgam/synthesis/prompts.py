@@ -21,9 +21,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from amalgam.errors import DataError, ParamsError
 from amalgam.params import Prompts
 from amalgam.synthesis.answers import list_keys
-from amalgam.tasks.personal import find_personal_rows
+from amalgam.tasks.personal import find_personal_rows, select_examples
 from amalgam.tasks.schema import Label, Task
-from amalgam.tasks.texts import fold_text
 
 _ROLES = ("system", "user", "assistant")
 _OTHER_FILES = (nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)
@@ -189,18 +188,8 @@ def _add_turn(turns: Turns, role: str, caller: Any = None) -> str:
     return ""
 
 
-def select_examples(task: Task, train: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Select the first `count` train rows of each label that may be shown; equal texts are one example.
-
-    Where many coded rows are alike, such as "No response.", a small LLM would copy what all examples say.
-    """
-    shown = train if task.send_personal else train[~find_personal_rows(train)]
-    alike = shown["label"].str.cat(shown["text"].map(fold_text), sep="\n").duplicated()
-    return shown[~alike].groupby("label", sort=False).head(count)
-
-
 def _select_pools(task: Task, train: pd.DataFrame) -> dict[str, list[Row]]:
-    shown = select_examples(task, train, _POOL)
+    shown = select_examples(train, _POOL, send_personal=task.send_personal)
     pools = {name: shown[shown["label"] == name] for name in task.label_names}
     return {name: pool[["id", "text", "question"]].to_dict("records") for name, pool in pools.items()}  # type: ignore[misc]
 

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from amalgam.tasks.texts import fold_text
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -48,6 +50,16 @@ def find_personal_rows(rows: "pd.DataFrame") -> "pd.Series[bool]":
     """Say which rows hold an e-mail address, a phone number or, where the task has a roster, the name of somebody."""
     held = (rows["text"] + "\n" + rows["question"]).map(lambda text: _CONTACT.search(text) is not None).astype(bool)
     return held | (rows[PERSONAL] != "") if PERSONAL in rows else held
+
+
+def select_examples(rows: "pd.DataFrame", count: int, *, send_personal: bool) -> "pd.DataFrame":
+    """Select the first `count` rows of each label that may be shown; equal texts are one example.
+
+    Where many coded rows are alike, such as "No response.", a small LLM would copy what all examples say.
+    """
+    shown = rows if send_personal else rows[~find_personal_rows(rows)]
+    alike = shown["label"].str.cat(shown["text"].map(fold_text), sep="\n").duplicated()
+    return shown[~alike].groupby("label", sort=False).head(count)
 
 
 def find_names(texts: Iterable[str], roster: Iterable[str]) -> list[str]:
