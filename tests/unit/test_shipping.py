@@ -156,7 +156,7 @@ def test_onnx_and_torch_agree_on_texts_of_any_kind(teacher: Path, shipped: Path,
     rows = make_texts([*comments["text"], *random, *ODD_TEXTS])
     expected = score_with_torch(teacher, rows)
     assert expected[:, 0].std() > 0.005  # else any scores would agree
-    scored = OnnxScorer(shipped / FLOAT, teacher, batch_size=7).score(rows)
+    scored = OnnxScorer(shipped / FLOAT, teacher).score(rows)
     np.testing.assert_allclose(scored, expected, atol=1e-3)
     small = OnnxScorer(shipped / INTEGER, teacher).score(rows)
     np.testing.assert_allclose(small, expected, atol=0.15)

@@ -30,7 +30,7 @@ VALUES: dict[str, Any] = {
 
 def render(tmp_path: Path, text: str | bytes, **values: Any) -> list[dict[str, str]]:
     (tmp_path / "own.j2").write_bytes(text if isinstance(text, bytes) else text.encode())
-    return load_template("own", [tmp_path]).render({**VALUES, **values})
+    return load_template("own", [tmp_path])({**VALUES, **values})
 
 
 def test_call_blocks_become_turns(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_task_s_own_template_comes_first(tmp_path: Path) -> None:
     for folder, name in ((own, "chat"), (shared, "chat"), (shared, "paper")):
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.j2").write_text(f"{{% call user() %}}{folder.name}{{% endcall %}}", encoding="utf-8")
-    found = {name: load_template(name, [own, shared]).render(VALUES)[0]["content"] for name in ("chat", "paper")}
+    found = {name: load_template(name, [own, shared])(VALUES)[0]["content"] for name in ("chat", "paper")}
     assert found == {"chat": "task", "paper": "shared"}
 
 

@@ -89,8 +89,8 @@ def _carry_share(judged: Judged, certainty: Floats, agreement: float) -> tuple[f
     """
     rows = len(judged.right)
     if not rows:
-        sentence = "No human-coded row shows how often the labels are right: a human is asked about every row."
-        return _EVERY_ROW, False, sentence
+        none = "No human-coded row shows how often the labels are right: a human is asked about every row."
+        return _EVERY_ROW, False, none
     wanted = f"an agreement of {agreement:.0%} with {_CONFIDENCE:.0%} confidence"
     threshold = find_agreement(judged, agreement, _CONFIDENCE)
     if threshold is None:

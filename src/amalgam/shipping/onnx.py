@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 FLOAT, INTEGER = "model.onnx", "model.int8.onnx"  # file names of the two precisions
 _SLICE = 1024  # texts that are tokenized together
+_BATCH = 16  # rows computed together; more are slower, since they leave the core's own cache
 _GPU, _GPU_BATCH = "CUDAExecutionProvider", 256
 
 
@@ -28,21 +29,13 @@ class OnnxScorer:
     """An exported model and its tokenizer, loaded once; `labels` are class names in order."""
 
     def __init__(
-        self,
-        model: Path,
-        tokenizer: Path,
-        *,
-        threads: int = 0,
-        batch_size: int = 16,
-        temperature: float = 1.0,
-        on_gpu: bool = False,
+        self, model: Path, tokenizer: Path, *, threads: int = 0, temperature: float = 1.0, on_gpu: bool = False
     ) -> None:
         """Load an .onnx file that `amalgam.shipping.export` wrote, and the tokenizer and labels of what was exported.
 
         `threads` are batches computed at once, each by one thread: threads that share a batch halve the speed of small
-        models. 0 takes the cores that this process may use. No score depends on it. More than 16 rows a batch are
-        slower, since they leave the core's own cache. A GPU takes larger batches, one after another; see `has_gpu`. The
-        temperature divides the logits: above 1 it makes probabilities less extreme.
+        models. 0 takes the cores that this process may use. No score depends on it. A GPU takes larger batches, one
+        after another; see `has_gpu`. The temperature divides the logits: above 1 it makes probabilities less extreme.
 
         Raises:
             ModelError: a file is missing or is no such model.
@@ -52,7 +45,7 @@ class OnnxScorer:
 
         config = read_config(tokenizer)
         self.labels, self.uses_question = tuple(config.labels), config.uses_question
-        self._batch_size = _GPU_BATCH if on_gpu else batch_size
+        self._batch_size = _GPU_BATCH if on_gpu else _BATCH
         self._threads, self._temperature = 1 if on_gpu else threads or count_cores(), temperature
         self._tokenizer, self._padding = _load_tokenizer(tokenizer, config.max_length)
         options = onnxruntime.SessionOptions()

@@ -141,15 +141,14 @@ def label_table(source: Path, target: Path, shipped: Shipped, columns: Columns) 
         raise DataError(f"{target} is the input itself: give the output another name")
     needed = [columns.text, *([columns.question] if shipped.scorer.uses_question else [])]
     table = open_source(source)
-    survey = survey_table(table, needed)
-    names = shipped.scorer.labels
-    kinds = {"label": str, **{f"p_{name}": float for name in names}, "needs_human": bool}
+    rows, names = survey_table(table, needed)
+    kinds = {"label": str, **{f"p_{label}": float for label in shipped.scorer.labels}, "needs_human": bool}
     added: dict[str, type] = {columns.prefix + name: kind for name, kind in kinds.items()}
-    if taken := [name for name in added if name in survey.columns]:
+    if taken := [name for name in added if name in names]:
         raise DataError(f"{source} already has a column {taken[0]!r}: rename it, or give --prefix for the new ones")
-    if form == "xlsx" and survey.rows > SHEET_ROWS:
-        raise DataError(f"{target} cannot hold {survey.rows:,} rows, Excel has {SHEET_ROWS:,}: write .csv or .parquet")
-    labels: Counter[str] = Counter(dict.fromkeys(names, 0))
+    if form == "xlsx" and rows > SHEET_ROWS:
+        raise DataError(f"{target} cannot hold {rows:,} rows, Excel has {SHEET_ROWS:,}: write .csv or .parquet")
+    labels: Counter[str] = Counter(dict.fromkeys(shipped.scorer.labels, 0))
     asked = 0
 
     def label_parts() -> Iterator[tuple[Part, Added]]:
@@ -162,9 +161,9 @@ def label_table(source: Path, target: Path, shipped: Shipped, columns: Columns) 
             for _ in part.rows:
                 advance(None)
 
-    progress = show_progress("predict", total=survey.rows) if survey.rows > _SOON else nullcontext(lambda _: None)
+    progress = show_progress("predict", total=rows) if rows > _SOON else nullcontext(lambda _: None)
     with progress as advance:
-        write_table(target, table, survey.columns, added, label_parts())
+        write_table(target, table, names, added, label_parts())
     return Tally(labels.total(), dict(labels), asked, note_encoding(table))
 
 

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
 from amalgam.errors import DataError
 from amalgam.files import guard_cell, open_sibling
@@ -30,13 +30,6 @@ SHEET_ROWS = 1_048_575  # that Excel holds below the header
 _SHEET_LETTERS = 32_767  # in a cell
 
 
-class Survey(NamedTuple):
-    """A table's number of rows, and its columns in order."""
-
-    rows: int
-    columns: list[str]
-
-
 def find_format(path: Path) -> Format:
     """Return how a table is to be written, by its ending; DataError where that is not known."""
     if path.suffix.lower() not in ENDINGS:
@@ -44,8 +37,8 @@ def find_format(path: Path) -> Format:
     return ENDINGS[path.suffix.lower()]
 
 
-def survey_table(source: Source, needed: Sequence[str]) -> Survey:
-    """Read a whole table once, so that its faults are found before the first row is scored.
+def survey_table(source: Source, needed: Sequence[str]) -> tuple[int, list[str]]:
+    """Count a table's rows, and list its columns; its faults are found before the first row is scored.
 
     Raises:
         DataError: the table cannot be read, or a row has neither text nor null in a column that is `needed`.
@@ -64,7 +57,7 @@ def survey_table(source: Source, needed: Sequence[str]) -> Survey:
                     keys = ", ".join(spread_record(row))
                     what = f"no key {name!r}, only {keys}" if found is ... else f"no text under {name!r}"
                     raise DataError(f"{source.name}, row {number} has {what}: mend it, or name another column")
-    return Survey(rows, list(columns))
+    return rows, list(columns)
 
 
 def write_table(path: Path, source: Source, columns: Sequence[str], added: dict[str, type], parts: Parts) -> None:

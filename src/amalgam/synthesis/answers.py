@@ -86,7 +86,7 @@ def tabulate_responses(lines: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def list_keys(responses: int) -> list[str]:
-    """List the keys of the JSON object that holds so many responses."""
+    """List the keys of a JSON object with this many responses."""
     return ["response"] if responses == 1 else [f"response_{number}" for number in range(1, responses + 1)]
 
 

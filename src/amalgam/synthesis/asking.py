@@ -7,11 +7,11 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import accumulate, chain
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from amalgam.errors import DataError
 from amalgam.files import write_json
@@ -21,7 +21,6 @@ from amalgam.machine import notify
 from amalgam.params import Synthesis
 from amalgam.synthesis.answers import NO_REASONING, SUMMARY, describe_json, list_keys, parse_answer, shorten_example
 
-T = TypeVar("T")
 Prompt = dict[str, Any]
 
 ATTEMPTS = 10  # times that a slot is asked again
@@ -46,6 +45,20 @@ _HELP = {  # what most answers have in common, and what helps; more rows never d
 }
 
 
+@dataclass(frozen=True)
+class _Lazy(Sequence[Any]):
+    """A sequence whose items are made of numbers when they are looked at, so that a million need no memory."""
+
+    make: Callable[[int], Any]
+    numbers: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.make(self.numbers[place])
+
+
 class Rounds:
     """The rounds in which slots are asked: first all, then those that a label still needs, with a new sample number."""
 
@@ -64,7 +77,7 @@ class Rounds:
 
     def build_requests(self) -> Sequence[Request]:
         """Build the requests of this round, each when it is looked at; none when there is nothing more to ask."""
-        return Lazy(lambda slot: self.build_request(slot, len(self.answers[slot])), self._slots)
+        return _Lazy(lambda slot: self.build_request(slot, len(self.answers[slot])), self._slots)
 
     def build_request(self, slot: int, attempt: int) -> Request:
         """Build the request of a slot; the sample number is also the seed.
@@ -97,8 +110,7 @@ class Rounds:
         """
         for slot, answer in zip(self._slots, answers, strict=True):
             prompt = self._prompts[slot]
-            label: str = prompt["label"]
-            wanted: int = prompt["responses"]
+            label, wanted = str(prompt["label"]), int(prompt["responses"])
             texts, fault = parse_answer(answer.text, answer.finish_reason, prompt["format"], wanted)
             self.answers[slot].append(answer)
             self.usable[label] += len(texts)
@@ -165,11 +177,10 @@ def collect_answers(rounds: Rounds, answering: Answering) -> None:
             notify(f"synthesize: {sentence}")
     if shortfall := rounds.describe_shortfall():
         found = f"after {rounds.number} attempts {shortfall}"
-        if not rounds.describe_shortfall(_ENOUGH):
-            notify(f"synthesize: {found}; the run goes on with these")
-            return
-        cause = sentence or "raise `synthesis.max_tokens`, or change the prompt"
-        raise DataError(f"{found}; {cause}; the answers are kept")
+        if rounds.describe_shortfall(_ENOUGH):
+            cause = sentence or "raise `synthesis.max_tokens`, or change the prompt"
+            raise DataError(f"{found}; {cause}; the answers are kept")
+        notify(f"synthesize: {found}; the run goes on with these")
 
 
 def write_completions(folder: Path, rounds: Rounds) -> None:
@@ -188,23 +199,7 @@ def read_prompts(path: Path) -> Sequence[Prompt]:
     with path.open("rb") as stream:
         starts = array("Q", accumulate(map(len, stream), initial=0))
         data = mmap(stream.fileno(), 0, access=ACCESS_READ) if starts[-1] else b""
-    return Lazy(lambda line: json.loads(data[starts[line] : starts[line + 1]]), range(len(starts) - 1))
-
-
-class Lazy(Sequence[T]):
-    """A sequence whose items are made when they are looked at, so that a million need no memory."""
-
-    def __init__(self, make: Callable[[int], T], numbers: Sequence[int]) -> None:
-        """Take what makes an item of a number, and the numbers."""
-        self._make, self._numbers = make, numbers
-
-    def __len__(self) -> int:
-        """Return how many items there are."""
-        return len(self._numbers)
-
-    def __getitem__(self, place: Any) -> Any:
-        """Make an item."""
-        return self._make(self._numbers[place])
+    return _Lazy(lambda line: json.loads(data[starts[line] : starts[line + 1]]), range(len(starts) - 1))
 
 
 def build_response_format(responses: int) -> dict[str, Any]:

@@ -85,9 +85,9 @@ def select_examples(task: Task, train: pd.DataFrame, shots: int = _SHOTS) -> pd.
 def build_head(task: Task, rubric: str, shown: pd.DataFrame, replies: Mapping[str, str]) -> list[dict[str, str]]:
     """Build the turns that all requests begin with: the rubric, then the examples, with the reply to each label."""
     head = [{"role": "system", "content": rubric}]
-    for example in shown.to_dict("records"):
-        head.append({"role": "user", "content": phrase_response(task, example["question"], example["text"])})
-        head.append({"role": "assistant", "content": replies[example["label"]]})
+    for question, text, label in zip(shown["question"], shown["text"], shown["label"], strict=True):
+        head.append({"role": "user", "content": phrase_response(task, question, text)})
+        head.append({"role": "assistant", "content": replies[label]})
     return head
 
 
@@ -150,7 +150,7 @@ def _match_label(value: Any, labels: list[str]) -> str:
 
 
 def _match_beginning(text: str, labels: list[str]) -> str:
-    """Return the label that a text begins with, the longest one if several do, or "" where another is offered too."""
+    """Return the label that a text begins with, the longest one of several; "" where another is offered too."""
     line = text.lstrip().partition("\n")[0].lstrip(_MARKS)
     for end in reversed([end.start() for end in islice(_WORD_END.finditer(line), _TRIES)]):
         if label := _match_label(line[:end], labels):

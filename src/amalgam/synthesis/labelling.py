@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from string import ascii_uppercase
 from typing import Any
@@ -77,18 +77,12 @@ def build_label_requests(
     head = build_head(task, rubric, shown, letters)
     body = {"temperature": float(samples > 0), "max_tokens": 1}
     body |= {} if samples else {"logprobs": True, "top_logprobs": _MOST}
-    requests = [
-        Request(
-            f"{row}s{sample}" if samples else row,
-            model,
-            body
-            | {"seed": sample, "messages": [*head, {"role": "user", "content": phrase_response(task, asked, text)}]},
-            sample,
-            rows=(*shown["id"], row),
-        )
-        for row, text, asked in zip(rows["id"], rows["text"], rows["question"], strict=True)
-        for sample in range(max(samples, 1))
-    ]
+    requests = []
+    for row, text, asked in zip(rows["id"], rows["text"], rows["question"], strict=True):
+        messages = [*head, {"role": "user", "content": phrase_response(task, asked, text)}]
+        for sample in range(max(samples, 1)):
+            name, sent = f"{row}s{sample}" if samples else row, body | {"seed": sample, "messages": messages}
+            requests.append(Request(name, model, sent, sample, rows=(*shown["id"], row)))
     return list(override_bodies(requests, fields))
 
 
@@ -106,16 +100,16 @@ def ask_for_labels(
     requests = build_label_requests(task, rows, train, model, fields)
     answers = answer_requests(requests, answering, "label")
     found = [read_logits(answer, count) for answer in answers]
-    lines = [*_describe(range(len(rows)), requests, answers)]
+    lines = _describe(range(len(rows)), requests, answers)
     if unread := [place for place, logits in enumerate(found) if logits is None]:
         sampled = build_label_requests(task, rows.iloc[unread], train, model, fields, _SAMPLES)
         answers = answer_requests(sampled, answering, "label, by samples")
         slots = [place for place in unread for _ in range(_SAMPLES)]
         lines = sorted([*lines, *_describe(slots, sampled, answers)], key=lambda line: line["sample"])
-        silent = 0
-        for number, place in enumerate(unread):
-            counts = count_letters(answers[number * _SAMPLES : (number + 1) * _SAMPLES], count)
-            found[place], silent = np.log(counts + _UNSEEN), silent + (not counts.any())
+        counts = [count_letters(answers[at : at + _SAMPLES], count) for at in range(0, len(answers), _SAMPLES)]
+        for place, counted in zip(unread, counts, strict=True):
+            found[place] = np.log(counted + _UNSEEN)
+        silent = sum(not counted.any() for counted in counts)
         if 2 * silent > len(rows):
             raise DataError(
                 f"the LLM named no label of {silent} of {len(rows)} texts: {NO_REASONING}, or give it more tokens "
@@ -124,9 +118,9 @@ def ask_for_labels(
     return np.array(found), lines
 
 
-def _describe(slots: Sequence[int], requests: Sequence[Request], answers: Sequence[Answer]) -> Iterator[dict[str, Any]]:
-    for slot, request, answer in zip(slots, requests, answers, strict=True):
-        yield {"key": request.key, "id": request.id, "sample": slot, **asdict(answer)}
+def _describe(slots: Sequence[int], requests: Sequence[Request], answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    rows = zip(slots, requests, answers, strict=True)
+    return [{"key": request.key, "id": request.id, "sample": slot, **asdict(answer)} for slot, request, answer in rows]
 
 
 def read_logits(answer: Answer, count: int) -> Floats | None:

@@ -7,8 +7,7 @@ a turn without text is left out. Data can therefore never become a turn or marku
 
 import json
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from traceback import walk_tb
@@ -34,43 +33,15 @@ LAST = 4  # of these, consecutive ones that share the last shot too; fewer vary 
 
 Row = dict[str, str]
 Turns = list[dict[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A template that was read and found to be of the right form."""
-
-    path: Path
-    compiled: JinjaTemplate
-
-    def render(self, values: dict[str, Any]) -> Turns:
-        """Write the `messages` of a chat request from plain data, by the names that the template knows it by.
-
-        Raises:
-            DataError: the template uses what is not there, or its turns are not of the right form.
-        """
-        turns: Turns = []
-        try:
-            outside = self.compiled.render({**values, **{role: partial(_add_turn, turns, role) for role in _ROLES}})
-        except _FAILURES as error:
-            own = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(self.path)]
-            known = f"; a template knows {', '.join(values)}" if str(error).endswith("is undefined") else ""
-            raise DataError(f"{self.path}, line {own[-1] if own else 1}: {error}{known}") from error
-        if text := " ".join(outside.split()):
-            raise DataError(
-                f"{self.path}: '{text[:60]}' stands outside of the turns: put it into `{{% call user() %}}` … "
-                "`{% endcall %}`"
-            )
-        if not turns or turns[-1]["role"] != "user":
-            raise DataError(f"{self.path}: the last turn must be the user's: end with `{{% call user() %}}` and a text")
-        return turns
+Template = Callable[[dict[str, Any]], Turns]  # writes the `messages` of a request from plain data by name
 
 
 def load_template(name: str, folders: Sequence[Path]) -> Template:
     """Read `NAME.j2` from the first folder that has it.
 
     Raises:
-        DataError: there is none, or it is not of the right form; with the file and the line.
+        DataError: there is none, or it is not of the right form, with the file and the line. The template raises it
+            too, where it uses what is not there, or its turns are not of the right form.
     """
     path = next((path for folder in folders if (path := folder / f"{name}.j2").is_file()), None)
     if path is None:
@@ -93,7 +64,7 @@ def load_template(name: str, folders: Sequence[Path]) -> Template:
         raise DataError(f"{path}, line {error.lineno}: {error.message}") from error
     for other in tree.find_all(_OTHER_FILES):
         raise DataError(f"{path}, line {other.lineno}: a template cannot use other files: write it as one")
-    return Template(path, JinjaTemplate.from_code(environment, code, environment.make_globals(None)))
+    return partial(_render, path, JinjaTemplate.from_code(environment, code, environment.make_globals(None)))
 
 
 def build_prompts(
@@ -149,7 +120,7 @@ def build_prompts(
                 "group": f"{label.name}/{number}",
                 "responses": params.responses,
                 "format": params.format,
-                "messages": template.render(_list_values(task, label, drawn, attributes, params)),
+                "messages": template(_list_values(task, label, drawn, attributes, params)),
             }
 
 
@@ -187,6 +158,23 @@ def draw_attributes(task: Task, label: Label, seed: int, slot: int) -> dict[str,
 @lru_cache(maxsize=1024)
 def _shuffle_values(seed: str, values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(random.Random(seed).sample(values, len(values)))
+
+
+def _render(path: Path, template: JinjaTemplate, values: dict[str, Any]) -> Turns:
+    turns: Turns = []
+    try:
+        outside = template.render({**values, **{role: partial(_add_turn, turns, role) for role in _ROLES}})
+    except _FAILURES as error:
+        own = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
+        known = f"; a template knows {', '.join(values)}" if str(error).endswith("is undefined") else ""
+        raise DataError(f"{path}, line {own[-1] if own else 1}: {error}{known}") from error
+    if text := " ".join(outside.split()):
+        raise DataError(
+            f"{path}: '{text[:60]}' stands outside of the turns: put it into `{{% call user() %}}` … `{{% endcall %}}`"
+        )
+    if not turns or turns[-1]["role"] != "user":
+        raise DataError(f"{path}: the last turn must be the user's: end with `{{% call user() %}}` and a text")
+    return turns
 
 
 def _add_turn(turns: Turns, role: str, caller: Any = None) -> str:

@@ -39,7 +39,7 @@ class Evidence:
     difference_error: float
     difference_low: float
     difference_high: float
-    rows: int  # human rows that took part in the cross-validation
+    rows: int  # human ones in the cross-validation
     folds: int  # of it
     least_label_auc: float = LABEL_AUC  # what `label_auc` must reach
 
@@ -114,10 +114,9 @@ def judge_labels(
 ) -> Floats:
     """Return the probabilities [rows, classes] that classifiers of human-coded rows give to synthetic ones.
 
-    A row that was written after examples of some folds is judged by a classifier of the other folds alone: it would
+    `learned` and `judged` are the embeddings of both [rows, width], `shots` the ids of each synthetic row's examples. A
+    row that was written after examples of some folds is judged by a classifier of the other folds alone: it would
     recognise what its own rows gave rise to, whatever the label. Where these hold one class, all are as likely.
-
-    `learned` and `judged` are the embeddings of both [rows, width], `shots` the ids of each synthetic row's examples.
     """
     classes = index_labels(human, labels)
     dealt = deal_folds(classes, find_units(human), _JUDGE_FOLDS)

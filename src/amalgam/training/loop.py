@@ -16,7 +16,7 @@ from torch.nn import functional
 from amalgam.errors import ModelError
 from amalgam.params import Distillation, Teacher
 from amalgam.training.encoding import Encoded, compute_logits, draw_batches
-from amalgam.training.steps import make_step
+from amalgam.training.steps import StaticStep, Step
 
 # Loss of a batch, from the model's logits and the row numbers; a module has its tensors where the model is.
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -108,7 +108,8 @@ def train_model(
 
     # A head that reads the mean leaves the encoder's own pooling layer without a gradient.
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
-    take_step = make_step(model, train, schedule, accelerator)
+    captures = accelerator.device.type == "cuda" and accelerator.num_processes == 1
+    take_step = (StaticStep if captures else Step)(model, train, schedule, accelerator)
     best = Outcome(0, 0, None, None, sum(map(len, train.phases)) or len(train.encoded))
     weights = _copy_weights(model)
     highest = good_enough = -math.inf

@@ -31,8 +31,7 @@ class Step:
     """Takes optimizer steps with batches of any shape.
 
     AdamW with warm-up and linear decay (Mosbach et al. 2021, arXiv 2006.04884), clipped gradients, bfloat16 where the
-    hardware has it. Under `accelerate launch` each process computes its part of every batch, and the gradients are
-    averaged.
+    hardware has it. Under `accelerate launch` each process computes its part of a batch; gradients are averaged.
     """
 
     def __init__(self, model: nn.Module, learn: "Examples", schedule: "Schedule", accelerator: "Accelerator") -> None:
@@ -166,12 +165,6 @@ class Bank:
         places = starts + tokens * inside
         batch = {name: values[places] for name, values in self._flat.items()}
         return batch | {"attention_mask": inside.long()}
-
-
-def make_step(model: nn.Module, learn: "Examples", schedule: "Schedule", accelerator: "Accelerator") -> Step:
-    """Choose how to take the steps on this machine."""
-    captures = accelerator.device.type == "cuda" and accelerator.num_processes == 1
-    return (StaticStep if captures else Step)(model, learn, schedule, accelerator)
 
 
 class _MadeThere(TorchFunctionMode):
