@@ -76,19 +76,15 @@ def test_a_study_leaves_charts_numbers_a_page_and_a_status(studied: Project) -> 
     assert "study" not in studied.do("amalgam", "doctor").output.replace("study/", "")  # of the main pipeline alone
 
 
-def test_the_same_grid_again_computes_and_sends_nothing(project: Project, server: StubServer) -> None:
+def test_what_this_clone_or_a_colleague_has_is_neither_computed_nor_paid_again(
+    project: Project, server: StubServer
+) -> None:
     assert not project.repro(STUDY).ran
-    run = project.repro("--force", STUDY)
-    assert count_computed(run.output) == 0
-    assert not server.log.answered
-
-
-def test_what_a_colleague_pushed_is_neither_computed_nor_paid_again(project: Project, server: StubServer) -> None:
+    assert count_computed(project.repro("--force", STUDY).output) == 0
     shutil.rmtree(project.folder / CELLS)
     shutil.rmtree(project.folder / ".cache")
     project.do("dvc", "checkout", "study/cells.dvc")  # as `dvc pull` ends
-    run = project.repro("--force", STUDY)
-    assert count_computed(run.output) == 0
+    assert count_computed(project.repro("--force", STUDY).output) == 0
     assert not server.log.answered
 
 

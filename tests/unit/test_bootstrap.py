@@ -18,6 +18,7 @@ from amalgam.evaluation.bootstrap import (
     find_interval,
     find_p_value,
     find_ratio,
+    subtract,
     subtract_estimates,
 )
 
@@ -95,12 +96,12 @@ def test_a_model_without_seeds_counts_as_equal_for_each_and_other_numbers_of_see
 AUC, ROWS, RESAMPLES, REPETITIONS = 0.85, 200, 80, 500
 
 
-def simulate(seed, *, models, seeds, spread, grouped):
-    """Yield the AUCs of equally good models on the same test set; `spread` is that of seeds' quality, in score units.
+def simulate(*, seeds, spread, grouped):
+    """Yield the AUCs of two equally good models on the same test set; `spread` is that of seeds' quality.
 
     Groups are of very unequal size, and half of the noise is common to one.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(1)
     for _ in range(REPETITIONS):
         actual, groups, noise = rng.integers(0, 2, size=ROWS), None, rng.normal(size=ROWS)
         if grouped:
@@ -108,31 +109,25 @@ def simulate(seed, *, models, seeds, spread, grouped):
             noise = math.sqrt(0.5) * (noise + rng.normal(size=ROWS)[groups])
         resamples = draw_resamples(actual, groups, resamples=RESAMPLES, rng=rng)
         estimates = []
-        for _ in range(models):
+        for _ in range(2):
             quality = math.sqrt(2 + spread**2) * NormalDist().inv_cdf(AUC) + spread * rng.normal(size=seeds)
             own = math.sqrt(0.7) * noise + math.sqrt(0.1) * rng.normal(size=ROWS)
             scores = quality[:, None] * actual + own + math.sqrt(0.2) * rng.normal(size=(seeds, ROWS))
             stacks = np.stack([-scores, scores], axis=2)
-            estimates.append(estimate_metrics(actual, stacks, resamples, ordinal=False, names=["auc"]))
+            estimates.append(estimate_metrics(actual, stacks, resamples, ordinal=False, names=["auc"])["auc"])
         yield estimates
 
 
 @pytest.mark.parametrize(("seeds", "spread", "grouped"), [(1, 0.0, False), (3, 0.1, True), (5, 0.3, False)])
-def test_a_95_percent_interval_covers_the_true_auc_in_93_to_97_percent(seeds, spread, grouped):
-    covered = 0
-    for (estimate,) in simulate(1, models=1, seeds=seeds, spread=spread, grouped=grouped):
-        low, high = find_interval(estimate["auc"], 0.95)
+def test_95_percent_intervals_cover_the_true_auc_and_equal_models_are_seldom_told_apart(seeds, spread, grouped):
+    covered, alarms = 0, 0
+    for first, second in simulate(seeds=seeds, spread=spread, grouped=grouped):
+        low, high = find_interval(first, 0.95)
         covered += low <= AUC <= high
+        alarms += find_p_value(subtract(first, second)) < 0.05
     assert 0.93 <= covered / REPETITIONS <= 0.97
-
-
-@pytest.mark.parametrize(("seeds", "spread", "grouped"), [(3, 0.1, False), (3, 0.3, True)])
-def test_equal_models_are_told_apart_in_at_most_6_percent(seeds, spread, grouped):
-    alarms = 0
-    for first, second in simulate(2, models=2, seeds=seeds, spread=spread, grouped=grouped):
-        alarms += find_p_value(subtract_estimates(first, second, ["auc"])["auc"]) < 0.05
-    # More than a few as well: a test that never speaks would pass otherwise.
-    assert 0.01 <= alarms / REPETITIONS <= 0.06
+    # Not too few either: a test that never speaks would pass otherwise.
+    assert seeds == 1 or 0.01 <= alarms / REPETITIONS <= 0.06
 
 
 def draw_pair(rng, top, bottom):

@@ -230,36 +230,49 @@ def read_claims(**metrics):
     return [(outcome, unescape(claim), unescape(numbers).strip()) for outcome, claim, numbers in found]
 
 
+RUN = make_content().metrics
+ALONE, GUARD = RUN["selective"]["selective"], RUN["training"]["guard"]
+STUDENT = f"The student, 77{WIDE}% of the teacher's size and 1.9 times as fast, "
+
+
 @pytest.mark.parametrize(
-    ("ratio", "ends", "outcome", "claim"),
+    ("place", "outcome", "claim", "changes"),
     [
-        (0.8, (0.1, 0.2), "better", "Adding 164 synthetic rows to 41 human-coded ones makes the teacher better:"),
-        (1, (-0.2, -0.1), "worse", "Training on synthetic rows alone makes the teacher worse:"),
-        (0.5, (-0.1, 0.1), "unclear", "There is no evidence that adding 164 synthetic rows to 41 human-coded ones"),
-        (0, (0.1, 0.2), "unclear", "This run says nothing about synthetic rows, as no synthetic rows were added:"),
+        (0, "better", "Adding 164 synthetic rows to 41 human-coded ones makes the teacher better:", {}),
+        (
+            0,
+            "worse",
+            "Training on synthetic rows alone makes the teacher worse:",
+            {"human_only": (-0.2, -0.1), "ratio": 1},
+        ),
+        (0, "unclear", "There is no evidence that adding 164 synthetic rows to 41", {"human_only": (-0.1, 0.1)}),
+        (0, "unclear", "This run says nothing about synthetic rows, as no synthetic rows were added:", {"ratio": 0}),
+        (2, "worse", "The teacher is worse than the best baseline:", {"best_baseline": (-0.2, -0.1)}),
+        (3, "worse", f"{STUDENT}is worse:", {}),
+        (4, "better", "Distillation makes the student better:", {"student_undistilled": (0.01, 0.1)}),
+        (4, "unclear", "Rounding the student's weights to 8 bits makes no difference", {"student_int8": (-0.01, 0.01)}),
+        (-1, "better", f"The student that ships labels 53{WIDE}%", {"agreement": (0.9, 0.97)}),
+        (-1, "worse", f"The student that ships labels 53{WIDE}%", {"agreement": (0.7, 0.89)}),
+        (-1, "unclear", "The student that ships asks a human about all 500 test rows:", {"agreement": None}),
     ],
 )
-def test_verdict_follows_the_interval(ratio, ends, outcome, claim):
-    comparisons = make_content().metrics["comparisons"] | {"gain_over_human_only": make_difference(*ends)}
-    found = read_claims(ratio=ratio, comparisons=comparisons)[0]
-    assert (found[0], found[1][: len(claim)]) == (outcome, claim)
-
-
-def test_claims_cover_baseline_student_control_and_rounding():
-    metrics = make_content().metrics
-    more = {name: make_estimates(METRICS) for name in ("llm_grader", "student_int8", "student_undistilled")}
-    changed = {
-        "gain_over_best_baseline": {**make_difference(-0.2, -0.1), "baseline": "llm_grader"},
-        "student_minus_undistilled": make_difference(0.01, 0.1),
-        "int8_minus_student": make_difference(-0.01, 0.01),
+def test_claims_follow_the_intervals(place, outcome, claim, changes):
+    names = {
+        "human_only": "gain_over_human_only",
+        "best_baseline": "gain_over_best_baseline",
+        "student_undistilled": "student_minus_undistilled",
+        "student_int8": "int8_minus_student",
     }
-    found = read_claims(comparisons=metrics["comparisons"] | changed, models=metrics["models"] | more)
-    assert [claim[:2] for claim in found[2:6]] == [
-        ("worse", "The teacher is worse than the best baseline:"),
-        ("worse", f"The student, 77{WIDE}% of the teacher's size and 1.9 times as fast, is worse:"),
-        ("better", "Distillation makes the student better:"),
-        ("unclear", "Rounding the student's weights to 8 bits makes no difference that this test shows:"),
-    ]
+    comparisons = dict(RUN["comparisons"])
+    for model in changes.keys() & names.keys():
+        comparisons[names[model]] = comparisons.get(names[model], {}) | make_difference(*changes[model])
+    models = RUN["models"] | {model: make_estimates(METRICS) for model in changes if model.startswith("student_")}
+    ends = changes.get("agreement", (0.92, 0.97))
+    alone = ALONE | dict(zip(("agreement_low", "agreement_high"), ends or (), strict=False))
+    alone = alone if ends else {"rows": 500, "coverage": 0.0, "basis": "So few."}
+    ratio = changes.get("ratio", 0.8)
+    found = read_claims(ratio=ratio, comparisons=comparisons, models=models, selective={"selective": alone})
+    assert (found[place][0], found[place][1][: len(claim)]) == (outcome, claim)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +284,7 @@ def test_claims_cover_baseline_student_control_and_rounding():
     ],
 )
 def test_guard_says_what_it_rests_on(changes, claim):
-    guard = make_content().metrics["training"]["guard"] | changes
+    guard = GUARD | changes
     (outcome, lead, _), (_, said, numbers), *_ = read_claims(training={"guard": guard})
     assert said == claim
     assert ("the guard left" in lead) == (not guard["helps"])  # no praise for rows that were left out
@@ -279,20 +292,3 @@ def test_guard_says_what_it_rests_on(changes, claim):
     assert "an AUC of 0.830 with the synthetic rows and of 0.820 without, a difference of +0.010" in numbers
     assert "5-fold cross-validation on 51 human rows" in numbers
     assert "tell the synthetic labels apart with an AUC of 0.800; at least 0.650 is required" in numbers
-
-
-@pytest.mark.parametrize(
-    ("ends", "outcome", "claim"),
-    [
-        ((0.9, 0.97), "better", f"labels 53{WIDE}%"),
-        ((0.7, 0.89), "worse", f"labels 53{WIDE}%"),
-        (None, "unclear", "asks a human about all 500 test rows:"),
-    ],
-)
-def test_what_the_student_labels_alone_is_weighed_against_the_agreement_wanted(ends, outcome, claim):
-    measured = make_content().metrics["selective"]["selective"]
-    measured |= dict(zip(("agreement_low", "agreement_high"), ends or (), strict=False))
-    found = measured if ends else {"rows": 500, "coverage": 0.0, "basis": "So few."}
-    said = read_claims(selective={"selective": found})[-1]
-    assert said[0] == outcome
-    assert said[1].startswith(f"The student that ships {claim}")

@@ -147,12 +147,9 @@ def test_a_cluster_of_which_a_node_is_lost_computes_what_one_process_does() -> N
 
 
 def test_a_result_of_another_experiment_of_the_clone_is_taken_over(tmp_path: Path) -> None:
-    shared = tmp_path / "shared"
-    Store(tmp_path / "a", shared).write("abc", {"x": 1})
-    other = Store(tmp_path / "b", shared)
-    assert not other.has("other")
-    assert other.has("abc")
-    assert other.read("abc") == {"x": 1}
+    Store(tmp_path / "a", tmp_path / "shared").write("abc", {"x": 1})
+    other = Store(tmp_path / "b", tmp_path / "shared")
+    assert (other.has("other"), other.has("abc"), other.read("abc")) == (False, True, {"x": 1})
     assert (tmp_path / "b/ab/abc.json").is_file()
 
 

@@ -16,17 +16,17 @@ from amalgam.files import write_text
 
 Floats = NDArray[np.float64]
 
-# Models in the order in which they are shown.
-MODELS = (
-    "teacher",
-    "student",
-    "student_int8",
-    "student_undistilled",
-    "human_only",
-    "embedding_lr",
-    "tfidf_lr",
-    "llm_grader",
-)
+# Models in the order in which they are shown, as people call them.
+MODEL_NAMES = {
+    "teacher": "Teacher",
+    "student": "Student",
+    "student_int8": "Student, int8",
+    "student_undistilled": "Undistilled student",
+    "human_only": "Human-only teacher",
+    "embedding_lr": "Embedding + LR",
+    "tfidf_lr": "TF-IDF + LR",
+    "llm_grader": "LLM as grader",
+}
 _DECIMALS = 6
 
 
@@ -56,7 +56,7 @@ def read_predictions(path: Path, labels: list[str]) -> pd.DataFrame:
 
 
 def stack_predictions(table: pd.DataFrame, set_name: str, ids: list[str], labels: list[str]) -> dict[str, Floats]:
-    """Return probabilities [s seeds, n rows, k labels] by model, in the order of `MODELS`; rows are in that of `ids`.
+    """Return probabilities [s seeds, n rows, k labels] by model, as `MODEL_NAMES` orders them; rows are as in `ids`.
 
     Raises:
         DataError: a model has not exactly one prediction for each row and seed.
@@ -70,4 +70,4 @@ def stack_predictions(table: pd.DataFrame, set_name: str, ids: list[str], labels
             )
         ordered = part.set_index("id").loc[ids, [f"p_{label}" for label in labels]]
         stacks.setdefault(str(model), []).append(ordered.to_numpy(dtype=np.float64))
-    return {model: np.stack(stacks[model]) for model in MODELS if model in stacks}
+    return {model: np.stack(stacks[model]) for model in MODEL_NAMES if model in stacks}

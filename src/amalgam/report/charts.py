@@ -13,7 +13,8 @@ import altair as alt
 import pandas as pd
 from markupsafe import Markup
 
-from amalgam.report.content import MODEL_NAMES, Figure, Numbers, Table
+from amalgam.evaluation.predictions import MODEL_NAMES
+from amalgam.report.content import Figure, Numbers, Table
 
 Spec = dict[str, Any]
 Chart = Any  # of Altair, whose types do not tell charts from layers

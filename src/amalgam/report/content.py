@@ -8,16 +8,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from markupsafe import Markup
 
-MODEL_NAMES = {
-    "teacher": "Teacher",
-    "student": "Student",
-    "student_int8": "Student, int8",
-    "student_undistilled": "Undistilled student",
-    "human_only": "Human-only teacher",
-    "embedding_lr": "Embedding + LR",
-    "tfidf_lr": "TF-IDF + LR",
-    "llm_grader": "LLM as grader",
-}
 METRIC_NAMES = {
     "auc": "AUC",
     "macro_f1": "Macro-F1",

@@ -6,20 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from amalgam.report.charts import (
-    BLUE,
-    GREY,
-    Look,
-    build_figure,
-    draw_calibration,
-    draw_points,
-    draw_roc,
-    draw_training,
-    place_point,
-)
+from amalgam.evaluation.predictions import MODEL_NAMES
+from amalgam.report import charts
+from amalgam.report.charts import BLUE, GREY, Look, build_figure, place_point
 from amalgam.report.content import (
     METRIC_NAMES,
-    MODEL_NAMES,
     Cell,
     Content,
     Numbers,
@@ -61,7 +52,8 @@ def build_verdict(content: Content) -> dict[str, Any]:
     """
     models, comparisons = content.metrics["models"], content.metrics["comparisons"]
     scored = {name: models[model] for model, name in MODEL_NAMES.items() if "auc_low" in models.get(model, {})}
-    spec = draw_points([place_point(name, name, values) for name, values in scored.items()], "AUC on the test rows")
+    points = [place_point(name, name, values) for name, values in scored.items()]
+    spec = charts.draw_points(points, "AUC on the test rows")
     caption = f"AUC of each model with its {content.confidence} interval."
     figures = [build_figure("auc", "AUC of all models", caption, spec)]
     outcomes, points, rows = {}, [], []
@@ -75,7 +67,7 @@ def build_verdict(content: Content) -> dict[str, Any]:
         "Right of zero, the model named first is better."
     )
     looks = {_CLEAR: Look(BLUE), _UNCLEAR: Look(GREY, shape="diamond")}
-    spec = draw_points(points, "Difference in AUC", looks, signed=True)
+    spec = charts.draw_points(points, "Difference in AUC", looks, signed=True)
     numbers = _tabulate_estimates("Paired differences", ["Models"], rows, METRIC_NAMES, signed=True)
     figures.append(build_figure("differences", "Paired differences in AUC", caption, spec, numbers))
     return {"outcomes": outcomes, "figures": figures}
@@ -103,7 +95,7 @@ def build_curves(content: Content) -> dict[str, Any] | None:
         if len(rows := roc[roc["label"] == label]):
             caption = f"ROC for “{label}”, mean over seeds. The dotted line is guessing."
             title, numbers = f"ROC curves for the label {label}", _tabulate_roc(rows)
-            figures.append(build_figure(f"roc-{number}", title, caption, draw_roc(rows), numbers))
+            figures.append(build_figure(f"roc-{number}", title, caption, charts.draw_roc(rows), numbers))
     if len(drawn := bins[bins["rows"] >= MIN_BIN]):
         caption = (
             "Calibration: how often a prediction of that confidence is right. On the dotted line, confidence is what "
@@ -114,13 +106,13 @@ def build_curves(content: Content) -> dict[str, Any] | None:
             for model, confidence, share, rows in bins[["model", "confidence", "share", "rows"]].itertuples(index=False)
         ]
         numbers = Table("Predictions by confidence", ["Model", "Mean probability", "Share right", "Predictions"], body)
-        spec = draw_calibration(drawn)
+        spec = charts.draw_calibration(drawn)
         figures.append(build_figure("calibration", "Calibration of all models", caption, spec, numbers))
     for model, name in MODEL_NAMES.items():
         if len(rows := training[training["model"] == model]):
             caption = f"Training of the {name.lower()}: loss on training and validation rows, a line for each seed."
             title, numbers = f"Training curves of the {name.lower()}", _tabulate_training(rows)
-            figures.append(build_figure(f"training-{model}", title, caption, draw_training(rows), numbers))
+            figures.append(build_figure(f"training-{model}", title, caption, charts.draw_training(rows), numbers))
     return {"figures": figures} if figures else None
 
 
@@ -199,7 +191,7 @@ def _describe_groups(
         if points:
             caption = f"{title} by {column}, with {content.confidence} intervals."
             caption += f" The first {_MOST_DRAWN}; the table has all." if len(large) > _MOST_DRAWN else ""
-            spec = draw_points(points, title)
+            spec = charts.draw_points(points, title)
             figures.append(build_figure(f"{key}-{metric}", f"{title} by {column}", caption, spec))
     rows: list[tuple[list[Cell], Numbers]] = []
     for name, values in groups.items():

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from amalgam.evaluation.predictions import MODEL_NAMES
 from amalgam.report import content as texts
 from amalgam.report.content import Content
 from amalgam.report.models import build_curves, build_groups, build_models, build_verdict
@@ -37,7 +38,7 @@ _FILTERS = ("count", "difference", "interval", "number", "share")
 _ENVIRONMENT.filters |= {name: getattr(texts, f"format_{name}") for name in _FILTERS} | {
     "flatten": texts.flatten_values
 }
-_ENVIRONMENT.globals |= {"model_names": texts.MODEL_NAMES, "share_names": SHARE_NAMES}
+_ENVIRONMENT.globals |= {"model_names": MODEL_NAMES, "share_names": SHARE_NAMES}
 
 
 def build_page(content: Content) -> str:

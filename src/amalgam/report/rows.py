@@ -9,9 +9,9 @@ import pandas as pd
 from jinja2.utils import htmlsafe_json_dumps
 from numpy.typing import NDArray
 
+from amalgam.evaluation.predictions import MODEL_NAMES
 from amalgam.report.charts import BLUE, GREY, ORANGE, Look, Looks, Spec, build_figure, draw_points
 from amalgam.report.content import (
-    MODEL_NAMES,
     Browser,
     Cell,
     Content,

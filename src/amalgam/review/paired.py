@@ -14,17 +14,8 @@ import numpy as np
 import pandas as pd
 
 from amalgam.dvc import find_file
-from amalgam.evaluation.bootstrap import (
-    WITHOUT_INTERVAL,
-    Estimate,
-    correct_p_values,
-    encode_groups,
-    encode_labels,
-    estimate_models,
-    find_interval,
-    find_p_value,
-    subtract_estimates,
-)
+from amalgam.evaluation import bootstrap
+from amalgam.evaluation.bootstrap import WITHOUT_INTERVAL, Estimate, encode_groups, encode_labels, estimate_models
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.predictions import read_predictions, stack_predictions
 from amalgam.files import read_rows
@@ -146,7 +137,7 @@ def compare_outputs(old: Outputs, new: Outputs, confidence: float, *, ordinal: b
         )
         for model, metrics in after.items():
             names = [metric for metric in metrics if metric not in WITHOUT_INTERVAL]
-            for metric, change in subtract_estimates(metrics, before[model], names).items():
+            for metric, change in bootstrap.subtract_estimates(metrics, before[model], names).items():
                 values = (before[model][metric].value, metrics[metric].value, change)
                 measured[f"{prefix}{model}.{metric}"] = values
         if name == TEST:
@@ -207,13 +198,13 @@ def list_flips(rows: pd.DataFrame, actual: Ints, old: Floats, new: Floats, label
 def _list_differences(measured: dict[str, tuple[float, float, Estimate]], confidence: float) -> list[Difference]:
     """List the differences by measure, the primary one first."""
     names = sorted(measured, key=lambda name: name != PRIMARY)
-    p_values = [round(find_p_value(measured[name][2]), 6) for name in names]
+    p_values = [round(bootstrap.find_p_value(measured[name][2]), 6) for name in names]
     kept = names[:1].count(PRIMARY)
-    corrected = [*p_values[:kept], *correct_p_values(p_values[kept:])]
+    corrected = [*p_values[:kept], *bootstrap.correct_p_values(p_values[kept:])]
     differences = []
     for name, p, adjusted in zip(names, p_values, corrected, strict=True):
         old, new, change = measured[name]
-        moved, ends = round(change.value, 6), find_interval(change, confidence)
+        moved, ends = round(change.value, 6), bootstrap.find_interval(change, confidence)
         gains = (moved > 0) != name.endswith(".brier")
         outcome = "unclear" if adjusted >= 1 - confidence or not moved else "better" if gains else "worse"
         low, high = (round(end, 6) for end in ends)

@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from amalgam.errors import ParamsError
-from amalgam.evaluation.predictions import MODELS
+from amalgam.evaluation.predictions import MODEL_NAMES
 from amalgam.params import Evaluation, describe_errors
 from amalgam.report.content import flatten, format_difference, format_number, format_share
+from amalgam.review import revisions
 from amalgam.review.paired import PRIMARY, Comparison, Difference, compare_outputs, find_obstacle, read_outputs
-from amalgam.review.revisions import (
-    Change,
-    Revision,
-    StageChange,
-    choose_student,
-    compare_mappings,
-    compare_stages,
-    find_stale_params,
-    list_usage,
-)
+from amalgam.review.revisions import Change, Revision, StageChange, choose_student, compare_mappings
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -73,7 +65,7 @@ def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Notify)
         confidence = Evaluation.model_validate(evaluation).confidence
     except ValidationError as error:
         raise ParamsError(f"params.yaml of `{new.name}`, section `evaluation`: {describe_errors(error)}") from error
-    stages = compare_stages(old, new)
+    stages = revisions.compare_stages(old, new)
     found = _compare(repo, old, new, confidence, notify, ran=bool(stages))
     comparison, verdict = (None, found) if isinstance(found, Verdict) else (found, judge_comparison(found, confidence))
     covered = {difference.measure for difference in comparison.differences} if comparison else set()
@@ -92,9 +84,9 @@ def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Notify)
         params=compare_mappings(flatten(old.params), flatten(new.params)),
         stages=stages,
         comparison=comparison,
-        metrics=sorted(metrics, key=lambda change: change.name.split(".")[0] not in MODELS),
-        old_usage=list_usage(old),
-        new_usage=list_usage(new),
+        metrics=sorted(metrics, key=lambda change: change.name.split(".")[0] not in MODEL_NAMES),
+        old_usage=revisions.list_usage(old),
+        new_usage=revisions.list_usage(new),
     )
 
 
@@ -103,7 +95,7 @@ def _compare(
 ) -> Comparison | Verdict:
     """Compare the predictions; a verdict where they show nothing or cannot be compared."""
     for revision in (old, new):
-        for stage, keys in find_stale_params(revision).items():
+        for stage, keys in revisions.find_stale_params(revision).items():
             stale = f"stage {stage} of {revision.name} has not run with the current {', '.join(keys)}"
             return _refuse(old, new, f"{stale}: run `dvc repro`")
     # Equal hashes need no predictions, if the same form of the student ships.
