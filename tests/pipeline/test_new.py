@@ -7,7 +7,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from tests.pipeline.project import STAGES, Project
+from tests.pipeline.project import STAGES, Project, make_project
 from tests.pipeline.toy import make_rows
 from tests.unit.helpers import run_amalgam
 
@@ -15,8 +15,9 @@ ROWS = [{key: row[key] for key in ("id", "guest", "text", "label")} for row in m
 
 
 def test_a_row_a_coder_becomes_a_task_that_runs(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    project = make_project(tmp_path / "project", "http://127.0.0.1:9/v1")
     frame = pd.DataFrame(ROWS)
     wrong = frame["label"].iloc[::-1].to_numpy()
     long = [frame.assign(coder="Ann"), frame.assign(coder="Bo"), frame.assign(coder="Cy", label=wrong)]

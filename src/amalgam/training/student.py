@@ -16,15 +16,7 @@ from amalgam.training.checkpoint import list_members, load_trained, read_config,
 from amalgam.training.classifier import PARTS, MeanPooled, add_pooling, begin_head, keep_layers, load_classifier
 from amalgam.training.embeddings import fit_head, index_labels
 from amalgam.training.encoding import compute_logits, encode_rows, freeze_lower, hold_lower, load_tokenizer
-from amalgam.training.loop import (
-    CrossEntropy,
-    Examples,
-    Loss,
-    Outcome,
-    Schedule,
-    measure_auc,
-    train_model,
-)
+from amalgam.training.loop import CrossEntropy, Examples, Loss, Outcome, Schedule, measure_auc, train_model
 from amalgam.training.parallel import Advance
 
 _BATCH = 16  # rows a step

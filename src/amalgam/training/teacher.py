@@ -20,15 +20,7 @@ from amalgam.training.classifier import Embedder, Pooling, add_pooling, begin_he
 from amalgam.training.embeddings import embed_rows, fit_head, index_labels, read_targets
 from amalgam.training.encoding import Encoded, compute_logits, encode_rows, freeze_lower, hold_lower, load_tokenizer
 from amalgam.training.guard import FOLDS, deal_folds
-from amalgam.training.loop import (
-    CrossEntropy,
-    Examples,
-    Outcome,
-    Schedule,
-    grow_steps,
-    measure_auc,
-    train_model,
-)
+from amalgam.training.loop import CrossEntropy, Examples, Outcome, Schedule, grow_steps, measure_auc, train_model
 from amalgam.training.parallel import Advance, Job, is_main_process
 
 if TYPE_CHECKING:
