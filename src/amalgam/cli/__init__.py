@@ -230,10 +230,10 @@ def show(context: typer.Context, json: Json = False) -> None:
     DVC brought from elsewhere, which this clone did not pay for. Batches that
     wait at an endpoint are listed below.
     """
-    from amalgam.cli.journal import run_show
+    from amalgam.cli.status import run_journal
 
     if context.invoked_subcommand is None:
-        run_show(Path(), as_json=json)
+        run_journal(Path(), as_json=json)
 
 
 @journal.command()
@@ -244,7 +244,7 @@ def forget(
 
     Its requests will be sent again, and paid for again.
     """
-    from amalgam.cli.journal import run_forget
+    from amalgam.cli.status import run_forget
 
     run_forget(Path(), batch)
 
@@ -252,7 +252,7 @@ def forget(
 @study.command()
 def status(json: Json = False) -> None:
     """Say which cells of the study are done, running and failed, and how long it takes."""
-    from amalgam.cli.study import run_status
+    from amalgam.cli.status import run_status
 
     run_status(Path(), as_json=json)
 

@@ -1,18 +1,22 @@
-"""`amalgam journal`: what the journal of LLM answers holds, and how to give up a batch."""
+"""What was done so far: `amalgam journal`, the answers of LLMs; `amalgam study status`, the cells of the study."""
 
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 from amalgam.cli import print_table
 from amalgam.errors import DataError
+from amalgam.files import read_json
 from amalgam.llm.journal import Batch, ModelSummary, open_journal
 
 _PLACE = Path(".cache/journal.sqlite")
 _HASH = 12  # hexadecimal digits of a model file's hash that are shown
+_STUDY = Path(".cache/study.json")  # the stage `cells` writes it every second
+_STALE = 120.0  # seconds without a word, after which nobody seems to be computing
 
 
-def run_show(project: Path, *, as_json: bool) -> None:
+def run_journal(project: Path, *, as_json: bool) -> None:
     """Print what the journal holds, as JSON in bytes and US dollars; one that is not there yet holds nothing."""
     path = project / _PLACE
     models, batches, spent = list[ModelSummary](), list[Batch](), 0.0
@@ -53,6 +57,26 @@ def run_forget(project: Path, batch: str) -> None:
             raise DataError(f"no batch {batch} is open: `amalgam journal` lists those that are")
         journal.close_batch(batch)
     print(f"the batch {batch} is given up: its {found.keys} requests will be sent again where they have no answer")
+
+
+def run_status(project: Path, *, as_json: bool) -> None:
+    """Print the study's cells that are done, running and failed, and the time left."""
+    path = project / _STUDY
+    if not path.is_file():
+        raise DataError("no study has run here: `dvc repro study/dvc.yaml` runs what study/params.yaml says")
+    status = read_json(path)
+    if as_json:
+        print(json.dumps(status, indent=2))
+        return
+    left = status["seconds_left"]
+    shown = "" if left is None or not status["trainings_left"] else f", about {left / 60:.0f} minutes left"
+    print(f"{status['done']} of {status['cells']} cells are done, {len(status['failed'])} failures{shown}")
+    if status["trainings_left"] and time.time() - status["written"] > _STALE:
+        print("nothing was heard for two minutes: `dvc repro study/dvc.yaml` goes on where it was")
+    rows = [(name, f"running for {seconds} s") for name, seconds in status["running"].items()]
+    rows += [(name, f"failed: {fault}") for name, fault in status["failed"].items()]
+    if rows:
+        print_table([("cell", "state"), *rows])
 
 
 def _list_cells(model: ModelSummary) -> list[object]:
