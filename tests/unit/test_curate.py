@@ -209,8 +209,11 @@ def test_a_pool_that_is_too_small_gives_one_sentence(
     words = (
         f"`ratio: {ratio:g}` needs {needed} synthetic rows of label '{label}', but curation kept {kept[label]}: raise"
     )
-    with pytest.raises(DataError, match=f"^{words} `synthesis.rows`, or lower `ratio`$"):
+    with pytest.raises(DataError, match=rf"^{words} `synthesis.rows`, or lower `ratio` to [\d.]+$") as raised:
         mix(make_rows("s", **kept), ratio)
+    largest = float(str(raised.value).split()[-1])
+    assert (mix(make_rows("s", **kept), largest)["origin"] == "synthetic").sum() in range(3 * min(counts) + 1)
+    assert largest < ratio
 
 
 @pytest.mark.parametrize(

@@ -73,13 +73,14 @@ def mix_rows(
     pool = pool.assign(group="", origin="synthetic")[COLUMNS]
     texts = pool.head(0) if labelled is None else labelled.assign(group="", origin="synthetic", shots="")
     if ratio == 1:
-        _check_enough(pool, rejects, dict.fromkeys(labels if texts.empty else (), 1), ratio)
+        needed = dict.fromkeys(labels if texts.empty else (), 1)
+        _check_enough(pool, rejects, needed, ratio, len(human), len(texts))
         return _join(texts, pool)
     wanted = count_synthetic(ratio, len(human))
     texts = texts.head(wanted)
     wanted -= len(texts)
     needed = {label: -(-(wanted - place) // len(labels)) for place, label in enumerate(labels)}
-    _check_enough(pool, rejects, needed, ratio)
+    _check_enough(pool, rejects, needed, ratio, len(human), len(texts))
     # A label that the task does not know has no turn.
     places = pool["label"].map({label: place for place, label in enumerate(labels)}).astype(float)
     turns = (pool.groupby("label").cumcount() * len(labels) + places).sort_values()
@@ -128,8 +129,13 @@ def _join(*parts: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([part.reindex(columns=columns, fill_value="") for part in parts], ignore_index=True)
 
 
-def _check_enough(pool: pd.DataFrame, rejects: pd.DataFrame, needed: dict[str, int], ratio: float) -> None:
+def _check_enough(
+    pool: pd.DataFrame, rejects: pd.DataFrame, needed: dict[str, int], ratio: float, human: int, texts: int
+) -> None:
+    """Refuse a ratio for which a label has too few rows, and name one that is possible."""
     counts = pool["label"].value_counts()
+    there = texts + len(needed) * min((int(counts.get(label, 0)) for label in needed), default=0)
+    lower = f"or lower `ratio` to {100 * there // max(there + human, 1) / 100:g}"
     for label, count in needed.items():
         kept = int(counts.get(label, 0))
         if kept >= count:
@@ -139,5 +145,5 @@ def _check_enough(pool: pd.DataFrame, rejects: pd.DataFrame, needed: dict[str, i
         usable = kept + int(reasons.sum())
         if len(reasons) and 2 * reasons.iloc[0] > usable:
             what, helps = _HELP[str(reasons.index[0])]
-            raise DataError(f"{few}, and {what} {reasons.iloc[0]} of {usable}: {helps}, or lower `ratio`")
-        raise DataError(f"{few}: raise `synthesis.rows`, or lower `ratio`")
+            raise DataError(f"{few}, and {what} {reasons.iloc[0]} of {usable}: {helps}, {lower}")
+        raise DataError(f"{few}: raise `synthesis.rows`, {lower}")
