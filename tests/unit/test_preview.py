@@ -70,7 +70,7 @@ def run_stages(project: Path, *stages: str) -> None:
 def test_its_requests_are_the_first_of_the_run_which_pays_for_the_rest(
     project: Path, server: StubServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.spoilt = {1: "length", 7: "refusal"}  # of three and of fifteen
+    server.spoilt = {1: "length", 5: "length", 7: "refusal", 11: "length"}  # of fifteen; the preview sees three
     found = preview(capsys)
     assert (server.log.synthesis, server.log.grading, found["sent"]) == (6, 4, 10)
     assert [(row["label"], row["fault"]) for row in found["rows"]] == [
@@ -80,7 +80,7 @@ def test_its_requests_are_the_first_of_the_run_which_pays_for_the_rest(
     assert preview(capsys)["sent"] == 0
     change_params(project, project / "params.yaml", task="toy")
     run_stages(project, "prepare", "prompts", "synthesize", "judge")
-    assert (server.log.synthesis, server.log.grading) == (2 * (ROWS + 2), 2 * GRADED)
+    assert (server.log.synthesis, server.log.grading) == (2 * (ROWS + 4), 2 * GRADED)
     assert server.log.answered_twice == 0
     with (project / "data/prompts.jsonl").open() as stream:
         first = [json.loads(next(stream)) for _ in LABELS]

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -219,10 +220,12 @@ class _Tally:
         """Estimate the tokens of the stage, which has at most `bound` requests where more than these may follow."""
         known, missing, answers = self._known, self.missing, self._answers.values()
         total = known.requests + missing.requests
-        to_send, again = max(bound, total) - known.requests, 0
-        if rounds and answers:  # one useless answer in ten, until more is known
-            useless = sum(count for faults in rounds.faults.values() for fault, count in faults.items() if fault)
-            rate = (useless + 2) / (len(answers) + 20)
+        to_send, again, cut = max(bound, total) - known.requests, 0, 0.0
+        if rounds and answers:  # one useless answer in five, until more is known (docs/findings.md)
+            faults = sum(rounds.faults.values(), Counter[str]())
+            useless = faults.total() - faults[""]
+            cut = faults["cut_off"] / max(useless, 1)
+            rate = (useless + 2) / (len(answers) + 10)
             again = round(to_send * rate / (1 - rate))  # their successors may be of no use as well
         like = missing if missing.requests else known
         share = (to_send + again) / max(like.requests, 1)
@@ -231,6 +234,9 @@ class _Tally:
         scale = held[0] / known.prompt_tokens if known.prompt_tokens and held[0] else 1.0
         mean = held[1] / len(answers) if answers else _read_mean_tokens(project, stage)
         most = round(like.completion_tokens * share)
+        # A request whose answer was cut off brings a long one again.
+        longer = max(like.completion_tokens / max(like.requests, 1) - (mean or 0), 0) * cut * again
+        likely = most if mean is None else min(round(mean * (to_send + again) + longer), most)
         return StageEstimate(
             stage,
             requests=max(bound, total),
@@ -238,7 +244,7 @@ class _Tally:
             to_send=to_send,
             at_most=not is_known,
             prompt_tokens=round(like.prompt_tokens * scale * share),
-            completion_tokens=most if mean is None else min(round(mean * (to_send + again)), most),
+            completion_tokens=likely,
             most_completion_tokens=most,
             measured=mean is not None,
             again=again,
