@@ -27,13 +27,13 @@ from amalgam.evaluation.subsets import measure_selective
 from amalgam.files import read_rows, write_rows
 from amalgam.params import Params, load_params
 from amalgam.shipping.calibration import Calibration, Judged, calibrate
-from amalgam.synthesis.mix import assign_roles, build_transfer, hold_out_texts
 from amalgam.tasks.texts import find_units
 from amalgam.training.checkpoint import read_config, score_models, write_config
 from amalgam.training.loop import scale_steps
 from amalgam.training.parallel import run_trainings
 from amalgam.training.student import SoftTargets, train_student
 from amalgam.training.teacher import HUMAN_ONLY, label_out_of_fold, list_trials, make_members
+from amalgam.training.transfer import assign_roles, build_transfer, hold_out_texts
 from bench.pools import CACHE, SIZES, TASKS, prepare_task
 from bench.rules import MORE_TASKS
 from bench.variants import ENCODER, Setting, ignore, soften

@@ -20,11 +20,11 @@ from safetensors.numpy import load_file, save_file
 
 from amalgam.files import read_json, read_rows, write_json
 from amalgam.params import Params
-from amalgam.synthesis.mix import assign_roles, build_transfer, hold_out_texts
 from amalgam.training.checkpoint import average_logits, read_config, score_models, score_rows, write_config
 from amalgam.training.loop import scale_steps
 from amalgam.training.student import SoftTargets, train_student
 from amalgam.training.teacher import TeacherTrainer
+from amalgam.training.transfer import assign_roles, build_transfer, hold_out_texts
 from bench.guarding import ask_about
 from bench.opponents import Scored, find_folder
 from bench.pools import CACHE

@@ -91,9 +91,9 @@ def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -
     """Return probabilities [seeds, rows, classes] of the test rows; those of earlier runs are taken from the disk."""
     from safetensors.numpy import load_file, save_file
 
-    from amalgam.synthesis.mix import assign_roles
     from amalgam.training.loop import scale_steps
     from amalgam.training.teacher import TeacherTrainer
+    from amalgam.training.transfer import assign_roles
 
     way = WAYS[name]
     if way.members:

@@ -13,11 +13,11 @@ import pandas as pd
 from amalgam.files import read_rows, write_json, write_rows
 from amalgam.machine import show_progress
 from amalgam.params import Params
-from amalgam.synthesis.mix import assign_roles
 from amalgam.tasks.schema import load_task
 from amalgam.training import teacher
 from amalgam.training.loop import scale_steps
 from amalgam.training.parallel import Job, is_main_process, run_trainings, wait_for_all
+from amalgam.training.transfer import assign_roles
 
 ENCODER = Path("models/base/encoder")
 PREPARED = Path("data/prepared")

@@ -11,10 +11,10 @@ from amalgam.files import read_json, read_rows, write_json, write_rows
 from amalgam.llm.request import sum_answers, write_answers
 from amalgam.params import Params
 from amalgam.synthesis.labelling import add_labels, ask_for_labels, select_coded, select_texts
-from amalgam.synthesis.mix import assign_roles
 from amalgam.tasks.schema import Task, load_task
 from amalgam.training.embeddings import embed_rows, index_labels
 from amalgam.training.guard import measure_label_auc, score_crosswise
+from amalgam.training.transfer import assign_roles
 
 PREPARED = Path("data/prepared")
 ENCODER = Path("models/base/encoder")

@@ -6,8 +6,9 @@ from runtime import run_stage
 
 from amalgam.files import read_rows, write_rows
 from amalgam.params import Params
-from amalgam.synthesis.mix import assign_roles, mix_rows
+from amalgam.synthesis.mix import mix_rows
 from amalgam.tasks.schema import load_task
+from amalgam.training.transfer import assign_roles
 
 PREPARED, CURATED = Path("data/prepared"), Path("data/curated")
 

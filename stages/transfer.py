@@ -8,8 +8,8 @@ from safetensors.numpy import save_file
 
 from amalgam.files import read_json, read_rows, write_rows
 from amalgam.params import Params
-from amalgam.synthesis.mix import build_transfer, hold_out_texts
 from amalgam.training.checkpoint import score_models
+from amalgam.training.transfer import build_transfer, hold_out_texts
 
 PREPARED = Path("data/prepared")
 ENCODER = Path("models/base/encoder")

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from amalgam.files import hash_file
-from amalgam.synthesis.mix import assign_roles, build_transfer, hold_out_texts
 from amalgam.training.checkpoint import read_config, score_rows
 from amalgam.training.loop import Outcome
 from amalgam.training.student import DistillationLoss, SoftTargets, train_student
+from amalgam.training.transfer import assign_roles, build_transfer, hold_out_texts
 from tests.pipeline.toy import LABELS
 from tests.unit.training import DISTILLATION
 

@@ -24,12 +24,12 @@ from amalgam.synthesis.answers import read_responses, tabulate_responses
 from amalgam.synthesis.asking import Prompt, Rounds, read_prompts
 from amalgam.synthesis.grading import build_grading_requests, select_gradable
 from amalgam.synthesis.labelling import build_label_requests, select_coded, select_texts
-from amalgam.synthesis.mix import assign_roles
 from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.coding import read_codes
 from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import split_task
+from amalgam.training.transfer import assign_roles
 
 ASKING = ("synthesize", "judge", "label", "baselines")  # stages that send requests
 # Outputs of earlier runs that say how long answers are, and what they count.

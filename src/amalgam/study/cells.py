@@ -29,7 +29,8 @@ from amalgam.machine import notify, show_progress
 from amalgam.params import Params, Teacher
 from amalgam.study.engine import Board, Store, choose_engine, run_jobs
 from amalgam.study.grid import Cell, Data, Experiment, read_data
-from amalgam.synthesis.mix import COLUMNS, assign_roles, count_synthetic, mix_rows
+from amalgam.synthesis.mix import COLUMNS, count_synthetic, mix_rows
+from amalgam.training.transfer import assign_roles
 
 MEMBERS = ("contrast", "entropy")  # of a teacher
 _ALL_SYNTHETIC = 0.8  # at ratio 1, the synthetic rows of this ratio learn without the human ones

@@ -1,0 +1,56 @@
+"""Which human-coded rows teach, and the transfer set: the texts that the teacher labels for its students."""
+
+import pandas as pd
+
+_TRANSFER = ["id", "text", "question", "label", "origin"]
+_EVERY, _MOST = 10, 100  # of the texts without a label, those that are held out
+_SMALL = 250  # rows of a transfer set; with fewer, rows that the guard refused help (docs/findings.md)
+
+
+def assign_roles(
+    train: pd.DataFrame, validation: pd.DataFrame, *, least: int
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the human-coded rows that teach, and those that choose the checkpoint.
+
+    Where there are fewer than `least` validation rows, they teach too, and none choose: ten hardly tell one checkpoint
+    from another.
+    """
+    if len(validation) >= least:
+        return train, validation
+    return pd.concat([train, validation], ignore_index=True), None
+
+
+def build_transfer(
+    learned: pd.DataFrame, pool: pd.DataFrame, unlabelled: pd.DataFrame, *, left_out: int, helps: bool = True
+) -> pd.DataFrame:
+    """Put the transfer set together: rows (id, text, question, label, origin), label "" where there is none.
+
+    A label counts only where the teacher learned it: rows of the pool that the ratio left out are texts like those that
+    nobody coded. What the guard refused is only used where there would be few rows.
+
+    Args:
+        learned: the rows that the teacher learned from (id, text, question, label, origin).
+        pool: the curated synthetic rows (id, text, question).
+        unlabelled: human texts without a label (id, text, question).
+        left_out: rows of the pool beside the learned ones, at most; the first ones.
+        helps: whether the guard let synthetic rows in.
+    """
+    if not helps:
+        left_out = min(left_out, max(_SMALL - len(learned) - len(unlabelled), 0))
+    rest = pool[~pool["id"].isin(learned["id"])].head(left_out)
+    if "soft" in learned:  # texts that the LLM labelled: no coder gave a label, and the teacher knows better
+        learned = learned.assign(label=learned["label"].where(learned["soft"] == "", ""))
+    texts = unlabelled[~unlabelled["id"].isin(learned["id"])]
+    parts = [learned, rest.assign(label="", origin="synthetic"), texts.assign(label="", origin="unlabelled")]
+    return pd.concat([part[_TRANSFER] for part in parts], ignore_index=True)
+
+
+def hold_out_texts(transfer: pd.DataFrame, validation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Hold texts without a label out of the transfer set: a few human-coded rows alone cannot choose a checkpoint.
+
+    Return what is left of it, and the human-coded validation rows that did not teach with the texts that were held out.
+    """
+    validation = validation[~validation["id"].isin(transfer["id"])]
+    held_out = transfer.index[transfer["label"] == ""][::_EVERY][:_MOST]
+    rows = pd.concat([validation.assign(origin="human")[_TRANSFER], transfer.loc[held_out]], ignore_index=True)
+    return transfer.drop(index=held_out).reset_index(drop=True), rows
