@@ -184,6 +184,10 @@ def test_findings_say_what_holds_what_does_not_and_what_cannot_be_told() -> None
     points = [make_point("size", 0.8, auc, task=task) for task, auc in (("a", 0.9), ("b", 0.7), ("c", 0.82))]
     (several,) = list_findings(points, 0.95)
     assert (several.tasks, several.verdict, several.value) == (3, "cannot be told", pytest.approx(0.02 / 3))
+    # A task counts once: its lines are averaged, and of two shares near 80 % the nearer one is taken.
+    second = [replace(make_point("size", x, auc, task="a"), series="b") for x, auc in ((0.8, 0.96), (0.797, 0.7))]
+    (several,) = list_findings([*points, *second], 0.95)
+    assert (several.tasks, several.value) == (3, pytest.approx(0.05 / 3))
 
 
 def test_a_table_of_points_has_corrected_differences_and_who_wins() -> None:

@@ -83,7 +83,7 @@ class Finding:
 
     def __str__(self) -> str:
         """Say it in a sentence, beside the paper's own figure."""
-        over = "" if self.tasks == 1 else f" on average over {self.tasks} settings"
+        over = "" if self.tasks == 1 else f" on average over {self.tasks} tasks"
         found = f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}] of AUC{over}, p = {self.p:.3f}"
         return f"{self.claim}: {self.verdict} ({found}). The paper: {PAPER[self.experiment]}."
 
@@ -163,12 +163,12 @@ def tabulate_points(points: Sequence[Point], confidence: float) -> pd.DataFrame:
 
 def list_findings(points: Sequence[Point], confidence: float) -> list[Finding]:
     """Judge what the paper found, and what it left open, by the points; p-values are corrected for their number."""
-    claims: dict[tuple[Experiment, str], list[Estimate]] = {}
-    for (experiment, *_), line in _group_points(points).items():
+    claims: dict[tuple[Experiment, str], dict[str, list[Estimate]]] = {}
+    for (experiment, task, _), line in _group_points(points).items():
         for claim, one, other in _compare_line(experiment, {point.x: point for point in line}):
             if len(one.points) == len(other.points):  # seeds of failed cells pair with nothing
-                claims.setdefault((experiment, claim), []).append(subtract(one, other))
-    found = {place: _average(differences, confidence) for place, differences in claims.items()}
+                claims.setdefault((experiment, claim), {}).setdefault(task, []).append(subtract(one, other))
+    found = {place: _average([*map(_pool, of.values())], confidence) for place, of in claims.items()}
     corrected = correct_p_values([p for *_, p in found.values()])
     return [
         Finding(*place, len(claims[place]), value, low, high, p, _judge(value, high, p, place[0]))
@@ -180,8 +180,9 @@ def _compare_line(experiment: Experiment, by_x: Mapping[Any, Point]) -> Iterator
     """Yield the claims that a line of a chart is about, and two estimates of which the first is to be higher."""
     least, most = by_x[min(by_x)], by_x[max(by_x)]
     if experiment == "size":
-        for x in (x for x in by_x if abs(x - 0.8) < 0.01):
-            yield "80 % synthetic rows give a higher AUC than human rows alone", by_x[x].auc, by_x[x].twin
+        nearest = by_x[min(by_x, key=lambda x: abs(x - 0.8))]
+        if abs(nearest.x - 0.8) < 0.01:
+            yield "80 % synthetic rows give a higher AUC than human rows alone", nearest.auc, nearest.twin
     elif experiment == "variety" and 0.3 in by_x and most.x > 0.3:
         yield f"Temperature 0.3 is better than {most.x:g}", by_x[0.3].auc, most.auc
     elif experiment == "consistency" and "none" in by_x:
@@ -193,6 +194,14 @@ def _compare_line(experiment: Experiment, by_x: Mapping[Any, Point]) -> Iterator
         yield "On later rows, synthetic ones bring more than human rows alone", by_x["time"].auc, by_x["time"].twin
     elif experiment == "paper":
         yield f"{most.x} synthetic rows raise the AUC, {most.series}", most.auc, most.twin
+
+
+def _pool(differences: Sequence[Estimate]) -> Estimate:
+    """Return the mean of a task's differences: lines that share its test rows are one piece of evidence."""
+    seeds, first = min(len(one.points) for one in differences), differences[0]
+    points = np.mean([one.points[:seeds] for one in differences], axis=0)
+    resampled = np.mean([one.resampled[:, :seeds] for one in differences], axis=0)
+    return Estimate(points, resampled, first.independent, first.limits)
 
 
 def _average(differences: Sequence[Estimate], confidence: float) -> tuple[float, float, float, float]:
