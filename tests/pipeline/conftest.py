@@ -3,14 +3,23 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.pipeline.project import Project, Run, make_project
 from tests.pipeline.server import Log, StubServer
+from tests.pipeline.warm import serve_starts
 
 # Waiting threads sleep at once: tests may share the cores with anything. Read when torch or llama.cpp is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _starts() -> Iterator[None]:
+    """Start stages quickly for the whole session; the path of a socket may have a hundred characters."""
+    with TemporaryDirectory() as folder, serve_starts(Path(folder)) as Project.starts:
+        yield
 
 
 @pytest.fixture(scope="session")

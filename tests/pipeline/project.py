@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dvc.utils.serialize import modify_yaml
 
@@ -72,6 +72,7 @@ class Run:
 class Project:
     """A clone of the project; `machine` is what the environment of its machine has that others do not."""
 
+    starts: ClassVar[Path | None] = None  # a folder of commands that start quickly
     folder: Path
     machine: dict[str, str] = field(default_factory=dict)
 
@@ -93,10 +94,13 @@ class Project:
 
     def run(self, *command: str, env: dict[str, str] | None = None) -> Run:
         """Run a command in the clone, with the clone's library and a key for the endpoint."""
+        environment = self.make_environment()
+        if self.starts:
+            environment["PATH"] = f"{self.starts}{os.pathsep}{environment['PATH']}"
         result = subprocess.run(
             command,
             cwd=self.folder,
-            env=self.make_environment() | (env or {}),
+            env=environment | (env or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
