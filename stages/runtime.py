@@ -11,7 +11,7 @@ from pathlib import Path
 
 try:
     from amalgam import dvc
-    from amalgam.errors import AmalgamError, DataError, Interrupted
+    from amalgam.errors import AmalgamError, DataError, Interrupted, explain_full_disk
     from amalgam.llm.answering import Answering
     from amalgam.machine import notify
     from amalgam.params import Llm, Params, load_params
@@ -45,10 +45,13 @@ def run_stage(name: str, main: Main) -> None:
     root = Path(os.environ.get("DVC_ROOT", "."))
     try:
         main(load_params(Path("params.yaml")), root)
-    except AmalgamError as error:
+    except Exception as error:
+        sentence = str(error) if isinstance(error, AmalgamError) else explain_full_disk(error)
+        if not sentence:
+            raise
         restore_outputs(name)
-        print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        print(f"{name}: {sentence}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", AmalgamError.exit_code))
     except KeyboardInterrupt:
         restore_outputs(name)
         print(f"{name}: ended by the user; `dvc repro` begins this stage anew", file=sys.stderr)
@@ -61,7 +64,7 @@ def restore_outputs(stage: str) -> None:
         return
     try:
         dvc.restore_outputs(stage)
-    except DataError as error:
+    except (DataError, OSError) as error:
         print(f"{stage}: earlier outputs are left to `dvc checkout` ({error})", file=sys.stderr)
 
 

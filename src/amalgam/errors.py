@@ -34,3 +34,19 @@ class Interrupted(AmalgamError):  # noqa: N818 - it is no error of anyone
     """The user ended the run before it was done; what had come is kept."""
 
     exit_code = 130
+
+
+_FULL = ("No space left on device", "Disk quota exceeded")  # as the system says it
+
+
+def explain_full_disk(error: Exception) -> str:
+    """Say in one sentence what helps where an error tells of a full disk; "" for all others.
+
+    By its text: the libraries that write weights raise exceptions of their own, with what the system said inside.
+    """
+    if not any(words in str(error) for words in _FULL):
+        return ""
+    return (
+        "the disk is full, so this could not be written: free some space (`dvc gc --workspace` deletes what earlier "
+        "experiments left in DVC's cache), then run the same command again, which goes on from here"
+    )

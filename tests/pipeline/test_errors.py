@@ -6,6 +6,8 @@ import re
 import shutil
 import sys
 
+import pytest
+
 from tests.pipeline.project import KEY, ROWS, Project, Run
 from tests.pipeline.server import Fault, StubServer
 
@@ -64,7 +66,7 @@ def check_failure(project: Project, *parts: str) -> Run:
 
 def check_stage(project: Project, stage: str, *parts: str) -> None:
     """Run a stage as DVC does: it must say one sentence that has these parts, and end with code 2."""
-    run = project.run(sys.executable, f"stages/{stage}.py", env=NO_NETWORK)
+    run = project.run("python", f"stages/{stage}.py", env=NO_NETWORK)
     assert (run.code, len(run.messages)) == (2, 1), run.output
     assert run.output.splitlines()[-1].startswith(f"{stage}: ")
     assert "Traceback" not in run.output
@@ -137,6 +139,17 @@ def test_faults_that_pass_are_sent_again_and_useless_answers_are_counted(project
     project.set_params(synthesis__rows=ROWS + 2)
     project.repro("synthesize")
     assert server.log.synthesis == 2 * 2
+
+
+def test_a_full_disk(project: Project) -> None:
+    disk = "mount -t tmpfs -o size=64k none models/student"
+    ship = f"{disk} && exec {sys.executable} stages/ship.py"
+    run = project.run("unshare", "--mount", "--map-root-user", "sh", "-c", ship)
+    if run.output.startswith(("unshare:", "mount:")):
+        pytest.skip("this machine lets nobody mount a small disk")
+    assert (run.code, len(run.messages)) == (2, 1), run.output
+    assert run.messages[0].startswith("ship: the disk is full")
+    assert "Traceback" not in run.output
 
 
 def test_a_stage_that_fails_halfway(project: Project) -> None:

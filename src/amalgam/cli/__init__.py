@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from amalgam.errors import AmalgamError
+from amalgam.errors import AmalgamError, explain_full_disk
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -279,9 +279,11 @@ def main() -> None:
     except AmalgamError as error:
         print(f"amalgam: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except Exception as error:  # of DVC's Git libraries, which have no type in common; all else goes on
-        if "not owned by current user" not in str(error):
-            raise
+    except Exception as error:  # libraries' own, which have no type in common; all else goes on
         allow = f"`git config --global --add safe.directory {Path.cwd()}`"
-        print(f"amalgam: Git does not read a folder of another user: make it yours, or run {allow}", file=sys.stderr)
+        foreign = f"Git does not read a folder of another user: make it yours, or run {allow}"
+        sentence = foreign if "not owned by current user" in str(error) else explain_full_disk(error)
+        if not sentence:
+            raise
+        print(f"amalgam: {sentence}", file=sys.stderr)
         sys.exit(AmalgamError.exit_code)
