@@ -2,7 +2,8 @@
 
 Run `python -m bench.stages` in the project's folder after `dvc repro evaluate`, with nothing else on the machine. The
 stages run as `dvc repro` runs them, one process each, in a copy of the folder; so the outputs stay as they are.
-`--random` gives the encoder random weights: its results mean nothing, its speed is the same.
+`--random` gives the encoder random weights: its results mean nothing, its speed is the same. `--scoring ROWS` lets
+`bench.scoring` score so many rows with the models that come out.
 """
 
 import argparse
@@ -69,7 +70,15 @@ def randomise(encoder: Path) -> None:
     save_file(model.state_dict(), encoder / "model.safetensors", {"format": "pt"})
 
 
-def main(quality: str | None, random: bool) -> None:
+def score(folder: Path, rows: int) -> None:
+    """Put together what ships, and run bench.scoring on it."""
+    run_stage("ship", folder)
+    environment = os.environ | {"PYTHONPATH": f"{folder / 'src'}{os.pathsep}{Path.cwd()}"}
+    command = [sys.executable, "-m", "bench.scoring", "--rows", str(rows)]
+    subprocess.run(command, cwd=folder, env=environment, check=True)
+
+
+def main(quality: str | None, random: bool, scoring: int) -> None:
     """Measure, and print a row of the table as each stage ends."""
     import torch
     import yaml
@@ -92,6 +101,8 @@ def main(quality: str | None, random: bool) -> None:
             print(f"| {stage} | {taken[-1][0]:.1f} | {taken[-1][1]:.1f} |", flush=True)
         print("| all | {:.1f} | {:.1f} |".format(*map(sum, zip(*taken, strict=True))))
         summary = json.loads((folder / "metrics/summary.json").read_text())
+        if scoring:
+            score(folder, scoring)
     areas = ", ".join(f"{model} {summary[model]['auc']:.3f}" for model in ("human_only", "teacher", "student"))
     print(f"\nAUC: {areas}")
 
@@ -100,5 +111,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quality", help="as in params.yaml")
     parser.add_argument("--random", action="store_true", help="random weights in place of the encoder's")
+    parser.add_argument("--scoring", type=int, default=0, metavar="ROWS")
     args = parser.parse_args()
-    main(args.quality, args.random)
+    main(args.quality, args.random, args.scoring)

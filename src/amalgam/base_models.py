@@ -141,11 +141,11 @@ def describe_remote_llm(name: str, target: Path) -> None:
         write_json(folder / "identity.json", about)
 
 
-def check_layers(encoder: Path, wanted: int) -> None:
+def check_layers(encoder: Path, wanted: int | None) -> None:
     """Refuse an encoder that has fewer layers than its student is to have, before anything is paid for."""
     config, name = read_json(encoder / "config.json"), read_json(encoder / "amalgam.json")["name"]
-    count = config.get("num_hidden_layers") or config.get("n_layers") or wanted  # the latter in DistilBERT
-    if wanted > count:
+    count = config.get("num_hidden_layers") or config.get("n_layers")  # the latter in DistilBERT
+    if wanted and count and wanted > count:
         raise ModelError(f"`distillation.layers` is {wanted}, but {name} has {count}: give at most {count}")
 
 

@@ -159,8 +159,8 @@ class Distillation(Section):
     """Training of the student on the teacher's outputs."""
 
     student: str = Field(min_length=1)
-    layers: int = Field(ge=1)
-    trained_layers: int = Field(ge=1)
+    layers: int | None = Field(ge=1)
+    trained_layers: int | None = Field(ge=1)
     temperature: float = Field(gt=0)
     left_out: int = Field(ge=0)
     learning_rate: float = Field(gt=0, lt=1)

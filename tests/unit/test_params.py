@@ -187,7 +187,8 @@ def load_leaves(tmp_path: Path, changes: dict[str, Any]) -> dict[str, str]:
 def test_the_dial_decides_the_keys_that_are_null_and_no_other(tmp_path: Path) -> None:
     found = {quality: load_leaves(tmp_path, {"quality": quality}) for quality in PRESETS}
     for quality, preset in PRESETS.items():
-        assert {key: found[quality][key] for key in preset} == {key: str(value) for key, value in preset.items()}
+        decided = {key: "null" if value is None else str(value) for key, value in preset.items()}
+        assert {key: found[quality][key] for key in preset} == decided
     differing = {key for key, value in found["best"].items() if value != found["fast"][key]}
     assert {"quality", "teacher.model", "distillation.layers"} <= differing <= FILLED_IN | {"quality"}
 
@@ -201,9 +202,9 @@ def test_a_value_that_is_given_wins_over_the_dial(quality: str, tmp_path: Path) 
 
 def test_the_file_leaves_to_the_dial_what_it_can_decide() -> None:
     before = yaml.safe_dump(VALUES)
-    leaves, filled = (dict(flatten_values(values)) for values in (VALUES, fill_in(VALUES)))
+    leaves, filled = (dict(flatten_values(values)) for values in (VALUES, fill_in(VALUES | {"quality": "fast"})))
     assert yaml.safe_dump(VALUES) == before
-    assert {key for key in leaves if leaves[key] != filled[key]} == FILLED_IN
+    assert {key for key in leaves if leaves[key] != filled[key]} == FILLED_IN | {"quality"}
     assert all(set(preset) == FILLED_IN for preset in PRESETS.values())
 
 

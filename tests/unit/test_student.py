@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from amalgam.files import hash_file
 from amalgam.training.checkpoint import read_config, score_rows
 from amalgam.training.loop import Outcome
-from amalgam.training.student import DistillationLoss, SoftTargets, train_student
+from amalgam.training.student import DistillationLoss, SoftTargets, choose_depth, train_student
 from amalgam.training.transfer import assign_roles, build_transfer, hold_out_texts
 from tests.pipeline.toy import LABELS
 from tests.unit.training import DISTILLATION
@@ -29,6 +29,24 @@ def test_the_loss_by_hand(label: int) -> None:
     loss = DistillationLoss(teacher, np.array([0, label]), temperature=2.0)
     student = torch.zeros((1, 2), dtype=torch.float64)
     assert float(loss(student, np.array([1]))) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "rows", "layers", "expected"),
+    [
+        ((None, None), 1000, 12, (6, 3)),
+        ((None, None), 499, 12, (12, 6)),  # few texts: nothing of the teacher is cut away
+        ((None, None), 1000, 4, (4, 2)),
+        ((3, None), 100, 12, (3, 2)),
+        ((None, 1), 100, 12, (12, 1)),
+        ((4, 4), 1000, 12, (4, 4)),
+    ],
+)
+def test_a_small_transfer_set_takes_a_deep_student_unless_the_params_say_more(
+    given: tuple[int | None, int | None], rows: int, layers: int, expected: tuple[int, int]
+) -> None:
+    params = DISTILLATION.model_copy(update=dict(zip(("layers", "trained_layers"), given, strict=True)))
+    assert choose_depth(params, rows, layers) == expected
 
 
 def train(

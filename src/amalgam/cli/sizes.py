@@ -14,7 +14,7 @@ _AUC = 0.85  # for which the width of an interval is said
 _LEAST_TOKENS = 128  # of an answer: with 64, small models had every second one cut off, and a run may end for that
 _WIDE = 0.1  # half a width from which one test set says little
 _FEW = 50  # texts that nobody coded, with which a small student may lose what its teacher knows (docs/findings.md)
-_UNCODED = "more of them would teach the student; else `quality: whole` keeps most of its teacher"
+_UNCODED = "more of them would teach the student"
 _AGAIN = "`dvc exp run --queue -S split.seed=1,2,3,4`, then `dvc queue start`,"
 
 

@@ -1,6 +1,7 @@
 """The dial `quality` of params.yaml: what its keys mean that are null, from small and fast to large and good.
 
-A value that the file gives always wins. Nothing but this fills a key in, so the rest of the code sees values alone.
+A value that the file gives always wins. Nothing but this fills a key in, so the rest of the code sees values alone. The
+layers of the `best` student alone stay null: the size of its transfer set decides (`student.choose_depth`).
 """
 
 from typing import Any, Literal
@@ -12,7 +13,7 @@ _OWN = {"distillation.student": "layers"}
 _SMALL = {"distillation.layers": 4, "distillation.trained_layers": 4}
 # By dotted key. A stage that reads one of them lists `quality` among its params in dvc.yaml.
 PRESETS: dict[Quality, dict[str, Any]] = {
-    "best": _MPNET | _OWN | {"distillation.layers": 6, "distillation.trained_layers": 3},
+    "best": _MPNET | _OWN | {"distillation.layers": None, "distillation.trained_layers": None},
     "whole": _MPNET | _OWN | {"distillation.layers": 12, "distillation.trained_layers": 6},
     "small": _MPNET | {"distillation.student": "all-minilm-l6-v2"} | _SMALL,
     "fast": _MINILM | _OWN | _SMALL,

@@ -13,7 +13,15 @@ from torch.nn import functional
 from amalgam.machine import choose_device, set_seed
 from amalgam.params import Distillation
 from amalgam.training.checkpoint import list_members, load_trained, read_config, save_checkpoint
-from amalgam.training.classifier import PARTS, MeanPooled, add_pooling, begin_head, keep_layers, load_classifier
+from amalgam.training.classifier import (
+    PARTS,
+    MeanPooled,
+    add_pooling,
+    begin_head,
+    keep_layers,
+    list_layers,
+    load_classifier,
+)
 from amalgam.training.embeddings import fit_head, index_labels
 from amalgam.training.encoding import compute_logits, encode_rows, freeze_lower, hold_lower, load_tokenizer
 from amalgam.training.loop import CrossEntropy, Examples, Loss, Outcome, Schedule, measure_auc, train_model
@@ -21,6 +29,7 @@ from amalgam.training.parallel import Advance
 
 _BATCH = 16  # rows a step
 _STRENGTH = 1.0  # inverse regularisation of the head that a student begins with
+_LAYERS, _FEW = 6, 500  # layers that keep a teacher, where the transfer set has so many rows (docs/findings.md)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,16 @@ def measure_closeness(loss: Loss, logits: np.ndarray) -> tuple[float, float]:
     return -float(np.mean(losses)), error
 
 
+def choose_depth(params: Distillation, rows: int, layers: int) -> tuple[int, int]:
+    """Return how many layers the student has, of an encoder of `layers`, and how many of them learn.
+
+    Where the params leave it open, half of an encoder like BERT's base size, which needs many rows in the transfer set
+    to keep the teacher; with fewer all of it. Of what it has, half learns.
+    """
+    count = params.layers or (layers if rows < _FEW else min(_LAYERS, layers))
+    return count, params.trained_layers or -(-count // 2)
+
+
 def train_student(
     teacher: Path,
     bases: tuple[Path, Path],
@@ -90,15 +109,17 @@ def train_student(
     body, own = list_members(teacher)[0], params.student == "layers"
     base = bases[0] if own else bases[1]  # what the student consists of, but for what it learns
     config, tokenizer = read_config(body), load_tokenizer(base)
+    rows = len(transfer.rows)
     if alone:
         transfer, validation = (part.select((part.rows["label"] != "").to_numpy()) for part in (transfer, validation))
     set_seed(seed)  # also of weights that loading makes
     student = load_trained(body, bases[:1]) if own and not alone else load_classifier(base, config.labels)
-    keep_layers(student, params.layers)
-    freeze_lower(student, params.trained_layers)
+    count, trained = choose_depth(params, rows, len(list_layers(student)))
+    keep_layers(student, count)
+    freeze_lower(student, trained)
     config = replace(config, pooling="centred_mean" if student.config.model_type in PARTS else "cls")
     module = add_pooling(student, config.pooling)
-    with hold_lower(student, params.trained_layers) as read:
+    with hold_lower(student, trained) as read:
 
         def prepare(part: SoftTargets) -> Examples:
             rows = part.rows if config.uses_question else part.rows.assign(question="")
