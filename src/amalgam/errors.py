@@ -47,6 +47,6 @@ def explain_full_disk(error: Exception) -> str:
     if not any(words in str(error) for words in _FULL):
         return ""
     return (
-        "the disk is full, so this could not be written: free some space (`dvc gc --workspace` deletes what earlier "
-        "experiments left in DVC's cache), then run the same command again, which goes on from here"
+        "the disk is full, so this could not be written: free some space (`dvc gc --all-commits --all-experiments` "
+        "deletes from DVC's cache what no commit and no experiment names), then run the same command again"
     )
