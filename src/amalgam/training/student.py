@@ -29,7 +29,7 @@ from amalgam.training.parallel import Advance
 
 _BATCH = 16  # rows a step
 _STRENGTH = 1.0  # inverse regularisation of the head that a student begins with
-_LAYERS, _FEW = 6, 500  # layers that keep a teacher, where the transfer set has so many rows (docs/findings.md)
+_LAYERS, _FEW = 6, 300  # layers that keep a teacher, where the transfer set has so many rows (docs/findings.md)
 
 
 @dataclass(frozen=True, slots=True)
