@@ -7,7 +7,8 @@ write, wrap it, and talk about it. `parse_answer` takes all of that off.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import count, islice
 from pathlib import Path
 from sys import intern
@@ -40,7 +41,7 @@ def _load_patterns() -> dict[str, re.Pattern[str]]:
 
 
 _RE = _load_patterns()
-_TRIES = 20  # brackets at which JSON may begin
+_TRIES = 50  # brackets at which JSON may begin
 _LONGEST = 300  # characters of an announcement; what is longer says something itself
 # gpt-oss, where a decoder dropped the tokens of its channels and left their names.
 _BARE_CHANNEL = re.compile(r"\s*(?:analysis|commentary)(?:(?=[A-Z\W]).*?assistant\n?final|(?=[A-Z]).*)", re.DOTALL)
@@ -149,6 +150,13 @@ def read_answer(text: str, finish_reason: str) -> tuple[str, str]:
     return said, fault
 
 
+def iterate_json(text: str) -> Iterator[Any]:
+    """Yield the objects and lists of JSON in a text, which may stand in a code block or after a sentence."""
+    for start in islice(re.finditer(r"[{\[]", text), _TRIES):
+        with suppress(ValueError, RecursionError):
+            yield json.JSONDecoder().raw_decode(text, start.start())[0]
+
+
 def is_refusal(text: str) -> bool:
     """Say whether a text, cleaned, is a refusal in one of the forms of phrases.yaml."""
     return _RE["refused"].match(text.translate(_FULL_WIDTH)) is not None
@@ -165,15 +173,11 @@ def _find_turn(text: str) -> tuple[str, bool, bool]:
     else:
         has_thought = False
     text = _RE["closing"].sub("</think>", _RE["opening"].sub("<think>", text))
-    tokens = [*_RE["token"].finditer(text)]
-    ends = [*(token.start() for token in tokens), len(text)]
-    for number, end in enumerate(ends):
-        part = text[tokens[number - 1].end() if number else 0 : end]
-        if number:
-            if _RE["others_token"].fullmatch(tokens[number - 1][0]) or _RE["others_turn"].match(part):
-                break
-            part = _RE["own_turn"].sub("", part, count=1) if _RE["own_turn"].match(part) else part
-        _, closed, said = part.rpartition("</think>")
+    tokens, parts = ["", *_RE["token"].findall(text)], _RE["token"].split(text)
+    for number, (token, part) in enumerate(zip(tokens, parts, strict=True), start=1):
+        if token and (_RE["others_token"].fullmatch(token) or _RE["others_turn"].match(part)):
+            break
+        _, closed, said = (_RE["own_turn"].sub("", part) if token else part).rpartition("</think>")
         if "<think>" in said or (not closed and _RE["bare_thinking"].match(said.lstrip())):
             said, closed = "", "it never ends"
         has_thought |= bool(closed)
@@ -181,7 +185,7 @@ def _find_turn(text: str) -> tuple[str, bool, bool]:
             following = _RE["next_turn"].search(said.rstrip())
             said = said[: following.start()] if following else said
             wrapped = [found[2] for found in _RE["wrapped"].finditer(said)]
-            is_complete = number < len(tokens) or following is not None
+            is_complete = number < len(parts) or following is not None
             return ("\n\n".join(wrapped) if wrapped else said), is_complete, has_thought
     return "", False, has_thought
 
@@ -231,9 +235,7 @@ def _clean_response(raw: str) -> str:
     # JSON can hold halves of surrogate pairs, which no file in UTF-8 can.
     text = clean_text(raw.encode("utf-8", "ignore").decode("utf-8"))
     while True:
-        found = _strip_quotes(text)
-        for pattern in (_RE["here_in_front"], _RE["label_in_front"]):
-            found = pattern.sub("", found, count=1) if pattern.match(found) else found
+        found = _RE["label_in_front"].sub("", _RE["here_in_front"].sub("", _strip_quotes(text)))
         if found == text:
             return text
         text = found
@@ -248,16 +250,12 @@ def _strip_quotes(text: str) -> str:
             return ""
         if size and 2 * size <= len(text) and len(text) - len(text.rstrip(family)) >= size:
             inner = text[size:-size]
-            # Marks within are those of a quotation within, which opens first; else two quotations stand there.
-            place = next((place for place, mark in enumerate(inner) if mark in family and not _joins(inner, place)), -1)
-            if place < 0 or (place > 0 and (inner[place - 1].isspace() or inner[place - 1] in "([")):
+            # Marks within, if not apostrophes between letters, are those of a quotation within, which opens first; else
+            # two quotations stand there.
+            mark = re.search(rf"(?<![^\W_])[{family}]|[{family}](?![^\W_])", inner)
+            if not mark or re.search(r"[\s(\[]\Z", inner[: mark.start()]):
                 return _strip_quotes(inner)
     return text
-
-
-def _joins(text: str, place: int) -> bool:
-    """Say whether the mark is an apostrophe between letters."""
-    return 0 < place < len(text) - 1 and text[place - 1].isalnum() and text[place + 1].isalnum()
 
 
 def _read_lines(raw: str, *, is_cut: bool) -> list[str]:
@@ -278,12 +276,7 @@ def _read_lines(raw: str, *, is_cut: bool) -> list[str]:
 
 def _read_json(raw: str) -> list[str]:
     """Read JSON of the asked shape or one that models confuse it with; an empty list is anything else."""
-    # It may stand in a code block, or after a sentence, which may hold brackets itself.
-    for start in islice(re.finditer(r"[{\[]", raw), _TRIES):
-        try:
-            value: Any = json.JSONDecoder().raw_decode(raw, start.start())[0]
-        except (ValueError, RecursionError):
-            continue
+    for value in iterate_json(raw):
         if isinstance(value, dict):
             items = [item for key, item in value.items() if _RE["key"].fullmatch(key)]
             value = items[0] if len(items) == 1 and isinstance(items[0], list) else items

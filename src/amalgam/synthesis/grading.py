@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 from amalgam.errors import DataError
 from amalgam.llm.request import NO_FIELDS, Answer, Endpoint, Request, override_bodies
 from amalgam.params import Judge
-from amalgam.synthesis.answers import NO_REASONING, describe_json, read_answer, shorten_example
+from amalgam.synthesis.answers import NO_REASONING, describe_json, iterate_json, read_answer, shorten_example
 from amalgam.tasks.personal import find_personal_rows, select_examples
 from amalgam.tasks.schema import Task
 from amalgam.tasks.texts import fold_text
@@ -115,7 +115,8 @@ def parse_grade(text: str, labels: list[str]) -> str:
     said, fault = read_answer(text, "stop")
     if fault:
         return ""
-    if values := list(_iterate_json_labels(said)):
+    objects = [value for value in iterate_json(said) if isinstance(value, dict)]
+    if values := [value[key] for value in objects for key in value if key.strip().casefold() == "label"]:
         found = {_match_label(value, labels) for value in values}
     elif rests := [said[match.end() :] for match in islice(_NAMED.finditer(said), _TRIES)]:
         found = {_match_beginning(rest, labels) for rest in rests}
@@ -124,16 +125,6 @@ def parse_grade(text: str, labels: list[str]) -> str:
         found = {_match_label(line, labels) for line in (*lines[:1], *lines[-1:])}
     found.discard("")
     return found.pop() if len(found) == 1 else ""
-
-
-def _iterate_json_labels(said: str) -> Iterator[Any]:
-    """Yield what stands under the key "label" in every JSON object."""
-    for start in islice(re.finditer("{", said), _TRIES):
-        try:
-            value, _ = json.JSONDecoder().raw_decode(said, start.start())
-        except (ValueError, RecursionError):
-            continue
-        yield from (item for key, item in value.items() if key.strip().casefold() == "label")
 
 
 def _match_label(value: Any, labels: list[str]) -> str:
