@@ -31,14 +31,9 @@ from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import split_task
 from amalgam.training.transfer import assign_roles
 
-ASKING = ("synthesize", "judge", "label", "baselines")  # stages that send requests
-# Outputs of earlier runs that say how long answers are, and what they count.
-_EARLIER = {
-    "synthesize": ("data/completions/summary.json", "answers"),
-    "judge": ("data/judgements/summary.json", "rows"),
-    "label": ("data/labelled/summary.json", "requests"),
-    "baselines": ("data/baselines/summary.json", "requests"),
-}
+# The stages that send requests, and where their answers lie.
+_FOLDERS = {"synthesize": "completions", "judge": "judgements", "label": "labelled", "baselines": "baselines"}
+ASKING = tuple(_FOLDERS)
 # Minutes on two cores with bfloat16: for any rows, and more for three seeds with 200 human rows of 26 tokens.
 _FIXED, _TOKENS = 3, 26
 _TRAINING = {"best": 6, "whole": 11, "small": 5, "fast": 2}
@@ -95,6 +90,10 @@ class Sources:
             return []
         asked = pd.concat([select_coded(self.task, train, validation), texts], ignore_index=True)
         return build_label_requests(self.task, asked, train, self.model, params.llm.body)
+
+    def list_tests(self) -> dict[str, pd.DataFrame]:
+        """Return the rows that `baselines` grades, by set."""
+        return {name: rows for name, rows in sorted(self.sets.items()) if name.endswith("test")}
 
     def limit_grades(self) -> int | None:
         """Return how many responses a label `judge` grades; None is all."""
@@ -158,7 +157,7 @@ def estimate_run(project: Path, params: Params, stages: list[str], journal: Jour
 
 def estimate_stages(project: Path, sources: Sources, stages: list[str], journal: Journal) -> list[StageEstimate]:
     """Build the requests of each stage that asks, and look up which of them have an answer."""
-    params, estimates = sources.params, []
+    params, is_known, estimates = sources.params, bool(sources.model), list[StageEstimate]()
     if "synthesize" in stages:
         tally, rounds = _Tally(journal), sources.start_rounds()
         while requests := rounds.build_requests():
@@ -169,38 +168,35 @@ def estimate_stages(project: Path, sources: Sources, stages: list[str], journal:
                 rounds.add_answers([answer for answer in answers if answer])
             if not all(answers):
                 break
-        estimates.append(tally.estimate(project, "synthesize", is_known=bool(sources.model), rounds=rounds))
+        estimates.append(tally.estimate(project, "synthesize", is_known=is_known, rounds=rounds))
         responses, complete = tabulate_responses(rounds.build_lines()), not tally.missing.requests
     elif "judge" in stages:
         responses, complete = read_responses(project / "data/completions"), True
     if "judge" in stages:
-        tally, rows = _Tally(journal), select_gradable(responses, sources.limit_grades())
         limit, most = sources.limit_grades(), params.synthesis.rows + params.prompts.responses - 1
+        rows = select_gradable(responses, limit)
         bound = len(rows) if complete else len(sources.task.labels) * (most if limit is None else min(limit, most))
         if bound and rows.empty:  # a response of the size that it may have
             size = params.synthesis.max_tokens * BYTES_A_TOKEN // params.prompts.responses
             rows = pd.DataFrame({"id": ["dummy"], "text": ["x" * size], "question": [""]})
-        tally.add(sources.build_grading(rows))
-        estimates.append(tally.estimate(project, "judge", bound=bound, is_known=complete))
+        tally = _Tally(journal, sources.build_grading(rows))
+        estimates.append(tally.estimate(project, "judge", is_known=complete, bound=bound))
     if "label" in stages:
-        tally = _Tally(journal)
-        tally.add(sources.build_labelling())
-        estimates.append(tally.estimate(project, "label", is_known=bool(sources.model)))
+        estimates.append(_Tally(journal, sources.build_labelling()).estimate(project, "label", is_known=is_known))
     if "baselines" in stages and params.baselines.llm_grader:
-        tally = _Tally(journal)
-        for name in sorted(name for name in sources.sets if name.endswith("test")):
-            tally.add(sources.build_grading(sources.sets[name]))
-        estimates.append(tally.estimate(project, "baselines", is_known=bool(sources.model)))
+        requests = [one for rows in sources.list_tests().values() for one in sources.build_grading(rows)]
+        estimates.append(_Tally(journal, requests).estimate(project, "baselines", is_known=is_known))
     return [stage for stage in estimates if stage.requests]
 
 
 class _Tally:
     """Counts the distinct requests of a stage, and measures those with and without an answer."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, requests: Sequence[Request] = ()) -> None:
         self._journal = journal
         self._answers: dict[str, Answer] = {}
         self._known = self.missing = Survey(0, 0, 0, 0)
+        self.add(requests)
 
     def add(self, requests: Sequence[Request]) -> list[Answer | None]:
         """Look up the answers of requests, in their order."""
@@ -254,9 +250,8 @@ class _Tally:
 
 def _read_mean_tokens(project: Path, stage: str) -> float | None:
     """Return the tokens of an answer in the stage's last outputs, on average; None where there are none."""
-    path, count = _EARLIER[stage]
     with suppress(DataError, KeyError, TypeError, ZeroDivisionError):
-        summary = read_json(project / path)
-        summary = summary.get("llm_grader", summary)
-        return float(summary["completion_tokens"] / summary[count])
+        summary = read_json(project / "data" / _FOLDERS[stage] / "summary.json")
+        summary = {"requests": summary.get("answers", summary.get("rows"))} | summary.get("llm_grader", summary)
+        return float(summary["completion_tokens"] / summary["requests"])
     return None

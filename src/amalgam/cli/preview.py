@@ -65,7 +65,7 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
     `pace` says how many seconds a further request of each stage takes.
     """
     params, task = sources.params, sources.task
-    tested = {name: rows for name, rows in sorted(sources.sets.items()) if name.endswith("test")}
+    tested = sources.list_tests()
     for name in tested if params.baselines.llm_grader else ():
         check_personal(task, tested[name], name, params.llm.endpoint)
     seconds, pace = 0.0, dict[str, float]()
