@@ -1,15 +1,148 @@
-"""What stands around a response, and what stands in its place."""
+"""Reading answers: the responses by format, what stands around one or in its place, and the folder of answers."""
 
 # ruff: noqa: RUF001
 
 import json
+from itertools import cycle
+from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from amalgam.synthesis.answers import parse_answer, read_answer
+from amalgam.errors import DataError
+from amalgam.files import write_json
+from amalgam.llm.request import write_answers
+from amalgam.synthesis.answers import parse_answer, read_answer, read_responses
+from amalgam.synthesis.asking import build_response_format
 from amalgam.synthesis.grading import parse_grade
+from amalgam.tasks.texts import fold_text
 
 GOOD = "The soup was cold, again."
+REFUSED = "I'm sorry, but I can't assist with that."
+FORMATS = ("text", "lines", "json")
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "faults"),
+    [  # faults of the formats text, lines and json, or of all
+        (GOOD, "stop", ("", "", "malformed")),
+        ("👍", "stop", ("", "", "malformed")),
+        ('{"response": ""}', "stop", ("", "", "empty")),
+        (f'{{"response": "{REFUSED}"}}', "stop", ("", "", "refusal")),
+        ('{"error": {"message": "Rate limit reached"}}', "stop", ("", "", "malformed")),
+        ("[" * 100_000, "stop", ("", "", "malformed")),
+        (f'{{"response": "{GOOD}"}}', "error", ("error",)),
+        (GOOD, "refusal", ("refusal",)),
+        (REFUSED, "length", ("refusal",)),
+        (GOOD, "length", ("cut_off",)),
+        ('{"response": "One.', "length", ("cut_off",)),
+        ("", "stop", ("empty",)),
+        ("<|im_end|>\n<|im_start|>user\nAnother one.", "stop", ("empty",)),
+        ("<|user|>\nWrite.", "stop", ("empty",)),
+        ("Here are three comments:", "stop", ("announcement",)),
+        ("Here is a comment from a student:", "stop", ("announcement",)),
+        ("Sure! Here it is:\n\n", "stop", ("announcement",)),
+        ("**Comment:**", "stop", ("announcement",)),
+    ],
+)
+def test_an_answer_without_a_response_has_a_fault(text: str, finish_reason: str, faults: tuple[str, ...]) -> None:
+    for format, fault in zip(FORMATS, cycle(faults), strict=False):
+        responses, found = parse_answer(text, finish_reason, format, 3)
+        assert (found, bool(responses)) == (fault, not fault), format
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>\nOkay, the user wants me to write",
+        "<think></think>\n\n<|im_end|>",
+        "<|channel|>analysis<|message|>We need a comment.<|end|>",
+        "Okay, so the user wants me to write a short comment.",
+    ],
+)
+def test_nothing_but_thinking_has_a_fault_of_its_own(text: str) -> None:
+    for format in FORMATS:
+        assert parse_answer(text, "stop", format, 2) == ([], "thinking")
+        assert parse_answer(text, "length", format, 2) == ([], "cut_off")
+    assert parse_grade(text, ["bad", "good"]) == ""
+
+
+LISTS = {
+    "plain": "One.\nTwo!\nThree?",
+    "numbered": "1. One.\n2. Two!\n3. Three?",
+    "bullets": "- One.\n* Two!\n• Three?",
+    "quotes": '"One."\n“Two!”\n`Three?`',
+    "numbers alone": "1.\nOne.\n2.\nTwo!\n3.\nThree?",
+    "announced": "Here are three comments:\n\n1. One.\n2. Two!\n3. Three?",
+    "closed": "1. One.\n2. Two!\n3. Three?\n\nDo you want more of them?",
+    "code block": "```text\n1. One.\n2. Two!\n3. Three?\n```",
+    "too many": "One.\nTwo!\nThree?\nFour.",
+    "cut off": "1. One.\n2. Two!\n3. Three?\n4. Fo",
+    "cut off behind a number": "Here are ten:\n1. One.\n2. Two!\n3. Three?\n4.",
+    "json": '{"response_1": "One.", "response_2": "Two!", "response_3": "Three?"}',
+    "json array": '{"responses": ["One.", "Two!", "Three?"]}',
+    "json block": '```json\n{"response_1": "One.", "response_2": "Two!", "response_3": "Three?"}\n```',
+    "json between": 'So: {"response_1": "\\"One.\\"", "response_2": "Two!\\n", "response_3": "Three?"} I hope it helps.',
+    "json with others": f'{{"responses": ["One.", "{REFUSED}", " \\"\\" ", "Two!", "Three?"]}}',
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_several_responses_are_read_however_they_are_listed(name: str) -> None:
+    finish_reason = "length" if name.startswith("cut off") else "stop"
+    format = "json" if name.startswith("json") else "lines"
+    assert parse_answer(LISTS[name], finish_reason, format, 3) == (["One.", "Two!", "Three?"], "")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["3.5 stars for the screen", "2 batteries died", "10:30 and still no picture", "-10 degrees and it works"],
+        ["1995. What a year", "$20 too much", "#1 in my book", "*sigh* broke again"],
+        ["It does one thing: nothing.", "My verdict:", "Too dear.", "OK :)"],
+    ],
+)
+def test_a_response_keeps_what_is_its_own(lines: list[str]) -> None:
+    assert parse_answer("\n".join(lines), "stop", "lines", 4)[0] == lines
+    numbered = "\n".join(f"{number}. {line}" for number, line in enumerate(lines, start=1))
+    assert parse_answer(numbered, "stop", "lines", 4)[0] == lines
+
+
+PIECES = ["1. ", "\n", "\n\n", "- ", ":", '"', "{", "}", '{"response": ', ",", "One.", "```", "\ud83d", "\u2028"]
+TEXTS = st.one_of(st.text(), st.lists(st.sampled_from([*PIECES, REFUSED])).map("".join))
+REASONS = st.sampled_from(["stop", "length", "error", "refusal", "content_filter", "", "tool_calls"])
+
+
+@settings(max_examples=300)
+@given(TEXTS, REASONS, st.sampled_from(FORMATS), st.integers(1, 4))
+@example("One.\u2028Two!\x85Three?", "stop", "lines", 2)
+@example('{"response": "\\ud83d"}', "stop", "json", 1)
+def test_any_text_gives_responses_or_a_fault(raw: str, finish_reason: str, format: str, responses: int) -> None:
+    texts, fault = parse_answer(raw, finish_reason, format, responses)
+    assert fault in ("", "error", "refusal", "cut_off", "thinking", "announcement", "empty", "malformed")
+    assert bool(texts) == (fault == "")
+    assert len(texts) <= responses
+    for text in texts:
+        assert fold_text(text)
+        assert [text] == text.splitlines() == [" ".join(text.split())]
+        assert text.encode()
+    if finish_reason in ("error", "refusal", "content_filter"):
+        assert texts == []
+
+
+@given(st.integers(1, 100))
+def test_the_schema_asks_for_what_is_read(responses: int) -> None:
+    described = build_response_format(responses)["json_schema"]
+    schema = described["schema"]
+    answer = json.dumps({key: f"So {number}." for number, key in enumerate(schema["properties"])})
+    assert parse_answer(answer, "stop", "json", responses)[0] == [f"So {number}." for number in range(responses)]
+    # What strict mode asks of a schema, here and at Azure.
+    assert (described["strict"], schema["additionalProperties"]) == (True, False)
+    assert schema["required"] == list(schema["properties"])
+    assert set(json.dumps(schema).split('"')).isdisjoint({"minItems", "maxItems", "pattern", "minLength"})
+    assert len(schema["properties"]) == responses
+
 
 SURROUNDED = {
     "thinking": "<think>\nOkay, one comment.\n\nShort.\n</think>\n\n{}",
@@ -31,36 +164,6 @@ def test_what_is_said_is_read_alike_in_all_formats(around: str) -> None:
     assert parse_answer(around.replace("{}", f"1. {GOOD}\n2. Too salty!"), "stop", "lines", 2)[0][0] == GOOD
     assert parse_answer(around.replace("{}", json.dumps({"response": GOOD})), "stop", "json", 1) == ([GOOD], "")
     assert parse_grade(around.replace("{}", '{"label": "good"}'), ["bad", "good"]) == "good"
-
-
-@pytest.mark.parametrize("format", ["text", "lines", "json"])
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<think>\nOkay, the user wants me to write",
-        "<think></think>\n\n<|im_end|>",
-        "<|channel|>analysis<|message|>We need a comment.<|end|>",
-        "Okay, so the user wants me to write a short comment.",
-    ],
-)
-def test_nothing_but_thinking_has_a_fault_of_its_own(text: str, format: str) -> None:
-    assert parse_answer(text, "stop", format, 2) == ([], "thinking")
-    assert parse_answer(text, "length", format, 2) == ([], "cut_off")
-    assert parse_grade(text, ["bad", "good"]) == ""
-
-
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        ("<|im_end|>\n<|im_start|>user\nAnother one.", "empty"),
-        ("<|user|>\nWrite.", "empty"),
-        ("Here is a comment from a student:", "announcement"),
-        ("Sure! Here it is:\n\n", "announcement"),
-        ("**Comment:**", "announcement"),
-    ],
-)
-def test_a_turn_of_the_user_and_an_announcement_alone_are_no_response(text: str, fault: str) -> None:
-    assert parse_answer(text, "stop", "text", 1) == ([], fault)
 
 
 ANNOUNCED = [
@@ -100,7 +203,7 @@ OWN = [
 @pytest.mark.parametrize("text", OWN)
 def test_what_is_a_responses_own_stays(text: str) -> None:
     assert parse_answer(text, "stop", "text", 1) == ([" ".join(text.split())], "")
-    if "\n" not in text and not text.startswith("-"):
+    if "\n" not in text:
         assert parse_answer(text, "stop", "lines", 1) == ([text], "")
 
 
@@ -125,7 +228,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize("text", REFUSALS)
 def test_a_refusal_is_known_in_many_languages(text: str) -> None:
-    for format in ("text", "lines", "json"):
+    for format in FORMATS:
         assert parse_answer(text, "stop", format, 2) == ([], "refusal")
     assert parse_answer(f'<think>No.</think>"{text}"', "stop", "text", 1) == ([], "refusal")
 
@@ -167,9 +270,26 @@ def test_why_a_model_stopped_has_many_names(fault: str, reasons: str) -> None:
         assert parse_answer(GOOD, reason, "text", 1) == (([], fault) if fault else ([GOOD], "")), reason
         assert parse_answer("", reason, "text", 1) == ([], fault or "empty"), reason
     assert parse_answer(GOOD, "", "text", 1) == ([GOOD], "")
+    for format in ("text", "lines"):  # what is cut off behind the turn is no matter
+        assert parse_answer(f"{GOOD}<|im_end|>\n<|im_start|>user\nAnother", "length", format, 1) == ([GOOD], "")
+        assert parse_answer(f"<think>One.</think>{GOOD[:-5]}", "MAX_TOKENS", format, 1) == ([], "cut_off")
 
 
-@pytest.mark.parametrize("format", ["text", "lines"])
-def test_what_is_cut_off_behind_the_turn_is_no_matter(format: str) -> None:
-    assert parse_answer(f"{GOOD}<|im_end|>\n<|im_start|>user\nAnother", "length", format, 1) == ([GOOD], "")
-    assert parse_answer(f"<think>One.</think>{GOOD[:-5]}", "MAX_TOKENS", format, 1) == ([], "cut_off")
+def test_responses_are_read_out_of_the_folder_of_answers(tmp_path: Path) -> None:
+    kept = {"sample": 0, "label": "bad", "question": "", "finish_reason": "stop", "format": "text", "responses": 1}
+    several = {"id": "b0", "text": "1. first\n2. second", "responses": 3, "format": "lines", "shots": ["h1", "h2"]}
+    cut = {"id": "b1", "text": "half a sen", "finish_reason": "length"}
+    write_answers(tmp_path, [kept | several, kept | cut])
+    write_json(tmp_path / "summary.json", {"answers": 2})
+    responses = read_responses(tmp_path)
+    assert list(responses) == ["id", "label", "sample", "question", "shots", "text", "fault"]
+    assert responses.to_numpy().tolist() == [
+        ["b0-1", "bad", 0, "", "h1 h2", "first", ""],
+        ["b0-2", "bad", 0, "", "h1 h2", "second", ""],
+        ["b1", "bad", 0, "", "", "half a sen", "cut_off"],
+    ]
+    write_json(tmp_path / "summary.json", {"answers": 3})
+    with pytest.raises(DataError, match="holds 2 of 3 answers: run `dvc checkout` or `dvc repro synthesize`"):
+        read_responses(tmp_path)
+    with pytest.raises(DataError, match=r"summary\.json is missing"):
+        read_responses(tmp_path / "none")
