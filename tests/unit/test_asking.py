@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from amalgam.errors import BudgetError, DataError
 from amalgam.files import read_json
-from amalgam.llm.answering import Answering
 from amalgam.llm.request import NO_FIELDS, Answer, Request, read_answers
 from amalgam.params import Synthesis
 from amalgam.synthesis import asking
@@ -36,11 +35,6 @@ def make_prompts(slots: int, responses: int = 1, format: str = "text") -> list[P
         for slot in range(slots)
         for label in ("complaint", "praise")
     ]
-
-
-@pytest.fixture
-def answering(server: StubServer, tmp_path: Path) -> Answering:
-    return make_answering(tmp_path, server.url)
 
 
 def build(prompt: Prompt, attempt: int, fields: dict[str, Any] | None = None) -> Request:
@@ -73,15 +67,11 @@ def test_each_attempt_has_more_tokens_by_whichever_name(name: str) -> None:
     assert build(make_prompts(1, 2, "json")[0], 0).body["response_format"]["type"] == "json_schema"
 
 
-def test_samples_without_a_seed_stay_apart() -> None:
+def test_keys_are_for_ever_and_samples_without_a_seed_stay_apart() -> None:
+    assert build(make_prompts(1)[0], 1).key == "975282c6c10928a80b24660b5810fa26bd1ee94ad141e5fe1400f1e32750ace4"
     one, two = (build(prompt, 0, {"seed": None}) for prompt in make_prompts(2)[::2])  # equal but for their samples
     assert one.body == two.body
-    assert "seed" not in one.body
     assert one.key != two.key
-
-
-def test_the_key_of_a_default_request_is_for_ever() -> None:
-    assert build(make_prompts(1)[0], 1).key == "975282c6c10928a80b24660b5810fa26bd1ee94ad141e5fe1400f1e32750ace4"
 
 
 @settings(max_examples=30, deadline=None)
@@ -100,11 +90,11 @@ def test_several_responses_an_answer_are_topped_up_only_as_far_as_needed() -> No
     assert sum(map(len, asked.values())) == 8 + 2
 
 
-def test_useless_answers_are_asked_again(server: StubServer, answering: Answering, tmp_path: Path) -> None:
+def test_useless_answers_are_asked_again(server: StubServer, tmp_path: Path) -> None:
     server.spoilt = {0: "length", 1: "empty", 10_000_001: "refusal"}
     for _ in range(2):  # the second time, the journal answers
         rounds = Rounds(make_prompts(3), "m", PARAMS)
-        collect_answers(rounds, answering)
+        collect_answers(rounds, make_answering(tmp_path, server.url))
         assert rounds.usable == {"complaint": 3, "praise": 3}
         assert len(server.log.answered) == 6 + 4 + 2
     write_completions(tmp_path / "completions", rounds)
@@ -124,19 +114,7 @@ def test_useless_answers_are_asked_again(server: StubServer, answering: Answerin
     assert summary["faults"] == {"cut_off": 2, "empty": 2, "refusal": 2}
 
 
-def test_a_few_missing_responses_do_not_end_a_run_that_is_paid_for(
-    server: StubServer, answering: Answering, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(asking, "ATTEMPTS", 2)
-    server.spoilt = {10_000_000 * attempt + 1: "length" for attempt in range(3)}
-    rounds = Rounds(make_prompts(10), "m", PARAMS.model_copy(update={"rows": 10}))
-    collect_answers(rounds, answering)
-    assert rounds.usable == {"complaint": 9, "praise": 9}
-    said = "after 3 attempts label 'complaint' has 9 of 10 usable responses (3 cut_off); label 'praise'"
-    assert said in capsys.readouterr().err
-
-
-def test_too_few_usable_answers_are_an_error_with_the_counts_and_what_helps(
+def test_many_missing_responses_are_an_error_and_a_few_do_not_end_a_run_that_is_paid_for(
     server: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(asking, "ATTEMPTS", 2)
@@ -145,6 +123,11 @@ def test_too_few_usable_answers_are_an_error_with_the_counts_and_what_helps(
     with pytest.raises(DataError, match=f"after 3 attempts {counts}"):
         collect_answers(Rounds(make_prompts(3), "m", PARAMS), make_answering(tmp_path, server.url))
     assert len(server.log.answered) == 6 + 2 + 2
+    rounds = Rounds(make_prompts(10), "m", PARAMS.model_copy(update={"rows": 10}))
+    collect_answers(rounds, make_answering(tmp_path, server.url))
+    assert rounds.usable == {"complaint": 9, "praise": 9}
+    said = "after 3 attempts label 'complaint' has 9 of 10 usable responses (1 cut_off, 1 empty, 1 refusal); label 'pr"
+    assert said in capsys.readouterr().err
     server.spoilt = {10_000_000 * attempt + slot: "length" for attempt in range(3) for slot in range(3)}
     with pytest.raises(DataError, match=r"; 18 of 18 answers are cut off.* \`llm.body\`.*; the answers are kept"):
         collect_answers(Rounds(make_prompts(3), "m", PARAMS), make_answering(tmp_path / "other", server.url))
@@ -156,11 +139,7 @@ def test_too_few_usable_answers_are_an_error_with_the_counts_and_what_helps(
     [
         ("The soup was", "MAX_TOKENS", "are cut off, such as 'The soup was': raise `synthesis.max_tokens`"),
         ("I can't help with that.", "stop", 'are refused or filtered, such as "I can\'t help with that.": take an'),
-        (
-            "<think>\nHm. \x1b[2J\u202e",
-            "stop",
-            r"thinking, such as '<think> Hm. \x1b[2J\u202e': turn off the reasoning",
-        ),
+        ("<think>\nHm. \x1b[2J\u202e", "stop", r"thinking, such as '<think> Hm. \x1b[2J\u202e': turn off the rea"),
         ("Here is one:", "stop", "only announce a response, such as 'Here is one:': take another model"),
     ],
 )

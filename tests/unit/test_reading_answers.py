@@ -83,7 +83,7 @@ LISTS = {
     "json": '{"response_1": "One.", "response_2": "Two!", "response_3": "Three?"}',
     "json array": '{"responses": ["One.", "Two!", "Three?"]}',
     "json block": '```json\n{"response_1": "One.", "response_2": "Two!", "response_3": "Three?"}\n```',
-    "json between": 'So: {"response_1": "\\"One.\\"", "response_2": "Two!\\n", "response_3": "Three?"} I hope it helps.',
+    "json between": 'So: {"response_1": "\\"One.\\"", "response_2": "Two!\\n", "response_3": "Three?"} I hope so.',
     "json with others": f'{{"responses": ["One.", "{REFUSED}", " \\"\\" ", "Two!", "Three?"]}}',
 }
 
