@@ -1,6 +1,7 @@
 import json
 import re
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,7 @@ PARAMS = Prompts(seed=7, template="chat", shots=3, responses=1, format="text")
 def make_train(task: Task, count: int, questions: tuple[str, ...] = ("",)) -> pd.DataFrame:
     """Make `count` rows a label, in turn, each label's questions in turn as well."""
     rows = [
-        {
-            "id": f"{label}{number}",
-            "text": f"text {label} {number}",
-            "question": questions[number % len(questions)],
-            "label": label,
-        }
+        (f"{label}{number}", f"text {label} {number}", questions[number % len(questions)], label)
         for number in range(count)
         for label in task.label_names
     ]
@@ -79,11 +75,10 @@ def test_samples_share_all_shots_but_the_last_and_sets_differ(task: Task) -> Non
     assert {shot for prompt in prompts for shot in prompt["shots"]} == {f"good{number}" for number in range(8)}
     sets = [prompts[start : start + 16] for start in range(0, 160, 16)]
     for same in sets:
-        openings = {json.dumps(prompt["messages"][:-3]) for prompt in same}  # the last shot is in the last three turns
-        assert len(openings) == 1
-        for start in range(0, 16, 4):  # four share the last shot as well
-            assert len({tuple(prompt["shots"]) for prompt in same[start : start + 4]}) == 1
-        assert len({tuple(prompt["shots"]) for prompt in same}) > 1
+        assert len({json.dumps(prompt["messages"][:-3]) for prompt in same}) == 1  # the last three turns hold the last
+        shots = [tuple(prompt["shots"]) for prompt in same]
+        assert shots == [one for one in shots[::4] for _ in range(4)]  # four share the last shot as well
+        assert len(set(shots)) > 1
     assert len({tuple(same[0]["shots"][:-1]) for same in sets}) >= 8  # of 10; there are 56 ordered ones to draw from
     said = {scenario for same in sets for scenario in task.scenarios if scenario in same[0]["messages"][0]["content"]}
     assert said == {*task.scenarios}
@@ -98,8 +93,7 @@ def test_labels_are_asked_the_same_questions_and_shown_answers_to_them(task: Tas
     assert set(asked["good"]) == {"Why?", "How?", "Where?"}
     for prompt in prompts:
         assert f"Question: {prompt['question']}\n" in prompt["messages"][0]["content"]
-        assert len(prompt["shots"]) == 3
-        assert {questions[shot] for shot in prompt["shots"]} == {prompt["question"]}
+        assert [questions[shot] for shot in prompt["shots"]] == [prompt["question"]] * 3
 
 
 def test_where_a_question_has_few_answers_those_of_others_come_first_with_their_question(task: Task) -> None:
@@ -108,10 +102,9 @@ def test_where_a_question_has_few_answers_those_of_others_come_first_with_their_
     prompts = [prompt for prompt in build(task, train, rows=160) if prompt["question"] == "How?"]
     assert prompts
     for prompt in prompts:
-        assert [questions[shot] for shot in prompt["shots"][:2]] == ["Why?", "Why?"]
+        assert [questions[shot] for shot in prompt["shots"]] == ["Why?", "Why?", "How?"]
         said = [turn["content"].count("Question:") for turn in prompt["messages"] if turn["role"] == "user"]
         assert said == [1, 0, 1, 0]
-        assert questions[prompt["shots"][2]] == "How?"
         assert "Question: Why?" in prompt["messages"][0]["content"]
 
 
@@ -133,17 +126,9 @@ def test_few_rows_give_fewer_shots(task: Task, count: int, shots: int, words: st
 def test_equal_texts_are_one_example(task: Task) -> None:
     train = make_train(task, 40)
     train.loc[train.index[:60], "text"] = [f"No{' ' * (number % 3)} response." for number in range(60)]
-    shots = [shot for prompt in build(task, train, change(shots=3), 40) for shot in prompt["shots"]]
-    texts = train.set_index("id")["text"]
-    assert {label: sum(f"{label}0" == shot for shot in set(shots)) for label in task.label_names} == dict.fromkeys(
-        task.label_names, 1
-    )
-    assert len({texts[shot] for shot in shots}) == len(set(shots)) > 2 * len(task.labels)
-
-
-def test_a_format_for_one_response_is_refused_for_several(task: Task) -> None:
-    with pytest.raises(ParamsError, match=r"holds one response, but `prompts\.responses` is 2: set the format"):
-        build(task, make_train(task, 8), change(responses=2))
+    shots = {shot for prompt in build(task, train, rows=40) for shot in prompt["shots"]}
+    assert shots >= {f"{label}0" for label in task.label_names}
+    assert len({train.set_index("id")["text"][shot] for shot in shots}) == len(shots) > 2 * len(task.labels)
 
 
 VALUES = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=5, unique=True)
@@ -159,13 +144,6 @@ def test_each_value_comes_equally_often(task: Task, attributes: dict[str, list[s
             slots = range(rounds * len(values))
             drawn = Counter(draw_attributes(task, label, seed, slot)[name] for slot in slots)
             assert drawn == dict.fromkeys(values, rounds)
-
-
-def test_a_label_adds_attributes_and_overrides_them(task: Task) -> None:
-    bad, good, _ = vary(task).labels
-    assert draw_attributes(vary(task), bad, 7, 0).keys() == {"length", "mistakes"}
-    drawn = draw_attributes(vary(task), good, 7, 0)
-    assert (drawn["length"], drawn["subject"] in ("bread", "coffee")) == ("long", True)
 
 
 # An answer in a journal is found by exactly these bytes: a change makes every user pay again.
@@ -229,6 +207,9 @@ def test_a_row_with_personal_data_is_no_example_unless_the_task_allows_it(task: 
 def test_attributes_are_the_last_that_is_said(task: Task) -> None:
     train = make_train(task, 8)
     plain, varied = (build(of, train, rows=8) for of in (task, vary(task)))
+    assert varied[0]["attributes"].keys() == {"length", "mistakes"}
+    assert varied[1]["attributes"].keys() == {"length", "mistakes", "subject"}  # the label adds one, and overrides one
+    assert varied[1]["attributes"]["length"] == "long"
     for before, after in zip(plain, varied, strict=True):
         assert before["attributes"] == {}
         assert after["messages"][:-1] == before["messages"][:-1]
@@ -239,24 +220,25 @@ def test_attributes_are_the_last_that_is_said(task: Task) -> None:
 
 
 def test_several_responses_are_asked_for_in_one_request(task: Task) -> None:
+    with pytest.raises(ParamsError, match=r"holds one response, but `prompts\.responses` is 5: set the format"):
+        build(task, make_train(task, 8), change(responses=5))
     lines = build(task, make_train(task, 8), change(responses=5, format="lines"), 11)
-    assert len(lines) == 3 * len(task.labels)
     request, answer, again = lines[1]["messages"]
     assert "Write 3 responses. Each is a comment that is good: It is good." in request["content"]
     assert "Write one on each line" in request["content"]
     assert again["content"].startswith("Write 5 other responses. Each is a comment that is good.\nWrite as ")
     assert parse_answer(answer["content"], "stop", "lines", 5)[0] == answer["content"].split("\n")
-    (alone,) = build(task, make_train(task, 8), change(responses=5, format="lines", shots=0))[1]["messages"]
+    (alone,) = build(task, make_train(task, 8), change(responses=5, format="json", shots=0))[1]["messages"]
     assert "Write 5 responses." in alone["content"]
+    assert alone["content"].count('under the keys "response_1", "response_2" and so on.') == 1
 
 
 def test_the_paper_s_prompt(task: Task) -> None:
     params = change(template="paper", responses=10, format="lines", shots=4)
     prompts = build(vary(task), make_train(task, 8), params, 20)
-    assert len(prompts) == 2 * len(task.labels)
     system, request = prompts[2]["messages"]
     texts = "\n".join(f"text mixed_view {shot.removeprefix('mixed_view')}" for shot in prompts[2]["shots"][:3])
-    assert system == {"role": "system", "content": f"You are {system['content'][8:-1]}."}
+    assert re.fullmatch("You are (a mixed_view guest|x).", system["content"])
     opening, *parts = request["content"].split("\n\n")
     assert opening in task.scenarios
     assert parts == [
@@ -272,11 +254,9 @@ def test_the_paper_s_prompt(task: Task) -> None:
 
 
 @pytest.mark.parametrize("template", ["chat", "paper"])
-@pytest.mark.parametrize("responses", [1, 10])
-@pytest.mark.parametrize("shots", [0, 2])
-def test_no_loose_blanks_are_sent(task: Task, template: str, responses: int, shots: int) -> None:
-    values = {"template": template, "responses": responses, "shots": shots, "format": "lines"}
-    for of, questions in ((task, ("",)), (vary(task), ("Why?",))):
-        for prompt in build(of, make_train(task, 8, questions), change(**values)):
+def test_no_loose_blanks_are_sent(task: Task, template: str) -> None:
+    for responses, shots, (of, question) in product((1, 10), (0, 2), ((task, ""), (vary(task), "Why?"))):
+        params = change(template=template, responses=responses, shots=shots, format="lines")
+        for prompt in build(of, make_train(task, 8, (question,)), params):
             for turn in prompt["messages"]:
                 assert not re.search(r"\n{3}|[ \t]\n|^\s|\s$|  ", turn["content"]), turn["content"]
