@@ -52,11 +52,11 @@ Two.
   {% endif %}
 {% endcall %}
 """
-    assert render(tmp_path, text) == [
-        {"role": "system", "content": "Hello, a guest."},
-        {"role": "user", "content": "What about bread?"},
-        {"role": "assistant", "content": "Well."},
-        {"role": "user", "content": "One.\n\nTwo."},
+    assert [(turn["role"], turn["content"]) for turn in render(tmp_path, text)] == [
+        ("system", "Hello, a guest."),
+        ("user", "What about bread?"),
+        ("assistant", "Well."),
+        ("user", "One.\n\nTwo."),
     ]
 
 
@@ -77,14 +77,10 @@ USER = "{% call user() %}Write.{% endcall %}\n"
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        # Text outside of the turns, wherever it stands.
         (USER + "{% if persona %}\n\nHello\n{% endif %}", ": 'Hello' stands outside of the turns: put it into"),
         ("{% call user() %}\n{% call system() %}x{% endcall %}\n{% endcall %}", "line 1: a turn cannot stand within"),
-        # Syntax.
         ("{% call user() %}\n{{ persona }\n{% endcall %}", "line 2: unexpected '}'"),
-        # Names that are not there.
         ("{% call user() %}\nOh\n{{ person }}{% endcall %}", "line 3: 'person' is undefined; a template knows title, "),
-        # What cannot be worked out.
         ("{% call user() %}\n{{ 1 / 0 }}{% endcall %}", "line 2: division by zero"),
         ("{% macro a() %}{{ a() }}{% endmacro %}{% call user() %}{{ a() }}{% endcall %}", "line 1: maximum recursion"),
         ("{% call user() %}\n{{ user() }}{% endcall %}", "line 2: a turn is written as `{% call user() %}` … `{% end"),
@@ -104,20 +100,16 @@ def test_a_faulty_template_is_named_with_its_line(tmp_path: Path, text: str | by
     assert "\n" not in message
 
 
-def test_the_task_s_own_template_comes_first(tmp_path: Path) -> None:
+def test_the_task_s_own_template_comes_first_and_an_unknown_one_is_none(tmp_path: Path) -> None:
     own, shared = tmp_path / "task", tmp_path / "shared"
     for folder, name in ((own, "chat"), (shared, "chat"), (shared, "paper")):
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.j2").write_text(f"{{% call user() %}}{folder.name}{{% endcall %}}", encoding="utf-8")
     found = {name: load_template(name, [own, shared])(VALUES)[0]["content"] for name in ("chat", "paper")}
     assert found == {"chat": "task", "paper": "shared"}
-
-
-def test_an_unknown_template_names_those_that_there_are(tmp_path: Path) -> None:
     words = "there is no prompt template 'chta': set `prompts.template` in params.yaml to one of chat, paper, or write"
-    with pytest.raises(DataError, match=words) as caught:
-        load_template("chta", [tmp_path / "templates", ROOT / "data" / "templates"])
-    assert str(caught.value).endswith(str(tmp_path / "templates" / "chta.j2"))
+    with pytest.raises(DataError, match=f"{words} .*/task/chta.j2$"):
+        load_template("chta", [own, shared])
 
 
 def test_the_template_of_the_documentation_works(tmp_path: Path) -> None:
