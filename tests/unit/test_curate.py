@@ -58,21 +58,13 @@ def test_a_rejected_text_is_no_reason_against_another() -> None:
     assert found == [("", ""), ("exact_duplicate", "c0"), ("", "")]
 
 
-WORDS = st.sampled_from(["the", "bread", "was", "good", "sorry", "cold", ".", '"', "waiting"])
-RESPONSES = st.lists(
-    st.tuples(
-        st.lists(WORDS, min_size=1, max_size=8).map(" ".join),
-        st.sampled_from(["", "", "", "cut_off", "malformed"]),
-        st.sampled_from(["bad", "good"]),
-        st.sampled_from(["", "inconsistent"]),
-    ),
-    min_size=1,
-    max_size=12,
-)
+TEXT = st.text("ab c", max_size=40)
+THRESHOLD = st.sampled_from([0.3, 0.5, 0.8, 1.0])
+DRAWN = st.tuples(TEXT, *map(st.sampled_from, (["", "", "cut_off", "empty"], ["bad", "good"], ["", "inconsistent"])))
 
 
 @settings(max_examples=40, deadline=None)
-@given(RESPONSES, st.sampled_from([0.3, 0.8, 1.0]))
+@given(st.lists(DRAWN, min_size=1, max_size=12), THRESHOLD)
 def test_every_response_has_a_verdict_and_is_counted(drawn: list[tuple], threshold: float) -> None:
     texts, faults, labels, doubts = zip(*drawn, strict=True)
     responses = make_responses(*texts).assign(fault=faults, label=labels)
@@ -89,13 +81,10 @@ def test_every_response_has_a_verdict_and_is_counted(drawn: list[tuple], thresho
     assert set(summary["kept_by_label"]) == set(labels)
 
 
-TEXT = st.text("ab c", max_size=40)
-THRESHOLD = st.sampled_from([0.3, 0.5, 0.8, 1.0])
 LEXICON = (
     "bread coffee window queue music table staff oven price corner waiter cake spoon garden street morning sugar "
     "chair light noise menu plate cup door bill toast honey butter juice lemon"
 )
-VOCABULARY = LEXICON.split()
 
 
 def compare(one: str, other: str) -> float:
@@ -135,12 +124,9 @@ def test_of_near_responses_the_first_is_kept(texts: list[str], threshold: float,
 
 
 def test_most_near_pairs_among_many_texts_are_found() -> None:
-    draw = random.Random(5)
-    texts = [draw.choices(VOCABULARY, k=20) for _ in range(300)]
-    near = [list(words) for words in texts]
-    for words in near:
-        words[draw.randrange(20)] = draw.choice(VOCABULARY)
-    texts, near = [" ".join(words) for words in texts], [" ".join(words) for words in near]
+    draw, vocabulary = random.Random(5), LEXICON.split()
+    texts = [" ".join(draw.choices(vocabulary, k=20)) for _ in range(300)]
+    near = [text.replace(draw.choice(text.split()), draw.choice(vocabulary), 1) for text in texts]
     found = keep_first([*texts, *near], 0.8)
     assert found[:300] == [""] * 300
     hits: dict[bool, list[bool]] = {False: [], True: []}  # by whether the pair is near
@@ -168,8 +154,8 @@ def mix(pool: pd.DataFrame, ratio: float, rejects: pd.DataFrame = NO_REJECTS) ->
     return mix_rows(HUMAN, pool, rejects, ratio, LABELS)
 
 
-def list_ids(rows: pd.DataFrame, column: str = "", value: str = "") -> list[str]:
-    return rows["id"][rows[column] == value].tolist() if column else rows["id"].tolist()
+def list_ids(rows: pd.DataFrame, **where: str) -> list[str]:
+    return rows.loc[(rows[[*where]] == pd.Series(where)).all(axis=1), "id"].tolist()
 
 
 @settings(max_examples=60, deadline=None)
@@ -181,20 +167,20 @@ def test_human_rows_stay_and_smaller_mixes_are_within_larger_ones(one: float, ot
     for mixed, ratio in zip((small, large), sorted((one, other)), strict=True):
         assert list(mixed) == COLUMNS
         assert mixed["id"].is_unique
-        assert list_ids(mixed, "origin", "human") == list_ids(HUMAN) == list_ids(mixed)[: len(HUMAN)]
+        assert list_ids(mixed, origin="human") == list_ids(HUMAN) == list_ids(mixed)[: len(HUMAN)]
         synthetic = mixed[mixed["origin"] == "synthetic"]
         assert len(synthetic) == round(ratio / (1 - ratio) * len(HUMAN))
         assert synthetic["label"].tolist() == [LABELS[turn % 3] for turn in range(len(synthetic))]
         for label in LABELS:  # each label in the order of the pool
-            taken = list_ids(synthetic, "label", label)
-            assert taken == list_ids(pool, "label", label)[: len(taken)]
+            taken = list_ids(synthetic, label=label)
+            assert taken == list_ids(pool, label=label)[: len(taken)]
 
 
 def test_ratio_0_needs_no_pool_and_1_takes_all_of_it() -> None:
     alone = mix(make_rows("s"), 0.0)
     pd.testing.assert_frame_equal(alone, HUMAN.assign(group="", origin="human", shots="")[COLUMNS], check_dtype=False)
     pool = make_rows("s", bad=3, good=1, so=1)
-    assert list_ids(mix(pool, 1.0), "origin", "synthetic") == list_ids(pool)
+    assert list_ids(mix(pool, 1.0), origin="synthetic") == list_ids(pool)
     assert set(mix(pool, 1.0)["shots"]) == {"h1 h2"}
 
 
@@ -206,10 +192,8 @@ def test_a_pool_that_is_too_small_gives_one_sentence(
     counts: tuple[int, int, int], ratio: float, label: str, needed: int
 ) -> None:
     kept = dict(zip(LABELS, counts, strict=True))
-    words = (
-        f"`ratio: {ratio:g}` needs {needed} synthetic rows of label '{label}', but curation kept {kept[label]}: raise"
-    )
-    with pytest.raises(DataError, match=rf"^{words} `synthesis.rows`, or lower `ratio` to [\d.]+$") as raised:
+    words = f"`ratio: {ratio:g}` needs {needed} synthetic rows of label '{label}', but curation kept {kept[label]}"
+    with pytest.raises(DataError, match=rf"^{words}: raise `synthesis.rows`, or lower `ratio` to [\d.]+$") as raised:
         mix(make_rows("s", **kept), ratio)
     largest = float(str(raised.value).split()[-1])
     assert (mix(make_rows("s", **kept), largest)["origin"] == "synthetic").sum() in range(3 * min(counts) + 1)

@@ -10,14 +10,7 @@ import torch
 from amalgam.errors import DataError
 from amalgam.llm.faults import read_answer
 from amalgam.llm.request import Answer
-from amalgam.synthesis.labelling import (
-    build_label_requests,
-    calibrate,
-    count_letters,
-    read_logits,
-    select_coded,
-    select_texts,
-)
+from amalgam.synthesis import labelling
 from amalgam.tasks.schema import Task
 from amalgam.training.embeddings import read_targets
 from amalgam.training.guard import measure_label_auc, score_crosswise
@@ -34,17 +27,13 @@ TRAIN = pd.DataFrame(
 
 
 def make_texts(count: int) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"id": [f"u{n}" for n in range(count)], "text": "Call 617-555-0123", "question": "Why?"}
-    ).assign(text=lambda rows: rows["text"].where(rows.index == 0, "fine"))
-
-
-def answer(text: str) -> Answer:
-    return Answer(text, "stop", 1, 1)
+    """Make rows of which the first holds a number."""
+    texts = ["Call 617-555-0123", *["fine"] * (count - 1)]
+    return pd.DataFrame({"id": [f"u{n}" for n in range(count)], "text": texts, "question": "Why?"})
 
 
 def test_requests_begin_alike_and_want_one_letter(task: Task) -> None:
-    first, second = build_label_requests(task, make_texts(2), TRAIN, "m", {"seed": None})
+    first, second = labelling.build_label_requests(task, make_texts(2), TRAIN, "m", {"seed": None})
     assert first.body["messages"][:-1] == second.body["messages"][:-1]
     rubric, *turns, last = (turn["content"] for turn in first.body["messages"])
     assert "\nC. mixed view" in rubric
@@ -52,16 +41,11 @@ def test_requests_begin_alike_and_want_one_letter(task: Task) -> None:
     assert last == "Question: Why?\n\nComment: Call 617-555-0123"
     rest = {name: value for name, value in first.body.items() if name != "messages"}
     assert rest == {"temperature": 0.0, "max_tokens": 1, "logprobs": True, "top_logprobs": 20}
-    sampled = build_label_requests(task, make_texts(1), TRAIN, "m", samples=2)
-    assert [(one.id, one.sample, one.body["seed"], one.body["temperature"]) for one in sampled] == [
-        ("u0s0", 0, 0, 1.0),
-        ("u0s1", 1, 1, 1.0),
-    ]
-    assert not {"logprobs", "top_logprobs"} & sampled[0].body.keys()
-
-
-def test_examples_and_personal_data_are_not_labelled(task: Task) -> None:
-    coded = select_coded(task, TRAIN.head(8), TRAIN.tail(1))
+    sampled = labelling.build_label_requests(task, make_texts(1), TRAIN, "m", samples=2)
+    for seed, one in enumerate(sampled):
+        assert (one.id, one.sample, one.body["seed"], one.body["temperature"]) == (f"u0s{seed}", seed, seed, 1.0)
+        assert not {"logprobs", "top_logprobs"} & one.body.keys()
+    coded = labelling.select_coded(task, TRAIN.head(8), TRAIN.tail(1))
     assert coded["id"].tolist() == ["t6", "t7"]  # two of each label are shown, the last has an address
 
 
@@ -70,12 +54,12 @@ def test_examples_and_personal_data_are_not_labelled(task: Task) -> None:
     [("write", 0.5, 0), ("label", 0.5, 10), ("both", 0.5, 5), ("label", 1.0, 29), ("both", 0.0, 0), ("both", 0.9, 29)],
 )
 def test_as_many_texts_are_labelled_as_the_ratio_takes(task: Task, source: str, ratio: float, count: int) -> None:
-    texts = make_texts(30)  # of which the first holds a number
-    assert select_texts(task, texts, source, ratio, 10)["id"].tolist() == [f"u{n + 1}" for n in range(count)]
+    texts = make_texts(30)
+    assert labelling.select_texts(task, texts, source, ratio, 10)["id"].tolist() == [f"u{n + 1}" for n in range(count)]
     with pytest.raises(DataError, match=r"`ratio: 0\.8` needs 40 texts to label, but the task has 29 that may be sent"):
-        select_texts(task, texts, "label", 0.8, 10)
+        labelling.select_texts(task, texts, "label", 0.8, 10)
     named = texts.assign(personal=["", "name", *[""] * 28])
-    assert select_texts(task, named, "label", 0.1, 9)["id"].tolist() == ["u2"]
+    assert labelling.select_texts(task, named, "label", 0.1, 9)["id"].tolist() == ["u2"]
 
 
 def test_log_probabilities_of_one_token_are_the_answer() -> None:
@@ -85,16 +69,16 @@ def test_log_probabilities_of_one_token_are_the_answer() -> None:
     found = read_answer(json.dumps({"choices": [choice]}).encode(), None)
     assert json.loads(found.text) == {"logprobs": tokens}
     # Both tokens of A count; C is at most as likely as the last of those that are known.
-    assert read_logits(found, 3) == pytest.approx([np.log(2) - 1, -2, -4])
+    assert labelling.read_logits(found, 3) == pytest.approx([np.log(2) - 1, -2, -4])
     choice["logprobs"]["content"] *= 2  # type: ignore[index]
     assert read_answer(json.dumps({"choices": [choice]}).encode(), None).text == "A"
 
 
 @pytest.mark.parametrize("text", ["A", "", "3", '{"logprobs": 3}', '{"logprobs": {"so": -1.0}}', '{"logprobs": {}}'])
 def test_an_answer_without_probabilities_of_letters_says_so(text: str) -> None:
-    assert read_logits(answer(text), 2) is None
-    said = ["A", " (B) fine", "<think>C</think>B.", "Bad", "D", text]
-    assert count_letters([answer(one) for one in said], 3).tolist() == [1 + (text == "A"), 2, 0]
+    said = [Answer(one, "stop", 1, 1) for one in (text, "A", " (B) fine", "<think>C</think>B.", "Bad", "D")]
+    assert labelling.read_logits(said[0], 2) is None
+    assert labelling.count_letters(said, 3).tolist() == [1 + (text == "A"), 2, 0]
 
 
 def test_a_source_is_believed_as_far_as_the_codes_confirm_it() -> None:
@@ -103,16 +87,16 @@ def test_a_source_is_believed_as_far_as_the_codes_confirm_it() -> None:
     knows = 2.0 * np.eye(3)[classes] + draw.normal(size=(60, 3))
     guesses = draw.normal(size=(60, 3))
     for sources in ([knows, guesses], [guesses, knows], [knows * 7 + [3, 0, 0], guesses]):  # scale and bias are fitted
-        found = calibrate(sources, sources, classes)
+        found = labelling.calibrate(sources, sources, classes)
         assert found.sum(axis=1) == pytest.approx(np.ones(60))
         assert (found.argmax(axis=1) == classes).mean() > 0.85
-    found = calibrate([guesses], [guesses], np.where(np.arange(60) < 50, 0, classes))
+    found = labelling.calibrate([guesses], [guesses], np.where(np.arange(60) < 50, 0, classes))
     assert found.argmax(axis=1).tolist().count(0) > 50  # what knows nothing hardly has a say
 
 
 def test_without_codes_the_llm_alone_is_believed() -> None:
     said = np.log([[0.2, 0.8]])
-    found = calibrate([said, said], [said[:0], said[:0]], np.array([], dtype=np.int64))
+    found = labelling.calibrate([said, said], [said[:0], said[:0]], np.array([], dtype=np.int64))
     assert found == pytest.approx(np.array([[0.2, 0.8]]))
     assert measure_label_auc(pd.DataFrame({"label": []}), ["a", "b"], said[:0]) == 0.5
 
