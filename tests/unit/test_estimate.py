@@ -1,29 +1,24 @@
-"""`amalgam estimate` by value, and once in a real DVC project."""
+"""`amalgam estimate` by value; test_preview.py has it in a DVC project."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
-from dvc.repo import Repo  # here, since it keeps the stdout that it is first imported with
 
-from amalgam.cli.estimate import examine_project, price_stages, print_estimate, run_estimate
+from amalgam.cli.estimate import price_stages, print_estimate
 from amalgam.cli.forecast import Sources, StageEstimate, estimate_stages, find_identity
-from amalgam.files import read_rows, write_json, write_jsonl
+from amalgam.files import write_json
 from amalgam.llm.journal import Journal
 from amalgam.llm.request import Answer, Prices, Request
 from amalgam.params import Params, load_params
 from amalgam.synthesis.asking import write_completions
-from amalgam.synthesis.grading import build_grading_requests
 from amalgam.synthesis.prompts import build_prompts, load_template
-from amalgam.tasks.schema import Task, load_task
-from tests.pipeline.toy import write_task
+from amalgam.tasks.schema import Task
 
 ROWS = 4  # responses a label
 TOP = Path(__file__).parents[2]
@@ -114,48 +109,6 @@ def test_the_text_says_it_all(params: Params, capsys: pytest.CaptureFixture[str]
         "the next `dvc repro` sends nothing",
         "prices of 2026-10-09, from data/prices.yaml",
     ]
-
-
-def test_a_project_is_estimated_without_sending(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Repo.init(str(tmp_path), no_scm=True).close()
-    values = yaml.safe_load((TOP / "params.yaml").read_text())
-    values["task"] = "toy"
-    values["baselines"]["llm_grader"] = True
-    values["llm"] |= {"endpoint": "http://127.0.0.1:9/v1", "model": "gpt-4o-mini"}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    (tmp_path / "dvc.yaml").write_text(
-        "stages:\n  baselines:\n    cmd: none\n    deps: [data/prepared]\n    outs: [data/baselines]\n"
-    )
-    write_task(tmp_path / "data/tasks/toy")
-    for name in ("prices.yaml", "templates/chat.j2"):
-        (tmp_path / "data" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "data" / name).write_bytes((TOP / "data" / name).read_bytes())
-    prepared = tmp_path / "data/prepared"
-    prepared.mkdir()
-    rows = "id,text,question,label\n" + "".join(f"{number},a comment,,praise\n" for number in range(3))
-    for name in ("train", "test"):
-        (prepared / f"{name}.csv").write_text(rows)
-    capsys.readouterr()
-    monkeypatch.chdir(tmp_path)
-    run_estimate(Path(), as_json=True)
-    found = json.loads(capsys.readouterr().out)
-    (stage,) = found["stages"]
-    assert (stage["stage"], stage["requests"], stage["to_send"], stage["at_most"]) == ("baselines", 1, 1, False)
-    assert 0 < found["batch_usd"] < found["live_usd"] < 0.001
-    findings = examine_project(Path())
-    counts = {"requests": 1, "answered": 0, "to_send": 1, "at_most": False}
-    assert findings["requests"] == [{"stage": "baselines", **counts}]
-    assert findings["problems"] == []
-    # What DVC shares is taken in first.
-    params = load_params(Path("params.yaml"))
-    test = read_rows(prepared / "test.csv")
-    (request, *_) = build_grading_requests(load_task(Path("data/tasks/toy")), test, test, "gpt-4o-mini", params.judge)
-    write_jsonl(tmp_path / "answers/00000.jsonl", [{"key": request.key, **asdict(FINE)}])
-    with Repo() as repo:
-        repo.add("answers")
-    assert examine_project(Path())["requests"] == [{"stage": "baselines", **counts, "answered": 1, "to_send": 0}]
 
 
 class Project:

@@ -1,4 +1,4 @@
-"""`amalgam preview`: what it shows, that the run which follows has its answers, and what is never sent."""
+"""`amalgam preview`, `estimate`, `doctor` and `tasks` in a project: what they show, and what is never sent."""
 
 import json
 import os
@@ -12,11 +12,15 @@ import pytest
 import yaml
 from dvc.repo import Repo  # here, since it keeps the stdout that it is first imported with
 
+from amalgam.cli.estimate import examine_project, run_estimate
 from amalgam.cli.preview import run_preview
 from amalgam.cli.tasks import run_tasks
 from amalgam.errors import DataError
-from amalgam.files import write_json
+from amalgam.files import read_rows, write_json, write_jsonl
 from amalgam.llm.journal import open_journal
+from amalgam.params import load_params
+from amalgam.synthesis.grading import build_grading_requests
+from amalgam.tasks.schema import load_task
 from tests.pipeline.server import StubServer
 from tests.pipeline.toy import LABELS, write_task
 
@@ -141,6 +145,37 @@ def test_personal_data_is_sent_only_where_the_task_allows_it(
     if not allowed:
         with pytest.raises(DataError, match=words):
             preview(capsys)
+
+
+def test_the_next_run_is_estimated_without_sending(
+    project: Path, server: StubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"llm.model": "gpt-4o-mini", "baselines.llm_grader": True}
+    change_params(project, project / "params.yaml", task="toy", **values)
+    stage = "stages:\n  baselines:\n    cmd: none\n    deps: [data/prepared]\n    outs: [data/baselines]\n"
+    (project / "dvc.yaml").write_text(stage)
+    (project / "data/prepared").mkdir()
+    for name in ("train", "test"):
+        lines = ["id,text,question,label", *(f"{number},a comment,,praise" for number in range(3))]
+        (project / f"data/prepared/{name}.csv").write_text("\n".join(lines) + "\n")
+    capsys.readouterr()
+    run_estimate(Path(), as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    (baselines,) = found["stages"]
+    counts = {"stage": "baselines", "requests": 1, "answered": 0, "to_send": 1, "at_most": False}
+    assert baselines.items() >= counts.items()
+    assert 0 < found["batch_usd"] < found["live_usd"] < 0.001
+    findings = examine_project(Path())
+    assert (findings["requests"], findings["problems"]) == ([counts], [])
+    # What DVC shares is taken in first.
+    task, test = load_task(Path("data/tasks/toy")), read_rows(Path("data/prepared/test.csv"))
+    request = build_grading_requests(task, test, test, "gpt-4o-mini", load_params(Path("params.yaml")).judge)[0]
+    answer = {"text": "praise", "finish_reason": "stop", "prompt_tokens": 50, "completion_tokens": 7}
+    write_jsonl(project / "answers/00000.jsonl", [{"key": request.key, **answer}])
+    with Repo() as repo:
+        repo.add("answers")
+    assert examine_project(Path())["requests"] == [counts | {"answered": 1, "to_send": 0}]
+    assert not server.log.answered
 
 
 def test_tasks_are_listed_with_what_is_known_of_them(
