@@ -2,12 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from amalgam.cli.estimate import price_stages, print_estimate
@@ -19,6 +17,7 @@ from amalgam.params import Params, load_params
 from amalgam.synthesis.asking import write_completions
 from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.schema import Task
+from tests.unit.test_prompts import make_train
 
 ROWS = 4  # responses a label
 TOP = Path(__file__).parents[2]
@@ -42,12 +41,9 @@ def change(params: Params, section: str, **values: Any) -> Params:
     return params.model_copy(update={section: getattr(params, section).model_copy(update=values)})
 
 
-def price(
-    params: Params, *stages: StageEstimate, spent: float = 0.0, in_batches: int = 0, **llm: Any
-) -> dict[str, Any]:
+def price(params: Params, *stages: StageEstimate, spent: float = 0.0, batched: int = 0, **llm: Any) -> dict[str, Any]:
     values = {"endpoint": "https://api.openai.com/v1", "model": "m"} | llm
-    changed = params.llm.model_copy(update=values)
-    return price_stages(changed, list(stages), PRICES, spent, in_batches)
+    return price_stages(params.llm.model_copy(update=values), list(stages), PRICES, spent, batched)
 
 
 NO_PRICE = "no price is known of new: add it to data/prices.yaml"
@@ -86,7 +82,7 @@ def test_what_would_stop_the_run_is_said(
 
 
 def test_the_text_says_it_all(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
-    found = price(params, WRITE, GRADE, spent=0.25, in_batches=7, budget_usd=1.0, offline=True)
+    found = price(params, WRITE, GRADE, spent=0.25, batched=7, budget_usd=1.0, offline=True)
     print_estimate(found, batch=False)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "m at https://api.openai.com/v1"
@@ -116,20 +112,12 @@ class Project:
 
     def __init__(self, folder: Path, task: Task, params: Params, journal: Journal) -> None:
         self.folder, self.journal = folder, journal
-        sets = {name: self.make_rows(task, name, count) for name, count in (("train", 8), ("test", 3))}
+        sets = {"train": make_train(task, 8), "test": make_train(task, 3)}
         template = load_template("chat", [TOP / "data/templates"])
         prompts = [*build_prompts(task, sets["train"], template, params.prompts, ROWS + 2)]
         self.sources = Sources(params, task, sets, prompts[: 3 * ROWS], "sha256:00")
         self.more = replace(self.sources, params=change(params, "synthesis", rows=ROWS + 2), prompts=prompts)
         self.requests = self.build_requests(0)
-
-    def make_rows(self, task: Task, name: str, count: int) -> pd.DataFrame:
-        rows = [
-            {"id": f"{name}-{label}-{number}", "text": f"{name} {label} {number}", "question": "", "label": label}
-            for number in range(count)
-            for label in task.label_names
-        ]
-        return pd.DataFrame(rows)
 
     def build_requests(self, attempt: int) -> list[Request]:
         rounds = self.sources.start_rounds()
@@ -148,7 +136,7 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, task: Task, params: Params, journal: Journal) -> Iterator[Project]:
+def project(tmp_path: Path, task: Task, params: Params, journal: Journal) -> Project:
     return Project(tmp_path, task, params, journal)
 
 
