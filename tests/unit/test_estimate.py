@@ -120,7 +120,7 @@ class Project:
         self.requests = self.build_requests(0)
 
     def build_requests(self, attempt: int) -> list[Request]:
-        rounds = self.sources.start_rounds()
+        rounds = self.sources.start_rounds(self.sources.prompts)
         return [rounds.build_request(slot, attempt) for slot in range(3 * ROWS)]
 
     def answer(self, requests: list[Request], answer: Answer = FINE) -> None:
@@ -152,7 +152,7 @@ def test_only_what_has_no_answer_is_counted(project: Project) -> None:
     assert project.count("synthesize", sources=project.more) == [("synthesize", 18, 13, True)]
     project.answer(project.requests)
     assert project.count("synthesize") == [("synthesize", 12, 0, True)]
-    assert project.plan("synthesize")[0].all_tokens == 12 * 57
+    assert project.plan("synthesize")[0].held_tokens == 12 * 57
 
 
 def test_earlier_answers_say_how_long_the_others_will_be(project: Project) -> None:

@@ -55,11 +55,6 @@ class StageEstimate:
     again: int = 0  # useless answers that will be asked for again, counted in the tokens
     held_tokens: int = 0  # of what is answered already
 
-    @property
-    def all_tokens(self) -> int:
-        """Tokens of all answers, with those that are there."""
-        return self.held_tokens + self.prompt_tokens + self.completion_tokens
-
 
 @dataclass(frozen=True)
 class Sources:
@@ -71,9 +66,8 @@ class Sources:
     prompts: Sequence[Prompt]
     model: str  # its identity, "" if unknown
 
-    def start_rounds(self, prompts: Sequence[Prompt] | None = None) -> Rounds:
-        """Begin with the requests of `synthesize`, or some of them."""
-        prompts = self.prompts if prompts is None else prompts
+    def start_rounds(self, prompts: Sequence[Prompt]) -> Rounds:
+        """Begin with the requests of `synthesize` for all prompts, or some of them."""
         return Rounds(prompts, self.model, self.params.synthesis, self.params.llm.body)
 
     def build_grading(self, rows: pd.DataFrame) -> list[Request]:
@@ -159,7 +153,7 @@ def estimate_stages(project: Path, sources: Sources, stages: list[str], journal:
     """Build the requests of each stage that asks, and look up which of them have an answer."""
     params, is_known, estimates = sources.params, bool(sources.model), list[StageEstimate]()
     if "synthesize" in stages:
-        tally, rounds = _Tally(journal), sources.start_rounds()
+        tally, rounds = _Tally(journal), sources.start_rounds(sources.prompts)
         while requests := rounds.build_requests():
             answers = tally.add(requests)
             if not all(answers) and not rounds.number:  # what the others will bring is not known

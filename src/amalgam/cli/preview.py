@@ -52,7 +52,7 @@ def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: b
     pace = found.pop("pace")
     to_come = [(one.to_send + one.again) * pace.get(one.stage, pace.get("judge", 0.0)) for one in stages]
     found["whole_run"] = whole | {
-        "tokens": sum(one.all_tokens for one in stages),
+        "tokens": sum(one.held_tokens + one.prompt_tokens + one.completion_tokens for one in stages),
         "llm_minutes": round(sum(to_come) / 60, 1) if pace else None,
         "training_minutes": estimate_training(params, sources.sets["train"]),
     }

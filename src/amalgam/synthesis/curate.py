@@ -69,22 +69,21 @@ def find_rejects(
         grams = [cut_grams(text) for text in texts[start : start + CHUNK]]
         bands[start : start + CHUNK] = _hash_bands(grams, shape.b, shape.r)
         copies += zip(*(find(grams) for find in finders), strict=True)
-    kept = _Kept(bands, threshold)
+    kept = _Kept(bands, texts, threshold)
     found = pd.DataFrame({"reason": responses["fault"], "detail": ""}, index=responses.index, dtype=object)
     verdicts: list[tuple[str, str]] = []
-    seen: dict[str, str] = {}  # by folded text: the id of the response that is kept
-    for row, (name, text, doubt) in enumerate(zip(responses["id"][usable], texts, doubts[usable], strict=True)):
-        folded, (shot, held) = fold_text(text), copies[row]
-        verdict = (doubt, "")
+    names, seen = responses["id"][usable].tolist(), dict[str, str]()  # by folded text: the id of the one that is kept
+    for row, (text, doubt, (shot, held)) in enumerate(zip(texts, doubts[usable], copies, strict=True)):
+        folded, verdict = fold_text(text), (doubt, "")
         if folded in seen:
             verdict = "exact_duplicate", seen[folded]
         elif shot or held:
             verdict = ("copies_shot", shot) if shot else ("near_validation_or_test", held)
-        elif near := kept.find(row, text):
-            verdict = "near_duplicate", near
+        elif (near := kept.find(row)) is not None:
+            verdict = "near_duplicate", names[near]
         elif not doubt:
-            seen[folded] = name
-            kept.add(row, name, text)
+            seen[folded] = names[row]
+            kept.add(row)
         verdicts.append(verdict)
     found.loc[usable] = pd.DataFrame(verdicts, usable, found.columns, dtype=object)
     return found
@@ -154,31 +153,29 @@ class _Kept:
     A `MinHashLSH` would hold kilobytes a text, this only the bands that several texts have.
     """
 
-    def __init__(self, bands: Bands, threshold: float) -> None:
-        self._bands, self._threshold = bands, threshold
+    def __init__(self, bands: Bands, texts: Sequence[str], threshold: float) -> None:
+        self._bands, self._texts, self._threshold = bands, texts, threshold
         self._shared = np.stack([pd.Series(column).duplicated(keep=False) for column in bands.T], axis=1)
         self._rows: dict[int, list[int]] = {}  # by band: the rows kept last
-        self._texts: dict[int, tuple[str, str]] = {}
 
-    def find(self, row: int, text: str) -> str:
-        """Return the name of the most similar text kept so far, at or above the threshold, or ""."""
+    def find(self, row: int) -> int | None:
+        """Return the row whose text, of those kept so far, is most similar at or above the threshold, if any is."""
         found = Counter(other for band in self._list_shared(row) for other in self._rows.get(band, ()))
         if not found:
-            return ""
-        grams = cut_grams(text)
+            return None
+        grams = cut_grams(self._texts[row])
         near = sorted(found, key=lambda other: (-found[other], other))[:_MOST_COMPARED]
-        others = {self._texts[other][0]: _cut_again(self._texts[other][1]) for other in near}
-        similarities = {name: len(grams & kept) / len(grams | kept) for name, kept in others.items()}
+        others = {other: _cut_again(self._texts[other]) for other in near}
+        similarities = {other: len(grams & kept) / len(grams | kept) for other, kept in others.items()}
         best = max(similarities, key=similarities.__getitem__)
-        return best if similarities[best] >= self._threshold else ""
+        return best if similarities[best] >= self._threshold else None
 
-    def add(self, row: int, name: str, text: str) -> None:
+    def add(self, row: int) -> None:
         """Keep the text of a row, so that later ones are compared with it."""
         for band in self._list_shared(row):
             rows = self._rows.setdefault(band, [])
             rows.append(row)
             del rows[:-_MOST_IN_BAND]
-            self._texts[row] = (name, text)
 
     def _list_shared(self, row: int) -> list[int]:
         return [*map(int, self._bands[row, self._shared[row]])]
