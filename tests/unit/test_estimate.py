@@ -48,6 +48,7 @@ def price(params: Params, *stages: StageEstimate, spent: float = 0.0, batched: i
 
 NO_PRICE = "no price is known of new: add it to data/prices.yaml"
 NO_BATCH = "`llm.batch` is true, but the embedded LLM has no Batch API: the run fails"
+STOPS = "`llm.budget_usd: {}` {} the run before it is done: it needs about {} USD, at most {}, and {} are left"
 SAID = [
     ({"model": "new"}, WRITE, NO_PRICE),
     ({"model": "new", "budget_usd": 5.0}, WRITE, f"{NO_PRICE}; until then, `llm.budget_usd` lets nothing be sent"),
@@ -57,22 +58,16 @@ SAID = [
     ({"offline": True}, WRITE, "`llm.offline` is true: the run fails rather than send a request"),
     ({"endpoint": "embedded", "batch": True}, WRITE, NO_BATCH),
     ({"offline": True, "max_requests": 0, "budget_usd": 0.0, "model": "new"}, ANSWERED, ""),
-]
-BUDGETS = [  # a budget, whether in batches, what is said of it, and what the run needs about and at most
-    (0.049, False, "", "", ""),
-    (0.047, False, "may stop", "0.0280", "0.0480"),
-    (0.02, False, "stops", "0.0280", "0.0480"),
+    ({"budget_usd": 0.049}, WRITE, ""),
+    ({"budget_usd": 0.047}, WRITE, STOPS.format(0.047, "may stop", "0.0280", "0.0480", "0.0470")),
+    ({"budget_usd": 0.02}, WRITE, STOPS.format(0.02, "stops", "0.0280", "0.0480", "0.0200")),
     # A batch is bounded by the bytes of its requests: (32000 + 40000) / 2 millionths.
-    (0.0361, True, "", "", ""),
-    (0.035, True, "may stop", "0.0140", "0.0360"),
+    ({"budget_usd": 0.0361, "batch": True}, WRITE, ""),
+    ({"budget_usd": 0.035, "batch": True}, WRITE, STOPS.format(0.035, "may stop", "0.0140", "0.0360", "0.0350")),
 ]
-for budget, batch, stops, about, most in BUDGETS:
-    needs = f"the run before it is done: it needs about {about} USD, at most {most}, and {budget:.4f} are left"
-    notice = f"`llm.budget_usd: {budget:g}` {stops} {needs}" if stops else ""
-    SAID.append(({"budget_usd": budget, "batch": batch}, WRITE, notice))
 
 
-@pytest.mark.parametrize(("llm", "stage", "notice"), SAID)
+@pytest.mark.parametrize(("llm", "stage", "words"), SAID)
 def test_what_would_stop_the_run_is_said(
     llm: dict[str, Any], stage: StageEstimate, notice: str, params: Params
 ) -> None:

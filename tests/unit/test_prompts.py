@@ -146,33 +146,22 @@ def test_each_value_comes_equally_often(task: Task, attributes: dict[str, list[s
             assert drawn == dict.fromkeys(values, rounds)
 
 
-# An answer in a journal is found by exactly these bytes: a change makes every user pay again.
-MESSAGES = {
-    "mixed_view": [
-        {
-            "role": "user",
-            "content": "A guest of a café was asked.\n\nQuestion: Why?\n\n"
-            "Write one comment that is mixed view: It is mixed_view.\n\nAnswer with the comment alone.",
-        },
-        {"role": "assistant", "content": "text mixed_view 0"},
-        {"role": "user", "content": "Write another comment that is mixed view."},
-        {"role": "assistant", "content": "text mixed_view 2"},
-        {"role": "user", "content": "Write another comment that is mixed view.\nWrite as x."},
-    ],
-    "bad": [
-        {
-            "role": "user",
-            "content": "A guest of a café was asked.\n\n"
-            "Write one comment that is bad: It is bad.\n\nAnswer with the comment alone.\nWrite as a bad guest.",
-        }
-    ],
-}
-
-
 def test_the_default_template_sends_the_same_bytes_as_ever(task: Task) -> None:
-    with_questions = build(task, make_train(task, 6, ("Why?", "How?")), change(shots=2))
-    assert with_questions[2]["messages"] == MESSAGES["mixed_view"]
-    assert build(task, make_train(task, 8), change(shots=0))[0]["messages"] == MESSAGES["bad"]
+    # An answer in a journal is found by exactly these bytes: a change makes every user pay again.
+    cafe, form = "A guest of a café was asked.\n\n", "Answer with the comment alone."
+    contents = [
+        f"{cafe}Question: Why?\n\nWrite one comment that is mixed view: It is mixed_view.\n\n{form}",
+        "text mixed_view 0",
+        "Write another comment that is mixed view.",
+        "text mixed_view 2",
+        "Write another comment that is mixed view.\nWrite as x.",
+    ]
+    with_questions = build(task, make_train(task, 6, ("Why?", "How?")), change(shots=2))[2]["messages"]
+    assert with_questions == [
+        {"role": ("user", "assistant")[number % 2], "content": content} for number, content in enumerate(contents)
+    ]
+    said = f"{cafe}Write one comment that is bad: It is bad.\n\n{form}\nWrite as a bad guest."
+    assert build(task, make_train(task, 8), change(shots=0))[0]["messages"] == [{"role": "user", "content": said}]
 
 
 @pytest.mark.parametrize("shots", [0, 2])
@@ -183,9 +172,7 @@ def test_a_label_of_which_nothing_is_said_has_a_natural_prompt(task: Task, shots
     chat = build(bare, make_train(task, 8), change(shots=shots))[1]["messages"]
     form = "Answer with the comment alone."
     assert chat[0]["content"] == f'Write one comment that coders labelled "good".\n\n{form}'
-    assert chat[-1]["content"] == (
-        'Write another comment that coders labelled "good".' if shots else chat[0]["content"]
-    )
+    assert not shots or chat[-1]["content"] == 'Write another comment that coders labelled "good".'
     (paper,) = build(bare, make_train(task, 8), change(shots=shots, template="paper"))[1]["messages"]
     samples = "Sample responses:\ntext good {}\ntext good {}\n\n" if shots else ""
     said = re.sub(r"good \d", "good {}", paper["content"])

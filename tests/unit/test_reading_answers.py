@@ -200,13 +200,6 @@ OWN = [
 ]
 
 
-@pytest.mark.parametrize("text", OWN)
-def test_what_is_a_responses_own_stays(text: str) -> None:
-    assert parse_answer(text, "stop", "text", 1) == ([" ".join(text.split())], "")
-    if "\n" not in text:
-        assert parse_answer(text, "stop", "lines", 1) == ([text], "")
-
-
 REFUSALS = [
     "I'm sorry, but I can't assist with that request.",
     "Es tut mir leid, aber ich kann Ihnen dabei nicht helfen.",
@@ -233,7 +226,7 @@ def test_a_refusal_is_known_in_many_languages(text: str) -> None:
     assert parse_answer(f'<think>No.</think>"{text}"', "stop", "text", 1) == ([], "refusal")
 
 
-ORDINARY = [
+ORDINARY = [  # they only begin like a refusal
     "i can't help but love it",
     "As a language teacher I like its dictionary.",
     "I'm sorry, but I can't recommend it.",
@@ -248,11 +241,13 @@ ORDINARY = [
 ]
 
 
-@pytest.mark.parametrize("text", ORDINARY)
-def test_what_only_begins_like_a_refusal_in_any_language_is_a_response(text: str) -> None:
-    assert parse_answer(text, "stop", "text", 1) == ([text], "")
+@pytest.mark.parametrize("text", [*OWN, *ORDINARY])
+def test_what_is_a_responses_own_stays(text: str) -> None:
     assert read_answer(text, "stop") == (text, "")
-    assert parse_answer(f"{text}\n{GOOD}", "stop", "lines", 2) == ([text, GOOD], "")
+    assert parse_answer(text, "stop", "text", 1) == ([" ".join(text.split())], "")
+    if "\n" not in text:
+        assert parse_answer(text, "stop", "lines", 1) == ([text], "")
+        assert parse_answer(f"{GOOD}\n{text}", "stop", "lines", 2) == ([GOOD, text], "")
 
 
 @pytest.mark.parametrize(

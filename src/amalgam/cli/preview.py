@@ -68,18 +68,16 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
     tested = sources.list_tests()
     for name in tested if params.baselines.llm_grader else ():
         check_personal(task, tested[name], name, params.llm.endpoint)
-    seconds, pace = 0.0, dict[str, float]()
+    pace, start = dict[str, float](), time.monotonic()
     several = answering.llm
     alone = several.model_copy(update={"concurrency": 1})  # reads only once what all begin with
 
     def answer(requests: list[Request], stage: str, title: str) -> list[Answer]:
-        nonlocal seconds
         answering.llm = several if stage == "synthesize" or several.endpoint != "embedded" else alone
-        start, before = time.monotonic(), answering.sent
+        begun, before = time.monotonic(), answering.sent
         answers = answer_requests(requests, answering, title) if requests else []
-        took, sent = time.monotonic() - start, answering.sent - before
-        if sent:
-            seconds, pace[stage] = seconds + took, took * _measure_share(requests, answers, sent)
+        if sent := answering.sent - before:
+            pace[stage] = (time.monotonic() - begun) * _measure_share(requests, answers, sent)
         return answers
 
     most = -(-min(rows or _ROWS, params.synthesis.rows) // params.prompts.responses)
@@ -92,7 +90,7 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
         graded = select_gradable(responses, sources.limit_grades())
         grading = sources.build_grading(graded)
         answers = answer(grading, "judge", "preview of the judge")
-        fitting = min(most, int(slots * _PATIENCE / max(seconds, 1e-9)))
+        fitting = min(most, int(slots * _PATIENCE / (time.monotonic() - start)))
         if slots > 1 or fitting <= 1:
             break
         slots = fitting
@@ -108,7 +106,7 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
         "prompts": [{"id": request.id, "key": request.key, **request.body} for request in shown],
         "rows": responses[["label", "text", "fault", "judged"]].to_dict("records"),
         "sent": answering.sent,
-        "seconds": round(seconds, 1),
+        "seconds": round(time.monotonic() - start, 1),
         "pace": pace,
         "cut_short": slots < most,
     }
