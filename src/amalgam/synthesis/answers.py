@@ -29,9 +29,8 @@ NO_REASONING = (
 )
 
 
-def _load_patterns() -> dict[str, re.Pattern[str]]:
+def _compile_patterns(phrases: dict[str, Any]) -> dict[str, re.Pattern[str]]:
     """Compile the expressions of phrases.yaml, which are made of named parts."""
-    phrases = yaml.safe_load((Path(__file__).parent / "phrases.yaml").read_text(encoding="utf-8"))
     expressions = {name: "".join(pieces) for name, pieces in {**phrases["stopped"], **phrases["patterns"]}.items()}
     expressions["refused"] = "|".join(f"(?:{''.join(pieces)})" for pieces in phrases["refusals"])
     for name, pieces in reversed(phrases["parts"].items()):  # a part may hold earlier ones
@@ -40,24 +39,14 @@ def _load_patterns() -> dict[str, re.Pattern[str]]:
     return {name: re.compile(text, re.IGNORECASE) for name, text in expressions.items()}
 
 
-_RE = _load_patterns()
+_PHRASES = yaml.safe_load((Path(__file__).parent / "phrases.yaml").read_text(encoding="utf-8"))
+_RE = _compile_patterns(_PHRASES)
 _TRIES = 50  # brackets at which JSON may begin
 _LONGEST = 300  # characters of an announcement; what is longer says something itself
 # gpt-oss, where a decoder dropped the tokens of its channels and left their names.
 _BARE_CHANNEL = re.compile(r"\s*(?:analysis|commentary)(?:(?=[A-Z\W]).*?assistant\n?final|(?=[A-Z]).*)", re.DOTALL)
 _FULL_WIDTH = str.maketrans("\N{FULLWIDTH COMMA}\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH SEMICOLON}", ",!;")
 _MARKS = "\"'`*_\N{LEFT DOUBLE QUOTATION MARK}"
-# Marks that belong together: quotation marks of several scripts, and those of Markdown.
-_FAMILIES = [
-    '"\u201c\u201d\u201e\uff02',
-    "'\u2018\u2019\u201a",
-    "\xab\xbb",
-    "\u2039\u203a",
-    "\u300c\u300d",
-    "\u300e\u300f",
-    "`",
-    "*",
-]
 
 
 def read_responses(folder: Path) -> pd.DataFrame:
@@ -244,7 +233,7 @@ def _clean_response(raw: str) -> str:
 def _strip_quotes(text: str) -> str:
     """Take off quotation marks and emphasis, only where they surround the whole."""
     text = text.strip()
-    for family in _FAMILIES:
+    for family in _PHRASES["quotes"]:
         size = len(text) - len(text.lstrip(family))
         if size == len(text) > 1:
             return ""

@@ -17,21 +17,9 @@ from numpy.typing import NDArray
 
 from amalgam.tasks.texts import fold_text
 
-REASONS = (
-    "error",
-    "refusal",
-    "cut_off",
-    "thinking",
-    "announcement",
-    "empty",
-    "malformed",
-    "exact_duplicate",
-    "copies_shot",
-    "near_validation_or_test",
-    "near_duplicate",
-    "inconsistent",
-    "ungraded",
-)
+_FAULTS = ("error", "refusal", "cut_off", "thinking", "announcement", "empty", "malformed")  # of answers
+_REJECTS = ("exact_duplicate", "copies_shot", "near_validation_or_test", "near_duplicate", "inconsistent", "ungraded")
+REASONS = _FAULTS + _REJECTS
 CHUNK = 2000  # texts that are compared or sketched at once
 _GRAM = 5  # characters; long enough to be typical of a phrase, short enough to survive a changed word
 _PERMUTATIONS = 128
