@@ -26,7 +26,8 @@ from amalgam.files import read_jsonl, write_jsonl
 # Names under which endpoints take the most tokens of an answer.
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens")
 NO_KEY = "none"  # stands for the key where there is none: servers that need no key still want the header
-NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
+Fields = Mapping[str, Any]  # of `llm.body`
+NO_FIELDS: Fields = MappingProxyType({})
 BYTES_A_TOKEN = 4  # of English text, about
 _LEAST_BYTES_A_TOKEN = 2  # less than any text has that people write
 _TURN_TOKENS = 16  # at most, of what a chat template adds to a message
@@ -67,7 +68,7 @@ class Answer:
     cost_usd: float | None = None
 
 
-def override_bodies(requests: Iterable[Request], fields: Mapping[str, Any]) -> Iterator[Request]:
+def override_bodies(requests: Iterable[Request], fields: Fields) -> Iterator[Request]:
     """Put the fields of `llm.body` into the bodies of requests; None takes a field out."""
     for request in requests:
         body = {name: value for name, value in {**request.body, **fields}.items() if value is not None}

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.llm.request import NO_FIELDS, Answer, Endpoint, Request, override_bodies
+from amalgam.llm.request import NO_FIELDS, Answer, Endpoint, Fields, Request, override_bodies
 from amalgam.params import Judge
 from amalgam.synthesis.answers import NO_REASONING, describe_json, iterate_json, read_answer, shorten_example
 from amalgam.tasks.personal import find_personal_rows, select_examples
@@ -46,12 +46,7 @@ def check_personal(task: Task, rows: pd.DataFrame, what: str, endpoint: str) -> 
 
 
 def build_grading_requests(
-    task: Task,
-    rows: pd.DataFrame,
-    train: pd.DataFrame,
-    model: str,
-    params: Judge,
-    fields: Mapping[str, Any] = NO_FIELDS,
+    task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, params: Judge, fields: Fields = NO_FIELDS
 ) -> list[Request]:
     """Build a request for a label on each row (id, text, question); `fields` are those of `llm.body`.
 

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from string import ascii_uppercase
 from typing import Any
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from amalgam.errors import DataError
 from amalgam.llm.answering import Answering, answer_requests
-from amalgam.llm.request import NO_FIELDS, Answer, Request, override_bodies
+from amalgam.llm.request import NO_FIELDS, Answer, Fields, Request, override_bodies
 from amalgam.synthesis.answers import NO_REASONING, read_answer
 from amalgam.synthesis.grading import build_head, phrase_response, phrase_rubric, select_shown
 from amalgam.synthesis.mix import count_synthetic
@@ -59,12 +59,7 @@ def select_texts(task: Task, texts: pd.DataFrame, source: str, ratio: float, hum
 
 
 def build_label_requests(
-    task: Task,
-    rows: pd.DataFrame,
-    train: pd.DataFrame,
-    model: str,
-    fields: Mapping[str, Any] = NO_FIELDS,
-    samples: int = 0,
+    task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, fields: Fields = NO_FIELDS, samples: int = 0
 ) -> list[Request]:
     """Build a request for the letter of each row (id, text, question), or as many sampled ones of each.
 
