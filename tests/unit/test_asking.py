@@ -99,19 +99,13 @@ def test_useless_answers_are_asked_again(server: StubServer, tmp_path: Path) -> 
         assert len(server.log.answered) == 6 + 4 + 2
     write_completions(tmp_path / "completions", rounds)
     lines = list(read_answers(tmp_path / "completions"))
-    assert [(line["id"], line["finish_reason"]) for line in lines][::2] == [
-        ("complaint-00000", "length"),
-        ("praise-00000", "length"),
-        ("complaint-00001", "stop"),
-        ("complaint-00001r2", "stop"),
-        ("praise-00001r1", "refusal"),
-        ("complaint-00002", "stop"),
-    ]
+    reasons = [(line["id"], line["finish_reason"]) for line in lines if line["label"] == "complaint"]
+    assert reasons[:3] == [("complaint-00000", "length"), ("complaint-00000r1", "stop"), ("complaint-00001", "stop")]
+    assert reasons[3:] == [("complaint-00001r1", "refusal"), ("complaint-00001r2", "stop"), ("complaint-00002", "stop")]
     assert lines[0].items() >= {"key": build(make_prompts(1)[0], 0).key, "attempt": 0, "label": "complaint"}.items()
-    summary = read_json(tmp_path / "completions/summary.json")
-    assert (summary["answers"], summary["asked_again"]) == (12, 6)
-    assert summary["usable"] == {"complaint": 3, "praise": 3}
-    assert summary["faults"] == {"cut_off": 2, "empty": 2, "refusal": 2}
+    counts = {"answers": 12, "asked_again": 6, "usable": {"complaint": 3, "praise": 3}}
+    counts["faults"] = {"cut_off": 2, "empty": 2, "refusal": 2}
+    assert read_json(tmp_path / "completions/summary.json").items() >= counts.items()
 
 
 def test_many_missing_responses_are_an_error_and_a_few_do_not_end_a_run_that_is_paid_for(
