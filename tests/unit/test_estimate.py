@@ -68,12 +68,10 @@ SAID = [
 
 
 @pytest.mark.parametrize(("llm", "stage", "words"), SAID)
-def test_what_would_stop_the_run_is_said(
-    llm: dict[str, Any], stage: StageEstimate, notice: str, params: Params
-) -> None:
+def test_what_would_stop_the_run_is_said(llm: dict[str, Any], stage: StageEstimate, words: str, params: Params) -> None:
     notices = price(params, stage, **llm)["notices"]
-    assert len(notices) == bool(notice)
-    assert "".join(notices).startswith(notice)
+    assert len(notices) == bool(words)
+    assert "".join(notices).startswith(words)
 
 
 def test_the_text_says_it_all(params: Params, capsys: pytest.CaptureFixture[str]) -> None:
