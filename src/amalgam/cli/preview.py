@@ -90,7 +90,7 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
         graded = select_gradable(responses, sources.limit_grades())
         grading = sources.build_grading(graded)
         answers = answer(grading, "judge", "preview of the judge")
-        fitting = min(most, int(slots * _PATIENCE / (time.monotonic() - start)))
+        fitting = min(most, int(slots * _PATIENCE / max(time.monotonic() - start, 1e-9)))
         if slots > 1 or fitting <= 1:
             break
         slots = fitting
