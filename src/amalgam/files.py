@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -65,14 +65,24 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def write_rows(path: Path, rows: "pd.DataFrame") -> None:
     """Write rows as UTF-8 CSV, with formula-like texts made harmless."""
     free = [bool(_FREE_TEXT.fullmatch(str(name))) for name in rows]
+    table = chain([tuple(rows)], rows.itertuples(index=False, name=None))
     with open_sibling(path) as stream:
-        plain = csv.writer(stream, lineterminator="\n")
-        quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        for row in chain([tuple(rows)], rows.itertuples(index=False, name=None)):
-            cells = [guard_cell(cell) if guards else cell for cell, guards in zip(row, free, strict=True)]
-            # An unquoted carriage return would be read as the end of a row.
-            returns = any("\r" in cell for cell in cells if isinstance(cell, str))
-            (quoted if returns else plain).writerow(cells)
+        write_cells(
+            stream,
+            ([guard_cell(cell) if guards else cell for cell, guards in zip(row, free, strict=True)] for row in table),
+        )
+
+
+def write_cells(stream: IO[str], rows: Iterable[Sequence[Any]], separator: str = ",") -> None:
+    """Write rows of cells as CSV."""
+    plain, quoted = (
+        csv.writer(stream, delimiter=separator, lineterminator="\n", quoting=quoting)
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+    )
+    for cells in rows:
+        # An unquoted carriage return would be read as the end of a row.
+        returns = any("\r" in cell for cell in cells if isinstance(cell, str))
+        (quoted if returns else plain).writerow(cells)
 
 
 def read_json(path: Path) -> Any:

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from amalgam.errors import DataError, ModelError
 from amalgam.shipping.card import write_manifest
-from amalgam.shipping.predict import Columns, Shipped, label_table, load_shipped
+from amalgam.shipping.predict import Shipped, label_table, load_shipped
 from tests.pipeline.toy import LABELS, make_rows
 
 ENDINGS = (".csv", ".jsonl", ".parquet", ".xlsx")
@@ -60,7 +60,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
 
 def label(source: Path, target: Path, opened: Shipped, **columns: str) -> list[dict[str, Any]]:
-    label_table(source, target, opened, Columns(**{"text": "text", "question": "question"} | columns))
+    label_table(source, target, opened, **columns)
     return read_table(target)
 
 
@@ -245,7 +245,7 @@ def test_a_labelled_table_is_labelled_alike(ending: str, opened: Shipped, tmp_pa
 )
 def test_spreadsheets_open_the_output(content: bytes, to: str, head: bytes, opened: Shipped, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes(content)
-    notes = label_table(tmp_path / "in.csv", tmp_path / to, opened, Columns("text", "question")).notes
+    notes = label_table(tmp_path / "in.csv", tmp_path / to, opened).notes
     assert bool(notes) == (content == b"id,text\n1,h\xe4lt\n")
     assert (tmp_path / to).read_bytes().startswith(head)
 

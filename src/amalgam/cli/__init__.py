@@ -187,10 +187,10 @@ def predict(
 
     Example: amalgam predict responses.csv labelled.csv
     """
-    from amalgam.shipping.predict import Columns, run_predict
+    from amalgam.shipping.predict import run_predict
 
-    columns = Columns(text_column, question_column, prefix)
-    run_predict(source, target, model, columns, threads=threads, device=device, as_json=json)
+    names = {"text": text_column, "question": question_column, "prefix": prefix}
+    run_predict(source, target, model, names, threads=threads, device=device, as_json=json)
 
 
 @app.command()

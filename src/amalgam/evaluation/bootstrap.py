@@ -113,20 +113,15 @@ def estimate_metrics(
 ) -> dict[str, Estimate]:
     """Estimate metrics of one model; without an order of the classes there is no `quadratic_kappa`."""
     names = [name for name in names if ordinal or name != "quadratic_kappa"]
-    points, drawn = (
-        [measure_weighted(actual, seed, weights, names) for seed in probabilities]
-        for weights in (np.ones((1, len(actual))), resamples.rows)
-    )
+    weights = np.concatenate([np.ones((1, len(actual))), resamples.rows])  # all rows first
+    measured = [measure_weighted(actual, seed, weights, names) for seed in probabilities]
     highest = {"brier": 1.0 if probabilities.shape[2] == 2 else 2.0}
-    return {
-        name: Estimate(
-            np.array([point[name][0] for point in points]),
-            np.stack([values[name] for values in drawn], axis=1),
-            resamples.independent,
-            (-1.0 if "kappa" in name else 0.0, highest.get(name, 1.0)),
-        )
-        for name in names
-    }
+    found = {}
+    for name in names:
+        points, *drawn = np.stack([values[name] for values in measured], axis=1)
+        limits = (-1.0 if "kappa" in name else 0.0, highest.get(name, 1.0))
+        found[name] = Estimate(points, np.array(drawn), resamples.independent, limits)
+    return found
 
 
 def subtract(first: Estimate, second: Estimate) -> Estimate:
@@ -157,14 +152,13 @@ def summarise_estimates(estimates: dict[str, Estimate], confidence: float) -> di
 
 def find_interval(estimate: Estimate, confidence: float) -> tuple[float, float]:
     """Return the interval that holds the true value with probability `confidence`."""
-    low, high = estimate.limits
-    width, share = high - low, (estimate.value - low) / (high - low)
-    error, variances = find_errors(estimate)
-    if not error or not 0 < share < 1:
+    from scipy.special import expit
+
+    odds, error, variances = _find_odds(estimate)
+    if not error:
         return estimate.value, estimate.value
-    step = error * find_quantile(variances, 1 - confidence) / width / (share * (1 - share))
-    odds = (_to_odds(share) - step, _to_odds(share) + step)
-    lower, upper = (low + width * ((1 + math.tanh(end / 2)) / 2) for end in odds)
+    step, (low, high) = error * find_quantile(variances, 1 - confidence), estimate.limits
+    lower, upper = (low + (high - low) * float(expit(end)) for end in (odds - step, odds + step))
     return lower, upper
 
 
@@ -172,12 +166,10 @@ def find_p_value(difference: Estimate) -> float:
     """Return the two-sided p-value of a difference: one minus the largest confidence whose interval leaves out 0."""
     from scipy.optimize import brentq
 
-    low, high = difference.limits
-    width, share = high - low, (difference.value - low) / (high - low)
-    error, variances = find_errors(difference)
-    if not error or not 0 < share < 1:
+    odds, error, variances = _find_odds(difference)
+    if not error:
         return float(difference.value == 0)
-    distance = abs(_to_odds(share) - _to_odds(-low / width)) * share * (1 - share) * width / error
+    distance = abs(odds) / error  # the log-odds of no difference are 0
     if find_quantile(variances, _SMALLEST) <= distance:
         return _SMALLEST
     return float(brentq(lambda tails: find_quantile(variances, tails) - distance, _SMALLEST, 1, xtol=_SMALLEST))
@@ -241,5 +233,11 @@ def find_quantile(variances: Variances, tails: float) -> float:
     return float(sum(-variance / total * stdtrit(freedom, tails / 2) for variance, freedom in variances))
 
 
-def _to_odds(share: float) -> float:
-    return math.log(share / (1 - share))
+def _find_odds(estimate: Estimate) -> tuple[float, float, Variances]:
+    """Return the value as log-odds between its limits, their standard error, 0 where nothing varies, and variances."""
+    low, high = estimate.limits
+    share = (estimate.value - low) / (high - low)
+    error, variances = find_errors(estimate)
+    if not 0 < share < 1:
+        return 0.0, 0.0, variances
+    return math.log(share / (1 - share)), error / (high - low) / (share * (1 - share)), variances

@@ -29,9 +29,9 @@ def describe_texts(synthetic: pd.DataFrame, human: pd.DataFrame) -> dict[str, fl
     most, first = min(map(sum, lengths)), len(synthetic)
     likeness = measure_likeness([*texts[0], *texts[1]])
     np.fill_diagonal(likeness, 0.0)  # a human text stands beside all texts but itself
+    sides = (("", slice(first), synthetic, texts[1]), ("human_", slice(first, None), human, None))
     found: dict[str, float] = {}
-    for side, (prefix, rows, others) in enumerate((("", synthetic, texts[1]), ("human_", human, None))):
-        own = slice(first) if side == 0 else slice(first, None)
+    for side, (prefix, own, rows, others) in enumerate(sides):
         nearest = likeness[own, first:].max(axis=1)
         values = {
             "words": np.mean(lengths[side]),
@@ -89,9 +89,7 @@ def run_two_sample_test(first: Floats, second: Floats, confidence: float) -> dic
     return summarise_estimates(auc, confidence)
 
 
-def measure_distance(
-    first: Floats, second: Floats, confidence: float, *, shuffles: int = _SHUFFLES, seed: int = SEED
-) -> dict[str, float]:
+def measure_distance(first: Floats, second: Floats, confidence: float) -> dict[str, float]:
     """Measure the maximum mean discrepancy, and test it by permutation (Gretton et al., 2012, JMLR 13).
 
     The kernel is Gaussian; its width is the median distance of all pairs. `mmd2` is the unbiased estimate of the
@@ -104,9 +102,9 @@ def measure_distance(
     kernel = np.exp(-squares / (2 * median)) if median else np.ones_like(squares)
     np.fill_diagonal(kernel, 0.0)
     sides = np.arange(len(kernel)) < len(first)
-    shuffled = np.random.default_rng(seed).permuted(np.tile(sides, (shuffles, 1)), axis=1)
+    shuffled = np.random.default_rng(SEED).permuted(np.tile(sides, (_SHUFFLES, 1)), axis=1)
     found, drawn = (_estimate_mmd2(kernel, divisions) for divisions in (sides[None], shuffled))
-    p = (1 + (drawn >= found).sum()) / (1 + shuffles)
+    p = (1 + (drawn >= found).sum()) / (1 + _SHUFFLES)
     values = {"mmd2": found[0], "mmd2_chance": np.quantile(drawn, confidence), "mmd2_p": p}
     return {name: round(float(value), 4) for name, value in values.items()}
 

@@ -9,7 +9,7 @@ undefined metric is NaN. The predicted class is the most probable one, the first
 one is positive; for more, a metric of one class against the rest is the plain mean over classes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ _BINS = 10  # of the calibration error, as in Guo et al. (2017)
 _BLOCK = 2_000_000  # weights that are ranked in one go, so that a large test set does not fill the memory
 
 
-def measure_weighted(actual: Ints, probabilities: Floats, weights: Floats, names: Iterable[str]) -> dict[str, Floats]:
+def measure_weighted(actual: Ints, probabilities: Floats, weights: Floats, names: Collection[str]) -> dict[str, Floats]:
     """Return the named metrics [r].
 
     auc: area under the ROC curve.
@@ -45,31 +45,24 @@ def measure_weighted(actual: Ints, probabilities: Floats, weights: Floats, names
 
     def measure_kappa(costs: NDArray[Any]) -> Floats:
         observed, chance = (confusions * costs).sum(axis=(1, 2)), np.einsum("ri,rj,ij->r", have, given, costs)
-        return 1 - _divide(observed * total, chance)
+        return 1 - divide(observed * total, chance)
 
-    def measure_false_positives() -> Floats:
-        rates = _divide(given - hits, total[:, None] - have)
-        return np.asarray(rates[:, -1] if classes == 2 else rates.mean(axis=1))
-
-    def measure_calibration() -> Floats:
-        top = probabilities.max(axis=1)
-        gaps = (probabilities.argmax(axis=1) == actual) - top
-        by_bin = weights @ (np.eye(_BINS)[assign_bins(top)] * gaps[:, None])
-        return np.asarray(np.abs(_divide(by_bin, total[:, None])).sum(axis=1))
-
-    scores = 2 * hits / np.maximum(have + given, 1)
+    scores, rates = 2 * hits / np.maximum(have + given, 1), divide(given - hits, total[:, None] - have)
     losses = ((probabilities - np.eye(classes)[actual]) ** 2).sum(axis=1) / (2 if classes == 2 else 1)
-    measures: dict[str, Callable[[], Floats]] = {
-        "auc": lambda: weigh_auc(actual, probabilities, weights),
-        "macro_f1": lambda: _divide((scores * (have > 0)).sum(axis=1), (have > 0).sum(axis=1)),
-        "accuracy": lambda: _divide(hits.sum(axis=1), total),
-        "kappa": lambda: measure_kappa(np.minimum(distances, 1)),
-        "quadratic_kappa": lambda: measure_kappa(distances),
-        "fpr": measure_false_positives,
-        "brier": lambda: _divide(weights @ losses, total),
-        "ece": measure_calibration,
+    top = probabilities.max(axis=1)
+    gaps = (probabilities.argmax(axis=1) == actual) - top
+    by_bin = weights @ (np.eye(_BINS)[assign_bins(top)] * gaps[:, None])
+    measures = {
+        "auc": weigh_auc(actual, probabilities, weights) if "auc" in names else np.empty(0),  # it takes a while
+        "macro_f1": divide((scores * (have > 0)).sum(axis=1), (have > 0).sum(axis=1)),
+        "accuracy": divide(hits.sum(axis=1), total),
+        "kappa": measure_kappa(np.minimum(distances, 1)),
+        "quadratic_kappa": measure_kappa(distances),
+        "fpr": rates[:, -1] if classes == 2 else rates.mean(axis=1),
+        "brier": divide(weights @ losses, total),
+        "ece": np.abs(divide(by_bin, total[:, None])).sum(axis=1),
     }
-    return {name: measures[name]() for name in names}
+    return {name: measures[name] for name in names}
 
 
 def weigh_auc(actual: Ints, probabilities: Floats, weights: Floats) -> Floats:
@@ -116,9 +109,10 @@ def _rank_auc(positive: Bools, scores: Floats, weights: Floats) -> Floats:
     above = np.add.reduceat(ranked * positive[order], ties, axis=1)
     below = np.add.reduceat(ranked, ties, axis=1) - above
     beaten = below.cumsum(axis=1) - below / 2
-    return _divide((above * beaten).sum(axis=1), above.sum(axis=1) * below.sum(axis=1))
+    return divide((above * beaten).sum(axis=1), above.sum(axis=1) * below.sum(axis=1))
 
 
-def _divide(top: Floats, bottom: NDArray[Any]) -> Floats:
+def divide(top: Floats, bottom: NDArray[Any], otherwise: float = np.nan) -> Floats:
+    """Divide two arrays; a quotient by 0 is `otherwise`."""
     bottom = np.broadcast_to(bottom, top.shape)
-    return np.asarray(np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0))
+    return np.asarray(np.divide(top, bottom, out=np.full(top.shape, otherwise), where=bottom != 0))

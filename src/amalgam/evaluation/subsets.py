@@ -14,10 +14,10 @@ from amalgam.evaluation.bootstrap import (
     Resamples,
     draw_resamples,
     estimate_metrics,
-    subtract_estimates,
+    subtract,
     summarise_estimates,
 )
-from amalgam.evaluation.metrics import Bools, Floats, Ints
+from amalgam.evaluation.metrics import Bools, Floats, Ints, divide
 from amalgam.files import SUBGROUP
 from amalgam.shipping.onnx import decide
 from amalgam.tasks.schema import LEAVE_OUT
@@ -90,9 +90,9 @@ def _measure_parts(
             part = _estimate_part(coded, model, member, resamples)
             found[name][model] = _summarise(part, confidence)
             if compared and not _is_small(coded, rest):
-                change = subtract_estimates(part, _estimate_part(coded, model, rest, resamples), ("auc", "fpr"))
-                renamed = {f"{metric}_minus_rest": estimate for metric, estimate in change.items()}
-                found[name][model] |= _summarise(renamed, confidence)
+                others = _estimate_part(coded, model, rest, resamples)
+                changes = {f"{metric}_minus_rest": subtract(part[metric], others[metric]) for metric in ("auc", "fpr")}
+                found[name][model] |= _summarise(changes, confidence)
                 found[name][model] |= _compare_curves(coded, model, member, member | rest, confidence)
     return found
 
@@ -162,30 +162,28 @@ def measure_abroca(actual: Ints, stack: Floats, members: Bools) -> Floats:
 def _measure_areas(positive: Bools, scores: Floats, members: Bools) -> Floats:
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.diff(scores[order], append=np.inf))  # the last row of each run of equal scores
-    rates = []
-    for part in (members[:, order], ~members[:, order]):
-        for rows in (part & ~positive[order], part & positive[order]):
-            counts = np.pad(rows.cumsum(axis=1)[:, ends], ((0, 0), (1, 0))).astype(np.float64)
-            totals = counts[:, -1:]
-            rates.append(np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0))
-    return np.array([_integrate(*curves) for curves in zip(*rates, strict=True)])
+
+    def trace(rows: Bools) -> Floats:
+        """Return the share of the rows [r, n] from each score on, NaN where there are none."""
+        counts = np.pad(rows[:, order].cumsum(axis=1)[:, ends], ((0, 0), (1, 0))).astype(np.float64)
+        return divide(counts, counts[:, -1:])
+
+    curves = [(trace(part & ~positive), trace(part & positive)) for part in (members, ~members)]
+    # Turned by 45 degrees and stretched, a curve has no jumps.
+    turned = [np.stack([fpr + tpr, tpr - fpr], axis=1) for fpr, tpr in curves]
+    return np.array([_integrate(one, other) for one, other in zip(*turned, strict=True)])
 
 
-def _integrate(fpr: Floats, tpr: Floats, other_fpr: Floats, other_tpr: Floats) -> float:
-    """Return the area between two curves of straight lines, exactly."""
-    if not np.isfinite([fpr[-1], tpr[-1], other_fpr[-1], other_tpr[-1]]).all():
+def _integrate(one: Floats, other: Floats) -> float:
+    """Return the area between two curves of straight lines [2, points], exactly, as it was before they were turned."""
+    if not np.isfinite([one[:, -1], other[:, -1]]).all():
         return float("nan")
-    knots = np.unique(np.concatenate([fpr, other_fpr]))
-    starts, widths = knots[:-1], np.diff(knots)
-    # Between two knots the difference is a line; two points inside give it, clear of jumps at the knots.
-    first, second = (
-        np.interp(inside, fpr, tpr) - np.interp(inside, other_fpr, other_tpr)
-        for inside in (starts + widths / 3, starts + 2 * widths / 3)
-    )
-    left, right = 2 * first - second, 2 * second - first
+    knots = np.unique(np.concatenate([one[0], other[0]]))
+    gaps = np.interp(knots, *one) - np.interp(knots, *other)
+    left, right = gaps[:-1], gaps[1:]
     both = np.abs(left) + np.abs(right)
-    crossing = np.divide(left**2 + right**2, both, out=np.zeros_like(both), where=both > 0)
-    return float((widths * np.where(left * right >= 0, both, crossing) / 2).sum())
+    means = np.where(left * right >= 0, both, divide(left**2 + right**2, both, 0.0)) / 2
+    return float((np.diff(knots) * means).sum() / 2)
 
 
 def measure_selective(
@@ -221,7 +219,7 @@ def _estimate_share(hits: Bools, of: Bools, weights: Floats, independent: float)
     """Estimate the share of hits among some rows, all [n], of one seed; a resample without such rows has the share."""
     point = hits.sum() / of.sum()
     counts = weights @ of
-    drawn = np.divide(weights @ hits, counts, out=np.full(len(weights), point), where=counts > 0)
+    drawn = divide(weights @ hits, counts, point)
     return Estimate(np.array([point]), drawn[:, None], independent, (0.0, 1.0))
 
 

@@ -29,7 +29,6 @@ _LOSSES = {"train_loss": "loss", "validation_loss": "validation_loss"}  # dvcliv
 _ENDS = ("", "_low", "_high")
 _REQUESTS = ("completions", "requests", "rows")  # what summaries call the number of their requests
 _COSTS = ("requests", "prompt_tokens", "completion_tokens", "cost_usd")
-Score = Callable[[pd.DataFrame], Floats]
 
 
 def list_models(folders: Mapping[str, Path], exported: Path, seed: int) -> dict[str, Path]:
@@ -70,20 +69,18 @@ def measure_speed(models: Mapping[str, Path], rows: pd.DataFrame, bases: Sequenc
             start = time.perf_counter()
             score(rows)
             seconds[name] = min(seconds[name], time.perf_counter() - start)
-    rates = {name: len(rows) / taken for name, taken in seconds.items()}
+    speeds = {f"{name}_rows_per_second": len(rows) / taken for name, taken in seconds.items()}
+    speeds["speedup"] = seconds["teacher"] / seconds["student"]
     sizes = {
-        name: (measure_size(path, bases) if path.is_dir() else path.stat().st_size) / 1e6
+        f"{name}_megabytes": (measure_size(path, bases) if path.is_dir() else path.stat().st_size) / 1e6
         for name, path in models.items()
     }
-    speeds = {f"{name}_rows_per_second": rate for name, rate in rates.items()}
-    masses = {f"{name}_megabytes": size for name, size in sizes.items()}
-    speeds["speedup"] = rates["student"] / rates["teacher"]
-    masses["size_ratio"] = sizes["student"] / sizes["teacher"]
+    sizes["size_ratio"] = sizes["student_megabytes"] / sizes["teacher_megabytes"]
     rounded = {name: float(f"{value:.2g}") for name, value in speeds.items()}
-    return rounded | {name: float(f"{value:.3g}") for name, value in masses.items()}
+    return rounded | {name: float(f"{value:.3g}") for name, value in sizes.items()}
 
 
-def _open(path: Path, of_seed: Mapping[str, Path], bases: Sequence[Path]) -> Score:
+def _open(path: Path, of_seed: Mapping[str, Path], bases: Sequence[Path]) -> Callable[[pd.DataFrame], Floats]:
     return open_model(path, bases) if path.is_dir() else OnnxScorer(path, of_seed["student"]).score
 
 
@@ -111,10 +108,8 @@ def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dic
     }
     differences["gain_over_best_baseline"]["baseline"] = best
     ratio = find_ratio(estimates[shipped]["auc"], estimates["teacher"]["auc"], confidence, above=_CHANCE)
-    differences["retention"] = {
-        f"auc_above_chance{end}": round(value, 4) for end, value in zip(_ENDS, ratio, strict=False)
-    }
-    return differences
+    kept = {f"auc_above_chance{end}": round(value, 4) for end, value in zip(_ENDS, ratio, strict=False)}
+    return differences | {"retention": kept}
 
 
 def trace_roc(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -> pd.DataFrame:
@@ -198,8 +193,13 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
     grader = baselines.get("llm_grader")
     labelled = summaries["label"] if summaries["label"]["rows"] else None
     asked = {"synthesis": summaries["synthesis"], "judge": summaries["judge"], "label": labelled, "grader": grader}
-    costs = {work: _count_cost(summary) for work, summary in asked.items() if summary}
-    known = [name for name in _COSTS if all(name in cost for cost in costs.values())]  # a cost may be unknown
+    costs: dict[str, dict[str, Any]] = {
+        work: {name: summary.get(name) for name in _COSTS}
+        | {"requests": next((summary[name] for name in _REQUESTS if name in summary), None)}
+        for work, summary in asked.items()
+        if summary
+    }
+    known = [name for name in _COSTS if all(cost[name] is not None for cost in costs.values())]  # a cost may be unknown
     costs["llm"] = {name: round(sum(cost[name] for cost in costs.values()), 6) for name in known}
     runs = {
         "teacher": teacher["seeds"],
@@ -221,11 +221,6 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
             "training": {"training": training, "guard": teacher.get("guard")},
         }
     )
-
-
-def _count_cost(summary: Mapping[str, Any]) -> dict[str, float]:
-    requests = next((summary[name] for name in _REQUESTS if name in summary), None)
-    return _drop_nulls({name: summary.get(name) for name in _COSTS} | {"requests": requests})
 
 
 def name_shipped(precision: str) -> str:

@@ -11,16 +11,7 @@ from numpy.typing import NDArray
 
 from amalgam.evaluation.predictions import MODEL_NAMES
 from amalgam.report.charts import BLUE, GREY, ORANGE, Look, Looks, Spec, build_figure, draw_points
-from amalgam.report.content import (
-    Browser,
-    Cell,
-    Content,
-    Figure,
-    Numbers,
-    Table,
-    format_count,
-    format_number,
-)
+from amalgam.report.content import Browser, Cell, Content, Figure, Numbers, Table, format_count, format_number
 
 POOL_BYTES, MISTAKE_BYTES = 2_000_000, 1_000_000  # of the page, which stays below 5 MB
 LONGEST_TEXT = 5000  # characters
@@ -120,10 +111,8 @@ def browse_pool(content: Content, limit: int = POOL_BYTES) -> Browser | None:
     rows = thin_rows(content.pool, limit)
     if rows.empty:
         return None
-    total, temperature = (
-        content.metrics["synthetic"]["synthesis"]["responses"],
-        content.params["synthesis"]["temperature"],
-    )
+    total = content.metrics["synthetic"]["synthesis"]["responses"]
+    temperature = content.params["synthesis"]["temperature"]
     shown = "All" if len(rows) == total else format_count(len(rows))
     caption = f"{shown} of the {format_count(total)} responses of the LLM, sampled at temperature {temperature:g}"
     kept, graded = rows["reason"] == "", rows["judged"] != ""
@@ -131,11 +120,9 @@ def browse_pool(content: Content, limit: int = POOL_BYTES) -> Browser | None:
     columns: dict[str, Any] = {
         "Response": zip(rows["text"], rows["question"], strict=True),
         "Label asked for": rows["label"],
-        "Judge's label": rows["judged"].where(graded, "not judged"),
+        **({"Judge's label": rows["judged"].where(graded, "not judged")} if graded.any() else {}),
         "Outcome": zip(outcomes.mask(kept, "Kept"), rows["detail"], strict=True),
     }
-    if not graded.any():
-        del columns["Judge's label"]
     agrees = np.where(rows["judged"] == rows["label"], "agrees", "disagrees")
     facets = {
         "Label": rows["label"],
@@ -153,8 +140,8 @@ def browse_mistakes(content: Content, limit: int = MISTAKE_BYTES) -> Browser | N
         return None
     count, tested, seeds = len(content.mistakes), content.metrics["data"]["rows"]["test"], len(content.params["seeds"])
     shown = "these are" if len(rows) == count else f"here are {format_count(len(rows))} of"
-    caption = f"The student gets {format_count(count)} of {format_count(tested)} test rows wrong; {shown} them, "
-    caption += "the most confident first"
+    wrong = f"The student gets {format_count(count)} of {format_count(tested)} test rows wrong"
+    caption = f"{wrong}; {shown} them, the most confident first"
     certainty = [
         f"p = {probability:.3f}{f'; {wrong} of {seeds} seeds' if seeds > 1 else ''}"
         for probability, wrong in zip(rows["probability"], rows["wrong"], strict=True)
@@ -187,12 +174,8 @@ def _build_browser(key: str, caption: str, columns: Mapping[str, Iterable[Cell]]
 def _draw_drift(content: Content, statistics: Numbers) -> list[Figure]:
     """Draw shares of synthetic beside human rows, and the distance (squared MMD) beside what chance would give."""
     figures = []
-    shares = {
-        name: (statistics[f"human_{key}"], statistics[key])
-        for key, name in SHARE_NAMES.items()
-        if {key, f"human_{key}"} <= statistics.keys()
-    }
-    if shares:
+    there = {key: name for key, name in SHARE_NAMES.items() if {key, f"human_{key}"} <= statistics.keys()}
+    if shares := {name: (statistics[f"human_{key}"], statistics[key]) for key, name in there.items()}:
         caption = "Synthetic beside human rows; the longer the line, the more they differ."
         spec = _draw_pairs(shares, "Share or similarity, 0 to 1", _SOURCES, unit=True)
         figures.append(build_figure("drift", "Synthetic beside human rows", caption, spec))

@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,16 +43,7 @@ class Shipped:
         return clean_text(text, mojibake=self.repair == "mojibake")
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Names of the columns of texts and questions, and what the names of new columns begin with."""
-
-    text: str
-    question: str
-    prefix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tally:
     """What was written: rows, rows of each label, rows that need a human; and what is to be known of the source."""
 
@@ -64,16 +54,9 @@ class Tally:
 
 
 def run_predict(
-    source: Path,
-    target: Path,
-    model: Path,
-    columns: Columns,
-    *,
-    threads: int = 0,
-    device: Device = "auto",
-    as_json: bool = False,
+    source: Path, target: Path, model: Path, names: Mapping[str, str], *, threads: int, device: Device, as_json: bool
 ) -> None:
-    """Label the rows of `source` into `target`, and print what came out.
+    """Label the rows of `source` into `target`, and print what came out; for `names` see `label_table`.
 
     Raises:
         DataError: a table cannot be read or written.
@@ -82,10 +65,10 @@ def run_predict(
     if threads:
         os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizer
     shipped = load_shipped(model, threads=threads, device=device)
-    tally = label_table(source, target, shipped, columns)
+    tally = label_table(source, target, shipped, **names)
     if as_json:
-        names = ("model", "threshold", "ask_below", "guaranteed")
-        print(json.dumps(asdict(tally) | {name: getattr(shipped, name) for name in names}, ensure_ascii=False))
+        said = {name: getattr(shipped, name) for name in ("model", "threshold", "ask_below", "guaranteed")}
+        print(json.dumps(asdict(tally) | said, ensure_ascii=False))
         return
     counts = ", ".join(f"{label} {count:,}" for label, count in tally.labels.items())
     basis = "as the validation rows allow" if shipped.guaranteed else "without a guarantee, see the model card"
@@ -129,8 +112,12 @@ def load_shipped(folder: Path, *, threads: int = 0, device: Device = "auto") -> 
         ) from error
 
 
-def label_table(source: Path, target: Path, shipped: Shipped, columns: Columns) -> Tally:
+def label_table(
+    source: Path, target: Path, shipped: Shipped, *, text: str = "text", question: str = "question", prefix: str = ""
+) -> Tally:
     """Write the rows of `source` to `target`, in their order, each with `label`, `p_<label>` and `needs_human`.
+
+    `text` and `question` are names of columns; those of the new columns begin with the prefix.
 
     Raises:
         DataError: the source cannot be read or lacks a column, a new column has the name of one that is there, or the
@@ -139,32 +126,30 @@ def label_table(source: Path, target: Path, shipped: Shipped, columns: Columns) 
     form = find_format(target)
     if source.resolve() == target.resolve() or (target.exists() and target.samefile(source)):
         raise DataError(f"{target} is the input itself: give the output another name")
-    needed = [columns.text, *([columns.question] if shipped.scorer.uses_question else [])]
+    needed = [text, *([question] if shipped.scorer.uses_question else [])]
     table = open_source(source)
     rows, names = survey_table(table, needed)
     kinds = {"label": str, **{f"p_{label}": float for label in shipped.scorer.labels}, "needs_human": bool}
-    added: dict[str, type] = {columns.prefix + name: kind for name, kind in kinds.items()}
+    added: dict[str, type] = {prefix + name: kind for name, kind in kinds.items()}
     if taken := [name for name in added if name in names]:
         raise DataError(f"{source} already has a column {taken[0]!r}: rename it, or give --prefix for the new ones")
     if form == "xlsx" and rows > SHEET_ROWS:
         raise DataError(f"{target} cannot hold {rows:,} rows, Excel has {SHEET_ROWS:,}: write .csv or .parquet")
-    labels: Counter[str] = Counter(dict.fromkeys(shipped.scorer.labels, 0))
-    asked = 0
+    tally = Tally(rows, dict.fromkeys(shipped.scorer.labels, 0), 0, note_encoding(table))
 
     def label_parts() -> Iterator[tuple[Part, Added]]:
-        nonlocal asked
         for part in read_parts(table):
             values = _label_part(part, shipped, needed)
             yield part, dict(zip(added, values, strict=True))
-            labels.update(values[0])
-            asked += sum(values[-1])
-            for _ in part.rows:
+            for label, asks in zip(values[0], values[-1], strict=True):
+                tally.labels[label] += 1
+                tally.needs_human += asks
                 advance(None)
 
     progress = show_progress("predict", total=rows) if rows > _SOON else nullcontext(lambda _: None)
     with progress as advance:
         write_table(target, table, names, added, label_parts())
-    return Tally(labels.total(), dict(labels), asked, note_encoding(table))
+    return tally
 
 
 def _label_part(part: Part, shipped: Shipped, needed: list[str]) -> list[list[Any]]:

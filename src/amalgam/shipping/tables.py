@@ -4,18 +4,18 @@ A source is read once before the first row is scored, so that a fault in its las
 to a temporary file that is put in place when it is whole.
 """
 
-import csv
 import datetime
 import io
 import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from amalgam.errors import DataError
-from amalgam.files import guard_cell, open_sibling
+from amalgam.files import guard_cell, open_sibling, write_cells
 from amalgam.tasks.formats import ENDINGS, OTHERS, SEPARATORS, Format, Source
 from amalgam.tasks.tables import Part, find_value, list_columns, read_parts, spread_record
 from amalgam.tasks.texts import blank_numbers, write_text
@@ -81,7 +81,7 @@ def write_table(path: Path, source: Source, columns: Sequence[str], added: dict[
         raise DataError(f"{path} cannot be written ({error.strerror})") from error
 
 
-def write_cell(value: object) -> str:
+def _write_cell(value: object) -> str:
     """Write a value as a cell of CSV that no spreadsheet runs as a formula; reading it gives the text back."""
     text = (write_text(value) or "").replace("\0", "")  # which no file of text may hold
     return text if _NUMBER.fullmatch(text) else guard_cell(text)
@@ -93,12 +93,7 @@ def _write_cells(stream: IO[bytes], form: Format, source: Source, names: Sequenc
     # Excel takes a file for UTF-8 by its mark, and tells cells apart by the separator of its country.
     marked = source.marked or source.format == "xlsx" or source.encoding not in ("", "utf-8")
     lines = io.TextIOWrapper(stream, "utf-8-sig" if marked else "utf-8", newline="")
-    plain = csv.writer(lines, delimiter=separator, lineterminator="\n")
-    quoted = csv.writer(lines, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row in itertools.chain([dict(zip(names, names, strict=True))], _merge(parts)):
-        cells = [write_cell(row.get(name)) for name in names]
-        # A carriage return is left unquoted otherwise, and then read as the end of a row.
-        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
+    write_cells(lines, (list(map(_write_cell, cells)) for cells in _list_cells(names, parts)), separator)
     lines.detach()
 
 
@@ -107,11 +102,9 @@ def _write_sheet(stream: IO[bytes], path: Path, source: Source, names: Sequence[
 
     book = Workbook(write_only=True)
     sheet = book.create_sheet(source.sheet or "labelled")
-    try:
-        for row in itertools.chain([dict(zip(names, names, strict=True))], _merge(parts)):
-            sheet.append([_make_cell(sheet, row.get(name), path) for name in names])
-    finally:
-        sheet.close()
+    with closing(sheet):
+        for cells in _list_cells(names, parts):
+            sheet.append([_make_cell(sheet, cell, path) for cell in cells])
     book.save(stream)
 
 
@@ -169,6 +162,13 @@ def _write_parquet(stream: IO[bytes], columns: Sequence[str], added: dict[str, t
     finally:
         if writer is not None:
             writer.close()
+
+
+def _list_cells(names: Sequence[str], parts: Parts) -> Iterator[Sequence[Any]]:
+    """Yield the cells of the header, then those of each row."""
+    yield names
+    for row in _merge(parts):
+        yield [row.get(name) for name in names]
 
 
 def _merge(parts: Parts) -> Iterator[dict[str, Any]]:
