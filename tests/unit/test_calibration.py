@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 
@@ -20,56 +18,46 @@ def judge(certainty: np.ndarray, right: np.ndarray, group: int = 1) -> Judged:
     return Judged(certainty, right, np.arange(len(right)) // group)
 
 
+def make_logits(probabilities: np.ndarray) -> np.ndarray:
+    return np.stack([np.zeros(len(probabilities)), np.log(probabilities / (1 - probabilities))], axis=1)
+
+
+NO_ROWS = make_logits(np.zeros(0)), np.zeros(0, dtype=np.int64)
 NOTHING = judge(np.zeros(0), np.zeros(0, dtype=bool))
 
 
-def make_logits(probabilities: list[float]) -> np.ndarray:
-    return np.array([[0.0, math.log(p / (1 - p))] for p in probabilities]).reshape(-1, 2)
-
-
 def calibrate_by(
-    logits: np.ndarray, labels: np.ndarray, judged: Judged = NOTHING, uncoded: np.ndarray | None = None, **wanted: float
+    logits: np.ndarray, labels: np.ndarray, judged: Judged = NOTHING, uncoded: np.ndarray = NO_ROWS[0], **wanted: float
 ) -> Calibration:
-    texts = np.zeros((0, 2)) if uncoded is None else uncoded
     wanted = {"agreement": 0.9, "confidence": 0.95} | wanted
-    return calibrate(logits, labels, np.arange(len(labels)), judged, texts, **wanted)
+    return calibrate(logits, labels, np.arange(len(labels)), judged, uncoded, **wanted)
 
 
-NO_ROWS = np.zeros((0, 2)), np.zeros(0, dtype=np.int64)
-
-
-def test_29_rows_without_an_error_show_90_percent_and_28_do_not() -> None:
-    for rows, expected in ((28, None), (29, 0.5)):
-        certainty = np.linspace(0.5, 1, rows)
-        assert find_agreement(judge(certainty, np.ones(rows, dtype=bool)), 0.9, 0.95) == expected
-
-
-def test_rows_that_depend_on_each_other_count_as_fewer() -> None:
-    certainty, right = np.linspace(1, 0.5, 60), np.ones(60, dtype=bool)
-    assert find_agreement(judge(certainty, right), 0.9, 0.95) == 0.5
-    assert find_agreement(judge(certainty, right, group=2), 0.9, 0.95) == 0.5  # 30 independent rows
-    assert find_agreement(judge(certainty, right, group=3), 0.9, 0.95) is None
+@pytest.mark.parametrize(("rows", "group", "lowest"), [(28, 1, None), (29, 1, 0.5), (60, 2, 0.5), (60, 3, None)])
+def test_29_independent_rows_without_an_error_show_90_percent(rows: int, group: int, lowest: float | None) -> None:
+    judged = judge(np.linspace(1, 0.5, rows), np.ones(rows, dtype=bool), group)
+    assert find_agreement(judged, 0.9, 0.95) == lowest
 
 
 def test_the_share_that_cross_validation_shows_is_carried_over() -> None:
     teachers = np.linspace(1, 0.9, 100)  # more certain than the student
-    student = make_logits(list(np.linspace(0.5, 0.89, 200)))
-    right = np.arange(100) != 50
-    judged = judge(teachers, right & (np.arange(100) < 70))
-    found = calibrate_by(*NO_ROWS, judged, student)
+    student = np.linspace(0.5, 0.89, 200)
+    judged = judge(teachers, (np.arange(100) != 50) & (np.arange(100) < 70))
+    found = calibrate_by(*NO_ROWS, judged, make_logits(student))
     assert (found.temperature, found.threshold, found.guaranteed) == (1.0, None, False)
     share = float((teachers >= find_agreement(judged, 0.9, 0.8)).mean())
     assert 0.6 < share < 0.8
-    assert (np.linspace(0.5, 0.89, 200) >= found.ask_below).mean() == pytest.approx(share, abs=0.006)
+    assert (student >= found.ask_below).mean() == pytest.approx(share, abs=0.006)
     assert f"the {share:.0%} whose labels are most certain show an agreement of 90% with 80%" in found.sentence
-    few = calibrate_by(*NO_ROWS, judged, student[:49])  # too few texts: the teachers' own probability
+    few = calibrate_by(*NO_ROWS, judged, make_logits(student[:49]))  # too few texts: the teachers' own probability
     assert (teachers >= few.ask_below).mean() == share
     assert few.sentence.endswith("they are those from this probability on.")
 
 
 def test_it_is_said_how_many_more_rows_would_do() -> None:
     certainty = np.linspace(1, 0.5, 40)
-    judged = judge(certainty, np.arange(40) < 12)  # 16 rows without an error would be 54 in all
+    right = np.arange(40) < 12
+    judged = judge(certainty, right)  # 16 rows without an error would be 54 in all
     assert count_more_rows(judged, 0.9, 0.8) == 14
     found = calibrate_by(*NO_ROWS, judged)
     assert found.ask_below == 2.0
@@ -77,9 +65,8 @@ def test_it_is_said_how_many_more_rows_would_do() -> None:
         "In cross-validation 40 human-coded rows do not show an agreement of 90% with 80% confidence, so a human is "
         "asked about every row; about 14 more coded rows would."
     )
-    doubled = Judged(np.tile(certainty, 3), np.tile(judged.right, 3), np.arange(120))
-    assert find_agreement(doubled, 0.9, 0.8) is not None
-    assert count_more_rows(judge(certainty, np.arange(40) < 12, group=2), 0.9, 0.8) == 67
+    assert find_agreement(judge(np.tile(certainty, 3), np.tile(right, 3)), 0.9, 0.8) is not None
+    assert count_more_rows(judge(certainty, right, group=2), 0.9, 0.8) == 67
     hopeless = judge(certainty, np.arange(40) % 2 == 0)
     assert count_more_rows(hopeless, 0.9, 0.8) is None
     assert "more rows like these would hardly do so" in calibrate_by(*NO_ROWS, hopeless).sentence
@@ -100,13 +87,13 @@ def test_a_guarantee_is_broken_no_more_often_than_it_says() -> None:
 
 
 def test_ten_validation_rows_allow_no_guarantee_and_many_do() -> None:
-    logits = make_logits([0.1, 0.2, 0.3, 0.1, 0.9, 0.8, 0.7, 0.9, 0.95, 0.6])
-    made = calibrate_by(logits, np.array([0] * 4 + [1] * 6))
+    few = np.array([0.1, 0.2, 0.3, 0.1, 0.9, 0.8, 0.7, 0.9, 0.95, 0.6])
+    made = calibrate_by(make_logits(few), np.array([0] * 4 + [1] * 6))
     assert (made.temperature, made.threshold, made.ask_below, made.guaranteed) == (1.0, None, 2.0, False)
     rng = np.random.default_rng(1)
     probabilities = rng.random(400).clip(0.001, 0.999)
     labels = (rng.random(400) < probabilities).astype(np.int64)
-    made = calibrate_by(make_logits(list(probabilities)), labels, agreement=0.85)
+    made = calibrate_by(make_logits(probabilities), labels, agreement=0.85)
     assert made.guaranteed
     assert 0.6 < made.ask_below < 0.95
 
@@ -115,12 +102,10 @@ def test_a_temperature_needs_evidence_and_never_sharpens() -> None:
     rng = np.random.default_rng(2)
     true = rng.random(300).clip(0.02, 0.98)
     labels = (rng.random(300) < true).astype(np.int64)
-    logits = make_logits(list(true))
-    assert find_temperature(logits, labels, 0.95) == 1
+    logits = make_logits(true)
     assert find_temperature(3 * logits, labels, 0.95) == pytest.approx(3, rel=0.3)
-    assert find_temperature(logits / 3, labels, 0.95) == 1
-    assert find_temperature(3 * logits[:2], labels[:2], 0.95) == 1
-    assert find_temperature(logits[:1], labels[:1], 0.95) == 1
+    for factor, rows in ((1, 300), (1 / 3, 300), (3, 2), (1, 1)):
+        assert find_temperature(factor * logits[:rows], labels[:rows], 0.95) == 1
 
 
 def test_a_decision_moves_only_on_evidence() -> None:
@@ -134,12 +119,9 @@ def test_a_decision_moves_only_on_evidence() -> None:
 
 def test_fidelity_is_what_is_lost_of_the_order() -> None:
     exact = np.stack([1 - (p := np.linspace(0.01, 0.99, 50)), p], axis=1)
-    near = measure_fidelity(exact, exact**1.02 / (exact**1.02).sum(axis=1, keepdims=True))
-    assert near["auc_loss"] == 0
-    assert near["max_difference"] > 0
-    turned = measure_fidelity(exact, exact[::-1])
-    assert turned["auc_loss"] > 0.3
-    assert turned["decisions_changed"] == 1
+    near, turned = measure_fidelity(exact, exact**1.02), measure_fidelity(exact, exact[::-1])
+    assert (near["auc_loss"], near["max_difference"] > 0) == (0, True)
+    assert (turned["auc_loss"] > 0.3, turned["decisions_changed"]) == (True, 1)
     three = np.random.default_rng(0).dirichlet([1, 1, 1], size=40)
     same = measure_fidelity(three, three)
     assert (same["texts"], same["auc_loss"], same["max_difference"], same["decisions_changed"]) == (40, 0, 0, 0)

@@ -29,19 +29,14 @@ def opened(shipped: Path) -> Shipped:
     return load_shipped(shipped)
 
 
-def write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...] = ("id", "text")) -> Path:
-    if path.suffix == ".csv":
-        with path.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-    elif path.suffix == ".jsonl":
+def write_table(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows; outside JSON they have an id and a text."""
+    table = pd.DataFrame(rows, columns=["id", "text"], dtype=str)
+    if path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    elif path.suffix == ".xlsx":
-        pd.DataFrame(rows, columns=list(columns)).to_excel(path, index=False, sheet_name="Answers")
     else:
-        schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
-        parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
+        write = {".csv": table.to_csv, ".xlsx": table.to_excel, ".parquet": table.to_parquet}[path.suffix]
+        write(path, index=False)
     return path
 
 
@@ -49,10 +44,9 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     if path.suffix in (".csv", ".tsv"):
         with path.open(encoding="utf-8-sig", newline="") as stream:
             return list(csv.DictReader(stream, delimiter="," if path.suffix == ".csv" else "\t"))
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    if path.suffix == ".json":
-        return list(json.loads(path.read_text(encoding="utf-8")))
+    if path.suffix in (".json", ".jsonl"):
+        text = path.read_text(encoding="utf-8")
+        return list(json.loads(text) if path.suffix == ".json" else map(json.loads, text.splitlines()))
     if path.suffix == ".xlsx":
         header, *rows = openpyxl.load_workbook(path).worksheets[0].values
         return [dict(zip(header, ("" if cell is None else cell for cell in row), strict=True)) for row in rows]
@@ -82,20 +76,17 @@ def test_rows_keep_order_and_columns(ending: str, to: str, opened: Shipped, tmp_
 
 
 @pytest.mark.parametrize("to", ENDINGS)
-@pytest.mark.parametrize("ending", [".csv", ".parquet", ".xlsx"])
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_no_row_and_one_row(ending: str, to: str, opened: Shipped, tmp_path: Path) -> None:
+    target = tmp_path / f"out{to}"
     for rows in ([], [{"id": "1", "text": "rude"}]):
-        source, target = write_table(tmp_path / f"in{ending}", rows), tmp_path / f"out{to}"
-        assert len(label(source, target, opened)) == len(rows)
-        if to == ".parquet":
+        assert len(label(write_table(tmp_path / f"in{ending}", rows), target, opened)) == len(rows)
+        if to == ".parquet" and (rows or ending != ".jsonl"):
             assert parquet.read_schema(target).names == ["id", "text", *ADDED]
-    (tmp_path / "none.jsonl").write_text("")
-    assert label(tmp_path / "none.jsonl", tmp_path / f"out{to}", opened) == []
 
 
 def test_cells_that_a_spreadsheet_would_run_become_text_in_csv_alone(opened: Shipped, tmp_path: Path) -> None:
-    rows = [{"id": "-2.5e3", "text": text} for text in HOSTILE]
-    source = write_table(tmp_path / "in.jsonl", rows)
+    source = write_table(tmp_path / "in.jsonl", [{"id": "-2.5e3", "text": text} for text in HOSTILE])
     for row, text in zip(label(source, tmp_path / "out.csv", opened), HOSTILE, strict=True):
         assert row["id"] == "-2.5e3"  # a number is no formula
         assert row["text"] == ("'" + text if text[0] in "=@+-\t'" else text)
@@ -177,23 +168,14 @@ def test_the_input_is_never_overwritten(opened: Shipped, tmp_path: Path) -> None
 
 
 def test_texts_are_read_as_prepare_cleans_them_and_kept_as_they_were(opened: Shipped, tmp_path: Path) -> None:
-    texts = [
-        "don&#39;t buy  it &lt;3",
-        "don't buy it <3",
-        "rude\u200b &amp;amp; slow",
-        "rude & slow",
-        "bater\u00c3\u00ada",
-    ]
-    rows = label(
-        write_table(tmp_path / "in.csv", [{"id": "1", "text": text} for text in texts]), tmp_path / "out.csv", opened
-    )
-    assert [row.pop("text") for row in rows] == texts
-    assert rows[0] == rows[1]
-    assert rows[2] == rows[3]
-    pair = write_table(tmp_path / "pair.csv", [{"id": "1", "text": texts[-1]}, {"id": "1", "text": "bater\u00eda"}])
-    for repair, equal in ((None, False), ("mojibake", True)):
-        first, second = label(pair, tmp_path / "out.csv", replace(opened, repair=repair))
-        assert (first["p_praise"] == second["p_praise"]) == equal
+    texts = ["don&#39;t buy  it &lt;3", "don't buy it <3", "rude\u200b &amp;amp; slow", "rude & slow"]
+    texts += ["bater\u00c3\u00ada", "bater\u00eda"]
+    source = write_table(tmp_path / "in.csv", [{"id": "1", "text": text} for text in texts])
+    for repair in (None, "mojibake"):
+        rows = label(source, tmp_path / "out.csv", replace(opened, repair=repair))
+        assert [row.pop("text") for row in rows] == texts
+        assert (rows[0], rows[2]) == (rows[1], rows[3])
+        assert (rows[4] == rows[5]) == (repair == "mojibake")
 
 
 def test_excel_becomes_excel(opened: Shipped, tmp_path: Path) -> None:
@@ -206,10 +188,7 @@ def test_excel_becomes_excel(opened: Shipped, tmp_path: Path) -> None:
     book.save(tmp_path / "in.xlsx")
     labelled = label(tmp_path / "in.xlsx", tmp_path / "out.xlsx", opened)
     assert openpyxl.load_workbook(tmp_path / "out.xlsx").sheetnames == ["Answers"]
-    rows[0][-1] = ""
-    assert [[*row.values()][:5] for row in labelled] == [
-        [cell if cell is not None else "" for cell in row] for row in rows
-    ]
+    assert [[*row.values()][:5] for row in labelled] == [[*rows[0][:4], ""], rows[1]]
     assert label(tmp_path / "in.xlsx", tmp_path / "out.csv", opened)[1]["day"] == "2024-05-31"
     source = write_table(tmp_path / "in.jsonl", [{"id": 123456789012345678, "text": "so"}])
     assert label(source, tmp_path / "out.xlsx", opened)[0]["id"] == "123456789012345678"  # or Excel rounds it
@@ -252,10 +231,7 @@ def test_spreadsheets_open_the_output(content: bytes, to: str, head: bytes, open
 
 def test_a_changed_byte_is_found_before_the_model_runs(shipped: Path, tmp_path: Path) -> None:
     for name in ("model.int8.onnx", "tokenizer.json", "amalgam.json"):
-        folder = tmp_path / name
-        folder.mkdir()
-        for path in shipped.iterdir():
-            (folder / path.name).write_bytes(path.read_bytes())
+        folder = shutil.copytree(shipped, tmp_path / name)
         content = bytearray((folder / name).read_bytes())
         content[len(content) // 2] ^= 1
         (folder / name).write_bytes(content)
@@ -274,8 +250,8 @@ def test_a_gpu_is_used_only_where_there_is_one(shipped: Path) -> None:
 
 def test_the_manifest_says_what_the_task_repairs(shipped: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(shipped, tmp_path / "student")
-    calibration = json.loads((folder / "manifest.json").read_text())["calibration"]
-    write_manifest(folder, "model.int8.onnx", calibration, repair="mojibake")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    write_manifest(folder, manifest["model"], manifest["calibration"], repair="mojibake")
     assert load_shipped(folder).clean_text("bater\u00c3\u00ada") == "bater\u00eda"
     assert load_shipped(shipped).clean_text("bater\u00c3\u00ada") == "bater\u00c3\u00ada"
 
