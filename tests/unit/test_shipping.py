@@ -26,30 +26,23 @@ from tests.pipeline.toy import LABELS
 ROOT = Path(__file__).parents[2]
 HOSTILE = "---\nlicense: mit\n---\n# <script>alert(1)</script> [x](http://y) | `code` ![z](w) @someone"
 INTERVAL = {"auc": 0.873, "auc_low": 0.832, "auc_high": 0.905, "kappa": 0.573, "kappa_low": 0.481, "kappa_high": 0.652}
+FIDELITY = {"texts": 851, "auc_loss": 0.00024, "allowed_auc_loss": 0.005, "max_difference": 0.14}
+CALIBRATION = {
+    "temperature": 1.0,
+    "threshold": None,
+    "ask_below": 0.9,
+    "sentence": "10 validation rows do not show it.",
+}
 EXPORTED = {
-    "seed": 2,
-    "model": "model.int8.onnx",
-    "fidelity": {
-        **{"texts": 851, "auc_loss": 0.00024, "allowed_auc_loss": 0.005, "max_difference": 0.14},
-        "decisions_changed": 0.0071,
-    },
-    "calibration": {
-        **{"temperature": 1.0, "threshold": None, "ask_below": 0.9, "guaranteed": False},
-        "sentence": "10 validation rows do not show it.",
-    },
+    **{"seed": 2, "model": "model.int8.onnx", "calibration": CALIBRATION},
+    "fidelity": FIDELITY | {"decisions_changed": 0.0071},
 }
-SELECTIVE = {
-    **{"rows": 500, "ask_below": 0.9, "coverage": 0.53, "coverage_low": 0.466, "coverage_high": 0.593},
-    **{"agreement": 0.9547, "agreement_low": 0.9155, "agreement_high": 0.9762},
-}
+ALONE = {"rows": 500, "coverage": 0.53, "agreement": 0.9547, "agreement_low": 0.9155, "agreement_high": 0.9762}
 METRICS = {
     "models": {"student": INTERVAL, "teacher": INTERVAL},
     "summary": {"student": {"megabytes": 66.8, "rows_per_second": 550.0}},
-    "selective": {"selective": SELECTIVE},
-    "data": {
-        "rows": {"train": 41, "validation": 10, "test": 500, "unlabelled": 800},
-        **{"learned": {"human": 41, "synthetic": 164}, "held_out": 10},
-    },
+    "selective": {"selective": ALONE},
+    "data": {"rows": {"test": 500, "unlabelled": 800}, "learned": {"human": 41, "synthetic": 164}, "held_out": 10},
 }
 BASE = {
     "encoder": {"name": "mini", "licence": "Apache-2.0", "source": "owner/mini@1110a24"},
@@ -75,16 +68,14 @@ def test_the_front_matter_is_that_of_the_hub_and_tables_are_whole(task: Task) ->
     blocks = [block.splitlines() for block in body.split("\n\n") if block.startswith("|")]
     assert len(blocks) == 3
     for block in blocks:
-        assert len({line.count("|") for line in block}) == 1
-        assert set(block[1]) == {"|", "-"}
-        assert len(block) > 2
+        assert (len({line.count("|") for line in block}), set(block[1]), len(block) > 2) == (1, {"|", "-"}, True)
 
 
 def test_the_card_says_what_ships_and_what_it_rests_on(task: Task) -> None:
     _, body = split_card(task)
     words = " ".join(body.split())
     for text in (
-        *("10 validation rows do not show it.", "| CC0-1.0 |", "| Apache-2.0 |", "| MIT |", "0.0002 of AUC"),
+        *(CALIBRATION["sentence"], "| CC0-1.0 |", "| Apache-2.0 |", "| MIT |", "0.0002 of AUC"),
         "| student, mean of all seeds | 0.873 [0.832, 0.905] | 0.573 [0.481, 0.652] |",
         'pipeline("text-classification", "models/student", truncation=True, max_length=128)',
         "53 % of the rows need no human, and the coders agree with 95.5 % [91.5, 97.6] of their labels.",
@@ -100,9 +91,7 @@ def test_text_of_the_rubric_is_no_markup(task: Task) -> None:
     labels = [task.labels[0].model_copy(update={"definition": HOSTILE}), *task.labels[1:]]
     front, body = split_card(task.model_copy(update=hostile | {"labels": labels}))
     assert front["license"] == "other"
-    assert "<script>" not in body
-    assert not re.search(r"(?<!\\)\]\(", body)
-    assert "\n# \\<" not in body
+    assert not re.search(r"<script>|(?<!\\)\]\(|\n# \\<", body)
     assert front["model-index"][0]["results"][0]["task"]["name"] == " ".join(HOSTILE.split())
 
 
@@ -110,16 +99,18 @@ def test_code_has_the_ids_that_git_gives_it(tmp_path: Path) -> None:
     (tmp_path / "code/a").mkdir(parents=True)
     for name, text in {"code/a/x.py": "x = 1\n", "code/a.py": "", "code/b.py": "ä\n", "one.py": "1\n"}.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    git = ["git", "-C", str(tmp_path)]
-    subprocess.run([*git, "init", "--quiet"], check=True)
-    subprocess.run([*git, "add", "--all"], check=True)
-    tree = subprocess.run([*git, "write-tree"], check=True, capture_output=True, text=True).stdout.strip()
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", "-C", str(tmp_path), *args], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init")
+    git("add", "--all")
+    tree = git("write-tree")
     (tmp_path / "code/__pycache__").mkdir()
     (tmp_path / "code/a/y.pyc").write_bytes(b"left behind")
-    for path in (tmp_path / "code", tmp_path / "one.py"):
-        name = f"{tree}:{path.name}"
-        wanted = subprocess.run([*git, "rev-parse", name], check=True, capture_output=True, text=True).stdout.strip()
-        assert hash_code(path) == wanted
+    for name in ("code", "one.py"):
+        assert hash_code(tmp_path / name) == git("rev-parse", f"{tree}:{name}")
 
 
 def test_the_manifest_names_the_code_that_its_stage_depends_on_and_no_stage_that_ships_reads_a_test_row() -> None:
@@ -127,8 +118,7 @@ def test_the_manifest_names_the_code_that_its_stage_depends_on_and_no_stage_that
     export, ship = ((ROOT / f"stages/{stage}.py").read_text(encoding="utf-8") for stage in ("export", "ship"))
     (line,) = [line for line in ship.splitlines() if line.startswith("CODE = ")]
     named = {f"src/amalgam/{name}" for name in line.split('"')[3::2]}
-    assert named
-    assert named <= set(deps)
+    assert set() < named <= set(deps)
     assert "test.csv" not in export + ship
 
 
@@ -192,11 +182,10 @@ def test_a_decision_is_the_likeliest_label_or_that_of_the_threshold() -> None:
 
 
 def test_a_model_that_cannot_be_read_gives_one_sentence(teacher: Path, shipped: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="missing: run `dvc repro`"):
-        OnnxScorer(tmp_path / "none.onnx", teacher)
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
-    with pytest.raises(ModelError, match="not a model that ONNX Runtime can read"):
-        OnnxScorer(tmp_path / "broken.onnx", teacher)
+    for name, sentence in (("none", "missing: run `dvc repro`"), ("broken", "not a model that ONNX Runtime can read")):
+        with pytest.raises(ModelError, match=sentence):
+            OnnxScorer(tmp_path / f"{name}.onnx", teacher)
 
 
 def test_scoring_needs_neither_torch_nor_transformers_nor_pandas(shipped: Path, tmp_path: Path) -> None:
