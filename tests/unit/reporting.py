@@ -15,13 +15,13 @@ METRICS = {"auc": 0.874, "macro_f1": 0.8, "accuracy": 0.81, "kappa": 0.6, "brier
 
 def make_estimates(values: dict[str, float], half: float = 0.02) -> dict[str, float]:
     """Return the values with intervals."""
-    ends = {f"{name}_{end}": value + sign * half for name, value in values.items() for end, sign in _ENDS.items()}
-    return values | ends
+    lows = {f"{name}_low": value - half for name, value in values.items()}
+    return values | lows | {f"{name}_high": value + half for name, value in values.items()}
 
 
-def make_difference(low: float, high: float) -> dict[str, Any]:
-    """Return the AUC difference in the middle of an interval."""
-    return {"auc": (low + high) / 2, "auc_low": low, "auc_high": high}
+def make_difference(low: float, high: float, name: str = "auc") -> dict[str, Any]:
+    """Return a metric or difference in the middle of an interval."""
+    return {name: (low + high) / 2, f"{name}_low": low, f"{name}_high": high}
 
 
 def make_content(text: str = "fine", *, metrics: dict[str, Any] | None = None, **changes: Any) -> Content:
@@ -31,10 +31,7 @@ def make_content(text: str = "fine", *, metrics: dict[str, Any] | None = None, *
         **{"evaluation": {"confidence": 0.95}, "shipping": {"agreement": 0.9}, "llm": {"model": text, "body": {}}},
     }
     content = Content(
-        title=text,
-        response=text,
-        licence=text,
-        citation=text,
+        **dict.fromkeys(("title", "response", "licence", "citation"), text),
         labels={"no": text, "yes": text},
         params=params,
         metrics=_make_metrics(text) | (metrics or {}),
@@ -43,7 +40,7 @@ def make_content(text: str = "fine", *, metrics: dict[str, Any] | None = None, *
             "calibration": pd.DataFrame({"model": ["teacher"], "confidence": [0.7], "share": [0.6], "rows": [30]}),
             "confusion": pd.DataFrame({"model": ["teacher"], "actual": ["no"], "predicted": ["yes"]}),
             "training": pd.DataFrame(
-                [{"model": "teacher", "seed": 1, "step": 5, "loss": np.nan, "validation_loss": 0.5}]
+                {"model": ["teacher"], "seed": 1, "step": 5, "loss": np.nan, "validation_loss": 0.5}
             ),
         },
         pool=make_pool([text]),
@@ -110,32 +107,19 @@ def _make_metrics(text: str) -> dict[str, Any]:
         },
         "training": {"training": {"teacher": run, "student": run}, "guard": guard},
         "speed": {
-            **{"teacher_rows_per_second": 230.0, "student_rows_per_second": 430.0, "speedup": 1.9},
-            **{
-                "teacher_megabytes": 90.9,
-                "student_megabytes": 69.6,
-                "student_int8_megabytes": 17.6,
-                "size_ratio": 0.766,
-            },
+            **{"teacher_rows_per_second": 230.0, "student_rows_per_second": 430.0, "speedup": 1.9, "size_ratio": 0.766},
+            **{"teacher_megabytes": 90.9, "student_megabytes": 69.6, "student_int8_megabytes": 17.6},
         },
         "summary": {
             "student": make_estimates({"auc": 0.874})
-            | {"kappa": 0.6, "retention": 0.98, "coverage": 0.53, "agreement": 0.95}
+            | {"retention": 0.98, "coverage": 0.53, "agreement": 0.95}
             | {"rows_per_second": 430.0, "megabytes": 69.6, "bits": 32},
-            "gain": {"over_human_only": 0.15, "over_human_only_low": 0.1, "over_human_only_high": 0.2},
+            "gain": make_estimates({"over_human_only": 0.15}),
             "llm": {"requests": 3, "usd": 1.5},
         },
         "cost": {"synthesis": usage, "llm": usage | {"cost_usd": 1.5}},
         "ceiling": {"human_ceiling": {"rows": 480, "raters": 2, "accuracy": 0.8, "kappa": 0.69}},
         "subgroups": {"subgroups": {text: {text: group, "other": {"rows": 4, "small": 1}}}},
         "periods": {"periods": {text: group}},
-        "selective": {
-            "selective": {
-                **{"rows": 500, "ask_below": 0.9, "coverage": 0.53, "coverage_low": 0.466, "coverage_high": 0.593},
-                **{"agreement": 0.95, "agreement_low": 0.92, "agreement_high": 0.97},
-            }
-        },
+        "selective": {"selective": {"rows": 500, "coverage": 0.53, **make_estimates({"agreement": 0.95})}},
     }
-
-
-_ENDS = {"low": -1, "high": 1}
