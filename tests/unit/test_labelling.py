@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,12 +166,15 @@ def test_the_input_is_never_overwritten(opened: Shipped, tmp_path: Path) -> None
     assert len(read_table(source)) == 1
 
 
-def test_texts_are_read_as_prepare_cleans_them_and_kept_as_they_were(opened: Shipped, tmp_path: Path) -> None:
+def test_texts_are_read_as_prepare_cleans_them_and_kept_as_they_were(shipped: Path, tmp_path: Path) -> None:
     texts = ["don&#39;t buy  it &lt;3", "don't buy it <3", "rude\u200b &amp;amp; slow", "rude & slow"]
     texts += ["bater\u00c3\u00ada", "bater\u00eda"]
     source = write_table(tmp_path / "in.csv", [{"id": "1", "text": text} for text in texts])
-    for repair in (None, "mojibake"):
-        rows = label(source, tmp_path / "out.csv", replace(opened, repair=repair))
+    folder = shutil.copytree(shipped, tmp_path / "student")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for repair in (None, "mojibake"):  # of the task
+        write_manifest(folder, manifest["model"], manifest["calibration"], repair=repair)
+        rows = label(source, tmp_path / "out.csv", load_shipped(folder))
         assert [row.pop("text") for row in rows] == texts
         assert (rows[0], rows[2]) == (rows[1], rows[3])
         assert (rows[4] == rows[5]) == (repair == "mojibake")
@@ -246,14 +248,6 @@ def test_a_gpu_is_used_only_where_there_is_one(shipped: Path) -> None:
     assert load_shipped(shipped, device="auto").model == load_shipped(shipped, device="cpu").model
     with pytest.raises(ModelError, match="finds no GPU here: install `onnxruntime-gpu`"):
         load_shipped(shipped, device="cuda")
-
-
-def test_the_manifest_says_what_the_task_repairs(shipped: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(shipped, tmp_path / "student")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    write_manifest(folder, manifest["model"], manifest["calibration"], repair="mojibake")
-    assert load_shipped(folder).clean_text("bater\u00c3\u00ada") == "bater\u00eda"
-    assert load_shipped(shipped).clean_text("bater\u00c3\u00ada") == "bater\u00c3\u00ada"
 
 
 def test_a_folder_without_a_usable_manifest_gives_one_sentence(shipped: Path, tmp_path: Path) -> None:

@@ -236,11 +236,11 @@ DISTILLED, ROUNDED = "student_minus_undistilled", "int8_minus_student"
 NEVER = {"selective": {"rows": 500, "coverage": 0.0, "basis": "So few."}}
 
 
-def differ(key, low, high):
+def differ(key, low, high, **more):
     """Return the metrics of a run with another paired difference."""
     models = RUN["models"] | dict.fromkeys(("student_undistilled", "student_int8"), make_estimates(METRICS))
     change = RUN["comparisons"].get(key, {}) | make_difference(low, high)
-    return {"models": models, "comparisons": RUN["comparisons"] | {key: change}}
+    return {"models": models, "comparisons": RUN["comparisons"] | {key: change}, **more}
 
 
 def agree(low, high):
@@ -252,12 +252,7 @@ def agree(low, high):
     ("place", "outcome", "claim", "changes"),
     [
         (0, "better", "Adding 164 synthetic rows to 41 human-coded ones makes the teacher better:", {}),
-        (
-            0,
-            "worse",
-            "Training on synthetic rows alone makes the teacher worse:",
-            differ(HUMAN, -0.2, -0.1) | {"ratio": 1},
-        ),
+        (0, "worse", "Training on synthetic rows alone makes the teacher worse:", differ(HUMAN, -0.2, -0.1, ratio=1)),
         (0, "unclear", "There is no evidence that adding 164 synthetic rows to 41", differ(HUMAN, -0.1, 0.1)),
         (0, "unclear", "This run says nothing about synthetic rows, as no synthetic rows were added:", {"ratio": 0}),
         (2, "worse", "The teacher is worse than the best baseline:", differ(BEST, -0.2, -0.1)),

@@ -16,7 +16,7 @@ import yaml
 from amalgam.errors import ModelError
 from amalgam.shipping.card import build_card, hash_code
 from amalgam.shipping.export import export_onnx, quantize_onnx
-from amalgam.shipping.onnx import FLOAT, INTEGER, OnnxScorer, decide
+from amalgam.shipping.onnx import FLOAT, INTEGER, OnnxScorer
 from amalgam.tasks.schema import Task
 from amalgam.training.checkpoint import Config, read_config, save_checkpoint
 from amalgam.training.classifier import add_pooling, load_classifier
@@ -173,12 +173,6 @@ def test_equal_weights_give_equal_bytes_and_other_ones_of_their_shape_are_export
     scores = OnnxScorer(asked / FLOAT, asked).score(rows)
     np.testing.assert_allclose(scores, score_with_torch(asked, rows), atol=1e-3)
     assert np.abs(scores - OnnxScorer(asked / FLOAT, asked).score(rows.assign(question="Cold?"))).max() > 1e-4
-
-
-def test_a_decision_is_the_likeliest_label_or_that_of_the_threshold() -> None:
-    probabilities = np.array([[0.6, 0.4], [0.4, 0.6], [0.7, 0.3]])
-    for threshold, classes, certainty in ((None, [0, 1, 0], [0.6, 0.6, 0.7]), (0.4, [1, 1, 0], [0.4, 0.6, 0.7])):
-        assert [found.tolist() for found in decide(probabilities, threshold)] == [classes, certainty]
 
 
 def test_a_model_that_cannot_be_read_gives_one_sentence(teacher: Path, shipped: Path, tmp_path: Path) -> None:

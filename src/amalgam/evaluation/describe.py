@@ -144,9 +144,8 @@ def measure_likeness(texts: Sequence[str]) -> Floats:
 
 def average_similarity(likeness: Floats, labels: Sequence[str]) -> float:
     """Return the mean similarity over all pairs of texts with the same label, "" being none; 0 without a pair."""
-    codes = pd.factorize(np.array(labels, dtype=object))[0]
-    coded = np.array([label != "" for label in labels])
-    pairs = likeness[np.triu(np.equal.outer(codes, codes) & coded[:, None], 1)]
+    names = np.array(labels, dtype=object)
+    pairs = likeness[np.triu((names[:, None] == names) & (names != ""), 1)]
     return float(pairs.mean()) if pairs.size else 0.0
 
 

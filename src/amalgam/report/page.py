@@ -35,9 +35,8 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 _FILTERS = ("count", "difference", "interval", "number", "share")
-_ENVIRONMENT.filters |= {name: getattr(texts, f"format_{name}") for name in _FILTERS} | {
-    "flatten": texts.flatten_values
-}
+_ENVIRONMENT.filters |= {name: getattr(texts, f"format_{name}") for name in _FILTERS}
+_ENVIRONMENT.filters["flatten"] = texts.flatten_values
 _ENVIRONMENT.globals |= {"model_names": MODEL_NAMES, "share_names": SHARE_NAMES}
 
 
