@@ -56,7 +56,7 @@ def main(params: Params, root: Path) -> None:
         estimates = estimate_models(actual, groups, stacks, ordinal=task.ordinal)
         models[name] = {model: summarise_estimates(metrics, confidence) for model, metrics in estimates.items()}
         if name == "test":
-            comparisons = compare_models(estimates, summary.name_shipped(precision), confidence)
+            comparisons = compare_models(estimates, summary.SHIPPED[precision], confidence)
             write_json(METRICS / "comparisons.json", comparisons)
             write_parts(CodedRows(rows, actual, groups, stacks, task.ordinal), task.label_names, confidence)
             write_table("intervals", summary.list_intervals(models[name]))

@@ -19,6 +19,7 @@ from amalgam.evaluation.predictions import build_predictions
 from amalgam.shipping.onnx import OnnxScorer
 from amalgam.training.checkpoint import compute_softmax, measure_size, open_model, score_models
 
+SHIPPED = {"int8": "student_int8", "fp32": "student"}  # the model whose file ships, by its precision
 BASELINES = ("human_only", "embedding_lr", "tfidf_lr", "llm_grader")
 _COMPARED = ("auc", "macro_f1", "accuracy", "kappa", "quadratic_kappa")  # more is better
 _CHANCE = 0.5  # the AUC of guessing
@@ -108,8 +109,10 @@ def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dic
     }
     differences["gain_over_best_baseline"]["baseline"] = best
     ratio = find_ratio(estimates[shipped]["auc"], estimates["teacher"]["auc"], confidence, above=_CHANCE)
-    kept = {f"auc_above_chance{end}": round(value, 4) for end, value in zip(_ENDS, ratio, strict=False)}
-    return differences | {"retention": kept}
+    differences["retention"] = {
+        f"auc_above_chance{end}": round(value, 4) for end, value in zip(_ENDS, ratio, strict=False)
+    }
+    return differences
 
 
 def trace_roc(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -> pd.DataFrame:
@@ -223,11 +226,6 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
     )
 
 
-def name_shipped(precision: str) -> str:
-    """Return the name, in the other metric files, of the student whose file ships."""
-    return "student_int8" if precision == "int8" else "student"
-
-
 def summarise_run(files: Mapping[str, Mapping[str, Mapping[str, Any]]], precision: str) -> dict[str, dict[str, float]]:
     """Pick the numbers of metrics/summary.json from the files of these names; one that is not there is left out.
 
@@ -235,7 +233,7 @@ def summarise_run(files: Mapping[str, Mapping[str, Mapping[str, Any]]], precisio
     order; `retention` what it keeps of the teacher's AUC above chance; `coverage` the share of the rows that need no
     human, and `agreement` the coders' with it there. `gain` is the teacher's in AUC, paired by row and seed.
     """
-    models, gains, shipped = files["models"], files["comparisons"], name_shipped(precision)
+    models, gains, shipped = files["models"], files["comparisons"], SHIPPED[precision]
     alone, llm, speed = files["selective"].get("selective", {}), files["cost"].get("llm", {}), files["speed"]
     aucs = {
         name: {f"auc{end}": models[model].get(f"auc{end}") for end in _ENDS}

@@ -91,7 +91,8 @@ def build_card(
         finalize=lambda value: f"{value:.3f}" if isinstance(value, float) else value,
         autoescape=False,  # it is not HTML: texts from elsewhere go through the filter `plain`
     )
-    environment.filters["plain"] = _escape_markdown
+    # On one line, in which nothing is markup, a link, a mention or HTML.
+    environment.filters["plain"] = lambda text: _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
     template = environment.from_string(files("amalgam.shipping").joinpath("card.md.j2").read_text(encoding="utf-8"))
     body = template.render(
         task=task,
@@ -128,8 +129,3 @@ def hash_code(path: Path) -> str:
         ids = [bytes.fromhex(hash_code(child)) for child in entries]
         kind, content = "tree", b"".join(part for entry in zip(modes, ids, strict=True) for part in entry)
     return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
-
-
-def _escape_markdown(text: str) -> str:
-    """Return a text on one line in which nothing is markup, a link, a mention or HTML."""
-    return _MARKUP.sub(r"\\\1", " ".join(str(text).split()))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,12 @@ class OnnxScorer:
         texts = list(rows["text"])
         # A model that learned with questions always gets a pair: no score may depend on other rows' questions.
         given = list(zip(texts, rows["question"], strict=True)) if self.uses_question else texts
-        encoded = [row for start in range(0, len(given), _SLICE) for row in self._encode(given[start : start + _SLICE])]
+        # Ids and types [2, tokens] of each text: the tokenizer's own rows take ten times the memory.
+        encoded = [
+            np.array([row.ids, row.type_ids], dtype=np.int32)
+            for start in range(0, len(given), _SLICE)
+            for row in self._tokenizer.encode_batch_fast(given[start : start + _SLICE])
+        ]
         # Rows of similar length share a batch, so that little padding is computed.
         order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row][0]))
         batches = [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
@@ -82,10 +87,6 @@ class OnnxScorer:
             for batch, output in zip(batches, outputs, strict=True):
                 logits[batch] = output
         return logits
-
-    def _encode(self, given: list[Any]) -> list[npt.NDArray[np.int32]]:
-        """Return ids and types [2, tokens] of each text; the tokenizer's own rows take ten times the memory."""
-        return [np.array([row.ids, row.type_ids], dtype=np.int32) for row in self._tokenizer.encode_batch_fast(given)]
 
     def _compute(self, encoded: list[npt.NDArray[np.int32]]) -> npt.NDArray[np.float32]:
         """Return the logits of a batch, padded to its longest row."""

@@ -95,8 +95,14 @@ def load_shipped(folder: Path, *, threads: int = 0, device: Device = "auto") -> 
     try:
         manifest = read_json(folder / MANIFEST)
         model, calibration = FLOAT if on_gpu else str(manifest["model"]), manifest["calibration"]
-        for name in (model, *_READ):
-            _check_hash(folder, name, manifest["files"].get(name))
+        for path in (folder / name for name in (model, *_READ)):
+            if not path.is_file():
+                raise ModelError(f"{path} is missing: run `dvc checkout {folder}`, or `dvc pull` to fetch it")
+            if hash_file(path) != manifest["files"].get(path.name):
+                raise ModelError(
+                    f"{path} is not the file that {MANIFEST} names, its SHA-256 differs: "
+                    f"run `dvc checkout --force {folder}` to put the shipped one back"
+                )
         temperature = float(calibration["temperature"])
         return Shipped(
             OnnxScorer(folder / model, folder, threads=threads, temperature=temperature, on_gpu=on_gpu),
@@ -167,14 +173,3 @@ def _label_part(part: Part, shipped: Shipped, needed: list[str]) -> list[list[An
         *np.round(probabilities, _DECIMALS).T.tolist(),
         ((certainty < shipped.ask_below) | is_blank).tolist(),
     ]
-
-
-def _check_hash(folder: Path, name: str, digest: str | None) -> None:
-    path = folder / name
-    if not path.is_file():
-        raise ModelError(f"{path} is missing: run `dvc checkout {folder}`, or `dvc pull` to fetch it")
-    if hash_file(path) != digest:
-        raise ModelError(
-            f"{path} is not the file that {MANIFEST} names, its SHA-256 differs: "
-            f"run `dvc checkout --force {folder}` to put the shipped one back"
-        )
