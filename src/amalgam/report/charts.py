@@ -79,10 +79,9 @@ def draw_calibration(rows: pd.DataFrame) -> Spec:
 def draw_training(rows: pd.DataFrame) -> Spec:
     """Draw the losses of one model (seed, step, loss, validation_loss; NaN where there is none), a line a seed."""
     data = rows.rename(columns=_LOSSES).melt(["seed", "step"], list(_LOSSES.values()), "series", "loss").dropna()
-    x, y = (alt.X("step:Q", title="Optimizer step"), alt.Y("loss:Q", title="Loss"))
-    return _finish(
-        _draw_dashed(data, _LOSS_LOOKS).encode(x=x.scale(zero=True), y=y.scale(zero=True), detail="seed:N"), 220
-    )
+    x = alt.X("step:Q", title="Optimizer step", scale=alt.Scale(zero=True))
+    y = alt.Y("loss:Q", title="Loss", scale=alt.Scale(zero=True))
+    return _finish(_draw_dashed(data, _LOSS_LOOKS).encode(x=x, y=y, detail="seed:N"), 220)
 
 
 def draw_points(

@@ -195,10 +195,9 @@ def _describe_groups(
             figures.append(build_figure(f"{key}-{metric}", f"{title} by {column}", caption, spec))
     rows: list[tuple[list[Cell], Numbers]] = []
     for name, values in groups.items():
-        models = [model for model in MODEL_NAMES if model in values]
+        models = {model: shown for model, shown in MODEL_NAMES.items() if model in values} or {"": "too few rows"}
         count = format_count(values["rows"])
-        rows += [([name, count, MODEL_NAMES[model]], values[model]) for model in models]
-        rows += [] if models else [([name, count, "too few rows"], {})]
+        rows += [([name, count, shown], values.get(model, {})) for model, shown in models.items()]
     table = _tabulate_estimates(f"Test rows by {column}", [column, "Rows", "Model"], rows, metrics)
     return {"figures": figures, "table": table, "small": small}
 
