@@ -204,8 +204,6 @@ def test_excel_becomes_excel(opened: Shipped, tmp_path: Path) -> None:
 def test_a_labelled_table_is_labelled_alike(ending: str, opened: Shipped, tmp_path: Path) -> None:
     source = write_table(tmp_path / "in.jsonl", [{"id": str(text), "text": text} for text in HOSTILE])
     first = label(source, tmp_path / f"first{ending}", opened)
-    with pytest.raises(DataError, match=r"already has a column 'label': rename it, or give --prefix"):
-        label(tmp_path / f"first{ending}", tmp_path / "again.csv", opened)
     for again in label(tmp_path / f"first{ending}", tmp_path / f"second{ending}", opened, prefix="again_"):
         before = first.pop(0)
         assert {name: again[name] for name in before} == before
