@@ -83,6 +83,8 @@ HOSTILE: list[tuple[str, Content, str]] = [
     ("a.jsonl", '"word"\n"other"\n', "row 1 is not a JSON object"),
     ("a.jsonl", "\n".join([json.dumps(ROWS[0]), '{"id": "x", "te', json.dumps(ROWS[1])]), "row 2 is not valid JSON"),
     ("a.jsonl", '{"text": "a", "text": "b"}\n', "row 1 is not valid JSON (two keys are named 'text'"),
+    ("a.jsonl", '{"text": "a"}\n{"text": "\\ud83d"}\n', "row 2 is not valid JSON"),
+    ("a.json", '[{"text": "half of \\ud83d"}]', "is not valid JSON ('utf-8' codec can't encode"),
     ("a.jsonl", "[" * 100_000, "row 1 is not valid JSON"),
     ("a", lambda path: path.mkdir(), "is a folder, but no data set"),
     ("a", lambda path: (path.mkdir(), (path / "state.json").write_text("{}")), "save it again by `save_to_disk`"),

@@ -158,7 +158,7 @@ def _iterate_folder(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
 def _iterate_json(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     """Read a list of objects, or an object of which one value is such a list or all are columns, or one a line."""
     try:
-        value = _DECODER.decode("".join(iterate_lines(source)))
+        value = _decode("".join(iterate_lines(source)))
     except (ValueError, RecursionError) as error:
         if "Extra data" in str(error):
             return _iterate_json_lines(source)
@@ -224,9 +224,7 @@ def _iterate_json_lines(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         place = f"{source.name}, row {number}"
         try:
-            row = _DECODER.decode(line)
-            if "\\ud" in line.lower():
-                json.dumps(row, ensure_ascii=False).encode()  # refuses half of a surrogate pair
+            row = _decode(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{place} is not valid JSON ({error}): write one object a line") from error
         if not isinstance(row, dict):
@@ -242,6 +240,13 @@ def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_read_object)
+
+
+def _decode(text: str) -> Any:
+    value = _DECODER.decode(text)
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()  # refuses half of a surrogate pair
+    return value
 
 
 def _iterate_cells(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
