@@ -9,7 +9,7 @@ import pytest
 from amalgam.errors import DataError
 from amalgam.tasks.cells import Fault, read_cells
 from amalgam.tasks.columns import measure_agreement
-from amalgam.tasks.schema import Cell
+from amalgam.tasks.schema import LEAVE_OUT, Cell
 from tests.unit.tasks import load_rows, make_task
 
 GOOD = "id,text,label\n1,Fine work,yes\n2,Poor work,no\n"
@@ -22,43 +22,35 @@ def make_cells(cell: dict[str, Any], values: list[str]) -> tuple[list[str], list
     return made["x"].tolist(), faults
 
 
-@pytest.mark.parametrize(
-    ("cell", "values", "expected"),
-    [
-        ({}, [" a ", "b"], ["a", "b"]),
-        ({"map": {"0": "no", "1": "yes"}}, ["1", "0"], ["yes", "no"]),
-        ({"map": {"1": "yes"}, "otherwise": "leave_out"}, ["1", "9"], ["yes", "leave_out"]),
-        ({"pattern": r"(\d+)_\d+"}, ["12_3"], ["12"]),
-        ({"item": 1, "map": {"2": "two"}}, ["[1, 2, 3]"], ["two"]),
-        ({"item": 0, "otherwise": "leave_out"}, ["[]", '["a"]', "[null]"], ["leave_out", "a", "leave_out"]),
-        ({"map": {"": "none"}, "otherwise": "leave_out"}, ["", "x"], ["none", "leave_out"]),
-        (
-            {"above": {"positive": 0.5}, "below": {"negative": -0.5}, "otherwise": "neutral"},
-            ["0.51", "0.5", "-0.5", "-3"],
-            ["positive", "neutral", "neutral", "negative"],
-        ),
-        ({"below": {"low": -1, "lowest": -5}, "otherwise": "none"}, ["-1", "-2", "-6"], ["none", "low", "lowest"]),
-    ],
-)
-def test_each_step_by_value(cell: dict[str, Any], values: list[str], expected: list[str]) -> None:
-    assert make_cells(cell, values) == (expected, [])
+BOUNDS = {"above": {"positive": 0.5}, "below": {"negative": -0.5}, "otherwise": "neutral"}
 
 
 @pytest.mark.parametrize(
-    ("cell", "value", "words"),
+    ("cell", "values", "expected", "fault"),
     [
-        ({"map": {"1": "yes"}}, "9", "'9' of `x` is none of '1'"),
-        ({"above": {"yes": 1}, "otherwise": "no"}, "", "'' of `x` is not a number"),
-        ({"above": {"yes": 1}}, "0", "lies within all bounds"),
-        ({"pattern": r"(\d+)"}, "a", "does not match the pattern"),
-        ({"item": 0}, "1, 2", "is not a list in brackets"),
-        ({"item": 2}, "[1, 2]", "is not a list with an item 2 (the first is 0): correct the cell, or add `otherwise:"),
+        ({}, [" a ", "b"], ["a", "b"], ""),
+        ({"map": {"0": "no", "1": "yes"}}, ["1", "0"], ["yes", "no"], ""),
+        ({"map": {"1": "yes"}}, ["9"], [LEAVE_OUT], "'9' of `x` is none of '1'"),
+        ({"map": {"1": "yes"}, "otherwise": LEAVE_OUT}, ["1", "9"], ["yes", LEAVE_OUT], ""),
+        ({"map": {"": "none"}, "otherwise": LEAVE_OUT}, ["", "x"], ["none", LEAVE_OUT], ""),
+        ({"pattern": r"(\d+)_\d+"}, ["12_3"], ["12"], ""),
+        ({"pattern": r"(\d+)"}, ["a"], [LEAVE_OUT], "does not match the pattern"),
+        ({"item": 1, "map": {"2": "two"}}, ["[1, 2, 3]"], ["two"], ""),
+        ({"item": 0, "otherwise": LEAVE_OUT}, ["[]", '["a"]', "[null]"], [LEAVE_OUT, "a", LEAVE_OUT], ""),
+        ({"item": 0}, ["1, 2"], [LEAVE_OUT], "is not a list in brackets"),
+        ({"item": 2}, ["[1, 2]"], [LEAVE_OUT], "is not a list with an item 2 (the first is 0): correct the cell, or"),
+        (BOUNDS, ["0,51", "0.5", "-0.5", "-3"], ["positive", "neutral", "neutral", "negative"], ""),
+        ({"below": {"low": -1, "lowest": -5}, "otherwise": "none"}, ["-1", "-2", "-6"], ["none", "low", "lowest"], ""),
+        ({"above": {"yes": 1}, "otherwise": "no"}, [""], [LEAVE_OUT], "'' of `x` is not a number"),
+        ({"above": {"yes": 1}}, ["0"], [LEAVE_OUT], "lies within all bounds"),
     ],
 )
-def test_a_cell_that_cannot_be_read_is_named(cell: dict[str, Any], value: str, words: str) -> None:
-    (fault,) = make_cells(cell, [value])[1]
-    assert fault.sentence.startswith("a.csv, row 2: ")
-    assert words in fault.sentence
+def test_each_step_by_value_and_what_it_refuses(
+    cell: dict[str, Any], values: list[str], expected: list[str], fault: str
+) -> None:
+    made, faults = make_cells(cell, values)
+    assert (made, len(faults)) == (expected, int(fault != ""))
+    assert all(each.sentence.startswith("a.csv, row 2: ") and fault in each.sentence for each in faults)
 
 
 @pytest.mark.parametrize(
