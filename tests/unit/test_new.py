@@ -148,7 +148,10 @@ def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: 
     assert {new.split(":")[0].strip() for _, new in changed} == {"task", "ratio", "human_rows", "test", "max_tokens"}
     assert all(old.partition("#")[2] == new.partition("#")[2] for old, new in changed)
     assert amalgam("new", "mine", "--from", "a.csv")[2].startswith("amalgam: data/tasks/mine exists already")
+    codes = Path("data/tasks/mine/coded.csv")
+    codes.write_text("id,text,question,label\n", encoding="utf-8")
     out = amalgam("new", "mine", "--from", "a.csv", "--force")[1]
+    assert codes.is_file()  # what people coded
     ((best, fast),) = re.findall(r"training takes about (\d+) min with `quality: best` and (\d+) min", out)
     assert int(fast) < int(best)
     assert "split.seed=1,2,3,4" in out  # few rows test

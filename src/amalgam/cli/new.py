@@ -19,6 +19,7 @@ from amalgam.cli.sizes import choose_params, edit_params
 from amalgam.errors import DataError, ParamsError
 from amalgam.files import write_text
 from amalgam.params import load_params
+from amalgam.tasks.coding import CODED
 from amalgam.tasks.columns import TaskRows, load_task_rows
 from amalgam.tasks.guess import Guess, guess_columns
 from amalgam.tasks.labels import NO_CODE, Labels, find_combined, find_labels, measure_kappa, name_code, read_rubric
@@ -91,6 +92,8 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
         facts = _list_facts(found, rows) | {"params": values, "why": why}
         print(json.dumps(facts, indent=2, ensure_ascii=False)) if choice.as_json else _show(facts)
         if folder.exists():
+            if (folder / CODED).exists():  # what people coded outlives the table that is replaced
+                shutil.copyfile(folder / CODED, made / name / CODED)
             folder.rename(old)
         (made / name).rename(folder)
         (made / "params.yaml").replace(project / "params.yaml")
