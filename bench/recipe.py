@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from amalgam.files import read_json, read_rows, write_json
 from amalgam.params import Params
-from amalgam.training.checkpoint import average_logits, read_config, score_models, score_rows, write_config
+from amalgam.training.checkpoint import average_logits, open_model, read_config, score_models, write_config
 from amalgam.training.loop import scale_steps
 from amalgam.training.student import SoftTargets, train_student
 from amalgam.training.teacher import TeacherTrainer
@@ -119,7 +119,7 @@ class Recipe:
 
     def _score(self, name: str, folders: list[Path]) -> np.ndarray:
         with self._time(f"{name}/score"):
-            return np.stack([score_rows(folder, self._test, [self._encoder]) for folder in folders])
+            return np.stack([open_model(folder, [self._encoder])(self._test) for folder in folders])
 
     @contextmanager
     def _time(self, part: str) -> Iterator[None]:

@@ -46,9 +46,9 @@ def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: i
     steps = epochs * -(-len(mixed) // params.teacher.batch_size)
     schedule = Schedule(steps, params.teacher.learning_rate, params.teacher.batch_size)
     encoded = encode_rows(load_tokenizer(ENCODER), mixed, params.teacher.max_length)
-    with hold_lower(model, params.teacher.trained_layers) as read:
-        learn = Examples(read(encoded), CrossEntropy(index_labels(mixed, labels)))
-        train_model(model, learn, None, schedule, seed=seed, curves=None, advance=_ignore)
+    upper, read = hold_lower(model, params.teacher.trained_layers)
+    learn = Examples(read(encoded), CrossEntropy(index_labels(mixed, labels)))
+    train_model(upper, learn, None, schedule, seed=seed, curves=None, advance=_ignore)
     return model
 
 
@@ -119,7 +119,7 @@ def measure_auc(model: torch.nn.Module, test: pd.DataFrame, labels: list[str]) -
     from amalgam.training.encoding import compute_logits, encode_rows, load_tokenizer
 
     encoded = encode_rows(load_tokenizer(ENCODER), test, PAPER_LENGTH)
-    logits = compute_logits(model.to(choose_device()), encoded, choose_device())
+    logits = compute_logits(model.to(choose_device()).eval(), encoded, choose_device())
     probabilities = torch.softmax(torch.tensor(logits), dim=1).numpy()
     actual = test["label"].to_numpy()
     return float(np.mean([roc_auc_score(actual == label, probabilities[:, n]) for n, label in enumerate(labels)]))

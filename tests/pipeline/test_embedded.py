@@ -25,7 +25,7 @@ from amalgam.synthesis.asking import Rounds, build_response_format, collect_answ
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
 from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.schema import load_task
-from amalgam.training.checkpoint import score_rows
+from amalgam.training.checkpoint import open_model
 from amalgam.training.teacher import TeacherTrainer
 from tests.pipeline.project import REPOSITORY
 from tests.pipeline.toy import make_rows, write_task
@@ -112,7 +112,7 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
         trainer = TeacherTrainer(base / "encoder", train, human.tail(8), task.label_names, steps)
         outcome = trainer.train(1, tmp_path / "teacher", advance)
     assert (outcome.steps, outcome.train_rows) == (6, 16 + 2 * ROWS)
-    scores = score_rows(tmp_path / "teacher", human, [base / "encoder"])
+    scores = open_model(tmp_path / "teacher", [base / "encoder"])(human)
     assert scores.shape == (24, 2)
     np.testing.assert_allclose(scores.sum(axis=1), 1)
 

@@ -22,7 +22,7 @@ from transformers import (
 from amalgam.errors import ModelError
 from amalgam.shipping.export import export_onnx, write_weights
 from amalgam.shipping.onnx import FLOAT, OnnxScorer
-from amalgam.training.checkpoint import Config, read_config, save_checkpoint, score_rows
+from amalgam.training.checkpoint import Config, read_config, save_checkpoint
 from amalgam.training.classifier import add_pooling, append_pooling, keep_layers
 from amalgam.training.embeddings import embed_rows, fit_baseline
 from amalgam.training.encoding import (
@@ -36,7 +36,7 @@ from amalgam.training.encoding import (
 )
 from amalgam.training.student import SoftTargets, train_student
 from tests.pipeline.toy import LABELS
-from tests.unit.training import DISTILLATION
+from tests.unit.training import DISTILLATION, score_rows
 
 ORDER = ["praise", "complaint"]  # not in alphabetical order, in which scikit-learn would put them
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=90).map(np.array)
@@ -174,8 +174,9 @@ def test_an_encoder_that_shares_its_layers_is_neither_shortened_nor_cut(encoder:
         keep_layers(model, 1)
     encoded = encode_rows(load_tokenizer(encoder), comments, 24)
     freeze_lower(model, 1)
-    with hold_lower(model, 1) as read:
-        assert read(encoded) is encoded
+    upper, read = hold_lower(model, 1)
+    assert upper is model
+    assert read(encoded) is encoded
     assert not model.albert.embeddings.word_embeddings.weight.requires_grad
 
 
@@ -184,15 +185,13 @@ def test_an_encoder_that_shares_its_layers_is_neither_shortened_nor_cut(encoder:
 def test_both_parts_together_are_the_whole(kind: str, frozen: int) -> None:
     model, mask = build_encoder(kind), BATCH["attention_mask"]
     with torch.no_grad():
-        expected, logits = model.base_model(**BATCH).last_hidden_state, model(**BATCH).logits
-        with cut_model(model, frozen) as lower:
-            assert lower is not None
-            states = lower(**BATCH).last_hidden_state * mask.unsqueeze(-1)  # padding has none
-            upper = {"inputs_embeds": states, "attention_mask": mask}
-            found = model.base_model(**upper).last_hidden_state
-            torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], atol=1e-4, rtol=0)
-            torch.testing.assert_close(model(**upper).logits, logits, atol=1e-4, rtol=0)
-        torch.testing.assert_close(model(**BATCH).logits, logits)  # it is whole again
+        parts = cut_model(model, frozen)
+        assert parts
+        states = parts[0](**BATCH).last_hidden_state * mask.unsqueeze(-1)  # padding has none
+        found = parts[1](inputs_embeds=states, attention_mask=mask, output_hidden_states=True)
+        torch.testing.assert_close(found.logits, model(**BATCH).logits, atol=1e-4, rtol=0)
+        assert len(found.hidden_states) == 7 - frozen
+    assert {*map(id, parts[1].parameters())} < {*map(id, model.parameters())}  # what it learns the model learns
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from amalgam.files import hash_file
-from amalgam.training.checkpoint import read_config, score_rows
+from amalgam.training.checkpoint import read_config
 from amalgam.training.loop import Outcome
 from amalgam.training.student import DistillationLoss, SoftTargets, choose_depth, train_student
 from amalgam.training.transfer import assign_roles, build_transfer, hold_out_texts
 from tests.pipeline.toy import LABELS
-from tests.unit.training import DISTILLATION
+from tests.unit.training import DISTILLATION, score_rows
 
 
 @pytest.mark.parametrize("label", [1, -1])

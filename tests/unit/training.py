@@ -1,5 +1,11 @@
 """What the tests of training share: settings under which a tiny encoder learns the toy comments in a second."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
 from amalgam.params import Distillation, Teacher
 
 TEACHER = Teacher(
@@ -23,3 +29,10 @@ DISTILLATION = Distillation(
     learning_rate=3e-3,
     steps=30,
 )
+
+
+def score_rows(folder: Path, rows: pd.DataFrame, bases: Sequence[Path] = ()) -> np.ndarray:
+    """Return the probabilities [rows, classes] that a model gives."""
+    from amalgam.training.checkpoint import open_model
+
+    return open_model(folder, bases)(rows)

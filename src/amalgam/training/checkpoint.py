@@ -6,11 +6,10 @@ that none of several models changed are computed once for all.
 
 import copy
 import functools
-import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ import numpy as np
 from amalgam.errors import ModelError
 from amalgam.files import hash_file, read_json, write_json
 from amalgam.machine import choose_device, count_cores, open_autocast
-from amalgam.training.parallel import Advance, count_workers, is_main_process, run_trainings
+from amalgam.training.parallel import Advance, count_workers, run_trainings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,9 +66,10 @@ def save_checkpoint(
     With the folder `base` of the encoder that the model was, only weights that differ from it are saved, in bfloat16.
     """
     import torch
+    from accelerate import PartialState
     from safetensors.torch import save_file
 
-    if not is_main_process():
+    if not PartialState().is_main_process:
         return
     model.config._name_or_path = tokenizer.name_or_path = ""  # else the folder on this machine would be saved
     model.to("cpu")
@@ -78,14 +78,14 @@ def save_checkpoint(
         changed = {
             name: weight.detach().to(torch.bfloat16)
             for name, weight in model.named_parameters()
-            if weight.requires_grad or name not in before or not torch.equal(weight, before[name].to(weight.device))
+            if weight.requires_grad or name not in before or not torch.equal(weight, before[name])
         }
         model.config.save_pretrained(target)
         save_file(changed, target / _WEIGHTS)
     else:
         model.save_pretrained(target)
     tokenizer.save_pretrained(target)
-    write_json(target / _CONFIG, asdict(config) | {"base": identify_weights(base) if base else ""})
+    write_config(target, replace(config, base=identify_weights(base) if base else ""))
 
 
 def load_trained(folder: Path, bases: Sequence[Path] = (), *, share: bool = False) -> "PreTrainedModel":
@@ -176,11 +176,6 @@ def open_model(folder: Path, bases: Sequence[Path] = ()) -> "Callable[[pd.DataFr
     return lambda rows: compute_softmax(_join_members(_score_groups(groups, rows)))
 
 
-def score_rows(folder: Path, rows: "pd.DataFrame", bases: Sequence[Path] = ()) -> np.ndarray:
-    """Return the probabilities [rows, classes] that the model in `folder` gives, in the order of the rows."""
-    return open_model(folder, bases)(rows)
-
-
 def average_logits(logits: np.ndarray) -> np.ndarray:
     """Return the logarithms of the mean probabilities [rows, classes] of logits [models, rows, classes].
 
@@ -205,13 +200,12 @@ def _join_members(logits: np.ndarray) -> np.ndarray:
 class _Group:
     """Models that read the same tokens: by place, each one's module and the layers below that it left unchanged.
 
-    `lower` computes the states of these layers; without it, the modules read token ids.
+    `lower` computes the states of these layers; a module without such layers reads token ids.
     """
 
     folder: Path  # of the tokenizer
     lower: "nn.Module | None"
     modules: "dict[int, tuple[nn.Module, int]]"
-    cuts: ExitStack  # closed, it makes the models whole again
 
 
 def _score_part(
@@ -222,8 +216,8 @@ def _score_part(
     parts: int,
     _advance: Advance,
 ) -> dict[str, np.ndarray]:
-    groups, number = _load_groups(members, bases), itertools.count()
-    return {name: _score_groups(groups, table, lambda: next(number) % parts == part) for name, table in tables.items()}
+    groups = _load_groups(members, bases)
+    return {name: _score_groups(groups, table, part, parts) for name, table in tables.items()}
 
 
 def _load_groups(members: Sequence[Path], bases: Sequence[Path]) -> list[_Group]:
@@ -238,19 +232,19 @@ def _load_group(members: dict[int, Path], bases: Sequence[Path]) -> _Group:
     from amalgam.training.classifier import add_pooling
     from amalgam.training.encoding import cut_model, round_weights
 
-    lower, deepest, modules, cuts = None, 0, {}, ExitStack()
+    lower, deepest, modules = None, 0, {}
     for place, folder in members.items():
         model = load_trained(folder, bases, share=True).to(choose_device())
         unchanged = _count_unchanged(model, folder)
-        below = cuts.enter_context(cut_model(model, unchanged)) if unchanged else None
-        if below is not None and unchanged > deepest:
-            lower, deepest = below.eval(), unchanged
-        module = add_pooling(model, read_config(folder).pooling).eval()
+        if parts := cut_model(model, unchanged) if unchanged else None:
+            below, model = parts
+            lower, deepest = (below, unchanged) if unchanged > deepest else (lower, deepest)
+        module = add_pooling(model, read_config(folder).pooling)
         round_weights(module)
-        modules[place] = (module, unchanged if below is not None else 0)
+        modules[place] = module, unchanged if parts else 0
     if lower is not None:
         round_weights(lower)
-    return _Group(next(iter(members.values())), lower, modules, cuts)
+    return _Group(next(iter(members.values())), lower, modules)
 
 
 def _count_unchanged(model: "PreTrainedModel", folder: Path) -> int:
@@ -268,10 +262,8 @@ def _count_unchanged(model: "PreTrainedModel", folder: Path) -> int:
     return next((n for n, layer in enumerate(layers) if changed & set(map(id, layer.parameters()))), len(layers))
 
 
-def _score_groups(
-    groups: Sequence[_Group], rows: "pd.DataFrame", wants: Callable[[], bool] = lambda: True
-) -> np.ndarray:
-    """Return logits [members, rows, classes], 0 in the batches that are not wanted."""
+def _score_groups(groups: Sequence[_Group], rows: "pd.DataFrame", part: int = 0, parts: int = 1) -> np.ndarray:
+    """Return logits [members, rows, classes]; of several parts this one alone, and 0 in the batches of others."""
     import torch
 
     from amalgam.training.encoding import count_together, encode_rows, load_tokenizer, sort_batches
@@ -283,9 +275,7 @@ def _score_groups(
             config = read_config(group.folder)
             read = rows if config.uses_question else rows.assign(question="")
             encoded = encode_rows(load_tokenizer(group.folder), read, config.max_length)
-            for numbers in sort_batches(encoded.lengths, count_together(device)):
-                if not wants():
-                    continue
+            for numbers in islice(sort_batches(encoded.lengths, count_together(device)), part, None, parts):
                 batch = {name: tensor.to(device) for name, tensor in encoded.pad(numbers).items()}
                 states = group.lower(**batch, output_hidden_states=True).hidden_states if group.lower else ()
                 places = torch.tensor(numbers, device=device)

@@ -25,12 +25,13 @@ def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndar
 
     device = choose_device()
     model = AutoModel.from_pretrained(encoder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    model.to(device)
 
     def compute(**batch: torch.Tensor) -> torch.Tensor:
         return pool_mean(model(**batch).last_hidden_state.float(), batch["attention_mask"])
 
     encoded = encode_rows(load_tokenizer(encoder), rows, max_length)
-    return compute_logits(model.to(device), encoded, device, compute).astype(np.float64)
+    return compute_logits(compute, encoded, device).astype(np.float64)
 
 
 def fit_logistic(

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,18 +93,12 @@ def count_together(device: torch.device, on_cpu: int = 64) -> int:
 
 
 @torch.inference_mode()
-def compute_logits(
-    model: nn.Module, encoded: Encoded, device: torch.device, compute: Callable[..., Any] | None = None
-) -> np.ndarray:
-    """Return the logits [rows, classes] of all rows in their order, dropout off.
-
-    `compute` takes the place of the model's own `forward`.
-    """
-    model.eval()
+def compute_logits(compute: Callable[..., Any], encoded: Encoded, device: torch.device) -> np.ndarray:
+    """Return the logits [rows, classes] of all rows in their order; `compute` is a model without dropout, or as one."""
     order, parts = list(sort_batches(encoded.lengths, count_together(device))), []
     with open_autocast(device):  # once, as each time the weights are rounded anew
         for rows in order:
-            output = (compute or model)(**{name: tensor.to(device) for name, tensor in encoded.pad(rows).items()})
+            output = compute(**{name: tensor.to(device) for name, tensor in encoded.pad(rows).items()})
             parts.append((output if torch.is_tensor(output) else output.logits).float())
     return np.asarray(torch.cat(parts).cpu().numpy()[np.argsort(np.concatenate(order))])
 
@@ -122,16 +115,15 @@ class States(Encoded):
 
     def pad(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Return the states [rows, tokens, width] as `inputs_embeds`, and the mask; they may be trained on."""
-        numbers = rows.tolist()
-        found = {row: self._kept[row] for row in numbers if row in self._kept}
-        missing = np.array([row for row in numbers if row not in found], dtype=np.int64)
+        missing = rows[[row not in self._kept for row in rows.tolist()]]
+        found: dict[int, torch.Tensor] = {}
         with torch.inference_mode(False), torch.no_grad():
             for places in sort_batches(self.lengths[missing], count_together(choose_device(), _TOGETHER)):
                 for row, states in self._compute(missing[places]):
                     found[row] = states
                     if states.nbytes <= self._room:
                         self._kept[row], self._room = states, self._room - states.nbytes
-            ordered = [found[row] for row in numbers]
+            ordered = [self._kept[row] if row in self._kept else found[row] for row in rows.tolist()]
             masks = [states.new_ones(len(states), dtype=torch.long) for states in ordered]
             padded = (nn.utils.rnn.pad_sequence(parts, batch_first=True) for parts in (ordered, masks))
             return dict(zip(("inputs_embeds", "attention_mask"), padded, strict=True))
@@ -169,18 +161,17 @@ def freeze_lower(model: "PreTrainedModel", trained: int) -> None:
         layer.requires_grad_(False)
 
 
-@contextmanager
-def hold_lower(model: "PreTrainedModel", trained: int) -> Iterator[Callable[[Encoded], Encoded]]:
-    """Let a model of `freeze_lower` read states while the block runs; yield what makes rows ready for it.
+def hold_lower(model: "PreTrainedModel", trained: int) -> tuple["PreTrainedModel", Callable[[Encoded], Encoded]]:
+    """Return a model of `freeze_lower` that reads states, on the same weights, and what makes rows ready for it.
 
-    An encoder that is not built like the BERT family goes on to read token ids.
+    An encoder that is not built like the BERT family comes back as it is, and reads token ids.
     """
-    with cut_model(model, _count_frozen(model, trained)) as lower:
-        if lower is None:
-            yield lambda encoded: encoded
-            return
-        round_weights(lower)
-        yield partial(States, lower=lower)
+    parts = cut_model(model, _count_frozen(model, trained))
+    if parts is None:
+        return model, lambda encoded: encoded
+    lower, upper = parts
+    round_weights(lower)
+    return upper, partial(States, lower=lower)
 
 
 def round_weights(module: nn.Module) -> None:
@@ -192,40 +183,27 @@ def round_weights(module: nn.Module) -> None:
                     setattr(part, name, nn.Parameter(weight.bfloat16(), requires_grad=False))
 
 
-@contextmanager
-def cut_model(model: "PreTrainedModel", frozen: int) -> Iterator[nn.Module | None]:
-    """Take the lowest `frozen` layers off a classifier while the block runs; yield them, or None where that fails.
+def cut_model(model: "PreTrainedModel", frozen: int) -> "tuple[nn.Module, PreTrainedModel] | None":
+    """Return the lowest `frozen` layers of a classifier and all above them, on its weights; None where that fails.
 
-    They are a model of their own, which gives its states as `last_hidden_state`; the classifier takes them as
-    `inputs_embeds`. A trial shows whether both together do what the model did.
+    The lower part gives its states as `last_hidden_state`, the upper one takes them as `inputs_embeds`. A trial shows
+    whether both together do what the model does.
     """
-    base, layers = model.base_model.eval(), list_layers(model)
-    if not len(layers):
-        yield None
-        return
-    (owner, name), above = find_stack(model), _find_embeddings(model)
+    if not len(list_layers(model)):
+        return None
+    weights = {id(weight): weight for weight in model.parameters()}
+    lower, upper = (copy.deepcopy(part, dict(weights)) for part in (model.base_model.eval(), model))
+    for part, kept in ((lower, slice(frozen)), (upper, slice(frozen, None))):
+        owner, name = find_stack(part)
+        setattr(owner, name, getattr(owner, name)[kept])
+    for name in _find_embeddings(upper):
+        setattr(upper.base_model, name, _PassOn())
     mask = torch.ones(1, 6, dtype=torch.long, device=model.device)
     batch = {"input_ids": torch.arange(4, 10, device=model.device)[None], "attention_mask": mask}
-    try:
-        with torch.no_grad():
-            expected = base(**batch).last_hidden_state
-            setattr(owner, name, layers[:frozen])
-            # What is frozen is shared with the copy.
-            shared = [weight for part in (*above.values(), layers[:frozen]) for weight in part.parameters()]
-            lower = copy.deepcopy(base, {id(weight): weight for weight in shared})
-            setattr(owner, name, layers[frozen:])
-            for part in above:
-                setattr(base, part, _PassOn())
-            found = base(inputs_embeds=lower(**batch).last_hidden_state, attention_mask=mask).last_hidden_state
-        fits = torch.allclose(found, expected, atol=1e-4)
-        if fits:
-            yield lower
-    finally:
-        setattr(owner, name, layers)
-        for part, module in above.items():
-            setattr(base, part, module)
-    if not fits:
-        yield None
+    with torch.no_grad():
+        expected, states = (part(**batch).last_hidden_state for part in (model.base_model, lower))
+        found = upper.base_model(inputs_embeds=states, attention_mask=mask).last_hidden_state
+    return (lower, upper) if torch.allclose(found, expected, atol=1e-4) else None
 
 
 def _find_embeddings(model: "PreTrainedModel") -> dict[str, nn.Module]:

@@ -81,16 +81,16 @@ def ask_guard(
     written = np.ones(len(synthetic), dtype=np.bool_) if grading is None else (synthetic["soft"] == "").to_numpy()
     if written.any():
         rows = synthetic[written]
-        probabilities = judge_labels(human, vectors[0], labels, vectors[1][written], rows["shots"].tolist())
-        label_auc = min(label_auc, measure_label_auc(rows, labels, np.log(np.maximum(probabilities, _LEAST))))
+        scores = judge_labels(human, vectors[0], labels, vectors[1][written], rows["shots"].tolist())
+        label_auc = min(label_auc, measure_label_auc(rows, labels, scores))
     classes, units = index_labels(human, labels), find_units(human)
     folds = min(FOLDS, len(np.unique(units)))
     weights = _draw_units(units, np.random.default_rng(seed))
     sides: list[list[Floats]] = []
     for repeat in range(_REPEATS):
         dealt = deal_folds(classes, units, folds, seed=seed + repeat)
-        scores = cross_validate(human, synthetic, vectors, labels, dealt)
-        sides.append([measure_within(classes, dealt, side, weights) for side in scores])
+        found = cross_validate(human, synthetic, vectors, labels, dealt)
+        sides.append([measure_within(classes, dealt, side, weights) for side in found])
     alone, joined = np.mean(sides, axis=0)
     if not np.isfinite(alone[0]):
         return None
@@ -112,7 +112,7 @@ def ask_guard(
 def judge_labels(
     human: pd.DataFrame, learned: Floats, labels: list[str], judged: Floats, shots: Sequence[str]
 ) -> Floats:
-    """Return the probabilities [rows, classes] that classifiers of human-coded rows give to synthetic ones.
+    """Score synthetic rows by classifiers of human-coded ones: log-probabilities [rows, classes].
 
     `learned` and `judged` are the embeddings of both [rows, width], `shots` the ids of each synthetic row's examples. A
     row that was written after examples of some folds is judged by a classifier of the other folds alone: it would
@@ -122,14 +122,12 @@ def judge_labels(
     dealt = deal_folds(classes, find_units(human), _JUDGE_FOLDS)
     fold_of = dict(zip(human["id"], dealt.tolist(), strict=True))
     seen = [frozenset(fold_of[shot] for shot in row.split() if shot in fold_of) for row in shots]
-    probabilities = np.full((len(judged), len(labels)), 1 / len(labels))
+    scores = np.zeros((len(judged), len(labels)))
     for folds in sorted(set(seen), key=sorted):
         kept = ~np.isin(dealt, list(folds))
         rows = np.flatnonzero([row == folds for row in seen])
-        if len(np.unique(classes[kept])) > 1:
-            model = fit_logistic(learned[kept], classes[kept], strength=STRENGTH)
-            probabilities[rows] = predict_logistic(model, judged[rows], len(labels))
-    return probabilities
+        scores[rows] = fit_and_score(learned[kept], classes[kept], judged[rows], len(labels))
+    return scores
 
 
 def score_crosswise(human: pd.DataFrame, vectors: Floats, others: Floats, labels: list[str]) -> tuple[Floats, Floats]:

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -66,10 +66,6 @@ class Examples:
     by_length: bool = True
 
 
-class DivergedError(ModelError):
-    """The loss is no longer a number; the model has the weights of the last good checkpoint."""
-
-
 def scale_steps(params: Section, human_rows: int) -> Section:
     """Return the section with the steps that so many human-coded rows take, whatever the ratio."""
     return params.model_copy(update={"steps": grow_steps(params.steps, human_rows, _ENOUGH)})
@@ -101,7 +97,7 @@ def train_model(
     the batches; the caller seeds torch before it makes the model. dvclive's training curves go to the folder `curves`.
 
     Raises:
-        DivergedError: the loss is no longer a number.
+        ModelError: the loss is no longer a number.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from dvclive import Live
@@ -110,8 +106,8 @@ def train_model(
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     captures = accelerator.device.type == "cuda" and accelerator.num_processes == 1
     take_step = (StaticStep if captures else Step)(model, train, schedule, accelerator)
-    best = Outcome(0, 0, None, None, sum(map(len, train.phases)) or len(train.encoded))
-    weights = _copy_weights(model)
+    best = Outcome(schedule.steps, 0, None, None, sum(map(len, train.phases)) or len(train.encoded))
+    weights: dict[str, torch.Tensor] = {}
     highest = good_enough = -math.inf
     looks = {round(schedule.steps * look / schedule.looks) for look in range(1, schedule.looks + 1)}
     losses: list[torch.Tensor] = []
@@ -125,24 +121,28 @@ def train_model(
             # Read here alone, since reading makes a GPU wait. All processes see the same, and so is what follows.
             read = accelerator.reduce(torch.stack(losses), "mean").cpu().numpy()
             losses.clear()
-            if not np.isfinite(read).all():
-                _give_up(model, weights, best, step - len(read) + 1 + int(np.isfinite(read).argmin()))
             found, error, loss = 0.0, 0.0, None
             if validation and validation.metric:
+                model.eval()
                 logits = compute_logits(model, validation.encoded, accelerator.device)
                 loss = float(validation.loss(torch.tensor(logits), torch.arange(len(logits))))
-                if not math.isfinite(loss):
-                    _give_up(model, weights, best, step)
-                found, error = validation.metric(logits)
+                found, error = validation.metric(logits) if math.isfinite(loss) else (found, error)
+            if not (finite := np.isfinite([*read, loss or 0.0])).all():
+                first = min(step - len(read) + 1 + int(finite.argmin()), step)
+                raise ModelError(
+                    f"the loss is no longer a number at step {first}: lower the learning rate of this stage"
+                )
             _write_losses(live, step, float(read.mean(dtype=np.float64)), loss)
             if found > highest:
                 highest, good_enough = found, found - error
             if found >= good_enough:
-                best = replace(best, best_step=step, validation_metric=None if loss is None else found)
-                best, weights = replace(best, validation_loss=loss), _copy_weights(model)
+                metric = None if loss is None else found
+                best = replace(best, best_step=step, validation_metric=metric, validation_loss=loss)
+                learned = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+                weights = {name: weight.detach().clone() for name, weight in learned}
     model.load_state_dict(weights, strict=False)
     model.eval()
-    return replace(best, steps=schedule.steps)
+    return best
 
 
 class CrossEntropy(nn.Module):
@@ -198,18 +198,6 @@ def _draw_rows(train: Examples, schedule: Schedule, generator: np.random.Generat
     return chain.from_iterable(
         (phase[rows] for rows in islice(draw_batches(lengths[phase], schedule.batch_size, generator), int(steps)))
         for phase, steps in zip(phases, np.diff(bounds), strict=True)
-    )
-
-
-def _copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
-
-
-def _give_up(model: nn.Module, weights: dict[str, torch.Tensor], best: Outcome, step: int) -> NoReturn:
-    model.load_state_dict(weights, strict=False)
-    kept = f"the weights of step {best.best_step} are the last good ones" if best.best_step else "no weights are kept"
-    raise DivergedError(
-        f"the loss is no longer a number at step {step}, and {kept}: lower the learning rate of this stage"
     )
 
 

@@ -36,7 +36,15 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
     """
     workers = count_workers(len(jobs), encoder)
     if workers == 1:
-        return [_run_here(job, advance) for job in jobs]
+        from torch import OutOfMemoryError  # of a GPU
+
+        try:
+            return [job(advance) for job in jobs]
+        except OutOfMemoryError as error:
+            raise ModelError(
+                "the GPU has too little free memory for this encoder: lower `teacher.batch_size` or "
+                "`teacher.max_length`, choose a smaller `teacher.model`, or end what else runs on the GPU"
+            ) from error
     context = get_context("spawn")  # a fork of a process in which torch has threads may hang
     steps = context.SimpleQueue()
 
@@ -79,32 +87,6 @@ def count_workers(jobs: int, encoder: Path) -> int:
     fitting = find_memory() // (_PROCESS + _COPIES * size)
     cores = count_cores()
     return max(min(jobs if jobs < 2 * cores else cores, fitting), 1)
-
-
-def is_main_process() -> bool:
-    """Whether this process is the one that writes files and reports."""
-    from accelerate import PartialState
-
-    return bool(PartialState().is_main_process)
-
-
-def wait_for_all() -> None:
-    """Wait until all processes that train together are here."""
-    from accelerate import PartialState
-
-    PartialState().wait_for_everyone()
-
-
-def _run_here(job: Job[Result], advance: Advance) -> Result:
-    from torch import OutOfMemoryError  # of a GPU
-
-    try:
-        return job(advance)
-    except OutOfMemoryError as error:
-        raise ModelError(
-            "the GPU has too little free memory for this encoder: lower `teacher.batch_size` or `teacher.max_length`, "
-            "choose a smaller `teacher.model`, or end what else runs on the GPU"
-        ) from error
 
 
 def _begin(steps: Any, threads: int) -> None:

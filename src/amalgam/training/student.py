@@ -118,26 +118,26 @@ def train_student(
     keep_layers(student, count)
     freeze_lower(student, trained)
     config = replace(config, pooling="centred_mean" if student.config.model_type in PARTS else "cls")
-    module = add_pooling(student, config.pooling)
-    with hold_lower(student, trained) as read:
+    upper, read = hold_lower(student, trained)
+    module = add_pooling(upper, config.pooling)
 
-        def prepare(part: SoftTargets) -> Examples:
-            rows = part.rows if config.uses_question else part.rows.assign(question="")
-            encoded, labels = read(encode_rows(tokenizer, rows, config.max_length)), index_labels(rows, config.labels)
-            if alone:
-                return Examples(encoded, CrossEntropy(labels), partial(measure_auc, labels))
-            coded = np.where(rows["origin"] == "human", labels, -1)
-            loss = DistillationLoss(part.logits, coded, temperature=params.temperature)
-            return Examples(encoded, loss, partial(measure_closeness, loss))
+    def prepare(part: SoftTargets) -> Examples:
+        rows = part.rows if config.uses_question else part.rows.assign(question="")
+        encoded, labels = read(encode_rows(tokenizer, rows, config.max_length)), index_labels(rows, config.labels)
+        if alone:
+            return Examples(encoded, CrossEntropy(labels), partial(measure_auc, labels))
+        coded = np.where(rows["origin"] == "human", labels, -1)
+        loss = DistillationLoss(part.logits, coded, temperature=params.temperature)
+        return Examples(encoded, loss, partial(measure_closeness, loss))
 
-        learn, held_out = prepare(transfer), prepare(validation) if len(validation.rows) else None
-        if isinstance(module, MeanPooled):  # a random head hardly learns in so few steps (docs/findings.md)
-            device = choose_device()
-            vectors = compute_logits(module.to(device), learn.encoded, device, module.embed)
-            classes = index_labels(transfer.rows, config.labels) if alone else transfer.logits.argmax(axis=1)
-            begin_head(student, *fit_head(vectors, classes, len(config.labels), strength=_STRENGTH))
-        schedule = Schedule(params.steps, params.learning_rate, _BATCH, looks=2)
-        curves = target / "curves"
-        outcome = train_model(module, learn, held_out, schedule, seed=seed, curves=curves, advance=advance)
+    learn, held_out = prepare(transfer), prepare(validation) if len(validation.rows) else None
+    if isinstance(module, MeanPooled):  # a random head hardly learns in so few steps (docs/findings.md)
+        module.to(device := choose_device())
+        vectors = compute_logits(module.embed, learn.encoded, device)
+        classes = index_labels(transfer.rows, config.labels) if alone else transfer.logits.argmax(axis=1)
+        begin_head(student, *fit_head(vectors, classes, len(config.labels), strength=_STRENGTH))
+    schedule = Schedule(params.steps, params.learning_rate, _BATCH, looks=2)
+    curves = target / "curves"
+    outcome = train_model(module, learn, held_out, schedule, seed=seed, curves=curves, advance=advance)
     save_checkpoint(student, tokenizer, target, config, base)
     return outcome

@@ -1,7 +1,6 @@
 """The teacher: a BERT-family encoder, fine-tuned on a mix of human-coded and synthetic rows, or an ensemble of two."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from amalgam.machine import choose_device, set_seed
@@ -21,7 +21,7 @@ from amalgam.training.embeddings import embed_rows, fit_head, index_labels, read
 from amalgam.training.encoding import Encoded, compute_logits, encode_rows, freeze_lower, hold_lower, load_tokenizer
 from amalgam.training.guard import FOLDS, deal_folds
 from amalgam.training.loop import CrossEntropy, Examples, Outcome, Schedule, grow_steps, measure_auc, train_model
-from amalgam.training.parallel import Advance, Job, is_main_process
+from amalgam.training.parallel import Advance, Job
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -122,13 +122,12 @@ class TeacherTrainer:
     def train(self, seed: int, target: Path, advance: Advance, *, curves: Path | None = None) -> Outcome:
         """Fine-tune with this seed, of the head's weights and the order of batches; save to `target`.
 
-        The training curves go to `curves`, or to a folder of that name in the target. Raises DivergedError.
+        The training curves go to `curves`, or to a folder of that name in the target.
         """
         model = self._begin(seed)
-        try:
-            return self._fine_tune(model, seed, advance, curves or target / "curves")
-        finally:  # where the loss is no longer a number, the last good checkpoint is kept
-            save_checkpoint(model, self._tokenizer, target, self._config, self._encoder)
+        outcome = self._fine_tune(model, seed, advance, curves or target / "curves")
+        save_checkpoint(model, self._tokenizer, target, self._config, self._encoder)
+        return outcome
 
     def train_and_score(self, seed: int, rows: pd.DataFrame, advance: Advance) -> np.ndarray:
         """Fine-tune with this seed, keep nothing, and return the logits [rows, classes] of other rows."""
@@ -153,16 +152,17 @@ class TeacherTrainer:
     def _fine_tune(self, model: "PreTrainedModel", seed: int, advance: Advance, curves: Path | None) -> Outcome:
         """Train the model in place; curves go to the folder, or nowhere."""
         # In the paper all layers learn, with dropout.
-        hold = nullcontext(lambda encoded: encoded) if self._paper else hold_lower(model, self._params.trained_layers)
-        with hold as read:
-            module = Embedder(model) if self._contrastive else add_pooling(model, self._config.pooling)
-            learn = replace(self._learn, encoded=read(self._learn.encoded))
-            held_out = self._held_out and replace(self._held_out, encoded=read(self._held_out.encoded))
-            outcome = train_model(module, learn, held_out, self._schedule, seed=seed, curves=curves, advance=advance)
-            if self._contrastive:
-                vectors = compute_logits(module, learn.encoded, choose_device())
-                found = fit_head(vectors, self._classes, len(self._labels), self._weights, strength=_STRENGTH)
-                begin_head(model, *found)
+        learn, held_out, upper = self._learn, self._held_out, model
+        if not self._paper:
+            upper, read = hold_lower(model, self._params.trained_layers)
+            learn = replace(learn, encoded=read(learn.encoded))
+            held_out = held_out and replace(held_out, encoded=read(held_out.encoded))
+        module = Embedder(upper) if self._contrastive else add_pooling(upper, self._config.pooling)
+        outcome = train_model(module, learn, held_out, self._schedule, seed=seed, curves=curves, advance=advance)
+        if self._contrastive:
+            vectors = compute_logits(module, learn.encoded, choose_device())
+            found = fit_head(vectors, self._classes, len(self._labels), self._weights, strength=_STRENGTH)
+            begin_head(model, *found)
         return outcome
 
 
@@ -209,7 +209,7 @@ def list_trainings(members: dict[str, TeacherTrainer], seeds: Sequence[int], tar
 
 def join_members(target: Path, seeds: Sequence[int], members: Sequence[str]) -> None:
     """Make every seed's teacher in `target` the ensemble of these folders; `{seed}` in their names is the seed."""
-    for seed in seeds if is_main_process() and list(members) != ["."] else ():
+    for seed in seeds if PartialState().is_main_process and list(members) != ["."] else ():
         folder, names = target / f"seed-{seed}", [name.format(seed=seed) for name in members]
         write_config(folder, replace(read_config(folder / names[0]), members=names))
 
