@@ -52,7 +52,7 @@ class PaperLoop:
                 texts, padding="max_length", truncation=True, max_length=_PAPER_LENGTH, return_tensors="pt"
             )
             with torch.no_grad():
-                logits = self._model(**batch.to(self._device)).logits
+                logits = self._model(**batch.to(self._device))["logits"]
                 found.append(torch.softmax(logits, dim=1).cpu().numpy())
         return np.concatenate(found)
 

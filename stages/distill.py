@@ -5,7 +5,6 @@ from pathlib import Path
 
 from runtime import run_stage
 
-from accelerate import PartialState
 from safetensors.numpy import load_file
 
 from amalgam.files import read_rows, write_json
@@ -13,7 +12,7 @@ from amalgam.machine import show_progress
 from amalgam.params import Params
 from amalgam.training.checkpoint import average_logits
 from amalgam.training.loop import scale_steps
-from amalgam.training.parallel import run_trainings
+from amalgam.training.parallel import run_trainings, this_process
 from amalgam.training.student import SoftTargets, train_student
 
 BASES = (Path("models/base/encoder"), Path("models/base/student"))
@@ -48,12 +47,12 @@ def main(params: Params, root: Path) -> None:
     ]
     with show_progress("distill", total=len(jobs) * distillation.steps) as advance:
         outcomes = [outcome.to_dict() for outcome in run_trainings(jobs, BASES[0], advance)]
-    if PartialState().is_main_process:
+    if this_process().is_main_process:
         count = len(params.seeds)
         kinds = {"seeds": outcomes[:count], "undistilled": outcomes[count:]}
         summary = {kind: dict(zip(map(str, params.seeds), found, strict=True)) for kind, found in kinds.items()}
         write_json(TARGET / "summary.json", summary)
-    PartialState().wait_for_everyone()
+    this_process().wait_for_everyone()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from typing import Any
 from runtime import run_stage
 
 import pandas as pd
-from accelerate import PartialState
 
 from amalgam.files import read_rows, write_json, write_rows
 from amalgam.machine import show_progress
@@ -17,7 +16,7 @@ from amalgam.params import Params
 from amalgam.tasks.schema import load_task
 from amalgam.training import teacher
 from amalgam.training.loop import scale_steps
-from amalgam.training.parallel import Job, run_trainings
+from amalgam.training.parallel import Job, run_trainings, this_process
 from amalgam.training.transfer import assign_roles
 
 ENCODER = Path("models/base/encoder")
@@ -41,12 +40,12 @@ def main(params: Params, root: Path) -> None:
     with show_progress("human only", total=steps) as advance:
         found = run_trainings(jobs, ENCODER, advance)
     outcomes = found[: len(trainings)][-len(params.seeds) :]  # of the last member
-    if PartialState().is_main_process:
+    if this_process().is_main_process:
         teacher.join_members(TARGET, params.seeds, list(members))
         write_rows(TARGET / "out_of_fold.csv", teacher.label_out_of_fold(coded, labels, found[len(trainings) :]))
         by_seed = {str(seed): outcome.to_dict() for seed, outcome in zip(params.seeds, outcomes, strict=True)}
         write_json(TARGET / "summary.json", {"seeds": by_seed})
-    PartialState().wait_for_everyone()
+    this_process().wait_for_everyone()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from runtime import run_stage
 
 import numpy as np
 import pandas as pd
-from accelerate import PartialState
 
 from amalgam.files import read_json, read_rows, write_json, write_rows
 from amalgam.machine import show_progress
@@ -21,7 +20,7 @@ from amalgam.training.checkpoint import read_config, write_config
 from amalgam.training.embeddings import embed_rows
 from amalgam.training.guard import ask_guard
 from amalgam.training.loop import scale_steps
-from amalgam.training.parallel import run_trainings
+from amalgam.training.parallel import run_trainings, this_process
 
 ENCODER = Path("models/base/encoder")
 HUMAN_ONLY = Path("models/human_only")
@@ -63,13 +62,13 @@ def main(params: Params, root: Path) -> None:
         take_human_only(params.seeds)
     summary["learned"] = {"human": len(learned) - len(synthetic), "synthetic": len(synthetic)}
     summary["held_out"] = len(held_out)
-    if PartialState().is_main_process:
+    if this_process().is_main_process:
         write_rows(TARGET / "learned.csv", learned)
         # Where no human rows were learned, they say nothing of what was.
         none = pd.DataFrame(columns=teacher.OUT_OF_FOLD)
         write_rows(TARGET / "out_of_fold.csv", read_rows(HUMAN_ONLY / "out_of_fold.csv") if len(human) else none)
         write_json(TARGET / "summary.json", {name: value for name, value in summary.items() if value != {}})
-    PartialState().wait_for_everyone()
+    this_process().wait_for_everyone()
 
 
 def train_teachers(
@@ -94,7 +93,7 @@ def train_teachers(
 
 def take_human_only(seeds: list[int]) -> None:
     """Let the human-only teachers be the teachers."""
-    for seed in seeds if PartialState().is_main_process else ():
+    for seed in seeds if this_process().is_main_process else ():
         here, there = TARGET / f"seed-{seed}", HUMAN_ONLY / f"seed-{seed}"
         shutil.copytree(there / "curves", here / "curves")
         names = read_config(there).members or ["."]

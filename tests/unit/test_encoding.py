@@ -147,7 +147,7 @@ def build_encoder(kind: str, **changes: object) -> PreTrainedModel:
 
 def compute_logits(model: PreTrainedModel) -> torch.Tensor:
     with torch.inference_mode():
-        return model.eval()(**BATCH).logits
+        return model.eval()(**BATCH)["logits"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -235,5 +235,5 @@ def test_transformers_reads_what_ships_of_mpnet(encoder: Path, comments: pd.Data
     found = ship(tmp_path / "student", tmp_path / "shipped", [], comments)
     batch = tokenizer(comments["text"].tolist(), truncation=True, max_length=24, padding=True, return_tensors="pt")
     with torch.inference_mode():
-        expected = add_pooling(model, "centred_mean")(**batch).logits.softmax(1)
+        expected = add_pooling(model, "centred_mean")(**batch)["logits"].softmax(1)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)

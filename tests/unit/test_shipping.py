@@ -131,7 +131,7 @@ def score_with_torch(folder: Path, rows: pd.DataFrame) -> np.ndarray:
     model = add_pooling(load_classifier(folder, config.labels), config.pooling).eval()
     encoded = encode_rows(load_tokenizer(folder), rows, config.max_length)
     with torch.inference_mode():
-        logits = model(**encoded.pad(np.arange(len(rows)))).logits
+        logits = model(**encoded.pad(np.arange(len(rows))))["logits"]
     return torch.softmax(logits.double(), dim=1).numpy()
 
 

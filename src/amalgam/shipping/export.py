@@ -112,7 +112,7 @@ class _Logits(nn.Module):
         self.eval()
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(**dict(zip(self.names, inputs, strict=True))).logits
+        logits: torch.Tensor = self.model(**dict(zip(self.names, inputs, strict=True)))["logits"]
         return logits
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from amalgam.errors import ModelError
 from amalgam.files import hash_file, read_json, write_json
 from amalgam.machine import choose_device, count_cores, open_autocast
-from amalgam.training.parallel import Advance, count_workers, run_trainings
+from amalgam.training.parallel import Advance, count_workers, run_trainings, this_process
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,10 +66,9 @@ def save_checkpoint(
     With the folder `base` of the encoder that the model was, only weights that differ from it are saved, in bfloat16.
     """
     import torch
-    from accelerate import PartialState
     from safetensors.torch import save_file
 
-    if not PartialState().is_main_process:
+    if not this_process().is_main_process:
         return
     model.config._name_or_path = tokenizer.name_or_path = ""  # else the folder on this machine would be saved
     model.to("cpu")
@@ -196,18 +195,6 @@ def _join_members(logits: np.ndarray) -> np.ndarray:
     return average_logits(logits) if len(logits) > 1 else np.asarray(logits[0])
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Models that read the same tokens: by place, each one's module and the layers below that it left unchanged.
-
-    `lower` computes the states of these layers; a module without such layers reads token ids.
-    """
-
-    folder: Path  # of the tokenizer
-    lower: "nn.Module | None"
-    modules: "dict[int, tuple[nn.Module, int]]"
-
-
 def _score_part(
     members: Sequence[Path],
     tables: "Mapping[str, pd.DataFrame]",
@@ -220,31 +207,35 @@ def _score_part(
     return {name: _score_groups(groups, table, part, parts) for name, table in tables.items()}
 
 
+class _Group:
+    """Models that read the same tokens; the states of layers below that they left unchanged are computed once."""
+
+    def __init__(self, members: dict[int, Path], bases: Sequence[Path]) -> None:
+        """Load models by their place among all."""
+        from amalgam.training.classifier import add_pooling
+        from amalgam.training.encoding import cut_model, round_weights
+
+        self.folder, self.lower, deepest = next(iter(members.values())), None, 0
+        self.modules: dict[int, tuple[nn.Module, int]] = {}  # and how many layers below it each one left unchanged
+        for place, folder in members.items():
+            model = load_trained(folder, bases, share=True).to(choose_device())
+            unchanged = _count_unchanged(model, folder)
+            if parts := cut_model(model, unchanged) if unchanged else None:
+                below, model = parts
+                self.lower, deepest = (below, unchanged) if unchanged > deepest else (self.lower, deepest)
+            module = add_pooling(model, read_config(folder).pooling)
+            round_weights(module)
+            self.modules[place] = module, unchanged if parts else 0
+        if self.lower is not None:
+            round_weights(self.lower)
+
+
 def _load_groups(members: Sequence[Path], bases: Sequence[Path]) -> list[_Group]:
     by_tokens: dict[tuple[Any, ...], dict[int, Path]] = {}
     for place, member in enumerate(members):
         config = read_config(member)
         by_tokens.setdefault((config.base or member, config.max_length, config.uses_question), {})[place] = member
-    return [_load_group(group, bases) for group in by_tokens.values()]
-
-
-def _load_group(members: dict[int, Path], bases: Sequence[Path]) -> _Group:
-    from amalgam.training.classifier import add_pooling
-    from amalgam.training.encoding import cut_model, round_weights
-
-    lower, deepest, modules = None, 0, {}
-    for place, folder in members.items():
-        model = load_trained(folder, bases, share=True).to(choose_device())
-        unchanged = _count_unchanged(model, folder)
-        if parts := cut_model(model, unchanged) if unchanged else None:
-            below, model = parts
-            lower, deepest = (below, unchanged) if unchanged > deepest else (lower, deepest)
-        module = add_pooling(model, read_config(folder).pooling)
-        round_weights(module)
-        modules[place] = module, unchanged if parts else 0
-    if lower is not None:
-        round_weights(lower)
-    return _Group(next(iter(members.values())), lower, modules)
+    return [_Group(group, bases) for group in by_tokens.values()]
 
 
 def _count_unchanged(model: "PreTrainedModel", folder: Path) -> int:
@@ -283,5 +274,5 @@ def _score_groups(groups: Sequence[_Group], rows: "pd.DataFrame", part: int = 0,
                     given = batch
                     if unchanged:
                         given = {"inputs_embeds": states[unchanged], "attention_mask": batch["attention_mask"]}
-                    found[member, places] = module(**given).logits.float()
+                    found[member, places] = module(**given)["logits"].float()
     return found.cpu().numpy()

@@ -7,7 +7,6 @@ the normalisation that follows centres and scales it. The feed-forward part is 0
 """
 
 import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,13 +39,6 @@ PARTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What our modules return: `logits`, or vectors [rows, width]; a dataclass, as `accelerate` looks into it."""
-
-    logits: torch.Tensor
-
-
 class MeanPooled(nn.Module):
     """A classifier whose head reads the mean of the token vectors, on the weights of the model inside."""
 
@@ -58,9 +50,9 @@ class MeanPooled(nn.Module):
         super().__init__()
         self.model, self.centred = model, centred
 
-    def forward(self, **batch: Any) -> Output:
-        """Return the logits [rows, classes]."""
-        return Output(find_head(self.model)(self.embed(**batch)))
+    def forward(self, **batch: Any) -> dict[str, torch.Tensor]:
+        """Return the `logits` [rows, classes]."""
+        return {"logits": find_head(self.model)(self.embed(**batch))}
 
     def embed(self, **batch: Any) -> torch.Tensor:
         """Return the vectors that the head reads [rows, width]."""
@@ -83,17 +75,20 @@ class Embedder(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, **batch: torch.Tensor) -> Output:
+    def forward(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute a few rows of similar length at a time, padded to the longest of them."""
         if batch["attention_mask"].device.type != "cpu":  # there, waiting for lengths costs more than padding
-            return Output(pool_mean(self.model.base_model(**batch).last_hidden_state.float(), batch["attention_mask"]))
+            return {"logits": self._embed(batch)}
         lengths = batch["attention_mask"].sum(dim=1)
         order = lengths.argsort(descending=True, stable=True)
-        parts = []
-        for rows in order.split(_TOGETHER):
-            part = {name: tensor[rows][:, : int(lengths[rows].max())] for name, tensor in batch.items()}
-            parts.append(pool_mean(self.model.base_model(**part).last_hidden_state.float(), part["attention_mask"]))
-        return Output(torch.cat(parts)[order.argsort()])
+        parts = [
+            self._embed({name: tensor[rows][:, : lengths[rows].max()] for name, tensor in batch.items()})
+            for rows in order.split(_TOGETHER)
+        ]
+        return {"logits": torch.cat(parts)[order.argsort()]}
+
+    def _embed(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return pool_mean(self.model.base_model(**batch).last_hidden_state.float(), batch["attention_mask"])
 
 
 def load_classifier(folder: Path, labels: list[str]) -> "PreTrainedModel":
@@ -104,13 +99,12 @@ def load_classifier(folder: Path, labels: list[str]) -> "PreTrainedModel":
     """
     from transformers import AutoModelForSequenceClassification
 
-    names = dict(enumerate(labels))
     try:
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
             folder,
             num_labels=len(labels),
-            id2label=names,
-            label2id={name: number for number, name in names.items()},
+            id2label=dict(enumerate(labels)),
+            label2id={label: number for number, label in enumerate(labels)},
             local_files_only=True,
             use_safetensors=True,
             dtype=torch.float32,
@@ -157,35 +151,24 @@ def begin_head(model: "PreTrainedModel", weights: np.ndarray, biases: np.ndarray
     head.bias.data = torch.tensor(biases, dtype=head.bias.dtype)
 
 
-def find_stack(model: "PreTrainedModel") -> tuple[nn.Module, str]:
-    """Return the module that holds the list of layers, and its name in it; ModelError where there is not one list."""
-    stacks = [
-        (module, name)
-        for module in model.base_model.modules()
-        for name, child in module.named_children()
-        if name in ("layer", "layers") and isinstance(child, nn.ModuleList)
-    ]
-    if len(stacks) != 1:
-        raise ModelError(f"an encoder of type {model.config.model_type!r} cannot be shortened: choose one like BERT")
-    return stacks[0]
-
-
 def list_layers(model: "PreTrainedModel") -> nn.ModuleList:
-    """Return the layers of an encoder, or none where they are not a list, as in ALBERT, whose layers are one."""
-    try:
-        layers: nn.ModuleList = getattr(*find_stack(model))
-    except ModelError:
-        return nn.ModuleList()
-    return layers
+    """Return the layers of an encoder, or none where they are not one list, as in ALBERT, whose layers are one."""
+    lists = [
+        module
+        for name, module in model.base_model.named_modules()
+        if isinstance(module, nn.ModuleList) and name.rpartition(".")[2] in ("layer", "layers")
+    ]
+    return lists[0] if len(lists) == 1 else nn.ModuleList()
 
 
 def keep_layers(model: "PreTrainedModel", count: int) -> None:
     """Leave an encoder classifier its lowest `count` layers; ModelError where it has fewer, or no list of layers."""
-    owner, name = find_stack(model)
-    layers = getattr(owner, name)
+    layers = list_layers(model)
+    if not layers:
+        raise ModelError(f"an encoder of type {model.config.model_type!r} cannot be shortened: choose one like BERT")
     if count > len(layers):
         raise ModelError(f"`distillation.layers` is {count}, but the encoder has {len(layers)}: lower it")
-    setattr(owner, name, nn.ModuleList(layers[:count]))
+    del layers[count:]
     model.config.num_hidden_layers = count
 
 
@@ -193,8 +176,7 @@ def keep_layers(model: "PreTrainedModel", count: int) -> None:
 def append_pooling(model: "PreTrainedModel") -> None:
     """Append the pooling layer to a classifier that reads the centred mean; its logits stay what they were."""
     value, output, dense, shift = PARTS[model.config.model_type]
-    owner, name = find_stack(model)
-    layers = getattr(owner, name)
+    layers = list_layers(model)
     layer = copy.deepcopy(layers[-1])
     for weight in layer.parameters():
         weight.zero_()

@@ -45,8 +45,9 @@ def fit_logistic(
 
 def predict_logistic(model: "LogisticRegression", vectors: Any, count: int) -> np.ndarray:
     """Return probabilities [rows, `count` classes]; a class that was not learned has probability 0."""
-    probabilities = np.zeros((vectors.shape[0], count))
-    probabilities[:, model.classes_] = model.predict_proba(vectors)
+    found = model.predict_proba(vectors)
+    probabilities = np.zeros((len(found), count))
+    probabilities[:, model.classes_] = found
     return probabilities
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from amalgam.machine import choose_device, choose_dtype, open_autocast
-from amalgam.training.classifier import find_stack, list_layers
+from amalgam.training.classifier import list_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -99,7 +99,7 @@ def compute_logits(compute: Callable[..., Any], encoded: Encoded, device: torch.
     with open_autocast(device):  # once, as each time the weights are rounded anew
         for rows in order:
             output = compute(**{name: tensor.to(device) for name, tensor in encoded.pad(rows).items()})
-            parts.append((output if torch.is_tensor(output) else output.logits).float())
+            parts.append((output if torch.is_tensor(output) else output["logits"]).float())
     return np.asarray(torch.cat(parts).cpu().numpy()[np.argsort(np.concatenate(order))])
 
 
@@ -189,13 +189,11 @@ def cut_model(model: "PreTrainedModel", frozen: int) -> "tuple[nn.Module, PreTra
     The lower part gives its states as `last_hidden_state`, the upper one takes them as `inputs_embeds`. A trial shows
     whether both together do what the model does.
     """
-    if not len(list_layers(model)):
+    if not list_layers(model):
         return None
     weights = {id(weight): weight for weight in model.parameters()}
     lower, upper = (copy.deepcopy(part, dict(weights)) for part in (model.base_model.eval(), model))
-    for part, kept in ((lower, slice(frozen)), (upper, slice(frozen, None))):
-        owner, name = find_stack(part)
-        setattr(owner, name, getattr(owner, name)[kept])
+    del list_layers(lower)[frozen:], list_layers(upper)[:frozen]
     for name in _find_embeddings(upper):
         setattr(upper.base_model, name, _PassOn())
     mask = torch.ones(1, 6, dtype=torch.long, device=model.device)

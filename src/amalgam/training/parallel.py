@@ -8,10 +8,13 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from amalgam.errors import ModelError
 from amalgam.machine import choose_device, count_cores, find_memory
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 Advance = Callable[[object], None]
 Result = TypeVar("Result")
@@ -87,6 +90,13 @@ def count_workers(jobs: int, encoder: Path) -> int:
     fitting = find_memory() // (_PROCESS + _COPIES * size)
     cores = count_cores()
     return max(min(jobs if jobs < 2 * cores else cores, fitting), 1)
+
+
+def this_process() -> "PartialState":
+    """Say which one this is of the processes that train together; the main one writes files and reports."""
+    from accelerate import PartialState
+
+    return PartialState()
 
 
 def _begin(steps: Any, threads: int) -> None:

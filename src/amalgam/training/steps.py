@@ -58,7 +58,7 @@ class Step:
         self._model.train()
         with self._open_precision():
             output = self._model(**batch)
-        loss = self._loss(output.logits.float(), rows)
+        loss = self._loss(output["logits"].float(), rows)
         self._accelerator.backward(loss)
         self._accelerator.clip_grad_norm_(self._model.parameters(), _MAX_NORM)
         self._optimizer.step()
@@ -181,10 +181,9 @@ def _build_optimizer(model: nn.Module, rate: float, device: torch.device) -> tor
     learned = [weight for weight in model.parameters() if weight.requires_grad]
     matrices, others = ([one for one in learned if (one.ndim > 1) == matrix] for matrix in (True, False))
     groups = [{"params": matrices, "weight_decay": _DECAY}, {"params": others, "weight_decay": 0.0}]
-    if device.type != "cuda":
-        return torch.optim.AdamW(groups, lr=rate, fused=True)
-    # A captured step reads its rate from the device.
-    return torch.optim.AdamW(groups, lr=torch.tensor(rate, device=device), fused=True, capturable=True)
+    on_gpu = device.type == "cuda"  # there, a captured step reads its rate from the device
+    lr = torch.tensor(rate, device=device) if on_gpu else rate
+    return torch.optim.AdamW(groups, lr=lr, fused=True, capturable=on_gpu)
 
 
 def _scale_rate(step: int, steps: int) -> float:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import PartialState
 from torch import nn
 
 from amalgam.machine import choose_device, set_seed
@@ -21,7 +20,7 @@ from amalgam.training.embeddings import embed_rows, fit_head, index_labels, read
 from amalgam.training.encoding import Encoded, compute_logits, encode_rows, freeze_lower, hold_lower, load_tokenizer
 from amalgam.training.guard import FOLDS, deal_folds
 from amalgam.training.loop import CrossEntropy, Examples, Outcome, Schedule, grow_steps, measure_auc, train_model
-from amalgam.training.parallel import Advance, Job
+from amalgam.training.parallel import Advance, Job, this_process
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -209,7 +208,7 @@ def list_trainings(members: dict[str, TeacherTrainer], seeds: Sequence[int], tar
 
 def join_members(target: Path, seeds: Sequence[int], members: Sequence[str]) -> None:
     """Make every seed's teacher in `target` the ensemble of these folders; `{seed}` in their names is the seed."""
-    for seed in seeds if PartialState().is_main_process and list(members) != ["."] else ():
+    for seed in seeds if this_process().is_main_process and list(members) != ["."] else ():
         folder, names = target / f"seed-{seed}", [name.format(seed=seed) for name in members]
         write_config(folder, replace(read_config(folder / names[0]), members=names))
 
