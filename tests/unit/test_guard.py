@@ -13,15 +13,12 @@ LABELS = ["bad", "good"]
 
 def make_human(count: int) -> pd.DataFrame:
     labels = [LABELS[number % 2] for number in range(count)]
-    texts = [f"{label} {number}" for number, label in enumerate(labels)]
-    return pd.DataFrame(
-        {"id": [f"h{number}" for number in range(count)], "text": texts, "question": "", "label": labels}
-    )
+    rows = {"id": [f"h{number}" for number in range(count)], "text": [f"{n} {one}" for n, one in enumerate(labels)]}
+    return pd.DataFrame(rows).assign(question="", label=labels)
 
 
 def make_synthetic(shots: list[str]) -> pd.DataFrame:
-    labels = [LABELS[number % 2] for number in range(len(shots))]
-    return pd.DataFrame({"label": labels, "shots": shots})
+    return pd.DataFrame({"label": [LABELS[number % 2] for number in range(len(shots))], "shots": shots})
 
 
 def embed(rows: pd.DataFrame, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
@@ -91,7 +88,7 @@ def test_a_synthetic_row_is_not_judged_by_its_own_examples() -> None:
     found, after = (judge(moved, ["h0 h7", "h0"]) for moved in ([], [0, 7]))
     np.testing.assert_array_equal(after[0], found[0])  # both were its examples
     assert np.abs(after[1] - found[1]).max() > 0.01  # one of them was
-    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1.0)
     # Nor by rows of the group of an example.
     one, other = (judge(moved, ["h3"], group=["g"] * 10 + [""] * 10) for moved in ([], list(range(10))))
     np.testing.assert_array_equal(one, other)

@@ -195,14 +195,10 @@ def list_trainings(members: dict[str, TeacherTrainer], seeds: Sequence[int], tar
     """List the trainings of the members, of every seed into `target/seed-<seed>`; those of the last one come last."""
     last = list(members)[-1]
     return [
-        partial(
-            trainer.train,
-            seed,
-            target / f"seed-{seed}" / name,
-            curves=target / f"seed-{seed}" / ("" if name == last else name) / "curves",
-        )
+        partial(trainer.train, seed, folder / name, curves=folder / ("" if name == last else name) / "curves")
         for name, trainer in members.items()
         for seed in seeds
+        for folder in [target / f"seed-{seed}"]
     ]
 
 
@@ -215,8 +211,7 @@ def join_members(target: Path, seeds: Sequence[int], members: Sequence[str]) -> 
 
 def deal_human(human: pd.DataFrame, labels: list[str]) -> np.ndarray:
     """Return the fold of each human-coded row [rows]; fewer than five where there are not as many groups of rows."""
-    units = find_units(human)
-    return deal_folds(index_labels(human, labels), units, min(FOLDS, len(np.unique(units))))
+    return deal_folds(index_labels(human, labels), find_units(human), FOLDS)
 
 
 def list_trials(
