@@ -87,8 +87,6 @@ def teacher(encoder: Path, comments: pd.DataFrame, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def shipped(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier as the student ships: both precisions and a manifest that names the small one."""
-    import shutil
-
     from amalgam.shipping.card import write_manifest
     from amalgam.shipping.export import export_onnx, quantize_onnx
     from amalgam.shipping.onnx import FLOAT, INTEGER

@@ -59,11 +59,11 @@ def test_a_question_is_the_second_segment(tokenizer: PreTrainedTokenizerBase) ->
     encoded = encode_rows(tokenizer, make_rows(["rude", "cold"], ["the coffee", ""]), 20)
     assert decode(tokenizer, encoded) == ["[CLS] rude [SEP] the coffee [SEP]", "[CLS] cold [SEP] [SEP]"]
     assert encoded.features[0]["token_type_ids"] == [0, 0, 0, 1, 1, 1]
-    # A long one never pushes out the response.
     rows = make_rows(["rude rude", "cold " * 99], ["coffee " * 99, "coffee"])
-    first, second = decode(tokenizer, encode_rows(tokenizer, rows, 10))
-    assert first == "[CLS] rude rude [SEP] coffee coffee coffee coffee coffee [SEP]"
-    assert second == "[CLS] cold cold cold cold cold cold [SEP] coffee [SEP]"
+    assert decode(tokenizer, encode_rows(tokenizer, rows, 10)) == [  # a long one never pushes out the response
+        "[CLS] rude rude [SEP] coffee coffee coffee coffee coffee [SEP]",
+        "[CLS] cold cold cold cold cold cold [SEP] coffee [SEP]",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -99,33 +99,24 @@ def test_embeddings_have_length_1_and_the_order_of_the_rows(encoder: Path, comme
     assert np.abs(vectors[5] - vectors[6]).max() > 1e-3
 
 
-@pytest.mark.parametrize("method", ["tfidf", "embedding"])
-def test_probabilities_are_in_the_order_of_the_labels(method: str, teacher: Path, comments: pd.DataFrame) -> None:
-    parts = comments.iloc[:30], comments.iloc[30:40], comments.iloc[40:]
-    if method == "tfidf":
-        probabilities, strength = fit_baseline(*parts, ORDER)
-    else:
-        # Random weights would embed nothing of use; any folder with an encoder will do.
-        probabilities, strength = fit_baseline(*parts, ORDER, encoder=teacher, max_length=32)
-    assert probabilities.shape == (20, 2)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-    assert strength in (0.1, 1.0, 10.0, 100.0)
-    assert (np.array(ORDER)[probabilities.argmax(axis=1)] == parts[2]["label"]).mean() > 0.7
-
-
-def test_the_validation_rows_choose_the_strength(comments: pd.DataFrame) -> None:
-    train, rows = comments.iloc[:30], comments.iloc[40:]
+def test_a_baseline_tells_labels_apart_and_validation_rows_choose_its_strength(
+    teacher: Path, comments: pd.DataFrame
+) -> None:
+    train, held_out, rows = comments.iloc[:30], comments.iloc[30:40], comments.iloc[40:]
+    for encoder in (None, teacher):  # random weights would embed nothing of use
+        found, strength = fit_baseline(train, held_out, rows, ORDER, encoder=encoder, max_length=32)
+        np.testing.assert_allclose(found.sum(axis=1), 1)
+        assert strength in (0.1, 1.0, 10.0, 100.0)
+        assert (np.array(ORDER)[found.argmax(axis=1)] == rows["label"]).mean() > 0.7
     turned = train.assign(label=train["label"].map({"praise": "complaint", "complaint": "praise"}))
     # Where the validation rows say what the train rows say, trust is best; where they say the opposite, caution.
     assert fit_baseline(train, train, rows, ORDER)[1] == 100.0
     assert fit_baseline(train, turned, rows, ORDER)[1] == 0.1
     # A label without train rows has no probability; what was chosen may be fitted once more, on validation rows too.
     assert (fit_baseline(train, train, rows, [*ORDER, "neither"])[0][:, 2] == 0).all()
-    (once, strength), (again, same) = (
-        fit_baseline(train, train[:9], rows, ORDER, refit=refit) for refit in (False, True)
-    )
-    assert strength == same
-    assert np.abs(once - again).max() > 1e-3
+    once, again = (fit_baseline(train, train[:9], rows, ORDER, refit=refit) for refit in (False, True))
+    assert once[1] == again[1]
+    assert np.abs(once[0] - again[0]).max() > 1e-3
 
 
 SIZE = {"vocab_size": 30, "num_labels": 3, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 6}
@@ -223,9 +214,9 @@ def ship(student: Path, target: Path, bases: list[Path], rows: pd.DataFrame) -> 
 
 def test_transformers_reads_what_ships(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     targets = SoftTargets(comments.assign(origin="human"), np.log(score_rows(teacher, comments)))
-    where = 1, tmp_path / "student", lambda _item: None
-    train_student(teacher, (teacher, teacher), targets, targets, DISTILLATION, *where)
-    ship(tmp_path / "student", tmp_path / "shipped", [teacher], comments)
+    student = tmp_path / "student"
+    train_student(teacher, (teacher, teacher), targets, targets, DISTILLATION, 1, student, lambda _item: None)
+    ship(student, tmp_path / "shipped", [teacher], comments)
 
 
 def test_transformers_reads_what_ships_of_mpnet(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:

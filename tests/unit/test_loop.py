@@ -18,7 +18,6 @@ from amalgam.machine import set_seed
 from amalgam.training.classifier import Embedder, add_pooling, load_classifier
 from amalgam.training.embeddings import index_labels
 from amalgam.training.encoding import (
-    Encoded,
     compute_logits,
     draw_batches,
     encode_rows,
@@ -51,7 +50,7 @@ class Run:
     """One training of the tiny encoder, and what it came to."""
 
     def __init__(self, encoder: Path, rows: pd.DataFrame, folder: Path) -> None:
-        self.encoder, self.folder, self.steps = encoder, folder, 0
+        self.encoder, self.folder, self.steps = encoder, folder, list[object]()
         self.train, self.held_out = (
             Examples(encode_rows(load_tokenizer(encoder), part, 24), CrossEntropy(index_labels(part, list(LABELS))))
             for part in (rows[:40], rows[40:])
@@ -60,18 +59,10 @@ class Run:
     def __call__(self, metric: Metric | None, *, loss: Loss | None = None, judge: Loss | None = None) -> Outcome:
         set_seed(1)
         self.model: PreTrainedModel = load_classifier(self.encoder, list(LABELS))
-        return train_model(
-            self.model,
-            replace(self.train, loss=loss or self.train.loss),
-            replace(self.held_out, loss=judge or self.held_out.loss, metric=metric) if metric else None,
-            SCHEDULE,
-            seed=1,
-            curves=self.folder / "curves",
-            advance=self.count,
-        )
-
-    def count(self, _item: object) -> None:
-        self.steps += 1
+        learn = replace(self.train, loss=loss or self.train.loss)
+        held_out = replace(self.held_out, loss=judge or self.held_out.loss, metric=metric) if metric else None
+        curves, advance = self.folder / "curves", self.steps.append
+        return train_model(self.model, learn, held_out, SCHEDULE, seed=1, curves=curves, advance=advance)
 
     def look(self) -> np.ndarray:
         return compute_logits(self.model, self.held_out.encoded, torch.device("cpu"))
@@ -123,7 +114,7 @@ def break_after(count: int) -> Loss:
 @pytest.mark.parametrize(
     ("metric", "broken", "words"),
     [
-        (Script(), {"loss": 2}, "step 3: lower this stage's learning rate"),
+        (Script(), {"loss": 2}, "step 3: lower the learning rate of this stage"),
         (None, {"loss": 4}, "step 5"),
         (Script(1.0), {"judge": 1}, "step 6"),
     ],
@@ -131,7 +122,7 @@ def break_after(count: int) -> Loss:
 def test_a_loss_that_is_no_number_gives_one_sentence(run: Run, metric: Any, broken: dict[str, int], words: str) -> None:
     with pytest.raises(ModelError, match=f"the loss is no longer a number at {words}"):
         run(metric, **{name: break_after(count) for name, count in broken.items()})
-    assert run.steps == math.ceil(int(words[5]) / 3) * 3  # it is seen at a look
+    assert len(run.steps) == math.ceil(int(words[5]) / 3) * 3  # it is seen at a look
 
 
 def test_without_validation_the_last_step_is_kept(run: Run) -> None:
@@ -163,10 +154,6 @@ def test_the_error_of_an_area_is_the_spread_over_samples() -> None:
 STEPS = 12
 
 
-def encode(encoder: Path, rows: pd.DataFrame) -> Encoded:
-    return encode_rows(load_tokenizer(encoder), rows, 24)
-
-
 def choose_loss(way: str, rows: pd.DataFrame) -> Loss:
     classes = index_labels(rows, list(LABELS))
     if way == "contrast":
@@ -183,7 +170,7 @@ def take_steps(kind: type[Step], way: str, encoder: Path, rows: pd.DataFrame) ->
     model = load_classifier(encoder, list(LABELS))
     frozen = way != "all layers"
     freeze_lower(model, 1 if frozen else 9)
-    encoded, upper = encode(encoder, rows), model
+    encoded, upper = encode_rows(load_tokenizer(encoder), rows, 24), model
     if frozen:
         upper, read = hold_lower(model, 1)
         encoded = read(encoded)

@@ -115,15 +115,15 @@ def test_one_seed_gives_one_student(teacher: Path, comments: pd.DataFrame, tmp_p
 def test_another_encoder_may_be_the_student(
     teacher: Path, encoder: Path, comments: pd.DataFrame, tmp_path: Path
 ) -> None:
-    other = shutil.copytree(encoder, tmp_path / "other")
-    weights = load_file(other / "model.safetensors")
-    save_file({name: weight * 1.5 for name, weight in weights.items()}, other / "model.safetensors", {"format": "pt"})
-    targets = SoftTargets(comments.assign(origin="synthetic"), np.log(score_rows(teacher, comments)))
+    other, student = shutil.copytree(encoder, tmp_path / "other"), tmp_path / "student"
+    weights = {name: weight * 1.5 for name, weight in load_file(other / "model.safetensors").items()}
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    says = score_rows(teacher, comments)
+    targets = SoftTargets(comments.assign(origin="synthetic"), np.log(says))
     changes = {"student": "some-encoder", "layers": 2, "trained_layers": 2, "steps": 90}
-    train(teacher, (encoder, other), targets, targets, tmp_path / "student", **changes)
-    assert json.loads((tmp_path / "student/config.json").read_text())["num_hidden_layers"] == 2
-    found = score_rows(tmp_path / "student", comments, [encoder, other])[:, 1]
-    assert np.corrcoef(found, score_rows(teacher, comments)[:, 1])[0, 1] > 0.8
+    train(teacher, (encoder, other), targets, targets, student, **changes)
+    assert json.loads((student / "config.json").read_text())["num_hidden_layers"] == 2
+    assert np.corrcoef(score_rows(student, comments, [encoder, other])[:, 1], says[:, 1])[0, 1] > 0.8
 
 
 def make_rows(prefix: str, count: int, **values: str) -> pd.DataFrame:
@@ -148,22 +148,21 @@ def test_what_the_guard_refused_fills_up_a_small_set_alone(human: int, uncoded: 
     assert found["origin"].value_counts().get("synthetic", 0) == seen
 
 
-def hold_out(count: int, taught: str, validation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Hold texts out of a transfer set of five taught rows and `count` texts; return the set before and both parts."""
-    learned = make_rows(taught, 5, label="good", origin="human")
-    whole = build_transfer(learned, make_rows("s", 0), make_rows("u", count), left_out=0)
-    return whole, *hold_out_texts(whole, validation)
-
-
 def test_texts_that_are_held_out_have_no_label_and_are_learned_by_nobody() -> None:
-    validation = make_rows("v", 2, label="bad")
-    whole, transfer, held_out = hold_out(25, "h", validation)
+    validation, none = make_rows("v", 2, label="bad"), make_rows("s", 0)
+
+    def hold_out(count: int, taught: str) -> list[pd.DataFrame]:
+        learned = make_rows(taught, 5, label="good", origin="human")
+        whole = build_transfer(learned, none, make_rows("u", count), left_out=0)
+        return [whole, *hold_out_texts(whole, validation)]
+
+    whole, transfer, held_out = hold_out(25, "h")
     assert held_out["id"].tolist() == ["v0", "v1", "u0", "u10", "u20"]
     assert held_out["label"].tolist() == ["bad", "bad", "", "", ""]
     assert sorted([*transfer["id"], *held_out["id"][2:]]) == sorted(whole["id"])
     assert list(transfer.columns) == list(held_out.columns) == list(whole.columns)
-    assert hold_out(25, "v", validation)[2]["id"].tolist() == ["u0", "u10", "u20"]  # those that taught are left out
-    assert len(hold_out(3000, "h", validation)[2]) == 102
+    assert hold_out(25, "v")[2]["id"].tolist() == ["u0", "u10", "u20"]  # those that taught are left out
+    assert len(hold_out(3000, "h")[2]) == 102
 
 
 def test_validation_rows_teach_where_they_are_too_few_to_choose() -> None:
