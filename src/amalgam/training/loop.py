@@ -126,13 +126,19 @@ def train_model(
                 model.eval()
                 logits = compute_logits(model, validation.encoded, accelerator.device)
                 loss = float(validation.loss(torch.tensor(logits), torch.arange(len(logits))))
-                found, error = validation.metric(logits) if math.isfinite(loss) else (found, error)
+                if math.isfinite(loss):
+                    found, error = validation.metric(logits)
             if not (finite := np.isfinite([*read, loss or 0.0])).all():
                 first = min(step - len(read) + 1 + int(finite.argmin()), step)
                 raise ModelError(
                     f"the loss is no longer a number at step {first}: lower the learning rate of this stage"
                 )
-            _write_losses(live, step, float(read.mean(dtype=np.float64)), loss)
+            if live is not None:  # with 6 decimals and no clock
+                live.step = step
+                for name, value in (("train_loss", float(read.mean(dtype=np.float64))), ("validation_loss", loss)):
+                    if value is not None:
+                        live.log_metric(name, round(value, 6), timestamp=False)
+                live.make_summary()
             if found > highest:
                 highest, good_enough = found, found - error
             if found >= good_enough:
@@ -199,13 +205,3 @@ def _draw_rows(train: Examples, schedule: Schedule, generator: np.random.Generat
         (phase[rows] for rows in islice(draw_batches(lengths[phase], schedule.batch_size, generator), int(steps)))
         for phase, steps in zip(phases, np.diff(bounds), strict=True)
     )
-
-
-def _write_losses(live: Any, step: int, train: float, validation: float | None) -> None:
-    """Record the losses at a step, with 6 decimals and no clock."""
-    if live is not None:
-        live.step = step
-        for name, value in (("train_loss", train), ("validation_loss", validation)):
-            if value is not None:
-                live.log_metric(name, round(value, 6), timestamp=False)
-        live.make_summary()
