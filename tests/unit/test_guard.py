@@ -52,12 +52,11 @@ def test_the_guard_lets_right_labels_in_and_keeps_wrong_ones_out() -> None:
     assert right == ask(0.8, human, synthetic)
 
 
-@pytest.mark.parametrize("times", [1, 4])
-def test_copies_of_human_rows_bring_nothing(times: int) -> None:
+def test_copies_of_human_rows_bring_nothing() -> None:
     human = make_human(50)
-    copies = pd.concat([human.assign(shots=human["id"])] * times, ignore_index=True)
+    copies = pd.concat([human.assign(shots=human["id"])] * 4, ignore_index=True)
     vectors = embed(human, np.random.default_rng(5))
-    found = ask_guard(human, copies, (vectors, np.concatenate([vectors] * times)), LABELS, seed=2)
+    found = ask_guard(human, copies, (vectors, np.concatenate([vectors] * 4)), LABELS, seed=2)
     assert found is not None
     assert 0.6 < found.human_only_auc < 1
     assert found.difference == pytest.approx(0, abs=2e-3)

@@ -78,7 +78,9 @@ def test_coded_rows_teach_their_codes_and_all_others_what_the_teacher_says(
     turned = comments.assign(label=comments["label"].map(dict(zip(LABELS, LABELS[::-1], strict=True))))
     written = distil(teacher, turned.assign(origin="synthetic"), tmp_path / "written")
     texts = comments.assign(label="", origin="unlabelled")
-    np.testing.assert_array_equal(written, distil(teacher, texts, tmp_path / "untold"))
+    np.testing.assert_array_equal(written, distil(teacher, texts, tmp_path / "untold"))  # one seed gives one student
+    config = replace(read_config(teacher), pooling="centred_mean", base=hash_file(teacher / "model.safetensors"))
+    assert read_config(tmp_path / "written") == config
     assert np.corrcoef(written, says)[0, 1] > 0.9
     told, misled = (distil(teacher, rows, tmp_path / "told") for rows in (comments, turned))
     praise = comments["label"] == "praise"
@@ -101,15 +103,6 @@ def test_the_control_uses_coded_rows_alone(
     assert few(tmp_path / "all").train_rows == 60
     one, other, third = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("coded", "mixed", "silent"))
     assert one == other == third
-
-
-def test_one_seed_gives_one_student(teacher: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        distil(teacher, comments, tmp_path / name, steps=10)
-    for name in ("model.safetensors", "config.json", "amalgam.json", "tokenizer.json"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    config = replace(read_config(teacher), pooling="centred_mean", base=hash_file(teacher / "model.safetensors"))
-    assert read_config(tmp_path / "one") == config
 
 
 def test_another_encoder_may_be_the_student(

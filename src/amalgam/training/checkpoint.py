@@ -240,8 +240,6 @@ def _count_unchanged(model: "PreTrainedModel", folder: Path) -> int:
 
     from amalgam.training.classifier import list_layers
 
-    if not read_config(folder).base:
-        return 0
     with safe_open(folder / _WEIGHTS, "pt") as file:
         names = set(file.keys())
     changed = {id(weight) for name, weight in model.named_parameters() if name in names}

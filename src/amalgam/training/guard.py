@@ -21,7 +21,6 @@ LABEL_AUC = 0.65  # with which classifiers of the human rows must tell the synth
 _JUDGE_FOLDS = 10  # more than a request has shots, so that some human rows are left to judge by
 _REPEATS = 5  # deals of the folds: with 51 rows, one alone says as much about the deal as about the rows
 _RESAMPLES = 2000
-_LEVELS = (0.025, 0.975)
 _LEAST = 1e-12  # probability of which there is a logarithm
 
 Floats = NDArray[np.float64]
@@ -95,7 +94,7 @@ def ask_guard(
     if not np.isfinite(alone[0]):
         return None
     spread = (joined - alone)[1:]
-    low, high = map(float, np.nanquantile(spread, _LEVELS))
+    low, high = map(float, np.nanquantile(spread, (0.025, 0.975)))
     return Evidence(
         label_auc=label_auc,
         human_only_auc=float(alone[0]),
