@@ -53,8 +53,7 @@ def predict_logistic(model: "LogisticRegression", vectors: Any, count: int) -> n
 
 def index_labels(rows: pd.DataFrame, labels: list[str]) -> np.ndarray:
     """Return the class index of each row's label [rows], -1 where it is empty."""
-    index = {label: number for number, label in enumerate(labels)}
-    return np.array([index.get(label, -1) for label in rows["label"]], dtype=np.int64)
+    return pd.Index(labels).get_indexer(pd.Index(rows["label"])).astype(np.int64)
 
 
 def read_targets(rows: pd.DataFrame, labels: list[str]) -> np.ndarray:
