@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amalgam.errors import DataError
+from amalgam.llm.request import Answer, parse_stored
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
-
-    from amalgam.llm.request import Answer
 
 FOLDERS = ("data/completions", "data/judgements", "data/labelled", "data/baselines")  # outputs that hold raw answers
 _SHARDS = r"(?:.*/)?\d+\.jsonl"  # the files of raw answers in them
@@ -56,14 +55,13 @@ def list_stages_to_run(folder: Path) -> list[str]:
     import networkx
 
     with open_repo(folder) as repo:
-        changed, graph = set(repo.status()), repo.index.graph  # its edges lead to what a stage depends on
-        run: list[str] = []
-        for stage in networkx.topological_sort(graph.reverse(copy=True)):
-            if "dvc.yaml:" in stage.addressing:  # of the study, which is run by its own name
-                continue
-            if stage.addressing in changed or any(before.addressing in run for before in graph.successors(stage)):
-                run.append(stage.addressing)
-        return run
+        changed, graph = repo.status(), repo.index.graph.reverse(copy=True)  # edges lead to what depends on a stage
+        run: set[Any] = set()
+        for stage in graph:
+            if stage.addressing in changed:
+                run |= {stage, *networkx.descendants(graph, stage)}
+        names = [stage.addressing for stage in networkx.topological_sort(graph) if stage in run]
+        return [name for name in names if "dvc.yaml:" not in name]  # the study is run by its own name
 
 
 def restore_outputs(stage: str) -> None:
@@ -136,7 +134,7 @@ def iterate_shared_answers(
     *,
     workspace: Path | None = None,
     fetch: bool = True,
-) -> Iterator[tuple[str, Iterator[tuple[str, "Answer"]]]]:
+) -> Iterator[tuple[str, Iterator[tuple[str, Answer]]]]:
     """Yield the answers in DVC's cache, as (MD5 of a shard, answers with their keys); nothing outside a project.
 
     The cache holds what DVC removes from the workspace before it runs a stage, and answers of other branches and
@@ -165,11 +163,12 @@ def _fetch_answers(repo: "Repo", workspace: Path, notify: Notify) -> None:
     remote = repo.config["core"].get("remote")
     locked = {named for text in _read_locks(workspace) for named in _NAMED.findall(text)}  # folders with their hashes
     runs = {named for text in _read_runs(repo) for named in _NAMED.findall(text)}
-    if remote and (missing := _find_missing(repo, locked | runs)):
-        notify(f"fetching answers of earlier runs ({_name_folders(missing)}) from DVC's remote `{remote}`")
-        _fetch_files(repo, sorted({tree for _, tree in missing}), _SHARDS)
-    if missing := _find_missing(repo, locked):
-        folders = _name_folders(missing)
+    folders, trees = _find_missing(repo, locked | runs)
+    if remote and trees:
+        notify(f"fetching answers of earlier runs ({folders}) from DVC's remote `{remote}`")
+        _fetch_files(repo, trees, _SHARDS)
+    folders, trees = _find_missing(repo, locked)
+    if trees:
         reason = f"`dvc pull {folders}` says why" if remote else "DVC has no default remote here"
         notify(
             f"the answers that dvc.lock names in {folders} are not here and could not be fetched ({reason}), so the "
@@ -196,22 +195,17 @@ def _read_runs(repo: "Repo") -> Iterator[str]:
             yield path.read_text(encoding="utf-8")
 
 
-def _find_missing(repo: "Repo", named: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return the folders of which the cache lacks the list of files or a shard."""
-    return {
-        (folder, tree)
-        for folder, tree in named
-        if not all(_place(repo, name).is_file() for name in [tree, *_list_shards(repo, tree)])
-    }
+def _find_missing(repo: "Repo", named: set[tuple[str, str]]) -> tuple[str, list[str]]:
+    """Return the names and hashes of the folders of which the cache lacks the list of files or a shard."""
+
+    def is_whole(tree: str) -> bool:
+        return all(_place(repo, name).is_file() for name in [tree, *_list_shards(repo, tree)])
+
+    missing = {(folder, tree) for folder, tree in named if not is_whole(tree)}
+    return " ".join(sorted({folder for folder, _ in missing})), sorted({tree for _, tree in missing})
 
 
-def _name_folders(named: set[tuple[str, str]]) -> str:
-    return " ".join(sorted({folder for folder, _ in named}))
-
-
-def _read_answers(path: Path) -> Iterator[tuple[str, "Answer"]]:
-    from amalgam.llm.request import parse_stored
-
+def _read_answers(path: Path) -> Iterator[tuple[str, Answer]]:
     with path.open("rb") as stream:
         for line in stream:
             with suppress(ValueError):  # other files may have numbers for names

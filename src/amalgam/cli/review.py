@@ -18,8 +18,7 @@ from amalgam.evaluation.predictions import MODEL_NAMES
 from amalgam.machine import notify
 from amalgam.report import content
 from amalgam.report.content import METRIC_NAMES
-from amalgam.review.paired import PRIMARY
-from amalgam.review.revisions import STUDENT_INT8, WORKSPACE, find_default_base, read_revision
+from amalgam.review.revisions import PRIMARY, STUDENT_INT8, WORKSPACE, find_default_base, read_revision
 from amalgam.review.verdict import SAME, Review, phrase_ends, review_revisions
 
 _SHOWN = 10  # flips of each kind, and twice as many of other changes; JSON holds all

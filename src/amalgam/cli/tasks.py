@@ -15,7 +15,7 @@ from amalgam.dvc import list_experiments, open_repo
 from amalgam.errors import AmalgamError, DataError
 from amalgam.machine import notify
 from amalgam.params import Params, load_params
-from amalgam.review.revisions import STUDENT, STUDENT_INT8, WORKSPACE, read_revision
+from amalgam.review.revisions import PRIMARY, WORKSPACE, read_revision
 from amalgam.tasks.cells import Fault
 from amalgam.tasks.columns import TaskRows, load_task_rows, read_task_rows
 from amalgam.tasks.guess import guess_columns
@@ -176,8 +176,7 @@ def _read_results(project: Path) -> dict[str, float]:
             for revision in ("HEAD", WORKSPACE, *list_experiments(repo)):
                 found = read_revision(repo, revision)
                 locked = found.stages.get("evaluate", {}).get("params", {}).get("params.yaml", {})
-                shipped = STUDENT_INT8 if found.bits == 8 else STUDENT
-                if "task" in locked and (auc := found.metrics.get(f"{shipped}.auc")) is not None:
+                if "task" in locked and (auc := found.metrics.get(PRIMARY)) is not None:
                     results[str(locked["task"])] = round(auc, 3)
     except AmalgamError as error:
         notify(f"no results are known: {error}")

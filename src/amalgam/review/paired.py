@@ -19,13 +19,12 @@ from amalgam.evaluation.bootstrap import WITHOUT_INTERVAL, Estimate, encode_grou
 from amalgam.evaluation.metrics import Floats, Ints
 from amalgam.evaluation.predictions import read_predictions, stack_predictions
 from amalgam.files import read_rows
-from amalgam.review.revisions import STUDENT, STUDENT_INT8, Revision
+from amalgam.review.revisions import PRIMARY, STUDENT, STUDENT_INT8, Revision
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
 TEST = "test"  # the set of the task itself
-PRIMARY = f"{STUDENT}.auc"
 _FEWEST = 5  # rows of a second label below which an interval says nothing
 
 
@@ -84,7 +83,7 @@ def read_outputs(repo: "Repo", revision: Revision, notify: Callable[[str], None]
         return None
     labels = [name.removeprefix("p_") for name in pd.read_csv(found, nrows=0).columns[4:]]
     table = read_predictions(found, labels)
-    table = table[table["model"] != (STUDENT if revision.student == STUDENT_INT8 else STUDENT_INT8)]
+    table = table[~table["model"].isin({STUDENT, STUDENT_INT8} - {revision.student})]
     rows = {}
     for name in (name for name in (TEST, "transfer_test") if (table["set"] == name).any()):
         path = find_file(repo, revision.find_output("data/prepared"), f"{name}.csv", title, notify)
@@ -136,10 +135,11 @@ def compare_outputs(old: Outputs, new: Outputs, confidence: float, *, ordinal: b
             for side in (0, 1)
         )
         for model, metrics in after.items():
-            names = [metric for metric in metrics if metric not in WITHOUT_INTERVAL]
-            for metric, change in bootstrap.subtract_estimates(metrics, before[model], names).items():
-                values = (before[model][metric].value, metrics[metric].value, change)
-                measured[f"{prefix}{model}.{metric}"] = values
+            for metric, second in metrics.items():
+                if metric not in WITHOUT_INTERVAL:
+                    first = before[model][metric]
+                    change = bootstrap.subtract(second, first)
+                    measured[f"{prefix}{model}.{metric}"] = first.value, second.value, change
         if name == TEST:
             shared, flips = len(rows), list_flips(rows, actual, *pairs[STUDENT], new.labels)
     models = [set(outputs.table.loc[outputs.table["set"] == TEST, "model"]) for outputs in (old, new)]
@@ -171,9 +171,9 @@ def _stack_pairs(old: Outputs, new: Outputs, ids: list[str], name: str) -> dict[
 
 def pair_seeds(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
     """Pair each seed with itself where both have it, the others by position; what is left over is left out."""
-    shared = sorted(set(old) & set(new))
-    others = zip(sorted(set(old) - set(shared)), sorted(set(new) - set(shared)), strict=False)
-    return [*((seed, seed) for seed in shared), *others]
+    shared = sorted({*old} & {*new})
+    others = zip(sorted({*old} - {*new}), sorted({*new} - {*old}), strict=False)
+    return [*zip(shared, shared, strict=True), *others]
 
 
 def list_flips(rows: pd.DataFrame, actual: Ints, old: Floats, new: Floats, labels: list[str]) -> list[dict[str, Any]]:
@@ -207,7 +207,6 @@ def _list_differences(measured: dict[str, tuple[float, float, Estimate]], confid
         moved, ends = round(change.value, 6), bootstrap.find_interval(change, confidence)
         gains = (moved > 0) != name.endswith(".brier")
         outcome = "unclear" if adjusted >= 1 - confidence or not moved else "better" if gains else "worse"
-        low, high = (round(end, 6) for end in ends)
-        numbers = (round(old, 6), round(new, 6), moved, low, high, p, round(adjusted, 6))
+        numbers = (round(number, 6) for number in (old, new, moved, *ends, p, adjusted))
         differences.append(Difference(name, len(change.points), outcome, *numbers))
     return differences

@@ -3,7 +3,7 @@
 import json
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from amalgam.dvc import find_commit, open_files, parse_yaml
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WORKSPACE = "workspace"
 STUDENT, STUDENT_INT8 = "student", "student_int8"  # two forms of one model, of which one ships
+PRIMARY = f"{STUDENT}.auc"  # the measure of the verdict
 _DEFAULT_BASES = ("main", "origin/HEAD", "master")  # the first one that exists is what a change is compared with
 _WORK = {"synthesis": "writing responses", "judge": "grading them", "grader": "grading test rows"}  # of cost.json
 _USAGE = {"requests": None, "prompt_tokens": 0, "completion_tokens": 0, "cost_usd": None}  # what it has; defaults
@@ -28,10 +29,11 @@ class Revision:
     commit: str  # its full hash; empty for the workspace
     params: dict[str, Any]
     stages: dict[str, Any]  # dvc.lock, by stage, without the stages that dvc.yaml has no more
-    metrics: dict[str, float]  # the numbers in metrics/*.json by dotted name, but for those that summary.json repeats
+    # The numbers in metrics/*.json by dotted name, but for those that summary.json repeats, and those of the student's
+    # form that does not ship.
+    metrics: dict[str, float]
     ordinal: bool  # whether the task's labels have an order
-    bits: int | None  # of a weight of the student that ships; None where the revision does not say
-    student: str = STUDENT  # the model that counts as the student, by its name in the predictions
+    student: str  # the form that ships, by its name in the predictions
 
     def find_output(self, path: str) -> str:
         """Return the hash that dvc.lock has for an output; empty where it has none."""
@@ -91,8 +93,13 @@ def read_revision(repo: "Repo", name: str) -> Revision:
     folder = posixpath.join(top, "metrics")
     found = sorted(map(posixpath.basename, files.ls(folder, detail=False) if files.isdir(folder) else []))
     numbers = {file: flatten(read(f"metrics/{file}")) for file in found if file.endswith(".json")}
-    bits = numbers.pop("summary.json", {}).get("student.bits")
-    leaves = {name: leaf for values in numbers.values() for name, leaf in values.items()}
+    ships_int8 = numbers.pop("summary.json", {}).get("student.bits") == 8
+    metrics: dict[str, float] = {}
+    for values in numbers.values():
+        metrics |= {name: leaf for name, leaf in values.items() if isinstance(leaf, int | float)}
+    int8 = {name: metrics.pop(name) for name in list(metrics) if STUDENT_INT8 in name.split(".")}
+    if ships_int8:
+        metrics |= {name.replace(STUDENT_INT8, STUDENT): leaf for name, leaf in int8.items()}
     locked, pipeline = (read(file).get("stages", {}) for file in ("dvc.lock", "dvc.yaml"))
     return Revision(
         name=name,
@@ -100,9 +107,9 @@ def read_revision(repo: "Repo", name: str) -> Revision:
         params=params,
         # A matrix adds something to the name of a stage.
         stages={stage: entry for stage, entry in locked.items() if stage.split("@")[0] in pipeline},
-        metrics={name: leaf for name, leaf in leaves.items() if isinstance(leaf, int | float)},
+        metrics=metrics,
         ordinal=str(read(f"data/tasks/{params.get('task')}/task.yaml").get("ordinal")).lower() == "true",
-        bits=None if bits is None else int(bits),
+        student=STUDENT_INT8 if ships_int8 else STUDENT,
     )
 
 
@@ -114,15 +121,6 @@ def find_default_base(repo: "Repo") -> str:
         "there is neither a branch `main` or `master` nor a default branch of `origin` to compare with: "
         "name a revision, as in `amalgam review HEAD~1`"
     )
-
-
-def choose_student(revision: Revision, bits: int | None) -> Revision:
-    """Let the student be its form with so many bits a weight, and leave out the metrics of the other one."""
-    forms = {name: value for name, value in revision.metrics.items() if f".{STUDENT_INT8}." in f".{name}"}
-    metrics = {name: value for name, value in revision.metrics.items() if name not in forms}
-    if bits == 8:
-        metrics |= {name.replace(STUDENT_INT8, STUDENT): value for name, value in forms.items()}
-    return replace(revision, metrics=metrics, student=STUDENT_INT8 if bits == 8 else STUDENT)
 
 
 def compare_mappings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
@@ -152,16 +150,15 @@ def compare_stages(old: Revision, new: Revision) -> list[StageChange]:
 def find_stale_params(revision: Revision) -> dict[str, list[str]]:
     """Return, by stage, the params that it ran with and that have another value in params.yaml now."""
 
-    def is_stale(key: str, ran_with: Any) -> bool:
-        found: Any = revision.params  # a leaf or a whole section, by its dotted name
+    def look_up(key: str) -> Any:
+        """Return a leaf or a whole section by its dotted name."""
+        found: Any = revision.params
         for name in key.split("."):
-            if not isinstance(found, Mapping) or name not in found:
-                return True
-            found = found[name]
-        return bool(found != ran_with)
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return found
 
     stale = {
-        name: [key for key, value in _index(stage, "params").items() if is_stale(key, value)]
+        name: [key for key, ran_with in _index(stage, "params").items() if look_up(key) != ran_with]
         for name, stage in revision.stages.items()
     }
     return {name: keys for name, keys in stale.items() if keys}

@@ -11,14 +11,13 @@ from amalgam.evaluation.predictions import MODEL_NAMES
 from amalgam.params import Evaluation, describe_errors
 from amalgam.report.content import flatten, format_difference, format_number, format_share
 from amalgam.review import revisions
-from amalgam.review.paired import PRIMARY, Comparison, Difference, compare_outputs, find_obstacle, read_outputs
-from amalgam.review.revisions import Change, Revision, StageChange, choose_student, compare_mappings
+from amalgam.review.paired import Comparison, Difference, compare_outputs, find_obstacle, read_outputs
+from amalgam.review.revisions import PRIMARY, Change, Revision, StageChange, compare_mappings
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-BETTER, WORSE, UNCLEAR = "better", "worse", "no evidence of a difference"
-SAME, UNKNOWN = "no change", "cannot be said"
+SAME, UNCLEAR, UNKNOWN = "no change", "no evidence of a difference", "cannot be said"
 Notify = Callable[[str], None]
 
 
@@ -26,7 +25,7 @@ Notify = Callable[[str], None]
 class Verdict:
     """What a change did to the student's AUC; the sentence begins with the kind and gives the numbers."""
 
-    kind: str
+    kind: str  # `better`, `worse`, or one of the three above
     sentence: str
 
 
@@ -55,14 +54,8 @@ def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Notify)
         ParamsError: the newer revision's params.yaml does not say how results are measured.
         DataError: an output of a revision is not in the form in which it is written.
     """
-    # Where one revision does not say which form of the student ships, like is compared with like.
-    known = old.bits is not None and new.bits is not None
-    old, new = (choose_student(revision, revision.bits if known else None) for revision in (old, new))
-    given = new.params.get("evaluation", {})
     try:
-        # Earlier versions had more keys.
-        evaluation = {name: value for name, value in given.items() if name in Evaluation.model_fields}
-        confidence = Evaluation.model_validate(evaluation).confidence
+        confidence = Evaluation.model_validate(new.params.get("evaluation")).confidence
     except ValidationError as error:
         raise ParamsError(f"params.yaml of `{new.name}`, section `evaluation`: {describe_errors(error)}") from error
     stages = revisions.compare_stages(old, new)
@@ -130,7 +123,7 @@ def judge_comparison(comparison: Comparison, confidence: float) -> Verdict:
     difference = comparison.primary
     if difference is None:
         return Verdict(SAME, f"No change: the student predicts the same for all {comparison.rows} test rows.")
-    kind = {"better": BETTER, "worse": WORSE}.get(difference.outcome, UNCLEAR)
+    kind = UNCLEAR if difference.outcome == "unclear" else difference.outcome
     seeds = f"{difference.seeds} seeds" if difference.seeds > 1 else "one seed"
     caution = "" if difference.seeds > 1 else " One seed does not show how much training runs differ."
     return Verdict(
