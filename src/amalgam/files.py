@@ -87,32 +87,24 @@ def write_cells(stream: IO[str], rows: Iterable[Sequence[Any]], separator: str =
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; a missing or broken one is a DataError that names it."""
-    with _explain_missing(path):
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{path} is not valid JSON ({error}): delete it and run `dvc repro`") from error
+    with _explain(path, " is not valid JSON"):
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON Lines file; a broken line is a DataError with its number."""
-    with _explain_missing(path), path.open("rb") as stream:
+    with _explain(path), path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
-            try:
+            with _explain(path, f", line {number} is not valid JSON"):
                 yield json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}, line {number} is not valid JSON: delete it and run `dvc repro`") from error
 
 
 def read_rows(path: Path) -> "pd.DataFrame":
     """Read rows that `write_rows` wrote."""
     import pandas as pd
 
-    with _explain_missing(path):
-        try:
-            rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-        except ValueError as error:
-            raise DataError(f"{path} is not a table in UTF-8: delete it and run `dvc repro`") from error
+    with _explain(path, " is not a table in UTF-8"):
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     return rows.assign(**{name: rows[name].map(unguard_cell) for name in map(str, rows) if _FREE_TEXT.fullmatch(name)})
 
 
@@ -133,8 +125,11 @@ def hash_file(path: Path) -> str:
 
 
 @contextmanager
-def _explain_missing(path: Path) -> Iterator[None]:
+def _explain(path: Path, fault: str = "") -> Iterator[None]:
+    """Say in a DataError that the file is missing, or what is wrong with what it holds."""
     try:
         yield
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
+    except ValueError as error:
+        raise DataError(f"{path}{fault}: delete it and run `dvc repro`") from error

@@ -122,9 +122,9 @@ class Project:
         assert (run.code != 0) == fails, run.output
         return run
 
-    def set_params(self, **values: Any) -> None:
-        """Change params.yaml; dots in keys are written as `__`."""
-        with modify_yaml(self.folder / "params.yaml") as params:
+    def set_params(self, file: str = "params.yaml", **values: Any) -> None:
+        """Change params.yaml, or another such file; dots in keys are written as `__`."""
+        with modify_yaml(self.folder / file) as params:
             for key, value in values.items():
                 *sections, name = key.split("__")
                 place = params

@@ -1,9 +1,7 @@
 """Remotes of DVC that machines share: a folder, and S3 over HTTP."""
 
-import re
+import logging
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +10,6 @@ from typing import Any
 
 S3_SECRET = "s3-test-secret"
 _BUCKET = "team"
-_WAIT = 60.0  # seconds for the server to start
 
 
 @dataclass(frozen=True)
@@ -45,19 +42,17 @@ def connect_s3(server: str) -> Any:
 
 
 @contextmanager
-def serve_s3(folder: Path) -> Iterator[Remote]:
-    """Run an S3 server with an empty bucket in a process of its own; its log goes into the folder."""
-    log = folder / "s3.log"
-    with log.open("wb") as stream:
-        command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", "0"]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
-    try:
-        server = _await_address(log, process)
-        connect_s3(server).create_bucket(Bucket=_BUCKET)
-        yield Remote(f"s3://{_BUCKET}/amalgam", server)
-    finally:
-        process.terminate()
-        process.wait()
+def serve_s3() -> Iterator[Remote]:
+    """Run an S3 server with an empty bucket in a thread."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    connect_s3(address).create_bucket(Bucket=_BUCKET)
+    yield Remote(f"s3://{_BUCKET}/amalgam", address)
+    server.stop()
 
 
 def read_git_objects(folder: Path) -> bytes:
@@ -66,12 +61,3 @@ def read_git_objects(folder: Path) -> bytes:
     hashes = b"".join(line.split()[0] + b"\n" for line in names.stdout.splitlines())
     command = ["git", "cat-file", "--batch"]
     return subprocess.run(command, cwd=folder, input=hashes, stdout=subprocess.PIPE, check=True).stdout
-
-
-def _await_address(log: Path, process: subprocess.Popen[bytes]) -> str:
-    deadline = time.monotonic() + _WAIT
-    while time.monotonic() < deadline and process.poll() is None:
-        if match := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
-            return match[0]
-        time.sleep(0.05)
-    raise AssertionError(log.read_text())

@@ -28,12 +28,10 @@ class Received:
     time: float = 0.0
 
     @property
-    def is_grading(self) -> bool:
-        return "label" in _list_properties(self.body)
-
-    @property
-    def is_labelling(self) -> bool:
-        return wants_letter(self.body)
+    def kind(self) -> str:
+        if "label" in _list_properties(self.body):
+            return "grading"
+        return "labelling" if wants_letter(self.body) else "synthesis"
 
     @property
     def text(self) -> str:
@@ -62,17 +60,12 @@ class Log:
     failed: list[Received] = field(default_factory=list)
     most_at_once: int = 0
 
-    @property
-    def synthesis(self) -> int:
-        return sum(not (request.is_grading or request.is_labelling) for request in self.answered)
+    def count(self, kind: str) -> int:
+        return sum(request.kind == kind for request in self.answered)
 
-    @property
-    def grading(self) -> int:
-        return sum(request.is_grading for request in self.answered)
-
-    @property
-    def labelling(self) -> int:
-        return sum(request.is_labelling for request in self.answered)
+    synthesis = property(lambda self: self.count("synthesis"))
+    grading = property(lambda self: self.count("grading"))
+    labelling = property(lambda self: self.count("labelling"))
 
     @property
     def arrived(self) -> list[Received]:
@@ -151,15 +144,12 @@ class _Handler(JsonHandler):
             if not fault:
                 self._reply(200, self.server.complete(body))
             elif fault.status:
-                self._fail(fault, body)
+                content = complete_chat(body, "") if fault.is_cut else {"error": {"message": fault.message}}
+                self._reply(fault.status, fault.body or content, retry_after=fault.retry_after, is_cut=fault.is_cut)
             else:
                 self._drop()
         finally:
             self.server.leave()
-
-    def _fail(self, fault: Fault, body: dict[str, Any]) -> None:
-        content = complete_chat(body, "") if fault.is_cut else {"error": {"message": fault.message}}
-        self._reply(fault.status, fault.body or content, retry_after=fault.retry_after, is_cut=fault.is_cut)
 
     def _drop(self) -> None:
         self.close_connection = True

@@ -67,26 +67,20 @@ def test_a_temperature_asks_anew_as_the_doctor_said_and_is_restored_later(projec
     assert not project.list_changes()
 
 
-def test_more_rows_ask_only_for_what_is_missing(project: Project, server: StubServer) -> None:
-    project.set_params(synthesis__rows=ROWS + 3)
-    assert project.repro("judge").ran == ["prompts", "synthesize", "judge"]
-    assert (server.log.synthesis, server.log.grading) == (2 * 3, 2 * 3)
-
-
-def test_more_human_rows_change_neither_test_rows_nor_requests(project: Project, server: StubServer) -> None:
+def test_more_human_rows_or_a_lost_cache_change_neither_test_rows_nor_requests(
+    project: Project, server: StubServer
+) -> None:
     project.set_params(human_rows=HUMAN_ROWS + 20)  # more than the shots are drawn from
     project.repro("judge")
     server.reset()
     project.set_params(human_rows=HUMAN_ROWS + 30)
-    with project.keep("data/prepared/test.csv", "data/prompts.jsonl", "data/completions", "data/judgements"):
+    kept = ("data/prepared/test.csv", "data/prompts.jsonl", "data/completions", "data/judgements")
+    with project.keep(*kept):
         assert project.repro("judge").ran == ["prepare", "prompts", "judge"]
-    assert not server.log.answered
-
-
-def test_the_journal_alone_answers_everything(project: Project, server: StubServer) -> None:
-    shutil.rmtree(project.folder / ".dvc/cache")
-    for path in (project.folder / "data").iterdir():
-        if path.name not in ("tasks", "templates", "prices.yaml", ".gitignore"):
+        shutil.rmtree(project.folder / ".dvc/cache")
+        for path in kept:
+            path = project.folder / path
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert sorted(project.repro("judge").ran) == ["judge", "models", "prepare", "prompts", "synthesize"]
+        # The journal alone answers everything.
+        assert sorted(project.repro("judge").ran) == ["judge", "models", "prepare", "prompts", "synthesize"]
     assert not server.log.answered

@@ -5,10 +5,10 @@ import re
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +19,7 @@ from amalgam.files import read_json
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.request import Request
 from amalgam.machine import show_progress
-from amalgam.params import Llm, load_params
+from amalgam.params import load_params
 from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.asking import Rounds, build_response_format, collect_answers, write_completions
 from amalgam.synthesis.grading import build_grading_requests, parse_grade
@@ -29,6 +29,7 @@ from amalgam.training.checkpoint import open_model
 from amalgam.training.teacher import TeacherTrainer
 from tests.pipeline.project import REPOSITORY
 from tests.pipeline.toy import make_rows, write_task
+from tests.unit.helpers import make_answering
 
 ROWS = 4  # a label
 _SERVE = """
@@ -64,7 +65,12 @@ def test_the_server_wants_its_key_listens_on_loopback_alone_and_ends_with_its_pr
         assert int(slots) == 2
         assert url.startswith("http://127.0.0.1:")
         port = int(url.split(":")[2].split("/")[0])
-        assert [ask_status(url, given) for given in (key, "sk-wrong", None)] == [200, 401, 401]
+        question = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        with httpx2.Client(trust_env=False, timeout=30) as client:
+            keys = {"Authorization": f"Bearer {key}"}, {"Authorization": "Bearer sk-wrong"}, {}
+            for headers, status in zip(keys, (200, 401, 401), strict=True):
+                reply = client.post(f"{url}/chat/completions", json=question, headers=headers)
+                assert reply.status_code == status
         # Another address of this machine: it would answer if the server listened on all.
         with socket.socket() as other:
             other.settimeout(1)
@@ -87,7 +93,7 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     template = load_template(params.prompts.template, [REPOSITORY / "data/templates"])
     prompts = list(build_prompts(task, human, template, params.prompts, ROWS))
     model = read_json(base / "llm/identity.json")["model"]
-    answering = make_answering(params.llm, base / "llm", tmp_path)
+    answering = answer_here(base / "llm", tmp_path)
 
     rounds = Rounds(prompts, model, synthesis)
     collect_answers(rounds, answering)
@@ -98,7 +104,7 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     assert rows["text"].nunique() > ROWS
     # The journal answers, so there is no need of a model.
     again = Rounds(prompts, model, synthesis)
-    collect_answers(again, make_answering(params.llm, tmp_path / "nothing", tmp_path))
+    collect_answers(again, answer_here(tmp_path / "nothing", tmp_path))
     assert list(again.build_lines()) == list(rounds.build_lines())
 
     requests = build_grading_requests(task, rows, human, model, params.judge)
@@ -120,28 +126,13 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
 def test_json_by_a_schema_is_what_the_grammar_lets_through(base: Path, tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Write two comments on a bakery, as a poem."}]
     body = {"messages": turns, "max_tokens": 60, "temperature": 1.0, "response_format": build_response_format(2)}
-    answering = make_answering(load_params(REPOSITORY / "params.yaml").llm, base / "llm", tmp_path)
+    answering = answer_here(base / "llm", tmp_path)
     requests = [Request(str(number), "m", body | {"seed": number}, number) for number in range(4)]
     for answer in answer_requests(requests, answering, "json"):
         assert re.match(r'\s*\{\s*"response_1"\s*:\s*"', answer.text)
         assert answer.finish_reason == "length" or list(json.loads(answer.text)) == ["response_1", "response_2"]
 
 
-def make_answering(llm: Llm, folder: Path, top: Path) -> Answering:
+def answer_here(folder: Path, top: Path) -> Answering:
     """Answer with the embedded LLM, with a journal of the test's own and nothing to take over from DVC."""
-    embedded = llm.model_copy(update={"endpoint": "embedded"})
-    prices = REPOSITORY / "data/prices.yaml"
-    return Answering(embedded, folder, top / "journal.sqlite", prices, None, lambda _skip: iter(()))
-
-
-def ask_status(url: str, api_key: str | None) -> int:
-    """Return the status with which an endpoint answers a small request."""
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
-    body = b'{"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}'
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(urllib.request.Request(f"{url}/chat/completions", body, headers), timeout=30) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
+    return replace(make_answering(top, "embedded", timeout=300.0), folder=folder)

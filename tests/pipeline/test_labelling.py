@@ -65,10 +65,3 @@ def test_half_of_the_rows_are_written_and_half_are_labelled(project: Project, se
     assert summary["learned"]["synthetic"] == (learned["origin"] == "synthetic").sum()
     assert summary["learned"]["synthetic"] in ((WANTED, texts) if summary["guard"]["helps"] else (0,))
     assert summary["guard"]["label_auc"] <= project.read_json("data/labelled/summary.json")["auc"]
-
-
-def test_too_few_texts_are_said_before_anything_is_sent(project: Project, server: StubServer) -> None:
-    project.set_params(synthesis__source="label", ratio=0.95)
-    run = project.repro("label", fails=True)
-    assert "texts to label, but the task has" in run.messages[-1]
-    assert not server.log.answered

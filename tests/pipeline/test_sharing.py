@@ -82,9 +82,8 @@ def team(first_run: tuple[Project, Run, Log], tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="module")
 def s3_team(first_run: tuple[Project, Run, Log], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """Ada with S3 as the remote, and `main` alone."""
-    folder = tmp_path_factory.mktemp("s3-team")
-    with serve_s3(folder) as remote:
-        yield make_team(first_run[0], folder, remote)
+    with serve_s3() as remote:
+        yield make_team(first_run[0], tmp_path_factory.mktemp("s3-team"), remote)
 
 
 def count_sent(server: StubServer) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from amalgam.files import read_json
 from tests.pipeline.project import HUMAN_ROWS, Project, make_project
 from tests.pipeline.server import StubServer
 
-STUDY = "study/dvc.yaml"
+STUDY, STUDY_PARAMS = "study/dvc.yaml", "study/params.yaml"
 TABLE, CELLS = "study/results.parquet", "study/cells"
 
 
@@ -23,7 +23,9 @@ def studied(running_server: StubServer, tmp_path_factory: pytest.TempPathFactory
     """A project that ran a small study in one process."""
     running_server.reset()
     project = make_project(tmp_path_factory.mktemp("study") / "project", running_server.url)
-    set_study(project, preset="size", tasks=["toy"], llms=["stub"], seeds=[1], ratios=[0.5], rows=[], ray=None)
+    project.set_params(
+        STUDY_PARAMS, preset="size", tasks=["toy"], llms=["stub"], seeds=[1], ratios=[0.5], rows=[], ray=None
+    )
     run = project.repro(STUDY)
     assert count_computed(run.output) == 4  # two members of human rows alone, one of the mix, and the guard
     assert running_server.log.answered_twice == 0
@@ -33,16 +35,6 @@ def studied(running_server: StubServer, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture
 def project(studied: Project, server: StubServer, tmp_path: Path) -> Project:
     return studied.copy(tmp_path / "project")
-
-
-def set_study(project: Project, **values: object) -> None:
-    """Change study/params.yaml."""
-    path = project.folder / "study/params.yaml"
-    text = path.read_text(encoding="utf-8")
-    for key, value in values.items():
-        shown = {None: "null"}.get(value, value) if not isinstance(value, list) else value  # type: ignore[call-overload]
-        text = re.sub(rf"^{key}: [^#\n]*", f"{key}: {shown} ", text, flags=re.MULTILINE)
-    path.write_text(text, encoding="utf-8")
 
 
 def read_table(project: Project) -> pd.DataFrame:
@@ -80,29 +72,24 @@ def test_what_this_clone_or_a_colleague_has_is_neither_computed_nor_paid_again(
     project: Project, server: StubServer
 ) -> None:
     assert not project.repro(STUDY).ran
-    assert count_computed(project.repro("--force", STUDY).output) == 0
     shutil.rmtree(project.folder / CELLS)
     shutil.rmtree(project.folder / ".cache")
     project.do("dvc", "checkout", "study/cells.dvc")  # as `dvc pull` ends
     assert count_computed(project.repro("--force", STUDY).output) == 0
-    assert not server.log.answered
-
-
-def test_one_ratio_more_costs_that_ratio(project: Project, server: StubServer) -> None:
-    before = read_table(project)
-    set_study(project, ratios=[0.2, 0.5])
+    before = read_table(project)  # one ratio more costs that ratio
+    project.set_params(STUDY_PARAMS, ratios=[0.2, 0.5])
     run = project.repro(STUDY)
     assert count_computed(run.output) == 2  # a member that learns the mix, and the guard
-    assert not server.log.answered  # a smaller ratio needs no more responses
     after = read_table(project)
     kept = after[after["ratio"] != 0.2].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, before)
-    set_study(project, ratios=[0.5])
+    project.set_params(STUDY_PARAMS, ratios=[0.5])
     assert count_computed(project.repro(STUDY).output) == 0
+    assert not server.log.answered  # a smaller ratio needs no more responses
 
 
 def test_what_cannot_be_had_is_reported_and_the_others_are_there(project: Project) -> None:
-    set_study(project, human_rows=[HUMAN_ROWS, 500])
+    project.set_params(STUDY_PARAMS, human_rows=[HUMAN_ROWS, 500])
     run = project.repro(STUDY)
     assert count_computed(run.output) == 0
     table = read_table(project)
@@ -113,7 +100,7 @@ def test_what_cannot_be_had_is_reported_and_the_others_are_there(project: Projec
 
 
 def test_a_kill_loses_what_was_in_flight(project: Project) -> None:
-    set_study(project, seeds=[1, 2, 3])
+    project.set_params(STUDY_PARAMS, seeds=[1, 2, 3])
     process = subprocess.Popen(
         ["dvc", "repro", f"{STUDY}:cells"],
         cwd=project.folder,

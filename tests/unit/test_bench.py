@@ -8,38 +8,31 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 
-from amalgam.evaluation.bootstrap import Estimate, find_interval, find_p_value, subtract_estimates
+from amalgam.evaluation.bootstrap import Estimate, find_interval, find_p_value, subtract
 from bench.differences import measure_gain
 from bench.stub_endpoint import measure_rate, run_stub
 
 LATENCY = 0.05
+STEADY = [1.0 + number / 100 for number in range(401)]
+BURSTS = [burst * 0.3 for burst in range(50) for _ in range(64)]
+
+
+@pytest.mark.parametrize(
+    ("times", "trim", "rate"),
+    [
+        ([0.0, 0.5, 0.9, *STEADY, 5.5, 6.0], 1.0, 100),  # start and end are left out
+        *((BURSTS, trim, 64 / 0.3) for trim in (1.0, 1.1, 1.2, 1.3)),  # it does not matter where the window ends
+        *((times, 1.0, 0) for times in ([], [1.0], [0.0, 0.1, 0.2], [0.0, 1.2, 1.3, 2.5])),  # too short
+    ],
+)
+def test_a_rate_is_that_of_the_middle(times: list[float], trim: float, rate: float):
+    assert measure_rate(array("d", times), trim) == pytest.approx(rate)
 
 
 def ask(url: str, messages: list[dict[str, str]]) -> dict:
     body = json.dumps({"model": "stub", "messages": messages}).encode()
     with urlopen(Request(f"{url}/chat/completions", body)) as response:
         return json.load(response)
-
-
-def test_rate_of_a_steady_stream():
-    assert measure_rate(array("d", [number / 50 for number in range(500)]), 1.0) == pytest.approx(50)
-
-
-@pytest.mark.parametrize("trim", [1.0, 1.1, 1.2, 1.3])
-def test_rate_of_bursts_does_not_depend_on_where_the_window_ends(trim: float):
-    times = array("d", [burst * 0.3 for burst in range(50) for _ in range(64)])
-    assert measure_rate(times, trim) == pytest.approx(64 / 0.3)
-
-
-def test_rate_leaves_out_start_and_end():
-    slow = [0.0, 0.5, 0.9]
-    steady = [1.0 + number / 100 for number in range(401)]
-    assert measure_rate(array("d", [*slow, *steady, 5.5, 6.0]), 1.0) == pytest.approx(100)
-
-
-@pytest.mark.parametrize("times", [[], [1.0], [0.0, 0.1, 0.2], [0.0, 1.2, 1.3, 2.5]])
-def test_no_rate_of_a_run_that_is_too_short(times: list[float]):
-    assert measure_rate(array("d", times), 1.0) == 0.0
 
 
 def test_stub_answers_by_the_request_alone_and_counts():
@@ -53,17 +46,14 @@ def test_stub_answers_by_the_request_alone_and_counts():
         assert first["choices"][0]["finish_reason"] == "stop"
         usage = first["usage"]
         assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > usage["prompt_tokens"] > 0
-        assert stub.report()["answered"] == 3
-        assert stub.report()["most_in_flight"] == 1
-
+        assert (stub.report()["answered"], stub.report()["most_in_flight"]) == (3, 1)
         stub.reset()
         with pytest.raises(HTTPError, match="400"):
             ask(stub.url, [])
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(ask, [stub.url] * 8, [hello] * 8))
         report = stub.report()
-        assert report["answered"] == 8
-        assert report["most_in_flight"] > 1
+        assert (report["answered"], report["most_in_flight"] > 1) == (8, True)
         assert LATENCY <= report["seconds"] < 8 * LATENCY
 
 
@@ -76,13 +66,9 @@ def make_estimate(points: list[float], rows: float = 0.01) -> Estimate:
 @pytest.mark.parametrize("other", [[0.80, 0.83, 0.79], [0.81]])
 def test_a_gain_is_paired_by_seed_where_it_can_be(other: list[float]):
     first, second = make_estimate([0.85, 0.86, 0.84], 0.02), make_estimate(other)
-    change = subtract_estimates({"auc": first}, {"auc": second}, ("auc",))["auc"]
-    gain = measure_gain(first, second, 0.95)
-    assert (gain.value, gain.low, gain.high, gain.p) == (
-        change.value,
-        *find_interval(change, 0.95),
-        find_p_value(change),
-    )
+    change, gain = subtract(first, second), measure_gain(first, second, 0.95)
+    found = (gain.value, gain.low, gain.high, gain.p)
+    assert found == (change.value, *find_interval(change, 0.95), find_p_value(change))
 
 
 def test_a_gain_over_another_number_of_seeds_is_welchs():

@@ -45,7 +45,7 @@ class Part:
 
     kind: Literal["entropy", "contrast", "guard"]
     seed: int
-    labels: tuple[str, ...]
+    labels: list[str]
     teacher: Teacher
     learned: pd.DataFrame
     held_out: pd.DataFrame | None  # rows that choose the checkpoint, if any do
@@ -71,8 +71,7 @@ def list_parts(
         DataError: the pool has not enough rows.
     """
     human, held_out = assign_roles(data.train, data.validation, least=teacher.min_validation_rows)
-    human = human.assign(group=human.get("group", ""), origin="human", shots="")[COLUMNS]
-    learned = human
+    human = learned = human.assign(group=human.get("group", ""), origin="human", shots="")[COLUMNS]
     parts: dict[str, Part] = {}
     if pool is not None:
         wanted = count_needed(cell, data, teacher.min_validation_rows)
@@ -80,15 +79,15 @@ def list_parts(
         learned = mix_rows(human, pool[kept], pool[~kept], wanted / (wanted + len(human)), labels)
         coded = human if held_out is None else pd.concat([human, held_out], ignore_index=True).fillna("")
         synthetic = learned[learned["origin"] == "synthetic"]
-        parts["guard"] = Part("guard", guard_seed, tuple(labels), teacher, synthetic, None, coded)
+        parts["guard"] = Part("guard", guard_seed, labels, teacher, synthetic, None, coded)
         if cell.ratio == 1:
             human = learned = synthetic
     if cell.recipe == "paper":
         steps = round(teacher.steps * len(learned) / len(human))
         teacher, held_out = teacher.model_copy(update={"recipe": "paper", "steps": steps}), data.test
     else:
-        parts["contrast"] = Part("contrast", cell.seed, tuple(labels), teacher, human, None, data.test)
-    parts["entropy"] = Part("entropy", cell.seed, tuple(labels), teacher, learned, held_out, data.test)
+        parts["contrast"] = Part("contrast", cell.seed, labels, teacher, human, None, data.test)
+    parts["entropy"] = Part("entropy", cell.seed, labels, teacher, learned, held_out, data.test)
     return parts
 
 
@@ -99,45 +98,32 @@ def compute_part(encoder: Path, part: Part) -> dict[str, Any]:
     from amalgam.training.guard import ask_guard
     from amalgam.training.teacher import TeacherTrainer
 
-    labels = list(part.labels)
     if part.kind == "guard":
         rows = pd.concat([part.test, part.learned], ignore_index=True)
         vectors = embed_rows(encoder, rows, max_length=part.teacher.max_length)
         both = vectors[: len(part.test)], vectors[len(part.test) :]
-        evidence = ask_guard(part.test, part.learned, both, labels, seed=part.seed)
+        evidence = ask_guard(part.test, part.learned, both, part.labels, seed=part.seed)
         return {"evidence": evidence.to_dict() if evidence else {}}
-    is_contrast = part.kind == "contrast"
-    trainer = TeacherTrainer(encoder, part.learned, part.held_out, labels, part.teacher, contrastive=is_contrast)
+    rows = part.learned, part.held_out
+    trainer = TeacherTrainer(encoder, *rows, part.labels, part.teacher, contrastive=part.kind == "contrast")
     logits = trainer.train_and_score(part.seed, part.test, lambda _step: None)
     return {"probabilities": compute_softmax(logits).round(_DECIMALS).tolist()}
 
 
 def name_part(part: Part, encoder: str) -> str:
     """Return the key of a part: the hash of its params, its rows, the encoder (a hash) and the code."""
-    rows = [None if table is None else _hash_table(table) for table in (part.learned, part.held_out, part.test)]
+    tables = [part.learned, part.test, *([] if part.held_out is None else [part.held_out])]
+    rows = [table[[name for name in COLUMNS if name in table]].to_csv(index=False) for table in tables]
     said = [part.kind, part.seed, part.labels, part.teacher.model_dump(exclude={"model", "guard"}), rows]
     return hashlib.sha256(json.dumps([*said, encoder, hash_code()]).encode()).hexdigest()
 
 
-def _hash_table(table: pd.DataFrame) -> str:
-    columns = [name for name in COLUMNS if name in table]
-    return hashlib.sha256(table[columns].to_csv(index=False).encode()).hexdigest()
-
-
 @functools.cache
 def hash_code() -> str:
-    """Return the hash of the code that computes parts, without comments and docstrings."""
+    """Return the hash of the code that computes parts, without comments."""
     paths = sorted((Path(__file__).parents[1] / "training").glob("*.py"))
     texts = [*(path.read_text("utf-8") for path in paths), inspect.getsource(compute_part)]
-    return hashlib.sha256("\n".join(map(_strip_code, texts)).encode()).hexdigest()
-
-
-def _strip_code(text: str) -> str:
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    return hashlib.sha256("\n".join(ast.unparse(ast.parse(text)) for text in texts).encode()).hexdigest()
 
 
 class Grid:
@@ -178,20 +164,20 @@ def compute_table(grid: Grid, ray: str | None, store: Store, status: Path, encod
     keys: dict[Cell, dict[str, str]] = {}
     needed: dict[str, tuple[Cell, str]] = {}  # by key a cell, and which part of it
     for cell, experiments in grid.cells.items():
-        rows[cell] = {"experiments": " ".join(experiments)} | {name: getattr(cell, name) for name in _COLUMNS}
-        rows[cell] |= {"human": 0, "synthetic": 0, "fault": ""}
+        row = rows[cell] = {"experiments": " ".join(experiments)} | {name: getattr(cell, name) for name in _COLUMNS}
+        row |= {"human": 0, "synthetic": 0, "fault": ""}
         try:
             parts = grid.build(cell)
         except DataError as error:
-            rows[cell]["fault"] = str(error)
+            row["fault"] = str(error)
             continue
         keys[cell] = {name: name_part(part, digest) for name, part in parts.items()}
         for name, key in keys[cell].items():
             needed.setdefault(key, (cell, name))
-        synthetic = int((parts["entropy"].learned["origin"] == "synthetic").sum())
-        count = len(parts["entropy"].learned)
-        rows[cell] |= {"human": count - synthetic, "synthetic": synthetic, "ratio": round(synthetic / count, 4)}
-        rows[cell] |= {f"{name}_key": keys[cell].get(name, "") for name in MEMBERS}
+        is_synthetic = parts["entropy"].learned["origin"] == "synthetic"
+        row |= {"human": int((~is_synthetic).sum()), "synthetic": int(is_synthetic.sum())}
+        row |= {"ratio": round(float(is_synthetic.mean()), 4)}
+        row |= {f"{name}_key": keys[cell].get(name, "") for name in MEMBERS}
     missing = {key: f"{cell}: {name}" for key, (cell, name) in needed.items() if not store.has(key)}
     faults = {str(cell): row["fault"] for cell, row in rows.items() if row["fault"]}
     board = Board(status, [frozenset(own.values()) for own in keys.values()], missing, faults)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -107,16 +108,13 @@ class Board:
 
 def choose_engine(ray: str | None) -> str | None:
     """Return what `ray` says; None, with a notice, where Ray is not installed and only this machine is meant."""
-    try:
-        import ray as _installed  # noqa: F401
-    except ModuleNotFoundError as error:
-        install = "run `pip install 'amalgam[cluster]'`"
-        if ray not in (None, "local"):
-            raise ParamsError(f"study/params.yaml: `ray` is '{ray}', but Ray is not installed: {install}") from error
-        if ray:
-            notify(f"study: without Ray, cells run one by one: {install} to use all cores")
-        return None
-    return ray
+    if ray is None or find_spec("ray"):
+        return ray
+    install = "run `pip install 'amalgam[cluster]'`"
+    if ray != "local":
+        raise ParamsError(f"study/params.yaml: `ray` is '{ray}', but Ray is not installed: {install}")
+    notify(f"study: without Ray, cells run one by one: {install} to use all cores")
+    return None
 
 
 def run_jobs(
@@ -150,7 +148,12 @@ def _run_on_ray(
 ) -> Iterator[Ended]:
     import ray
 
-    _connect(address)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not ray.is_initialized() and address == "local":
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        ray.init("local", num_cpus=count_cores(), include_dashboard=False, object_store_memory=500_000_000, **quiet)
+    elif not ray.is_initialized():  # this package is sent to the workers
+        ray.init(address, runtime_env={"py_modules": [str(Path(__file__).parents[1])]}, **quiet)
     found = ray.cluster_resources()
     files = {path.name: path.read_bytes() for path in sorted(encoder.iterdir()) if path.is_file()}
     digest = hashlib.sha256(b"".join(files.values())).hexdigest()
@@ -176,33 +179,18 @@ def _run_on_ray(
                     ended = _describe_fault(getattr(error, "cause", None) or error)
                 yield flying.pop(done), ended
     finally:
+        for done in flying:
+            ray.cancel(done, force=True)
         if address == "local":
             ray.shutdown()
-        for done in flying if address != "local" else ():
-            ray.cancel(done, force=True)
-
-
-def _connect(address: str) -> None:
-    """Start Ray on this machine, or join a cluster, to whose workers this package is sent."""
-    import ray
-
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if ray.is_initialized():
-        return
-    if address == "local":
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray.init("local", num_cpus=count_cores(), include_dashboard=False, object_store_memory=500_000_000, **quiet)
-    else:
-        ray.init(address, runtime_env={"py_modules": [str(Path(__file__).parents[1])]}, **quiet)
 
 
 def _compute_remotely(compute: Compute, digest: str, files: Mapping[str, bytes], *args: Any) -> Result:
     """Compute with one thread, and an encoder that is written to the machine's disk once."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with suppress(ModuleNotFoundError):
-        import torch
+    import torch
 
-        torch.set_num_threads(1)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    torch.set_num_threads(1)
     folder = Path(tempfile.gettempdir()) / f"amalgam-{os.getuid()}-{digest[:16]}"
     if not folder.is_dir():
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}."))

@@ -5,7 +5,7 @@ each filter, `FILTER.csv` with all its responses and the reason against each.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -139,10 +139,14 @@ def expand_grid(study: Study, params: Params) -> dict[Cell, list[Experiment]]:
     """Return the cells of all experiments, human-only teachers first, with the experiments that each belongs to."""
     found: dict[Cell, list[Experiment]] = {}
     for experiment, axes in _list_blocks(study, params):
-        for cell in _expand_block(study, axes):
-            for one in (cell.twin, cell):
-                experiments = found.setdefault(one, [])
-                if experiment not in experiments:
+        amounts = [{"ratio": float(ratio)} for ratio in axes["ratios"]] + [{"rows": rows} for rows in axes["rows"]]
+        twins = product(study.tasks, axes["splits"], axes["human_rows"], axes["recipes"], study.seeds)
+        pools = product(study.llms, axes["temperatures"], axes["filters"])
+        for first, amount, (llm, temperature, name) in product(twins, amounts, pools):
+            twin = Cell(*first)
+            cell = replace(twin, **amount, llm=llm, temperature=float(temperature), filter=name)
+            for one in (twin, cell) if cell.ratio or cell.rows else (twin,):
+                if experiment not in (experiments := found.setdefault(one, [])):
                     experiments.append(experiment)
     return dict(sorted(found.items(), key=lambda item: (item[0] != item[0].twin, item[0])))
 
@@ -159,14 +163,3 @@ def _list_blocks(study: Study, params: Params) -> list[tuple[Experiment, dict[st
             for axes in varying or [axes for _, axes in blocks]:
                 axes[axis] = given
     return blocks
-
-
-def _expand_block(study: Study, axes: dict[str, list[Any]]) -> Iterator[Cell]:
-    amounts = [(float(ratio), 0) for ratio in axes["ratios"]] + [(0.0, rows) for rows in axes["rows"]]
-    data = product(study.tasks, axes["splits"], axes["human_rows"], axes["recipes"], study.seeds)
-    pools = list(product(amounts, study.llms, axes["temperatures"], axes["filters"]))
-    for first in data:
-        twin = Cell(*first)
-        for (ratio, rows), llm, temperature, name in pools:
-            given = replace(twin, ratio=ratio, rows=rows, llm=llm, temperature=float(temperature), filter=name)
-            yield given if ratio or rows else twin
