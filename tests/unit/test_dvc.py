@@ -14,6 +14,8 @@ from amalgam.dvc import FOLDERS, find_file, iterate_shared_answers, open_repo
 from amalgam.llm.request import Answer
 
 COMPLETIONS, JUDGEMENTS, LABELLED, BASELINES = FOLDERS
+ALL = " ".join(sorted(FOLDERS))
+NO_ONE = "http://127.0.0.1:9/x"
 _STAGES = {"synthesize": COMPLETIONS, "judge": JUDGEMENTS, "label": LABELLED, "baselines": BASELINES}
 
 
@@ -113,27 +115,31 @@ def list_numbers(found: Mapping[str, list[tuple[str, Answer]]]) -> list[int]:
     return sorted(numbers)
 
 
+def find_object(project: Path, name: str) -> Path:
+    return project / ".dvc/cache/files/md5" / name[:2] / name[2:]
+
+
 def list_objects(project: Path) -> list[Path]:
     return sorted(path for path in (project / ".dvc/cache/files/md5").rglob("*") if path.is_file())
 
 
-def test_every_answer_is_read_from_the_cache_under_the_hash_of_its_shard(project: Path, tmp_path: Path) -> None:
+def test_every_answer_is_read_once_from_the_cache_under_the_hash_of_its_shard(project: Path, tmp_path: Path) -> None:
     found, notices = read(project, fetch=False)
     assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
     assert len(found) == 5
     assert set(found) < {hashlib.md5(path.read_bytes()).hexdigest() for path in list_objects(project)}
     assert not notices
     assert read(tmp_path) == ({}, [])  # outside of a project
-
-
-def test_what_is_known_is_not_read_again_and_a_pool_that_grew_only_where_it_grew(project: Path) -> None:
-    known = set(read(project)[0])
-    assert read(project, known.__contains__) == ({}, [])
+    assert read(project, found.__contains__) == ({}, [])
+    # A pool that grew is read where it grew; other files with numbers for names hold no answers.
     write_outputs(project)
     write_shard(project / COMPLETIONS / "00001.jsonl", 2, 6)
-    write_shard(project / COMPLETIONS / "00002.jsonl", 7)
+    changes = ({"prompt_tokens": "9"}, {"prompt_tokens": 2**63}, {"text": "\ud800"}, {"cost_usd": float("nan")})
+    lines = [make_line(7), {"key": "a", "text": "no answer"}, *(make_line(9) | change for change in changes), [1], 2]
+    (project / COMPLETIONS / "00002.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"key": \n')
     save_outputs(project)
-    assert list_numbers(read(project, known.__contains__)[0]) == [2, 6, 7]
+    grown, notices = read(project, found.__contains__)
+    assert (list_numbers(grown), notices) == ([2, 6, 7], [])
 
 
 def test_answers_that_the_cache_lacks_are_fetched_and_nothing_else_is(clone: Path) -> None:
@@ -141,51 +147,42 @@ def test_answers_that_the_cache_lacks_are_fetched_and_nothing_else_is(clone: Pat
     found, notices = read(clone)
     assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
     assert len(list_objects(clone)) == len(FOLDERS) + 5  # lists of files and shards: no table, no summary
-    assert len(notices) == 1
-    assert "`storage`" in notices[0]
-    assert all(folder in notices[0] for folder in FOLDERS)
+    (notice,) = notices
+    assert all(part in notice for part in ("`storage`", *FOLDERS))
     assert read(clone) == (found, [])
-    source = sorted(found)[0]
-    (clone / ".dvc/cache/files/md5" / source[:2] / source[2:]).unlink()
+    find_object(clone, sorted(found)[0]).unlink()
     assert read(clone)[0] == found
 
 
-def test_what_cannot_be_fetched_is_said_and_the_rest_is_fetched(clone: Path) -> None:
-    write_shard(clone / COMPLETIONS / "00002.jsonl", 8)
-    save_outputs(clone, "synthesize")
-    shutil.rmtree(clone / ".dvc/cache")
-    found, notices = read(clone)
-    assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
-    assert notices[1:] == [
-        "the answers that dvc.lock names in data/completions are not here and could not be fetched "
-        "(`dvc pull data/completions` says why), so the LLM is asked for those that are needed"
-    ]
-
-
 @pytest.mark.parametrize(
-    ("config", "reason"),
+    ("config", "folders", "reason"),
     [
-        ("", "DVC has no default remote here"),
-        (
-            "[core]\n remote = away\n['remote \"away\"']\n url = http://127.0.0.1:9/x\n",
-            "`dvc pull data/baselines data/completions data/judgements data/labelled` says why",
-        ),
+        (None, COMPLETIONS, f"`dvc pull {COMPLETIONS}` says why"),  # what the remote has is fetched
+        ("", ALL, "DVC has no default remote here"),
+        (f"[core]\n remote = away\n['remote \"away\"']\n url = {NO_ONE}\n", ALL, f"`dvc pull {ALL}` says why"),
     ],
 )
-def test_without_a_remote_that_answers_one_sentence_says_what_is_missing(clone: Path, config: str, reason: str) -> None:
-    (clone / ".dvc/config").write_text(config)
+def test_what_cannot_be_fetched_is_said_in_one_sentence(
+    clone: Path, config: str | None, folders: str, reason: str
+) -> None:
+    if config is None:
+        write_shard(clone / COMPLETIONS / "00002.jsonl", 8)
+        save_outputs(clone, "synthesize")
+        shutil.rmtree(clone / ".dvc/cache")
+    else:
+        (clone / ".dvc/config").write_text(config)
     found, notices = read(clone)
-    assert not found
+    assert list_numbers(found) == ([0, 1, 2, 3, 4, 5] if config is None else [])
     assert notices[-1] == (
-        "the answers that dvc.lock names in data/baselines data/completions data/judgements data/labelled are not here "
-        f"and could not be fetched ({reason}), so the LLM is asked for those that are needed"
+        f"the answers that dvc.lock names in {folders} are not here and could not be fetched ({reason}), so the LLM is "
+        "asked for those that are needed"
     )
 
 
 def test_a_damaged_file_is_left_out_and_named(project: Path) -> None:
     found, _ = read(project)
     source = sorted(found)[0]
-    shard = project / ".dvc/cache/files/md5" / source[:2] / source[2:]
+    shard = find_object(project, source)
     tree = next(path for path in list_objects(project) if path.suffix == ".dir" and source not in path.read_text())
     for path in (shard, tree):
         path.chmod(0o644)
@@ -196,17 +193,6 @@ def test_a_damaged_file_is_left_out_and_named(project: Path) -> None:
     assert sorted(notices) == sorted(
         f"a damaged file in DVC's cache is left out: delete {path} and run `dvc pull`" for path in (shard, tree)
     )
-
-
-def test_other_files_with_numbers_for_names_hold_no_answers(project: Path) -> None:
-    write_outputs(project)
-    changes = ({"prompt_tokens": "9"}, {"prompt_tokens": 2**63}, {"text": "\ud800"}, {"cost_usd": float("nan")})
-    lines = [{"key": "a", "text": "no answer"}, *(make_line(9) | change for change in changes), [1], 2]
-    (project / COMPLETIONS / "00002.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"key": \n')
-    save_outputs(project)
-    found, notices = read(project)
-    assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
-    assert not notices
 
 
 def test_a_file_of_an_output_is_fetched_alone_and_none_where_the_remote_lacks_it(clone: Path) -> None:

@@ -13,17 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from amalgam.errors import DataError
-from amalgam.files import (
-    guard_cell,
-    read_json,
-    read_jsonl,
-    read_rows,
-    unguard_cell,
-    write_json,
-    write_jsonl,
-    write_rows,
-    write_text,
-)
+from amalgam.files import guard_cell, read_json, read_jsonl, read_rows, unguard_cell
+from amalgam.files import write_json, write_jsonl, write_rows, write_text
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
 CELL = UNICODE | st.text("'=+-@\t\r\n,\" a", max_size=5)
@@ -85,21 +76,19 @@ def test_a_writing_that_fails_or_is_killed_leaves_the_old_file(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "contents", "words"),
     [
-        *(("a.json", content, "is not valid JSON .*: delete it and run") for content in (b'{"a"', b"\xff", b"")),
-        *(("a.jsonl", b"{}\n" + line, "line 2 is not valid JSON") for line in (b'{"a"', b'{"a": "\xff"}', b"\n")),
-        *(
-            ("a.csv", content, "is not a table in UTF-8: delete it and run")
-            for content in (b"", b'id,text\na,b,c,d\n"', b"id,text\na,\xff\n")
-        ),
-        *((name, None, "is missing: run `dvc repro` to make it") for name in READERS),
+        ("a.json", (b'{"a"', b"\xff", b""), "is not valid JSON: delete it and run"),
+        ("a.jsonl", (b'{}\n{"a"', b'{}\n{"a": "\xff"}', b"{}\n\n"), "line 2 is not valid JSON"),
+        ("a.csv", (b"", b'id,text\na,b,c,d\n"', b"id,text\na,\xff\n"), "is not a table in UTF-8: delete it and run"),
     ],
 )
 def test_a_broken_or_missing_file_gives_one_sentence(
-    name: str, content: bytes | None, words: str, tmp_path: Path
+    name: str, contents: tuple[bytes, ...], words: str, tmp_path: Path
 ) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=rf"{name}.* {words}"):
+    with pytest.raises(DataError, match=f"{name} is missing: run `dvc repro` to make it"):
         READERS[name](tmp_path / name)
+    for content in contents:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=rf"{name}.* {words}"):
+            READERS[name](tmp_path / name)

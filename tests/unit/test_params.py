@@ -2,7 +2,6 @@
 
 import ast
 import datetime
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import yaml
 
 from amalgam.errors import ParamsError
 from amalgam.params import Driving, dump_tracked, load_params
-from amalgam.report.content import flatten_values
-from amalgam.training.quality import PRESETS, fill_in
+from amalgam.report.content import flatten
+from amalgam.training.quality import PRESETS
 
 ROOT = Path(__file__).parents[2]
 VALUES: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -31,29 +30,18 @@ PASSED_UNREAD = {
 }
 
 
-def list_leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from list_leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
-TRACKED = set(list_leaves(dump_tracked(load_params(ROOT / "params.yaml"))))
+LEAVES = set(flatten(VALUES))
+TRACKED = set(flatten(dump_tracked(load_params(ROOT / "params.yaml"))))
 
 
 def expand_key(key: str) -> set[str]:
     """Return the leaf keys of a section, or the key itself."""
-    return {leaf for leaf in list_leaves(VALUES) if leaf == key or leaf.startswith(f"{key}.")}
-
-
-def parse_stage(stage: str) -> ast.Module:
-    return ast.parse((ROOT / f"stages/{stage}.py").read_text(encoding="utf-8"))
+    return {leaf for leaf in LEAVES if leaf == key or leaf.startswith(f"{key}.")}
 
 
 def find_read_keys(stage: str) -> set[str]:
     """Find the leaf keys that a stage reads: chains of attributes that begin with the name `params`."""
-    tree = parse_stage(stage)
+    tree = ast.parse((ROOT / f"stages/{stage}.py").read_text(encoding="utf-8"))
     parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
     functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     keys: set[str] = set()
@@ -81,10 +69,10 @@ def find_read_keys(stage: str) -> set[str]:
     return keys
 
 
-def test_the_keys_of_the_file_are_the_fields_of_the_models() -> None:
-    load_params(ROOT / "params.yaml")  # neither unknown keys nor missing ones
-    assert set(list_leaves(VALUES)) == TRACKED | UNTRACKED
+def test_every_param_is_tracked_or_decides_nothing_and_is_read_before_the_report() -> None:
+    assert LEAVES == TRACKED | UNTRACKED
     assert not TRACKED & UNTRACKED
+    assert set().union(*(find_read_keys(stage) for stage in STAGES if stage != "report")) == TRACKED
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -98,16 +86,10 @@ def test_a_stage_lists_the_params_that_it_reads(stage: str) -> None:
     assert listed == sorted(listed)
 
 
-def test_every_param_decides_something_before_the_report() -> None:
-    read = [find_read_keys(stage) for stage in STAGES if stage != "report"]
-    assert set().union(*read) == TRACKED
-
-
 NO_URL = "be `embedded` or a URL that begins with http:// or https://, with a host"
 NAME = "letters, digits, `_` and `-`"
 ALLOWED = [
-    ("ratio", "abc", "be a number"),
-    ("ratio", True, "be a number"),
+    *(("ratio", value, "be a number") for value in ("abc", True)),
     ("ratio", 1.5, "be at most 1"),
     ("human_rows", 51.5, "be a whole number"),
     ("human_rows", 3, "be at least 4"),
@@ -127,29 +109,19 @@ ALLOWED = [
     *(("quality", value, "be 'best', 'whole', 'small' or 'fast'") for value in ("worst", None)),
     ("teacher.steps", None, "be a whole number"),
 ]
+DATE = datetime.date(2024, 10, 21)
+SEED = "leave `seed` alone, which each request has its own of; null leaves it out"
+TOKENS = "hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out"
 SENTENCES = [
     *((key, value, f"`{key}` is {value!r}, but must {allowed}") for key, value, allowed in ALLOWED),
-    ("ration", 0.5, "`ration` is not a known key: check its spelling"),
-    ("teacher.lr", 0.1, "`teacher.lr` is not a known key: check its spelling"),
+    *((key, 0.5, f"`{key}` is not a known key: check its spelling") for key in ("ration", "teacher.lr")),
     ("teacher.steps", ..., "`teacher.steps` is missing"),
     ("seeds", [], "`seeds` must have at least 1 item, not 0"),
     ("seeds", [2, 1, 2], "`seeds` must hold each seed once, and 2 is there twice"),
     ("quality", ["best"], "`quality` must be 'best', 'whole', 'small' or 'fast'"),
-    (
-        "llm.api_version",
-        datetime.date(2024, 10, 21),
-        "`llm.api_version` is 2024-10-21, but must be text: put it in quotes",
-    ),
-    (
-        "llm.body",
-        {"seed": 1},
-        "`llm.body` must leave `seed` alone, which each request has its own of; null leaves it out",
-    ),
-    (
-        "llm.body",
-        {"max_tokens": None},
-        "`llm.body` must hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out",
-    ),
+    ("llm.api_version", DATE, "`llm.api_version` is 2024-10-21, but must be text: put it in quotes"),
+    ("llm.body", {"seed": 1}, f"`llm.body` must {SEED}"),
+    ("llm.body", {"max_tokens": None}, f"`llm.body` must {TOKENS}"),
 ]
 
 
@@ -176,41 +148,23 @@ def test_a_wrong_value_gives_one_sentence(key: str, value: Any, sentence: str, t
     assert str(caught.value) == f"{path}: {sentence}"
 
 
-def load_leaves(tmp_path: Path, changes: dict[str, Any]) -> dict[str, str]:
-    """Load params.yaml with some keys changed; return its leaves as text, with what the dial filled in."""
-    path = tmp_path / "params.yaml"
-    for place, (key, value) in enumerate(changes.items()):
-        write_params(path, key, value, VALUES if not place else yaml.safe_load(path.read_text()))
-    return dict(flatten_values(load_params(path).model_dump()))
-
-
-def test_the_dial_decides_the_keys_that_are_null_and_no_other(tmp_path: Path) -> None:
-    found = {quality: load_leaves(tmp_path, {"quality": quality}) for quality in PRESETS}
-    for quality, preset in PRESETS.items():
-        decided = {key: "null" if value is None else str(value) for key, value in preset.items()}
-        assert {key: found[quality][key] for key in preset} == decided
-    differing = {key for key, value in found["best"].items() if value != found["fast"][key]}
-    assert {"quality", "teacher.model", "distillation.layers"} <= differing <= FILLED_IN | {"quality"}
-
-
 @pytest.mark.parametrize("quality", PRESETS)
-def test_a_value_that_is_given_wins_over_the_dial(quality: str, tmp_path: Path) -> None:
-    values = {"teacher.model": "some/encoder", "distillation.student": "some/encoder", "distillation.layers": 3}
-    alone, given = (load_leaves(tmp_path, {"quality": quality} | more) for more in ({}, values))
-    assert given == alone | {key: str(value) for key, value in values.items()}
+def test_the_dial_decides_the_keys_that_are_null_and_no_other(quality: str, tmp_path: Path) -> None:
+    assert set(PRESETS[quality]) == FILLED_IN
+    given = write_params(tmp_path / "params.yaml", "quality", quality)
+    before, after = (dict(flatten(values)) for values in (yaml.safe_load(given.read_text()), load(given)))
+    decided = {key: after[key] for key in FILLED_IN}
+    assert decided == PRESETS[quality]
+    assert {key for key in before if before[key] != after[key]} == {key for key in decided if decided[key] is not None}
+    # A value that is given wins.
+    for key, value in (("teacher.model", "some/encoder"), ("distillation.layers", 3)):
+        given = write_params(tmp_path / "params.yaml", key, value, yaml.safe_load(given.read_text()))
+        after[key] = value
+    assert flatten(load(given)) == after
 
 
-def test_the_file_leaves_to_the_dial_what_it_can_decide() -> None:
-    before = yaml.safe_dump(VALUES)
-    leaves, filled = (dict(flatten_values(values)) for values in (VALUES, fill_in(VALUES | {"quality": "fast"})))
-    assert yaml.safe_dump(VALUES) == before
-    assert {key for key in leaves if leaves[key] != filled[key]} == FILLED_IN | {"quality"}
-    assert all(set(preset) == FILLED_IN for preset in PRESETS.values())
-
-
-def test_the_order_of_seeds_says_nothing(tmp_path: Path) -> None:
-    write_params(tmp_path / "params.yaml", "seeds", [3, 1, 2])
-    assert load_params(tmp_path / "params.yaml").seeds == [1, 2, 3]
+def load(path: Path) -> dict[str, Any]:
+    return load_params(path).model_dump()
 
 
 def test_several_faults_are_told_at_once(tmp_path: Path) -> None:
@@ -242,7 +196,7 @@ def test_a_file_that_holds_no_params_gives_one_sentence(content: bytes | None, w
 
 
 @pytest.mark.parametrize("number", ["2e-05", "0.00002", "2E-5"])
-def test_numbers_are_read_as_dvc_writes_them(number: str, tmp_path: Path) -> None:
-    path = write_params(tmp_path / "params.yaml", "teacher.learning_rate", "HERE")
+def test_numbers_are_read_as_dvc_writes_them_and_the_order_of_seeds_says_nothing(number: str, tmp_path: Path) -> None:
+    path = write_params(tmp_path / "params.yaml", "teacher.learning_rate", "HERE", VALUES | {"seeds": [3, 1, 2]})
     path.write_text(path.read_text().replace("HERE", number))
-    assert load_params(path).teacher.learning_rate == 2e-5
+    assert (load_params(path).teacher.learning_rate, load_params(path).seeds) == (2e-5, [1, 2, 3])
