@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -31,21 +32,19 @@ def make_outputs(rows: pd.DataFrame, strengths: dict[str, float], seeds: tuple[i
     A row's noise is in part its own, whatever the model, so that models agree on which rows are hard. Equal strengths
     give equal predictions.
     """
+
+    def draw(name: str) -> float:
+        return float(np.random.default_rng([*name.encode()]).normal())
+
     sign = np.where(rows["label"] == LABELS[1], 0.5, -0.5)
     tables = []
     for model, strength in strengths.items():
         for seed in seeds:
-            noise = np.array([_draw(name) + 0.5 * _draw(f"{name} {seed} {strength}") for name in rows["id"]])
+            noise = np.array([draw(name) + 0.5 * draw(f"{name} {seed} {strength}") for name in rows["id"]])
             positive = 1 / (1 + np.exp(-(strength * sign + noise)))
             probabilities = np.stack([1 - positive, positive], axis=1)
             tables.append(build_predictions("test", model, seed, rows["id"], probabilities, LABELS))
     return Outputs(LABELS, pd.concat(tables, ignore_index=True), {"test": rows})
-
-
-def _draw(name: str) -> float:
-    """Return a draw from the standard normal distribution that depends on a name alone."""
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-    return float(np.random.default_rng(seed).normal())
 
 
 class ReviewProject:
@@ -56,11 +55,10 @@ class ReviewProject:
         self._write(".dvc/config", "[core]\n    analytics = false\n")
         self._write(".dvc/.gitignore", "/cache\n/tmp\n")
         self.git("init", "--quiet", "--initial-branch=main")
-        self.git("config", "user.name", "tester")
-        self.git("config", "user.email", "tester@example.org")
 
     def git(self, *args: str) -> str:
-        return subprocess.run(["git", *args], cwd=self.folder, check=True, capture_output=True, text=True).stdout
+        command = ["git", "-c", "user.name=tester", "-c", "user.email=tester@example.org", *args]
+        return subprocess.run(command, cwd=self.folder, check=True, capture_output=True, text=True).stdout
 
     def write(
         self, outputs: Outputs, metrics: dict[str, Any] | None = None, bits: int | None = None, **params: Any
@@ -87,10 +85,9 @@ class ReviewProject:
         self._write("dvc.yaml", yaml.safe_dump({"stages": {name: {"cmd": "x"} for name in stages}}))
 
     def edit(self, name: str, old: str, new: str) -> None:
-        """Put a text in place of another one in a file of the workspace, at its end if that is empty."""
+        """Put a text in place of another one in a file of the workspace."""
         path = self.folder / name
-        text = path.read_text()
-        path.write_text(text.replace(old, new) if old else text + new)
+        path.write_text(path.read_text().replace(old, new))
 
     def commit(self, message: str) -> None:
         self.git("add", "--all")
@@ -98,9 +95,7 @@ class ReviewProject:
 
     def drop_cache(self) -> None:
         """Forget all outputs."""
-        for path in (self.folder / ".dvc/cache").rglob("*"):
-            if path.is_file():
-                path.unlink()
+        shutil.rmtree(self.folder / ".dvc/cache", ignore_errors=True)
 
     def _write(self, name: str, text: str) -> None:
         path = self.folder / name

@@ -12,16 +12,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from amalgam import files
 from amalgam.errors import DataError
-from amalgam.files import guard_cell, read_json, read_jsonl, read_rows, unguard_cell
-from amalgam.files import write_json, write_jsonl, write_rows, write_text
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
 CELL = UNICODE | st.text("'=+-@\t\r\n,\" a", max_size=5)
 READERS: dict[str, Callable[[Path], Any]] = {
-    "a.json": read_json,
-    "a.jsonl": lambda path: list(read_jsonl(path)),
-    "a.csv": read_rows,
+    "a.json": files.read_json,
+    "a.jsonl": lambda path: list(files.read_jsonl(path)),
+    "a.csv": files.read_rows,
 }
 
 
@@ -33,11 +32,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(max_examples=25)
 @given(st.lists(st.dictionaries(UNICODE, UNICODE | st.integers() | st.none(), max_size=3), max_size=4))
 def test_json_and_json_lines_come_back_as_they_were(folder: Path, rows: list[dict[str, object]]) -> None:
-    write_json(folder / "a.json", rows)
-    assert read_json(folder / "a.json") == rows
-    write_jsonl(folder / "a.jsonl", iter(rows))
-    assert list(read_jsonl(folder / "a.jsonl")) == rows
-    write_json(folder / "a.json", {"b": "é", "a": [1.5]})
+    files.write_json(folder / "a.json", rows)
+    assert files.read_json(folder / "a.json") == rows
+    files.write_jsonl(folder / "a.jsonl", iter(rows))
+    assert list(files.read_jsonl(folder / "a.jsonl")) == rows
+    files.write_json(folder / "a.json", {"b": "é", "a": [1.5]})
     assert (folder / "a.json").read_bytes() == '{\n  "b": "é",\n  "a": [\n    1.5\n  ]\n}\n'.encode()
 
 
@@ -47,32 +46,32 @@ def test_json_and_json_lines_come_back_as_they_were(folder: Path, rows: list[dic
 def test_rows_come_back_as_they_were(folder: Path, cells: list[tuple[str, str]]) -> None:
     values = [(f"r{number}", text, "", label) for number, (text, label) in enumerate(cells)]
     rows = pd.DataFrame(values, columns=["id", "text", "question", "label"], dtype=str)
-    write_rows(folder / "rows.csv", rows)
-    pd.testing.assert_frame_equal(read_rows(folder / "rows.csv"), rows, check_dtype=False, check_index_type=False)
+    files.write_rows(folder / "rows.csv", rows)
+    pd.testing.assert_frame_equal(files.read_rows(folder / "rows.csv"), rows, check_dtype=False, check_index_type=False)
     for cell in rows["text"]:
-        assert not guard_cell(cell).startswith(("=", "+", "-", "@", "\t", "\r"))
-        assert unguard_cell(guard_cell(cell)) == cell
+        assert not files.guard_cell(cell).startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert files.unguard_cell(files.guard_cell(cell)) == cell
 
 
 def test_formulas_are_guarded_and_a_carriage_return_is_quoted(tmp_path: Path) -> None:
     rows = pd.DataFrame({"id": ["a", "b"], "text": ["=1", 'x\r"y"'], "sample": [7, 8]})
-    write_rows(tmp_path / "rows.csv", rows)
+    files.write_rows(tmp_path / "rows.csv", rows)
     assert (tmp_path / "rows.csv").read_bytes() == b'id,text,sample\na,\'=1,7\n"b","x\r""y""","8"\n'
 
 
 def test_a_writing_that_fails_or_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    write_text(path, '{"a": 1}\n')
+    files.write_text(path, '{"a": 1}\n')
     with pytest.raises(ValueError, match="JSON compliant"):
-        write_jsonl(path, [{"a": 2}, {"a": float("inf")}])
+        files.write_jsonl(path, [{"a": 2}, {"a": float("inf")}])
     assert list(tmp_path.iterdir()) == [path]
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom amalgam.files import write_jsonl\n"
         "def rows():\n yield {'a': 2}\n os.kill(os.getpid(), 9)\n yield {}\n"
-        "write_jsonl(Path(sys.argv[1]), rows())"
+        "files.write_jsonl(Path(sys.argv[1]), rows())"
     )
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -signal.SIGKILL
-    assert list(read_jsonl(path)) == [{"a": 1}]
+    assert list(files.read_jsonl(path)) == [{"a": 1}]
 
 
 @pytest.mark.parametrize(
