@@ -9,7 +9,7 @@ from email.policy import HTTP
 from threading import Event, Lock
 from typing import Any
 
-from tests.pipeline.local import JsonHandler, LocalServer
+from tests.pipeline.local import JsonHandler, LocalServer, build_reply
 
 Complete = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
 
@@ -17,14 +17,7 @@ Complete = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
 def complete_plainly(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Answer a chat request with "re " and its last message; 10 prompt and 2 completion tokens."""
     message = {"role": "assistant", "content": f"re {body['messages'][-1]['content']}"}
-    return 200, {
-        "id": "chatcmpl-0",
-        "object": "chat.completion",
-        "created": 0,
-        "model": body["model"],
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12},
-    }
+    return 200, build_reply(body, [{"index": 0, "message": message, "finish_reason": "stop"}], 10, 2)
 
 
 @dataclass
@@ -56,7 +49,6 @@ class BatchServer(LocalServer):
         self.looks = 1  # times that a batch that is made now is looked at before it ends
         self.ending = "completed"  # or `expired` or `cancelled`; then only every second request is answered
         self.queue = 10**9  # requests that all running batches may hold; a batch above it fails as OpenAI's do
-        self.invalid = ""  # why batches fail as a whole
         # By kind of call the status of the next replies; after 0 and 1 the connection is dropped: before the reply,
         # though the work is done, or in the middle of it.
         self.faults: dict[str, list[int]] = {}
@@ -91,7 +83,7 @@ class BatchServer(LocalServer):
         return known | {"id": file, "bytes": len(self.files[file])}
 
     def create(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Make a batch of an uploaded file, or one that failed where the file or the queue does not allow it."""
+        """Make a batch of an uploaded file, or one that failed where the queue does not allow it."""
         lines = [json.loads(line) for line in self.files[asked["input_file_id"]].splitlines()]
         running = sum(len(job.lines) for job in self.jobs.values() if job.view["status"] == "in_progress")
         view = {
@@ -104,15 +96,11 @@ class BatchServer(LocalServer):
             "request_counts": {"total": len(lines), "completed": 0, "failed": 0},
         }
         self.jobs[view["id"]] = Job(view, lines, self.looks)
-        fault = {}
-        if self.invalid or {line["url"] for line in lines} != {asked["endpoint"]}:
-            fault = {"code": "invalid", "message": self.invalid or "The URL of a line is not that of the batch."}
-        elif running + len(lines) > self.queue:
+        assert {line["url"] for line in lines} == {asked["endpoint"]}
+        if running + len(lines) > self.queue:
             message = f"Enqueued token limit reached. Limit: {self.queue}."
-            fault = {"code": "token_limit_exceeded", "message": message}
-        if fault:
-            errors = {"object": "list", "data": [fault | {"line": None, "param": None}]}
-            view |= {"status": "failed", "errors": errors}
+            fault = {"code": "token_limit_exceeded", "message": message, "line": None, "param": None}
+            view |= {"status": "failed", "errors": {"object": "list", "data": [fault]}}
         return view
 
     def look(self, name: str) -> dict[str, Any]:
@@ -151,11 +139,8 @@ class BatchServer(LocalServer):
         names = list(self.jobs)[::-1]
         start = names.index(after) + 1 if after else 0
         end = start + int(limit)
-        return {
-            "object": "list",
-            "data": [self.jobs[name].view for name in names[start:end]],
-            "has_more": end < len(names),
-        }
+        views = [self.jobs[name].view for name in names[start:end]]
+        return {"object": "list", "data": views, "has_more": end < len(names)}
 
 
 class _Handler(JsonHandler):

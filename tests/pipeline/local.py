@@ -6,6 +6,16 @@ from threading import Thread
 from typing import Any
 
 
+def build_reply(
+    body: dict[str, Any], choices: list[dict[str, Any]], prompt_tokens: int, completion_tokens: int
+) -> dict[str, Any]:
+    """Build what a chat endpoint replies to a request."""
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+    usage["total_tokens"] = prompt_tokens + completion_tokens
+    known = {"id": "chatcmpl-0", "object": "chat.completion", "created": 0, "model": body["model"]}
+    return known | {"choices": choices, "usage": usage}
+
+
 class LocalServer(ThreadingHTTPServer):
     """Serves in threads of its own, from `start` on until it is closed, which `with` does."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-from tests.pipeline.local import JsonHandler, LocalServer
+from tests.pipeline.local import JsonHandler, LocalServer, build_reply
 from tests.pipeline.toy import LABELS, guess_label, write_comment
 
 BROKEN_JSON = b'{"id": "chatcmpl-0", "choices": [{"index": 0, "mess'
@@ -183,14 +183,7 @@ def complete_chat(body: dict[str, Any], fault: str) -> dict[str, Any]:
         ]
         choices[0]["logprobs"] = {"content": [{"token": message["content"], "logprob": -0.3, "top_logprobs": likely}]}
     tokens = sum(len(turn["content"].split()) for turn in body["messages"])
-    return {
-        "id": "chatcmpl-0",
-        "object": "chat.completion",
-        "created": 0,
-        "model": body["model"],
-        "choices": [] if fault == "no_choice" else choices,
-        "usage": {"prompt_tokens": tokens, "completion_tokens": 9, "total_tokens": tokens + 9},
-    }
+    return build_reply(body, [] if fault == "no_choice" else choices, tokens, 9)
 
 
 def wants_letter(body: dict[str, Any]) -> bool:

@@ -104,8 +104,8 @@ def compute_part(encoder: Path, part: Part) -> dict[str, Any]:
         both = vectors[: len(part.test)], vectors[len(part.test) :]
         evidence = ask_guard(part.test, part.learned, both, part.labels, seed=part.seed)
         return {"evidence": evidence.to_dict() if evidence else {}}
-    rows = part.learned, part.held_out
-    trainer = TeacherTrainer(encoder, *rows, part.labels, part.teacher, contrastive=part.kind == "contrast")
+    is_contrast = part.kind == "contrast"
+    trainer = TeacherTrainer(encoder, part.learned, part.held_out, part.labels, part.teacher, contrastive=is_contrast)
     logits = trainer.train_and_score(part.seed, part.test, lambda _step: None)
     return {"probabilities": compute_softmax(logits).round(_DECIMALS).tolist()}
 
