@@ -49,6 +49,7 @@ class BatchServer(LocalServer):
         self.looks = 1  # times that a batch that is made now is looked at before it ends
         self.ending = "completed"  # or `expired` or `cancelled`; then only every second request is answered
         self.queue = 10**9  # requests that all running batches may hold; a batch above it fails as OpenAI's do
+        self.invalid = ""  # why batches fail as a whole
         # By kind of call the status of the next replies; after 0 and 1 the connection is dropped: before the reply,
         # though the work is done, or in the middle of it.
         self.faults: dict[str, list[int]] = {}
@@ -97,9 +98,10 @@ class BatchServer(LocalServer):
         }
         self.jobs[view["id"]] = Job(view, lines, self.looks)
         assert {line["url"] for line in lines} == {asked["endpoint"]}
-        if running + len(lines) > self.queue:
-            message = f"Enqueued token limit reached. Limit: {self.queue}."
-            fault = {"code": "token_limit_exceeded", "message": message, "line": None, "param": None}
+        if self.invalid or running + len(lines) > self.queue:
+            code = "invalid" if self.invalid else "token_limit_exceeded"
+            message = self.invalid or f"Enqueued token limit reached. Limit: {self.queue}."
+            fault = {"code": code, "message": message, "line": None, "param": None}
             view |= {"status": "failed", "errors": {"object": "list", "data": [fault]}}
         return view
 

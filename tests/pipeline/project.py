@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 from dvc.utils.serialize import modify_yaml
 
 from tests.pipeline.toy import write_encoder, write_task
@@ -63,9 +65,8 @@ class Run:
     @property
     def messages(self) -> list[str]:
         """What stages said of their failure."""
-        return re.findall(
-            rf"^(?:{'|'.join(STAGES)}): (?!\d+ (?:to do|of|requests to send)).+", self.output, re.MULTILINE
-        )
+        said = rf"^(?:{'|'.join(STAGES)}): (?!\d+ (?:to do|of|requests to send)).+"
+        return re.findall(said, self.output, re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -97,18 +98,22 @@ class Project:
         environment = self.make_environment()
         if self.starts:
             environment["PATH"] = f"{self.starts}{os.pathsep}{environment['PATH']}"
-        result = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment | (env or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        return Run(result.returncode, result.stdout)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        environment |= env or {}
+        ended = subprocess.run(command, cwd=self.folder, env=environment, check=False, **streams)
+        return Run(ended.returncode, ended.stdout.decode(errors="replace"))
+
+    def kill(self, command: list[str], is_ready: Callable[[], bool], seconds: float = 0.0) -> int:
+        """Run a command, and kill it, or all that it started, some time after it is ready; return its exit code."""
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command, cwd=self.folder, env=self.make_environment(), **quiet)
+        while not is_ready() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(seconds)
+        started = psutil.Process(process.pid)
+        for part in started.children(recursive=True) or [started]:
+            part.kill()
+        return process.wait()
 
     def do(self, *command: str) -> Run:
         """Run a command that must succeed."""
@@ -155,7 +160,6 @@ class Project:
         return [Path(name).name for name in self.read_json("models/teacher/seed-1/amalgam.json")["members"]]
 
     def list_changes(self) -> str:
-        """Say what Git sees as changed: params.yaml, dvc.lock and the metrics among it."""
         return self.do("git", "status", "--porcelain").output
 
     def copy(self, target: Path) -> "Project":
@@ -174,14 +178,9 @@ def make_project(folder: Path, endpoint: str) -> Project:
 
     The tests stay away: they hold the key for which other tests search.
     """
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.split("\0"):
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout
+    for name in listed.split("\0"):
         if (REPOSITORY / name).is_file() and not name.startswith("tests/"):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)

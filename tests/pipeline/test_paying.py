@@ -2,12 +2,8 @@
 
 import random
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable
-
-import psutil
 
 from amalgam.llm.journal import open_journal
 from tests.pipeline.project import ROWS, Project
@@ -23,19 +19,6 @@ def count_answers(project: Project) -> int:
         return sum(model.answers for model in journal.summarise())
 
 
-def kill(project: Project, command: list[str], is_ready: Callable[[], bool], seconds: float = 0.0) -> int:
-    """Run a command, and kill it, or all that it started, some time after it is ready; return its exit code."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=project.folder, env=project.make_environment(), **quiet)
-    while not is_ready() and process.poll() is None:
-        time.sleep(0.01)
-    time.sleep(seconds)
-    started = psutil.Process(process.pid)
-    for part in started.children(recursive=True) or [started]:
-        part.kill()
-    return process.wait()
-
-
 def test_a_stage_that_is_killed_again_and_again_pays_each_answer_once(project: Project, server: StubServer) -> None:
     project.set_params(synthesis__rows=MORE, llm__concurrency=4)
     project.repro("prompts")
@@ -45,7 +28,7 @@ def test_a_stage_that_is_killed_again_and_again_pays_each_answer_once(project: P
     for _ in range(KILLS):
         sent = len(server.log.answered)
         command = [sys.executable, "stages/synthesize.py"]
-        kill(project, command, lambda sent=sent: len(server.log.answered) > sent, draw.uniform(0.0, 0.6))
+        project.kill(command, lambda sent=sent: len(server.log.answered) > sent, draw.uniform(0.0, 0.6))
     time.sleep(2 * server.delay)  # until the server is done with what was on its way at the last kill
     known = count_answers(project) - before
     assert KILLS < known < 2 * (MORE - ROWS)
@@ -62,7 +45,7 @@ def test_what_is_killed_while_it_trains_is_trained_again(project: Project) -> No
     project.set_params(seeds=[1], teacher__steps=300)
     shutil.rmtree(project.folder / MODELS)
     training = (project.folder / MODELS).rglob
-    assert kill(project, ["dvc", "repro", "human_only"], lambda: any(training("*.tsv"))) != 0  # dvclive's curves
+    assert project.kill(["dvc", "repro", "human_only"], lambda: any(training("*.tsv"))) != 0  # dvclive's curves
     assert not list((project.folder / MODELS).rglob("model.safetensors"))
     assert project.repro("human_only").ran == ["human_only"]
     with project.keep(MODELS, "dvc.lock"):  # what a run without a kill gives

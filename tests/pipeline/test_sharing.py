@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from amalgam.params import load_params
 from tests.pipeline.project import KEY, ROWS, Project, Run, clone_project
 from tests.pipeline.remotes import S3_SECRET, Remote, read_git_objects, serve_s3
 from tests.pipeline.server import Log, StubServer
@@ -99,7 +100,7 @@ def test_a_pull_leaves_nothing_to_run_and_changes_send_only_what_is_new(
     clone.do("dvc", "pull")
     run = clone.repro()
     assert not run.ran + run.restored
-    assert not clone.do("git", "status", "--porcelain").output
+    assert not clone.list_changes()
     run = clone.do("dvc", "exp", "run", "--set-param", "ratio=0.2", "teacher")
     assert (run.ran, run.restored) == (["label", "mix", "teacher"], [])
     # An experiment of another machine comes back.
@@ -107,7 +108,7 @@ def test_a_pull_leaves_nothing_to_run_and_changes_send_only_what_is_new(
     clone.do("dvc", "checkout")
     clone.do("dvc", "exp", "pull", "origin", "cooler")
     clone.do("dvc", "exp", "apply", "cooler")
-    assert f"temperature: {COOLER}" in (clone.folder / "params.yaml").read_text()
+    assert load_params(clone.folder / "params.yaml").synthesis.temperature == COOLER
     run = clone.repro("mix")
     assert not run.ran + run.restored
     assert count_sent(server) == (0, 0)
@@ -148,8 +149,7 @@ def test_more_rows_in_a_temporary_workspace_fetch_what_was_not_pulled(
     team: Team, server: StubServer, tmp_path: Path
 ) -> None:
     clone = team.clone(tmp_path)
-    params = ["--set-param", f"synthesis.rows={ROWS + MORE}"]
-    run = clone.do("dvc", "exp", "run", "--temp", *params, "judge")
+    run = clone.do("dvc", "exp", "run", "--temp", "--set-param", f"synthesis.rows={ROWS + MORE}", "judge")
     assert "`storage`" in run.output
     assert count_sent(server) == (2 * MORE, 2 * MORE)
 
@@ -187,9 +187,8 @@ def test_a_merge_sends_nothing_whichever_side_is_taken(
     assert run.ran == (TO_MIX if side == "--ours" else ["label", "mix"])
     assert count_sent(server) == (0, 0)
     clone.do("git", "commit", "--all", "--message", "Merge")
-    params = (clone.folder / "params.yaml").read_text()
-    assert f"temperature: {COOLER}" in params
-    assert "ratio: 0.5" in params
+    params = load_params(clone.folder / "params.yaml")
+    assert (params.synthesis.temperature, params.ratio) == (COOLER, 0.5)
 
 
 def test_a_merge_where_both_branches_ran_restores_both(team: Team, server: StubServer, tmp_path: Path) -> None:

@@ -2,12 +2,9 @@
 
 import re
 import shutil
-import subprocess
-import time
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 
 from amalgam.files import read_json
@@ -101,19 +98,8 @@ def test_what_cannot_be_had_is_reported_and_the_others_are_there(project: Projec
 
 def test_a_kill_loses_what_was_in_flight(project: Project) -> None:
     project.set_params(STUDY_PARAMS, seeds=[1, 2, 3])
-    process = subprocess.Popen(
-        ["dvc", "repro", f"{STUDY}:cells"],
-        cwd=project.folder,
-        env=project.make_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     before = count_results(project)
-    while count_results(project) < before + 2 and process.poll() is None:
-        time.sleep(0.01)
-    for child in psutil.Process(process.pid).children(recursive=True):
-        child.kill()
-    assert process.wait() != 0
+    assert project.kill(["dvc", "repro", f"{STUDY}:cells"], lambda: count_results(project) >= before + 2) != 0
     there = count_results(project)
     run = project.repro(STUDY)
     assert count_computed(run.output) == before + 6 - there  # two seeds more, of three trainings each

@@ -90,7 +90,7 @@ def test_cells_share_what_is_the_same() -> None:
 
 
 def test_a_ratio_that_the_pool_cannot_fill_is_a_fault() -> None:
-    with pytest.raises(DataError, match="needs 108 synthetic rows of label 'complaint', but curation kept 70"):
+    with pytest.raises(DataError, match=r"needs 108 .+ .complaint., but curation kept 70: raise `synthesis\.rows`"):
         name_parts(replace(CELL, ratio=0.9))
     with pytest.raises(DataError, match="could not confirm the label of 70 of 70"):
         name_parts(pool=POOL.assign(reason="inconsistent"))
