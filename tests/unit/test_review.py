@@ -16,15 +16,8 @@ from sklearn.metrics import roc_auc_score
 
 from amalgam.cli.review import clean_text, quote_code, write_markdown
 from amalgam.evaluation.bootstrap import correct_p_values
-from amalgam.review.paired import (
-    Comparison,
-    Difference,
-    Outputs,
-    compare_outputs,
-    find_obstacle,
-    list_flips,
-    pair_seeds,
-)
+from amalgam.review import paired
+from amalgam.review.paired import Comparison, Difference, Outputs, find_obstacle, pair_seeds
 from amalgam.review.revisions import Change, StageChange
 from amalgam.review.verdict import Review, Verdict, judge_comparison
 from tests.unit.review_project import LABELS, make_outputs, make_rows
@@ -34,7 +27,7 @@ FEW = ROWS[(ROWS["label"] == "no") | (ROWS["id"] < "r008")]
 
 
 def compare(old: Outputs, new: Outputs) -> Comparison:
-    return compare_outputs(old, new, 0.95, ordinal=False)
+    return paired.compare_outputs(old, new, 0.95, ordinal=False)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +95,7 @@ def test_flips_are_those_of_the_majority() -> None:
     old = np.array([[0.9, 0.9, 0.4, 0.2], [0.8, 0.3, 0.6, 0.9], [0.7, 0.9, 0.4, 0.2]])
     new = np.array([[0.1, 0.9, 0.4, 0.9], [0.2, 0.9, 0.4, 0.8], [0.9, 0.9, 0.4, 0.2]])
     stacks = [np.stack([part, 1 - part], axis=2) for part in (old, new)]
-    first, second = (list(flip.values()) for flip in list_flips(rows, actual, *stacks, LABELS))
+    first, second = (list(flip.values()) for flip in paired.list_flips(rows, actual, *stacks, LABELS))
     assert first == ["r000", "text of r000", "q?", "no", "no", "yes", 0.8, 0.4]
     assert second[:6] == ["r003", "text of r003", "", "yes", "yes", "no"]
 
@@ -115,20 +108,11 @@ def make_review(text: str = "fine", sentence: str = "Better: by a lot.", flips: 
     ]
     flip = {"id": text, "text": text, "question": text, "label": "yes", "old": "yes", "new": "no"}
     flip |= {"old_probability": 0.75, "new_probability": 0.25}
-    return Review(
-        old=text,
-        new="workspace",
-        old_commit="0123456789",
-        new_commit="",
-        verdict=Verdict("better", sentence),
-        confidence=0.95,
-        params=[Change(text, text, 0.5, "changed"), Change("b", None, None, "added")],
-        stages=[StageChange(text, [text], [], [])],
-        comparison=Comparison(100, 120, 100, differences, ["tfidf_lr"], ["llm_grader"], [flip] * flips),
-        metrics=[Change(text, 1, 2, "changed")] * 50,
-        old_usage=[usage | {"cost_usd": 0.5}],
-        new_usage=[usage | {"requests": 1300, "cost_usd": None}],
-    )
+    compared = Comparison(100, 120, 100, differences, ["tfidf_lr"], ["llm_grader"], [flip] * flips)
+    params = [Change(text, text, 0.5, "changed"), Change("b", None, None, "added")]
+    changes = params, [StageChange(text, [text], [], [])], compared, [Change(text, 1, 2, "changed")] * 50
+    usages = [usage | {"cost_usd": 0.5}], [usage | {"requests": 1300, "cost_usd": None}]
+    return Review(text, "workspace", "0123456789", "", Verdict("better", sentence), 0.95, *changes, *usages)
 
 
 def render(markdown: str) -> tuple[list[Any], list[str]]:
