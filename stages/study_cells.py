@@ -1,7 +1,6 @@
 """Train and measure the cells of the study that nobody has computed yet."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -36,12 +35,11 @@ def main(_: Params, root: Path) -> None:
 
 def share() -> None:
     """Put the answers of LLMs beside the trainings, and let DVC track both for `dvc push`."""
-    for path in sorted(ROWS.rglob("*.jsonl")):
-        if re.fullmatch(r"\d+", path.stem):
-            target = CELLS / "answers" / path.relative_to(ROWS)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)  # it may be a link into DVC's cache
-            shutil.copyfile(path, target)
+    for path in sorted(ROWS.rglob("[0-9]*.jsonl")):
+        target = CELLS / "answers" / path.relative_to(ROWS)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # it may be a link into DVC's cache
+        shutil.copyfile(path, target)
     if "DVC_STAGE" in os.environ:
         subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", str(CELLS)], check=True)
 

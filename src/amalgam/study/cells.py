@@ -24,11 +24,11 @@ import pandas as pd
 from amalgam.errors import DataError
 from amalgam.evaluation.bootstrap import encode_labels
 from amalgam.evaluation.metrics import measure_weighted
-from amalgam.files import read_json, read_rows
+from amalgam.files import read_json
 from amalgam.machine import notify, show_progress
 from amalgam.params import Params, Teacher
 from amalgam.study.engine import Board, Store, choose_engine, run_jobs
-from amalgam.study.grid import Cell, Data, Experiment, read_data
+from amalgam.study.grid import Cell, Data, Experiment, read_data, read_once
 from amalgam.synthesis.mix import COLUMNS, count_synthetic, mix_rows
 from amalgam.training.transfer import assign_roles
 
@@ -133,10 +133,9 @@ class Grid:
         self, cells: Mapping[Cell, list[Experiment]], params: Params, target: Path, labels: Mapping[str, list[str]]
     ) -> None:
         """Take the cells, all that they leave open, the folder of their rows, and the labels of each task."""
-        self.cells, self.labels = cells, labels
-        self._params, self._target, self._faults = params, target, read_json(target / "faults.json")
+        self.cells, self.labels, self.target = cells, labels, target
+        self._params, self._faults = params, read_json(target / "faults.json")
         self._seed = min(cell.seed for cell in cells)  # of the guard's folds, one for the study
-        self._read = functools.lru_cache(maxsize=64)(read_rows)
 
     def build(self, cell: Cell) -> dict[str, Part]:
         """Return the parts of a cell; DataError if it cannot be had."""
@@ -144,13 +143,9 @@ class Grid:
 
         if fault := self._faults.get(cell.data) or self._faults.get(cell.pool):
             raise DataError(fault)
-        pool = self._read(self._target / cell.pool / f"{cell.filter}.csv") if cell.pool else None
+        pool = read_once(self.target / cell.pool / f"{cell.filter}.csv") if cell.pool else None
         teacher = scale_steps(self._params.teacher, cell.human_rows)
-        return list_parts(cell, self.read_data(cell), pool, self.labels[cell.task], teacher, self._seed)
-
-    def read_data(self, cell: Cell) -> Data:
-        """Read the split rows of a cell."""
-        return read_data(self._target, cell, self._read)
+        return list_parts(cell, read_data(self.target, cell), pool, self.labels[cell.task], teacher, self._seed)
 
 
 def compute_table(grid: Grid, ray: str | None, store: Store, status: Path, encoder: Path, digest: str) -> pd.DataFrame:
@@ -203,7 +198,7 @@ def compute_table(grid: Grid, ray: str | None, store: Store, status: Path, encod
             rows[cell]["fault"] = fault
         else:
             done = {name: store.read(key) for name, key in own.items()}
-            rows[cell] |= measure_cell(done, grid.read_data(cell).test, grid.labels[cell.task])
+            rows[cell] |= measure_cell(done, read_data(grid.target, cell).test, grid.labels[cell.task])
     return pd.DataFrame(rows.values())
 
 

@@ -5,8 +5,8 @@ each filter, `FILTER.csv` with all its responses and the reason against each.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -119,9 +119,12 @@ class Data(NamedTuple):
     test: pd.DataFrame
 
 
-def read_data(target: Path, cell: Cell, read: Callable[[Path], pd.DataFrame] = read_rows) -> Data:
+read_once = lru_cache(maxsize=64)(read_rows)  # a file of rows is read when it is whole, and many cells share it
+
+
+def read_data(target: Path, cell: Cell) -> Data:
     """Read the split rows of a cell."""
-    return Data(*(read(target / cell.data / f"{part}.csv") for part in Data._fields))
+    return Data(*(read_once(target / cell.data / f"{part}.csv") for part in Data._fields))
 
 
 def name_llm(llm: str) -> str:

@@ -6,7 +6,6 @@ A finding is a claim of the paper, or what it left open, with the difference tha
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,11 +18,11 @@ from markupsafe import Markup
 
 from amalgam.evaluation import bootstrap
 from amalgam.evaluation.bootstrap import Estimate, correct_p_values, find_interval, find_p_value, subtract
-from amalgam.files import open_sibling, read_rows, write_json, write_text
+from amalgam.files import open_sibling, write_json, write_text
 from amalgam.report.charts import BLUE, GREY, ORANGE, build_figure
 from amalgam.study.cells import stack_members
 from amalgam.study.engine import Store
-from amalgam.study.grid import VARIED, Experiment
+from amalgam.study.grid import VARIED, Experiment, read_once
 
 _TWIN = ["task", "split", "human_rows", "recipe"]  # what a setting shares with its human-only teacher
 _SETTING = [*_TWIN, "ratio", "synthetic", "llm", "temperature", "filter"]
@@ -93,14 +92,13 @@ def list_points(table: pd.DataFrame, rows: Path, store: Store, labels: Mapping[s
 
     `rows` is the folder with the split rows, `store` has the results of parts, and `labels` those of each task.
     """
-    read = cache(read_rows)
     known: dict[tuple[str, ...], Estimate] = {}
 
     def estimate(cells: pd.DataFrame) -> Estimate:
         name = (*cells["contrast_key"], *cells["entropy_key"])
         if name not in known:
             one = cells.iloc[0]
-            test = read(rows / f"{one['task']}-{one['human_rows']}-{one['split']}" / "test.csv")
+            test = read_once(rows / f"{one['task']}-{one['human_rows']}-{one['split']}" / "test.csv")
             actual = bootstrap.encode_labels(test, labels[one["task"]], "the test rows")
             resamples = bootstrap.draw_resamples(actual, bootstrap.encode_groups(test))
             stack = stack_members(store, cells)
