@@ -1,8 +1,8 @@
 """From the responses that `amalgam next` writes to train rows."""
 
-import csv
 import shutil
 
+import pandas as pd
 from openpyxl import load_workbook
 
 from amalgam.files import read_rows
@@ -45,9 +45,8 @@ def test_codes_come_back_as_train_rows_and_no_other_row_moves(project: Project) 
     shutil.rmtree(project.folder / "models/student")
     cold = project.do("amalgam", "next", "more.csv", "-n", "100")
     assert "there is no student of this task yet" in cold.output
-    with (project.folder / "more.csv").open(encoding="utf-8-sig", newline="") as stream:
-        offered = [row["id"] for row in csv.DictReader(stream)]
-    assert set(offered) == set(read_rows(prepared / "unlabelled.csv")["id"])
+    offered = pd.read_csv(project.folder / "more.csv", encoding="utf-8-sig")
+    assert set(offered["id"]) == set(read_rows(prepared / "unlabelled.csv")["id"])
     project.set_params(task="product_feedback")
     other = project.run("amalgam", "code", "more.csv")
     assert (other.code, "run `dvc repro prepare models` first" in other.output) == (2, True)

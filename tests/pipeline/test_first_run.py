@@ -1,8 +1,8 @@
 """What one run of the whole pipeline does, what it leaves behind, and that the next one has nothing to do."""
 
-import csv
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.pipeline.project import KEY, ROWS, STAGES, TEST, Project, Run
@@ -36,17 +36,14 @@ def test_the_student_labels_a_table(first_run: tuple[Project, Run, Log], tmp_pat
     # Of many lengths, since the model reads them sorted by length.
     comments = [row["text"] * (1 + number % 3) for number, row in enumerate(make_rows(90))]
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
-    with source.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([["comment"], *([comment] for comment in comments)])
+    pd.DataFrame({"comment": comments}).to_csv(source, index=False)
     first_run[0].do("amalgam", "predict", str(source), str(target), "--text-column", "comment")
-    with target.open(encoding="utf-8", newline="") as stream:
-        header, *labelled = list(csv.reader(stream))
-    assert header == ["comment", "label", "p_complaint", "p_praise", "needs_human"]
-    assert [row[0] for row in labelled] == comments
-    for row in labelled:
-        chances = [float(cell) for cell in row[2:4]]
-        assert sum(chances) == pytest.approx(1, abs=2e-6)
-        assert row[1] == LABELS[chances.index(max(chances))]
+    labelled = pd.read_csv(target)
+    assert list(labelled) == ["comment", "label", "p_complaint", "p_praise", "needs_human"]
+    assert list(labelled["comment"]) == comments
+    chances = labelled[["p_complaint", "p_praise"]].to_numpy()
+    assert chances.sum(axis=1) == pytest.approx(1, abs=2e-6)
+    assert list(labelled["label"]) == [LABELS[place] for place in chances.argmax(axis=1)]
 
 
 def test_the_second_run_runs_nothing_nor_does_another_speed_of_asking(project: Project, server: StubServer) -> None:

@@ -38,10 +38,8 @@ def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(projec
     assert calibration["sentence"].startswith("In cross-validation ")
     assert f"{HUMAN_ROWS} human-coded rows" in calibration["sentence"]
     assert calibration["guaranteed"] is False
-
-
-def test_synthetic_rows_alone_are_not_guarded_and_enough_validation_rows_choose(project: Project) -> None:
-    project.set_params(teacher__guard=True, ratio=1.0, teacher__min_validation_rows=4)
+    # Synthetic rows alone are not guarded, and enough validation rows choose.
+    project.set_params(ratio=1.0, teacher__min_validation_rows=4)
     run = project.repro("export")
     assert run.ran == ["label", "mix", "human_only", "teacher", "transfer", "distill", "export"]
     summary = project.read_json(SUMMARY)

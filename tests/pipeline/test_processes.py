@@ -41,9 +41,8 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.csv", rows)
     params = TEACHER.model_copy(update={"steps": 10, "learning_rate": 1e-3})
     (tmp_path / "params.json").write_text(params.model_dump_json())
-    TeacherTrainer(tmp_path / "encoder", rows, rows, list(LABELS), params).train(
-        1, tmp_path / "alone", lambda _item: None
-    )
+    trainer = TeacherTrainer(tmp_path / "encoder", rows, rows, list(LABELS), params)
+    trainer.train(1, tmp_path / "alone", lambda _item: None)
 
     (tmp_path / "script.py").write_text(_SCRIPT)
     # What `accelerate launch` starts for several GPUs; without a GPU it leaves that to torchrun.

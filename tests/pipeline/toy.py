@@ -1,8 +1,9 @@
 """A task on which every stage takes seconds: invented comments on a bakery, and an encoder with random weights."""
 
-import csv
 import random
 from pathlib import Path
+
+import pandas as pd
 
 LABELS = ("complaint", "praise")
 # Parts of a comment, comma and blank between them; many enough that two comments are hardly ever near-duplicates.
@@ -90,11 +91,7 @@ def write_task(folder: Path) -> None:
     """Write the task's folder: task.yaml and responses.csv with 160 rows."""
     folder.mkdir(parents=True)
     (folder / "task.yaml").write_text(_TASK, encoding="utf-8")
-    rows = make_rows(160)
-    with (folder / "responses.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame(make_rows(160)).to_csv(folder / "responses.csv", index=False, lineterminator="\n")
 
 
 def write_encoder(folder: Path) -> None:
@@ -109,14 +106,8 @@ def write_encoder(folder: Path) -> None:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ",", ".", *letters, *(f"##{letter}" for letter in letters)]
     vocabulary = list(dict.fromkeys([*pieces, *words]))
     tokenizer = BertTokenizer(vocab={piece: number for number, piece in enumerate(vocabulary)}, model_max_length=64)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **sizes)
     torch.manual_seed(0)
     model = BertModel(config)
     # As in a trained encoder, words of one kind lie together; a teacher leaves the word embeddings as they are.

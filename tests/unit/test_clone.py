@@ -16,12 +16,6 @@ def run(*command: str | Path, cwd: Path, code: int = 0, **env: str) -> subproces
     return ended
 
 
-def commit(folder: Path) -> None:
-    identity = ["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]
-    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "x"]):
-        run("git", *command, cwd=folder)
-
-
 def test_line_ends_are_those_that_were_committed(tmp_path: Path) -> None:
     files = {
         "stages/a.py": b"a\nb\n",
@@ -34,7 +28,9 @@ def test_line_ends_are_those_that_were_committed(tmp_path: Path) -> None:
         path = tmp_path / "first" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    commit(tmp_path / "first")
+    identity = ["-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "x"]):
+        run("git", *command, cwd=tmp_path / "first")
     for number, setting in enumerate(("true", "input", "false")):
         run("git", "clone", "-q", "-c", f"core.autocrlf={setting}", "first", f"clone{number}", cwd=tmp_path)
         assert {name: (tmp_path / f"clone{number}" / name).read_bytes() for name in files} == files
