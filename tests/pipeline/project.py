@@ -98,15 +98,15 @@ class Project:
         environment = self.make_environment()
         if self.starts:
             environment["PATH"] = f"{self.starts}{os.pathsep}{environment['PATH']}"
-        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         environment |= env or {}
         ended = subprocess.run(command, cwd=self.folder, env=environment, check=False, **streams)
         return Run(ended.returncode, ended.stdout.decode(errors="replace"))
 
     def kill(self, command: list[str], is_ready: Callable[[], bool], seconds: float = 0.0) -> int:
         """Run a command, and kill it, or all that it started, some time after it is ready; return its exit code."""
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(command, cwd=self.folder, env=self.make_environment(), **quiet)
+        environment, quiet = self.make_environment(), subprocess.DEVNULL
+        process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=quiet, stderr=quiet)
         while not is_ready() and process.poll() is None:
             time.sleep(0.01)
         time.sleep(seconds)
