@@ -36,7 +36,9 @@ def first_run(running_server: StubServer, tmp_path_factory: pytest.TempPathFacto
     project = make_project(tmp_path_factory.mktemp("base") / "project", running_server.url)
     run = project.repro()
     project.commit("Run")
-    return project, run, running_server.log
+    log = running_server.log
+    running_server.reset()  # what another fixture sends is not of this run
+    return project, run, log
 
 
 @pytest.fixture
