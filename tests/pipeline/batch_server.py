@@ -97,7 +97,7 @@ class BatchServer(LocalServer):
             "request_counts": {"total": len(lines), "completed": 0, "failed": 0},
         }
         self.jobs[view["id"]] = Job(view, lines, self.looks)
-        assert {line["url"] for line in lines} == {asked["endpoint"]}
+        assert all(line["url"] == asked["endpoint"] for line in lines)
         if self.invalid or running + len(lines) > self.queue:
             code = "invalid" if self.invalid else "token_limit_exceeded"
             message = self.invalid or f"Enqueued token limit reached. Limit: {self.queue}."

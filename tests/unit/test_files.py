@@ -68,7 +68,7 @@ def test_a_writing_that_fails_or_is_killed_leaves_the_old_file(tmp_path: Path) -
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom amalgam.files import write_jsonl\n"
         "def rows():\n yield {'a': 2}\n os.kill(os.getpid(), 9)\n yield {}\n"
-        "files.write_jsonl(Path(sys.argv[1]), rows())"
+        "write_jsonl(Path(sys.argv[1]), rows())"
     )
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -signal.SIGKILL
     assert list(files.read_jsonl(path)) == [{"a": 1}]
