@@ -45,7 +45,7 @@ def run_stage(name: str, main: Main) -> None:
     root = Path(os.environ.get("DVC_ROOT", "."))
     try:
         main(load_params(Path("params.yaml")), root)
-    except Exception as error:
+    except Exception as error:  # a full disk comes as whatever a library raises; all else goes on
         sentence = str(error) if isinstance(error, AmalgamError) else explain_full_disk(error)
         if not sentence:
             raise
