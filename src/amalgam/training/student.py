@@ -80,8 +80,8 @@ def measure_closeness(loss: Loss, logits: np.ndarray) -> tuple[float, float]:
 def choose_depth(params: Distillation, rows: int, layers: int) -> tuple[int, int]:
     """Return how many layers the student has, of an encoder of `layers`, and how many of them learn.
 
-    Where the params leave it open, half of an encoder like BERT's base size, which needs many rows in the transfer set
-    to keep the teacher; with fewer all of it. Of what it has, half learns.
+    Where the params leave it open, six: they keep the teacher where the transfer set has enough `rows`. With fewer, all
+    layers. Where the params do not say how many learn, the upper half does.
     """
     count = params.layers or (layers if rows < _FEW else min(_LAYERS, layers))
     return count, params.trained_layers or -(-count // 2)
