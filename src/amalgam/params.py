@@ -14,7 +14,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from amalgam.errors import ParamsError
 from amalgam.llm.request import TOKEN_LIMITS
-from amalgam.training.quality import Quality, fill_in
 
 
 def _check_url(value: str) -> str:
@@ -68,6 +67,23 @@ _ALLOWED = {  # by the type of pydantic's error, where its own words are those o
     "string_type": "be text: put it in quotes",  # a date or a number for YAML
 }
 _SHORTER = {"greater than or equal to": "at least", "less than or equal to": "at most", " after validation": ""}
+
+
+# What `quality` says of keys that params.yaml leaves null, from small and fast to large and good; a value there wins.
+# Only `_fill_in` fills a key in, so the rest of the code sees values alone. The layers of the `best` student stay null:
+# the size of its transfer set decides (`student.choose_depth`). A stage that reads one of these keys lists `quality`
+# among its params in dvc.yaml.
+Quality = Literal["best", "whole", "small", "fast"]
+_MPNET = {"teacher.model": "all-mpnet-base-v2", "teacher.trained_layers": 6}
+_MINILM = {"teacher.model": "all-minilm-l6-v2", "teacher.trained_layers": 6}
+_OWN = {"distillation.student": "layers"}
+_SMALL = {"distillation.layers": 4, "distillation.trained_layers": 4}
+PRESETS: dict[Quality, dict[str, Any]] = {
+    "best": _MPNET | _OWN | {"distillation.layers": None, "distillation.trained_layers": None},
+    "whole": _MPNET | _OWN | {"distillation.layers": 12, "distillation.trained_layers": 6},
+    "small": _MPNET | {"distillation.student": "all-minilm-l6-v2"} | _SMALL,
+    "fast": _MINILM | _OWN | _SMALL,
+}
 
 
 class Section(BaseModel):
@@ -235,7 +251,7 @@ def load_section(path: Path, model: type[Model], **changes: Any) -> Model:
         where = f", line {place.line + 1}" if place else ""
         raise ParamsError(f"{path}{where} is not valid YAML: compare it with `git diff {path}`") from error
     try:
-        return model.model_validate(fill_in(values | changes if isinstance(values, dict) else values))
+        return model.model_validate(_fill_in(values | changes if isinstance(values, dict) else values))
     except ValidationError as error:
         raise ParamsError(f"{path}: {describe_errors(error)}") from error
 
@@ -248,6 +264,23 @@ def describe_errors(error: ValidationError) -> str:
 def dump_tracked(params: Params) -> dict[str, Any]:
     """Return the values that decide a result, as sections of plain values."""
     return params.model_dump(exclude={"llm": set(Driving.model_fields)})
+
+
+def _fill_in(values: Any) -> Any:
+    """Return what params.yaml holds with the preset's values in place of null; what is wrong in it stays as it is.
+
+    An unknown `quality` counts as `best`, so that the check of the values finds that one fault and none that follows.
+    """
+    if not isinstance(values, dict):
+        return values
+    preset = next((keys for name, keys in PRESETS.items() if name == values.get("quality")), PRESETS["best"])
+    filled = {name: dict(value) if isinstance(value, dict) else value for name, value in values.items()}
+    for key, value in preset.items():
+        section, name = key.split(".")
+        keys = filled.get(section)
+        if isinstance(keys, dict) and name in keys and keys[name] is None:
+            keys[name] = value
+    return filled
 
 
 def _describe(fault: Any) -> str:

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from amalgam.cli.estimate import price_stages, print_estimate
-from amalgam.cli.forecast import Sources, StageEstimate, estimate_stages, find_identity
+from amalgam.cli.forecast import Sources, StageEstimate, estimate_stages, estimate_training, find_identity
 from amalgam.files import write_json
 from amalgam.llm.journal import Journal
 from amalgam.llm.request import Answer, Prices, Request
 from amalgam.params import Params, load_params
 from amalgam.synthesis.asking import write_completions
 from amalgam.synthesis.prompts import build_prompts, load_template
-from amalgam.tasks.schema import Task
+from amalgam.tasks.schema import Task, load_task
 from tests.unit.test_prompts import make_train
 
 ROWS = 4  # responses a label
@@ -211,6 +211,19 @@ def test_a_model_is_known_by_its_file_even_before_it_is_fetched(project: Project
     assert project.count("synthesize", sources=replace(project.sources, model="")) == [("synthesize", 12, 12, False)]
     write_json(project.folder / "models/base/llm/identity.json", {"name": hub.model, "model": "sha256:01"})
     assert find_identity(project.folder, hub) == "sha256:01"
+
+
+def test_training_takes_longer_with_few_uncoded_texts_as_the_best_student_is_deeper_then(params: Params) -> None:
+    rows = make_train(load_task(TOP / "data/tasks" / "product_feedback"), 10)
+    minutes = {
+        quality: [
+            estimate_training(params.model_copy(update={"quality": quality, "human_rows": 51}), rows, uncoded)
+            for uncoded in (0, 248, 249)
+        ]
+        for quality in ("best", "whole", "fast")
+    }
+    assert minutes["best"] == [minutes["whole"][0]] * 2 + [minutes["best"][2]]
+    assert minutes["whole"][0] > minutes["best"][2] > minutes["fast"][0] == minutes["fast"][2]
 
 
 def test_help_needs_no_heavy_library() -> None:

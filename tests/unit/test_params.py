@@ -9,9 +9,8 @@ import pytest
 import yaml
 
 from amalgam.errors import ParamsError
-from amalgam.params import Driving, dump_tracked, load_params
+from amalgam.params import PRESETS, Driving, dump_tracked, load_params
 from amalgam.report.content import flatten
-from amalgam.training.quality import PRESETS
 
 ROOT = Path(__file__).parents[2]
 VALUES: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))

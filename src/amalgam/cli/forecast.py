@@ -29,7 +29,7 @@ from amalgam.tasks.coding import read_codes
 from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import split_task
-from amalgam.training.transfer import assign_roles
+from amalgam.training.transfer import FEW, assign_roles
 
 # The stages that send requests, and where their answers lie.
 _FOLDERS = {"synthesize": "completions", "judge": "judgements", "label": "labelled", "baselines": "baselines"}
@@ -112,14 +112,18 @@ def load_sources(project: Path, params: Params, *, is_prepared: bool = False) ->
         return Sources(params, task, sets, read_prompts(path), find_identity(project, params.llm))
 
 
-def estimate_training(params: Params, rows: pd.DataFrame) -> int:
-    """Estimate the minutes of training with human rows such as these, which grow with their number and length."""
+def estimate_training(params: Params, rows: pd.DataFrame, uncoded: int) -> int:
+    """Estimate the minutes of training with human rows such as these, which grow with their number and length.
+
+    With few `uncoded` texts the best student keeps all layers, unless synthetic rows get in, which only the guard says.
+    """
+    few = params.quality == "best" and params.human_rows + uncoded < FEW
     words = (rows["text"] + " " + rows["question"]).str.count(r"\S+")
     tokens = float((2 + words * 4 / 3).clip(upper=params.teacher.max_length).mean())
     # As `grow_steps` has it, for the member that learns by contrast, and for all else.
     steps = 0.2 * math.sqrt(max(params.human_rows / 51, 1)) + 0.8 * math.sqrt(max(params.human_rows / 200, 1))
     size = steps * tokens / _TOKENS * len(params.seeds) / 3
-    return round(_FIXED + _TRAINING[params.quality] * size)
+    return round(_FIXED + _TRAINING["whole" if few else params.quality] * size)
 
 
 def find_identity(project: Path, llm: Llm) -> str:

@@ -54,7 +54,7 @@ def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: b
     found["whole_run"] = whole | {
         "tokens": sum(one.held_tokens + one.prompt_tokens + one.completion_tokens for one in stages),
         "llm_minutes": round(sum(to_come) / 60, 1) if pace else None,
-        "training_minutes": estimate_training(params, sources.sets["train"]),
+        "training_minutes": estimate_training(params, sources.sets["train"], len(sources.sets["unlabelled"])),
     }
     print(json.dumps(found, indent=2, ensure_ascii=False)) if as_json else _print_preview(found)
 

@@ -31,10 +31,9 @@ def choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, 
     width = measure_width(rarest, test - rarest)
     uncoded = max(len({*rows.main["text"], *rows.unlabelled["text"]}) - test - human, 0)
     trained = params.model_copy(update={"human_rows": human})
-    times = [
-        f"{estimate_training(trained.model_copy(update={'quality': quality}), rows.main)} min with `quality: {quality}`"
-        for quality in dict.fromkeys((params.quality, "fast"))
-    ]
+    dials = {quality: trained.model_copy(update={"quality": quality}) for quality in (params.quality, "fast")}
+    minutes = {quality: estimate_training(dial, rows.main, uncoded) for quality, dial in dials.items()}
+    times = [f"{count} min with `quality: {quality}`" for quality, count in minutes.items()]
     return values, [
         f"human_rows {human}, split.test {test}: of {len(rows.main)} coded rows, three in ten test, at most 500",
         f"with them an AUC of {_AUC} has a 95 % interval of about ±{width:.2f}; only more coded rows make it narrower",

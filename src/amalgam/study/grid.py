@@ -15,8 +15,7 @@ import pandas as pd
 from pydantic import BeforeValidator, Field
 
 from amalgam.files import read_rows
-from amalgam.params import Params, Section, Seed, Share, load_section
-from amalgam.training.quality import Quality
+from amalgam.params import Params, Quality, Section, Seed, Share, load_section
 
 Filter = Literal["none", "judge", "human_model"]
 Experiment = Literal["size", "variety", "consistency", "scarcity", "paper", "time"]

@@ -26,10 +26,11 @@ from amalgam.training.embeddings import fit_head, index_labels
 from amalgam.training.encoding import compute_logits, encode_rows, freeze_lower, hold_lower, load_tokenizer
 from amalgam.training.loop import CrossEntropy, Examples, Loss, Outcome, Schedule, measure_auc, train_model
 from amalgam.training.parallel import Advance
+from amalgam.training.transfer import FEW
 
 _BATCH = 16  # rows a step
 _STRENGTH = 1.0  # inverse regularisation of the head that a student begins with
-_LAYERS, _FEW = 6, 300  # layers that keep a teacher, where the transfer set has so many rows (docs/findings.md)
+_LAYERS = 6  # that keep a teacher, where the transfer set is not small (docs/findings.md)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def choose_depth(params: Distillation, rows: int, layers: int) -> tuple[int, int
     Where the params leave it open, six: they keep the teacher where the transfer set has enough `rows`. With fewer, all
     layers. Where the params do not say how many learn, the upper half does.
     """
-    count = params.layers or (layers if rows < _FEW else min(_LAYERS, layers))
+    count = params.layers or (layers if rows < FEW else min(_LAYERS, layers))
     return count, params.trained_layers or -(-count // 2)
 
 

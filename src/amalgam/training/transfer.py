@@ -4,7 +4,8 @@ import pandas as pd
 
 _TRANSFER = ["id", "text", "question", "label", "origin"]
 _EVERY, _MOST = 10, 100  # of the texts without a label, those that are held out
-_SMALL = 250  # rows of a transfer set; with fewer, rows that the guard refused help (docs/findings.md)
+# Rows of a transfer set (docs/findings.md): with fewer, rows that the guard refused help; the best student is deeper.
+_SMALL, FEW = 250, 300
 
 
 def assign_roles(
