@@ -7,6 +7,7 @@ found, and most of what is near among any number of responses, without comparing
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, TypeAlias
 from zlib import crc32
 
@@ -52,28 +53,29 @@ def find_rejects(
     # A lower threshold for candidates loses fewer true pairs; the exact similarity takes the others out.
     shape = MinHashLSH(threshold=max(0.9 * threshold, 0.05), num_perm=_PERMUTATIONS)
     bands = np.empty((len(texts), shape.b), dtype=np.uint64)
-    copies: list[tuple[str, str]] = []  # of each text: the names of the near shot and of the near held-out row
+    copies: dict[int, tuple[str, str]] = {}  # the names of the near shot and the near held-out row, where there is one
     for start in range(0, len(texts), CHUNK):
         grams = [cut_grams(text) for text in texts[start : start + CHUNK]]
         bands[start : start + CHUNK] = _hash_bands(grams, shape.b, shape.r)
-        copies += zip(*(find(grams) for find in finders), strict=True)
+        pairs = enumerate(zip(*(find(grams) for find in finders), strict=True), start)
+        copies |= {row: pair for row, pair in pairs if any(pair)}
     kept = _Kept(bands, texts, threshold)
-    found = pd.DataFrame({"reason": responses["fault"], "detail": ""}, index=responses.index, dtype=object)
-    verdicts: list[tuple[str, str]] = []
-    names, seen = responses["id"][usable].tolist(), dict[str, str]()  # by folded text: the id of the one that is kept
-    for row, (text, doubt, (shot, held)) in enumerate(zip(texts, doubts[usable], copies, strict=True)):
-        folded, verdict = fold_text(text), (doubt, "")
+    names, reasons, details = responses["id"][usable].tolist(), doubts[usable].tolist(), [""] * len(texts)
+    seen: dict[bytes, int] = {}  # by a hash of the folded text: the row that is kept
+    for row, text in enumerate(texts):
+        folded = blake2b(fold_text(text).encode(), digest_size=16).digest()
         if folded in seen:
-            verdict = "exact_duplicate", seen[folded]
-        elif shot or held:
-            verdict = ("copies_shot", shot) if shot else ("near_validation_or_test", held)
+            reasons[row], details[row] = "exact_duplicate", names[seen[folded]]
+        elif row in copies:
+            shot, held = copies[row]
+            reasons[row], details[row] = ("copies_shot", shot) if shot else ("near_validation_or_test", held)
         elif (near := kept.find(row)) is not None:
-            verdict = "near_duplicate", names[near]
-        elif not doubt:
-            seen[folded] = names[row]
+            reasons[row], details[row] = "near_duplicate", names[near]
+        elif not reasons[row]:
+            seen[folded] = row
             kept.add(row)
-        verdicts.append(verdict)
-    found.loc[usable] = pd.DataFrame(verdicts, usable, found.columns, dtype=object)
+    found = pd.DataFrame({"reason": responses["fault"], "detail": ""}, dtype=object)
+    found.loc[usable, "reason"], found.loc[usable, "detail"] = reasons, details
     return found
 
 
