@@ -1,9 +1,9 @@
-"""Which responses are worth coding next? Rules that choose them, by the AUC that their codes bring.
+"""Which responses are worth coding next? Compare rules that choose them, by the AUC that their codes give.
 
-Run `python -m bench.coding FOLDER TASK...`, where FOLDER/TASK/responses.csv holds the rows of each task (id, text,
-label, and question where there is one), after `dvc repro models`. Up to 1,500 rows a task are embedded once by the
-frozen encoder, and a logistic regression learns the codes. It starts with 20 random rows, stratified as the pipeline's;
-each rule then chooses 20 at a time until there are 100. Opponents are 100 and 200 random rows. `.cache/bench` keeps
+Run `python -m bench.coding FOLDER TASK...` after `dvc repro models`; FOLDER/TASK/responses.csv holds the rows of each
+task (id, text, label, and question if there is one). The frozen encoder embeds up to 1,500 rows a task once, and a
+logistic regression learns the codes. It starts with 20 random rows, stratified as in the pipeline; each rule then
+chooses 20 at a time until there are 100. The baselines are 100 and 200 random rows. `.cache/bench` keeps the
 embeddings.
 """
 
@@ -31,23 +31,23 @@ from amalgam.training.embeddings import STRENGTH, embed_rows
 START, BATCH, LEARNED, MORE, TEST, MOST = 20, 20, 100, 200, 500, 1500
 ENCODER, CACHE = Path("models/base/encoder"), Path(".cache/bench/coding")
 Floats = np.ndarray
-# Takes vectors of the uncoded and of the coded rows, probabilities of the uncoded ones, and how many to choose.
+# Takes vectors of the uncoded and the coded rows, probabilities of the uncoded rows, and how many to choose.
 Rule = Callable[[Floats, Floats, Floats, int], list[int]]
 
 
 def measure_margin(probabilities: Floats) -> Floats:
-    """Return how close the two likeliest labels of each row are, from 0 to 1."""
+    """Return how close the two most likely labels of each row are, from 0 to 1."""
     best = np.sort(probabilities, axis=1)
     return np.asarray(1 - (best[:, -1] - best[:, -2]))
 
 
 def choose_uncertain(free: Floats, known: Floats, probabilities: Floats, count: int) -> list[int]:
-    """Take the rows of the smallest margin."""
+    """Take the rows with the smallest margin."""
     return [int(row) for row in np.argsort(-measure_margin(probabilities), kind="stable")[:count]]
 
 
 def choose_distant(free: Floats, known: Floats, probabilities: Floats, count: int) -> list[int]:
-    """Take the row whose margin times distance to the coded ones is largest, one after the other."""
+    """Take, one after the other, the row with the largest product of margin and distance to the coded rows."""
     margins, distances, chosen = measure_margin(probabilities), 1 - (free @ known.T).max(axis=1), []
     for _ in range(count):
         chosen.append(int((margins * distances).argmax()))
@@ -69,7 +69,7 @@ def choose_typical(free: Floats, known: Floats, probabilities: Floats, count: in
 
 
 def choose_covering(free: Floats, known: Floats, probabilities: Floats, count: int) -> list[int]:
-    """Choose by facility location alone: the product's rule, with every row as uncertain as the others."""
+    """Choose by facility location only: the product's rule with all rows equally uncertain."""
     return choose_responses(free, known, np.full_like(probabilities, 0.5), count)
 
 
@@ -83,7 +83,7 @@ RULES: dict[str, Rule] = {
 
 
 class Task:
-    """The rows of a task, embedded, and what can be learned of them."""
+    """The embedded rows of a task, and what can be learned from them."""
 
     def __init__(self, folder: Path, name: str) -> None:
         """Read and embed the rows, or read the embeddings."""
@@ -91,7 +91,7 @@ class Task:
         rows = rows.assign(question=rows.get("question", ""))
         rows[["text", "question"]] = rows[["text", "question"]].map(clean_text)
         rows = rows[~(rows["question"] + "\n" + rows["text"].map(fold_text)).duplicated() & (rows["text"] != "")]
-        # Without groups: those of some tasks leave too few rows beside the test set.
+        # Without groups: in some tasks they leave too few rows outside the test set.
         rows = rows.sample(min(MOST, len(rows)), random_state=0)[["id", "text", "question", "label"]]
         self.rows = rows.reset_index(drop=True)
         path = CACHE / f"{name}.npy"
@@ -103,7 +103,7 @@ class Task:
         self.count = len(labels)
 
     def split(self, human_rows: int, seed: int) -> tuple[list[int], list[int], list[int]]:
-        """Return the places of the coded, the test and the uncoded rows."""
+        """Return the positions of the coded, the test and the uncoded rows."""
         places = {name: place for place, name in enumerate(self.rows["id"])}
         most = len(self.rows)
         split = Split(seed=seed, by="random", test=TEST, validation=0.2, unlabelled=most)
@@ -112,19 +112,19 @@ class Task:
         return tuple([places[name] for name in part["id"]] for part in parts)  # type: ignore[return-value]
 
     def score(self, coded: list[int], rows: list[int]) -> Floats:
-        """Learn the coded rows, and return probabilities of the others [rows, classes]."""
+        """Learn the coded rows, and return probabilities [rows, classes] of other rows."""
         base, sizes, axes = np.linalg.svd(self.vectors[coded], full_matrices=False)  # the same fit, in fewer dimensions
         model = LogisticRegression(C=STRENGTH, solver="newton-cholesky").fit(base * sizes, self.classes[coded])
         return np.asarray(model.predict_proba(self.vectors[rows] @ axes.T))
 
     def measure(self, coded: list[int], tested: list[int]) -> float:
-        """Return the AUC on the test rows, with more than two classes the mean over them."""
+        """Return the AUC on the test rows: with more than two classes, the mean over the classes."""
         scores, actual = self.score(coded, tested), self.classes[tested]
         classes = range(1, 2) if self.count == 2 else range(self.count)
         return float(np.mean([roc_auc_score(actual == each, scores[:, each]) for each in classes]))
 
     def follow(self, rule: Rule, seed: int) -> float:
-        """Let a rule choose, batch by batch, and return the AUC in the end."""
+        """Let a rule choose, batch by batch, and return the AUC at the end."""
         coded, tested, free = self.split(START, seed)
         while len(coded) < LEARNED:
             vectors = self.vectors[free], self.vectors[coded]

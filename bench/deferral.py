@@ -1,10 +1,10 @@
-"""Does the student ask a human often enough? How many rows it labels alone, and how often coders agree there.
+"""Does the student ask a human often enough? Count the rows that it labels alone, and how often coders agree there.
 
-Run `python -m bench.deferral FOLDER`, where FOLDER/TASK/responses.csv holds the rows of each task of bench/tasks, after
-`dvc repro models`. Teachers learn the human rows alone, with one seed, so that no LLM is needed; the rest is as in the
-pipeline: five folds label every human row, the bound says which share needs no human, and the student of the teacher's
-two members takes as large a share of the test rows. Wanted is an agreement of `shipping.agreement`; in at most one
-setting in twenty may its whole interval on the test rows lie below that. What was trained is kept in `.cache/bench`.
+Run `python -m bench.deferral FOLDER` after `dvc repro models`; FOLDER/TASK/responses.csv holds the rows of each task in
+bench/tasks. Teachers learn only the human rows, with one seed, so that no LLM is needed. The rest is as in the
+pipeline: five folds label every human row, the bound sets the share that needs no human, and the student of the two
+members takes that share of the test rows. The target is an agreement of `shipping.agreement`; its whole interval on the
+test rows may be below that in at most one setting in twenty. `.cache/bench` keeps the results of training.
 """
 
 import argparse
@@ -43,10 +43,10 @@ _SCORED = ("test", "unlabelled", "validation")
 
 
 class Deferral:
-    """One setting: what cross-validation says of its human rows, and the student's logits."""
+    """One setting: the cross-validated labels of its human rows, and the student's logits."""
 
     def __init__(self, setting: Setting, params: Params) -> None:
-        """Read the rows; train what is not on the disk yet."""
+        """Read the rows; train what is not on disk yet."""
         self._setting, self._params = setting, params
         self._teacher = scale_steps(params.teacher, setting.size)
         self._folder = CACHE / f"{setting.task}-{setting.size}" / "deferral"
@@ -78,7 +78,7 @@ class Deferral:
         )
 
     def measure(self, calibration: Calibration) -> dict[str, float]:
-        """Measure on the test rows what came of it."""
+        """Measure a calibration on the test rows."""
         test, logits = self._setting.read("test"), load_file(self._folder / "student.safetensors")["test"]
         actual = encode_labels(test, self._setting.labels, "the test rows")
         fields = {name: getattr(calibration, name) for name in ("temperature", "threshold", "ask_below")}
@@ -115,7 +115,7 @@ def main(data: Path, tasks: list[str], sizes: list[int]) -> None:
     """Measure all settings, then print the table and how many fall short."""
     params = load_params(Path("params.yaml"))
     short = several = 0
-    print("| setting | human rows in cross-validation, right | labelled alone | agreement there |\n|---|---|---|---|")
+    print("| setting | right in cross-validation | labelled alone | agreement there |\n|---|---|---|---|")
     for setting in (Setting(task, size) for task in tasks for size in sizes):
         if not (CACHE / f"{setting.task}-{setting.size}").is_dir():
             prepare_task(setting.task, data, params)

@@ -1,4 +1,4 @@
-"""Differences of AUC on the same test rows, also between methods that were trained with different numbers of seeds."""
+"""Differences in AUC on the same test rows, also between methods trained with different numbers of seeds."""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from amalgam.evaluation.bootstrap import Estimate, find_errors, find_interval, f
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much one AUC is above another, with its interval and p-value."""
+    """A difference of two AUCs, with its interval and p-value."""
 
     value: float
     low: float
@@ -21,11 +21,11 @@ class Gain:
 
 
 def measure_gain(first: Estimate, second: Estimate, confidence: float) -> Gain:
-    """Subtract two AUCs, paired by test row, and by seed where both have as many.
+    """Subtract two AUCs, paired by test row, and by seed if both have the same number of seeds.
 
-    Where the numbers of seeds differ, and neither is 1, the seeds count as independent draws: the variance between
-    those of each method adds to that of the rows, with degrees of freedom after Welch (1947). One seed says nothing of
-    others, so the variance between seeds of a method with one is left out.
+    If the numbers of seeds differ and neither is 1, the seeds count as independent draws: the variance between the
+    seeds of each method is added to that of the rows, with degrees of freedom after Welch (1947). One seed reveals
+    nothing about others, so a method with one seed adds no variance between seeds.
     """
     seeds, others = len(first.points), len(second.points)
     if seeds == others or 1 in (seeds, others):

@@ -1,10 +1,10 @@
 """Rows and tokens a second of the embedded LLM on the default task, and what the rows are worth.
 
 Run `python -m bench.embedded` in the project's folder after `dvc repro prepare`, with nothing else on the cores. It
-writes the same number of rows in several ways, from an empty journal each, and prints Markdown tables: requests with
-shots of their own; requests that share them, one after the other in the slot that holds them; and a bare client on the
-same server. `--rows 4` is a quick try; `--only 0 2 7 --seeds 3` writes the rows of three ways three times, from other
-prompts each, so that the intervals of the AUC also cover what else the LLM might write.
+writes the same number of rows in several ways, each from an empty journal, and prints Markdown tables: requests with
+separate shots; requests that share shots, one after the other in the slot that has them cached; and a bare client on
+the same server. `--rows 4` is a quick try. `--only 0 2 7 --seeds 3` writes the rows of three ways three times, each
+time from other prompts, so that the intervals of the AUC also cover the variation in what the LLM writes.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from amalgam.synthesis.prompts import load_template
 from amalgam.tasks.schema import load_task
 from bench.quality import measure_auc
 
-# As the stages have it; read when llama.cpp is loaded.
+# As in the stages; read when llama.cpp is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 PREPARED, LLM, ENCODER = Path("data/prepared"), Path("models/base/llm"), Path("models/base/encoder")
@@ -47,7 +47,7 @@ Send = Callable[[Endpoint, Groups, Path], Answers]
 
 @dataclass(frozen=True)
 class Way:
-    """A way to get the rows: samples that share a set of shots and the last one, slots of the server, who sends."""
+    """A way to get the rows: how many samples share the shots and the last shot, server slots, and the client."""
 
     samples: int
     last: int
@@ -56,9 +56,9 @@ class Way:
 
     @property
     def name(self) -> str:
-        """Name the way as the tables do."""
+        """Return the way's name in the tables."""
         if self.samples == 1:
-            return "own shots"
+            return "separate shots"
         shared = f"all shared by {self.samples}"
         if self.last < self.samples:
             shared = f"shared by {self.samples}, the last by {self.last}"
@@ -67,7 +67,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a way took and what it brought."""
+    """What a way took, and the rows that it wrote."""
 
     way: Way
     seconds: float
@@ -82,11 +82,11 @@ class Outcome:
 
 
 def list_ways(slots: int, last: int) -> list[Way]:
-    """List the ways; `slots` and `last` are the default on this machine."""
+    """List the ways; `slots` and `last` are the defaults on this machine."""
     return [
         Way(1, 1, 16, send_ours),
         Way(1, 1, slots, send_ours),
-        # In this order a machine that gets slower or faster meanwhile favours neither client.
+        # In this order, a machine that gets slower or faster during the run favours neither client.
         Way(16, last, slots, send_ours),
         Way(16, last, slots, send_bare),
         Way(16, last, slots, send_bare),
@@ -109,12 +109,12 @@ def send_ours(endpoint: Endpoint, groups: Groups, journal_path: Path) -> Answers
 
 
 def send_bare(endpoint: Endpoint, groups: Groups, _journal: Path) -> Answers:
-    """Send the same requests in the same lanes through openai's client and nothing else."""
+    """Send the same requests in the same lanes through openai's client only."""
     return asyncio.run(_run_lanes(endpoint, groups))
 
 
 def measure_way(way: Way, params: Params, rows: int, seeds: list[int]) -> Outcome:
-    """Write `rows` responses a label in a way, for each prompt seed; time is that of sending, without loading."""
+    """Write `rows` responses a label in one way for each prompt seed; the time is for sending, without loading."""
     model = read_json(LLM / "identity.json")["model"]
     seconds, tokens, asked = 0.0, 0, 0
     tables = []
@@ -136,7 +136,7 @@ def measure_way(way: Way, params: Params, rows: int, seeds: list[int]) -> Outcom
 
 
 def make_prompts(params: Params, way: Way, rows: int, seed: int) -> list[dict[str, Any]]:
-    """Build the default task's prompts, which share their shots as the way has it."""
+    """Build the default task's prompts, sharing their shots as the way prescribes."""
     folder = Path("data/tasks") / params.task
     template = load_template(params.prompts.template, [folder / "templates", Path("data/templates")])
     drawing.SET, drawing.LAST = way.samples, way.last
@@ -145,7 +145,7 @@ def make_prompts(params: Params, way: Way, rows: int, seed: int) -> list[dict[st
 
 
 def format_speed(outcomes: list[Outcome]) -> Iterator[str]:
-    """Format what each way took, the first one as the measure of the others."""
+    """Format the speed of each way, relative to the first."""
     yield "| shots | slots | seconds | usable rows/s | times the first | tokens/s | usable answers |"
     yield "|---|---|---|---|---|---|---|"
     first = outcomes[0].usable / outcomes[0].seconds
@@ -158,7 +158,7 @@ def format_speed(outcomes: list[Outcome]) -> Iterator[str]:
 
 
 def format_client(outcomes: list[Outcome], last: int) -> str:
-    """Say how the pipeline's client does beside the bare one, over all runs of both."""
+    """Compare the pipeline's client with the bare one, over all runs of both."""
     totals: dict[Send, list[float]] = {}
     for outcome in outcomes:
         if (outcome.way.slots, outcome.way.last) == (choose_slots(), last):
@@ -170,17 +170,17 @@ def format_client(outcomes: list[Outcome], last: int) -> str:
 
 
 def format_quality(outcomes: list[Outcome], params: Params) -> Iterator[str]:
-    """Format how varied the rows of each way are, and the AUC of what is trained on them."""
+    """Format the variety of each way's rows, and the AUC of models trained on them."""
     task = load_task(Path("data/tasks") / params.task)
     human, test = (read_rows(PREPARED / f"{name}.csv") for name in ("train", "test"))
     tables = {f"{number}": outcome.rows for number, outcome in enumerate(outcomes)}
     if any(set(rows.get("label", ())) != set(task.label_names) for several in tables.values() for rows in several):
-        yield "Too few rows to say what they are worth: a label has none."
+        yield "Too few rows to measure their quality: a label has none."
         return
     scores = measure_auc(ENCODER, tables, human, test, task.label_names, params.evaluation.confidence)
     yield (
-        "| shots | slots | distinct-1 | distinct-2 | distinct-3 | self-similarity | AUC | difference to the first "
-        "| AUC with human rows | difference to the first |"
+        "| shots | slots | distinct-1 | distinct-2 | distinct-3 | self-similarity | AUC | difference from the first "
+        "| AUC with human rows | difference from the first |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for outcome, score in zip(outcomes, scores.values(), strict=True):
@@ -189,9 +189,9 @@ def format_quality(outcomes: list[Outcome], params: Params) -> Iterator[str]:
             interval = f"[{score[f'{kind}_low']:+.3f}, {score[f'{kind}_high']:+.3f}]"
             cells += [f"{score[kind]:.3f}", f"{score[f'{kind}_change']:+.3f} {interval}"]
         yield f"| {' | '.join(cells)} |"
-    # As many human-coded rows, for the measure of variety alone.
+    # The same number of human-coded rows, only to compare variety.
     as_many = pd.concat(rows.head(len(outcomes[0].rows[0]) // 2) for _, rows in test.groupby("label"))
-    yield f"| as many human-coded rows | | {' | '.join(_format_variety([as_many]))} | | | | |"
+    yield f"| the same number of human-coded rows | | {' | '.join(_format_variety([as_many]))} | | | | |"
 
 
 def _time_sending(way: Way, groups: Groups) -> tuple[float, Answers, int]:
@@ -268,6 +268,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=112, help="rows a label")
     parser.add_argument("--only", type=int, nargs="*", default=[], help="numbers of the ways to measure")
-    parser.add_argument("--seeds", type=int, default=1, help="how often each way is measured, from other prompts")
+    parser.add_argument("--seeds", type=int, default=1, help="times that each way is measured, from other prompts")
     args = parser.parse_args()
     main(args.rows, args.only, args.seeds)

@@ -1,19 +1,19 @@
-"""Does it help, and on which tasks? Amalgam beside what people would pick in its place, on human-coded test rows.
+"""Does it help, and on which tasks? Compare Amalgam with what people would pick instead, on human-coded test rows.
 
-Run `python -m bench.gains` after `python -m bench.pools FOLDER`. What was trained is kept in `.cache/bench`, so that a
-run that was ended goes on where it was, and what was measured in `bench/gains.jsonl`, a line a setting, from which the
-tables come; `--again` compares anew what the disk has. `--encoder FOLDER` is the encoder of all methods that have one.
-`--setfit PYTHON` names the interpreter of an environment with SetFit (see setfit_peer.py), `--grader` lets the LLM
-grade the test rows: without them those methods are left out where the disk does not have them. `--only setfit`,
-`--only grader` and `--only amalgam` make one piece and compare nothing, so that pieces can be made side by side, a core
-each (`taskset -c 0 python -m bench.gains --only amalgam`); then run it once more without `--only`.
+Run `python -m bench.gains` after `python -m bench.pools FOLDER`. Results of training are kept in `.cache/bench`, so
+that an interrupted run resumes. Measurements are kept in `bench/gains.jsonl`, one line for each setting, and the tables
+are made from it; `--again` compares anew what is on disk. `--encoder FOLDER` is the encoder of all methods that have
+one. `--setfit PYTHON` names the interpreter of an environment with SetFit (see setfit_peer.py), `--grader` lets the LLM
+grade the test rows; without these options, both methods are left out unless their results are on disk. `--only setfit`,
+`--only grader` and `--only amalgam` make one piece and compare nothing, so that pieces can be made in parallel, one
+core each (`taskset -c 0 python -m bench.gains --only amalgam`); then run it once more without `--only`.
 
-For each number of human rows there is a table of the AUC of each method, the mean over its seeds, and one of minutes:
-what one model takes to train and to score the test rows, without the LLM that writes synthetic rows. Minutes say
-something only of processes that had their cores to themselves. Then the student is compared with SetFit, with the
-opponent that did best on the same test rows, which favours that one, with its teacher, and with its twin, the recipe on
-the human rows alone. Differences are paired, with 95 % intervals over seeds and test rows; p-values are corrected for
-the number of tasks by Holm's method. The last line has the means with an interval over tasks (Student's t).
+For each number of human rows, one table has the AUC of each method (the mean over its seeds), and one has minutes: the
+time to train one model and score the test rows, without the LLM that writes synthetic rows. Minutes are meaningful only
+for processes that had their cores to themselves. Then the student is compared with SetFit, with the opponent that did
+best on the same test rows (which favours that opponent), with its teacher, and with its twin, the recipe on the human
+rows alone. Differences are paired, with 95 % intervals over seeds and test rows; p-values are corrected for the number
+of tasks by Holm's method. The last line has the means with an interval over tasks (Student's t).
 """
 
 import argparse
@@ -57,7 +57,7 @@ PIECES = ("setfit", "grader", "amalgam")
 
 @dataclass(frozen=True)
 class Result:
-    """What came out on one setting; `gains` has the student's differences to SetFit, the best opponent and its kin."""
+    """The result of one setting; `gains` has the student's gain over SetFit, the best opponent, teacher and twin."""
 
     areas: dict[str, float]
     minutes: dict[str, float]
@@ -67,13 +67,13 @@ class Result:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """Make one of what `asdict` returns."""
+        """Make a result from what `asdict` returns."""
         gains = {name: Gain(**gain) for name, gain in fields["gains"].items()}
         return cls(**fields | {"gains": gains})
 
 
 def compare(setting: Setting, found: dict[str, Scored], params: Params, *, helps: bool) -> Result:
-    """Compare the student with SetFit, where that was run, the best opponent, its teacher and its twin."""
+    """Compare the student with SetFit (if it was run), the best opponent, its teacher and its twin."""
     test = setting.read("test")
     actual, groups = encode_labels(test, setting.labels, "the test rows"), encode_groups(test)
     estimates = {  # one by one, since the numbers of seeds differ; all on the same resamples
@@ -93,7 +93,7 @@ def compare(setting: Setting, found: dict[str, Scored], params: Params, *, helps
 
 
 def print_tables(results: dict[str, Result]) -> None:
-    """Print AUC and minutes by method, and what the student gains."""
+    """Print AUC and minutes by method, and the student's gains."""
     print_methods("AUC", {name: one.areas for name, one in results.items()}, 3)
     print_methods("minutes", {name: one.minutes for name, one in results.items()}, 1)
     heads = ["student minus SetFit", "p", "best opponent", "student minus it", "p", "student minus teacher"]
@@ -115,7 +115,7 @@ def print_tables(results: dict[str, Result]) -> None:
 
 
 def print_methods(corner: str, values: dict[str, dict[str, float]], digits: int) -> None:
-    """Print one value of each method on each task, and the mean of those that have one everywhere."""
+    """Print one value for each method and task, and the mean of methods that have a value on every task."""
     print(f"\n| {corner} | {' | '.join(values)} | mean |\n|---|" + "---|" * (len(values) + 1))
     for name in METHODS:
         row = [one.get(name) for one in values.values()]
@@ -127,21 +127,21 @@ def print_methods(corner: str, values: dict[str, dict[str, float]], digits: int)
 
 
 def correct(gains: dict[str, Gain | None]) -> dict[str, str]:
-    """Return the p-value of each task, corrected for their number by Holm's method; "" where there is none."""
+    """Return the p-value of each task, corrected for the number of tasks by Holm's method; "" where there is none."""
     known = {task: gain.p for task, gain in gains.items() if gain}
     corrected = dict(zip(known, correct_p_values(list(known.values())), strict=True))
     return {task: f"{corrected[task]:.3f}" if task in corrected else "" for task in gains}
 
 
 def read_results(encoder: str) -> dict[tuple[str, int], Result]:
-    """Read what was measured of an encoder, by task and number of human rows; of several measurements the last one."""
+    """Read an encoder's results by task and number of human rows; the last of several measurements counts."""
     lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
     own = [line for line in lines if line.pop("encoder") == encoder]
     return {(line.pop("task"), line.pop("size")): Result.from_dict(line) for line in own}
 
 
 def make_piece(name: str, setting: Setting, params: Params, args: argparse.Namespace) -> dict[str, Scored]:
-    """Make one of `PIECES`, or take it from the disk."""
+    """Make one of `PIECES`, or read it from disk."""
     if name == "setfit":
         return run_setfit(setting, args.encoder, args.setfit)
     if name == "grader":
@@ -150,7 +150,7 @@ def make_piece(name: str, setting: Setting, params: Params, args: argparse.Names
 
 
 def measure(setting: Setting, params: Params, args: argparse.Namespace) -> Result:
-    """Make all pieces of a setting, compare them, and write the result down."""
+    """Make all pieces of a setting, compare them, and save the result."""
     found = make_piece("grader", setting, params, args)  # first: threads of the LLM and of torch disturb each other
     for name in ("setfit", "amalgam"):
         found |= make_piece(name, setting, params, args)
@@ -164,7 +164,7 @@ def measure(setting: Setting, params: Params, args: argparse.Namespace) -> Resul
 
 
 def main(args: argparse.Namespace) -> None:
-    """Make one piece of all settings; or measure those that are not measured yet, then print the tables."""
+    """Make one piece of all settings, or measure the settings not measured yet and print the tables."""
     params = load_params(Path("params.yaml"))
     for size in args.sizes:
         settings = {task: Setting(task, size) for task in args.tasks}

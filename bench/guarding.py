@@ -1,9 +1,9 @@
-"""What the guard decides on the human rows alone, beside what the test rows say of the same synthetic rows.
+"""Compare what the guard decides on the human rows alone with the gain of the same synthetic rows on test rows.
 
-Run `python -m bench.guarding` after `python -m bench.pools FOLDER`. Teacher and twin have two members each, trained in
-the same steps and with the same seeds: one learns the human rows by contrast, which both share, the other learns the
-mix, or the human rows alone, by cross-entropy. What was trained is kept in `.cache/bench` and shared with
-`bench.variants`, so that a run that was ended goes on where it was; give each core its own tasks, as in `bench.gains`.
+Run `python -m bench.guarding` after `python -m bench.pools FOLDER`. Teacher and twin have two members each, trained
+with the same steps and seeds: both share the member that learns the human rows by contrast; the other learns the mix,
+or only the human rows, by cross-entropy. Results of training are kept in `.cache/bench` and shared with
+`bench.variants`, so that an interrupted run resumes; give each core its own tasks, as in `bench.gains`.
 """
 
 import argparse
@@ -38,7 +38,7 @@ SHARED = "human only, contrastive"
 
 
 def measure_sides(setting: Setting, params: Params, seeds: list[int]) -> dict[str, float]:
-    """Return the AUC of the human-only teacher and of that of the mix, and the paired gain of the latter."""
+    """Return the AUC of the human-only teacher and of the teacher of the mix, and the paired gain of the latter."""
     test = setting.read("test")
     shared = measure_way(SHARED, setting, params, seeds)
     models = {name: (shared + measure_way(way, setting, params, seeds)) / 2 for name, way in SIDES.items()}

@@ -1,7 +1,7 @@
-"""Opening a journal of a million answers and looking up all keys of a run: seconds and peak memory.
+"""Measure seconds and peak memory of opening a journal of a million answers and looking up all keys of a run.
 
-Run `python -m bench.journal`, or with `--answers 20000` for a try. It fills journals of two sizes, and opens each in a
-process of its own, which looks up all of its keys as a stage does, some thousand at a time.
+Run `python -m bench.journal`, with `--answers 20000` for a quick try. It fills journals of two sizes and opens each in
+its own process, which looks up all keys as a stage does, some thousand at a time.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from amalgam.llm.journal import open_journal
 from amalgam.llm.request import Answer, Request
 
 _PART = 5000  # answers a transaction, and keys a look-up
-_MEBIBYTE = 1024**2 if sys.platform == "darwin" else 1024  # what `ru_maxrss` counts in
+_MEBIBYTE = 1024**2 if sys.platform == "darwin" else 1024  # the unit of `ru_maxrss`
 
 
 def iterate_parts(count: int) -> Iterator[list[Request]]:
@@ -27,7 +27,7 @@ def iterate_parts(count: int) -> Iterator[list[Request]]:
 
 
 def make_request(number: int) -> Request:
-    """Make the request of this number."""
+    """Make the request with this number."""
     body = {"messages": [{"role": "user", "content": f"Write response {number}."}], "max_tokens": 64}
     return Request(f"r{number}", "served", body, number)
 
@@ -54,7 +54,7 @@ def look_up(path: Path, count: int) -> tuple[float, float, int, float]:
 
 def main(answers: int) -> None:
     """Measure a tenth and the whole, then print the table."""
-    print("| answers | MiB on the disk | recorded in, s | opened in, s | all keys found in, s | peak memory, MiB |")
+    print("| answers | MiB on disk | recorded in, s | opened in, s | all keys found in, s | peak memory, MiB |")
     print("|---|---|---|---|---|---|")
     for count in (answers // 10, answers):
         with tempfile.TemporaryDirectory() as folder:
@@ -70,5 +70,5 @@ def main(answers: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--answers", type=int, default=1_000_000, help="of the larger journal")
+    parser.add_argument("--answers", type=int, default=1_000_000, help="answers in the larger journal")
     main(parser.parse_args().answers)

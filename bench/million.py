@@ -1,7 +1,7 @@
 """Memory and speed of the stage `synthesize` on very many requests, as `dvc repro` runs it.
 
-Run `python -m bench.million --requests 20000` for a try, and without the option for a million, which takes the better
-part of an hour and some 2 GB of disk. It copies the project into a temporary folder, sets it to a tiny task and a stub
+Run `python -m bench.million --requests 20000` for a quick try, or without the option for a million, which takes most of
+an hour and some 2 GB of disk. It copies the project into a temporary folder, configures it for a tiny task and a stub
 endpoint that answers at once, and prints a Markdown table with the peak memory of each stage. Linux only.
 """
 
@@ -20,28 +20,28 @@ from bench.stub_endpoint import run_stub
 from tests.pipeline.project import Project, make_project
 
 LABELS = 2  # of the tiny task
-INTERVAL = 0.2  # seconds between two looks at the processes
-NOTICE = 30  # seconds between two notices
+INTERVAL = 0.2  # seconds between looks at the processes
+NOTICE = 30  # seconds between notices
 # Different for each label: equal requests would be paid once.
 TEMPLATE = "{% call user() %}Write one comment: {{ label.name }}.{% endcall %}\n"
 
 
 @dataclass
 class Watch:
-    """Peak resident memory in MiB, and the seconds between the first and the last sight, by script."""
+    """Peak resident memory in MiB, and the seconds between the first and the last sighting, by script."""
 
     peaks: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def look(self, folder: Path, starts: dict[str, float]) -> None:
-        """Note the processes that run in a folder."""
+        """Record the processes that run in a folder."""
         now = time.monotonic()
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if (process / "cwd").readlink() != folder:
                     continue
                 words = (process / "cmdline").read_text().split("\0")
-                # VmHWM is the peak since the process began, so nothing is missed between two looks.
+                # VmHWM is the peak since the process began, so nothing is missed between looks.
                 peak = next(line for line in (process / "status").read_text().splitlines() if "VmHWM" in line)
             except (OSError, StopIteration):  # it has ended
                 continue
@@ -54,7 +54,7 @@ class Watch:
 
 @contextmanager
 def watch_processes(folder: Path) -> Iterator[Watch]:
-    """Look at the processes in a folder until the block ends."""
+    """Watch the processes in a folder until the block ends."""
     watch, end = Watch(), Event()
     thread = Thread(target=_watch, args=(watch, folder.resolve(), end))
     thread.start()
@@ -66,7 +66,7 @@ def watch_processes(folder: Path) -> Iterator[Watch]:
 
 
 def set_up(folder: Path, url: str, requests: int) -> Project:
-    """Make the copy: tiny prompts without shots, and no row that is asked for twice."""
+    """Make the copy: tiny prompts without shots, and no row requested twice."""
     project = make_project(folder, url)
     template = folder / "data/tasks/toy/templates/tiny.j2"
     template.parent.mkdir()
@@ -124,8 +124,8 @@ def _watch(watch: Watch, folder: Path, end: Event) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=1_000_000, help="how many, an even number")
+    parser.add_argument("--requests", type=int, default=1_000_000, help="number of requests, even")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds from a request to its answer")
-    parser.add_argument("--folder", type=Path, help="where the copy is made, if not in the system's temporary folder")
+    parser.add_argument("--folder", type=Path, help="folder for the copy, instead of the system's temporary folder")
     args = parser.parse_args()
     print("\n".join(measure_stages(args.requests, args.latency, args.folder)))

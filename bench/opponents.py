@@ -1,4 +1,4 @@
-"""What people would pick in Amalgam's place, on one setting of bench.gains; all of it sees the human rows alone."""
+"""What people would pick instead of Amalgam, on one setting of bench.gains; all of it sees only the human rows."""
 
 import json
 import subprocess
@@ -26,14 +26,14 @@ SETFIT_SEEDS = {51: (1, 2)}  # by human rows; else seed 1: training takes many m
 
 @dataclass(frozen=True)
 class Scored:
-    """Probabilities [seeds, rows, classes] of the test rows, and the minutes of one model; None: not known."""
+    """Probabilities [seeds, rows, classes] of the test rows, and the minutes of one model, None if unknown."""
 
     probabilities: np.ndarray
     minutes: float | None
 
 
 def find_folder(setting: Setting, encoder: Path) -> Path:
-    """Return where a setting keeps what comes of an encoder, whichever folder holds that."""
+    """Return the folder of a setting's results with an encoder, whichever folder holds the encoder."""
     return CACHE / f"{setting.task}-{setting.size}" / f"gains-{identify(encoder)}"
 
 
@@ -57,7 +57,7 @@ def fit_baselines(setting: Setting, encoder: Path, params: Params) -> dict[str, 
 
 
 def run_setfit(setting: Setting, encoder: Path, interpreter: Path | None) -> dict[str, Scored]:
-    """Train SetFit with each seed that the disk lacks; nothing where there is no interpreter for that."""
+    """Train SetFit with each seed not on disk yet; return nothing if there is no interpreter for that."""
     folder = find_folder(setting, encoder)
     paths = {seed: folder / f"setfit-{seed}.csv" for seed in SETFIT_SEEDS.get(setting.size, (1,))}
     for seed, path in paths.items():
@@ -81,7 +81,7 @@ def run_setfit(setting: Setting, encoder: Path, interpreter: Path | None) -> dic
 
 
 def grade_rows(setting: Setting, params: Params, *, ask: bool) -> dict[str, Scored]:
-    """Let the LLM grade the test rows, unless the disk has that; nothing where it has not, and `ask` is false."""
+    """Let the LLM grade the test rows, unless grades are on disk; return nothing if not and `ask` is false."""
     path = CACHE / f"{setting.task}-{setting.size}" / "grader.csv"
     if not path.is_file():
         if not ask:

@@ -1,7 +1,7 @@
-"""Send chats through another tool, the way its documentation says: run by synthesis.py, with that tool's Python.
+"""Send chats through another tool as its documentation describes; synthesis.py runs this with that tool's Python.
 
-Run as `/path/to/python bench/peers.py distilabel URL CHATS CONCURRENCY FOLDER`, where CHATS is a JSON file with a
-list of chats, and FOLDER takes what the tool writes. It prints the tool's version and the number of answers as JSON.
+Run as `/path/to/python bench/peers.py distilabel URL CHATS CONCURRENCY FOLDER`, where CHATS is a JSON file with a list
+of chats, and FOLDER receives the tool's files. It prints the tool's version and the number of answers as JSON.
 """
 
 import json
@@ -53,7 +53,7 @@ def run_curator(url: str, chats: list[Chat], concurrency: int, folder: Path) -> 
     from bespokelabs import curator
 
     class Writer(curator.LLM):  # type: ignore[misc]
-        """Passes chats on as they are."""
+        """Passes chats on unchanged."""
 
         def prompt(self, input: dict[str, Any]) -> Chat:
             chat: Chat = input["messages"]

@@ -1,7 +1,7 @@
-"""Tasks of the quality benchmark, prepared as the pipeline does: splits, and a pool of synthetic rows for each.
+"""Prepare the tasks of the quality benchmark as the pipeline does: splits, and a pool of synthetic rows for each.
 
-Run `python -m bench.pools FOLDER` where FOLDER/TASK/responses.csv holds the rows of each task of bench/tasks (its
-task.yaml says where they are to be had), after `dvc repro models`. What it writes stays in `.cache/bench`.
+Run `python -m bench.pools FOLDER` after `dvc repro models`; FOLDER/TASK/responses.csv holds the rows of each task in
+bench/tasks (its task.yaml names their source). The output stays in `.cache/bench`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from amalgam.tasks.columns import TaskRows, load_task_rows
 from amalgam.tasks.schema import load_task
 from amalgam.tasks.split import keep_apart, split_rows
 
-# As the stages have it; read when llama.cpp is loaded.
+# As in the stages; read when llama.cpp is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 CACHE = Path(".cache/bench")
@@ -40,13 +40,13 @@ TASKS = (
     "asap_sas_10",
     "cered_4class",
 )
-_MAX_TOKENS = 160  # an answer; some tasks have longer responses than the default one
-_SEED = 11  # of the splits, so that figures of different days are of the same test rows
+_MAX_TOKENS = 160  # for an answer; some tasks have longer responses than the default task
+_SEED = 11  # of the splits, so that figures of different days use the same test rows
 _COLUMNS = ["id", "text", "question", "label", "sample", "shots"]
 
 
 def prepare_task(name: str, data: Path, params: Params) -> None:
-    """Split a task's rows with each number of human rows; the small sets are parts of the large ones."""
+    """Split a task's rows for each number of human rows; the small sets are parts of the large ones."""
     loaded = load_rows(name, data)
     for size in SIZES:
         tables = split_task(loaded.main, size, _SEED, params, keep_apart(loaded.unlabelled, loaded.transfer))
@@ -57,12 +57,12 @@ def prepare_task(name: str, data: Path, params: Params) -> None:
 def split_task(
     rows: pd.DataFrame, size: int, seed: int, params: Params, texts: pd.DataFrame | None = None
 ) -> dict[str, pd.DataFrame]:
-    """Split rows with so many human rows; all else is as in params.yaml."""
+    """Split rows with `size` human rows; the rest is as in params.yaml."""
     return split_rows(rows, size, params.split.model_copy(update={"seed": seed}), texts)
 
 
 def load_rows(name: str, data: Path) -> TaskRows:
-    """Read the rows of data/NAME/responses.csv as the task's task.yaml in bench/tasks says."""
+    """Read the rows of data/NAME/responses.csv as the task's task.yaml in bench/tasks describes."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name
         shutil.copytree(Path("bench/tasks") / name, folder)
@@ -71,7 +71,7 @@ def load_rows(name: str, data: Path) -> TaskRows:
 
 
 def write_pool(name: str, params: Params, rows: int) -> None:
-    """Let the embedded LLM write `rows` usable responses a label from the smallest set of human rows, and curate."""
+    """Let the embedded LLM write `rows` usable responses a label from the smallest set of human rows; curate them."""
     task = load_task(Path("bench/tasks") / name)
     folder = CACHE / f"{name}-{SIZES[0]}"
     train, held_out = read_rows(folder / "train.csv"), read_rows(folder / "test.csv")
@@ -96,7 +96,7 @@ def write_pool(name: str, params: Params, rows: int) -> None:
 
 
 def open_llm(params: Params) -> tuple[str, Answering]:
-    """Return the identity of the LLM, and how it answers: into a journal that all benchmarks share."""
+    """Return the identity of the LLM, and how it answers, with a journal that all benchmarks share."""
     base = Path("models/base/llm")
     answering = Answering(params.llm, base, CACHE / "journal.sqlite", Path("data/prices.yaml"), None, _read_no_seeds)
     return read_json(base / "identity.json")["model"], answering

@@ -1,8 +1,8 @@
-"""Memory and speed of `amalgam predict`: very many rows, and one row, each in a process of its own.
+"""Memory and speed of `amalgam predict`: very many rows, and one row, each in its own process.
 
 Run `python -m bench.predicting` in the project's folder after `dvc repro`, with nothing else on the cores: one row,
-then more, up to a million. Texts are made up, about 150 characters each. It checks that every row came out, in its
-order, and prints a Markdown table. A million take some minutes; Linux only, since other systems count memory in other
+then more, up to a million. Texts are made up, about 150 characters each. It checks that every row comes out, in order,
+and prints a Markdown table. A million rows take some minutes. Linux only, since other systems count memory in other
 units.
 """
 
@@ -32,7 +32,7 @@ def run_predict(source: Path, target: Path) -> Run:
     """Label a table with the student that ships.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: the command failed.
     """
     start = time.monotonic()
     command = [*COMMAND, str(source), str(target)]
@@ -45,7 +45,7 @@ def run_predict(source: Path, target: Path) -> Run:
 
 
 def check_order(target: Path, rows: int) -> None:
-    """Check that all rows are there, in their order, each with a label.
+    """Check that all rows are there, in order, each with a label.
 
     Raises:
         SystemExit: they are not.
@@ -54,7 +54,7 @@ def check_order(target: Path, rows: int) -> None:
         expected = 0
         for row in csv.DictReader(stream):
             if int(row["id"]) != expected or not row["label"]:
-                raise SystemExit(f"row {expected} is not where it was")
+                raise SystemExit(f"row {expected} is out of order or has no label")
             expected += 1
     if expected != rows:
         raise SystemExit(f"{rows} rows went in, {expected} came out")
@@ -66,7 +66,7 @@ def main(rows: int, parent: Path | None) -> None:
     with tempfile.TemporaryDirectory(dir=parent) as temporary:
         source, target = Path(temporary) / "responses.csv", Path(temporary) / "labelled.csv"
         write_responses(source, 1)
-        run_predict(source, target)  # so that the first line measures no cold disk
+        run_predict(source, target)  # so that the first line does not measure a cold disk
         for count in (1, rows // 100, rows // 10, rows):
             write_responses(source, count)
             run = run_predict(source, target)
@@ -76,7 +76,7 @@ def main(rows: int, parent: Path | None) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="how many at most")
-    parser.add_argument("--folder", type=Path, help="where files are made, if not in the system's temporary folder")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="largest number of rows")
+    parser.add_argument("--folder", type=Path, help="folder for the files, instead of the system's temporary folder")
     args = parser.parse_args()
     main(args.rows, args.folder)

@@ -1,4 +1,4 @@
-"""What synthetic rows are worth: what a simple classifier learns from them."""
+"""Measure what synthetic rows are worth, by what a simple classifier learns from them."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def measure_auc(
 
     Args:
         encoder: folder of the encoder.
-        tables: by name, synthetic rows that were written once or several times, all as often; the others are
+        tables: by name, synthetic rows that were written one or more times, each table as often; the others are
             compared with the first.
         human: human-coded train rows.
         test: human-coded rows on which everything is measured.
@@ -34,7 +34,7 @@ def measure_auc(
         confidence: of the intervals.
 
     Returns:
-        By name, then `auc`, `with_human`, and of both the paired difference to the first table with its interval.
+        By name: `auc`, `with_human`, and for both the paired difference from the first table with its interval.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -45,11 +45,11 @@ def format_results(metrics: Path) -> str:
         models["setfit"] = setfit
     learned, gain = data["learned"], gains["gain_over_human_only"]
     verdict = "better" if gain["auc_low"] > 0 else "worse" if gain["auc_high"] < 0 else "not clearly better or worse"
-    minutes = f" SetFit took {setfit['minutes']:.0f} minutes a seed on one core." if setfit else ""
+    minutes = f" SetFit took {setfit['minutes']:.0f} minutes per seed on one core." if setfit else ""
     faster = speed["student_int8_rows_per_second"] / speed["teacher_rows_per_second"]
     lines = [
-        f"The default run, with {learned['human']} human-coded rows, {learned['synthetic']} that a 135 M LLM wrote on "
-        f"this machine, and {data['rows']['test']} human-coded test rows (95 % intervals over seeds and rows):",
+        f"The default run, with {learned['human']} human-coded rows, {learned['synthetic']} synthetic ones by a 135 M "
+        f"LLM on this machine, and {data['rows']['test']} human-coded test rows (95 % intervals over seeds and rows):",
         "",
         "| | AUC | Cohen's kappa |",
         "|---|---|---|",
@@ -60,10 +60,10 @@ def format_results(metrics: Path) -> str:
         ),
         f"| two human coders | | {cell(ceiling['human_ceiling'], 'kappa')} |",
         "",
-        f"The student has {speed['student_int8_megabytes']:.0f} MB, its teacher {speed['teacher_megabytes']:.0f} MB, "
-        f"and it scores {faster:.0f} times as many rows a second. {describe_selective(selective['selective'])} "
-        f"With synthetic rows the teacher is {verdict} than without: "
-        f"{cell(gain, 'auc', '+')} of AUC.{describe_guard(training.get('guard'))}{minutes}",
+        f"The student is {speed['student_int8_megabytes']:.0f} MB, its teacher {speed['teacher_megabytes']:.0f} MB, "
+        f"and the student scores {faster:.0f} times as many rows a second. {describe_selective(selective['selective'])}"
+        f" The teacher is {verdict} with synthetic rows than without: "
+        f"{cell(gain, 'auc', '+')} in AUC.{describe_guard(training.get('guard'))}{minutes}",
     ]
     return "\n".join(lines).replace("-0.", "\N{MINUS SIGN}0.").replace(" %", "\N{NO-BREAK SPACE}%") + "\n"
 
@@ -79,7 +79,7 @@ def describe_guard(guard: dict[str, Any] | None) -> str:
 def describe_selective(found: dict[str, Any]) -> str:
     """Say how many rows the student that ships labels alone, and how often coders agree with it there."""
     if "agreement" not in found:
-        return "It asks a human about every row: so few coded rows do not show that it may label any alone."
+        return "It sends every row to a human: so few coded rows give no evidence that it can label any on its own."
     share, low, high = (100 * found[f"agreement{end}"] for end in ("", "_low", "_high"))
     return (
         f"It labels {100 * found['coverage']:.0f} % of the test rows without a human, and coders agree with "

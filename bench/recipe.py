@@ -1,7 +1,7 @@
 """Amalgam's recipe on one setting of bench.gains: teachers of every seed, the guard, and students, as in the pipeline.
 
-What comes out is kept under a name that the params of the recipe decide, so that another recipe is trained anew; a
-change of the code is not seen, then delete the folders `amalgam-*`. A run that was ended goes on with the next model.
+Results are kept under a name derived from the recipe's params, so that another recipe is trained anew. Changes to the
+code are not detected: delete the folders `amalgam-*` after one. An interrupted run resumes with the next model.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ TEACHER, STUDENT = "Amalgam: teacher", "Amalgam: student"
 
 
 class Recipe:
-    """The models of one setting, as they come; `folder` keeps what is known of them."""
+    """The models of one setting; `folder` keeps their results."""
 
     def __init__(self, setting: Setting, params: Params, seeds: list[int], encoder: Path) -> None:
         """Read the setting's rows."""
@@ -54,7 +54,7 @@ class Recipe:
         return bool(read_json(self.folder / "guard.json")["helps"])
 
     def run(self) -> dict[str, Scored]:
-        """Train what the disk lacks; keep the probabilities and not the weights."""
+        """Train what is not on disk; keep the probabilities but not the weights."""
         path = self.folder / "probabilities.safetensors"
         if not path.is_file():
             save_file(self._train(), path)
@@ -123,7 +123,7 @@ class Recipe:
 
     @contextmanager
     def _time(self, part: str) -> Iterator[None]:
-        """Note the seconds of a part in `seconds.json`."""
+        """Record the seconds of a part in `seconds.json`."""
         start = time.monotonic()
         yield
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ class Recipe:
         return found
 
     def _count_minutes(self) -> dict[str, float]:
-        """Count what one model takes, its guard and its scores included; a student learns from all seeds' teachers."""
+        """Count the minutes of one model, guard and scoring included; a student learns from all seeds' teachers."""
         parts: dict[str, float] = {}
         for name, seconds in self._read_seconds().items():
             part = name.split("/")[0]
@@ -151,12 +151,12 @@ class Recipe:
 
 
 def is_trained(folder: Path) -> bool:
-    """Tell whether a model's folder is whole: this file is written last."""
+    """Return whether a model's folder is complete: this file is written last."""
     return (folder / "amalgam.json").is_file()
 
 
 def _identify(params: Params, seeds: list[int]) -> str:
-    """Return a short name of all that decides what is trained, but for the encoder."""
+    """Return a short name for everything that decides what is trained, except the encoder."""
     teacher = params.teacher.model_dump(exclude={"model"})
     decides = [teacher, params.distillation.model_dump(), params.ratio, seeds]  # the seeds' teachers teach together
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]

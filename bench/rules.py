@@ -1,10 +1,9 @@
-"""Which rule for the guard? Many draws of human rows, and what the synthetic rows bring on the test rows.
+"""Which rule for the guard? Compare rules over many draws of human rows, by their gain on the test rows.
 
 Run `python -m bench.rules` after `python -m bench.pools FOLDER --tasks TASK...` with the tasks below. A draw takes 51
-human rows that the LLM did not see and asks the guard about the synthetic rows. What these bring is measured on the
-test rows, by one logistic regression on frozen embeddings with them and one without, so that of every rule it can be
-said what it gains, and how often it lets harm happen. Copies of the human rows bring nothing, and the guard must say
-so.
+human rows that the LLM did not see and asks the guard about the synthetic rows. Their gain is measured on the test
+rows, by logistic regressions on frozen embeddings with and without them. This shows how much each rule gains, and how
+often it lets harm happen. Copies of the human rows gain nothing, and the guard must find that.
 """
 
 import argparse
@@ -28,13 +27,13 @@ from bench.variants import ENCODER, Setting
 
 MORE_TASKS = ("asap_sas_06", "beetle_3way", "mohler_cs", "talkmoves_student")
 HUMAN_ROWS = 51
-HARM = 0.02  # of AUC, from which on a loss counts
+HARM = 0.02  # of AUC; only larger losses count
 LEAST = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)  # AUC of the labels
 Rule = Callable[[Evidence], bool]
 
 
 def require(least: float, *, errors: float) -> Rule:
-    """Make the rule of the guard: a least AUC of the labels, and a gain of at least minus so many standard errors."""
+    """Make the guard's rule: a least AUC of the labels, and a gain of at least minus that many standard errors."""
     return lambda found: found.label_auc >= least and found.difference >= -errors * found.difference_error
 
 
@@ -49,10 +48,10 @@ RULES: dict[str, Rule] = {
 
 
 class Draws:
-    """One task: its rows as vectors, and what draws of human rows lead to."""
+    """One task: its rows as vectors, and the results of drawing human rows."""
 
     def __init__(self, task: str, params: Params) -> None:
-        """Read and embed the rows that draws are made of: coded ones that the LLM did not see."""
+        """Read and embed the rows; draws take coded rows that the LLM did not see."""
         few, many = Setting(task, 51), Setting(task, 200)
         self.labels, self._params = few.labels, params
         coded = pd.concat([many.read("train"), many.read("validation")], ignore_index=True)
@@ -64,7 +63,7 @@ class Draws:
         self._vectors = dict(zip(rows["id"], vectors, strict=True))
 
     def draw(self, seed: int) -> tuple[Evidence, float, float] | None:
-        """Return what the guard finds with the draw of this seed, the same for copies, and what the rows bring."""
+        """Return the guard's evidence for the draw of this seed, its gain for copies, and the gain on the test rows."""
         human = self._human.sample(HUMAN_ROWS, random_state=seed)
         if human["label"].value_counts().reindex(self.labels, fill_value=0).min() < 2:
             return None
@@ -80,7 +79,7 @@ class Draws:
         return ask_guard(human, synthetic, vectors, self.labels, seed=seed)
 
     def _measure(self, learned: pd.DataFrame, human: int) -> float:
-        """Return the AUC on the test rows of a classifier of some rows, which weigh as much as the human ones alone."""
+        """Return the test AUC of a classifier of some rows, which together weigh as much as the human rows alone."""
         classes, weight = index_labels(learned, self.labels), human / len(learned)
         logits = fit_and_score(self._stack(learned), classes, self._stack(self._test), len(self.labels), weight)
         return measure_label_auc(self._test, self.labels, logits)
@@ -90,7 +89,7 @@ class Draws:
 
 
 def main(tasks: list[str], draws: int) -> None:
-    """Draw, then print what each rule comes to, and what there is to decide on each task."""
+    """Draw, then print the draws of each task and the outcome of each rule."""
     params = load_params(Path("params.yaml"))
     found: dict[str, list[tuple[Evidence, float]]] = {}
     print(
@@ -106,14 +105,14 @@ def main(tasks: list[str], draws: int) -> None:
         share = np.mean([one.helps for one, _ in found[task]])
         cells = f"{label_auc:.3f} | {difference:+.3f} | {error:.3f} | {copies:+.3f} | {gain:+.3f} | {share:.0%}"
         print(f"| {task} | {len(drawn)} | {cells} |", flush=True)
-    print(f"\n| rule | gain | draws that lose more than {HARM} | draws that miss as much |\n|---|---|---|---|")
+    print(f"\n| rule | gain | draws that lose more than {HARM} | draws that miss a gain as large |\n|---|---|---|---|")
     for name, rule in RULES.items():
         sums = np.mean([weigh_rule(rule, of_task) for of_task in found.values()], axis=0)
         print(f"| {name} | {sums[0]:+.4f} | {sums[1]:.1%} | {sums[2]:.1%} |")
 
 
 def weigh_rule(rule: Rule, drawn: list[tuple[Evidence, float]]) -> np.ndarray:
-    """Return the mean gain under the rule, the share of draws that lose much, and of those that miss much."""
+    """Return the mean gain under the rule, the share of draws that lose much, and the share that miss much."""
     gains = np.array([gain for _, gain in drawn])
     used = np.array([rule(evidence) for evidence, _ in drawn])
     return np.array([np.mean(gains * used), np.mean(used & (gains < -HARM)), np.mean(~used & (gains > HARM))])

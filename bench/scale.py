@@ -1,9 +1,9 @@
-"""Memory and speed of what follows the answers: the stages `curate` and `mix`, each in a process of its own.
+"""Memory and speed of the stages after the answers, `curate` and `mix`, each in its own process.
 
-Run `python -m bench.scale` for a million responses and a tenth of them, or `--responses 100000` for a try. It makes
-up the responses of a finished `synthesize`: 2 % are nearly equal to an earlier one, 1 % equal, 3 % cut off. The mix
-takes the whole pool. Prints a Markdown table. A million take some minutes and 2 GB of disk; Linux only, since other
-systems count memory in other units.
+Run `python -m bench.scale` for a million responses and a tenth of them, or `--responses 100000` for a quick try. It
+makes up the responses of a finished `synthesize`: 2 % are nearly equal to an earlier one, 1 % equal, 3 % cut off. The
+mix takes the whole pool. It prints a Markdown table. A million take some minutes and 2 GB of disk. Linux only, since
+other systems count memory in other units.
 """
 
 import argparse
@@ -71,14 +71,14 @@ CHOICES = {kind: [word.replace("_", " ") for word in words.split()] for kind, wo
 
 @dataclass(frozen=True)
 class Run:
-    """What a process took."""
+    """The time and memory that a process took."""
 
     seconds: float
     peak: float  # MiB, resident
 
 
 def make_text(number: int) -> str:
-    """Make up the response of a number, about 150 characters; some equal an earlier one, or nearly."""
+    """Make up the response with this number, about 150 characters; some equal an earlier one, or nearly."""
     draw = random.Random(number)
     kind = draw.random()
     if number and kind < EQUAL + NEAR:
@@ -135,7 +135,7 @@ def run_stage(name: str, folder: Path) -> Run:
     """Run a stage script to its end.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: the stage failed.
     """
     start = time.monotonic()
     process = subprocess.Popen([sys.executable, REPOSITORY / f"stages/{name}.py"], cwd=folder)
@@ -147,7 +147,7 @@ def run_stage(name: str, folder: Path) -> Run:
 
 
 def measure_stages(responses: int, parent: Path | None) -> Iterator[str]:
-    """Run the stages on so many responses; yield a line of the table for each."""
+    """Run the stages on that many responses; yield a line of the table for each."""
     with tempfile.TemporaryDirectory(dir=parent) as temporary:
         folder = Path(temporary)
         set_up(folder, responses)
@@ -160,8 +160,8 @@ def measure_stages(responses: int, parent: Path | None) -> Iterator[str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--responses", type=int, default=1_000_000, help="how many, beside a tenth of it")
-    parser.add_argument("--folder", type=Path, help="where files are made, if not in the system's temporary folder")
+    parser.add_argument("--responses", type=int, default=1_000_000, help="how many; a tenth of it is measured first")
+    parser.add_argument("--folder", type=Path, help="folder for the files, instead of the system's temporary folder")
     args = parser.parse_args()
     print("| stage | responses | kept | seconds | responses/s | peak memory, MiB |\n|---|---|---|---|---|---|")
     for count in (args.responses // 10, args.responses):

@@ -1,9 +1,9 @@
-"""Scoring rows a second and AUC: the student that ships, its teacher, and the paper's evaluation loop.
+"""Rows scored a second, and AUC: the student that ships, its teacher, and the paper's evaluation loop.
 
-Run `python -m bench.scoring` in the project's folder after `dvc repro`, with nothing else on the cores. Everything
-scores the same test rows, in turn, `--rounds` times; where `--rows` asks for more than there are, they come again. The
-paper's loop pads every row to 128 tokens and computes in float32; it is run with the teacher's own weights, and with
-random weights of the size of bert-base, whose AUC says nothing.
+Run `python -m bench.scoring` in the project's folder after `dvc repro`, with nothing else on the cores. All score the
+same test rows in turn, `--rounds` times; if `--rows` asks for more than there are, the rows are repeated. The paper's
+loop pads every row to 128 tokens and computes in float32; it runs with the teacher's own weights, and with random
+weights of bert-base's size, which have no meaningful AUC.
 """
 
 import argparse
@@ -36,7 +36,7 @@ Score = Callable[[pd.DataFrame], np.ndarray]
 
 
 class PaperLoop:
-    """The notebook's way to score: batches of 16 rows in their order, each padded to 128 tokens, in float32."""
+    """The notebook's way to score: batches of 16 rows in order, each padded to 128 tokens, in float32."""
 
     def __init__(self, model: torch.nn.Module, tokenizer_folder: Path) -> None:
         """Take a model whose output has `logits`."""
@@ -58,7 +58,7 @@ class PaperLoop:
 
 
 def list_ways(teacher: Path, labels: list[str]) -> dict[str, Score]:
-    """List who scores; the first one is the measure."""
+    """List the scorers; the first is the reference."""
     from transformers import BertConfig, BertForSequenceClassification
 
     body = list_members(teacher)[0]
@@ -75,7 +75,7 @@ def list_ways(teacher: Path, labels: list[str]) -> dict[str, Score]:
 
 
 def measure_auc(probabilities: np.ndarray, test: pd.DataFrame, labels: list[str]) -> float:
-    """Return the AUC, the mean over classes of one against the rest."""
+    """Return the AUC: the mean over classes, each against the rest."""
     from sklearn.metrics import roc_auc_score
 
     actual = test["label"].to_numpy()

@@ -1,10 +1,10 @@
-"""Train SetFit (Tunstall et al. 2022) on human-coded rows and score others: run with that tool's own Python.
+"""Train SetFit (Tunstall et al. 2022) on human-coded rows and score others; run with that tool's own Python.
 
 Run as `/path/to/python bench/setfit_peer.py TRAIN TEST ENCODER LABELS SEED OUT [STEPS]`. TRAIN and TEST are CSV files
-with the columns id, text, question and label, as the stage prepare writes them; ENCODER is a folder of a BERT-family
-encoder, which becomes a sentence encoder by mean pooling; LABELS are the labels in class order, parted by commas. OUT
-becomes a CSV file of the test rows in their order: id, and a probability for each label. STEPS are those that training
-takes at most, 400 unless told, and never more than one epoch. The last line that it prints is JSON of what it did. The
+with the columns id, text, question and label, as the stage prepare writes them. ENCODER is a folder with a BERT-family
+encoder, which becomes a sentence encoder by mean pooling. LABELS are the labels in class order, separated by commas.
+OUT becomes a CSV file of the test rows in order: id, and a probability for each label. STEPS is the most steps that
+training takes, 400 by default, and never more than one epoch. The last printed line is a summary in JSON. The
 environment: `python -m venv setfit && setfit/bin/pip install setfit==1.2.0`.
 """
 
@@ -23,8 +23,8 @@ from typing import Any
 import pandas as pd
 
 BATCH = 16  # pairs a step, SetFit's default
-MAX_STEPS = 400  # more than one epoch of 51 rows, and a quarter to a third of one of 200
-MAX_LENGTH = 128  # tokens, as the teacher's
+MAX_STEPS = 400  # more than one epoch of 51 rows, and a quarter to a third of an epoch of 200
+MAX_LENGTH = 128  # tokens, as for the teacher
 
 
 def count_steps(labels: Sequence[str]) -> int:
@@ -35,12 +35,12 @@ def count_steps(labels: Sequence[str]) -> int:
 
 
 def join_texts(rows: pd.DataFrame) -> list[str]:
-    """Join each response with its question, which comes last so that a long one does not push the response out."""
+    """Join each response with its question; it comes last so that a long question does not push out the response."""
     return (rows["text"] + " " + rows["question"]).str.strip().tolist()
 
 
 def load_body(encoder: Path) -> Any:
-    """Make a sentence encoder, as all-mpnet-base-v2 and all-MiniLM-L6-v2 are published: mean pooling, length 1."""
+    """Make a sentence encoder like the published all-mpnet-base-v2 and all-MiniLM-L6-v2: mean pooling, length 1."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
@@ -49,7 +49,7 @@ def load_body(encoder: Path) -> Any:
 
 
 def run_in_bfloat16(body: Any) -> Any:
-    """Return the forward pass of a sentence encoder that computes as Amalgam's training does, and twice as fast."""
+    """Return a sentence encoder's forward pass in the precision of Amalgam's training, which is twice as fast."""
     import torch
 
     forward = body.forward
@@ -65,7 +65,7 @@ def run_in_bfloat16(body: Any) -> Any:
 def score_rows(
     train: pd.DataFrame, test: pd.DataFrame, encoder: Path, labels: list[str], seed: int, steps: int
 ) -> pd.DataFrame:
-    """Train by SetFit's defaults but for the number of steps, and return the probabilities [test rows, labels].
+    """Train with SetFit's defaults except the number of steps; return the probabilities [test rows, labels].
 
     Defaults of version 1.2: contrastive pairs by oversampling, one epoch, 16 pairs a step, learning rate 2e-5 with
     10 % warm-up, cosine similarity loss, then scikit-learn's logistic regression on the vectors.
@@ -99,7 +99,7 @@ def score_rows(
 
 
 def main(train: Path, test: Path, encoder: Path, labels: list[str], seed: int, out: Path, most: int) -> None:
-    """Read the rows, write the probabilities, and print version, steps and seconds of training and scoring."""
+    """Read the rows, write the probabilities, and print version, steps, and seconds of training and scoring."""
     learned, held_out = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (train, test))
     steps = min(count_steps(learned["label"].tolist()), most)
     start = time.monotonic()

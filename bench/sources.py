@@ -1,13 +1,13 @@
-"""Which LLM output is worth most: written rows, labels of real texts, or both? The teacher of each, on test rows.
+"""Which LLM output is worth most: written rows, labels of real texts, or both? Compare their teachers on test rows.
 
-Run `python -m bench.sources LLM` after `python -m bench.pools FOLDER`, where LLM is a folder as `models/base/llm`: that
-LLM labels texts, and the pools hold what the default one wrote. All teachers share the member that learns the human
-rows by contrast; the other one learns the human rows alone or with the rows of a source, in as many steps. The
-predictions are kept in `.cache/bench`, so that a run that was ended goes on where it was. Test rows are never labelled,
-nor are the rows of the larger set of human rows, so that both sizes have the same texts.
+Run `python -m bench.sources LLM` after `python -m bench.pools FOLDER`. LLM is a folder like `models/base/llm`: this LLM
+labels texts, and the pools hold what the default LLM wrote. All teachers share the member that learns the human rows by
+contrast; the other member learns the human rows alone or with the rows of a source, in the same number of steps. The
+predictions are kept in `.cache/bench`, so that an interrupted run resumes. Test rows are never labelled, nor are the
+rows of the larger set of human rows, so that both sizes have the same texts.
 
 The table has each teacher's AUC, and its gain over the human rows alone with a paired 95 % interval over seeds and test
-rows; a source that the guard leaves out stands in brackets, and counts as no gain in the means. `LLM` is the AUC of the
+rows; a source that the guard leaves out is in parentheses, and counts as no gain in the means. `LLM` is the AUC of the
 labels on the human-coded rows. The last line has means over tasks (Student's t).
 """
 
@@ -56,13 +56,13 @@ class Sources:
 
     @property
     def folder(self) -> Path:
-        """Where what this LLM's labels lead to is kept."""
+        """The folder for the results of this LLM's labels."""
         name = read_json(self.llm / "identity.json")["model"][-8:]
         return CACHE / f"{self.setting.task}-{self.setting.size}" / f"sources-{name}-{self.most}"
 
     @cached_property
     def human(self) -> pd.DataFrame:
-        """All human-coded rows: so few for validation teach."""
+        """All human-coded rows: so few validation rows teach too."""
         return pd.concat([self.setting.read("train"), self.setting.read("validation")], ignore_index=True)
 
     def label(self) -> pd.DataFrame:
@@ -134,7 +134,7 @@ class Sources:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Print a line for each task as it comes, then the means."""
+    """Print a line for each task as it is measured, then the means."""
     params = load_params(Path("params.yaml"))
     sources = [name for name in SOURCES if name in args.sources or name == "human"]
     print(f"| task | LLM | {' | '.join(sources)} | {' | '.join(f'{name} minus human' for name in sources[1:])} |")

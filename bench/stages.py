@@ -1,9 +1,9 @@
-"""Seconds of the stages that train and score, and how much of each is start: imports, and the GPU made ready.
+"""Seconds of the stages that train and score, and how much of each is startup: imports, and preparing the GPU.
 
 Run `python -m bench.stages` in the project's folder after `dvc repro evaluate`, with nothing else on the machine. The
-stages run as `dvc repro` runs them, one process each, in a copy of the folder; so the outputs stay as they are.
-`--random` gives the encoder random weights: its results mean nothing, its speed is the same. `--scoring ROWS` lets
-`bench.scoring` score so many rows with the models that come out.
+stages run as `dvc repro` runs them, one process each, in a copy of the folder, so the outputs stay unchanged.
+`--random` gives the encoder random weights: its results are meaningless, its speed is the same. `--scoring ROWS` lets
+`bench.scoring` score that many rows with the resulting models.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 STAGES = "human_only", "baselines", "teacher", "transfer", "distill", "export", "evaluate"
-# Runs a stage, and says when its `main` begins; the GPU is made ready before, as that is no work of the stage.
+# Runs a stage, and prints when its `main` begins; the GPU is prepared before, as that is not the stage's work.
 RUN = """
 import runpy, sys, time
 sys.path.insert(0, "stages")
@@ -46,7 +46,7 @@ def copy_project(target: Path) -> None:
 
 
 def run_stage(stage: str, folder: Path) -> tuple[float, float]:
-    """Return the seconds that a stage takes, and those of its start."""
+    """Return the seconds that a stage takes, and those of its startup."""
     environment = os.environ | {"PYTHONPATH": f"{folder / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     start = time.time()
     command = [sys.executable, "-c", RUN, stage]
@@ -71,7 +71,7 @@ def randomise(encoder: Path) -> None:
 
 
 def score(folder: Path, rows: int) -> None:
-    """Put together what ships, and run bench.scoring on it."""
+    """Assemble what ships, and run bench.scoring on it."""
     run_stage("ship", folder)
     environment = os.environ | {"PYTHONPATH": f"{folder / 'src'}{os.pathsep}{Path.cwd()}"}
     command = [sys.executable, "-m", "bench.scoring", "--rows", str(rows)]
@@ -93,7 +93,7 @@ def main(quality: str | None, random: bool, scoring: int) -> None:
         if random:
             randomise(folder / "models/base/encoder")
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-        print(f"quality {params['quality']}, {device}, torch {torch.__version__}\n\n| stage | seconds | start |")
+        print(f"quality {params['quality']}, {device}, torch {torch.__version__}\n\n| stage | seconds | startup |")
         print("|---|---|---|", flush=True)
         taken = []
         for stage in STAGES:

@@ -1,8 +1,8 @@
-"""An OpenAI-compatible endpoint with a fixed latency and next to no work of its own, in a process of its own.
+"""An OpenAI-compatible endpoint with a fixed latency and almost no work of its own, in its own process.
 
-Run `python bench/stub_endpoint.py --latency 0.3`: it prints its base URL and serves until it is ended. It answers
-`POST …/chat/completions` from the bytes of the request alone, so equal requests get equal answers. It counts what
-it answers: `GET …/report` gives the counts as JSON, and `POST …/reset` starts anew.
+Run `python bench/stub_endpoint.py --latency 0.3`: it prints its base URL and serves until it is stopped. It answers
+`POST …/chat/completions` from the bytes of the request only, so equal requests get equal answers. It counts its
+answers: `GET …/report` returns the counts as JSON, and `POST …/reset` resets them.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from statistics import linear_regression
 from urllib.request import Request, urlopen
 
-_TRIM = 1.0  # seconds at the start and at the end that are no steady state
+_TRIM = 1.0  # seconds at the start and at the end that are not steady state
 _PHRASES = (
     "I bought this phone, My camera came, The player was a present, We ordered two of them, It replaced an older one, "
     "My brother has the same model, I read many reviews first, It took a while to arrive",
@@ -43,7 +43,7 @@ class Log:
     most_in_flight: int = 0
 
     def reset(self) -> None:
-        """Forget all but what is in flight."""
+        """Forget everything except the requests in flight."""
         self.arrived, self.answered, self.most_in_flight = array("d"), array("d"), self.in_flight
 
     def summarise(self) -> dict[str, float]:
@@ -65,12 +65,12 @@ class Stub:
     url: str
 
     def reset(self) -> None:
-        """Forget what was counted."""
+        """Reset the counts."""
         with urlopen(Request(f"{self.url}/reset", method="POST")) as response:
             response.read()
 
     def report(self) -> dict[str, float]:
-        """Return what was counted since the last reset."""
+        """Return the counts since the last reset."""
         with urlopen(f"{self.url}/report") as response:
             report: dict[str, float] = json.load(response)
             return report
@@ -87,7 +87,7 @@ def measure_rate(times: "array[float]", trim: float) -> float:
 
 
 def write_answer(body: bytes) -> bytes:
-    """Write the HTTP response to a chat request: a sentence that its bytes choose, and plausible usage."""
+    """Write the HTTP response to a chat request: a sentence chosen by its bytes, and plausible usage."""
     draw = zlib.crc32(body)
     text = " ".join(choices[draw >> (3 * place) & 7] for place, choices in enumerate(_CHOICES))
     prompt, completion = len(body) // 4, len(text) // 4
@@ -102,7 +102,7 @@ def write_answer(body: bytes) -> bytes:
 
 @contextmanager
 def run_stub(latency: float) -> Iterator[Stub]:
-    """Serve in a process of its own until the block ends."""
+    """Serve in a separate process until the block ends."""
     command = [sys.executable, __file__, "--latency", str(latency)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

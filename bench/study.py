@@ -1,7 +1,7 @@
-"""The study's engine: eight equal trainings on one core and on two, and what 10,000 trivial ones cost.
+"""The study's engine: eight equal trainings on one core and on two, and the cost of 10,000 trivial cells.
 
-Run `python -m bench.study` after `dvc repro study/dvc.yaml`, whose encoder and rows it takes. The goals: two cores are
-1.7 times as fast as one; a trivial cell takes 20 ms at most, written to the disk, and memory does not grow.
+Run `python -m bench.study` after `dvc repro study/dvc.yaml`, from which it takes encoder and rows. The goals: two cores
+are 1.7 times as fast as one; a trivial cell takes 20 ms at most, written to disk, and memory does not grow.
 """
 
 import argparse
@@ -23,7 +23,7 @@ TRAININGS = 8
 
 
 def measure_trainings(cores: int) -> float:
-    """Return the seconds of eight trainings that differ in their seed alone; starting the workers does not count."""
+    """Return the seconds of eight trainings that differ only in their seed; starting the workers does not count."""
     study, params = load_study(Path())
     labels = {name: load_task(Path("data/tasks") / name).label_names for name in study.tasks}
     grid = Grid(expand_grid(study, params), params, ROWS, labels)
@@ -52,7 +52,7 @@ def do_nothing(_encoder: Path, number: int) -> Result:
 
 
 def measure_overhead(count: int, engine: str | None) -> tuple[float, float]:
-    """Return milliseconds a trivial cell, and by how many MiB the process grew over the last nine tenths of them."""
+    """Return milliseconds a trivial cell, and the MiB by which the process grew over the last nine tenths of them."""
     process, early = psutil.Process(), 0
     with tempfile.TemporaryDirectory() as temporary:
         keys = [f"{number:08d}" for number in range(count)]

@@ -1,8 +1,8 @@
-"""Requests a second of Amalgam and of others, against one endpoint that answers after a fixed time.
+"""Requests a second of Amalgam and other clients, against one endpoint that answers after a fixed time.
 
-Run `python -m bench.synthesis`, and with other tools beside it, each in an environment of its own:
-`--peer-python distilabel=/path/to/python --peer-python curator=/path/to/python`. It prints a Markdown table. The
-endpoint counts, so all are measured alike; steady state leaves out the first and the last second.
+Run `python -m bench.synthesis`. To add other tools, each in its own environment: `--peer-python
+distilabel=/path/to/python --peer-python curator=/path/to/python`. It prints a Markdown table. The endpoint counts, so
+all are measured the same way; steady state leaves out the first and the last second.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from bench.stub_endpoint import Stub, run_stub
 
 MODEL = "stub"
 SAMPLING = {"temperature": 0.7, "top_p": 0.95, "max_tokens": 64}
-SHOTS = 4  # examples as chat turns, as the pipeline's own requests have them
-PEER_TIMEOUT = 900  # seconds until a peer is given up
+SHOTS = 4  # examples as chat turns, as in the pipeline's own requests
+PEER_TIMEOUT = 900  # seconds after which a peer is given up
 
 Chat = list[dict[str, str]]
 
@@ -54,7 +54,7 @@ def make_chat(number: int) -> Chat:
 
 
 def run_amalgam(stub: Stub, chats: list[Chat], concurrency: int) -> None:
-    """Send through the pipeline's own client, each answer on the disk when it counts."""
+    """Send through the pipeline's own client; an answer counts once it is on disk."""
     with tempfile.TemporaryDirectory() as folder, open_journal(Path(folder) / "journal.sqlite") as journal:
         send_requests(
             _group_chats(chats),
@@ -72,7 +72,7 @@ def run_amalgam(stub: Stub, chats: list[Chat], concurrency: int) -> None:
 
 
 def run_gather(stub: Stub, chats: list[Chat], concurrency: int) -> None:
-    """Gather over openai's async client, behind a semaphore; answers are kept in memory."""
+    """Gather over openai's async client, limited by a semaphore; answers are kept in memory."""
     asyncio.run(_gather(stub.url, chats, concurrency))
 
 
@@ -89,7 +89,7 @@ def run_peer(name: str, python: str | None, stub: Stub, chats: list[Chat], concu
     """Run another tool in its own environment; return its version.
 
     Raises:
-        RuntimeError: it is not there, it failed, or it answered less than was asked.
+        RuntimeError: the tool is missing, it failed, or it answered too few requests.
     """
     if python is None:
         raise RuntimeError(f"no `--peer-python {name}=…` was given")
@@ -113,7 +113,7 @@ def run_peer(name: str, python: str | None, stub: Stub, chats: list[Chat], concu
 
 
 def measure_all(stub: Stub, requests: int, alone: int, concurrency: int, pythons: dict[str, str]) -> list[Result]:
-    """Measure everybody on the same chats, one after the other."""
+    """Measure all clients on the same chats, one after the other."""
     chats = [make_chat(number) for number in range(requests)]
     client = f"openai {version('openai')}"
     own: list[tuple[str, Callable[[Stub, list[Chat], int], None], int]] = [
@@ -140,13 +140,13 @@ def measure_all(stub: Stub, requests: int, alone: int, concurrency: int, pythons
 
 
 def read_result(name: str, stub: Stub) -> Result:
-    """Take what the endpoint counted."""
+    """Make a result of the endpoint's counts."""
     report = stub.report()
     return Result(name, report, "" if report["steady_rate"] else "the run is too short")
 
 
 def format_table(results: list[Result], ideal: float) -> Iterator[str]:
-    """Format the results as Markdown, the first one as the measure of the others."""
+    """Format the results as Markdown, with the first as the reference."""
     yield "| client | requests/s, steady | share of the ideal | Amalgam is faster by | most in flight |"
     yield "|---|---|---|---|---|"
     ours = results[0].report["steady_rate"]

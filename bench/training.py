@@ -1,8 +1,8 @@
-"""Training rows a second and what comes of them: Amalgam's loop, the paper's, and `transformers.Trainer`.
+"""Rows trained a second, and the resulting AUC: Amalgam's loop, the paper's, and `transformers.Trainer`.
 
 Run `python -m bench.training` in the project's folder after `dvc repro mix`, with nothing else on the cores. All three
-train the same encoder on the rows of data/mixed.csv, for as many epochs, at the same learning rate and batch size, and
-are scored on the same test rows; in turn, `--rounds` times, so that a machine that gets slower meanwhile favours none.
+train the same encoder on the rows of data/mixed.csv, with the same epochs, learning rate and batch size, and score the
+same test rows. They take turns, `--rounds` times, so that a machine that slows down favours none.
 """
 
 import argparse
@@ -33,7 +33,7 @@ Train = Callable[[pd.DataFrame, list[str], Params, int, int], Any]
 
 
 def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> Any:
-    """Train with Amalgam's loop: plain mixing, no validation; the lower layers stay as they are, as by default."""
+    """Train with Amalgam's loop: plain mixing, no validation; the lower layers stay frozen, as by default."""
     from amalgam.machine import set_seed
     from amalgam.training.classifier import load_classifier
     from amalgam.training.embeddings import index_labels
@@ -78,7 +78,7 @@ def train_as_paper(mixed: pd.DataFrame, labels: list[str], params: Params, epoch
 
 
 def train_by_trainer(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> Any:
-    """Train with `transformers.Trainer`: its defaults but for rate, batch size and epochs."""
+    """Train with `transformers.Trainer`: its defaults except rate, batch size and epochs."""
     from datasets import Dataset
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
@@ -112,7 +112,7 @@ WAYS: dict[str, Train] = {
 
 
 def measure_auc(model: torch.nn.Module, test: pd.DataFrame, labels: list[str]) -> float:
-    """Return the AUC on the test rows, the mean over classes of one against the rest; scored alike for all."""
+    """Return the AUC on the test rows: the mean over classes, each against the rest; scored the same way for all."""
     from sklearn.metrics import roc_auc_score
 
     from amalgam.machine import choose_device
@@ -136,7 +136,7 @@ def main(epochs: int, rounds: int, copies: int) -> None:
     mixed, test = pd.concat([read_rows(Path("data/mixed.csv"))] * copies), read_rows(PREPARED / "test.csv")
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     areas: dict[str, list[float]] = {name: [] for name in WAYS}
-    for train in WAYS.values():  # what is loaded or compiled at the first call is no part of the measure
+    for train in WAYS.values():  # loading and compiling at the first call are not measured
         train(mixed.head(32), labels, params, 1, 0)
     for seed in range(1, rounds + 1):
         for name, train in WAYS.items():
@@ -157,6 +157,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--copies", type=int, default=1, help="how often each row is there, for a larger machine")
+    parser.add_argument("--copies", type=int, default=1, help="how often each row is repeated, for a larger machine")
     args = parser.parse_args()
     main(args.epochs, args.rounds, args.copies)

@@ -1,6 +1,6 @@
-"""Runs the commands of docs/paying.md and writes down what they print.
+"""Run the commands of docs/paying.md and record what they print.
 
-In a clone in a temporary folder, with the default task and its LLM on this machine; takes some minutes:
+They run in a clone in a temporary folder, with the default task and its LLM on this machine, for some minutes:
 
     python bench/transcript.py            # writes it into docs/paying.md, between the marks
     python bench/transcript.py --print    # only shows it
@@ -23,7 +23,7 @@ import psutil
 REPOSITORY = Path(__file__).parents[1]
 BEGIN, END = "<!-- transcript: begin -->", "<!-- transcript: end -->"
 _KILL_AFTER = 60  # answers
-# What the reader wants to see of all that is printed.
+# The printed lines that a reader needs to see.
 _SHOWN = re.compile(
     r"Running stage|failed to reproduce|is cached - skipping|didn't change, skipping|requests to send|known already|"
     r"were taken over|answers|^\d+ files? (pushed|fetched)"
@@ -31,7 +31,7 @@ _SHOWN = re.compile(
 
 
 class Shell:
-    """A clone of the project in which commands run, and what they printed."""
+    """A clone of the project in which commands run, and their output."""
 
     def __init__(self, folder: Path) -> None:
         """Take the folder of a clone."""
@@ -39,7 +39,7 @@ class Shell:
         self.lines: list[str] = []
 
     def run(self, command: str, *, note: str = "", only: str = "", whole: bool = False) -> None:
-        """Run a command and keep what it prints of interest, of that the lines with `only`, or the whole."""
+        """Run a command and keep the lines of interest, or with `whole` all lines, that contain `only`."""
         self._show(command, note)
         result = subprocess.run(
             shlex.split(command), cwd=self.folder, env=_make_environment(), capture_output=True, text=True, check=True
@@ -47,7 +47,7 @@ class Shell:
         self._keep(result.stdout + result.stderr, only, whole=whole)
 
     def run_and_kill(self, command: str, *, note: str) -> None:
-        """Run a command, and kill its stage with no warning once the journal holds some answers."""
+        """Run a command, and kill its stage without warning once the journal holds some answers."""
         self._show(command, note)
         process = subprocess.Popen(
             shlex.split(command),
@@ -75,7 +75,7 @@ class Shell:
 def main() -> None:
     """Run the transcript, and print it or put it into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--print", action="store_true", help="show it and leave the page as it is")
+    parser.add_argument("--print", action="store_true", help="print it and leave the page unchanged")
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
         text = "```\n" + "\n".join(record(Path(folder))) + "\n```"
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def record(folder: Path) -> list[str]:
-    """Do what the section tells of, and return its lines."""
+    """Run what the section describes, and return its lines."""
     mine = folder / "mine"
     _clone(REPOSITORY, mine)
     shell = Shell(mine)
@@ -131,7 +131,7 @@ def _count_answers(folder: Path) -> int:
     try:
         with sqlite3.connect(f"file:{journal}?mode=ro", uri=True) as connection:
             return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
-    except sqlite3.OperationalError:  # it is being made just now
+    except sqlite3.OperationalError:  # it is being created
         return 0
 
 

@@ -1,10 +1,10 @@
 """What each way to use synthetic rows is worth: AUC on human-coded test rows, over tasks and seeds.
 
-Run `python -m bench.variants` after `python -m bench.pools FOLDER`. Predictions are kept in `.cache/bench`, so that a
-run that was ended goes on where it was; `--only NAME` takes some of the ways, `--tasks` and `--sizes` some of the
-settings. The first way, plain mixing, is the measure of the others: of each difference to it the table has the mean
-over settings with a 95 % interval (Student's t over settings), and in how many settings it is above and below 0 beyond
-chance (paired 95 % intervals over seeds and test rows).
+Run `python -m bench.variants` after `python -m bench.pools FOLDER`. Predictions are kept in `.cache/bench`, so that an
+interrupted run resumes; `--only NAME` selects some of the ways, `--tasks` and `--sizes` some of the settings. The first
+way, plain mixing, is the reference: for each difference from it, the table has the mean over settings with a 95 %
+interval (Student's t over settings), and the number of settings in which it is above and below 0 beyond chance (paired
+95 % intervals over seeds and test rows).
 """
 
 import argparse
@@ -38,9 +38,9 @@ ENCODER = Path("models/base/encoder")
 
 @dataclass(frozen=True)
 class Way:
-    """A way to train: what differs from plain mixing, whether there are synthetic rows at all, or whose mean it is.
+    """A way to train: its changes from plain mixing, whether it has synthetic rows, or the ways that it averages.
 
-    One that is `contrastive` learns by contrast, and no rows choose its checkpoint.
+    A `contrastive` way learns by contrast, and no rows choose its checkpoint.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Way:
     members: tuple[str, ...] = ()
 
 
-# The options that earlier measurements rejected (docs/findings.md) are gone from the code.
+# The options that earlier measurements rejected (docs/findings.md) were removed from the code.
 WAYS = {
     "plain mix": Way(),
     "human only": Way(synthetic=False),
@@ -79,7 +79,7 @@ class Setting:
         return load_task(Path("bench/tasks") / self.task).label_names
 
     def mix(self, rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
-        """Mix human rows at the ratio, or with all of the pool where it is too small for that."""
+        """Mix human rows at the ratio, or with the whole pool if it is too small for that."""
         pool = read_rows(CACHE / self.task / "synthetic.csv")
         few = pool["label"].value_counts().reindex(self.labels, fill_value=0).min() * len(self.labels)
         while count_synthetic(ratio, len(rows)) > few:
@@ -88,7 +88,7 @@ class Setting:
 
 
 def measure_way(name: str, setting: Setting, params: Params, seeds: list[int]) -> np.ndarray:
-    """Return probabilities [seeds, rows, classes] of the test rows; those of earlier runs are taken from the disk."""
+    """Return probabilities [seeds, rows, classes] of the test rows; those of earlier runs are read from disk."""
     from safetensors.numpy import load_file, save_file
 
     from amalgam.training.loop import scale_steps
@@ -124,7 +124,7 @@ def soften(logits: np.ndarray) -> np.ndarray:
 def measure_difference(
     setting: Setting, way: np.ndarray, plain: np.ndarray, params: Params
 ) -> tuple[float, float, float, float]:
-    """Return the AUC of probabilities [seeds, rows, classes], its difference to plain mixing, and the interval."""
+    """Return the AUC of probabilities [seeds, rows, classes], its difference from plain mixing, and the interval."""
     test = setting.read("test")
     actual, groups = encode_labels(test, setting.labels, "the test rows"), encode_groups(test)
     found = estimate_models(actual, groups, {"way": way, "plain": plain}, ordinal=False)
@@ -133,11 +133,11 @@ def measure_difference(
 
 
 def ignore(_item: object) -> None:
-    """Take note of a step, and do nothing."""
+    """Do nothing about a step."""
 
 
 def format_mean(values: np.ndarray) -> str:
-    """Write the mean of one value a setting, with its interval where there are several."""
+    """Format the mean of one value per setting, with its interval if there are several."""
     from scipy.stats import t
 
     if len(values) == 1 or not values.any():

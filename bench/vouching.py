@@ -1,12 +1,12 @@
 """How far cross-validation can vouch for an agreement: many draws of human rows, with logistic regression.
 
-Run `python -m bench.vouching FOLDER`, where FOLDER/TASK/responses.csv holds the rows of each task of bench/tasks, after
-`dvc repro models`. A draw splits a task anew, labels its human rows out of fold, and carries the share that is vouched
-for over to the test rows by the texts that nobody coded, as the stage `export` does; logistic regressions on frozen
-embeddings stand in for teachers and student, so that there can be many draws. By number of human rows and confidence,
-the table has how many draws ask about every row, the share labelled alone, how often coders agree there, and in how
-many draws the whole interval of that lies below `shipping.agreement`. The first line of each number takes the largest
-share whose labels agree as wanted, without a bound.
+Run `python -m bench.vouching FOLDER` after `dvc repro models`; FOLDER/TASK/responses.csv holds the rows of each task in
+bench/tasks. A draw splits a task anew, labels its human rows out of fold, and carries the share that is vouched for
+over to the test rows by means of the uncoded texts, as the stage `export` does. Logistic regressions on frozen
+embeddings replace teachers and student, so that many draws are possible. By number of human rows and confidence, the
+table has how many draws ask about every row, the share labelled alone, how often coders agree there, and in how many
+draws the whole interval of that agreement is below `shipping.agreement`. The first line of each number takes the
+largest share whose labels reach that agreement, without a bound.
 """
 
 import argparse
@@ -43,7 +43,7 @@ _FEWEST = 7  # rows of the largest share without a bound
 
 @dataclass(frozen=True)
 class Draw:
-    """Human rows as classifiers of other ones label them, and what one of all of them says of texts and test rows."""
+    """Human rows as labelled by classifiers of the others; texts and test rows as labelled by a classifier of all."""
 
     judged: Judged
     uncoded: np.ndarray  # certainty [texts]
@@ -52,7 +52,7 @@ class Draw:
     probabilities: np.ndarray  # of the test rows [rows, classes]
 
     def measure(self, confidence: float, params: Params) -> dict[str, float]:
-        """Measure on the test rows what labelling without a human comes to; confidence 0 is no bound at all."""
+        """Measure labelling without a human on the test rows; confidence 0 means no bound."""
         agreement = params.shipping.agreement
         found = find_agreement(self.judged, agreement, confidence) if confidence else self._find_plain(agreement)
         threshold = 2.0
@@ -71,7 +71,7 @@ class Draw:
 
 
 def draw_task(name: str, data: Path, params: Params, draws: int) -> Iterator[tuple[int, Draw]]:
-    """Yield each draw with its number of human rows; one that cannot be split so is passed over."""
+    """Yield each draw with its number of human rows; skip draws that cannot be split that way."""
     rows, labels = load_rows(name, data).main, load_task(Path("bench/tasks") / name).label_names
     rows = rows.sample(min(len(rows), _MOST), random_state=0).reset_index(drop=True)
     vectors = dict(zip(rows["id"], embed_rows(ENCODER, rows, max_length=params.teacher.max_length), strict=True))
@@ -90,7 +90,7 @@ def draw_task(name: str, data: Path, params: Params, draws: int) -> Iterator[tup
 def make_draw(
     human: pd.DataFrame, tables: dict[str, pd.DataFrame], embedded: list[np.ndarray], labels: list[str], params: Params
 ) -> Draw:
-    """Label the human rows out of fold, and texts and test rows by a classifier of all human rows."""
+    """Label the human rows out of fold, and texts and test rows with a classifier of all human rows."""
     classes, units = index_labels(human, labels), find_units(human)
     dealt = deal_folds(classes, units, min(FOLDS, len(np.unique(units))))
     logits = np.zeros((len(human), len(labels)))

@@ -1,4 +1,4 @@
-"""Score the test rows with what the teacher has to beat; all of it sees the human rows alone."""
+"""Score the test rows with the baselines that the teacher has to beat; they see only the human rows."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -36,7 +36,7 @@ def main(params: Params, root: Path) -> None:
     sets = {path.stem: read_rows(path) for path in sorted(PREPARED.glob("*test.csv"))}
     summary: dict[str, Any] = {}
     tables: list[pd.DataFrame] = []
-    # First what needs the LLM: its threads and those of torch must not run at the same time.
+    # The LLM comes first: its threads and those of torch must not run at the same time.
     if params.baselines.llm_grader:
         tables += grade_sets(task, sets, train, params, root, summary)
     for name, rows in sets.items():
@@ -54,7 +54,7 @@ def main(params: Params, root: Path) -> None:
 def grade_sets(
     task: Task, sets: dict[str, pd.DataFrame], train: pd.DataFrame, params: Params, root: Path, summary: dict[str, Any]
 ) -> Iterator[pd.DataFrame]:
-    """Let the LLM grade the rows; where it gives no label every class is as likely, and without any it has no score."""
+    """Let the LLM grade the rows; without a grade, all classes are equally likely; a set without any gets no scores."""
     answering = read_answering(params.llm, root)
     model = read_json(answering.folder / "identity.json")["model"]
     unparsed, graded = 0, list[dict[str, Any]]()

@@ -1,4 +1,4 @@
-"""Decide which responses become synthetic rows; every other one is kept with the reason against it."""
+"""Decide which responses become synthetic rows; every other one is stored with the reason against it."""
 
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ def main(params: Params, root: Path) -> None:
 
 
 def find_doubts(responses: pd.DataFrame, params: Params, labels: list[str]) -> pd.Series:
-    """Ask the judge, or a classifier of the human rows, for a reason against the label of each response."""
+    """Return the reason against the label of each response, by the judge or a classifier of the human rows."""
     if params.curation.consistency == "none":
         return pd.Series("", responses.index)
     if params.curation.consistency == "judge":

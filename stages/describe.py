@@ -54,7 +54,7 @@ def draw_rows(rows: pd.DataFrame, size: int) -> pd.DataFrame:
 
 
 def drop_tokens(counts: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what has no value, for DVC compares numbers only, and what the requests took."""
+    """Leave out keys without a value, because DVC compares only numbers, and the tokens and cost of requests."""
     return {name: value for name, value in counts.items() if value is not None and name not in TOKENS}
 
 

@@ -1,4 +1,4 @@
-"""Distil a student of every seed, and train its control on the labels alone."""
+"""Distil a student for every seed, and train its control on the labels only."""
 
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ TARGET = Path("models/students")
 def main(params: Params, root: Path) -> None:
     """Read the teachers and the transfer set with their soft targets, write models/students/."""
     logits = load_file(TRANSFER / "logits.safetensors")
-    # All students learn the ensemble of all seeds' teachers, so that their distances from it can be compared.
+    # All students learn from the ensemble of all seeds' teachers, so that their distances from it can be compared.
     transfer, validation = (
         SoftTargets(read_rows(TRANSFER / f"{name}.csv"), average_logits(logits[name]))
         for name in ("transfer", "validation")

@@ -26,7 +26,7 @@ STUDENTS = Path("models/students")
 EXPORTED = Path("models/exported")
 BASES = [Path("models/base/encoder"), Path("models/base/student")]
 TRAINED = {"teacher": Path("models/teacher"), "student": STUDENTS, "student_undistilled": STUDENTS / "undistilled"}
-# Folders whose summary.json has what earlier stages counted; cached outputs, so that Git does not see them.
+# Folders whose summary.json has the counts of earlier stages; they are cached outputs, which Git does not see.
 COUNTED = {
     "prepared": PREPARED,
     "baselines": BASELINES,
@@ -74,9 +74,9 @@ def main(params: Params, root: Path) -> None:
 
 
 def write_parts(coded: CodedRows, labels: list[str], confidence: float) -> None:
-    """Write how far raters agree on the test rows, how the models do by subgroup and period, and what ships alone."""
+    """Write how far raters agree on the test rows, and metrics by subgroup, by period, and of the file that ships."""
     shipped = read_json(EXPORTED / "summary.json")
-    # The file that ships, whatever its precision: its thresholds were found with it.
+    # Use the file that ships, whatever its precision: the thresholds were found with it.
     seed = f"seed-{shipped['seed']}"
     student = OnnxScorer(EXPORTED / seed / shipped["model"], STUDENTS / seed).score(coded.rows)
     selective = measure_selective(coded.actual, coded.groups, student, shipped["calibration"], confidence)
@@ -91,7 +91,7 @@ def write_parts(coded: CodedRows, labels: list[str], confidence: float) -> None:
 
 
 def write_counts() -> None:
-    """Write what earlier stages counted."""
+    """Write the counts of earlier stages."""
     mixed = Counter(read_rows(Path("data/mixed.csv"))["origin"])
     summaries = {name: read_json(folder / "summary.json") for name, folder in COUNTED.items()}
     for name, counts in summary.gather_counts(summaries, mixed).items():
@@ -99,7 +99,7 @@ def write_counts() -> None:
 
 
 def write_table(name: str, table: pd.DataFrame) -> None:
-    """Write a table that is drawn."""
+    """Write a table for a plot."""
     write_text(METRICS / f"plots/{name}.csv", table.to_csv(index=False, lineterminator="\n"))
 
 

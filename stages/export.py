@@ -1,4 +1,4 @@
-"""Export the students as ONNX; choose seed, precision and thresholds by rows outside the test set."""
+"""Export the students as ONNX; choose seed, precision and thresholds from rows outside the test set."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -34,7 +34,7 @@ def main(params: Params, root: Path) -> None:
     with show_progress("export", total=len(params.seeds)) as advance, ThreadPoolExecutor(1) as pool:
         seeds = sorted(params.seeds, key=lambda seed: seed != best)
         export_onnx({STUDENTS / f"seed-{seed}": TARGET / f"seed-{seed}" / FLOAT for seed in seeds}, BASES)
-        # The quantizer takes one core, and leaves the others to scoring.
+        # The quantizer takes one core and leaves the others to scoring.
         exact = pool.submit(lambda: OnnxScorer(folder / FLOAT, student).score(texts))
         for each in (TARGET / f"seed-{seed}" for seed in seeds):
             quantize_onnx(each / FLOAT, each / INTEGER)
@@ -51,7 +51,7 @@ def main(params: Params, root: Path) -> None:
 def calibrate_shipped(scorer: OnnxScorer, params: Params) -> Calibration:
     """Choose the thresholds of the model that ships."""
     validation, uncoded = read_rows(PREPARED / "validation.csv"), read_rows(PREPARED / "unlabelled.csv")
-    validation = validation[validation["id"].isin(read_rows(HELD_OUT)["id"])]  # those that no teacher learned
+    validation = validation[validation["id"].isin(read_rows(HELD_OUT)["id"])]  # those that no teacher was trained on
     labels = np.array([scorer.labels.index(label) for label in validation["label"]], dtype=np.int64)
     rows = read_rows(OUT_OF_FOLD)
     right = (rows["predicted"] == rows["label"]).to_numpy(np.bool_)

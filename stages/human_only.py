@@ -1,6 +1,6 @@
-"""Train the human-only teachers: recipe, compute and seeds of the teacher, without synthetic rows.
+"""Train the human-only teachers: with the teacher's recipe, compute and seeds, but without synthetic rows.
 
-Teachers of folds label the rows that they did not learn, which tells how far labels can be trusted, at any ratio.
+Teachers of folds label the rows that they did not learn, which shows how far labels can be trusted, at any ratio.
 """
 
 from pathlib import Path

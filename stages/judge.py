@@ -24,7 +24,7 @@ def main(params: Params, root: Path) -> None:
     answering = read_answering(params.llm, root)
     model = read_json(answering.folder / "identity.json")["model"]
     train = read_rows(Path("data/prepared/train.csv"))
-    # Some of each label measure agreement; where grades decide, all are graded.
+    # A few responses of each label measure agreement; if the grades decide, all are graded.
     most = None if params.curation.consistency == "judge" else params.judge.rows
     rows = select_gradable(read_responses(Path("data/completions")), most)
     requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)

@@ -1,4 +1,4 @@
-"""Let the LLM label real texts that nobody has coded, where `synthesis.source` says so."""
+"""Let the LLM label real, uncoded texts, if `synthesis.source` says so."""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def main(params: Params, root: Path) -> None:
 def label_texts(
     task: Task, texts: pd.DataFrame, train: pd.DataFrame, validation: pd.DataFrame, params: Params, root: Path
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the texts with their labels, and what the requests came to; answers go to files."""
+    """Return the texts with their labels, and a summary of the requests; answers go to files."""
     answering, labels = read_answering(params.llm, root), task.label_names
     model = read_json(answering.folder / "identity.json")["model"]
     coded, human = select_coded(task, train, validation), pd.concat([train, validation], ignore_index=True)

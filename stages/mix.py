@@ -1,4 +1,4 @@
-"""Mix the human-coded rows that teach with synthetic ones at the ratio."""
+"""Mix the human-coded rows to learn from with synthetic rows at the ratio."""
 
 from pathlib import Path
 

@@ -33,12 +33,12 @@ def main(params: Params, root: Path) -> None:
     used = len(tables[TRAIN]) + len(tables["validation"]) - params.human_rows
     if unused := len(codes) - used:
         notify(
-            f"prepare: {unused} of the {len(codes)} responses in {folder / CODED} do not teach, since they are in "
-            "another set of this split or near one, or no longer in the task"
+            f"prepare: {unused} of the {len(codes)} responses in {folder / CODED} are not used for training, "
+            "because they are in or near another set of this split, or no longer in the task"
         )
     check_words(tables[TRAIN])
     if len(transfer) and TRANSFER not in tables:
-        notify(f"prepare: each {TRANSFER} row shares a text or group with a coded row, so there is no such test")
+        notify(f"prepare: each {TRANSFER} row shares a text or group with a coded row, so there is no such set")
     drawn = pd.concat([table["id"] for table in tables.values()])
     left_out = loaded.left_out | {"over_budget": int((~loaded.main["id"].isin(drawn)).sum())}
     if len(transfer):
@@ -58,9 +58,9 @@ def main(params: Params, root: Path) -> None:
 
 
 def check_words(train: pd.DataFrame) -> None:
-    """Refuse texts that hold no word at all: the baselines have nothing to count in them."""
+    """Refuse texts without a single word: the baselines would have nothing to count."""
     if not any(re.search(r"\w", text) for text in train["text"] + train["question"]):
-        raise DataError(f"no text of the {len(train)} {TRAIN} rows holds a letter or digit: correct `columns.text`")
+        raise DataError(f"no text in the {len(train)} {TRAIN} rows has a letter or digit: correct `columns.text`")
 
 
 def write_tables(tables: dict[str, pd.DataFrame], summary: dict[str, Any]) -> None:

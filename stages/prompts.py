@@ -1,4 +1,4 @@
-"""Build the requests for synthetic responses: a template, filled in by rubric and train rows."""
+"""Build the requests for synthetic responses: a template filled in with the rubric and train rows."""
 
 from pathlib import Path
 

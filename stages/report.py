@@ -25,7 +25,7 @@ BASE = Path("models/base")
 CURATED = Path("data/curated")
 PREPARED = Path("data/prepared")
 PREDICTIONS = Path("data/predictions/predictions.csv")
-ROWS = 1000  # kept, rejected, and wrongly labelled rows that the page takes along, of each
+ROWS = 1000  # of each kind (kept, rejected, wrongly labelled) that the page includes
 PACKAGES = (
     *("amalgam", "dvc", "numpy", "onnxruntime", "openai", "pandas", "scikit-learn", "scipy", "tokenizers", "torch"),
     *("transformers", "xllamacpp"),
@@ -57,7 +57,7 @@ def main(params: Params, root: Path) -> None:
 
 
 def read_pool() -> pd.DataFrame:
-    """Read synthetic rows of every label, and rejected ones of every reason."""
+    """Read synthetic rows of every label, and rejected ones for every reason."""
     kept = pick_rows(read_rows(CURATED / "synthetic.csv"), "label", ROWS)
     rejected = pick_rows(read_rows(CURATED / "rejects.csv"), "reason", ROWS)
     return pd.concat([kept, rejected], ignore_index=True).fillna("")
@@ -71,13 +71,13 @@ def find_mistakes(labels: list[str]) -> pd.DataFrame:
 
 
 def list_inputs(task: Path) -> list[Path]:
-    """List the files of which the hash says what the models learned from and were measured on."""
+    """List the files whose hashes identify what the models learned from and were measured on."""
     sets = sorted(PREPARED.glob("*.csv"))
     return [task / "task.yaml", *sets, CURATED / "synthetic.csv", Path("data/mixed.csv"), PREDICTIONS]
 
 
 def read_plot(name: str) -> pd.DataFrame:
-    """Read one table of metrics/plots; labels stay text, even where they look like numbers."""
+    """Read one table of metrics/plots; labels stay text, even if they look like numbers."""
     texts = {"model": str, "label": str, "actual": str, "predicted": str}
     missing = {"loss": "", "validation_loss": ""}
     return pd.read_csv(METRICS / f"plots/{name}.csv", dtype=texts, na_values=missing, keep_default_na=False)

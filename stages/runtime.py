@@ -1,6 +1,6 @@
-"""What every stage script needs around its `main`: params, the DVC root, and errors said in one sentence.
+"""What every stage script needs around its `main`: params, the DVC root, and errors reported in one sentence.
 
-Stages import it before any package, so that the one sentence also comes where a wrong Python runs them.
+Stages import it before any package, so that running them with the wrong Python also ends with one sentence.
 """
 
 import os
@@ -17,26 +17,26 @@ try:
     from amalgam.params import Llm, Params, load_params
 except ModuleNotFoundError as missing:
     print(
-        f"{Path(sys.argv[0]).stem}: {sys.executable} has no `{missing.name}`, since the environment is not active: "
-        "run `. .venv/bin/activate` first, or `make repro` in place of `dvc repro`",
+        f"{Path(sys.argv[0]).stem}: {sys.executable} has no `{missing.name}`, because the environment is not active: "
+        "run `. .venv/bin/activate` first, or `make repro` instead of `dvc repro`",
         file=sys.stderr,
     )
     sys.exit(2)
 
-# A thread that waits spins for some microseconds, then sleeps. Without a bound it spins on, and beside any other busy
-# program all work is ten times slower. Set here, since torch and llama.cpp read it when they are loaded.
+# A waiting thread spins for some microseconds, then sleeps. Without a bound it keeps spinning, and next to any other
+# busy program all work is ten times slower. Set here, because torch and llama.cpp read it when they are loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 Main = Callable[[Params, Path], None]
 
 
 def run_stage(name: str, main: Main) -> None:
-    """Run a stage's `main(params, root)`; a failure that the user can mend ends with one sentence and its exit code.
+    """Run a stage's `main(params, root)`; a failure that the user can fix ends with one sentence and its exit code.
 
-    `root` is the project's DVC root, also where the stage runs in a temporary workspace of an experiment:
+    `root` is the project's DVC root, even if the stage runs in a temporary workspace of an experiment:
     `root/.cache` holds what all experiments share (downloads, the journal of LLM answers).
     """
-    # A hub is asked for models by `models`, for data by `prepare`; elsewhere a look-up would only cost time.
+    # `models` looks up models on a hub, and `prepare` data; in other stages a look-up would only cost time.
     if name.rpartition(":")[2] not in ("models", "prepare", "rows"):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -45,7 +45,7 @@ def run_stage(name: str, main: Main) -> None:
     root = Path(os.environ.get("DVC_ROOT", "."))
     try:
         main(load_params(Path("params.yaml")), root)
-    except Exception as error:  # a full disk comes as whatever a library raises; all else goes on
+    except Exception as error:  # a full disk can raise any type in a library; all others propagate
         sentence = str(error) if isinstance(error, AmalgamError) else explain_full_disk(error)
         if not sentence:
             raise
@@ -54,22 +54,22 @@ def run_stage(name: str, main: Main) -> None:
         sys.exit(getattr(error, "exit_code", AmalgamError.exit_code))
     except KeyboardInterrupt:
         restore_outputs(name)
-        print(f"{name}: ended by the user; `dvc repro` begins this stage anew", file=sys.stderr)
+        print(f"{name}: ended by the user; `dvc repro` starts this stage again", file=sys.stderr)
         sys.exit(Interrupted.exit_code)
 
 
 def restore_outputs(stage: str) -> None:
-    """Put back the outputs that DVC removed before it ran the stage, which has failed."""
+    """Put back the outputs that DVC removed before it ran the failed stage."""
     if "DVC_STAGE" not in os.environ:  # run by hand, so nothing was removed
         return
     try:
         dvc.restore_outputs(stage)
     except (DataError, OSError) as error:
-        print(f"{stage}: earlier outputs are left to `dvc checkout` ({error})", file=sys.stderr)
+        print(f"{stage}: earlier outputs were not restored ({error}): run `dvc checkout`", file=sys.stderr)
 
 
 def read_answering(llm: Llm, root: Path) -> Answering:
-    """Say who answers requests, where answers are kept, and the key: the environment is the only place for it."""
+    """Set who answers requests, where answers are kept, and the key, which comes only from the environment."""
     names = ("AZURE_OPENAI_API_KEY", "OPENAI_API_KEY") if llm.api_version else ("OPENAI_API_KEY",)
     return Answering(
         llm=llm,
@@ -77,6 +77,6 @@ def read_answering(llm: Llm, root: Path) -> Answering:
         journal=root / ".cache" / "journal.sqlite",
         prices=Path("data/prices.yaml"),
         api_key=next((os.environ[name] for name in names if os.environ.get(name)), None),
-        # Asked for in every round; what cannot be fetched is said once.
+        # Read in every round; a failed fetch is reported once.
         read_seeds=partial(dvc.iterate_shared_answers, root, cache(notify), workspace=Path()),
     )

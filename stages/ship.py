@@ -1,4 +1,4 @@
-"""Put together what ships: the best student in all its forms, its model card and its manifest."""
+"""Assemble what ships: the best student in all its forms, its model card and its manifest."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ BASE = Path("models/base")
 EXPORTED = Path("models/exported")
 METRICS = Path("metrics")
 TARGET = Path("models/student")
-# The code that writes, mixes, trains and exports; dvc.yaml names the same as dependencies.
+# The code that writes, mixes, trains and exports; dvc.yaml lists the same as dependencies.
 CODE = [Path("src/amalgam") / name for name in ("shipping", "synthesis", "tasks", "training")]
 
 

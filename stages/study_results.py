@@ -1,4 +1,4 @@
-"""Draw the study's charts, and say what holds, what does not, and what cannot be told."""
+"""Draw the study's charts, and report what holds, what does not, and what is inconclusive."""
 
 import shutil
 from pathlib import Path

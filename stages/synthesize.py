@@ -1,4 +1,4 @@
-"""Send the requests that have no answer yet, and write all answers as they came."""
+"""Send the requests that have no answer yet, and write all answers as received."""
 
 from pathlib import Path
 

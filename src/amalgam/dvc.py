@@ -1,10 +1,10 @@
-"""All that this project asks of DVC. No other module reads DVC's insides.
+"""Everything that this project needs from DVC. No other module uses DVC's internals.
 
-- `dvc.repo.Repo` says which stages would run, and which outputs a stage has.
+- `dvc.repo.Repo` lists the stages that would run, and the outputs of a stage.
 - The file system of its Git repository reads the files of other commits.
 - `Repo.cloud.pull` fetches objects into the cache by their hash.
-- The cache is read as the files that DVC documents (user guide, "Internal directories and files"): no function of DVC
-  reads objects that the workspace does not name, such as the answers of another branch.
+- The cache is read as files, in the layout that DVC documents (user guide, "Internal directories and files"). No
+  function of DVC reads objects that the workspace does not name, such as the answers of another branch.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FOLDERS = ("data/completions", "data/judgements", "data/labelled", "data/baselines")  # outputs that hold raw answers
 _SHARDS = r"(?:.*/)?\d+\.jsonl"  # the files of raw answers in them
-# Such an output in dvc.lock or in the record of a run. No YAML parser, since dvc.lock may hold a conflict.
+# Such an output in dvc.lock or in the record of a run. Not parsed as YAML, because dvc.lock may hold a conflict.
 _NAMED = re.compile(
     rf"outs:\n(?:[ -]+\w+: .*\n)*?[ -]+path: ({'|'.join(FOLDERS)})\n(?: +\w+: .*\n)*? +md5: ([0-9a-f]{{32}}\.dir)\b"
 )
@@ -38,7 +38,7 @@ def open_repo(folder: Path) -> Iterator["Repo"]:
     """Open the DVC project in a folder.
 
     Raises:
-        DataError: the folder is none, or DVC cannot read what the block asks for.
+        DataError: the folder is not a DVC project, or DVC cannot read what the block needs.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -51,7 +51,7 @@ def open_repo(folder: Path) -> Iterator["Repo"]:
 
 
 def list_stages_to_run(folder: Path) -> list[str]:
-    """List the stages that `dvc repro` would run, in order: those that changed, and at most all that follow."""
+    """List the stages that `dvc repro` would run, in order: those that changed, and at most all that depend on them."""
     import networkx
 
     with open_repo(folder) as repo:
@@ -61,7 +61,7 @@ def list_stages_to_run(folder: Path) -> list[str]:
             if stage.addressing in changed:
                 run |= {stage, *networkx.descendants(graph, stage)}
         names = [stage.addressing for stage in networkx.topological_sort(graph) if stage in run]
-        return [name for name in names if "dvc.yaml:" not in name]  # the study is run by its own name
+        return [name for name in names if "dvc.yaml:" not in name]  # the study runs only by its own name
 
 
 def restore_outputs(stage: str) -> None:
@@ -77,7 +77,7 @@ def restore_outputs(stage: str) -> None:
 
 
 def find_commit(repo: "Repo", name: str) -> str:
-    """Return the full hash of a branch, tag, commit or experiment; empty where there is none."""
+    """Return the full hash of a branch, tag, commit or experiment; empty if there is none."""
     from dvc.scm import SCMError, resolve_rev
 
     try:
@@ -87,7 +87,7 @@ def find_commit(repo: "Repo", name: str) -> str:
 
 
 def list_experiments(repo: "Repo") -> list[str]:
-    """List the commits of the experiments that began at HEAD, the oldest first."""
+    """List the commits of the experiments that started at HEAD, oldest first."""
     git = _get_git(repo)
     commits = [commit for found in repo.experiments.ls().values() for _, commit in found]
     return sorted(commits, key=lambda commit: git.resolve_commit(commit).commit_time)
@@ -104,7 +104,7 @@ def open_files(repo: "Repo", commit: str) -> tuple[Any, str]:
 
 
 def parse_yaml(text: str, path: str) -> Any:
-    """Parse YAML as DVC does: for other parsers 5e-05 is a text. What is not valid is a ValueError."""
+    """Parse YAML as DVC does, because other parsers read 5e-05 as text; invalid YAML is a ValueError."""
     from dvc.utils import serialize
 
     try:
@@ -114,9 +114,9 @@ def parse_yaml(text: str, path: str) -> Any:
 
 
 def find_file(repo: "Repo", tree: str, name: str, title: str, notify: Notify) -> Path | None:
-    """Return the cached object of a file, fetched if need be; None where neither cache nor remote has it.
+    """Return the cached object of a file, fetched if needed; None if neither cache nor remote has it.
 
-    `tree` is the hash of the file's folder in dvc.lock, or empty; `title` says what is fetched.
+    `tree` is the hash of the file's folder in dvc.lock, or empty; `title` names what is fetched.
     """
     remote = repo.config["core"].get("remote")
     found = _read_tree(repo, tree).get(name)
@@ -138,13 +138,13 @@ def iterate_shared_answers(
     """Yield the answers in DVC's cache, as (MD5 of a shard, answers with their keys); nothing outside a project.
 
     The cache holds what DVC removes from the workspace before it runs a stage, and answers of other branches and
-    experiments. A request's key says exactly what was asked, so any of them is right. `is_known` says whether a shard
-    has been read before. With `fetch`, what the `dvc.lock` in `workspace` names is fetched first; an experiment may run
-    in a temporary workspace.
+    experiments. A request's key identifies exactly what was asked, so every answer is valid. `is_known` returns whether
+    a shard has been read before. With `fetch`, the answers that `dvc.lock` in `workspace` names are fetched first; an
+    experiment may run in a temporary workspace.
     """
     try:
         with open_repo(folder) as repo:
-            pass  # only places are asked for: DVC's databases stay closed while answers are read
+            pass  # only paths are needed: DVC's databases stay closed while answers are read
     except DataError:
         return
     if fetch:
@@ -169,7 +169,7 @@ def _fetch_answers(repo: "Repo", workspace: Path, notify: Notify) -> None:
         _fetch_files(repo, trees, _SHARDS)
     folders, trees = _find_missing(repo, locked)
     if trees:
-        reason = f"`dvc pull {folders}` says why" if remote else "DVC has no default remote here"
+        reason = f"`dvc pull {folders}` shows why" if remote else "DVC has no default remote here"
         notify(
             f"the answers that dvc.lock names in {folders} are not here and could not be fetched ({reason}), so the "
             "LLM is asked for those that are needed"
@@ -177,9 +177,9 @@ def _fetch_answers(repo: "Repo", workspace: Path, notify: Notify) -> None:
 
 
 def _read_locks(workspace: Path) -> Iterator[str]:
-    """Read dvc.lock, also as HEAD and a branch that is being merged have it.
+    """Read dvc.lock in the workspace, in HEAD and in a branch that is being merged.
 
-    Someone who settles a conflict of the file takes one side, and should not pay for the other one again.
+    Someone who resolves a conflict in the file takes one side, and should not pay for the other one again.
     """
     with suppress(FileNotFoundError):
         yield (workspace / "dvc.lock").read_text(encoding="utf-8")
@@ -196,7 +196,7 @@ def _read_runs(repo: "Repo") -> Iterator[str]:
 
 
 def _find_missing(repo: "Repo", named: set[tuple[str, str]]) -> tuple[str, list[str]]:
-    """Return the names and hashes of the folders of which the cache lacks the list of files or a shard."""
+    """Return the names and hashes of the folders whose list of files or a shard is not in the cache."""
 
     def is_whole(tree: str) -> bool:
         return all(_place(repo, name).is_file() for name in [tree, *_list_shards(repo, tree)])
@@ -213,7 +213,7 @@ def _read_answers(path: Path) -> Iterator[tuple[str, Answer]]:
 
 
 def _read_tree(repo: "Repo", tree: str) -> dict[str, str]:
-    """Return the hashes of a folder's files by name; none where their list is missing or damaged."""
+    """Return the hashes of a folder's files by name; none if their list is missing or damaged."""
     try:
         return {entry["relpath"]: entry["md5"] for entry in json.loads(_place(repo, tree).read_bytes())}
     except (OSError, ValueError, TypeError, KeyError):
@@ -230,7 +230,7 @@ def _place(repo: "Repo", name: str) -> Path:
 
 
 def _check_object(repo: "Repo", name: str, notify: Notify) -> Path | None:
-    """Return where an object is; None where it is missing or, with a notice, is not what its hash says."""
+    """Return the path of an object; None if it is missing or, with a notice, does not match its hash."""
     path = _place(repo, name)
     if not path.is_file():
         return None
@@ -238,7 +238,7 @@ def _check_object(repo: "Repo", name: str, notify: Notify) -> Path | None:
         digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if digest == name.removesuffix(".dir"):
         return path
-    notify(f"a damaged file in DVC's cache is left out: delete {path} and run `dvc pull`")
+    notify(f"a damaged file in DVC's cache is skipped: delete {path} and run `dvc pull`")
     return None
 
 
@@ -251,13 +251,13 @@ def _get_git(repo: "Repo") -> Any:
 
 
 def _fetch_files(repo: "Repo", trees: list[str], names: str) -> None:
-    # A process of its own: DVC prints while it fetches, and a remote's library raises whatever it likes.
+    # In a separate process: DVC prints while it fetches, and a remote's library may raise anything.
     command = [sys.executable, "-m", "amalgam.dvc", names, *trees]
     subprocess.run(command, cwd=repo.root_dir, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def _pull(names: str, trees: list[str]) -> None:
-    """Fetch folders' lists of files, then the files whose names match; what the remote lacks is passed over."""
+    """Fetch folders' lists of files, then the files whose names match; what the remote lacks is skipped."""
     from dvc_data.hashfile.hash_info import HashInfo
 
     with open_repo(Path()) as repo:

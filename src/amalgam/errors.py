@@ -1,11 +1,11 @@
-"""What can go wrong in a way that a user can mend.
+"""Errors that a user can fix.
 
-The text of each is one sentence for the person at the terminal: what is wrong, where, what to do.
+The text of each is one sentence for the person at the terminal: what is wrong, where, and what to do.
 """
 
 
 class AmalgamError(Exception):
-    """A failure that its reader can act on; shown without a traceback. `exit_code` is what the process ends with."""
+    """A failure that the reader can act on, shown without a traceback. The process ends with `exit_code`."""
 
     exit_code = 2
 
@@ -30,23 +30,23 @@ class BudgetError(AmalgamError):
     """`llm.budget_usd` or `llm.max_requests` does not allow another request."""
 
 
-class Interrupted(AmalgamError):  # noqa: N818 - it is no error of anyone
-    """The user ended the run before it was done; what had come is kept."""
+class Interrupted(AmalgamError):  # noqa: N818 - it is nobody's mistake
+    """The user ended the run before it was done; the answers so far are kept."""
 
     exit_code = 130
 
 
-_FULL = ("No space left on device", "Disk quota exceeded")  # as the system says it
+_FULL = ("No space left on device", "Disk quota exceeded")  # in the words of the system
 
 
 def explain_full_disk(error: Exception) -> str:
-    """Say in one sentence what helps where an error tells of a full disk; "" for all others.
+    """Return one sentence that says what helps if an error reports a full disk; "" for all others.
 
-    By its text: the libraries that write weights raise exceptions of their own, with what the system said inside.
+    The text decides: the libraries that write weights raise their own exceptions, which quote the system's message.
     """
     if not any(words in str(error) for words in _FULL):
         return ""
     return (
         "the disk is full, so this could not be written: free some space (`dvc gc --all-commits --all-experiments` "
-        "deletes from DVC's cache what no commit and no experiment names), then run the same command again"
+        "deletes from DVC's cache what no commit and no experiment uses), then run the same command again"
     )

@@ -1,4 +1,4 @@
-"""Files between stages: written so that a kill never leaves half of one, and read back.
+"""Files between stages: written so that a kill never leaves half a file, and read back.
 
 Tables of responses are CSV. Columns: `id`, `text`, `question` (empty where the task has none), `label` (absent from
 unlabelled rows), then whatever the table adds. All cells are strings; a cell is never read as "missing".
@@ -20,9 +20,9 @@ from amalgam.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-SUBGROUP = "subgroup_"  # begins the column of each kind of subgroup
+SUBGROUP = "subgroup_"  # prefix of the column of each kind of subgroup
 
-# A spreadsheet runs a cell that begins so. An apostrophe in front makes it text, and is taken off again on reading.
+# A spreadsheet runs a cell that begins like this. A leading apostrophe makes it text, and is removed on reading.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r]")
 _FREE_TEXT = re.compile(rf"text|question|{SUBGROUP}.+")  # columns
@@ -30,7 +30,7 @@ _FREE_TEXT = re.compile(rf"text|question|{SUBGROUP}.+")  # columns
 
 @contextmanager
 def open_sibling(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
-    """Open a temporary sibling for UTF-8 text or bytes; if the block ends well, flush it and put it in place."""
+    """Open a temporary sibling for UTF-8 text or bytes; if the block succeeds, flush it and move it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -51,12 +51,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with two blanks of indentation; keys stay in the order given."""
+    """Write JSON, indented by two spaces; keys keep their order."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, streaming."""
+    """Write one JSON object per line, streaming."""
     with open_sibling(path) as stream:
         for row in rows:
             stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
@@ -126,7 +126,7 @@ def hash_file(path: Path) -> str:
 
 @contextmanager
 def _explain(path: Path, fault: str = "") -> Iterator[None]:
-    """Say in a DataError that the file is missing, or what is wrong with what it holds."""
+    """Raise a DataError if the file is missing or its content is wrong."""
     try:
         yield
     except FileNotFoundError as error:

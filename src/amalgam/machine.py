@@ -1,4 +1,4 @@
-"""The machine: its cores and memory, where torch computes, and what the person at the terminal is told."""
+"""The machine: its cores and memory, where torch computes, and messages to the person at the terminal."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Limits of the container as Linux gives them; each file may be missing or hold no number.
 _MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-_CPU = Path("/sys/fs/cgroup/cpu.max")  # microseconds of processor time in so many microseconds
+_CPU = Path("/sys/fs/cgroup/cpu.max")  # processor time per period, both in microseconds
 _LOG_EVERY = 15.0  # seconds between two lines in a log
 
 
@@ -40,14 +40,14 @@ def _read_limits(path: Path, count: int) -> list[int]:
 
 
 def choose_device() -> "torch.device":
-    """Take a GPU where there is one."""
+    """Choose a GPU if there is one."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def choose_dtype(device: "torch.device") -> "torch.dtype":
-    """Take bfloat16 where the hardware has it, or else float32."""
+    """Choose bfloat16 if the hardware supports it, else float32."""
     import torch
 
     on_gpu = device.type == "cuda"
@@ -56,7 +56,7 @@ def choose_dtype(device: "torch.device") -> "torch.dtype":
 
 
 def open_autocast(device: "torch.device") -> AbstractContextManager[object]:
-    """Compute in bfloat16 where the hardware has it, two to four times as fast; weights stay in float32."""
+    """Compute in bfloat16 if the hardware supports it, two to four times as fast; weights stay in float32."""
     import torch
 
     return torch.autocast(device.type, torch.bfloat16, enabled=choose_dtype(device) is torch.bfloat16)
@@ -69,12 +69,12 @@ def set_seed(seed: int) -> None:
     torch.manual_seed(seed)
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True, warn_only=True)
-        # Else a third of a step's kernels would fill memory that nothing reads before it is written.
+        # Otherwise a third of a step's kernels would fill memory that nothing reads before it is written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def notify(sentence: str) -> None:
-    """Tell the person at the terminal something."""
+    """Print a sentence for the person at the terminal."""
     print(sentence, file=sys.stderr, flush=True)
 
 
@@ -82,8 +82,8 @@ def notify(sentence: str) -> None:
 def show_progress(title: str, *, total: int, done_before: int = 0) -> Iterator[Callable[[object], None]]:
     """Yield a function to call once for each finished item, with any argument.
 
-    Progress is a bar on a terminal, else a line now and then. `done_before` items cost nothing now and are only
-    mentioned.
+    Progress is a bar on a terminal, and a line now and then elsewhere. `done_before` items cost nothing now and are
+    only mentioned.
     """
     known = f" ({done_before} known already)" if done_before else ""
     if total and sys.stderr.isatty():

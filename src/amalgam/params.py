@@ -1,6 +1,6 @@
-"""params.yaml as typed, frozen values: one model a section, unknown keys refused.
+"""params.yaml as typed, frozen values: one model per section; unknown keys are refused.
 
-Every field stands in the `params:` list of each stage that reads it, but those of `Driving`, which change no result.
+Every field is in the `params:` list of each stage that reads it, except those of `Driving`, which change no result.
 """
 
 import re
@@ -17,11 +17,11 @@ from amalgam.llm.request import TOKEN_LIMITS
 
 
 def _check_url(value: str) -> str:
-    """Return what `llm.endpoint` may be; raise a ValueError that says so about anything else."""
+    """Return a valid `llm.endpoint`; for any other value, raise a ValueError that says what is allowed."""
     try:
         parts = urlsplit(value)
         is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and value.split() == [value]
-    except ValueError:  # of a port that is none, or of half an IPv6 address
+    except ValueError:  # from an invalid port, or from half an IPv6 address
         is_url = False
     if value != "embedded" and not is_url:
         raise ValueError("be `embedded` or a URL that begins with http:// or https://, with a host")
@@ -31,14 +31,14 @@ def _check_url(value: str) -> str:
 
 
 def _check_fields(value: dict[str, Any]) -> dict[str, Any]:
-    """Return what `llm.body` may be; raise a ValueError that says so about anything else."""
+    """Return a valid `llm.body`; for any other value, raise a ValueError that says what is allowed."""
     if taken := sorted({"messages", "model", "n", "response_format", "stream"} & value.keys()):
-        raise ValueError(f"leave `{taken[0]}` alone: it is set elsewhere")
+        raise ValueError(f"not contain `{taken[0]}`: it is set elsewhere")
     if value.get("seed") is not None:
-        raise ValueError("leave `seed` alone, which each request has its own of; null leaves it out")
+        raise ValueError("not set `seed`, because each request has its own; null leaves it out")
     limits = [value[name] for name in TOKEN_LIMITS if value.get(name) is not None]
     if any(type(limit) is not int or limit < 1 for limit in limits) or (not limits and "max_tokens" in value):
-        raise ValueError("hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out")
+        raise ValueError("set `max_completion_tokens` to a number of tokens if it leaves out `max_tokens`")
     return value
 
 
@@ -50,27 +50,27 @@ def _check_name(kind: str, value: str) -> str:
 
 def _check_seeds(value: list[int]) -> list[int]:
     if twice := sorted({seed for seed in value if value.count(seed) > 1}):
-        raise ValueError(f"hold each seed once, and {twice[0]} is there twice")
-    return sorted(value)  # their order says nothing, and tables have them in this one
+        raise ValueError(f"hold each seed once, but {twice[0]} is there twice")
+    return sorted(value)  # their order has no meaning, and tables use this one
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Model = TypeVar("Model", bound="Section")
-_ALLOWED = {  # by the type of pydantic's error, where its own words are those of a programmer
+_ALLOWED = {  # by the type of pydantic's error, where pydantic's own message is for programmers
     "bool_type": "be true or false",
     "float_type": "be a number",
     "int_from_float": "be a whole number",
     "int_type": "be a whole number",
     "list_type": "be a list",
     "model_type": "be a section with keys of its own",
-    "string_type": "be text: put it in quotes",  # a date or a number for YAML
+    "string_type": "be text: put it in quotes",  # YAML reads it as a date or a number
 }
 _SHORTER = {"greater than or equal to": "at least", "less than or equal to": "at most", " after validation": ""}
 
 
-# What `quality` says of keys that params.yaml leaves null, from small and fast to large and good; a value there wins.
-# Only `_fill_in` fills a key in, so the rest of the code sees values alone. The layers of the `best` student stay null:
+# What `quality` means for keys that params.yaml leaves null, from large and good to small and fast; a value there wins.
+# Only `_fill_in` fills a key in, so the rest of the code sees only values. The layers of the `best` student stay null:
 # the size of its transfer set decides (`student.choose_depth`). A stage that reads one of these keys lists `quality`
 # among its params in dvc.yaml.
 Quality = Literal["best", "whole", "small", "fast"]
@@ -103,7 +103,7 @@ class Split(Section):
 
 
 class Driving(Section):
-    """How hard the language model may be driven; no result depends on it, so no stage does."""
+    """How requests are sent, and how many; no result depends on this, so no stage does."""
 
     batch: bool
     offline: bool
@@ -123,7 +123,7 @@ class Llm(Driving):
 
 
 class Prompts(Section):
-    """What a request for synthetic responses holds."""
+    """What a request for synthetic responses contains."""
 
     seed: Seed
     template: Annotated[str, AfterValidator(partial(_check_name, "a template without its ending"))]
@@ -133,7 +133,7 @@ class Prompts(Section):
 
 
 class Synthesis(Section):
-    """Where synthetic rows come from; how many responses are written, and how freely."""
+    """Where synthetic rows come from; how many responses are written, and how they are sampled."""
 
     source: Literal["write", "label", "both"]
     rows: int = Field(ge=1)
@@ -196,7 +196,7 @@ class Evaluation(Section):
 
 
 class Shipping(Section):
-    """What ships, and when it asks a human."""
+    """What ships, and when it defers to a human."""
 
     agreement: float = Field(gt=0.5, lt=1)
 
@@ -223,7 +223,7 @@ class Params(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads numbers as DVC writes them: `dvc exp run -S` puts 2e-05 where YAML 1.1 wants 2.0e-05."""
+    """Reads numbers as DVC writes them: `dvc exp run -S` writes 2e-05 where YAML 1.1 needs 2.0e-05."""
 
 
 _Loader.add_implicit_resolver(
@@ -241,7 +241,7 @@ def load_params(path: Path) -> Params:
 
 
 def load_section(path: Path, model: type[Model], **changes: Any) -> Model:
-    """Read a file of params, with some of its top keys set to other values; see `load_params`."""
+    """Read a file of params, with `changes` to some of its top keys; see `load_params`."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError as error:
@@ -249,7 +249,7 @@ def load_section(path: Path, model: type[Model], **changes: Any) -> Model:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         place = getattr(error, "problem_mark", None)
         where = f", line {place.line + 1}" if place else ""
-        raise ParamsError(f"{path}{where} is not valid YAML: compare it with `git diff {path}`") from error
+        raise ParamsError(f"{path}{where} is not valid YAML: look for the error with `git diff {path}`") from error
     try:
         return model.model_validate(_fill_in(values | changes if isinstance(values, dict) else values))
     except ValidationError as error:
@@ -257,7 +257,7 @@ def load_section(path: Path, model: type[Model], **changes: Any) -> Model:
 
 
 def describe_errors(error: ValidationError) -> str:
-    """Say in one line, for each fault, its key, its value and what is allowed."""
+    """Return one line with the key, the value and what is allowed, for each fault."""
     return "; ".join(_describe(fault) for fault in error.errors())
 
 
@@ -267,9 +267,9 @@ def dump_tracked(params: Params) -> dict[str, Any]:
 
 
 def _fill_in(values: Any) -> Any:
-    """Return what params.yaml holds with the preset's values in place of null; what is wrong in it stays as it is.
+    """Return the contents of params.yaml with the preset's values in place of null; errors in it stay as they are.
 
-    An unknown `quality` counts as `best`, so that the check of the values finds that one fault and none that follows.
+    An unknown `quality` counts as `best`, so that validation finds that fault and none that follow from it.
     """
     if not isinstance(values, dict):
         return values

@@ -32,7 +32,7 @@ class Job:
 
 @dataclass
 class Pause:
-    """A point at which the server stops: `reached` says that it did, `release` lets it go on."""
+    """A point at which the server stops: `reached` is set once it did, `release` lets it continue."""
 
     point: str
     after: int = 0  # times that the point is passed first
@@ -46,14 +46,14 @@ class BatchServer(LocalServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.complete: Complete = complete_plainly  # answers one request with the status and the body
-        self.looks = 1  # times that a batch that is made now is looked at before it ends
+        self.looks = 1  # looks at a batch that is made now before it ends
         self.ending = "completed"  # or `expired` or `cancelled`; then only every second request is answered
-        self.queue = 10**9  # requests that all running batches may hold; a batch above it fails as OpenAI's do
+        self.queue = 10**9  # requests that all running batches may hold; a batch beyond that fails as OpenAI's do
         self.invalid = ""  # why batches fail as a whole
-        # By kind of call the status of the next replies; after 0 and 1 the connection is dropped: before the reply,
-        # though the work is done, or in the middle of it.
+        # By kind of call, the status of the next replies; 0 and 1 drop the connection: before the reply, though the
+        # work is done, or in the middle of it.
         self.faults: dict[str, list[int]] = {}
-        # Where to stop, for a client that is to be killed there: `before`, `after` (the work) or `within` (the reply).
+        # Where to stop, so that a client can be killed there: `before`, `after` (the work) or `within` (the reply).
         self.pause: Pause | None = None
         self.paid: Counter[str] = Counter()  # by `custom_id`
         self.calls: Counter[str] = Counter()  # by kind
@@ -65,7 +65,7 @@ class BatchServer(LocalServer):
         self.start()
 
     def reach(self, point: str) -> None:
-        """Stop here if this is the point at which to."""
+        """Stop here if this is the point to stop at."""
         pause = self.pause
         if pause and pause.point == point:
             if pause.after:
@@ -84,7 +84,7 @@ class BatchServer(LocalServer):
         return known | {"id": file, "bytes": len(self.files[file])}
 
     def create(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Make a batch of an uploaded file, or one that failed where the queue does not allow it."""
+        """Make a batch of an uploaded file, or a failed one if the queue does not allow it."""
         lines = [json.loads(line) for line in self.files[asked["input_file_id"]].splitlines()]
         running = sum(len(job.lines) for job in self.jobs.values() if job.view["status"] == "in_progress")
         view = {
@@ -129,7 +129,7 @@ class BatchServer(LocalServer):
                 self.paid[line["custom_id"]] += 1
             response = {"status_code": status, "request_id": f"req_{number}", "body": body}
             (good if status == 200 else bad).append(head | {"response": response})
-        # The order of the answers is not that of the requests.
+        # The answers are not in the order of the requests.
         for field_name, part in (("output_file_id", good[::-1]), ("error_file_id", bad)):
             if part:
                 file = job.view[field_name] = f"file-{len(self.files)}"
@@ -137,7 +137,7 @@ class BatchServer(LocalServer):
         job.view["request_counts"] |= {"completed": len(good), "failed": len(bad)}
 
     def list_page(self, after: str = "", limit: str = "20") -> dict[str, Any]:
-        """Give a page of the batches, the newest first."""
+        """Return a page of the batches, the newest first."""
         names = list(self.jobs)[::-1]
         start = names.index(after) + 1 if after else 0
         end = start + int(limit)

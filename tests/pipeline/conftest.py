@@ -17,7 +17,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 @pytest.fixture(scope="session", autouse=True)
 def _starts() -> Iterator[None]:
-    """Start stages quickly for the whole session; the path of a socket may have a hundred characters."""
+    """Start stages quickly for the whole session; the path of a socket may have at most a hundred characters."""
     with TemporaryDirectory() as folder, serve_starts(Path(folder)) as Project.starts:
         yield
 
@@ -31,13 +31,13 @@ def running_server() -> Iterator[StubServer]:
 
 @pytest.fixture(scope="session")
 def first_run(running_server: StubServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Run, Log]:
-    """Make the project and run all of it once: the project, what ran, and what was sent. Never change it."""
+    """Make the project and run all of it once; return it, what ran, and what was sent. Never change it."""
     running_server.reset()
     project = make_project(tmp_path_factory.mktemp("base") / "project", running_server.url)
     run = project.repro()
     project.commit("Run")
     log = running_server.log
-    running_server.reset()  # what another fixture sends is not of this run
+    running_server.reset()  # what another fixture sends is not part of this run
     return project, run, log
 
 
@@ -50,5 +50,5 @@ def server(running_server: StubServer) -> StubServer:
 
 @pytest.fixture
 def project(first_run: tuple[Project, Run, Log], server: StubServer, tmp_path: Path) -> Project:
-    """A finished project of the test's own."""
+    """A finished project for this test only."""
     return first_run[0].copy(tmp_path / "project")

@@ -9,7 +9,7 @@ from typing import Any
 def build_reply(
     body: dict[str, Any], choices: list[dict[str, Any]], prompt_tokens: int, completion_tokens: int
 ) -> dict[str, Any]:
-    """Build what a chat endpoint replies to a request."""
+    """Build a chat endpoint's reply to a request."""
     usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
     usage["total_tokens"] = prompt_tokens + completion_tokens
     known = {"id": "chatcmpl-0", "object": "chat.completion", "created": 0, "model": body["model"]}
@@ -17,7 +17,7 @@ def build_reply(
 
 
 class LocalServer(ThreadingHTTPServer):
-    """Serves in threads of its own, from `start` on until it is closed, which `with` does."""
+    """Serves in its own threads, from `start` until it is closed, which `with` does."""
 
     request_queue_size = 1024
     daemon_threads = True
@@ -35,13 +35,13 @@ class LocalServer(ThreadingHTTPServer):
         super().server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing where a client goes away in the middle."""
+        """Print nothing when a client disconnects midway."""
 
 
 class JsonHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # One packet an answer: header and body apart would wait for each other's acknowledgement. It leaves when `do_POST`
-    # has returned, so that a request is counted out before its client can send the next one.
+    # One packet an answer: header and body in two would wait for each other's acknowledgement. It leaves when
+    # `do_POST` has returned, so that a request is counted out before its client can send the next one.
     wbufsize = -1
     disable_nagle_algorithm = True
 

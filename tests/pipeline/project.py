@@ -21,7 +21,7 @@ from tests.pipeline.toy import write_encoder, write_task
 REPOSITORY = Path(__file__).parents[2]
 KEY = "sk-test-secret"
 ROWS, HUMAN_ROWS, TEST = 52, 24, 40  # so that the ratio 0.8 takes 48 of the 52 a label
-# What follows the ratio comes last.
+# The stages that depend on the ratio come last.
 STAGES = ["models", "prepare", "prompts", "synthesize", "judge", "curate", "describe", "human_only", "baselines"]
 AFTER_RATIO = ["label", "mix", "teacher", "transfer", "distill", "export", "evaluate", "report", "ship"]
 STAGES += AFTER_RATIO
@@ -64,21 +64,21 @@ class Run:
 
     @property
     def messages(self) -> list[str]:
-        """What stages said of their failure."""
+        """The sentences in which stages reported their failure."""
         said = rf"^(?:{'|'.join(STAGES)}): (?!\d+ (?:to do|of|requests to send)).+"
         return re.findall(said, self.output, re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Project:
-    """A clone of the project; `machine` is what the environment of its machine has that others do not."""
+    """A clone of the project; `machine` has the environment variables that only its machine has."""
 
     starts: ClassVar[Path | None] = None  # a folder of commands that start quickly
     folder: Path
     machine: dict[str, str] = field(default_factory=dict)
 
     def make_environment(self) -> dict[str, str]:
-        """Return what a command in the clone finds in its environment."""
+        """Return the environment of a command in the clone."""
         outside = self.folder.parent / "outside"
         return os.environ | {
             "PATH": f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}",
@@ -122,7 +122,7 @@ class Project:
         return run
 
     def repro(self, *args: str, fails: bool = False, env: dict[str, str] | None = None) -> Run:
-        """Run `dvc repro`; it must succeed, or fail if it is said to."""
+        """Run `dvc repro`; it must succeed, or fail if `fails` is set."""
         run = self.run("dvc", "repro", *args, env=env)
         assert (run.code != 0) == fails, run.output
         return run
@@ -139,7 +139,7 @@ class Project:
 
     @contextmanager
     def keep(self, *paths: str) -> Iterator[None]:
-        """Check that files are there after the block as they were before it, byte for byte."""
+        """Check that files are the same after the block as before it, byte for byte."""
         before = {path: self.read_bytes(path) for path in paths}
         assert all(before.values())
         yield
@@ -176,7 +176,7 @@ class Project:
 def make_project(folder: Path, endpoint: str) -> Project:
     """Copy the project's files, uncommitted ones too, into a Git repository of its own, set to the toy task.
 
-    The tests stay away: they hold the key for which other tests search.
+    The tests are left out: they hold the key that other tests search for.
     """
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -185,7 +185,7 @@ def make_project(folder: Path, endpoint: str) -> Project:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, target)
-    # What the repository knows of its own runs is not known here.
+    # The copy starts without the results of the repository's own runs.
     (folder / "dvc.lock").unlink(missing_ok=True)
     shutil.rmtree(folder / "metrics", ignore_errors=True)
     write_task(folder / "data/tasks/toy")
@@ -199,7 +199,7 @@ def make_project(folder: Path, endpoint: str) -> Project:
 
 
 def clone_project(origin: Path, project: Project, branch: str) -> Project:
-    """Clone a branch as Git does it: no cache, no journal, nothing but what was pushed."""
+    """Clone a branch as Git does: no cache, no journal, nothing but what was pushed."""
     project.folder.mkdir(parents=True)
     project.do("git", "clone", "--quiet", "--branch", branch, str(origin), ".")
     sign_commits(project)

@@ -21,7 +21,7 @@ class Remote:
 
     @property
     def credentials(self) -> dict[str, str]:
-        """What the environment needs; no file of a project holds it."""
+        """Variables that the environment needs; no file of a project holds them."""
         return {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": S3_SECRET} if self.server else {}
 
     def read_files(self) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible server: real HTTP, answers that depend on the request alone, faults on demand."""
+"""A small OpenAI-compatible server: real HTTP, answers that depend only on the request, faults on demand."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _PATH = re.compile(r"/v1/chat/completions|/openai/deployments/[^/?]+/chat/comple
 
 @dataclass(frozen=True)
 class Received:
-    """A request as it came; `authorization` is its key, by whichever header, and `time` that of a clock in seconds."""
+    """A request as received; `authorization` is its key, from either header, and `time` a clock time in seconds."""
 
     body: dict[str, Any]
     authorization: str
@@ -35,7 +35,7 @@ class Received:
 
     @property
     def text(self) -> str:
-        """All that was asked, as canonical JSON."""
+        """The whole request, as canonical JSON."""
         return json.dumps(self.body, sort_keys=True)
 
 
@@ -47,9 +47,9 @@ class Fault:
     message: str = "the server has a bad day"
     after: int = 0  # requests that are answered first
     times: int = 10**9  # requests that fail then
-    retry_after: float | None = None  # seconds, in the header; None wants no wait worth speaking of
-    body: bytes | None = None  # in place of the error
-    is_cut: bool = False  # the reply is an answer, whose second half never comes
+    retry_after: float | None = None  # seconds, in the header; None asks for almost no wait
+    body: bytes | None = None  # instead of the error
+    is_cut: bool = False  # the reply is an answer whose second half never arrives
 
 
 @dataclass
@@ -88,14 +88,14 @@ class StubServer(LocalServer):
         self.start()
 
     def reset(self) -> None:
-        """Forget what came, and answer everything from now on."""
+        """Forget all requests, and answer everything from now on."""
         self.log = Log()
         self.fault: Fault | None = None
         # By sampling seed, how the synthesis requests with this seed end: `length`, `empty`, `refusal`, `filter` (a
         # finish_reason) or `no_choice`.
         self.spoilt: dict[int, str] = {}
         self.delay = 0.0  # seconds that an answer takes
-        self.capacity = 10**9  # requests at once; what is above it gets status 429
+        self.capacity = 10**9  # requests at once; those beyond it get status 429
 
     def enter(self) -> bool:
         """Count a request in; return whether there is room for it."""
@@ -164,7 +164,7 @@ class _Handler(JsonHandler):
 
 
 def complete_chat(body: dict[str, Any], fault: str) -> dict[str, Any]:
-    """Build a chat completion whose content depends on the request alone; `fault` is one of a server's `spoilt`."""
+    """Build a chat completion whose content depends only on the request; `fault` is one of a server's `spoilt`."""
     message: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
     properties = _list_properties(body)
     if "label" in properties:
@@ -187,7 +187,7 @@ def complete_chat(body: dict[str, Any], fault: str) -> dict[str, Any]:
 
 
 def wants_letter(body: dict[str, Any]) -> bool:
-    """Whether a label is asked for by its letter."""
+    """Return whether the request asks for a label by its letter."""
     return str(body["messages"][0]["content"]).endswith("Answer with the letter of the label and nothing else.")
 
 
@@ -198,7 +198,7 @@ def _list_properties(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(body: dict[str, Any], draw: random.Random) -> str:
-    """Write comments in the form that is wanted: as many lines as the last turn asks for, or what the schema says."""
+    """Write comments in the requested form: as many lines as the last turn asks for, or what the schema requires."""
     turns = [turn["content"] for turn in body["messages"] if turn["role"] == "user"]
     match = re.search(r'(?:that is |labelled ")(\w+)[:."]', turns[0])
     assert match, turns[0]
@@ -212,6 +212,6 @@ def _write(body: dict[str, Any], draw: random.Random) -> str:
 def _grade(body: dict[str, Any]) -> str:
     labels: list[str] = _list_properties(body)["label"]["enum"]
     text = body["messages"][-1]["content"]
-    # Wrong now and then, as a grader is.
+    # Wrong now and then, like a grader.
     wrong = hashlib.sha256(text.encode()).digest()[0] % 8 == 0
     return labels[(labels.index(guess_label(text)) + wrong) % len(labels)]

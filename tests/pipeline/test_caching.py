@@ -1,4 +1,4 @@
-"""Nothing runs twice, and nothing is paid twice: what a change runs again, and what comes back from the cache."""
+"""Nothing runs or is paid for twice: what a change runs again, and what comes back from the cache."""
 
 import json
 import re

@@ -28,7 +28,7 @@ def test_codes_come_back_as_train_rows_and_no_other_row_moves(project: Project) 
         sheet.cell(number, 3, guess_label(row[1]).upper())
     book.save(project.folder / "to_code.xlsx")
     again = project.run("amalgam", "next")
-    assert (again.code, "to_code.xlsx is there already" in again.output) == (2, True)
+    assert (again.code, "to_code.xlsx exists already" in again.output) == (2, True)
 
     with project.keep("data/prepared/test.csv", "data/prepared/validation.csv"):
         run = project.do("amalgam", "code", "to_code.xlsx")

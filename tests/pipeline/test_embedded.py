@@ -51,7 +51,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fetch_llm("smollm2-135m-instruct", folder / "llm", cache)
         fetch_encoder("all-minilm-l6-v2", folder / "encoder", cache)
     except ModelError as error:
-        if "could not be had" in str(error):
+        if "could not be downloaded" in str(error):
             pytest.skip(f"THE REAL MODELS WERE NOT TESTED: {error}")
         raise
     return folder
@@ -83,7 +83,7 @@ def test_the_server_wants_its_key_listens_on_loopback_alone_and_ends_with_its_pr
 
 
 def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "http_proxy"):  # it leads nowhere: the server on this machine is asked without one
+    for name in ("HTTP_PROXY", "http_proxy"):  # they lead nowhere: the server on this machine is asked without a proxy
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     params = load_params(REPOSITORY / "params.yaml")
     synthesis = params.synthesis.model_copy(update={"rows": ROWS})
@@ -102,7 +102,7 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     rows = rows[rows["fault"] == ""].groupby("label").head(ROWS)
     assert list(rows["label"].value_counts()) == [ROWS, ROWS]
     assert rows["text"].nunique() > ROWS
-    # The journal answers, so there is no need of a model.
+    # The journal answers, so no model is needed.
     again = Rounds(prompts, model, synthesis)
     collect_answers(again, answer_here(tmp_path / "nothing", tmp_path))
     assert list(again.build_lines()) == list(rounds.build_lines())
@@ -134,5 +134,5 @@ def test_json_by_a_schema_is_what_the_grammar_lets_through(base: Path, tmp_path:
 
 
 def answer_here(folder: Path, top: Path) -> Answering:
-    """Answer with the embedded LLM, with a journal of the test's own and nothing to take over from DVC."""
+    """Answer with the embedded LLM, with the test's own journal and nothing to take over from DVC."""
     return replace(make_answering(top, "embedded", timeout=300.0), folder=folder)

@@ -1,4 +1,4 @@
-"""What can go wrong: one sentence says it, and what was made before is as it was."""
+"""What can go wrong: one sentence reports it, and earlier outputs are unchanged."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ NO_ONE = "http://127.0.0.1:9"  # the discard port, where nothing listens
 
 
 def check_sentence(run: Run, *parts: str) -> None:
-    """Check that a stage has said one sentence that has these parts, and nothing else of its failure."""
+    """Check that a stage reported its failure in one sentence that has these parts, and nothing else."""
     assert len(run.messages) == 1, run.output
     assert "Traceback" not in run.output, run.output
     assert [part for part in parts if part not in run.messages[0]] == []
@@ -43,7 +43,7 @@ def test_a_bad_file_a_bad_param_or_an_unknown_model(project: Project) -> None:
     # A stage that fails halfway: the encoder is there already.
     shutil.copytree(project.folder / "tiny-bert", project.folder / "other-bert")
     project.set_params(teacher__model="other-bert", llm__endpoint="embedded", llm__model="no-such-llm")
-    check_failure(project, "models: `no-such-llm` is no LLM", "smollm2-135m-instruct")
+    check_failure(project, "models: `no-such-llm` is not an LLM", "smollm2-135m-instruct")
 
 
 def test_an_endpoint_that_does_not_answer_or_refuses_the_key(project: Project, server: StubServer) -> None:

@@ -10,7 +10,7 @@ from tests.pipeline.remotes import read_git_objects
 from tests.pipeline.server import Log, StubServer
 from tests.pipeline.toy import LABELS, make_rows
 
-SCRATCH = ("__pycache__", ".dvc/tmp")  # what Python and DVC keep for this machine alone
+SCRATCH = ("__pycache__", ".dvc/tmp")  # what Python and DVC keep only for this machine
 
 
 def test_every_stage_runs_and_each_question_is_asked_once(first_run: tuple[Project, Run, Log]) -> None:

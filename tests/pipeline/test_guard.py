@@ -23,7 +23,7 @@ def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(projec
     project.set_params(teacher__guard=True)
     run = project.repro("export")
     guard = project.read_json(SUMMARY)["guard"]
-    # Where the rows are let in, the teacher is the one that it was, and so are its students.
+    # If the rows are let in, the teacher is the same as before, and so are its students.
     assert run.ran == ["teacher", "transfer", "distill", *([] if guard["helps"] else ["export"])]
     assert (guard["folds"], guard["rows"]) == (5, HUMAN_ROWS)
     assert guard["difference"] == pytest.approx(guard["with_synthetic_auc"] - guard["human_only_auc"], abs=2e-4)
@@ -35,7 +35,7 @@ def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(projec
     judged = read_rows(project.folder / JUDGED)
     assert len(judged) == len(set(judged["id"])) == HUMAN_ROWS
     calibration = read_calibration(project)
-    assert calibration["sentence"].startswith("In cross-validation ")
+    assert calibration["sentence"].startswith("In cross-validation")
     assert f"{HUMAN_ROWS} human-coded rows" in calibration["sentence"]
     assert calibration["guaranteed"] is False
     # Synthetic rows alone are not guarded, and enough validation rows choose.

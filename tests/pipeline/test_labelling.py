@@ -1,4 +1,4 @@
-"""The LLM labels real texts in place of writing, or beside it: what is sent, and what is learned."""
+"""The LLM labels real texts instead of writing, or in addition: what is sent, and what is learned."""
 
 import json
 
@@ -25,7 +25,7 @@ def test_real_texts_are_labelled_in_place_of_writing(project: Project, server: S
     run = project.repro("transfer" if has_logprobs else "mix")
     assert {"prompts", "synthesize", "judge", "label", "curate", "mix"} <= {*run.ran}
     assert (server.log.synthesis, server.log.grading) == (0, 0)
-    assert server.log.labelling == sent * (1 if has_logprobs else 6)  # five samples beside the request without
+    assert server.log.labelling == sent * (1 if has_logprobs else 6)  # without them, five samples besides the request
     asked = {request.body["messages"][-1]["content"].partition(": ")[2] for request in server.log.answered}
     prepared = {path.stem: read_rows(path) for path in (project.folder / "data/prepared").glob("*.csv")}
     assert not asked & {*prepared["test"]["text"]}

@@ -23,7 +23,7 @@ def test_a_workbook_becomes_a_report_and_labels_and_the_other_task_is_kept(proje
     assert {*STAGES} - {*project.repro().ran} <= {"models", "label"}
     params, rows = load_params(project.folder / "params.yaml"), project.read_json("data/prepared/summary.json")["rows"]
     assert (rows["test"], rows["train"] + rows["validation"]) == (params.split.test, params.human_rows) != (40, 24)
-    said = project.do("amalgam", "tasks", "--json").output  # after a sentence on what is not on this machine
+    said = project.do("amalgam", "tasks", "--json").output  # after a sentence about files that are not on this machine
     listed = {task["name"]: task for task in json.loads(said[said.index("[") :])}
     assert (listed["own"]["rows"], listed["own"]["student_auc"] > 0.5) == (160, True)
     labelled = tmp_path / "labelled.xlsx"

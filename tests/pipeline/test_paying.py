@@ -29,10 +29,10 @@ def test_a_stage_that_is_killed_again_and_again_pays_each_answer_once(project: P
         sent = len(server.log.answered)
         command = [sys.executable, "stages/synthesize.py"]
         project.kill(command, lambda sent=sent: len(server.log.answered) > sent, draw.uniform(0.0, 0.6))
-    time.sleep(2 * server.delay)  # until the server is done with what was on its way at the last kill
+    time.sleep(2 * server.delay)  # until the server is done with what was in flight at the last kill
     known = count_answers(project) - before
     assert KILLS < known < 2 * (MORE - ROWS)
-    # Only what was on its way may have been lost: at most four requests a kill.
+    # Only what was in flight may have been lost: at most four requests a kill.
     assert 0 <= len(server.log.answered) - known <= 4 * KILLS
     server.reset()
     project.repro("synthesize")

@@ -56,10 +56,10 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     alone, together, contrastive = (load_file(tmp_path / name / "model.safetensors") for name in names)
     base = load_file(tmp_path / "encoder/model.safetensors")
     for name, weight in alone.items():
-        if name.endswith("key.bias"):  # attention does not depend on it: its gradient is rounding alone
+        if name.endswith("key.bias"):  # attention does not depend on it: its gradient is only rounding
             continue
         # Weights are kept in bfloat16: the last of its bits may differ.
         torch.testing.assert_close(together[name], weight, atol=2e-3, rtol=2**-7)
     moved = "bert.encoder.layer.0.attention.self.query.weight"
-    for weights in (alone, contrastive):  # so that equality says something; pairs differ with the parts of a batch
+    for weights in (alone, contrastive):  # so that equality means something; pairs differ with the parts of a batch
         assert (weights[moved] - base[moved.removeprefix("bert.")]).abs().max() > 4e-3

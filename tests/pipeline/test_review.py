@@ -1,4 +1,4 @@
-"""A pull request answers by itself: the steps of the workflow, in a clone with two branches."""
+"""A pull request is reviewed automatically: the steps of the workflow, in a clone with two branches."""
 
 import json
 import re

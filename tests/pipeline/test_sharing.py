@@ -37,7 +37,7 @@ class Team:
 
 
 def describe_machine(user: str, folder: Path, remote: Remote) -> Project:
-    """Say where a user has the project, on a machine that may use the remote."""
+    """Describe where a user has the project, on a machine that may use the remote."""
     home = folder / f"home-of-{user}"
     machine = {"USER": user, "LOGNAME": user, "HOME": str(home), **NOBODY, **remote.credentials}
     return Project(home / "projects" / "amalgam", machine)
@@ -82,7 +82,7 @@ def team(first_run: tuple[Project, Run, Log], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def s3_team(first_run: tuple[Project, Run, Log], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    """Ada with S3 as the remote, and `main` alone."""
+    """Ada with S3 as the remote, and only `main`."""
     with serve_s3() as remote:
         yield make_team(first_run[0], tmp_path_factory.mktemp("s3-team"), remote)
 
@@ -112,7 +112,7 @@ def test_a_pull_leaves_nothing_to_run_and_changes_send_only_what_is_new(
     run = clone.repro("mix")
     assert not run.ran + run.restored
     assert count_sent(server) == (0, 0)
-    # More rows send the new requests alone.
+    # More rows send only the new requests.
     clone.set_params(synthesis__rows=ROWS + MORE)
     assert clone.repro("judge").ran == ["prompts", "synthesize", "judge"]
     assert count_sent(server) == (2 * MORE, 2 * MORE)
@@ -160,7 +160,7 @@ def test_more_rows_over_s3_fetch_what_was_not_pulled_and_a_pull_leaves_nothing_t
     clone = s3_team.clone(tmp_path)
     clone.set_params(synthesis__rows=ROWS + MORE, llm__offline=True)
     run = clone.repro("judge", fails=True, env=dict.fromkeys(s3_team.remote.credentials, ""))
-    assert "`dvc pull data/baselines data/completions data/judgements data/labelled` says why" in run.output
+    assert "`dvc pull data/baselines data/completions data/judgements data/labelled` shows why" in run.output
     assert "llm.offline" in run.output
     assert "Traceback" not in run.output
     clone.set_params(llm__offline=False)

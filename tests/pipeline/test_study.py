@@ -1,4 +1,4 @@
-"""The study's pipeline on the toy task: nothing computed or paid twice, whatever is added, killed or impossible."""
+"""The study's pipeline on the toy task: nothing computed or paid for twice, whatever is added, killed or impossible."""
 
 import re
 import shutil
@@ -62,7 +62,7 @@ def test_a_study_leaves_charts_numbers_a_page_and_a_status(studied: Project) -> 
     assert "<svg" in page
     assert "The paper: best at 80 %" in page
     assert "2 of 2 cells are done, 0 failures" in studied.do("amalgam", "study", "status").output
-    assert "study" not in studied.do("amalgam", "doctor").output.replace("study/", "")  # of the main pipeline alone
+    assert "study" not in studied.do("amalgam", "doctor").output.replace("study/", "")  # only of the main pipeline
 
 
 def test_what_this_clone_or_a_colleague_has_is_neither_computed_nor_paid_again(
@@ -73,7 +73,7 @@ def test_what_this_clone_or_a_colleague_has_is_neither_computed_nor_paid_again(
     shutil.rmtree(project.folder / ".cache")
     project.do("dvc", "checkout", "study/cells.dvc")  # as `dvc pull` ends
     assert count_computed(project.repro("--force", STUDY).output) == 0
-    before = read_table(project)  # one ratio more costs that ratio
+    before = read_table(project)  # one more ratio costs only that ratio
     project.set_params(STUDY_PARAMS, ratios=[0.2, 0.5])
     run = project.repro(STUDY)
     assert count_computed(run.output) == 2  # a member that learns the mix, and the guard
@@ -102,6 +102,6 @@ def test_a_kill_loses_what_was_in_flight(project: Project) -> None:
     assert project.kill(["dvc", "repro", f"{STUDY}:cells"], lambda: count_results(project) >= before + 2) != 0
     there = count_results(project)
     run = project.repro(STUDY)
-    assert count_computed(run.output) == before + 6 - there  # two seeds more, of three trainings each
+    assert count_computed(run.output) == before + 6 - there  # two more seeds, of three trainings each
     assert len(read_table(project)) == 6
     assert (read_table(project)["fault"] == "").all()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 LABELS = ("complaint", "praise")
-# Parts of a comment, comma and blank between them; many enough that two comments are hardly ever near-duplicates.
+# Parts of a comment, separated by comma and blank; so many that two comments are hardly ever near-duplicates.
 _OPENINGS = "To be honest, As a regular, With two children, For the third time, Like everybody here, By pure chance"
 _NOUNS = (
     "rye bread, croissant, apple tart, coffee, cheese roll, almond cake, baguette, window table, young waiter, "
@@ -95,7 +95,7 @@ def write_task(folder: Path) -> None:
 
 
 def write_encoder(folder: Path) -> None:
-    """Write a BERT of two layers with seeded weights, most of them random, that knows the toy task's words."""
+    """Write a BERT of two layers with seeded weights, most of them random, with the toy task's words."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
@@ -110,7 +110,7 @@ def write_encoder(folder: Path) -> None:
     config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **sizes)
     torch.manual_seed(0)
     model = BertModel(config)
-    # As in a trained encoder, words of one kind lie together; a teacher leaves the word embeddings as they are.
+    # As in a trained encoder, words of one kind are close together; a teacher does not change the word embeddings.
     for label, shift in zip(LABELS, (-0.04, 0.04), strict=True):
         for word in _ADJECTIVES[label].split(", "):
             model.embeddings.word_embeddings.weight.data[vocabulary.index(word), ::2] += shift

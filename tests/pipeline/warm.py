@@ -1,7 +1,7 @@
-"""Quick starts: `python stages/….py` and `dvc …` as forks of a process that has imported what they need of others.
+"""Quick starts: `python stages/….py` and `dvc …` as forks of a process that has imported third-party modules.
 
-The tests start hundreds of stages, most of which import torch for seconds and then work for tenths of one. Each stays a
-process of its own, with its own folder, environment and streams; no module of this project is imported before.
+The tests start hundreds of stages, most of which import torch for seconds and then work for tenths of one. Each is
+still a separate process, with its own folder, environment and streams; no module of this project is imported before.
 """
 
 import atexit
@@ -43,8 +43,8 @@ _IMPORTED = (
     "transformers.models.bert.modeling_bert",
     "vl_convert",
 )
-# Both `python` and `dvc`: hands over what it was given, and ends as its fork does. All but stages start as ever, and
-# `models` too: what it may fetch is settled when its libraries are imported.
+# Both `python` and `dvc`: passes on its arguments, and ends as its fork does. All but stages start as usual, and so
+# does `models`: what it may fetch is settled when its libraries are imported.
 _STARTER = """\
 #!{python} -IS
 import json, os, socket, sys
@@ -61,7 +61,7 @@ with socket.socket(socket.AF_UNIX) as connection:
 
 @contextmanager
 def serve_starts(folder: Path) -> Iterator[Path | None]:
-    """Yield a folder for the front of PATH that has such a `python` and `dvc`; None where nothing should be forked."""
+    """Yield a folder for the front of PATH that has such a `python` and `dvc`; None where forking is impossible."""
     if sys.platform != "linux":
         yield None
         return
@@ -79,8 +79,8 @@ def serve_starts(folder: Path) -> Iterator[Path | None]:
 
 
 def _serve(address: str) -> None:
-    """Import, then fork for each that connects; never returns."""
-    # What stages/runtime.py sets, and libraries read when they are imported; `models` alone is not offline.
+    """Import, then fork for each connection; never return."""
+    # What stages/runtime.py sets, and libraries read when they are imported; only `models` is not offline.
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     for name in _IMPORTED:
         import_module(name)
@@ -99,7 +99,7 @@ def _serve(address: str) -> None:
 
 
 def _run(connection: socket.socket) -> NoReturn:
-    """Become what a starter was called as; say its exit code at the end."""
+    """Run what a starter was called for; send the exit code at the end."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, streams, _, _ = socket.recv_fds(connection, 1, 3)
     for number, stream in enumerate(streams):

@@ -1,4 +1,4 @@
-"""Tables of coded responses as files of every kind, and how a task is made of one."""
+"""Tables of coded responses as files of every kind, and making a task from one."""
 
 import io
 import json
@@ -24,7 +24,7 @@ def write_csv(rows: list[dict[str, str]], separator: str = ",") -> str:
 
 
 def write_sheets(*sheets: list[list[Any]], hidden: bool = False) -> bytes:
-    """Write sheets of cells; `hidden` is the first, and then a chart stands before it."""
+    """Write sheets of cells; with `hidden`, the first is hidden and a chart sheet precedes it."""
     book, stream = openpyxl.Workbook(), io.BytesIO()
     for place, rows in enumerate(sheets):
         sheet = book.create_sheet() if place else book.active
@@ -47,7 +47,7 @@ def write_zip(name: str, text: str) -> bytes:
 
 
 def code(codes: list[str], **changes: Any) -> str:
-    """Write the rows with other codes, gone through again and again."""
+    """Write the rows with other codes, repeated in turn."""
     return write_csv([{**row, "code": codes[place % len(codes)], **changes} for place, row in enumerate(ROWS)])
 
 
@@ -55,7 +55,7 @@ Amalgam = Callable[..., tuple[int, str, str]]
 
 
 def make_task(amalgam: Amalgam, content: str | bytes, *flags: str, name: str = "a.csv") -> dict[str, Any]:
-    """Make a task of a file, check that its rows can be read, and return what was found."""
+    """Make a task from a file, check that its rows can be read, and return what was found."""
     Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
     exit_code, out, err = amalgam("new", "mine", "--from", name, "--json", "--force", *flags)
     assert exit_code == 0, err

@@ -21,7 +21,7 @@ PROCESSES.set_forkserver_preload(["openai", "httpx2", "filelock", "amalgam.llm.b
 
 
 def hurry() -> None:
-    """Look at batches often, in this process."""
+    """Poll batches often, in this process."""
     batch._FIRST_PAUSE, batch._LONGEST_PAUSE, batch._REPORT, client._SETTLE = 0.01, 0.02, 0.0, 0.05
 
 
@@ -40,7 +40,7 @@ def index_missing(requests: list[Request], journal: Journal) -> dict[str, Reques
 
 
 class Run:
-    """Sends, and keeps what it was told."""
+    """Sends, and keeps the answers and notices that it gets."""
 
     def __init__(self, server: BatchServer, journal: Journal) -> None:
         self.server, self.journal = server, journal
@@ -66,7 +66,7 @@ class Run:
 
 
 def send_apart(journal: Path, url: str, count: int, said: Path) -> None:
-    """Send requests 0 to `count` - 1, in a process of its own; what is said goes to the file `said`."""
+    """Send requests 0 to `count` - 1, in a separate process; notices go to the file `said`."""
     hurry()
     with said.open("a", encoding="utf-8", buffering=1) as stream, open_journal(journal) as opened:
         notify = partial(print, file=stream)

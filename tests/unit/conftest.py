@@ -57,7 +57,7 @@ def task() -> Task:
 
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two layers with random weights, that knows the words of the toy comments."""
+    """A BERT of two layers with random weights and the vocabulary of the toy comments."""
     folder = tmp_path_factory.mktemp("models") / "encoder"
     write_encoder(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Processes that share a journal with a test, and the requests that they know."""
+"""Processes that share a journal with a test, and the requests that they use."""
 
 import subprocess
 import sys

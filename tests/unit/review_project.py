@@ -1,4 +1,4 @@
-"""A small project in Git and DVC's cache, whose revisions are made up: rows, predictions, params and metrics."""
+"""A small project in Git and DVC's cache, with made-up revisions: rows, predictions, params and metrics."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ PARAMS: dict[str, Any] = {"task": "toy", "ratio": 0.8, "seeds": [1, 2, 3], "eval
 
 
 def make_rows(count: int, *, groups: bool = False) -> pd.DataFrame:
-    """Make test rows, every other one of each label."""
+    """Make test rows with alternating labels."""
     names = [f"r{number:03d}" for number in range(count)]
     rows = pd.DataFrame({"id": names, "text": [f"text of {name}" for name in names], "question": ""})
     rows["label"] = [LABELS[number % 2] for number in range(count)]
@@ -27,9 +27,9 @@ def make_rows(count: int, *, groups: bool = False) -> pd.DataFrame:
 
 
 def make_outputs(rows: pd.DataFrame, strengths: dict[str, float], seeds: tuple[int, ...] = (1, 2, 3)) -> Outputs:
-    """Make predictions of models whose scores part the labels by so many standard deviations.
+    """Make predictions of models whose scores separate the labels by that many standard deviations.
 
-    A row's noise is in part its own, whatever the model, so that models agree on which rows are hard. Equal strengths
+    Part of a row's noise is the same for all models, so that models agree on which rows are hard. Equal strengths
     give equal predictions.
     """
 
@@ -63,7 +63,7 @@ class ReviewProject:
     def write(
         self, outputs: Outputs, metrics: dict[str, Any] | None = None, bits: int | None = None, **params: Any
     ) -> None:
-        """Write a state into the workspace, its outputs into the cache only; `bits` says which student ships."""
+        """Write a state into the workspace, its outputs into the cache only; `bits` selects the student that ships."""
         values = PARAMS | params
         self._write("params.yaml", yaml.safe_dump(values))
         self._write("data/tasks/toy/task.yaml", "ordinal: false\n")
@@ -85,7 +85,7 @@ class ReviewProject:
         self._write("dvc.yaml", yaml.safe_dump({"stages": {name: {"cmd": "x"} for name in stages}}))
 
     def edit(self, name: str, old: str, new: str) -> None:
-        """Put a text in place of another one in a file of the workspace."""
+        """Replace a text in a file of the workspace."""
         path = self.folder / name
         path.write_text(path.read_text().replace(old, new))
 
@@ -94,7 +94,7 @@ class ReviewProject:
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
 
     def drop_cache(self) -> None:
-        """Forget all outputs."""
+        """Delete all outputs from the cache."""
         shutil.rmtree(self.folder / ".dvc/cache", ignore_errors=True)
 
     def _write(self, name: str, text: str) -> None:

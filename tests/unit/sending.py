@@ -1,4 +1,4 @@
-"""What tests of sending share: requests that the stub server can answer, and checks of what came of them."""
+"""What tests of sending share: requests that the stub server can answer, and checks of the results."""
 
 import sys
 from typing import Any
@@ -26,7 +26,7 @@ def make_groups(count: int, size: int = 1) -> list[list[Request]]:
 
 
 def send(count: int, server: StubServer, journal: Journal, *, size: int = 1, **settings: Any) -> list[Answer]:
-    """Send what is missing of so many requests; return the answers in the order in which they came."""
+    """Send the missing ones of that many requests; return the answers in order of arrival."""
     groups = [[one for one in group if not journal.find([one.key])] for group in make_groups(count, size)]
     return send_groups(groups, Endpoint(server.url, "served", "sk-secret"), journal, **settings)
 

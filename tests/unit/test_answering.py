@@ -52,7 +52,7 @@ def test_with_all_answers_known_no_endpoint_is_needed(answering: Answering) -> N
     known = Answer("fine", "stop", 1, 1)
     with open_journal(answering.journal) as journal:
         journal.record([(make_request("praise", 0), known)])
-    embedded = answering.llm.model_copy(update={"endpoint": "embedded"})  # whose model is not there
+    embedded = answering.llm.model_copy(update={"endpoint": "embedded"})  # its model is missing
     assert answer([make_request("praise", 0)], replace(answering, llm=embedded)) == [known]
     assert answer([], replace(answering, llm=embedded)) == []
 

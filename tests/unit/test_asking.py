@@ -69,7 +69,7 @@ def test_each_attempt_has_more_tokens_by_whichever_name(name: str) -> None:
 
 def test_keys_are_for_ever_and_samples_without_a_seed_stay_apart() -> None:
     assert build(make_prompts(1)[0], 1).key == "975282c6c10928a80b24660b5810fa26bd1ee94ad141e5fe1400f1e32750ace4"
-    one, two = (build(prompt, 0, {"seed": None}) for prompt in make_prompts(2)[::2])  # equal but for their samples
+    one, two = (build(prompt, 0, {"seed": None}) for prompt in make_prompts(2)[::2])  # equal except for their samples
     assert one.body == two.body
     assert one.key != two.key
 
@@ -83,7 +83,7 @@ def test_more_rows_ask_again_just_as_fewer_rows_did(few: int, more: int) -> None
 
 
 def test_several_responses_an_answer_are_topped_up_only_as_far_as_needed() -> None:
-    # Four of five lines come: of 20 rows 16 are there at first, so one more answer a label is enough.
+    # Four of five lines arrive: at first 16 of 20 rows are there, so one more answer a label is enough.
     lines = "\n".join(f"{number}. line" for number in range(4))
     asked = ask(make_prompts(4, 5, "lines"), 20, lambda _: Answer(lines, "stop", 1, 1))
     assert {slot for slot, attempts in asked.items() if attempts == [0, 1]} == {"complaint0", "praise0"}
@@ -132,9 +132,9 @@ def test_many_missing_responses_are_an_error_and_a_few_do_not_end_a_run_that_is_
     ("text", "finish_reason", "words"),
     [
         ("The soup was", "MAX_TOKENS", "are cut off, such as 'The soup was': raise `synthesis.max_tokens`"),
-        ("I can't help with that.", "stop", 'are refused or filtered, such as "I can\'t help with that.": take an'),
+        ("I can't help with that.", "stop", 'are refused or filtered, such as "I can\'t help with that.": use an'),
         ("<think>\nHm. \x1b[2J\u202e", "stop", r"thinking, such as '<think> Hm. \x1b[2J\u202e': turn off the rea"),
-        ("Here is one:", "stop", "only announce a response, such as 'Here is one:': take another model"),
+        ("Here is one:", "stop", "only announce a response, such as 'Here is one:': use another model"),
     ],
 )
 def test_one_fault_of_most_answers_is_said_with_an_example(text: str, finish_reason: str, words: str) -> None:

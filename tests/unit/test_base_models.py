@@ -60,13 +60,13 @@ def make_entry(kind: str, files: dict[str, bytes], **mirror: object) -> Entry:
 
 
 def cache_wheel(cache: Path, package: str, members: dict[str, bytes], **part: str) -> dict[str, str]:
-    """Put a wheel into the cache; return what a catalogue says of it."""
+    """Put a wheel into the cache; return its entry in a catalogue."""
     content = write_zip(cache / f"wheels/{package}-1.0.whl", members)
     return {"package": package, "sha256": hash_bytes(content), **part}
 
 
 def cache_parts(cache: Path, parts: list[bytes]) -> list[dict[str, str]]:
-    """Put one wheel a part into the cache."""
+    """Put one wheel for each part into the cache."""
     return [cache_wheel(cache, f"part-{n}", {f"p{n}/data": part}, part=f"p{n}/data") for n, part in enumerate(parts)]
 
 
@@ -105,7 +105,7 @@ class Hub(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the names are http.server's
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_a_hub_that_does_not_answer_keeps_nobody_waiting(
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/{revision}/{filename}")
         monkeypatch.setattr(base_models, "_PATIENCE", 0.1)
         start = time.monotonic()
-        with pytest.raises(ModelError, match=r"could not be had from the model hub \(no connection\): try again"):
+        with pytest.raises(ModelError, match=r"could not be downloaded from the model hub \(no connection\): try"):
             fetch_entry("tiny", make_entry("encoder", ENCODER), write_files(tmp_path / "new", {}), tmp_path)
         assert time.monotonic() - start < 30
 
@@ -224,25 +224,25 @@ def without(*names: str, **others: bytes) -> dict[str, bytes]:
         (fetch_llm, "smollm2-135m-instruct", {}, NOWHERE + r"a \.gguf file on this machine"),
         (fetch_encoder, "owner/absent", {}, "no such repository"),
         (fetch_llm, "owner/tiny/absent.gguf", {}, "no such file"),
-        (fetch_encoder, "smollm2-135m-instruct", {}, "is no encoder .*give `all-minilm-l6-v2`, `all-mpnet-base-v2"),
+        (fetch_encoder, "smollm2-135m-instruct", {}, "is not an encoder .*give `all-minilm-l6-v2`, `all-mpnet-base-v2"),
         (
             fetch_encoder,
             "/no/folder",
             {},
-            "is no encoder .* of a Hugging Face folder, or a hub id `owner/name@revision`",
+            "is not an encoder .* of a Hugging Face folder, or a hub id `owner/name@revision`",
         ),
-        (fetch_llm, "owner/name", {}, "is no LLM .*give `smollm2-135m-instruct`, `qwen"),
+        (fetch_llm, "owner/name", {}, "is not an LLM .*give `smollm2-135m-instruct`, `qwen"),
         (
             fetch_llm,
             "file.gguf",
             {},
-            r"is no LLM .* of a \.gguf file, or a file of the hub `owner/name/file.gguf@revision`",
+            r"is not an LLM .* of a \.gguf file, or a file of the hub `owner/name/file.gguf@revision`",
         ),
         (fetch_encoder, "mine", without("model.safetensors"), "convert its weights to safetensors"),
         (fetch_encoder, "mine", without("config.json"), r"has no config\.json"),
         (fetch_encoder, "mine", without("tokenizer.json", "vocab.txt"), "has no tokenizer"),
-        (fetch_encoder, "mine", {**ENCODER, "model.safetensors": POINTER}, "that is none, perhaps a Git LFS pointer"),
-        (fetch_llm, "mine/x.gguf", {"x.gguf": POINTER}, "is no GGUF file, perhaps a Git LFS pointer"),
+        (fetch_encoder, "mine", {**ENCODER, "model.safetensors": POINTER}, "has an invalid model.safe"),
+        (fetch_llm, "mine/x.gguf", {"x.gguf": POINTER}, "is not a GGUF file, perhaps a Git LFS pointer"),
     ],
 )
 def test_what_cannot_be_had_gives_one_sentence_and_keeps_the_old_model(

@@ -74,7 +74,7 @@ def test_what_expired_is_sent_again(run: Run) -> None:
 
 def test_a_batch_that_was_cancelled_ends_the_run(run: Run) -> None:
     run.server.ending = "cancelled"
-    with pytest.raises(EndpointError, match="batch_0 was cancelled at the endpoint: run again to send what it left"):
+    with pytest.raises(EndpointError, match="batch_0 was cancelled at the endpoint: run again to send the rest of it"):
         run.send(4)
     assert run.find(4) == ["re Grüße\u2028 0", "", "re Grüße\u2028 2", ""]
     run.server.ending = "completed"
@@ -111,7 +111,7 @@ def test_a_fault_that_passes_is_tried_again_but_not_for_ever(run: Run) -> None:
     assert run.find(3) == list_texts(3)
     run.server.complete = lambda _body: (500, {"error": {"message": "always busy"}})
     with pytest.raises(
-        EndpointError, match=r"3 batches in a row brought no answer \(status 500: always busy\), .* \(1 in the next"
+        EndpointError, match=r"3 batches in a row returned no answer \(status 500: always busy\), .* \(1 in the next"
     ):
         run.send(4)
 
@@ -146,7 +146,7 @@ def test_a_full_queue_is_given_smaller_batches_one_after_the_other(run: Run) -> 
         ("look", [503, 429]),
         ("content", [500]),
         ("content", [1]),  # half of it, then the connection is dropped
-        *(("create", [fault, fault]) for fault in (0, 500, 429)),  # 0: it was made, and the connection dropped
+        *(("create", [fault, fault]) for fault in (0, 500, 429)),  # 0: it was made, then the connection dropped
     ],
 )
 def test_calls_that_fail_are_tried_again_and_a_batch_is_made_once(what: str, faults: list[int], run: Run) -> None:
@@ -185,18 +185,18 @@ def test_an_endpoint_that_is_not_there_is_told(run: Run) -> None:
 
 
 def test_a_batch_that_would_pass_the_requests_allowed_is_not_sent(run: Run) -> None:
-    with pytest.raises(BudgetError, match=r"a batch of 5 requests, after 0 .* would pass `llm.max_requests: 4`"):
+    with pytest.raises(BudgetError, match=r"a batch of 5 requests, after 0 .* would exceed `llm.max_requests: 4`"):
         run.send(5, max_requests=4)
     assert not run.server.calls["create"]
     run.server.ending = "expired"
-    with pytest.raises(BudgetError, match="a batch of 2 requests, after 4 that were sent, would pass"):
-        run.send(4, max_requests=5)  # what is sent again counts too
+    with pytest.raises(BudgetError, match="a batch of 2 requests, after 4 that were sent, would exceed"):
+        run.send(4, max_requests=5)  # requests that are sent again count too
 
 
 def test_a_batch_that_might_pass_the_budget_is_not_sent(run: Run) -> None:
     with pytest.raises(BudgetError, match="no price"):
         run.send(5, price=None, budget_usd=5.0)
-    with pytest.raises(BudgetError, match=r"a batch of 5 requests may cost 0\.000[0-9]+ USD, and with 0\.0000 spent"):
+    with pytest.raises(BudgetError, match=r"a batch of 5 requests may cost 0\.000[0-9]+ USD, which with 0\.0000 spent"):
         run.send(5, budget_usd=0.0001)
     assert not run.server.calls["upload"]
     run.send(5, budget_usd=1.0)
@@ -206,5 +206,5 @@ def test_a_batch_that_might_pass_the_budget_is_not_sent(run: Run) -> None:
 
 def test_a_batch_of_another_run_counts_against_the_budget(run: Run, tmp_path: Path) -> None:
     leave_behind(run, tmp_path, 200)
-    with pytest.raises(BudgetError, match=r"0.0000 spent and 0.00[0-9]+ in open batches .*; 1 batch goes on"):
+    with pytest.raises(BudgetError, match=r"0.0000 spent and 0.00[0-9]+ in open batches .*; 1 batch is still running"):
         run.send(210, start=200, budget_usd=0.005)

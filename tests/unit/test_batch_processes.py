@@ -74,7 +74,7 @@ def test_an_interrupted_run_says_that_the_batch_goes_on(run: Run, tmp_path: Path
         sender.process.join(20)
     assert sender.process.exitcode == 0
     last = sender.said.read_text().splitlines()[-1]
-    assert last == "interrupted: 1 batch goes on at the endpoint, and the next run collects what it answers"
+    assert last == "interrupted: 1 batch is still running at the endpoint, and the next run collects the answers"
     run.server.pause = None
     run.server.end("batch_0")
     run.send(3)
@@ -118,7 +118,7 @@ def test_a_batch_that_the_endpoint_no_longer_knows_is_told(run: Run, tmp_path: P
     leave_behind(run, tmp_path, 3)
     run.server.jobs.clear()
     run.send(5, start=3)
-    with pytest.raises(EndpointError, match=r"set `llm\.endpoint` and the key to those that it was made with"):
+    with pytest.raises(EndpointError, match=r"set `llm\.endpoint` and the key to those that the batch was made with"):
         run.send(3)
     run.journal.close_batch(run.journal.list_batches()[0].name)
     run.send(3)

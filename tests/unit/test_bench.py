@@ -75,7 +75,7 @@ def test_a_gain_over_another_number_of_seeds_is_welchs():
     from scipy.stats import ttest_ind
 
     own, other = [0.85, 0.86, 0.84], [0.79, 0.80]
-    gain = measure_gain(make_estimate(own), make_estimate(other), 0.95)  # rows that draw both alike cancel out
+    gain = measure_gain(make_estimate(own), make_estimate(other), 0.95)  # rows that affect both alike cancel out
     welch = ttest_ind(own, other, equal_var=False)
     assert gain.p == pytest.approx(welch.pvalue)
     assert (gain.low, gain.high) == pytest.approx(tuple(welch.confidence_interval(0.95)))

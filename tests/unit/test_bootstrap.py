@@ -1,4 +1,4 @@
-"""Intervals, p-values and ratios: what they promise, by property and on simulated models whose AUC is known."""
+"""Intervals, p-values and ratios keep their promises: by property, and on simulated models with a known AUC."""
 
 import math
 from statistics import NormalDist
@@ -91,15 +91,15 @@ def test_a_model_without_seeds_counts_as_equal_for_each_and_other_numbers_of_see
         estimate_models(actual, None, {"two": one.repeat(2, axis=0), "three": one.repeat(3, axis=0)}, ordinal=False)
 
 
-# Scores are normal in both labels, so the AUC is that of the binormal model. A row's noise is in part the same for all
-# models, in part the same for all seeds of a model, and in part new for each seed; seeds may differ in quality as well.
+# Scores are normal in both labels, so the AUC is that of the binormal model. A row's noise is partly the same for all
+# models, partly the same for all seeds of a model, and partly new for each seed; seeds may differ in quality as well.
 AUC, ROWS, RESAMPLES, REPETITIONS = 0.85, 200, 80, 500
 
 
 def simulate(*, seeds, spread, grouped):
-    """Yield the AUCs of two equally good models on the same test set; `spread` is that of seeds' quality.
+    """Yield the AUCs of two equally good models on the same test set; `spread` is that of the seeds' quality.
 
-    Groups are of very unequal size, and half of the noise is common to one.
+    Groups have very unequal sizes, and half of the noise is common to a group.
     """
     rng = np.random.default_rng(1)
     for _ in range(REPETITIONS):
@@ -126,12 +126,12 @@ def test_95_percent_intervals_cover_the_true_auc_and_equal_models_are_seldom_tol
         covered += low <= AUC <= high
         alarms += find_p_value(subtract(first, second)) < 0.05
     assert 0.93 <= covered / REPETITIONS <= 0.97
-    # Not too few either: a test that never speaks would pass otherwise.
+    # Not too few either: otherwise a test that never rejects would pass.
     assert seeds == 1 or 0.01 <= alarms / REPETITIONS <= 0.06
 
 
 def draw_pair(rng, top, bottom):
-    """Two estimates whose errors go together; the resamples spread around the values as these do around the truth."""
+    """Two estimates with correlated errors; the resamples spread around the values as these do around the truth."""
     noise = rng.normal(size=(201, 2))
     noise[:, 1] = 0.7 * noise[:, 0] + math.sqrt(0.51) * noise[:, 1]
     values = np.array([top, bottom]) + 0.05 * noise[0]

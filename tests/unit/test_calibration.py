@@ -14,7 +14,7 @@ from amalgam.shipping.export import measure_fidelity
 
 
 def judge(certainty: np.ndarray, right: np.ndarray, group: int = 1) -> Judged:
-    """Make rows of which always `group` depend on each other."""
+    """Make rows; each `group` of them depend on each other."""
     return Judged(certainty, right, np.arange(len(right)) // group)
 
 
@@ -57,19 +57,19 @@ def test_the_share_that_cross_validation_shows_is_carried_over() -> None:
 def test_it_is_said_how_many_more_rows_would_do() -> None:
     certainty = np.linspace(1, 0.5, 40)
     right = np.arange(40) < 12
-    judged = judge(certainty, right)  # 16 rows without an error would be 54 in all
+    judged = judge(certainty, right)  # 16 rows without an error would mean 54 in all
     assert count_more_rows(judged, 0.9, 0.8) == 14
     found = calibrate_by(*NO_ROWS, judged)
     assert found.ask_below == 2.0
     assert found.sentence == (
-        "In cross-validation 40 human-coded rows do not show an agreement of 90% with 80% confidence, so a human is "
-        "asked about every row; about 14 more coded rows would."
+        "In cross-validation, 40 human-coded rows do not show an agreement of 90% with 80% confidence, so a human is "
+        "asked about every row; about 14 more coded rows would show it."
     )
     assert find_agreement(judge(np.tile(certainty, 3), np.tile(right, 3)), 0.9, 0.8) is not None
     assert count_more_rows(judge(certainty, right, group=2), 0.9, 0.8) == 67
     hopeless = judge(certainty, np.arange(40) % 2 == 0)
     assert count_more_rows(hopeless, 0.9, 0.8) is None
-    assert "more rows like these would hardly do so" in calibrate_by(*NO_ROWS, hopeless).sentence
+    assert "more rows like these would hardly help" in calibrate_by(*NO_ROWS, hopeless).sentence
 
 
 def test_a_guarantee_is_broken_no_more_often_than_it_says() -> None:

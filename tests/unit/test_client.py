@@ -1,4 +1,4 @@
-"""The client with real sockets: what can be in the way to an endpoint, and requests that it takes in another form."""
+"""The client with real sockets: obstacles on the way to an endpoint, and requests that it takes in another form."""
 
 import asyncio
 import dataclasses
@@ -27,7 +27,7 @@ from tests.pipeline.server import Fault, Received, StubServer
 from tests.unit.helpers import make_answering
 from tests.unit.sending import make_request, send, send_groups
 
-OTHER = "127.0.0.2"  # on this machine too, but asked as any other host is
+OTHER = "127.0.0.2"  # on this machine too, but treated like any other host
 ELSEWHERE = "https://llm.invalid/v1"
 SCHEMA = {"type": "object", "properties": {"label": {"type": "string", "enum": ["a", "grün"]}}}
 GRADE = {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": SCHEMA}}
@@ -44,7 +44,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ask(url: str) -> Failure:
-    """Ask an endpoint once, which must fail."""
+    """Ask an endpoint once; this must fail."""
 
     async def try_it() -> None:
         endpoint = Endpoint(url, "m", NO_KEY)
@@ -58,7 +58,7 @@ def ask(url: str) -> Failure:
 
 
 def write_certificate(path: Path, host: str, days: int) -> None:
-    """Write a self-signed certificate that ends so many days from now, and its key."""
+    """Write a self-signed certificate that expires that many days from now, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "toy")])
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
@@ -85,7 +85,7 @@ class _Handler(JsonHandler):
 
 @pytest.fixture
 def page() -> Iterator[LocalServer]:
-    """A server that leads on to a page."""
+    """A server that redirects to a page."""
     with LocalServer((OTHER, 0), _Handler) as server:
         server.start()
         yield server
@@ -96,7 +96,7 @@ def page() -> Iterator[LocalServer]:
     [
         (OTHER, 5, False, "(self-signed certificate): set SSL_CERT_FILE in the environment to a file"),
         (OTHER, -1, True, "(certificate has expired): have it renewed"),
-        ("127.0.0.9", 5, True, "not valid for '127.0.0.2'.): put the name that it is for into `llm.endpoint`"),
+        ("127.0.0.9", 5, True, "not valid for '127.0.0.2'.): use the name that it was issued for in `llm.endpoint`"),
         (OTHER, 5, True, ""),
     ],
     ids=["self-signed", "expired", "another name", "trusted"],
@@ -175,7 +175,7 @@ def test_a_proxy(reply: bytes | None, words: str, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:hunter2@{address}")
         sentence = ask(ELSEWHERE).sentence
     assert words in sentence
-    assert f"check HTTPS_PROXY={address} in the environment, or put llm.invalid into NO_PROXY" in sentence
+    assert f"check HTTPS_PROXY={address} in the environment, or add llm.invalid to NO_PROXY" in sentence
     assert "hunter2" not in sentence
     monkeypatch.setenv("NO_PROXY", "llm.invalid")
     assert "through the proxy" not in ask(ELSEWHERE).sentence
@@ -184,9 +184,9 @@ def test_a_proxy(reply: bytes | None, words: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("HTTPS_PROXY", "ftp://proxy:21", "HTTPS_PROXY in the environment is of no use (Unknown scheme"),
-        ("HTTP_PROXY", "http://proxy:port", "HTTP_PROXY in the environment is of no use (Invalid port: 'port')"),
-        ("ALL_PROXY", "http://[::1", "ALL_PROXY in the environment is of no use ("),
+        ("HTTPS_PROXY", "ftp://proxy:21", "HTTPS_PROXY in the environment is unusable (Unknown scheme"),
+        ("HTTP_PROXY", "http://proxy:port", "HTTP_PROXY in the environment is unusable (Invalid port: 'port')"),
+        ("ALL_PROXY", "http://[::1", "ALL_PROXY in the environment is unusable ("),
         ("SSL_CERT_FILE", "/no/such.pem", "SSL_CERT_FILE names in the environment cannot be read ([Errno 2] No such"),
         ("SSL_CERT_FILE", __file__, "SSL_CERT_FILE names in the environment cannot be read ("),
     ],
@@ -199,7 +199,7 @@ def test_an_environment_that_is_of_no_use(
         open_client(Endpoint(ELSEWHERE, "m", NO_KEY))
     assert words in str(caught.value)
     assert "unset it" in str(caught.value)
-    # A server of one's own, such as the embedded one, has nothing to do with it.
+    # A local server, such as the embedded one, is not affected.
     open_client(Endpoint("http://127.0.0.1:8000/v1", "m", NO_KEY))
 
 
@@ -234,7 +234,7 @@ def ask_for_json(number: int) -> Request:
     ("refused", "left", "notices"),
     [
         (("json_schema",), {"json_object"}, ["a JSON object instead"]),
-        (("json_schema", "json_object"), {"text"}, ["a JSON object instead", "JSON in words alone"]),
+        (("json_schema", "json_object"), {"text"}, ["a JSON object instead", "JSON only in the prompt"]),
     ],
 )
 @pytest.mark.parametrize("message", [PlainServer.message, "Unprocessable"])
@@ -254,16 +254,16 @@ def test_where_a_schema_is_refused_words_say_what_is_wanted(
     said = [line for line in capsys.readouterr().err.splitlines() if "JSON" in line]
     assert len(said) == len(notices)
     for sentence, words in zip(said, notices, strict=True):
-        assert f"takes no JSON schema ({message}): it is asked for {words}" in sentence
+        assert f"does not accept a JSON schema ({message}): it is asked for {words}" in sentence
     assert {one.body.get("response_format", {}).get("type", "text") for one in plain.log.answered} == left
     assert all(one.body["messages"][-1]["content"].endswith(f"\n\n{WORDS}") for one in plain.log.answered)
-    # Only those that were on their way when it was found out; the next call knows from the start.
+    # Only those in flight when the refusal was noticed; the next call uses the other form from the start.
     failed = len(plain.log.failed)
     assert failed <= 4 * len(notices)
     answer_requests(requests[12:], answering, "test")
     assert len(plain.log.failed) == failed
     assert "JSON" not in capsys.readouterr().err
-    assert len(answer_requests(requests, answering, "test")) == 20  # under the keys as they were asked
+    assert len(answer_requests(requests, answering, "test")) == 20  # under the keys of the original requests
     assert len(plain.log.answered) == 20
 
 
@@ -290,9 +290,9 @@ def test_the_words_stand_with_the_task() -> None:
     ("fault", "words"),
     [
         (Fault(401, "wrong key\nsk-secret"), "answered with status 401 (wrong key ***): set OPENAI_API_KEY"),
-        (Fault(403, "no"), "answered with status 403 (no): check what the key in OPENAI_API_KEY may do"),
+        (Fault(403, "no"), "answered with status 403 (no): check the permissions of the key in OPENAI_API_KEY"),
         (Fault(404, "no model x"), "answered with status 404 (no model x): check `llm.endpoint` and `llm.model`"),
-        (Fault(400, body=b"bad"), "rejected the request complaint-0 with status 400 (bad): leave out what it names by"),
+        (Fault(400, body=b"bad"), "rejected the request complaint-0 with status 400 (bad): use `llm.body` to leave"),
         (Fault(429, "slow"), "answered with status 429 (slow): wait, or lower `llm.concurrency`"),
         (Fault(502, body=b"<html>" + b"x" * 9999), f"answered with status 502 (<html>{'x' * 294}): run again later"),
         (Fault(200, body=b"<html>"), "answers with something other than a chat completion (<html>): check `llm.end"),
@@ -318,7 +318,7 @@ def test_an_endpoint_that_does_not_answer_is_told(server: StubServer, journal: J
 
 @pytest.mark.parametrize("key", ["sk-secret\n", "sk-secrét"])
 def test_a_key_that_cannot_be_sent_is_told_but_not_shown(key: str, server: StubServer, journal: Journal) -> None:
-    with pytest.raises(EndpointError, match="OPENAI_API_KEY holds a character that no key has") as caught:
+    with pytest.raises(EndpointError, match="OPENAI_API_KEY contains an invalid character") as caught:
         send_groups([[make_request(0)]], Endpoint(server.url, "served", key), journal)
     assert "secr" not in str(caught.value)
     assert not server.log.arrived

@@ -1,4 +1,4 @@
-"""What a clone meets on another machine: Git that changes line ends, a wrong Python, an owner, a plain terminal."""
+"""What a clone meets on another machine: Git that changes line endings, a wrong Python, an owner, a plain terminal."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def test_line_ends_are_those_that_were_committed(tmp_path: Path) -> None:
 def test_a_python_without_the_package_is_named_in_one_sentence() -> None:
     # Without `site` it finds no package. The lint keeps `runtime` the first import of every stage.
     ended = run(sys.executable, "-S", "stages/prepare.py", cwd=REPOSITORY, code=2)
-    assert ended.stderr.startswith(f"prepare: {sys.executable} has no `amalgam`, since the environment is not active")
+    assert ended.stderr.startswith(f"prepare: {sys.executable} has no `amalgam`, because the environment is not active")
     assert ended.stderr.count("\n") == 1
     assert "`. .venv/bin/activate`" in ended.stderr
 
@@ -54,6 +54,6 @@ def test_a_folder_of_another_owner_is_named_in_one_sentence() -> None:
     fail = "def fail(): raise OSError('repository path is not owned by current user')"
     code = f"import amalgam.cli as c\n{fail}\nc.app = fail; c.main()"
     ended = run(sys.executable, "-c", code, cwd=REPOSITORY, code=2, PYTHONPATH="src")
-    assert ended.stderr.startswith("amalgam: Git does not read a folder of another user")
+    assert ended.stderr.startswith("amalgam: Git does not read a folder that another user owns")
     assert f"git config --global --add safe.directory {REPOSITORY}`" in ended.stderr
     assert ended.stderr.count("\n") == 1

@@ -29,7 +29,7 @@ def test_codes_are_kept_in_the_order_given_and_the_last_one_counts(tmp_path: Pat
     added, notes = add_codes(tmp_path, LABELS, make_sheet(a="yes", b="yes", c="yes"), POOL.head(1))
     assert added == 2
     assert notes == [
-        "1 row with the code that they have already (row 4)",
+        "1 row with the code that they already have (row 4)",
         "1 row that had another code: the new one counts (row 3)",
     ]
     assert read_log(tmp_path, LABELS)["label"].tolist() == ["yes", "no", "yes", "yes"]
@@ -48,15 +48,15 @@ def test_rows_without_a_code_are_counted_and_the_others_taken(tmp_path: Path) ->
     assert (added, read_codes(tmp_path, LABELS)["id"].tolist()) == (1, ["a"])
     assert [note.split(":")[0] for note in notes] == [
         "1 row without a label",
-        "1 row with a label that task.yaml does not know, only no, yes",
-        "1 row of a text that is not among the responses to code",
+        "1 row with a label that task.yaml does not list, only no, yes",
+        "1 row with a text that is not among the responses to code",
     ]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("text,label\nOne.,\n", "no code was taken: 1 row without a label"),
+        ("text,label\nOne.,\n", "no code was added: 1 row without a label"),
         ("text,code\nOne.,yes\n", "has no column `label`, only text, code"),
         ('text,label\n"One.,yes\n', "line 2 begins a row that cannot be read"),
         (None, "cannot be read"),
@@ -103,7 +103,7 @@ def test_coded_rows_join_the_end_of_train_and_move_no_other_row(grouped: bool) -
     assert set(joined["label"]) == {"yes"}
     assert not joined.isna().any(axis=None)
     assert not set(after["unlabelled"]["id"]) & set(joined["id"])
-    more = split(rows, human_rows=36, texts=texts, codes=codes)  # takes some of them in itself
+    more = split(rows, human_rows=36, texts=texts, codes=codes)  # the larger split itself takes some of them
     assert (more["test"].equals(before["test"]), more["train"]["id"].is_unique) == (True, True)
 
 
@@ -113,7 +113,7 @@ def test_the_uncertain_and_typical_are_chosen_and_no_two_alike() -> None:
     free = centres + draw.normal(0, 0.02, centres.shape)
     free /= np.linalg.norm(free, axis=1, keepdims=True)
     doubt = np.full(len(free), 0.4)
-    doubt[30:50] = 0.02  # the second is clear
+    doubt[30:50] = 0.02  # the second cluster is certain
     chosen = choose_responses(free, np.eye(4)[:1], np.column_stack([doubt, 1 - doubt]), 2)
     assert [int(centres[row].argmax()) for row in chosen] == [2, 3]
     assert sorted(choose_responses(free, free[:0], np.column_stack([doubt, 1 - doubt]), 100)) == list(range(len(free)))

@@ -1,4 +1,4 @@
-"""From the columns of a table to rows, and every fault of them in one sentence."""
+"""From the columns of a table to rows, and every fault in them in one sentence."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ BOUNDS = {"above": {"positive": 0.5}, "below": {"negative": -0.5}, "otherwise": 
     [
         ({}, [" a ", "b"], ["a", "b"], ""),
         ({"map": {"0": "no", "1": "yes"}}, ["1", "0"], ["yes", "no"], ""),
-        ({"map": {"1": "yes"}}, ["9"], [LEAVE_OUT], "'9' of `x` is none of '1'"),
+        ({"map": {"1": "yes"}}, ["9"], [LEAVE_OUT], "'9' in `x` is not in its `map`, which covers only '1'"),
         ({"map": {"1": "yes"}, "otherwise": LEAVE_OUT}, ["1", "9"], ["yes", LEAVE_OUT], ""),
         ({"map": {"": "none"}, "otherwise": LEAVE_OUT}, ["", "x"], ["none", LEAVE_OUT], ""),
         ({"pattern": r"(\d+)_\d+"}, ["12_3"], ["12"], ""),
@@ -41,8 +41,8 @@ BOUNDS = {"above": {"positive": 0.5}, "below": {"negative": -0.5}, "otherwise": 
         ({"item": 2}, ["[1, 2]"], [LEAVE_OUT], "is not a list with an item 2 (the first is 0): correct the cell, or"),
         (BOUNDS, ["0,51", "0.5", "-0.5", "-3"], ["positive", "neutral", "neutral", "negative"], ""),
         ({"below": {"low": -1, "lowest": -5}, "otherwise": "none"}, ["-1", "-2", "-6"], ["none", "low", "lowest"], ""),
-        ({"above": {"yes": 1}, "otherwise": "no"}, [""], [LEAVE_OUT], "'' of `x` is not a number"),
-        ({"above": {"yes": 1}}, ["0"], [LEAVE_OUT], "lies within all bounds"),
+        ({"above": {"yes": 1}, "otherwise": "no"}, [""], [LEAVE_OUT], "'' in `x` is not a number"),
+        ({"above": {"yes": 1}}, ["0"], [LEAVE_OUT], "is within all bounds"),
     ],
 )
 def test_each_step_by_value_and_what_it_refuses(
@@ -62,24 +62,24 @@ def test_each_step_by_value_and_what_it_refuses(
         (GOOD + ",More,yes\n", {}, ["a.csv, row 4 has no id"]),
         (GOOD + "3,More,maybe\n", {}, ["a.csv, row 4", "'maybe'", "no, yes", "`columns.label.map`"]),
         (GOOD + "3,More,\n", {}, ["a.csv, row 4 has no label", "{'': leave_out, no: no, yes: yes}"]),
-        (GOOD, {"label": {"column": "label", "map": {"yes": "yes"}}}, ["a.csv, row 3: 'no' of `label` is none of"]),
+        (GOOD, {"label": {"column": "label", "map": {"yes": "yes"}}}, ["a.csv, row 3: 'no' in `label` is not in its"]),
         (
             GOOD + "3,More,x\n",
             {"label": {"column": "label", "map": {"yes": "yes"}, "otherwise": "leave_out"}},
-            ["no row that is coded 'no'", "and 2 were left out as `columns` says"],
+            ["no row coded 'no'", "and 2 were left out as `columns` says"],
         ),
         (
             GOOD,
             {"time": {"column": "label", "map": {"yes": "2024-05-31", "no": "last May"}}},
-            ["the row 2 has the time 'last May', which is no date such as 2024-05-31"],
+            ["the row 2 has the time 'last May', which is not a date such as 2024-05-31"],
         ),
-        ("id,text,label\n1,Fine,yes\n2,Good,yes\n", {}, ["no row that is coded 'no'", "all 2 rows are coded 'yes'"]),
+        ("id,text,label\n1,Fine,yes\n2,Good,yes\n", {}, ["no row coded 'no'", "all 2 rows are coded 'yes'"]),
         (
             f"id,text,label\n1,{'Fine ' * 20},no\n2,{'fine ' * 20},yes\n3,Good,no\n",
             {},
-            ["2 rows were left out", f"('{('Fine ' * 20)[:40]}…', no)", "; none is left that is coded yes"],
+            ["2 rows were left out", f"('{('Fine ' * 20)[:40]}…', no)", "; no row coded yes is left"],
         ),
-        (GOOD, {"set": "label"}, ["a.csv, row 2 belongs to the set 'yes'"]),
+        (GOOD, {"set": "label"}, ["a.csv, row 2 is in the set 'yes'"]),
         (GOOD, {"where": {"text": "Art"}}, ["a.csv has no row whose `text` is 'Art': correct `columns.where`"]),
     ],
 )
@@ -109,8 +109,7 @@ def test_equal_texts_of_different_labels_are_dropped_and_described(tmp_path: Pat
     (note,) = rows.notes
     assert note.rows == ["a.csv, row 3", "a.csv, row 4"]
     assert note.sentence == (
-        "2 rows were left out, since their text also stands with another label, as in b ('Fine.', no) and c ('fine', "
-        "yes)"
+        "2 rows were left out, because their text also has another label, as in b ('Fine.', no) and c ('fine', yes)"
     )
 
 

@@ -53,7 +53,7 @@ def test_a_rejected_text_is_no_reason_against_another() -> None:
     # The first is not kept, so the second is the first of its kind.
     found = curate(make_responses(GOOD, f"{GOOD} Yes.", GOOD), ["ungraded", "", ""])
     assert found == [("ungraded", ""), ("", ""), ("near_duplicate", "c1")]
-    # A threshold of 1 takes equal texts alone.
+    # A threshold of 1 matches only equal texts.
     found = curate(make_responses(GOOD, f"{GOOD}!", f"{GOOD} Yes."), threshold=1.0)
     assert found == [("", ""), ("exact_duplicate", "c0"), ("", "")]
 
@@ -93,7 +93,7 @@ def compare(one: str, other: str) -> float:
 
 
 def keep_first(texts: list[str], threshold: float) -> list[str]:
-    """Return for each text the number of the kept one that it is like, "" where it is kept itself."""
+    """Return for each text the number of the kept text that it resembles, "" if it is kept itself."""
     found = curate(make_responses(*texts), threshold=threshold, shots=NO_ROWS, held_out=NO_ROWS)
     return [detail.removeprefix("c") for _, detail in found]
 
@@ -118,7 +118,7 @@ def test_of_near_responses_the_first_is_kept(texts: list[str], threshold: float,
         kept = {str(other): compare(texts[row], texts[other]) for other in range(row) if not found[other]}
         if name and fold_text(texts[row]) != fold_text(texts[int(name)]):
             assert kept[name] >= threshold
-        # MinHash may miss a pair near the threshold, hardly one far above it.
+        # MinHash may miss a pair near the threshold, but hardly one far above it.
         if max(kept.values(), default=0.0) >= min(1.0, threshold + 0.2):
             assert name
 
@@ -201,10 +201,10 @@ def test_a_pool_that_is_too_small_gives_one_sentence(
 @pytest.mark.parametrize(
     ("rejects", "words"),
     [
-        ({"ungraded": 9}, "could not read the judge's grades of 9 of 13: take another model, or set `curation.consist"),
-        ({"inconsistent": 6, "near_duplicate": 1}, "could not confirm the label of 6 of 11: say the labels"),
-        ({"exact_duplicate": 8}, "rejected as alike 8 of 12: raise `synthesis.temperature`"),
-        ({"ungraded": 4}, ""),  # half: more rows bring as many again
+        ({"ungraded": 9}, "could not read the judge's grades of 9 of 13 responses: use another model, or set"),
+        ({"inconsistent": 6, "near_duplicate": 1}, "could not confirm the label of 6 of 11 responses: define the"),
+        ({"exact_duplicate": 8}, "rejected as duplicates 8 of 12 responses: raise `synthesis.temperature`"),
+        ({"ungraded": 4}, ""),  # half: the same share of more rows is kept
         ({"refusal": 99}, ""),  # asked again until there were enough
     ],
 )

@@ -1,4 +1,4 @@
-"""`deps:` of dvc.yaml: whatever shapes an output of a stage, the code that it imports through other modules too."""
+"""`deps:` of dvc.yaml: whatever shapes an output of a stage, including code imported through other modules."""
 
 import ast
 import re
@@ -12,11 +12,11 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
-_FILE = re.compile(r"[\w.-][\w./-]{0,99}")  # what may be the name of a file beside a module
+_FILE = re.compile(r"[\w.-][\w./-]{0,99}")  # what may be the name of a file next to a module
 TASK: str = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["task"]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-# Code of which a change alters how results are reached, not what they are, with all that it imports; each with the
-# reason. So is stages/runtime.py, and data/prices.yaml: an answer's cost is kept with it, whatever prices are later.
+# Code whose changes alter how results are reached, not what they are, with all that it imports; each with the reason.
+# stages/runtime.py and data/prices.yaml are alike: an answer's cost is kept with it, whatever the prices are later.
 PLUMBING = {
     "amalgam/errors.py": "what a user is told",
     "amalgam/files.py": "contents and cells are read as they were written",
@@ -36,7 +36,7 @@ def list_deps(stage: str) -> list[str]:
 
 
 def walk_run(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield all nodes but those that only a type checker reads."""
+    """Yield all nodes except those that only a type checker reads."""
     yield node
     typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     for child in node.orelse if typing and isinstance(node, ast.If) else ast.iter_child_nodes(node):
@@ -44,7 +44,7 @@ def walk_run(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def find_module(name: str) -> Path | None:
-    """Return the file of a module of the library, None for what is none."""
+    """Return the file of a module of the library, None for any other name."""
     path = SOURCE / name.replace(".", "/")
     files = (path / "__init__.py", path.with_suffix(".py"))
     return next((file for file in files if name.split(".")[0] == "amalgam" and file.is_file()), None)
@@ -52,7 +52,7 @@ def find_module(name: str) -> Path | None:
 
 @cache
 def find_needed(path: Path) -> set[Path]:
-    """Find what a file needs of the library: modules, the packages that hold them, files beside it that it names."""
+    """Find what a file needs from the library: modules, their packages, and files next to it that it names."""
     names: set[str] = set()
     texts: set[str] = set()
     for node in walk_run(ast.parse(path.read_text(encoding="utf-8"))):
@@ -74,14 +74,14 @@ def find_needed(path: Path) -> set[Path]:
 
 @cache
 def is_empty(module: Path) -> bool:
-    """Whether a module is nothing but its docstring."""
+    """Return whether a module has only a docstring."""
     body = ast.parse(module.read_text(encoding="utf-8")).body
     return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
 
 
 @cache
 def trace_needed(script: Path) -> dict[Path, Path]:
-    """Return all that a script needs of the library, directly or not, each with the file that brings it in."""
+    """Return all that a script needs from the library, directly or not, each with the file that brings it in."""
     brought: dict[Path, Path] = {}
     waiting = [script]
     for path in waiting:
@@ -130,4 +130,4 @@ def test_imports_are_followed_into_functions_and_packages_and_to_files() -> None
     assert {SOURCE / name for name in PLUMBING} <= set().union(*needed.values())
     found = {str(path.relative_to(SOURCE / "amalgam")) for path in needed["curate"]}
     assert {"synthesis/curate.py", "synthesis/phrases.yaml", "training/encoding.py"} <= found  # a function imports it
-    assert not {"llm/journal.py", "synthesis/__init__.py"} & found  # nobody needs it; it is empty
+    assert not {"llm/journal.py", "synthesis/__init__.py"} & found  # the first is not needed; the second is empty

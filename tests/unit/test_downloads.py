@@ -10,7 +10,7 @@ from amalgam.errors import DataError, ModelError
 
 
 def write_wheel(folder: Path, package: str, members: dict[str, bytes]) -> Path:
-    """Write a wheel of version 1.0 that pip takes for one, below the file name that an index would give it."""
+    """Write a wheel of version 1.0 that pip accepts, under the file name that an index would give it."""
     name = package.replace("-", "_")
     metadata = {
         f"{name}-1.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n".encode(),
@@ -29,7 +29,7 @@ def hash_bytes(content: bytes) -> str:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is all that pip knows of packages, with the wheel `some-rows` in it."""
+    """A folder that is pip's only source of packages, with the wheel `some-rows` in it."""
     folder = tmp_path / "index"
     folder.mkdir()
     write_wheel(folder, "some-rows", {"some_rows/data.txt": b"rows"})

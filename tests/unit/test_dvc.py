@@ -1,4 +1,4 @@
-"""Answers are read out of a real DVC cache, and fetched from a real remote, whatever the workspace holds."""
+"""Answers are read from a real DVC cache, and fetched from a real remote, whatever the workspace holds."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ def write_outputs(project: Path) -> None:
 
 
 def save_outputs(project: Path, stage: str | None = None) -> None:
-    """Let DVC take the outputs, or those of one stage, into its cache and name them in dvc.lock."""
+    """Put the outputs, or those of one stage, into DVC's cache and name them in dvc.lock."""
     from dvc.repo import Repo
 
     with Repo(str(project)) as repo:
@@ -57,7 +57,7 @@ def run_git(project: Path, *command: str) -> None:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project under Git with its outputs in DVC's cache, and pushed to the remote `storage` beside it."""
+    """A project under Git with its outputs in DVC's cache, and pushed to the remote `storage` next to it."""
     from dvc.repo import Repo
 
     top = tmp_path_factory.mktemp("saved")
@@ -83,7 +83,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def project(saved: Path, tmp_path: Path) -> Path:
-    """A copy with the cache and without the outputs, as a stage finds it that DVC runs again."""
+    """A copy with the cache and without the outputs, as a stage finds it when DVC runs it again."""
     project = tmp_path / "project"
     shutil.copytree(saved, project, symlinks=True)
     shutil.rmtree(project / "data")
@@ -107,7 +107,7 @@ def read(
 
 
 def list_numbers(found: Mapping[str, list[tuple[str, Answer]]]) -> list[int]:
-    """Return the numbers of the answers of all sources, which are as they were written."""
+    """Return the numbers of all sources' answers; check that the answers are as they were written."""
     numbers = []
     for key, answer in (one for answers in found.values() for one in answers):
         numbers.append(int(answer.text.removeprefix("täxt ")))
@@ -131,7 +131,7 @@ def test_every_answer_is_read_once_from_the_cache_under_the_hash_of_its_shard(pr
     assert not notices
     assert read(tmp_path) == ({}, [])  # outside of a project
     assert read(project, found.__contains__) == ({}, [])
-    # A pool that grew is read where it grew; other files with numbers for names hold no answers.
+    # Only the new part of a pool that grew is read; other files with numbers for names hold no answers.
     write_outputs(project)
     write_shard(project / COMPLETIONS / "00001.jsonl", 2, 6)
     changes = ({"prompt_tokens": "9"}, {"prompt_tokens": 2**63}, {"text": "\ud800"}, {"cost_usd": float("nan")})
@@ -157,9 +157,9 @@ def test_answers_that_the_cache_lacks_are_fetched_and_nothing_else_is(clone: Pat
 @pytest.mark.parametrize(
     ("config", "folders", "reason"),
     [
-        (None, COMPLETIONS, f"`dvc pull {COMPLETIONS}` says why"),  # what the remote has is fetched
+        (None, COMPLETIONS, f"`dvc pull {COMPLETIONS}` shows why"),  # what the remote has is fetched
         ("", ALL, "DVC has no default remote here"),
-        (f"[core]\n remote = away\n['remote \"away\"']\n url = {NO_ONE}\n", ALL, f"`dvc pull {ALL}` says why"),
+        (f"[core]\n remote = away\n['remote \"away\"']\n url = {NO_ONE}\n", ALL, f"`dvc pull {ALL}` shows why"),
     ],
 )
 def test_what_cannot_be_fetched_is_said_in_one_sentence(
@@ -191,7 +191,7 @@ def test_a_damaged_file_is_left_out_and_named(project: Path) -> None:
     assert 0 < len(left) < len(found)
     assert left.items() < found.items()
     assert sorted(notices) == sorted(
-        f"a damaged file in DVC's cache is left out: delete {path} and run `dvc pull`" for path in (shard, tree)
+        f"a damaged file in DVC's cache is skipped: delete {path} and run `dvc pull`" for path in (shard, tree)
     )
 
 

@@ -38,7 +38,7 @@ from amalgam.training.student import SoftTargets, train_student
 from tests.pipeline.toy import LABELS
 from tests.unit.training import DISTILLATION, score_rows
 
-ORDER = ["praise", "complaint"]  # not in alphabetical order, in which scikit-learn would put them
+ORDER = ["praise", "complaint"]  # not alphabetical, as scikit-learn would order them
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=90).map(np.array)
 
 
@@ -60,7 +60,7 @@ def test_a_question_is_the_second_segment(tokenizer: PreTrainedTokenizerBase) ->
     assert decode(tokenizer, encoded) == ["[CLS] rude [SEP] the coffee [SEP]", "[CLS] cold [SEP] [SEP]"]
     assert encoded.features[0]["token_type_ids"] == [0, 0, 0, 1, 1, 1]
     rows = make_rows(["rude rude", "cold " * 99], ["coffee " * 99, "coffee"])
-    assert decode(tokenizer, encode_rows(tokenizer, rows, 10)) == [  # a long one never pushes out the response
+    assert decode(tokenizer, encode_rows(tokenizer, rows, 10)) == [  # a long question never pushes out the response
         "[CLS] rude rude [SEP] coffee coffee coffee coffee coffee [SEP]",
         "[CLS] cold cold cold cold cold cold [SEP] coffee [SEP]",
     ]
@@ -94,7 +94,7 @@ def test_embeddings_have_length_1_and_the_order_of_the_rows(encoder: Path, comme
     vectors = embed_rows(encoder, rows, max_length=32)
     assert vectors.shape == (63, 32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-    # Padding is no part of the mean, so a row has the same vector alone and beside longer ones.
+    # Padding is not part of the mean, so a row has the same vector alone and next to longer rows.
     np.testing.assert_allclose(vectors[[5]], embed_rows(encoder, rows.iloc[[5]], max_length=32), atol=1e-5)
     assert np.abs(vectors[5] - vectors[6]).max() > 1e-3
 
@@ -103,16 +103,16 @@ def test_a_baseline_tells_labels_apart_and_validation_rows_choose_its_strength(
     teacher: Path, comments: pd.DataFrame
 ) -> None:
     train, held_out, rows = comments.iloc[:30], comments.iloc[30:40], comments.iloc[40:]
-    for encoder in (None, teacher):  # random weights would embed nothing of use
+    for encoder in (None, teacher):  # random weights would give useless embeddings
         found, strength = fit_baseline(train, held_out, rows, ORDER, encoder=encoder, max_length=32)
         np.testing.assert_allclose(found.sum(axis=1), 1)
         assert strength in (0.1, 1.0, 10.0, 100.0)
         assert (np.array(ORDER)[found.argmax(axis=1)] == rows["label"]).mean() > 0.7
     turned = train.assign(label=train["label"].map({"praise": "complaint", "complaint": "praise"}))
-    # Where the validation rows say what the train rows say, trust is best; where they say the opposite, caution.
+    # If the validation rows agree with the train rows, a close fit is best; if they contradict them, a cautious one.
     assert fit_baseline(train, train, rows, ORDER)[1] == 100.0
     assert fit_baseline(train, turned, rows, ORDER)[1] == 0.1
-    # A label without train rows has no probability; what was chosen may be fitted once more, on validation rows too.
+    # A label without train rows has probability 0; the chosen model may be fitted again, on validation rows too.
     assert (fit_baseline(train, train, rows, [*ORDER, "neither"])[0][:, 2] == 0).all()
     once, again = (fit_baseline(train, train[:9], rows, ORDER, refit=refit) for refit in (False, True))
     assert once[1] == again[1]
@@ -182,7 +182,7 @@ def test_both_parts_together_are_the_whole(kind: str, frozen: int) -> None:
         found = parts[1](inputs_embeds=states, attention_mask=mask, output_hidden_states=True)
         torch.testing.assert_close(found.logits, model(**BATCH).logits, atol=1e-4, rtol=0)
         assert len(found.hidden_states) == 7 - frozen
-    assert {*map(id, parts[1].parameters())} < {*map(id, model.parameters())}  # what it learns the model learns
+    assert {*map(id, parts[1].parameters())} < {*map(id, model.parameters())}  # they share their weights
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -198,7 +198,7 @@ def test_the_layer_computes_the_mean_that_the_head_learned_to_read(kind: str, tm
 
 
 def ship(student: Path, target: Path, bases: list[Path], rows: pd.DataFrame) -> np.ndarray:
-    """Write what ships; check that `transformers` alone says what ONNX says of the rows, and return that."""
+    """Write what ships; check that `transformers` alone scores the rows as ONNX does; return the scores."""
     write_weights(student, target, bases)
     export_onnx({student: target / FLOAT}, bases)
     expected = OnnxScorer(target / FLOAT, target).score(rows)

@@ -1,4 +1,4 @@
-"""`amalgam estimate` by value; test_preview.py has it in a DVC project."""
+"""`amalgam estimate` by value; test_preview.py runs it in a DVC project."""
 
 import subprocess
 import sys
@@ -46,15 +46,15 @@ def price(params: Params, *stages: StageEstimate, spent: float = 0.0, batched: i
     return price_stages(params.llm.model_copy(update=values), list(stages), PRICES, spent, batched)
 
 
-NO_PRICE = "no price is known of new: add it to data/prices.yaml"
+NO_PRICE = "no price is known for new: add it to data/prices.yaml"
 NO_BATCH = "`llm.batch` is true, but the embedded LLM has no Batch API: the run fails"
 STOPS = "`llm.budget_usd: {}` {} the run before it is done: it needs about {} USD, at most {}, and {} are left"
 SAID = [
     ({"model": "new"}, WRITE, NO_PRICE),
-    ({"model": "new", "budget_usd": 5.0}, WRITE, f"{NO_PRICE}; until then, `llm.budget_usd` lets nothing be sent"),
-    ({"max_requests": 85}, GRADE, "`llm.max_requests: 85` may stop `judge`, once so many are sent"),
+    ({"model": "new", "budget_usd": 5.0}, WRITE, f"{NO_PRICE}; until then, `llm.budget_usd` blocks every request"),
+    ({"max_requests": 85}, GRADE, "`llm.max_requests: 85` may stop `judge` once that many are sent"),
     ({"max_requests": 80}, WRITE, ""),
-    ({"max_requests": 79, "batch": True}, WRITE, "`llm.max_requests: 79` stops `synthesize`, before a batch that pas"),
+    ({"max_requests": 79, "batch": True}, WRITE, "`llm.max_requests: 79` stops `synthesize` before a batch that excee"),
     ({"offline": True}, WRITE, "`llm.offline` is true: the run fails rather than send a request"),
     ({"endpoint": "embedded", "batch": True}, WRITE, NO_BATCH),
     ({"offline": True, "max_requests": 0, "budget_usd": 0.0, "model": "new"}, ANSWERED, ""),
@@ -87,8 +87,8 @@ def test_the_text_says_it_all(params: Params, capsys: pytest.CaptureFixture[str]
     assert lines[5:] == [
         "prices of 2026-10-09, from data/prices.yaml",
         "0.2500 USD spent from this clone so far, `llm.budget_usd` leaves 0.7500",
-        "answers of no use are asked for again, up to 10 times; that comes on top",
-        "7 requests are in batches, which the next run collects; `llm.batch: true` is needed for that",
+        "unusable answers are requested again, up to 10 times; these come on top",
+        "7 requests are in batches, which the next run collects; that needs `llm.batch: true`",
         "note: `llm.offline` is true: the run fails rather than send a request",
     ]
     print_estimate(price(params, WRITE, endpoint="embedded"), batch=False)
@@ -159,12 +159,12 @@ def test_earlier_answers_say_how_long_the_others_will_be(project: Project) -> No
     judge, baselines = project.plan("judge", "baselines")
     assert (baselines.requests, baselines.completion_tokens, baselines.measured) == (9, 9 * 11, True)
     assert judge.completion_tokens == judge.most_completion_tokens == 2 * 40
-    # What the journal holds says it best, and also how many tokens a prompt has, and how many answers are of no use.
+    # Answers in the journal are the best source, also for tokens of a prompt and the share of unusable answers.
     project.answer(project.requests[:3])
     project.answer(project.requests[3:4], CUT_OFF)
     (sending,) = project.plan("synthesize")
     assert (sending.again, sending.to_send) == (round(8 * 3 / 11), 8)
-    assert sending.completion_tokens == round(8 * (3 * 7 + 64) / 4 + 2 * 64)  # a second answer is as long as may be
+    assert sending.completion_tokens == round(8 * (3 * 7 + 64) / 4 + 2 * 64)  # a second answer has the greatest length
     assert sending.prompt_tokens == pytest.approx(10 * 50, rel=0.05)
     assert sending.held_tokens == 4 * 50 + 3 * 7 + 64
 
@@ -172,7 +172,7 @@ def test_earlier_answers_say_how_long_the_others_will_be(project: Project) -> No
 def test_an_answer_of_no_use_is_asked_again_when_all_are_there(project: Project) -> None:
     project.answer(project.requests[1:2], CUT_OFF)
     project.answer(project.requests[2:])
-    assert project.count("synthesize") == [("synthesize", 12, 1, True)]  # what the first may bring is not known
+    assert project.count("synthesize") == [("synthesize", 12, 1, True)]  # what the first will give is not known
     project.answer(project.requests[:1])
     assert project.count("synthesize") == [("synthesize", 13, 1, True)]
     project.answer(project.build_requests(1)[1:2], CUT_OFF)
@@ -189,7 +189,7 @@ def test_the_judge_grades_the_first_rows_unless_it_decides(project: Project, lim
     many = 3 * ROWS if all_graded else 3 * min(limit, ROWS)
     assert project.count("synthesize", "judge")[1] == ("judge", many, many, False)
     dummy = project.plan("synthesize", "judge")[1]
-    project.answer(project.requests[:3])  # then the responses that are there say what the others are like
+    project.answer(project.requests[:3])  # the responses that are there show what the others are like
     like = project.plan("synthesize", "judge")[1]
     assert (like.requests, like.at_most) == (many, True)
     assert 0 < like.prompt_tokens < dummy.prompt_tokens

@@ -1,4 +1,4 @@
-"""What endpoints reply: answers of every form, and errors in the words of many of them."""
+"""Replies of endpoints: answers in every form, and errors as many endpoints word them."""
 
 import json
 from typing import Any
@@ -78,7 +78,7 @@ def test_a_filter_and_a_context_that_is_too_small_are_told_in_every_wording(kind
         (500, "failed to parse grammar", True),
         (501, "structured outputs are not implemented", True),
         (404, "No endpoints found that can handle the requested parameters.", True),
-        (400, "Bad Request", True),  # nothing is named, so it is worth a try
+        (400, "Bad Request", True),  # no cause is named, so it is worth a try
         (400, "seed is not supported", False),
         (400, "API key not valid. Please pass a valid API key.", False),
         (400, "Model Not Exist", False),
@@ -107,11 +107,11 @@ def test_a_schema_that_is_refused_is_told(status: int, message: str, is_schema: 
             "set `llm.body: {max_tokens: null, max_completion_tokens: 400}`",
         ),
         ({"message": "max_tokens is too large: 64. At most 32 are allowed"}, "lower `synthesis.max_tokens`"),
-        ({"message": 'unknown name "top_k": cannot find field'}, "take `top_k` out of `llm.body`, or change it"),
+        ({"message": 'unknown name "top_k": cannot find field'}, "remove `top_k` from `llm.body`, or change it"),
         ({"message": "API key not valid. Please pass a valid API key."}, "set OPENAI_API_KEY in the environment"),
         ({"message": "The model `m` does not exist"}, "check `llm.model`"),
-        ({"message": "please stop"}, "leave out what it names by `llm.body`, as in `llm.body: {seed: null}`"),
-        ({"message": "property 'stop' is unsupported"}, "take `stop` out of `llm.body`"),
+        ({"message": "please stop"}, "use `llm.body` to leave out what it names, as in `llm.body: {seed: null}`"),
+        ({"message": "property 'stop' is unsupported"}, "remove `stop` from `llm.body`"),
     ],
 )
 def test_a_field_that_is_refused_is_named_with_the_way_out(error: Any, advice: str) -> None:
@@ -124,12 +124,12 @@ BOTH = "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not
 @pytest.mark.parametrize(
     ("message", "request_", "advice"),
     [
-        ("no json_schema", None, "set `llm.batch: false`"),  # of a batch only the fault is at hand
+        ("no json_schema", None, "set `llm.batch: false`"),  # for a batch, only the fault is known
         ("no such seed", None, "set `llm.body: {seed: null}`"),
         ("context_length", None, "lower `prompts.shots`, or shorten"),
         ("context_length", Request("a", "m", BODY, 0, "g", ("c1", "c2")), "lower `prompts.shots`, or shorten"),
         ("context_length", Request("a", "m", BODY, 0, "", ("c1", "c2")), "shorten the longest of its rows (c1, c2)"),
-        (BOTH, Request("a", "m", BODY | {"max_completion_tokens": 400}, 0), "set `llm.body: {max_tokens: null}`, b"),
+        (BOTH, Request("a", "m", BODY | {"max_completion_tokens": 400}, 0), "set `llm.body: {max_tokens: null}`, i"),
     ],
 )
 def test_advice_knows_what_was_asked(message: str, request_: Request | None, advice: str) -> None:

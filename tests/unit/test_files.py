@@ -1,4 +1,4 @@
-"""Files between stages come back as they were, are never half there, and say what is wrong with them."""
+"""Files between stages are read as they were written, are never half there, and their faults are reported."""
 
 import signal
 import subprocess

@@ -144,7 +144,7 @@ def test_a_formula_gives_the_value_that_was_calculated(tmp_path: Path) -> None:
     for cells in (["text"], ["a"], ["=A2"]):
         book.worksheets[0].append(cells)
     book.save(tmp_path / "a.xlsx")
-    with pytest.raises(DataError, match=r"row 3 has a formula without its value \(=A2\): open the file"):
+    with pytest.raises(DataError, match=r"row 3 has a formula without a stored value \(=A2\): open the file"):
         read_file(tmp_path / "a.xlsx")
     with zipfile.ZipFile(tmp_path / "a.xlsx") as old, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as new:
         for name in old.namelist():
@@ -211,7 +211,7 @@ def test_an_older_encoding_is_found_and_may_be_said(
     assert len(table.notes) == 1
     assert parse_table(tmp_path / "a.csv", File(path="a.csv", encoding=encoding))["text"].tolist() == [text]
     assert not capsys.readouterr().err
-    with pytest.raises(DataError, match="cannot be read as 'latin-99', which is no encoding"):
+    with pytest.raises(DataError, match="cannot be read: 'latin-99' is not an encoding"):
         parse_table(tmp_path / "a.csv", File(path="a.csv", encoding="latin-99"))
 
 
@@ -252,7 +252,7 @@ def test_dates_of_parquet_are_written_as_dates_and_bytes_are_no_text(tmp_path: P
     parquet.write_table(table, tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet") == [{"day": "1970-01-01", "score": "", "tags": '["a"]'}]
     parquet.write_table(pyarrow.table({"text": [b"good"]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"a\.parquet, row 1 has no text under 'text', but bytes"):
+    with pytest.raises(DataError, match=r"a\.parquet, row 1 has bytes, not text, under 'text'"):
         read_file(tmp_path / "a.parquet")
 
 

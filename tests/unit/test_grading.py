@@ -36,7 +36,7 @@ def test_all_requests_begin_alike_and_differ_in_the_last_turn(task: Task, ration
     assert schema["properties"]["label"]["enum"] == task.label_names
     # No coder gave a rationale to show.
     assert len(turns) == (2 if rationale else 10)
-    if not rationale:  # an answer is kept under its key: a change here pays for all of them again
+    if not rationale:  # an answer is kept under its key: a change here means paying for all of them again
         assert second.key == "7cf121b9dbcbda302fa1d149e767bfc34f84e91f638413faa65ad670308b5786"
 
 
@@ -75,8 +75,8 @@ def test_a_grade_is_one_of_the_labels_or_nothing(text: str, label: str) -> None:
     ("answers", "sentence"),
     [
         (["good", "bad", "?"], ""),
-        (["?", "!"], "it gave no readable grade of 2 rows (it answered '?'), so it has no score: take another model"),
-        (["<think>\nHm"], "(it answered '<think> Hm'), so it has no score: turn off the reasoning of a model"),
+        (["?", "!"], "it gave no readable grade for 2 rows (it answered '?'), so it has no score: use another model"),
+        (["<think>\nHm"], "(it answered '<think> Hm'), so it has no score: turn off the reasoning of a reasoning"),
         ([], ""),
     ],
 )

@@ -22,7 +22,7 @@ def make_synthetic(shots: list[str]) -> pd.DataFrame:
 
 
 def embed(rows: pd.DataFrame, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """Make vectors whose first value tells the label, with noise in all of them."""
+    """Make vectors whose first value shows the label, with noise in all values."""
     vectors = rng.normal(size=(len(rows), 40))
     vectors[:, 0] += strength * np.where(rows["label"] == "good", 1, -1)
     return vectors
@@ -85,10 +85,10 @@ def test_a_synthetic_row_is_not_judged_by_its_own_examples() -> None:
         return judge_labels(human.assign(**groups), learned, LABELS, vectors[22 - len(shots) :], shots)
 
     found, after = (judge(moved, ["h0 h7", "h0"]) for moved in ([], [0, 7]))
-    np.testing.assert_array_equal(after[0], found[0])  # both were its examples
-    assert np.abs(after[1] - found[1]).max() > 0.01  # one of them was
+    np.testing.assert_array_equal(after[0], found[0])  # both moved rows were its examples
+    assert np.abs(after[1] - found[1]).max() > 0.01  # only one was
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1.0)
-    # Nor by rows of the group of an example.
+    # Nor by rows from the group of an example.
     one, other = (judge(moved, ["h3"], group=["g"] * 10 + [""] * 10) for moved in ([], list(range(10))))
     np.testing.assert_array_equal(one, other)
 
@@ -118,7 +118,7 @@ def test_every_human_row_is_labelled_by_a_teacher_of_other_groups() -> None:
     human = make_human(20).assign(group=[f"g{number // 4}" for number in range(20)])
     dealt = deal_human(human, LABELS)
     assert [human["group"][dealt == fold].nunique() for fold in np.unique(dealt)] == [1] * 5
-    logits = np.where(human["label"].to_numpy()[:, None] == LABELS, [[1.0, 3.0]], 0.0)  # surer of `good`
+    logits = np.where(human["label"].to_numpy()[:, None] == LABELS, [[1.0, 3.0]], 0.0)  # more certain of `good`
     found = label_out_of_fold(human, LABELS, [logits[dealt == fold] for fold in range(5)])
     assert list(found) == OUT_OF_FOLD
     assert found["id"].tolist() == human["id"].tolist()

@@ -1,4 +1,4 @@
-"""The journal among threads, processes and kills, and on full disks."""
+"""The journal with several threads and processes, after kills, and on full disks."""
 
 import random
 import signal
@@ -23,7 +23,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 TOKENS = st.integers(0, 2**63 - 1)
 ANSWERS = st.builds(Answer, TEXT, TEXT, TOKENS, TOKENS, st.none() | st.floats(0, 1e6))
-# Waits for its start, then records answers to the requests 0, 1, 2, … and says so after each transaction.
+# Waits for the signal to start, then records answers to the requests 0, 1, 2, … and reports each transaction.
 WRITER = f"""{HEAD}
 name, count, size = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 print("ready", flush=True)
@@ -34,13 +34,13 @@ with open_journal(path) as journal:
         journal.record([(Request("r", "m", {{"number": n}}, 0), Answer(name, "stop", n, 0, 0.25)) for n in numbers])
         print(start + size - 1, flush=True)
 """
-# Takes the sending lock and keeps it until its end.
+# Takes the sending lock and keeps it until it ends.
 SENDER = f"""{HEAD}
 with lock_sending(path):
     print("ready", flush=True)
     sys.stdin.readline()
 """
-# Has no room for more than so many bytes a file.
+# Has room for only that many bytes a file.
 LIMITED = f"""{HEAD}
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
@@ -110,7 +110,7 @@ def test_batches_and_folders_are_remembered(tmp_path: Path) -> None:
 
 
 def test_a_journal_is_for_ever(tmp_path: Path) -> None:
-    # An answer in it that cannot be found, or a batch, would be paid again.
+    # An answer or a batch in it that cannot be found would be paid for again.
     path = tmp_path / "journal.sqlite"
     earlier = Request("r", "m", {"temperature": 0.5, "seed": 3, "user": "me", "messages": []}, 3)
     with open_journal(path, pytest.fail) as journal:
@@ -198,7 +198,7 @@ def test_a_full_disk_gives_one_sentence_and_keeps_what_was_recorded(size: int, t
     path = tmp_path / "journal.sqlite"
     command = [sys.executable, "-W", "error", "-c", LIMITED, str(path), str(size)]
     *reported, error = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
-    assert error.startswith(f"the journal of LLM answers, {path}, cannot be used, since the disk")
+    assert error.startswith(f"the journal of LLM answers, {path}, cannot be used, because the disk")
     assert bool(reported) == (size > 1000)
     with open_journal(path, pytest.fail) as journal:
         assert len(journal.find(make_keys(len(reported)))) == len(reported)

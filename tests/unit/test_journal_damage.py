@@ -1,4 +1,4 @@
-"""What a journal saves out of damaged files, and what it says where it cannot be used."""
+"""What a journal saves from damaged files, and what it reports if it cannot be used."""
 
 import os
 import random
@@ -68,7 +68,7 @@ def path(good: Path, tmp_path: Path) -> Path:
 
 
 def find_page(path: Path, kind: int, content: bytes = b"") -> int:
-    """Find where the first page of a kind begins that holds the bytes; 13 are leaves of tables, 10 of indexes."""
+    """Find the start of the first page of a kind that holds the bytes; 13 are leaves of tables, 10 of indexes."""
     data = path.read_bytes()
     starts = range(PAGE, len(data), PAGE)
     return next(start for start in starts if data[start] == kind and content in data[start : start + PAGE])
@@ -96,14 +96,14 @@ def test_a_journal_that_is_locked_gives_one_sentence(path: Path, monkeypatch: py
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs the permissions of a Unix")
 def test_a_folder_that_may_not_be_written_to_gives_one_sentence(good: Path) -> None:
-    with TemporaryDirectory() as name:  # pytest's own folders let nobody else in
+    with TemporaryDirectory() as name:  # pytest's own folders are closed to other users
         folder = Path(name)
         shutil.copyfile(good, folder / "journal.sqlite")
         folder.chmod(0o555)
         command = [sys.executable, "-W", "error", "-c", READ_ONLY, str(folder / "journal.sqlite")]
         opened, locked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
         folder.chmod(0o755)
-    assert "cannot be used, since Permission denied" in opened
+    assert "cannot be used, because Permission denied" in opened
     assert "cannot be locked (Permission denied)" in locked
 
 
@@ -116,7 +116,7 @@ def test_a_journal_of_a_newer_version_is_left_alone(path: Path) -> None:
 
 
 def read_saved(path: Path) -> dict[str, Answer]:
-    """Open a damaged journal; check that what it holds is right, said once, and that the rest can be recorded again."""
+    """Open a damaged journal; check that its answers are right, one notice came, and the rest can be recorded again."""
     notices: list[str] = []
     damaged = path.read_bytes()
     with open_journal(path, notices.append) as journal:
@@ -125,11 +125,11 @@ def read_saved(path: Path) -> dict[str, Answer]:
         assert all(found[key] == answer for key, answer in zip(KEYS, KEPT, strict=True) if key in found)
         assert not journal.is_seeded("folder")  # what it gave may be lost now
         fill(journal)
-        assert journal.read_spending() >= 0.5 * COUNT / 2  # what is lost was paid as well
+        assert journal.read_spending() >= 0.5 * COUNT / 2  # lost answers were paid for as well
     assert notices == [
-        f"the journal of LLM answers, {path}, was damaged: {saved} answer{'' if saved == 1 else 's'} could be read "
-        f"into a new one, the damaged file is now {path.name}.damaged-1, and only what neither that nor DVC's cache "
-        "holds will be asked again"
+        f"the journal of LLM answers, {path}, was damaged: {saved} answer{'' if saved == 1 else 's'} could be "
+        f"copied into a new one, the damaged file is now {path.name}.damaged-1, and only requests whose answers are in "
+        "neither the new journal nor DVC's cache will be sent again"
     ]
     assert Path(f"{path}.damaged-1").read_bytes() == damaged
     with open_journal(path, pytest.fail) as journal:
@@ -160,7 +160,7 @@ def test_a_damaged_answer_is_left_out(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("UPDATE answers SET text = 'forged' WHERE prompt_tokens IN (3, 4)")
     text = KEPT[7].text.encode()
-    path.write_bytes(path.read_bytes().replace(text, text[:-1] + b"\xff"))  # which is no UTF-8
+    path.write_bytes(path.read_bytes().replace(text, text[:-1] + b"\xff"))  # which is not UTF-8
     assert set(KEYS) - read_saved(path).keys() == {KEYS[3], KEYS[4], KEYS[7]}
 
 
@@ -209,7 +209,7 @@ def test_a_repair_that_was_killed_is_finished(moved: list[str], tmp_path: Path) 
         Path(f"{path}{name}").rename(f"{path}.damaged-1{name}")
     with open_journal(path, notices.append) as journal:
         assert len(journal.find(KEYS)) == COUNT
-    assert f"{COUNT} answers could be read" in notices[0]
+    assert f"{COUNT} answers could be copied" in notices[0]
     assert Path(f"{path}.damaged-1-wal").exists()
     assert not Path(f"{path}.damaged-2").exists()
 

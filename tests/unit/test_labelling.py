@@ -87,7 +87,7 @@ def test_no_row_and_one_row(ending: str, to: str, opened: Shipped, tmp_path: Pat
 def test_cells_that_a_spreadsheet_would_run_become_text_in_csv_alone(opened: Shipped, tmp_path: Path) -> None:
     source = write_table(tmp_path / "in.jsonl", [{"id": "-2.5e3", "text": text} for text in HOSTILE])
     for row, text in zip(label(source, tmp_path / "out.csv", opened), HOSTILE, strict=True):
-        assert row["id"] == "-2.5e3"  # a number is no formula
+        assert row["id"] == "-2.5e3"  # a number is not a formula
         assert row["text"] == ("'" + text if text[0] in "=@+-\t'" else text)
     for ending in (".json", ".jsonl", ".parquet", ".xlsx"):
         # XML has no carriage return.
@@ -115,7 +115,7 @@ def test_values_keep_their_types_where_the_format_has_them(opened: Shipped, tmp_
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "in.parquet")
     (row,) = label(tmp_path / "in.parquet", tmp_path / "out.jsonl", opened)
     assert label(tmp_path / "in.parquet", tmp_path / "out.json", opened) == [row]
-    assert (row["score"], row["marks"]) == (None, [1.5, None])  # what is no number is null
+    assert (row["score"], row["marks"]) == (None, [1.5, None])  # what is not a number is null
 
 
 @pytest.mark.parametrize("ending", [".json", ".jsonl", ".parquet"])
@@ -129,7 +129,7 @@ def test_a_text_inside_an_object_has_the_name_that_new_gives_it(ending: str, ope
     labelled = label(source, tmp_path / "out.jsonl", opened, text="answer.text")
     assert [row["answer"] for row in labelled] == [row["answer"] for row in rows]
     assert labelled[-1]["needs_human"]
-    with pytest.raises(DataError, match=r"no key 'answer\.name', only answer\.text, answer\.by\.age: mend"):
+    with pytest.raises(DataError, match=r"no key 'answer\.name', only answer\.text, answer\.by\.age: fix"):
         label(source, tmp_path / "out.jsonl", opened, text="answer.name")
 
 
@@ -144,8 +144,8 @@ def test_a_text_inside_an_object_has_the_name_that_new_gives_it(ending: str, ope
         ("in.jsonl", '{"text": 3}\n', "row 1 has no text under 'text'"),
         ("in.jsonl", '{"texts": "3"}\n', "row 1 has no key 'text', only texts"),
         ("in.csv", 'id,"What?\nWhy?"\n1,x\n', "no column 'text', only id, What? Why?: name"),
-        ("in.csv", "id:comment\n1:x\n", "or part its cells by commas"),
-        ("in.xlsx", "text", "in.xlsx is no Excel workbook, or a damaged one: save it as .xlsx"),
+        ("in.csv", "id:comment\n1:x\n", "or separate its cells by commas"),
+        ("in.xlsx", "text", "in.xlsx is not an Excel workbook or is damaged: save it as .xlsx"),
         ("in.csv", "", "in.csv has no header"),
     ],
 )

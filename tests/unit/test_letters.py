@@ -1,4 +1,4 @@
-"""The LLM as a coder of real texts: requests for a letter, what their answers say, and how far that is believed."""
+"""The LLM as a coder of real texts: requests for a letter, reading the answers, and how far they are trusted."""
 
 import json
 
@@ -27,7 +27,7 @@ TRAIN = pd.DataFrame(
 
 
 def make_texts(count: int) -> pd.DataFrame:
-    """Make rows of which the first holds a number."""
+    """Make rows; the first holds a number."""
     texts = ["Call 617-555-0123", *["fine"] * (count - 1)]
     return pd.DataFrame({"id": [f"u{n}" for n in range(count)], "text": texts, "question": "Why?"})
 
@@ -91,7 +91,7 @@ def test_a_source_is_believed_as_far_as_the_codes_confirm_it() -> None:
         assert found.sum(axis=1) == pytest.approx(np.ones(60))
         assert (found.argmax(axis=1) == classes).mean() > 0.85
     found = labelling.calibrate([guesses], [guesses], np.where(np.arange(60) < 50, 0, classes))
-    assert found.argmax(axis=1).tolist().count(0) > 50  # what knows nothing hardly has a say
+    assert found.argmax(axis=1).tolist().count(0) > 50  # an uninformed source has hardly any weight
 
 
 def test_without_codes_the_llm_alone_is_believed() -> None:

@@ -1,4 +1,4 @@
-"""The training loop, and the steps of static shapes that a GPU captures, shown here without a GPU."""
+"""The training loop, and the steps of static shapes that a GPU captures, tested here without a GPU."""
 
 import math
 from dataclasses import replace
@@ -47,7 +47,7 @@ SCHEDULE = Schedule(steps=12, learning_rate=2e-3, batch_size=8, looks=4)
 
 
 class Run:
-    """One training of the tiny encoder, and what it came to."""
+    """One training of the tiny encoder, and its result."""
 
     def __init__(self, encoder: Path, rows: pd.DataFrame, folder: Path) -> None:
         self.encoder, self.folder, self.steps = encoder, folder, list[object]()
@@ -74,7 +74,7 @@ def run(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> Run:
 
 
 class Script:
-    """A metric whose values, and their error, are given beforehand; it keeps the logits that it was shown."""
+    """A metric with predefined values and a predefined error; it keeps the logits that it was given."""
 
     def __init__(self, *values: float, error: float = 0.0) -> None:
         self.values, self.error = list(values), error
@@ -106,7 +106,7 @@ def test_the_best_weights_are_kept(run: Run, scores: tuple[float, ...], error: f
 
 
 def break_after(count: int) -> Loss:
-    """Make a loss that is no number from the call `count` on."""
+    """Make a loss that is not a number from the call `count` on."""
     calls = iter(range(10**6))
     return lambda logits, rows: logits.sum() * (math.nan if next(calls) >= count else 0.0)
 
@@ -122,7 +122,7 @@ def break_after(count: int) -> Loss:
 def test_a_loss_that_is_no_number_gives_one_sentence(run: Run, metric: Any, broken: dict[str, int], words: str) -> None:
     with pytest.raises(ModelError, match=f"the loss is no longer a number at {words}"):
         run(metric, **{name: break_after(count) for name, count in broken.items()})
-    assert len(run.steps) == math.ceil(int(words[5]) / 3) * 3  # it is seen at a look
+    assert len(run.steps) == math.ceil(int(words[5]) / 3) * 3  # it is noticed at a look
 
 
 def test_without_validation_the_last_step_is_kept(run: Run) -> None:
@@ -165,7 +165,7 @@ def choose_loss(way: str, rows: pd.DataFrame) -> Loss:
 
 
 def take_steps(kind: type[Step], way: str, encoder: Path, rows: pd.DataFrame) -> tuple[list[float], torch.Tensor]:
-    """Train with batches of 16, of which one in four is smaller; return the losses and all weights in a row."""
+    """Train with batches of 16, one in four of them smaller; return the losses and all weights in one vector."""
     set_seed(1)
     model = load_classifier(encoder, list(LABELS))
     frozen = way != "all layers"

@@ -67,7 +67,7 @@ def summarise(intended: str, judged: str) -> dict[str, object]:
 
 
 def test_agreement_by_hand() -> None:
-    # Of five graded rows four agree; of the labels as given, bad is right in 2 of 2, good in 2 of 3.
+    # Four of five graded rows agree; among the labels as given, bad is right in 2 of 2, good in 2 of 3.
     assert summarise("bbbggb", "bb.ggg") == {
         **{"rows": 6, "unparsed": 1, "accuracy": 0.8, "precision": round((1 + 2 / 3) / 2, 4)},
         **{"recall": round((2 / 3 + 1) / 2, 4), "f1": 0.8, "kappa": round((0.8 - 0.48) / (1 - 0.48), 4)},

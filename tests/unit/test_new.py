@@ -89,7 +89,7 @@ def test_texts_that_nobody_coded_are_kept_and_empty_ones_left_out(amalgam: Amalg
 def test_several_codes_at_once_are_pointed_out(amalgam: Amalgam) -> None:
     found = make_task(amalgam, code(["a;b", "a", "b"]))
     assert found["labels"] == {"a": 27, "b": 26, "a_b": 27}
-    assert "'a;b' seems to be several codes at once" in found["notes"][0]
+    assert "'a;b' looks like several codes at once" in found["notes"][0]
     parts = [
         {"text": row["text"], **{code: int(place % 3 == n) for n, code in enumerate("abc")}}
         for place, row in enumerate(ROWS)
@@ -136,8 +136,8 @@ def test_what_programs_add_is_taken_for_nothing_else(amalgam: Amalgam) -> None:
     found = make_task(amalgam, write_csv(rows))
     wanted = {"text": "Input", "label": "move", "id": "ResponseId", "time": "StartDate", "group": ""}
     assert {key: found["columns"][key] for key in wanted} == wanted
-    assert found["notes"] == ["dates are also in `EndDate`: --time names another"]
-    assert "nothing tells the day from the month" in make_task(amalgam, DOUBTFUL_DAYS)["notes"][0]
+    assert found["notes"] == ["dates are also in `EndDate`: use --time for another"]
+    assert "the day cannot be told from the month" in make_task(amalgam, DOUBTFUL_DAYS)["notes"][0]
 
 
 def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: Amalgam) -> None:
@@ -154,7 +154,7 @@ def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: 
     assert codes.is_file()  # what people coded
     ((best, fast),) = re.findall(r"training takes about (\d+) min with `quality: best` and (\d+) min", out)
     assert int(fast) < int(best)
-    assert "split.seed=1,2,3,4" in out  # few rows test
+    assert "split.seed=1,2,3,4" in out  # the test set is small
     assert amalgam("new", "../mine", "--from", "a.csv")[2].startswith("amalgam: '../mine' cannot be the name")
 
 
@@ -165,7 +165,7 @@ def test_a_terminal_is_asked_where_two_answers_are_possible(amalgam: Amalgam, mo
     monkeypatch.setattr("sys.stdin", terminal)
     exit_code, out, err = amalgam("new", "mine", "--from", "a.csv")
     assert exit_code == 0, err
-    assert "1  code  (such as 'complaint')" in out
+    assert "1  code  (for example 'complaint')" in out
     assert load_task(Path("data/tasks/mine")).label_names == ["x", "y"]
 
 
@@ -180,7 +180,7 @@ def test_a_rubric_gives_definitions(name: str, text: str, amalgam: Amalgam) -> N
     Path(name).write_text(text, encoding="utf-8")
     task = make_task(amalgam, write_csv(ROWS), "--rubric", name)["task"]
     assert [label.definition for label in task.labels] == ["Something is criticised.", "All is well."]
-    assert amalgam("check", "mine") == (0, "mine: 80 coded rows, and nothing to mend\n", "")
+    assert amalgam("check", "mine") == (0, "mine: 80 coded rows, and nothing to fix\n", "")
 
 
 def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
@@ -197,14 +197,14 @@ def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
     assert exit_code == 2
     found = [(each["level"], each["sentence"], each["rows"]) for each in json.loads(out)]
     expected = [
-        ("error", "the id 'c004' stands in", ["a.csv, row 5", "a.csv, row 6"]),
+        ("error", "the id 'c004' is in both", ["a.csv, row 5", "a.csv, row 6"]),
         ("error", "has no text", ["a.csv, row 4"]),
         ("error", "has the label 'odd'", ["a.csv, row 2"]),
         ("error", "has no label", ["a.csv, row 3"]),
-        ("warning", "their text also stands with another label", ["a.csv, row 7", "a.csv, row 8"]),
+        ("warning", "their text also has another label", ["a.csv, row 7", "a.csv, row 8"]),
         ("warning", "rater1 and rater2 disagree on 40 rows", None),
         ("warning", "`guest` repeats", []),
-        ("warning", "10 texts hold tags of HTML", None),
+        ("warning", "10 texts contain HTML tags", None),
         ("warning", "have no definition", []),
     ]
     for (level, words, places), (one, sentence, rows_of_it) in zip(expected, found, strict=True):

@@ -1,4 +1,4 @@
-"""`amalgam new` on files that nobody should have, and on strange ones that are right all the same."""
+"""`amalgam new` on files that nobody should have, and on strange ones that are valid nevertheless."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ from tests.unit.answers import (
 
 Content = str | bytes | Callable[[Path], Any]
 EXPORT = "export the table as .xlsx"
-# A file, and a part of the sentence that is said of it.
+# A file, and a part of the error that it causes.
 HOSTILE: list[tuple[str, Content, str]] = [
     ("a.csv", b"", "holds no rows"),
     ("a.csv", b"\n\n \n", "holds no rows"),
@@ -33,18 +33,18 @@ HOSTILE: list[tuple[str, Content, str]] = [
     ("a.xlsx", write_sheets([]), "holds no rows"),
     ("a.json", b"[]", "holds no rows"),
     ("a.csv", write_csv([{"text": row["text"]} for row in ROWS]), "no column has between 2 and 20 codes"),
-    ("a.csv", write_csv(ROWS[:1]), "`code` holds 'complaint' alone"),
+    ("a.csv", write_csv(ROWS[:1]), "`code` holds only 'complaint'"),
     ("a.csv", write_csv(ROWS[:10]), "10 coded rows are too few for 2 labels: code at least 22"),
     ("a.csv", "a,b\n" + "1,2\n3,4\n" * 20, "no column holds free text"),
     ("a.csv", code(["good", "bad"], text="All of it was just as it was."), "no column holds free text"),
     ("a.csv", code([""]), "no column has between 2 and 20 codes"),
     ("a.csv", code(["unclear", "N/A", "?"]), "`code` holds no code, but a classifier needs two labels"),
-    ("a.csv", code(["good"]), "`code` holds 'good' alone"),
-    ("a.csv", write_csv([*ROWS, {**ROWS[0], "id": "x", "code": "odd"}]), "`odd` of `code` has 1 rows"),
-    ("a.csv", code([f"{number}.5" for number in range(70)]), "`code` holds 70 numbers: say by --above X"),
-    ("a.csv", code([f"c{number}" for number in range(80)]), "`code` holds 80 codes, and 20 can be told apart at most"),
-    ("a.csv", write_csv([{**row, "answer": row["text"][::-1]} for row in ROWS]), "say it by --text 'text' or another"),
-    ("a.csv", TWO_CODES, "the code may be in `code` or `class`: say it by --label"),
+    ("a.csv", code(["good"]), "`code` holds only 'good'"),
+    ("a.csv", write_csv([*ROWS, {**ROWS[0], "id": "x", "code": "odd"}]), "`odd` in `code` has 1 rows"),
+    ("a.csv", code([f"{number}.5" for number in range(70)]), "`code` holds 70 numbers: set with --above X"),
+    ("a.csv", code([f"c{number}" for number in range(80)]), "`code` holds 80 codes, but at most 20 can be told apart"),
+    ("a.csv", write_csv([{**row, "answer": row["text"][::-1]} for row in ROWS]), "name it, as in --text 'text', or"),
+    ("a.csv", TWO_CODES, "the code may be in `code` or `class`: name it, as in --label"),
     ("a.csv", bytes(range(256)) * 40, "line 2, byte 118 is not UTF-8"),
     ("a.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "line 1, byte 1 is not UTF-8"),
     (
@@ -52,18 +52,18 @@ HOSTILE: list[tuple[str, Content, str]] = [
         code(["gut", "\u00e4rger"]).encode() + "x,y,h\u00e4lt,gut\n".encode("cp1252") * 9,
         "82, byte 6 is not UTF-8",
     ),
-    ("a.csv", b"\xff\xfei\0d\0,\0x\0\n\0\x00\xd8", "after line 1 is not utf-16: save the file as UTF-8"),
-    ("a.csv", write_csv(ROWS).replace("bread", "br\0ead"), "line 17 holds a NUL"),
+    ("a.csv", b"\xff\xfei\0d\0,\0x\0\n\0\x00\xd8", "is not utf-16 after line 1: save the file as UTF-8"),
+    ("a.csv", write_csv(ROWS).replace("bread", "br\0ead"), "line 17 has a NUL"),
     ("a.csv", write_csv(ROWS)[:300] + '\nx,y,"never closed, good\n', "line 4 begins a row that cannot be read"),
     ("a.csv", 'id,text\n1,"a\nb"\n2,"he said "hi""\n', "line 4 begins a row that cannot be read"),
     ("a.csv", write_csv(ROWS) + "x,y,some text,good,more,and more\n", "row 82 has 6 cells, but the header has 4"),
     ("a.csv", write_csv(ROWS) + "Total,80\n", "row 82 has 2 cells, but the header has 4"),
     ("a.csv", "id,,text\n1,so,x\n", "row 2 has 'so' in column 2, which has no name"),
-    ("a.csv.gz", gzip.compress(write_csv(ROWS).encode())[:-9], "put a whole, readable file there"),
-    ("a.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 600, f"an old workbook (.xls) or has a password: {EXPORT} without one, or"),
-    ("a.xlsx", write_sheets(CELLS)[:900], "is no Excel workbook, or a damaged one"),
-    ("a.xlsx", b"id,text\n1,so\n", "is no Excel workbook, or a damaged one"),
-    ("a.csv", b"PK\x03\x04" + bytes(26) + b"xl/", "is no Excel workbook, or a damaged one"),
+    ("a.csv.gz", gzip.compress(write_csv(ROWS).encode())[:-9], "put a complete, readable file there"),
+    ("a.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 600, f"(.xls) or has a password: {EXPORT} without a password, or"),
+    ("a.xlsx", write_sheets(CELLS)[:900], "is not an Excel workbook or is damaged"),
+    ("a.xlsx", b"id,text\n1,so\n", "is not an Excel workbook or is damaged"),
+    ("a.csv", b"PK\x03\x04" + bytes(26) + b"xl/", "is not an Excel workbook or is damaged"),
     ("a.xlsx", write_zip("a.txt", "text\nso\n"), "is an archive: unpack it"),
     ("a.csv", write_zip("a.csv", write_csv(ROWS)), "is an archive: unpack it"),
     (
@@ -71,7 +71,7 @@ HOSTILE: list[tuple[str, Content, str]] = [
         write_zip("mimetype", "application/vnd.oasis.opendocument.spreadsheet"),
         f"OpenDocument file: {EXPORT} or",
     ),
-    ("a.spss", b"$FL2@(#) SPSS DATA FILE" + b"\0" * 600, f"is a file of SPSS: {EXPORT}"),
+    ("a.spss", b"$FL2@(#) SPSS DATA FILE" + b"\0" * 600, f"is an SPSS file: {EXPORT}"),
     ("a.csv", b"SQLite format 3\0" + b"\0" * 600, f"is a database: {EXPORT}"),
     ("a.pdf", b"%PDF-1.4\n%\xe2\xe3\n", f"is a web page or a document: {EXPORT}"),
     ("a.xls", b"<html><table><tr><td>1", f"is a web page or a document: {EXPORT}"),
@@ -86,16 +86,16 @@ HOSTILE: list[tuple[str, Content, str]] = [
     ("a.jsonl", '{"text": "a"}\n{"text": "\\ud83d"}\n', "row 2 is not valid JSON"),
     ("a.json", '[{"text": "half of \\ud83d"}]', "is not valid JSON ('utf-8' codec can't encode"),
     ("a.jsonl", "[" * 100_000, "row 1 is not valid JSON"),
-    ("a", lambda path: path.mkdir(), "is a folder, but no data set"),
-    ("a", lambda path: (path.mkdir(), (path / "state.json").write_text("{}")), "save it again by `save_to_disk`"),
+    ("a", lambda path: path.mkdir(), "is a folder, but not one written by `save_to_disk`"),
+    ("a", lambda path: (path.mkdir(), (path / "state.json").write_text("{}")), "save it again with `save_to_disk`"),
     ("a.csv", lambda path: None, "does not exist"),
-    ("hub:owner/name", lambda path: None, "names no split of a data set: write hub:owner/name:split"),
+    ("hub:owner/name", lambda path: None, "does not name a split of a data set: write hub:owner/name:split"),
 ]
-# The same, with the flags that bring it about.
+# The same, with the flags that cause it.
 FLAGGED: list[tuple[str, Content, str, list[str]]] = [
-    ("a.csv", code([f"c{number}" for number in range(26)]), "`code` has 26 labels, and 20 can", ["--label", "code"]),
+    ("a.csv", code([f"c{number}" for number in range(26)]), "26 labels, but at most 20 can", ["--label", "code"]),
     ("a.csv", write_csv(ROWS).partition("\n")[2], "put a row of names above it", ["--yes"]),
-    ("a.csv", DOUBTFUL_DAYS, "nothing tells the day from the month", ["--time", "when"]),
+    ("a.csv", DOUBTFUL_DAYS, "the day cannot be told from the month", ["--time", "when"]),
     ("a.xlsx", write_sheets(CELLS), "has no sheet 'Other', only Sheet", ["--sheet", "Other"]),
     ("a.csv", write_csv(ROWS), "there is no column `colour` for --label", ["--label", "colour"]),
     ("a.csv", write_csv(ROWS), "defines none of complaint, praise", ["--rubric", "params.yaml"]),

@@ -17,10 +17,10 @@ VALUES: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encodin
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 FILLED_IN = {key for preset in PRESETS.values() for key in preset}
 UNTRACKED = {f"llm.{name}" for name in Driving.model_fields}  # speed and money
-# Of the section `llm`, which `read_answering` takes whole, these decide what is answered; the rest is speed and money.
+# `read_answering` takes the whole section `llm`; these keys decide the answers, the rest is speed and money.
 ANSWERING = {"llm.api_version", "llm.body", "llm.endpoint", "llm.model"}
-# In a section that a stage passes on whole, but nobody reads it there: all test rows are graded; without synthetic
-# rows it does not matter how they are used; and the encoder comes as files.
+# Keys in a section that a stage passes on whole, but that are not read there: all test rows are graded; without
+# synthetic rows it does not matter how they are used; and the encoder comes as files.
 PASSED_UNREAD = {
     "baselines": {"judge.rows"},
     "human_only": {"teacher.guard", "teacher.model"},
@@ -80,7 +80,7 @@ def test_a_stage_lists_the_params_that_it_reads(stage: str) -> None:
     assert all(expand_key(key) for key in listed), f"dvc.yaml, {stage}: a key of `params` is not in params.yaml"
     read = find_read_keys(stage) - PASSED_UNREAD.get(stage, set())
     assert not read & UNTRACKED
-    read |= {"quality"} if read & FILLED_IN else set()  # which says what these keys mean where they are null
+    read |= {"quality"} if read & FILLED_IN else set()  # which fills in these keys if they are null
     assert set().union(*map(expand_key, listed)) == read
     assert listed == sorted(listed)
 
@@ -109,14 +109,14 @@ ALLOWED = [
     ("teacher.steps", None, "be a whole number"),
 ]
 DATE = datetime.date(2024, 10, 21)
-SEED = "leave `seed` alone, which each request has its own of; null leaves it out"
-TOKENS = "hold a number of tokens as `max_completion_tokens` where it leaves `max_tokens` out"
+SEED = "not set `seed`, because each request has its own; null leaves it out"
+TOKENS = "set `max_completion_tokens` to a number of tokens if it leaves out `max_tokens`"
 SENTENCES = [
     *((key, value, f"`{key}` is {value!r}, but must {allowed}") for key, value, allowed in ALLOWED),
     *((key, 0.5, f"`{key}` is not a known key: check its spelling") for key in ("ration", "teacher.lr")),
     ("teacher.steps", ..., "`teacher.steps` is missing"),
     ("seeds", [], "`seeds` must have at least 1 item, not 0"),
-    ("seeds", [2, 1, 2], "`seeds` must hold each seed once, and 2 is there twice"),
+    ("seeds", [2, 1, 2], "`seeds` must hold each seed once, but 2 is there twice"),
     ("quality", ["best"], "`quality` must be 'best', 'whole', 'small' or 'fast'"),
     ("llm.api_version", DATE, "`llm.api_version` is 2024-10-21, but must be text: put it in quotes"),
     ("llm.body", {"seed": 1}, f"`llm.body` must {SEED}"),

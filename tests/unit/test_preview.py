@@ -72,7 +72,7 @@ def test_its_requests_are_the_first_of_the_run_which_pays_for_the_rest(project: 
     with Path("data/prompts.jsonl").open() as stream:
         first = [json.loads(next(stream)) for _ in LABELS]
     assert [prompt["messages"] for prompt in found["prompts"][:2]] == [line["messages"] for line in first]
-    # What was foretold of the tokens.
+    # The forecast of the tokens.
     with open_journal(Path(".cache/journal.sqlite")) as journal:
         (model,) = journal.summarise()
     tokens = model.prompt_tokens + model.completion_tokens
@@ -138,7 +138,7 @@ def test_the_next_run_is_estimated_without_sending(project: Amalgam, server: Stu
     assert 0 < found["batch_usd"] < found["live_usd"] < 0.001
     findings = ask(project, "doctor")
     assert (findings["requests"], findings["problems"]) == ([counts], [])
-    # What DVC shares is taken in first.
+    # Answers that DVC shares are taken in first.
     task, test = load_task(Path("data/tasks/toy")), read_rows(Path("data/prepared/test.csv"))
     request = build_grading_requests(task, test, test, "gpt-4o-mini", load_params(Path("params.yaml")).judge)[0]
     answer = {"text": "praise", "finish_reason": "stop", "prompt_tokens": 50, "completion_tokens": 7}
@@ -160,6 +160,6 @@ def test_tasks_are_listed_with_what_is_known_of_them(project: Amalgam, server: S
     assert (exit_code, "lost: " in err) == (0, True)
     last = project("tasks")[1].splitlines()[-1]
     assert last.split() == ["toy", "160", "-", "complaint,", "praise", "CC0-1.0"]
-    exit_code, _, err = project("preview", "lost")  # which fails with the sentence of the run
+    exit_code, _, err = project("preview", "lost")  # it fails with the same sentence as the run
     assert (exit_code, "responses.csv is missing: write the file" in err) == (2, True)
     assert not server.log.answered

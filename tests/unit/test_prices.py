@@ -1,4 +1,4 @@
-"""The price list, and what is counted with it."""
+"""The price list, and the costs computed with it."""
 
 import datetime
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_a_price_counts_tokens_of_both_kinds_and_a_dated_name_may_have_its_own(t
         (LIST.replace("2.0", ".inf"), "wrong value at `models.good.prompt`"),
         (LIST.replace("8}", "8, cached: 1}"), "wrong value at `models.good.cached`"),
         (LIST.replace("2026-01-02", "soon"), "wrong value at `date`"),
-        ("- a list", "wrong value at `the whole`"),
+        ("- a list", "wrong value at `the top level`"),
         ("models: [", "is not valid YAML"),
         (None, r"cannot be read \(No such file or directory\)"),
     ],

@@ -21,7 +21,7 @@ PARAMS = Prompts(seed=7, template="chat", shots=3, responses=1, format="text")
 
 
 def make_train(task: Task, count: int, questions: tuple[str, ...] = ("",)) -> pd.DataFrame:
-    """Make `count` rows a label, in turn, each label's questions in turn as well."""
+    """Make `count` rows a label; labels alternate, and so do the questions of each label."""
     rows = [
         (f"{label}{number}", f"text {label} {number}", questions[number % len(questions)], label)
         for number in range(count)
@@ -39,7 +39,7 @@ def build(task: Task, train: pd.DataFrame, params: Prompts = PARAMS, rows: int =
 
 
 def vary(task: Task) -> Task:
-    """Give the task attributes, and its label `good` one more and another."""
+    """Give the task attributes, and its label `good` an additional and a different one."""
     good = {"length": ["long"], "subject": ["bread", "coffee"]}
     labels = [label.model_dump() | {"attributes": good if label.name == "good" else {}} for label in task.labels]
     attributes = {"length": ["a few words", "one sentence"], "mistakes": ["none", "some"]}
@@ -64,7 +64,7 @@ def test_prompts_for_more_rows_begin_with_those_for_fewer(
     train = make_train(task, 16, questions)
     first, second = (build(task, train, params, rows) for rows in sorted((few, many)))
     assert second[: len(first)] == first
-    # One request for several responses, the last one for some too many rather than too few.
+    # One request asks for several responses, the last one rather for too many than for too few.
     assert len(first) == -(-min(few, many) // responses) * len(task.labels)
     # More human rows, and rows of other labels among them, change nothing either.
     assert build(task, make_train(task, 20, questions), params, few) == build(task, train, params, few)
@@ -115,8 +115,8 @@ def test_few_rows_give_fewer_shots(task: Task, count: int, shots: int, words: st
     train, params, few = make_train(task, count), change(shots=shots), min(count, 16)
     sentences = list_shortages(task, train, params)
     assert sentences[0] == (
-        f"label 'bad' has {few} different train rows to draw examples from, so that requests show {few} of them and "
-        f"not {shots}: {words}"
+        f"label 'bad' has {few} different train rows to draw examples from, so requests show {few} of them, not "
+        f"{shots}: {words}"
     )
     assert len(sentences) == len(task.labels)
     assert {len(prompt["shots"]) for prompt in build(task, train, params)} == {few}

@@ -1,4 +1,4 @@
-"""Reading answers: the responses by format, what stands around one or in its place, and the folder of answers."""
+"""Reading answers: the responses by format, text around a response or in its place, and the folder of answers."""
 
 # ruff: noqa: RUF001
 
@@ -137,7 +137,7 @@ def test_the_schema_asks_for_what_is_read(responses: int) -> None:
     schema = described["schema"]
     answer = json.dumps({key: f"So {number}." for number, key in enumerate(schema["properties"])})
     assert parse_answer(answer, "stop", "json", responses)[0] == [f"So {number}." for number in range(responses)]
-    # What strict mode asks of a schema, here and at Azure.
+    # What strict mode requires of a schema, here and at Azure.
     assert (described["strict"], schema["additionalProperties"]) == (True, False)
     assert schema["required"] == list(schema["properties"])
     assert set(json.dumps(schema).split('"')).isdisjoint({"minItems", "maxItems", "pattern", "minLength"})
@@ -265,7 +265,7 @@ def test_why_a_model_stopped_has_many_names(fault: str, reasons: str) -> None:
         assert parse_answer(GOOD, reason, "text", 1) == (([], fault) if fault else ([GOOD], "")), reason
         assert parse_answer("", reason, "text", 1) == ([], fault or "empty"), reason
     assert parse_answer(GOOD, "", "text", 1) == ([GOOD], "")
-    for format in ("text", "lines"):  # what is cut off behind the turn is no matter
+    for format in ("text", "lines"):  # a cut after the turn does not matter
         assert parse_answer(f"{GOOD}<|im_end|>\n<|im_start|>user\nAnother", "length", format, 1) == ([GOOD], "")
         assert parse_answer(f"<think>One.</think>{GOOD[:-5]}", "MAX_TOKENS", format, 1) == ([], "cut_off")
 

@@ -19,7 +19,7 @@ def test_sentences_and_pages_name_only_params_that_exist() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
     sections = {name: values for name, values in params.items() if isinstance(values, dict)}
     pattern = re.compile(rf"`({'|'.join(sections)})\.(\w+)[`:]")
-    pages = [page for page in PAGES if page.name != "findings.md"]  # that page tells of params that were
+    pages = [page for page in PAGES if page.name != "findings.md"]  # that page names params that were removed
     sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "stages").glob("*.py"), *(ROOT / "src").rglob("*.j2")]
     found = [(page.name, *name) for page in [*pages, *sources] for name in pattern.findall(page.read_text("utf-8"))]
     assert len(found) > 100

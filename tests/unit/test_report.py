@@ -125,18 +125,18 @@ def test_what_a_run_lacks_is_left_out(plain):
         **{"plots": NO_PLOTS, "pool": content.pool[:0], "mistakes": content.mistakes[:0], "inputs": {}, "versions": {}},
     )
     html = build_page(bare)
-    for words in ("raters agree", "guard", "For whom", "Curves", "Mistakes", "Drift", "ceiling", "Requests", "<form"):
+    for words in ("raters agree", "guard", "Subgroups", "Curves", "Mistakes", "Drift", "ceiling", "Requests", "<form"):
         assert words in plain
         assert words not in html
     assert f"intervals (95{WIDE}%) cover test rows only" in html
-    assert "beside 0 human rows" in html
+    assert "alongside 0 human rows" in html
 
 
 @pytest.mark.parametrize(
     ("file", "section", "counts", "sentence"),
     [
-        ("data", "grader", (40, 40), "gave no readable grade of 40 rows, so it has no score."),
-        ("data", "grader", (40, 30), "most rows, 30 of 40: there, its scores take every label as equally likely."),
+        ("data", "grader", (40, 40), "gave no readable grade for 40 rows, so it has no score."),
+        ("data", "grader", (40, 30), "most rows, 30 of 40: for these, its scores treat every label as equally likely."),
         ("synthetic", "judge", (24, 24), "Asked to grade 24 responses by the rubric, the LLM gave no grade that could"),
     ],
 )
@@ -153,7 +153,7 @@ def test_tables_hold_what_was_measured(plain):
     assert tables["Training runs"][1:] == [[name, "1", "10", "20", "10", "0.500"] for name in ("Teacher", "Student")]
     outcomes = [["Kept", "1", f"50.0{WIDE}%"], ["Empty", "2", f"100.0{WIDE}%"]]
     assert tables["What became of the LLM's responses"][1:] == outcomes
-    assert tables["What the rows are like"][2] == ["Distinct words", "0.200", "0.300"]
+    assert tables["Properties of the rows"][2] == ["Distinct words", "0.200", "0.300"]
     assert tables["Human responses by set and label"][2] == ["Test", f"1{THIN}500", "750", "750"]
     assert tables["Test rows by fine"][-1] == ["other", "4", "too few rows", *[""] * 4]
     assert tables["Test rows by fine"][1][-1] == "0.030|chance gives up to 0.060"
@@ -197,8 +197,8 @@ def test_long_texts_are_cut_and_captions_say_how_many_of_how_many():
     assert rows["text"][0] == "a" * LONGEST_TEXT
     assert rows["text"][1].endswith("a … [7 more characters]")
     content = make_content(mistakes=make_mistakes(["a", "b"]))
-    assert f"gets 2 of 1{THIN}500 test rows wrong; these are them" in browse_mistakes(content).caption
-    assert "here are 1 of them" in browse_mistakes(content, 150).caption
+    assert f"gets 2 of 1{THIN}500 test rows wrong; all of them are listed" in browse_mistakes(content).caption
+    assert "wrong; 1 of them are listed" in browse_mistakes(content, 150).caption
     assert browse_pool(content).caption == "All of the 2 responses of the LLM, sampled at temperature 0.7"
     assert browse_pool(content, 150).caption.startswith("1 of the 2 responses")
     assert browse_pool(content, 10) is None
@@ -252,9 +252,9 @@ def agree(low, high):
     ("place", "outcome", "claim", "changes"),
     [
         (0, "better", "Adding 164 synthetic rows to 41 human-coded ones makes the teacher better:", {}),
-        (0, "worse", "Training on synthetic rows alone makes the teacher worse:", differ(HUMAN, -0.2, -0.1, ratio=1)),
+        (0, "worse", "Training only on synthetic rows makes the teacher worse:", differ(HUMAN, -0.2, -0.1, ratio=1)),
         (0, "unclear", "There is no evidence that adding 164 synthetic rows to 41", differ(HUMAN, -0.1, 0.1)),
-        (0, "unclear", "This run says nothing about synthetic rows, as no synthetic rows were added:", {"ratio": 0}),
+        (0, "unclear", "This run shows nothing about synthetic rows, because no synthetic rows were", {"ratio": 0}),
         (2, "worse", "The teacher is worse than the best baseline:", differ(BEST, -0.2, -0.1)),
         (3, "worse", f"{STUDENT}is worse:", {}),
         (4, "better", "Distillation makes the student better:", differ(DISTILLED, 0.01, 0.1)),

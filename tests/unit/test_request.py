@@ -20,7 +20,7 @@ BODY = st.dictionaries(
 
 
 def turn_around(value: Any) -> Any:
-    """Give every dict in a value the opposite order."""
+    """Reverse the order of every dict in a value."""
     if isinstance(value, dict):
         return {name: turn_around(value[name]) for name in reversed(value)}
     return [turn_around(part) for part in value] if isinstance(value, list) else value
@@ -44,7 +44,7 @@ def test_whatever_is_sent_changes_the_key(body: dict[str, Any], name: str, value
 
 
 def test_the_key_of_a_request_is_for_ever() -> None:
-    # Another key would mean to pay for all answers again.
+    # Another key would mean paying for all answers again.
     request = make_request([{"role": "user", "content": "Grüße"}], 7, "sha256:00", temperature=0.7, seed=7)
     assert request.key == "16ef5a5159eafd8e958c6219c4fe9821633260c55b7e1b5ae7cf0969ca3d9149"
 

@@ -34,10 +34,10 @@ def compare(old: Outputs, new: Outputs) -> Comparison:
     ("changed", "reason"),
     [
         (ROWS, ""),
-        (ROWS.replace("text of r003", "no"), "1 of 60 test rows with the same id have another text"),
-        (ROWS.assign(label=["yes", *ROWS["label"][1:]]), "1 of 60 test rows with the same id have another label"),
-        (ROWS.assign(id="x" + ROWS["id"]), "none of the 60 test rows was one of the 60 before"),
-        (FEW, "the 34 test rows that both have hold fewer than 5 of a second label"),
+        (ROWS.replace("text of r003", "no"), "1 of 60 test rows with the same id have a different text"),
+        (ROWS.assign(label=["yes", *ROWS["label"][1:]]), "1 of 60 test rows with the same id have a different label"),
+        (ROWS.assign(id="x" + ROWS["id"]), "none of the 60 test rows was among the 60 before"),
+        (FEW, "the 34 test rows that both have include fewer than 5 of a second label"),
     ],
 )
 def test_rows_that_cannot_be_compared_are_refused_with_the_reason(changed: pd.DataFrame, reason: str) -> None:
@@ -116,7 +116,7 @@ def make_review(text: str = "fine", sentence: str = "Better: by a lot.", flips: 
 
 
 def render(markdown: str) -> tuple[list[Any], list[str]]:
-    """Return the parts of inline content, and the names of all block parts, as a Markdown parser with tables sees."""
+    """Return the parts of inline content and the names of all block parts, as seen by a Markdown parser with tables."""
     tokens = MarkdownIt("commonmark").enable("table").parse(markdown)
     return [child for token in tokens for child in token.children or []], [token.type for token in tokens]
 
@@ -172,7 +172,7 @@ def test_markdown_says_everything_and_stays_below_the_limit_of_hosts() -> None:
     for part in (
         "| **student.auc** | **0.800** | **0.850** | **+0.050** | **+0.010 to +0.090** | **< 0.001** |",
         "| teacher.brier | 0.200 | 0.100 | \N{MINUS SIGN}0.100 | \N{MINUS SIGN}0.200 to +0.000 | 0.056 |",
-        "100 test rows that both have, of 120 and 100",
+        "100 test rows that both have, out of 120 and 100",
         "The p-values of the other measures (1) are corrected by Holm's method.",
         "The predictions of tfidf_lr are the same. Only one revision has llm_grader.",
         "**Params that changed: 2**\n\n- `fine`: `fine` → `0.5`\n- `b`: `(none)` → `null`",

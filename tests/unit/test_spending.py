@@ -1,4 +1,4 @@
-"""What may be spent: limits in requests and dollars hold, whatever fails, and what may have cost counts."""
+"""Spending: limits in requests and dollars hold, whatever fails, and what may have cost money counts."""
 
 import pytest
 
@@ -37,16 +37,16 @@ def test_tries_count_as_requests(server: StubServer, journal: Journal) -> None:
 @pytest.mark.parametrize("concurrency", [1, 8])
 def test_a_budget_is_used_but_never_passed(concurrency: int, server: StubServer, journal: Journal) -> None:
     server.delay = 0.01
-    # What a request costs at most: 0.059 for its prompt (43 or 46 bytes), 0.05 for its answer, which is longer here.
+    # A request costs at most 0.059 for its prompt (43 or 46 bytes), 0.05 for its answer, which is longer here.
     with pytest.raises(BudgetError, match=r"`llm.budget_usd: 1` is reached: 0.\d+ US dollars are spent, and the next"):
         send(40, server, journal, price=PRICE, budget_usd=1.0, concurrency=concurrency)
     spent = journal.read_spending()
     assert 1.0 - 0.112 < spent <= 1.0
     assert spent == pytest.approx(len(server.log.answered) * 0.098)
-    # The budget is that of the journal: another run does not begin anew.
+    # The budget is for the whole journal: another run does not start at zero.
     with pytest.raises(BudgetError, match="0 answers of this run are kept"):
         send(40, server, journal, price=PRICE, budget_usd=1.0)
-    # Raised by just what the rest costs, and by what is set aside for the last one above that.
+    # Raised by exactly what the rest costs, and what is set aside for the last request beyond that.
     answers = send(40, server, journal, price=PRICE, budget_usd=40 * 0.098 + 0.02)
     assert {answer.cost_usd for answer in answers} == {0.098}
     check_rows(40, server, journal)
@@ -62,7 +62,7 @@ def test_a_budget_that_is_met_exactly_is_enough(server: StubServer, journal: Jou
 
 def test_a_request_that_timed_out_counts_as_spent(server: StubServer, journal: Journal) -> None:
     server.delay = 0.3
-    for _ in range(2):  # another run does not begin anew
+    for _ in range(2):  # another run does not start at zero
         with pytest.raises(BudgetError, match=r"is reached: 0.109000 US dollars are spent"):
             send(1, server, journal, price=PRICE, budget_usd=0.15, timeout=0.1, retries=9)
     assert len(server.log.arrived) <= 1  # it is logged when its answer is ready
@@ -100,6 +100,6 @@ def test_an_answer_that_does_not_say_what_it_cost_counts_at_its_most(server: Stu
 
 
 def test_a_budget_without_a_price_is_told_before_anything_is_sent(server: StubServer, journal: Journal) -> None:
-    with pytest.raises(BudgetError, match=r"no price of `llm.model` is known: add it to data/prices.yaml"):
+    with pytest.raises(BudgetError, match=r"no price for `llm.model` is known: add it to data/prices.yaml"):
         send(1, server, journal, budget_usd=1.0)
     assert not server.log.arrived

@@ -107,7 +107,7 @@ def test_more_texts_join_the_unlabelled_set_unless_a_held_out_row_has_them() -> 
 
 def test_advice_leads_on_where_it_is_followed() -> None:
     rows = make_rows(["no"] * 90 + ["yes"] * 3)
-    with pytest.raises(DataError, match="code at least 2 more rows so") as caught:
+    with pytest.raises(DataError, match="code at least 2 more such rows") as caught:
         split(rows)
     assert "split.test" not in str(caught.value)  # with a smaller test set it would still have one test row
     assert split(make_rows(["no"] * 90 + ["yes"] * 5))
@@ -120,7 +120,7 @@ def test_advice_leads_on_where_it_is_followed() -> None:
 @pytest.mark.parametrize("step", [1, 30])
 def test_a_split_by_time_tests_on_the_future_and_trains_on_the_past(step: int) -> None:
     rows = make_dated_rows(step=step)
-    texts = pd.DataFrame({"id": ["a"], "text": ["quite new"], "question": [""]})  # nobody knows of when
+    texts = pd.DataFrame({"id": ["a"], "text": ["quite new"], "question": [""]})  # without a time
     tables = split(rows.sample(frac=1, random_state=1), by="time", texts=texts)
     test, times = tables.pop("test"), rows.set_index("id")["time"]
     assert len(test) == SETTINGS["test"]
@@ -138,7 +138,7 @@ GROUPS = [f"g{number % 10}" for number in range(50)] + ["one"] * 50
         (make_rows(["no", "yes"] * 50), {"human_rows": 70}, "at most 60, or set `split.test` to 28"),
         (make_rows(["no"] * 50 + ["yes"] * 50, GROUPS), {"test": 10, "seed": 1}, "label 'yes'"),
         (make_rows(["no", "yes"] * 60), {"by": "time"}, "the task has no `columns.time`"),
-        (make_dated_rows().assign(time=""), {"by": "time"}, "the row r0 has none"),
+        (make_dated_rows().assign(time=""), {"by": "time"}, "the row r0 has no time"),
         (make_dated_rows(labels=["no"] * 60 + ["yes"] * 60), {"by": "time"}, "none of the last 40 rows is coded 'no'"),
         (make_dated_rows().assign(time="last May"), {"by": "time"}, "the row r0 has the time 'last May'"),
     ],

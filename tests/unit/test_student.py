@@ -22,7 +22,7 @@ from tests.unit.training import DISTILLATION, score_rows
 
 @pytest.mark.parametrize("label", [1, -1])
 def test_the_loss_by_hand(label: int) -> None:
-    # At temperature 2 the teacher says 3/4 and 1/4, the student 1/2 and 1/2; without it the student says 1/2 too.
+    # At temperature 2 the teacher gives 3/4 and 1/4, the student 1/2 and 1/2; without it the student gives 1/2 too.
     divergence = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
     expected = math.log(2) if label == 1 else 2**2 * divergence
     teacher = np.array([[0.0, 9.0], [2 * math.log(3), 0.0]])
@@ -95,7 +95,7 @@ def test_the_control_uses_coded_rows_alone(
     comments = comments.assign(origin="human")
     whole, coded = SoftTargets(comments, logits), SoftTargets(comments.iloc[:9], logits[:9])
     mixed = SoftTargets(comments.assign(label=comments["label"].where(comments.index < 9, "")), logits)
-    silent = SoftTargets(comments, np.zeros((60, 2)))  # the control knows nothing of the teacher
+    silent = SoftTargets(comments, np.zeros((60, 2)))  # the control does not see the teacher
     for name, learned, held_out in (("coded", whole, coded), ("mixed", whole, mixed), ("silent", silent, coded)):
         train(teacher, bases, learned, held_out, tmp_path / name, alone=True)
     few = partial(train, teacher, bases, mixed, coded, steps=1)

@@ -1,4 +1,4 @@
-"""The grid of a study, the keys of its cells, its engine and what it says."""
+"""The grid of a study, the keys of its cells, its engine and its report."""
 
 import os
 import time
@@ -74,7 +74,7 @@ def name_parts(cell: Cell = CELL, pool: pd.DataFrame | None = POOL, encoder: str
 
 def test_cells_share_what_is_the_same() -> None:
     keys = name_parts()
-    assert name_parts(replace(CELL, temperature=0.1)) == keys  # what was learned counts, not how it came to be
+    assert name_parts(replace(CELL, temperature=0.1)) == keys  # what was learned counts, not how it was made
     assert name_parts(pool=pd.concat([POOL, POOL.assign(text="x")], ignore_index=True)) == keys
     twin = name_parts(CELL.twin, None)
     assert (twin["contrast"], len(twin)) == (keys["contrast"], 2)
@@ -140,7 +140,7 @@ def test_a_result_of_another_experiment_of_the_clone_is_taken_over(tmp_path: Pat
 
 
 def make_point(experiment: Any, x: Any, auc: float, spread: float = 0.002, task: str = "t") -> Point:
-    """Make a point of three seeds beside human rows alone at 0.8; test rows have hardly a say."""
+    """Make a point of three seeds, with human rows alone at 0.8; test rows hardly matter."""
     draw = np.random.default_rng(round(auc * 1000))
 
     def estimate(value: float, between: float) -> Estimate:
@@ -159,7 +159,7 @@ def test_findings_say_what_holds_what_does_not_and_what_cannot_be_told() -> None
     ]
     found = {finding.experiment: finding for finding in list_findings(points, 0.95)}
     verdicts = {"size": "holds here", "variety": "does not hold here"}
-    verdicts |= {"consistency": "holds here", "scarcity": "cannot be told"}
+    verdicts |= {"consistency": "holds here", "scarcity": "inconclusive"}
     assert {name: finding.verdict for name, finding in found.items()} == verdicts
     assert found["size"].value == pytest.approx(0.1)
     words = "80 % synthetic rows give a higher AUC than human rows alone: holds here (+0.100"
@@ -167,7 +167,7 @@ def test_findings_say_what_holds_what_does_not_and_what_cannot_be_told() -> None
     # Over several tasks a finding is about their mean.
     points = [make_point("size", 0.8, auc, task=task) for task, auc in (("a", 0.9), ("b", 0.7), ("c", 0.82))]
     (several,) = list_findings(points, 0.95)
-    assert (several.tasks, several.verdict, several.value) == (3, "cannot be told", pytest.approx(0.02 / 3))
+    assert (several.tasks, several.verdict, several.value) == (3, "inconclusive", pytest.approx(0.02 / 3))
     # A task counts once: its lines are averaged, and of two shares near 80 % the nearer one is taken.
     second = [replace(make_point("size", x, auc, task="a"), series="b") for x, auc in ((0.8, 0.96), (0.797, 0.7))]
     (several,) = list_findings([*points, *second], 0.95)

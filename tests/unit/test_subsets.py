@@ -64,7 +64,7 @@ def test_metrics_of_a_subgroup_equal_scikit_learn_on_its_rows():
     assert {name: teacher[name] for name in expected} == pytest.approx(expected, abs=5e-5)
     for name in (*expected, "kappa"):
         assert teacher[f"{name}_low"] < teacher[name] < teacher[f"{name}_high"]
-    rows["subgroup_school"] = rows["subgroup_school"].replace({"tiny": "", "b": ""})  # an empty cell is no subgroup
+    rows["subgroup_school"] = rows["subgroup_school"].replace({"tiny": "", "b": ""})  # an empty cell is not a subgroup
     alone = measure(rows, actual, stacks)
     assert list(alone) == ["a"]
     assert "abroca" not in alone["a"]["teacher"]  # there is no rest
@@ -124,7 +124,7 @@ def test_periods_are_measured_in_order_of_time():
     assert found["2023-11-02"]["teacher"]["auc"] == pytest.approx(expected, abs=5e-5)
     assert measure_periods(CodedRows(rows, actual, None, stacks, False), 0.95) == {}
     wrong = pd.DataFrame({"id": ["a", "b", "c"], "time": ["2024", "", "last May"]})
-    with pytest.raises(DataError, match="the row c has the time 'last May', which is no date such as 2024-05-31"):
+    with pytest.raises(DataError, match="the row c has the time 'last May', which is not a date such as 2024-05-31"):
         measure_periods(CodedRows(wrong, np.zeros(3), None, {}, False), 0.95)
 
 

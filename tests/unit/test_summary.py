@@ -95,7 +95,7 @@ def test_what_a_run_does_not_have_is_left_out() -> None:
 
 
 def draw_model(rng: np.random.Generator, actual: np.ndarray, *strengths: float) -> np.ndarray:
-    """Probabilities [seeds, rows, 2] of models whose scores part the classes by `strengths` standard deviations."""
+    """Probabilities [seeds, rows, 2] of models whose scores separate the classes by `strengths` standard deviations."""
     own = rng.normal(size=(len(strengths), len(actual)))
     odds = np.array(strengths)[:, None] * actual + 0.8 * rng.normal(size=len(actual)) + 0.6 * own
     positive = 1 / (1 + np.exp(-odds))

@@ -59,11 +59,11 @@ def test_scalars_need_no_quotes(tmp_path: Path) -> None:
         (FILE, f"{FILE}, join: [id]", ["start with a file that has no `join`"]),
         (KIND, "  {kind: hub, repository: some/data, splits: [train]}\nother:", ["pin a `revision`"]),
         (LABEL, "column: a, columns: [b]", ["either one `column` or several"]),
-        (LABEL, "column: a, otherwise: no", ["`otherwise` only beside"]),
+        (LABEL, "column: a, otherwise: no", ["`otherwise` only with"]),
         (LABEL, "column: a, pattern: (a", ["regular expression with one group"]),
         ("name: small", "name: small\n\ttitle: x", ["line 3 is not valid YAML"]),
-        ("name: small", "title: a\ntitle: b", ["line 3: the key `title` stands there twice: keep one of the two"]),
-        ("1: yes}", "1: yes, '0': b}", ["line 11: the key `0` stands"]),
+        ("name: small", "title: a\ntitle: b", ["line 3: the key `title` is there twice: keep one of the two"]),
+        ("1: yes}", "1: yes, '0': b}", ["line 11: the key `0` is there"]),
     ],
 )
 def test_a_wrong_key_is_named(tmp_path: Path, old: str, new: str, parts: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""How a teacher learns, by contrast, by cross-entropy and by the paper's recipe, and what its folder says of texts."""
+"""How a teacher learns, by contrast, by cross-entropy and by the paper's recipe, and how its folder scores texts."""
 
 import shutil
 from pathlib import Path
@@ -162,7 +162,7 @@ def test_a_checkpoint_scores_as_the_model_did(encoder: Path, comments: pd.DataFr
     other = shutil.copytree(encoder, tmp_path / "other")
     save_file({"x": torch.zeros(1)}, other / "model.safetensors")
     for bases in ([other], [tmp_path / "none", other]):
-        with pytest.raises(ModelError, match=r"was trained from another encoder than .*: run `dvc repro`"):
+        with pytest.raises(ModelError, match=r"was trained from an encoder other than .*: run `dvc repro`"):
             score_rows(tmp_path, comments, bases)
     (tmp_path / "model.safetensors").write_bytes(b"none")
     with pytest.raises(ModelError, match="cannot be loaded"):

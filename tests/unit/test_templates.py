@@ -77,18 +77,18 @@ USER = "{% call user() %}Write.{% endcall %}\n"
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (USER + "{% if persona %}\n\nHello\n{% endif %}", ": 'Hello' stands outside of the turns: put it into"),
-        ("{% call user() %}\n{% call system() %}x{% endcall %}\n{% endcall %}", "line 1: a turn cannot stand within"),
+        (USER + "{% if persona %}\n\nHello\n{% endif %}", ": 'Hello' is outside the turns: put it into"),
+        ("{% call user() %}\n{% call system() %}x{% endcall %}\n{% endcall %}", "line 1: a turn cannot be inside"),
         ("{% call user() %}\n{{ persona }\n{% endcall %}", "line 2: unexpected '}'"),
-        ("{% call user() %}\nOh\n{{ person }}{% endcall %}", "line 3: 'person' is undefined; a template knows title, "),
+        ("{% call user() %}\nOh\n{{ person }}{% endcall %}", "line 3: 'person' is undefined; a template can use title"),
         ("{% call user() %}\n{{ 1 / 0 }}{% endcall %}", "line 2: division by zero"),
         ("{% macro a() %}{{ a() }}{% endmacro %}{% call user() %}{{ a() }}{% endcall %}", "line 1: maximum recursion"),
         ("{% call user() %}\n{{ user() }}{% endcall %}", "line 2: a turn is written as `{% call user() %}` … `{% end"),
-        # What the sandbox forbids, and what would make equal data give other prompts.
+        # What the sandbox forbids, and what would make prompts differ for equal data.
         ("{% call user() %}\n{{ persona.__class__ }}{% endcall %}", "line 2: access to attribute '__class__' of 'str'"),
         ("{% call user() %}{{ range(999999) }}{% endcall %}", "line 1: Range too big."),
         (USER + "{% include 'chat.j2' %}", "line 2: a template cannot use other files"),
-        (b"\xff", " is not text in UTF-8"),
+        (b"\xff", " is not UTF-8 text"),
         (USER + "{% call assistant() %}Well.{% endcall %}", ": the last turn must be the user's"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`amalgam next` and `amalgam code`: a sheet of the responses to code next, and the codes that come back."""
+"""`amalgam next` and `amalgam code`: write a sheet of responses to code next, and import their codes."""
 
 import csv
 import io
@@ -21,11 +21,11 @@ from amalgam.tasks.schema import Task, load_task
 if TYPE_CHECKING:
     from openpyxl import Workbook
 
-_WIDTHS = {"id": 14, "question": 40, "text": 80, "label": 18, "definition": 80}  # of columns, in characters
+_WIDTHS = {"id": 14, "question": 40, "text": 80, "label": 18, "definition": 80}  # of the columns, in characters
 
 
 class _Coding(NamedTuple):
-    """What both commands need of a project."""
+    """What both commands need from a project."""
 
     params: Params
     folder: Path  # the task's
@@ -38,18 +38,18 @@ def run_next(project: Path, target: Path, count: int) -> None:
     """Write the responses whose codes would help most to `target`.
 
     Raises:
-        DataError: there is such a file already, the project has no rows yet, or none that could be coded.
+        DataError: the file exists already, or the project has no rows yet, or none left to code.
     """
     if target.suffix.lower() not in (".xlsx", ".csv"):
         raise DataError(f"{target} does not end in .xlsx or .csv: name a file that does")
     if target.exists():
-        raise DataError(f"{target} is there already: take its codes back by `amalgam code {target}`, then delete it")
+        raise DataError(f"{target} exists already: import its codes with `amalgam code {target}`, then delete it")
     coding = _open_project(project)
     human = _add_codes(coding.human, read_codes(coding.folder, coding.task.label_names))
     pool = coding.pool[~coding.pool["text"].isin(human["text"])].reset_index(drop=True)
     if pool.empty:
         raise DataError(
-            "every response of this split is coded: raise `split.unlabelled`, or add texts as `source.unlabelled` of "
+            "every response of this split is coded: raise `split.unlabelled`, or add texts as `source.unlabelled` in "
             "task.yaml, then run `dvc repro prepare`"
         )
     chosen = pool.iloc[_choose(project, coding, human, pool, count)]
@@ -60,10 +60,10 @@ def run_next(project: Path, target: Path, count: int) -> None:
 
 
 def run_code(project: Path, source: Path) -> None:
-    """Take the codes of a filled-in sheet back as human-coded rows.
+    """Import the codes of a filled-in sheet as human-coded rows.
 
     Raises:
-        DataError: the sheet cannot be read, or has no code that can be taken; nothing is written.
+        DataError: the sheet cannot be read, or holds no usable code; nothing is written then.
     """
     coding = _open_project(project)
     labels = coding.task.label_names
@@ -73,12 +73,12 @@ def run_code(project: Path, source: Path) -> None:
     codes = read_codes(coding.folder, labels)
     counts = ", ".join(f"{label} {(codes['label'] == label).sum()}" for label in labels)
     print(
-        f"{coding.folder / CODED}: {added} codes added, {len(codes)} responses in all ({counts}); put the file under "
-        "Git or `dvc add` it, then run `dvc repro`"
+        f"{coding.folder / CODED}: {added} codes added, {len(codes)} responses in all ({counts}); track the "
+        "file with Git or `dvc add`, then run `dvc repro`"
     )
     ratio, rows = coding.params.ratio, len(_add_codes(coding.human, codes))
     if ratio < 1 and (wanted := -(-count_synthetic(ratio, rows) // len(labels))) > coding.params.synthesis.rows:
-        print(f"`ratio: {ratio:g}` now takes {wanted} synthetic rows a label: raise `synthesis.rows` beyond that")
+        print(f"`ratio: {ratio:g}` now takes {wanted} synthetic rows per label: raise `synthesis.rows` above that")
 
 
 def _open_project(project: Path) -> _Coding:
@@ -97,7 +97,7 @@ def _open_project(project: Path) -> _Coding:
 
 
 def _add_codes(human: pd.DataFrame, codes: pd.DataFrame) -> pd.DataFrame:
-    """Return the human-coded rows with codes that came since the stage `prepare` ran."""
+    """Return the human-coded rows with the codes added since the stage `prepare` ran."""
     return pd.concat([codes, human], ignore_index=True).drop_duplicates(["text", "question"])
 
 
@@ -119,7 +119,7 @@ def _choose(project: Path, coding: _Coding, human: pd.DataFrame, pool: pd.DataFr
 
 
 def _score_by_student(project: Path, coding: _Coding, pool: pd.DataFrame) -> "np.ndarray | None":
-    """Return probabilities [rows, classes] of the shipped student; None where there is none of this task."""
+    """Return probabilities [rows, classes] of the shipped student; None if this task has no student."""
     from amalgam.shipping.predict import MANIFEST, load_shipped
 
     folder = project / "models/student"
@@ -129,19 +129,19 @@ def _score_by_student(project: Path, coding: _Coding, pool: pd.DataFrame) -> "np
     except (AmalgamError, KeyError, TypeError):
         scorer = None
     if scorer is None or list(scorer.labels) != coding.task.label_names:
-        notify("next: there is no student of this task yet, so a classifier of frozen embeddings takes its place")
+        notify("next: this task has no student yet, so a classifier on frozen embeddings stands in for it")
         return None
     return scorer.score(pool)
 
 
 def write_sheet(path: Path, rows: pd.DataFrame, task: Task) -> None:
-    """Write responses with an empty column `label`; no spreadsheet runs a text as a formula."""
+    """Write responses with an empty column `label`, such that no spreadsheet runs a text as a formula."""
     names = ["id", *(["question"] if (rows["question"] != "").any() else []), "text"]
     table = [[*names, "label"], *([*row, ""] for row in rows[names].to_numpy().tolist())]
     try:
         with open_sibling(path, binary=True) as stream:
             if path.suffix.lower() == ".csv":
-                lines = io.TextIOWrapper(stream, "utf-8-sig", newline="")  # Excel knows UTF-8 by its mark
+                lines = io.TextIOWrapper(stream, "utf-8-sig", newline="")  # Excel detects UTF-8 by its mark
                 csv.writer(lines).writerows(map(guard_cell, row) for row in table)
                 lines.detach()
             else:
@@ -151,7 +151,7 @@ def write_sheet(path: Path, rows: pd.DataFrame, task: Task) -> None:
 
 
 def _make_book(rows: list[list[str]], task: Task) -> "Workbook":
-    """Make a workbook of responses, with a list of the labels to choose from, and a second sheet that defines them."""
+    """Make a workbook of responses with a drop-down list of labels, and a second sheet that defines the labels."""
     from openpyxl import Workbook
     from openpyxl.styles import Alignment
     from openpyxl.worksheet.datavalidation import DataValidation
@@ -167,7 +167,7 @@ def _make_book(rows: list[list[str]], task: Task) -> "Workbook":
                 cell = page.cell(number, column, text or None)
                 if text:
                     cell.data_type, cell.quotePrefix = "s", guard_cell(text) != text
-                cell.number_format = "@"  # or a code that is typed as 1 is not the label "1"
+                cell.number_format = "@"  # text, or else a code typed as 1 is not the label "1"
                 cell.alignment = Alignment(wrap_text=True, vertical="top")
         for column, name in enumerate(table[0]):
             page.column_dimensions["ABCD"[column]].width = _WIDTHS[name]

@@ -21,12 +21,12 @@ from amalgam.synthesis.asking import ATTEMPTS
 from amalgam.tasks.schema import load_task
 
 _JOURNAL = ".cache/journal.sqlite"
-_COSTS = {"live_usd": False, "batch_usd": True}  # whether through the Batch API
+_COSTS = {"live_usd": False, "batch_usd": True}  # True: through the Batch API
 _PACKAGES = ("dvc", "dvclive", "openai", "transformers", "torch", "datasets", "scikit-learn", "pandas", "xllamacpp")
 
 
 def run_estimate(project: Path, *, as_json: bool) -> None:
-    """Print what the next run of a project would send; nothing is sent."""
+    """Print what the next run of a project would send, without sending anything."""
     params = load_params(project / "params.yaml")
     stages = list_stages_to_run(project)
     with open_journal(project / _JOURNAL) as journal:
@@ -36,13 +36,13 @@ def run_estimate(project: Path, *, as_json: bool) -> None:
 
 
 def describe_estimate(project: Path, llm: Llm, stages: list[StageEstimate], journal: Journal) -> dict[str, Any]:
-    """Price an estimate, and set it beside what has been spent."""
+    """Price an estimate, and add what has been spent."""
     spent, in_batches = journal.read_spending(), sum(batch.keys for batch in journal.list_batches())
     return price_stages(llm, stages, load_prices(project / "data/prices.yaml"), spent, in_batches)
 
 
 def price_stages(llm: Llm, stages: list[StageEstimate], prices: Prices, spent: float, batched: int) -> dict[str, Any]:
-    """Return all that `amalgam estimate` says; `spent` are US dollars, `batched` requests wait to be collected."""
+    """Return all that `amalgam estimate` shows; `spent` is in US dollars, `batched` requests wait to be collected."""
     embedded = llm.endpoint == "embedded"
     price = FREE if embedded else prices.find(llm.model)
     priced: list[dict[str, Any]] = []
@@ -65,18 +65,18 @@ def price_stages(llm: Llm, stages: list[StageEstimate], prices: Prices, spent: f
 
 
 def _list_notices(llm: Llm, sent: list[StageEstimate], price: Price | None, spent: float) -> list[str]:
-    """Say what would stop the run, and what the figures leave out."""
+    """List what would stop the run, and what the figures leave out."""
     if not sent:
         return []
     notices = []
     for stage in sent:
         if llm.max_requests is not None and stage.to_send > llm.max_requests:
             stops = "may stop" if stage.at_most else "stops"
-            when = "before a batch that passes it" if llm.batch else "once so many are sent"
-            notices.append(f"`llm.max_requests: {llm.max_requests}` {stops} `{stage.stage}`, {when}")
+            when = "before a batch that exceeds it" if llm.batch else "once that many are sent"
+            notices.append(f"`llm.max_requests: {llm.max_requests}` {stops} `{stage.stage}` {when}")
     if price is None:
-        until = "" if llm.budget_usd is None else "; until then, `llm.budget_usd` lets nothing be sent"
-        notices.append(f"no price is known of {llm.model}: add it to data/prices.yaml{until}")
+        until = "" if llm.budget_usd is None else "; until then, `llm.budget_usd` blocks every request"
+        notices.append(f"no price is known for {llm.model}: add it to data/prices.yaml{until}")
     if llm.offline:
         notices.append("`llm.offline` is true: the run fails rather than send a request")
     if llm.batch and llm.endpoint == "embedded":
@@ -85,7 +85,7 @@ def _list_notices(llm: Llm, sent: list[StageEstimate], price: Price | None, spen
         left = llm.budget_usd - spent
         prompts = sum(stage.prompt_tokens for stage in sent)
         about = price.cost(prompts, sum(stage.completion_tokens for stage in sent), llm.batch)
-        # What a batch may cost is bounded before it is sent, by a token a byte.
+        # The cost of a batch is bounded before it is sent, assuming one token per byte.
         most = sum(stage.most_completion_tokens for stage in sent)
         bound = price.cost(prompts * BYTES_A_TOKEN if llm.batch else prompts, most, llm.batch)
         if bound > left:
@@ -120,10 +120,10 @@ def print_estimate(estimate: dict[str, Any], *, batch: bool) -> None:
         print(f"{estimate['spent_usd']:.4f} USD spent from this clone so far{left}")
     for stage in stages:
         if stage["stage"] == "synthesize" and stage["to_send"]:
-            top = f"{stage['again']} are expected, and counted" if stage["again"] else "that comes on top"
-            print(f"answers of no use are asked for again, up to {ATTEMPTS} times; {top}")
+            top = f"{stage['again']} are expected, and included" if stage["again"] else "these come on top"
+            print(f"unusable answers are requested again, up to {ATTEMPTS} times; {top}")
     if estimate["in_batches"]:
-        how = "" if batch else "; `llm.batch: true` is needed for that"
+        how = "" if batch else "; that needs `llm.batch: true`"
         print(f"{estimate['in_batches']} requests are in batches, which the next run collects{how}")
     for notice in estimate["notices"]:
         print(f"note: {notice}")
@@ -134,7 +134,7 @@ def _list_costs(priced: dict[str, Any]) -> list[str]:
 
 
 def run_doctor(project: Path, *, as_json: bool) -> None:
-    """Look at the project and print what was found; exit code 2 where something must be mended first."""
+    """Examine the project and print the findings; exit with code 2 if something must be fixed first."""
     findings = examine_project(project)
     if as_json:
         print(json.dumps(findings, indent=2))
@@ -176,7 +176,7 @@ def _plan_run(project: Path, params: Params) -> dict[str, Any]:
     stages = list_stages_to_run(project)
     with open_journal(project / _JOURNAL) as journal:
         estimates = estimate_run(project, params, stages, journal)
-    shown = ("stage", "requests", "answered", "to_send", "at_most")  # `amalgam estimate` says more
+    shown = ("stage", "requests", "answered", "to_send", "at_most")  # `amalgam estimate` shows more
     requests = [{name: getattr(stage, name) for name in shown} for stage in estimates]
     return {"task": task.title, "stages": stages, "requests": requests}
 
@@ -201,11 +201,11 @@ def _print_findings(findings: dict[str, Any]) -> None:
 
 def _phrase_requests(requests: list[dict[str, Any]]) -> str:
     lines = [
-        f"{one['stage']}: at most {one['to_send']}; what it reads is made first"
+        f"{one['stage']}: at most {one['to_send']}, because its inputs are made first"
         if one["at_most"]
         else f"{one['stage']}: {one['to_send']} to send, {one['answered']} answered already"
         for one in requests
     ]
     if any(one["to_send"] for one in requests):
-        lines.append("`amalgam estimate` says what that costs")
+        lines.append("`amalgam estimate` shows what that costs")
     return "\n".join(lines) or "none"

@@ -1,4 +1,4 @@
-"""What a run would send to the LLM: its requests, built in memory, and which of them have an answer."""
+"""What a run would send to the LLM: its requests, built in memory, and which of them have an answer already."""
 
 import math
 import tempfile
@@ -31,10 +31,10 @@ from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import split_task
 from amalgam.training.transfer import FEW, assign_roles
 
-# The stages that send requests, and where their answers lie.
+# The stages that send requests, and the folders of their answers.
 _FOLDERS = {"synthesize": "completions", "judge": "judgements", "label": "labelled", "baselines": "baselines"}
 ASKING = tuple(_FOLDERS)
-# Minutes on two cores with bfloat16: for any rows, and more for three seeds with 200 human rows of 26 tokens.
+# Minutes on two cores with bfloat16: a fixed part, and another for three seeds with 200 human rows of 26 tokens.
 _FIXED, _TOKENS = 3, 26
 _TRAINING = {"best": 6, "whole": 11, "small": 5, "fast": 2}
 
@@ -47,18 +47,18 @@ class StageEstimate:
     requests: int
     answered: int
     to_send: int
-    at_most: bool  # whether the counts are upper bounds, since what the stage reads is made first
-    prompt_tokens: int  # as the next two, of the requests to send
+    at_most: bool  # whether the counts are upper bounds, because the stage's inputs are made first
+    prompt_tokens: int  # of the requests to send, like the next two
     completion_tokens: int
     most_completion_tokens: int
-    measured: bool  # whether earlier answers say how long an answer is
-    again: int = 0  # useless answers that will be asked for again, counted in the tokens
-    held_tokens: int = 0  # of what is answered already
+    measured: bool  # whether earlier answers show how long an answer is
+    again: int = 0  # unusable answers that will be requested again, included in the tokens
+    held_tokens: int = 0  # of the requests answered already
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What requests are made of."""
+    """What requests are made from."""
 
     params: Params
     task: Task
@@ -67,7 +67,7 @@ class Sources:
     model: str  # its identity, "" if unknown
 
     def start_rounds(self, prompts: Sequence[Prompt]) -> Rounds:
-        """Begin with the requests of `synthesize` for all prompts, or some of them."""
+        """Start the rounds of `synthesize` with all prompts, or some of them."""
         return Rounds(prompts, self.model, self.params.synthesis, self.params.llm.body)
 
     def build_grading(self, rows: pd.DataFrame) -> list[Request]:
@@ -76,7 +76,7 @@ class Sources:
         return build_grading_requests(self.task, rows, self.sets["train"], self.model, params.judge, params.llm.body)
 
     def build_labelling(self) -> list[Request]:
-        """Build the requests of `label`; none where the LLM only writes."""
+        """Build the requests of `label`; none if the LLM only writes."""
         params, train, validation = self.params, self.sets["train"], self.sets["validation"]
         teach, _ = assign_roles(train, validation, least=params.teacher.min_validation_rows)
         texts = select_texts(self.task, self.sets["unlabelled"], params.synthesis.source, params.ratio, len(teach))
@@ -90,12 +90,12 @@ class Sources:
         return {name: rows for name, rows in sorted(self.sets.items()) if name.endswith("test")}
 
     def limit_grades(self) -> int | None:
-        """Return how many responses a label `judge` grades; None is all."""
+        """Return how many responses per label `judge` grades; None means all."""
         return None if self.params.curation.consistency == "judge" else self.params.judge.rows
 
 
 def load_sources(project: Path, params: Params, *, is_prepared: bool = False) -> Sources:
-    """Make in memory what `prepare` and `prompts` write, or read the rows if they are prepared; errors are theirs."""
+    """Make in memory what `prepare` and `prompts` write, or read prepared rows; the errors are those of the stages."""
     folder = project / "data/tasks" / params.task
     task = load_task(folder)
     if is_prepared:
@@ -113,21 +113,21 @@ def load_sources(project: Path, params: Params, *, is_prepared: bool = False) ->
 
 
 def estimate_training(params: Params, rows: pd.DataFrame, uncoded: int) -> int:
-    """Estimate the minutes of training with human rows such as these, which grow with their number and length.
+    """Estimate the minutes of training with human rows like these; they grow with the number and length of the rows.
 
-    With few `uncoded` texts the best student keeps all layers, unless synthetic rows get in, which only the guard says.
+    With few `uncoded` texts the best student keeps all layers, unless the guard lets synthetic rows in.
     """
     few = params.quality == "best" and params.human_rows + uncoded < FEW
     words = (rows["text"] + " " + rows["question"]).str.count(r"\S+")
     tokens = float((2 + words * 4 / 3).clip(upper=params.teacher.max_length).mean())
-    # As `grow_steps` has it, for the member that learns by contrast, and for all else.
+    # As in `grow_steps`: for the member that learns by contrast, then for everything else.
     steps = 0.2 * math.sqrt(max(params.human_rows / 51, 1)) + 0.8 * math.sqrt(max(params.human_rows / 200, 1))
     size = steps * tokens / _TOKENS * len(params.seeds) / 3
     return round(_FIXED + _TRAINING["whole" if few else params.quality] * size)
 
 
 def find_identity(project: Path, llm: Llm) -> str:
-    """Return what stands for the model in the keys of requests; "" for a file of the hub that is not here yet."""
+    """Return the identity of the model in request keys; "" for a hub file that is not here yet."""
     entry = load_catalogue().get(llm.model)
     if llm.endpoint != "embedded":
         return llm.model
@@ -142,7 +142,7 @@ def find_identity(project: Path, llm: Llm) -> str:
 
 
 def estimate_run(project: Path, params: Params, stages: list[str], journal: Journal) -> list[StageEstimate]:
-    """Count requests and tokens by stage; missing answers are first looked for in DVC's cache, as a run does."""
+    """Count requests and tokens by stage, after looking for missing answers in DVC's cache, as a run does."""
     if not set(ASKING) & set(stages):
         return []
     sources = load_sources(project, params, is_prepared="prepare" not in stages)
@@ -154,13 +154,13 @@ def estimate_run(project: Path, params: Params, stages: list[str], journal: Jour
 
 
 def estimate_stages(project: Path, sources: Sources, stages: list[str], journal: Journal) -> list[StageEstimate]:
-    """Build the requests of each stage that asks, and look up which of them have an answer."""
+    """Build the requests of each stage that sends some, and look up which of them have an answer."""
     params, is_known, estimates = sources.params, bool(sources.model), list[StageEstimate]()
     if "synthesize" in stages:
         tally, rounds = _Tally(journal), sources.start_rounds(sources.prompts)
         while requests := rounds.build_requests():
             answers = tally.add(requests)
-            if not all(answers) and not rounds.number:  # what the others will bring is not known
+            if not all(answers) and not rounds.number:  # the others' answers are not known yet
                 rounds = sources.start_rounds([sources.prompts[slot] for slot, one in enumerate(answers) if one])
             if all(answers) or not rounds.number:
                 rounds.add_answers([answer for answer in answers if answer])
@@ -174,7 +174,7 @@ def estimate_stages(project: Path, sources: Sources, stages: list[str], journal:
         limit, most = sources.limit_grades(), params.synthesis.rows + params.prompts.responses - 1
         rows = select_gradable(responses, limit)
         bound = len(rows) if complete else len(sources.task.labels) * (most if limit is None else min(limit, most))
-        if bound and rows.empty:  # a response of the size that it may have
+        if bound and rows.empty:  # a dummy response, about as long as allowed
             size = params.synthesis.max_tokens * BYTES_A_TOKEN // params.prompts.responses
             rows = pd.DataFrame({"id": ["dummy"], "text": ["x" * size], "question": [""]})
         tally = _Tally(journal, sources.build_grading(rows))
@@ -197,7 +197,7 @@ class _Tally:
         self.add(requests)
 
     def add(self, requests: Sequence[Request]) -> list[Answer | None]:
-        """Look up the answers of requests, in their order."""
+        """Look up the answers to requests, in the same order."""
         keys = [request.key for request in requests]
         places = {key: place for place, key in enumerate(keys)}
         found = self._journal.find(list(places))
@@ -211,24 +211,24 @@ class _Tally:
     def estimate(
         self, project: Path, stage: str, *, is_known: bool, bound: int = 0, rounds: Rounds | None = None
     ) -> StageEstimate:
-        """Estimate the tokens of the stage, which has at most `bound` requests where more than these may follow."""
+        """Estimate the tokens of the stage; `bound` is the most requests that it can have, if more may follow."""
         known, missing, answers = self._known, self.missing, self._answers.values()
         total = known.requests + missing.requests
         to_send, again, cut = max(bound, total) - known.requests, 0, 0.0
-        if rounds and answers:  # one useless answer in five, until more is known (docs/findings.md)
+        if rounds and answers:  # one unusable answer in five, until more is known (docs/findings.md)
             faults = sum(rounds.faults.values(), Counter[str]())
             useless = faults.total() - faults[""]
             cut = faults["cut_off"] / max(useless, 1)
             rate = (useless + 2) / (len(answers) + 10)
-            again = round(to_send * rate / (1 - rate))  # their successors may be of no use as well
+            again = round(to_send * rate / (1 - rate))  # the new answers may be unusable as well
         like = missing if missing.requests else known
         share = (to_send + again) / max(like.requests, 1)
-        # Tokens are guessed by the bytes of a text; answers that are there say how good the guess is.
+        # Tokens are guessed from the bytes of a text; existing answers show how good the guess is.
         held = sum(answer.prompt_tokens for answer in answers), sum(answer.completion_tokens for answer in answers)
         scale = held[0] / known.prompt_tokens if known.prompt_tokens and held[0] else 1.0
         mean = held[1] / len(answers) if answers else _read_mean_tokens(project, stage)
         most = round(like.completion_tokens * share)
-        # A request whose answer was cut off brings a long one again.
+        # A request whose answer was cut off gets a long answer again.
         longer = max(like.completion_tokens / max(like.requests, 1) - (mean or 0), 0) * cut * again
         likely = most if mean is None else min(round(mean * (to_send + again) + longer), most)
         return StageEstimate(
@@ -247,7 +247,7 @@ class _Tally:
 
 
 def _read_mean_tokens(project: Path, stage: str) -> float | None:
-    """Return the tokens of an answer in the stage's last outputs, on average; None where there are none."""
+    """Return the average tokens of an answer in the stage's last outputs; None if there are no outputs."""
     with suppress(DataError, KeyError, TypeError, ZeroDivisionError):
         summary = read_json(project / "data" / _FOLDERS[stage] / "summary.json")
         summary = {"requests": summary.get("answers", summary.get("rows"))} | summary.get("llm_grader", summary)

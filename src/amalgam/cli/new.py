@@ -28,19 +28,19 @@ from amalgam.tasks.schema import LEAVE_OUT, load_task
 from amalgam.tasks.sources import Table, read_file
 from amalgam.tasks.texts import clean_text, fold_text, guess_languages
 
-_UNCODED = 20  # rows without a code, from which their texts teach the student
+_UNCODED = 20  # rows without a code; from that number on, their texts teach the student
 _REASONS = {
     "no_text": "without a text",
     "no_label": "without a code",
-    "not_selected": "that `where` does not select",
+    "not_selected": "not selected by `where`",
     "equal_text_other_label": "whose text has two codes",
 }
-_WHAT = {"text": "the response", "label": "the code", "group": "what rows belong together", "time": "the date"}
+_WHAT = {"text": "the response", "label": "the code", "group": "the group of a row", "time": "the date"}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the flags of `amalgam new` say; `columns` has the columns by flag."""
+    """The flags of `amalgam new`; `columns` holds the columns by flag."""
 
     columns: dict[str, list[str]]
     sheet: str | None = None
@@ -54,7 +54,7 @@ class Choice:
 
 
 class Found(NamedTuple):
-    """What was found out about a file: its table, what each column is for, labels, definitions, personal columns."""
+    """What was found in a file: its table, the use of each column, labels, definitions, personal columns."""
 
     source: Path
     table: Table
@@ -65,24 +65,24 @@ class Found(NamedTuple):
 
 
 def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
-    """Find out what a table holds, show it, and write `data/tasks/NAME` and the params that fit.
+    """Find out what a table holds, show it, and write `data/tasks/NAME` and params that fit.
 
     Raises:
-        DataError: the file cannot be read, leaves open what is what, or makes no task; nothing is written then.
-        ParamsError: the project has no valid params.yaml, or the name cannot be that of a task.
+        DataError: the file cannot be read, has ambiguous columns, or makes no task; nothing is written then.
+        ParamsError: the project has no valid params.yaml, or the name is not valid for a task.
     """
     params, folder = load_params(project / "params.yaml"), project / "data/tasks" / name
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
-        raise ParamsError(f"'{name}' cannot be the name of a task: take letters, digits, `_` and `-`")
+        raise ParamsError(f"'{name}' cannot be the name of a task: use letters, digits, `_` and `-`")
     if folder.exists() and not choice.force:
-        raise DataError(f"{folder} exists already: choose another name, or replace the task by --force")
+        raise DataError(f"{folder} exists already: choose another name, or replace the task with --force")
     cache = project / ".cache/downloads"
     found = _look(source, choice, cache)
     made = folder.with_name(f".{name}.{os.getpid()}.new")
     old = made / "replaced"
     try:
         (made / name).mkdir(parents=True)
-        if source.exists():  # else it is of the hub
+        if source.exists():  # otherwise it is on the hub
             (shutil.copytree if source.is_dir() else shutil.copyfile)(source, made / name / source.name)
         write_text(made / name / "task.yaml", _write_task(name, found, choice.above))
         rows = load_task_rows(load_task(made / name), made / name, cache)
@@ -92,7 +92,7 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
         facts = _list_facts(found, rows) | {"params": values, "why": why}
         print(json.dumps(facts, indent=2, ensure_ascii=False)) if choice.as_json else _show(facts)
         if folder.exists():
-            if (folder / CODED).exists():  # what people coded outlives the table that is replaced
+            if (folder / CODED).exists():  # codes added by people outlive the replaced table
                 shutil.copyfile(folder / CODED, made / name / CODED)
             folder.rename(old)
         (made / name).rename(folder)
@@ -104,11 +104,11 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
             old.rename(folder)
         shutil.rmtree(made, ignore_errors=True)
     if not choice.as_json:
-        print(f"\n{folder} and params.yaml are written: `amalgam check {name}` looks closer, `dvc repro` runs it.")
+        print(f"\n{folder} and params.yaml are written: `amalgam check {name}` examines the task, `dvc repro` runs it.")
         if source.exists():
             path = shlex.quote(str(folder / source.name))
-            print(f"`dvc add {path}` keeps private responses out of Git. Then `git add {folder} params.yaml`, so that")
-            print("queued experiments see the task.")
+            print(f"`dvc add {path}` keeps private responses out of Git. Then run `git add {folder} params.yaml`,")
+            print("so that queued experiments see the task.")
 
 
 def _look(source: Path, choice: Choice, cache: Path) -> Found:
@@ -121,12 +121,12 @@ def _look(source: Path, choice: Choice, cache: Path) -> Found:
         guess.wording = guess.wording or table.questions.get(guess.text, "")
     labels = Labels(["low", "high"], {}, False)
     if choice.above is None:
-        answered = table.frame[table.frame[guess.text].str.strip() != ""]  # others, such as a total, are left out
+        answered = table.frame[table.frame[guess.text].str.strip() != ""]  # other rows, such as a total, are left out
         cells = pd.concat([answered[column] for column in guess.coded])
         if combined := find_combined([*cells.str.strip().unique()]):
             table.notes.append(
-                f"'{combined}' seems to be several codes at once, and became a label of its own: to tell one code from "
-                "all others, make a column of it"
+                f"'{combined}' looks like several codes at once, and became a label of its own: to separate one code "
+                "from all others, give it a column"
             )
         labels = find_labels(cells, guess.coded[0], choice.merge_rare, choice.drop_rare)
     definitions = read_rubric(choice.rubric, labels) if choice.rubric else {}
@@ -134,7 +134,7 @@ def _look(source: Path, choice: Choice, cache: Path) -> Found:
 
 
 def _settle_doubts(frame: pd.DataFrame, choice: Choice, personal: dict[str, str]) -> Guess:
-    """Guess columns; where two answers are possible, ask at a terminal, or say which flag decides."""
+    """Guess columns; if two answers are possible, ask on a terminal, or name the flag that decides."""
     said = dict(choice.columns)
     while True:
         guess = guess_columns(frame, said, personal)
@@ -143,21 +143,21 @@ def _settle_doubts(frame: pd.DataFrame, choice: Choice, personal: dict[str, str]
         flag, names = next(iter(guess.doubts.items()))
         if choice.as_json or not sys.stdin.isatty():
             raise DataError(
-                f"{_WHAT[flag]} may be in {' or '.join(f'`{each}`' for each in names)}: say it by --{flag} "
-                f"'{names[0]}' or another, or take all that is likeliest by --yes"
+                f"{_WHAT[flag]} may be in {' or '.join(f'`{each}`' for each in names)}: name it, as in --{flag} "
+                f"'{names[0]}', or take the most likely ones with --yes"
             )
         import typer
 
         print(f"Which column holds {_WHAT[flag]}?")
         for number, each in enumerate(names, start=1):
             sample = next((cell for cell in frame[each] if cell.strip()), "")
-            print(f"  {number}  {each}  (such as {sample[:60]!r})")
+            print(f"  {number}  {each}  (for example {sample[:60]!r})")
         number = typer.prompt("Number", default=1, type=int)
         said[flag] = [names[min(max(number, 1), len(names)) - 1]]
 
 
 def _write_task(name: str, found: Found, above: float | None) -> str:
-    """Write task.yaml, with a word on what each part is for."""
+    """Write task.yaml, with a comment on each part."""
     table, guess, labels = found.table, found.guess, found.labels
     steps: dict[str, Any] = {"map": labels.codes}
     if above is not None:
@@ -167,7 +167,7 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
     if any(column in table.lists for column in guess.coded):
         steps = {"item": 0, "otherwise": LEAVE_OUT, **steps}
     whole = {"column": guess.label} if guess.label else {"columns": guess.raters, "majority": "true"}
-    one = {"otherwise": LEAVE_OUT, **steps}  # a rater may have codes that no label has
+    one = {"otherwise": LEAVE_OUT, **steps}  # a rater may use codes of no label
     roster = [column for column, kind in found.personal.items() if kind == "name"]
     blank = not all(map(clean_text, table.frame[guess.text]))
     entries: dict[str, Any] = {
@@ -208,7 +208,7 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes out what stands twice, where YAML would name it by an anchor."""
+    """Writes repeated values in full, where YAML would use an anchor."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -246,7 +246,7 @@ def _list_facts(found: Found, rows: TaskRows) -> dict[str, Any]:
 
 
 def _show(facts: dict[str, Any]) -> None:
-    """Print what was found, and what params.yaml will say."""
+    """Print what was found, and the values for params.yaml."""
     file, columns, words = facts["file"], facts["columns"], facts["words"]
     known = ", ".join(f"{language} {share:.0%}" for language, share in facts["languages"].items() if share >= 0.01)
     code = f"`{columns['label']}`" if columns["label"] else "majority of the raters"
@@ -266,7 +266,7 @@ def _show(facts: dict[str, Any]) -> None:
         "date": columns["time"],
         "subgroups": ", ".join(columns["subgroups"]),
         "left out": ", ".join(f"{count} {_REASONS[reason]}" for reason, count in facts["left_out"].items()),
-        "equal texts": facts["equal_texts"] and f"{facts['equal_texts']} rows have the text of another one",
+        "equal texts": facts["equal_texts"] and f"{facts['equal_texts']} rows repeat the text of another row",
         "personal": ", ".join(f"`{column}` ({kind})" for column, kind in facts["personal"].items()),
         "not used": ", ".join(facts["not_used"]),
         "note": "\n            ".join(facts["notes"]),

@@ -1,4 +1,4 @@
-"""`amalgam preview`: the real prompts, some responses to them, and what the whole run would cost and take."""
+"""`amalgam preview`: the real prompts, some responses to them, and the cost and time of the whole run."""
 
 import json
 import os
@@ -24,26 +24,26 @@ from amalgam.synthesis.grading import check_personal, read_grades, select_gradab
 from amalgam.synthesis.prompts import list_shortages
 
 _ROWS = 5  # responses a label
-_PATIENCE = 45.0  # seconds for all of them, unless it was said how many
-_WRITING = 4  # times as long as a token of a prompt takes one of an answer
+_PATIENCE = 45.0  # seconds for all of them, unless -n sets their number
+_WRITING = 4  # a token of an answer takes this many times as long as one of a prompt
 
 
 def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: bool) -> None:
-    """Ask for the first `rows` responses of each label as the run will, and print what was sent and what came.
+    """Request the first `rows` responses of each label as the run will, and print the requests and the responses.
 
-    None asks for five, or for as many as come within a minute.
+    None requests five, or as many as arrive within a minute.
 
     Raises:
         AmalgamError: the run would fail with the same sentence.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the stages have it, before llama.cpp is loaded
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as in the stages, before llama.cpp is loaded
     params = load_params(project / "params.yaml")
     params = params.model_copy(update={"task": name}) if name else params
     sources = load_sources(project, params)
     for shortage in list_shortages(sources.task, sources.sets["train"], params.prompts):
         notify(shortage)
     answering = _open_answering(project, params, sources.model)
-    if not sources.model:  # a file of the hub, which is here now
+    if not sources.model:  # a hub file, which is here now
         sources = replace(sources, model=read_json(answering.folder / "identity.json")["model"])
     found = ask_first(sources, answering, rows)
     with open_journal(answering.journal) as journal:
@@ -60,9 +60,9 @@ def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: b
 
 
 def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[str, Any]:
-    """Send the first requests of the run, and those of its judge for what came; the journal keeps the answers.
+    """Send the first requests of the run, and those of its judge for the responses; the journal keeps the answers.
 
-    `pace` says how many seconds a further request of each stage takes.
+    `pace` holds the seconds that a further request of each stage takes.
     """
     params, task = sources.params, sources.task
     tested = sources.list_tests()
@@ -70,7 +70,7 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
         check_personal(task, tested[name], name, params.llm.endpoint)
     pace, start = dict[str, float](), time.monotonic()
     several = answering.llm
-    alone = several.model_copy(update={"concurrency": 1})  # reads only once what all begin with
+    alone = several.model_copy(update={"concurrency": 1})  # reads their common beginning only once
 
     def answer(requests: list[Request], stage: str, title: str) -> list[Answer]:
         answering.llm = several if stage == "synthesize" or several.endpoint != "embedded" else alone
@@ -81,7 +81,7 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
         return answers
 
     most = -(-min(rows or _ROWS, params.synthesis.rows) // params.prompts.responses)
-    slots = most if rows else 1  # one of each label tells how long they take
+    slots = most if rows else 1  # one of each label shows how long they take
     while True:
         rounds = sources.start_rounds([*islice(sources.prompts, slots * len(task.labels))])
         writing = list(rounds.build_requests())
@@ -113,9 +113,9 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
 
 
 def _measure_share(requests: list[Request], answers: list[Answer], sent: int) -> float:
-    """Return the share of the time for `sent` requests that one more takes, since what all begin with is read once."""
+    """Return the time of one more request as a share of that of `sent`; their common beginning is read only once."""
     texts = [json.dumps(request.body["messages"]) for request in requests]
-    common = len(os.path.commonprefix(texts)) if len(texts) > 1 else 0  # noqa: RUF071 - texts, no paths
+    common = len(os.path.commonprefix(texts)) if len(texts) > 1 else 0  # noqa: RUF071 - texts, not paths
     shared = common / max(map(len, texts)) * sum(answer.prompt_tokens for answer in answers) / len(answers)
     whole = sum(answer.prompt_tokens + _WRITING * answer.completion_tokens for answer in answers) / len(answers)
     own = max(whole - shared, 1.0)
@@ -123,7 +123,7 @@ def _measure_share(requests: list[Request], answers: list[Answer], sent: int) ->
 
 
 def _open_answering(project: Path, params: Params, model: str) -> Answering:
-    """Say who answers; the embedded LLM is fetched beside the outputs of DVC where it is not among them."""
+    """Set who answers; the embedded LLM is fetched to a folder of its own if it is not among DVC's outputs."""
     folder, llm = project / "models/base/llm", params.llm
     if llm.endpoint == "embedded" and not _holds(folder, llm.model, model):
         folder = project / ".cache/llm"
@@ -152,11 +152,11 @@ def _print_preview(found: dict[str, Any]) -> None:
     for row in found["rows"]:
         verdict = row["fault"] or (f"judged {row['judged']}" if row["judged"] else "")
         print(f"{row['label']}: {row['text']}" + (f"  ({verdict})" if verdict else ""))
-    print(f"\n{found['sent']} requests were sent in {found['seconds']:.0f} s; the run that follows has their answers.")
+    print(f"\n{found['sent']} requests were sent in {found['seconds']:.0f} s; the run that follows reuses the answers.")
     if found["cut_short"]:
-        print(f"More would take longer than a minute: `-n {_ROWS}` asks for them all the same.")
+        print(f"More would take longer than a minute: `-n {_ROWS}` requests them anyway.")
     whole = found["whole_run"]
-    print(f"The whole run, of which these were the first requests, takes about {whole['tokens']} tokens. To come:\n")
+    print(f"The whole run, including these requests, takes about {whole['tokens']} tokens. Still to come:\n")
     print_estimate(whole, batch=False)
     asking = "" if whole["llm_minutes"] is None else f"{whole['llm_minutes']:.0f} min of the LLM at this pace, and "
     print(f"time, roughly: {asking}{whole['training_minutes']} min of training on two cores with bfloat16")

@@ -1,7 +1,7 @@
 """`amalgam review`: what a change did, and whether it is more than chance, as Markdown or JSON.
 
-Texts of data and LLMs, and names and values of files, are put into code spans: there nothing is markup, no HTML is
-run, nobody is mentioned and no address becomes a link.
+Texts from data and LLMs, and names and values from files, go into code spans. Nothing in a code span is markup: no HTML
+runs, nobody is mentioned and no address becomes a link.
 """
 
 import json
@@ -33,7 +33,7 @@ def run_review(
 
     Raises:
         ParamsError: there is no such measure.
-        DataError: the revisions cannot be read, or it cannot be said whether the measure became worse.
+        DataError: the revisions cannot be read, or do not show whether the measure became worse.
     """
     if fail_if_worse:
         _check_measure(fail_if_worse)
@@ -59,7 +59,7 @@ def _check_measure(measure: str) -> None:
     model, _, metric = measure.rpartition(".")
     if model.rpartition(".")[2] not in models or metric not in metrics:
         raise ParamsError(
-            f"--fail-if-worse: {measure!r} is no measure with an interval: write a model ({', '.join(models)}), "
+            f"--fail-if-worse: {measure!r} is not a measure with an interval: write a model ({', '.join(models)}), "
             f"a dot and a metric ({', '.join(metrics)}), as in student.auc"
         )
 
@@ -70,12 +70,12 @@ def _is_worse(review: Review, measure: str) -> bool:
         return False
     outcomes = {one.measure: one.outcome for one in compared.differences} if compared else {}
     if measure not in outcomes and not (compared and measure.rpartition(".")[0] in compared.unchanged):
-        raise DataError(f"--fail-if-worse: it cannot be said whether {measure} became worse: the review says why")
+        raise DataError(f"--fail-if-worse: it is unknown whether {measure} became worse: see the reason in the review")
     return outcomes.get(measure) == "worse"
 
 
 def write_markdown(review: Review, *, folded: bool = True) -> str:
-    """Write a review in GitHub's Markdown; long lists are folded by HTML, or not."""
+    """Write a review in GitHub's Markdown; `folded` wraps long lists in HTML that folds them."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     named = ((review.old, review.old_commit), (review.new, review.new_commit))
@@ -95,7 +95,7 @@ def write_markdown(review: Review, *, folded: bool = True) -> str:
         comparison=review.comparison,
         names=[f"{name} ({commit[:7]})" if commit and not commit.startswith(name) else name for name, commit in named],
         kind=kind,
-        # The reason may name a branch or a param, and these can be anything.
+        # The reason may name a branch or a param, which can be any text.
         reason=reason if _PLAIN.fullmatch(reason) else quote_code(reason, 4 * _LONGEST),
         usage=_pair_usage(review),
         primary=PRIMARY,
@@ -106,7 +106,7 @@ def write_markdown(review: Review, *, folded: bool = True) -> str:
 
 
 def _pair_usage(review: Review) -> dict[str, list[tuple[str, str]]]:
-    """Return what both revisions asked of the LLM, by kind of work: requests, tokens and cost."""
+    """Return the use of the LLM by both revisions, by kind of work: requests, tokens and cost."""
     used: list[dict[str, list[str]]] = [{}, {}]
     for cells, side in zip(used, (review.old_usage, review.new_usage), strict=True):
         for one in side:
@@ -118,7 +118,7 @@ def _pair_usage(review: Review) -> dict[str, list[tuple[str, str]]]:
 
 
 def clean_text(text: str, longest: int = _LONGEST) -> str:
-    """Put a text on one line, cut it, and drop what steers a terminal or turns the reading direction."""
+    """Put a text on one line, cut it, and drop characters that steer a terminal or turn the reading direction."""
     steering = ("Cc", "Cf", "Cs", "Zl", "Zp")
     signs = (" " if unicodedata.category(sign) in steering else sign for sign in text)
     line = re.sub(" +", " ", "".join(signs)).strip(" ")
@@ -126,7 +126,7 @@ def clean_text(text: str, longest: int = _LONGEST) -> str:
 
 
 def quote_code(text: str, longest: int = _LONGEST) -> str:
-    """Put a text into a code span that it cannot end, on one line."""
+    """Put a text on one line, in a code span that it cannot end."""
     line = clean_text(text, longest)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     pad = " " if not line or line.startswith("`") or line.endswith("`") else ""

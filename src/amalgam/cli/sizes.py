@@ -1,4 +1,4 @@
-"""The values of params.yaml that fit a new task, and what they are good for."""
+"""The values of params.yaml that fit a new task, and the reasons for them."""
 
 import math
 import re
@@ -10,18 +10,18 @@ from amalgam.params import Params
 from amalgam.tasks.columns import TaskRows
 from amalgam.tasks.split import choose_sizes
 
-_AUC = 0.85  # for which the width of an interval is said
-_LEAST_TOKENS = 128  # of an answer: with 64, small models had every second one cut off, and a run may end for that
-_WIDE = 0.1  # half a width from which one test set says little
-_FEW = 50  # texts that nobody coded, with which a small student may lose what its teacher knows (docs/findings.md)
-_UNCODED = "more of them would teach the student"
+_AUC = 0.85  # for which the width of an interval is shown
+_LEAST_TOKENS = 128  # of an answer: with 64, every second answer of small models was cut off, which may end a run
+_WIDE = 0.1  # half the width of an interval; from there on, one test set says little
+_FEW = 50  # uncoded texts; with fewer, a small student may not learn all that its teacher knows (docs/findings.md)
+_UNCODED = "more would help to teach the student"
 _AGAIN = "`dvc exp run --queue -S split.seed=1,2,3,4`, then `dvc queue start`,"
 
 
 def choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, Any], list[str]]:
-    """Choose the sizes of the sets and the ratio, and say why."""
+    """Choose the sizes of the sets and the ratio, and give the reasons."""
     test, human, validation = choose_sizes(rows.main, seed=params.split.seed)
-    synthetic = 0.85 * params.synthesis.rows * rows.main["label"].nunique()  # what curation keeps of them, about
+    synthetic = 0.85 * params.synthesis.rows * rows.main["label"].nunique()  # about what curation keeps
     ratio = min(0.8, math.floor(100 * synthetic / (synthetic + human)) / 100)
     words = float(rows.main["text"].str.count(r"\S+").quantile(0.9))
     tokens = min(max(math.ceil(words * 4 / 3 / 16) * 16, _LEAST_TOKENS), 512)
@@ -35,12 +35,12 @@ def choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, 
     minutes = {quality: estimate_training(dial, rows.main, uncoded) for quality, dial in dials.items()}
     times = [f"{count} min with `quality: {quality}`" for quality, count in minutes.items()]
     return values, [
-        f"human_rows {human}, split.test {test}: of {len(rows.main)} coded rows, three in ten test, at most 500",
-        f"with them an AUC of {_AUC} has a 95 % interval of about ±{width:.2f}; only more coded rows make it narrower",
-        *([f"{_AGAIN} tests on other rows too"] if width > _WIDE else []),
-        f"ratio {ratio:g}: what `synthesis.rows: {params.synthesis.rows}` a label brings beside them",
+        f"human_rows {human}, split.test {test}: three in ten of {len(rows.main)} coded rows are the test, at most 500",
+        f"an AUC of {_AUC} then has a 95 % interval of about ±{width:.2f}; only more coded rows make it narrower",
+        *([f"{_AGAIN} test on other rows as well"] if width > _WIDE else []),
+        f"ratio {ratio:g}: the share that `synthesis.rows: {params.synthesis.rows}` per label allows",
         *([f"{uncoded} uncoded responses: {_UNCODED}"] if uncoded < _FEW else []),
-        f"synthesis.max_tokens {tokens}: room for nine responses in ten, and {_LEAST_TOKENS} at least",
+        f"synthesis.max_tokens {tokens}: room for nine responses in ten, and at least {_LEAST_TOKENS}",
         f"training takes about {' and '.join(times)}, on two cores with bfloat16",
     ]
 
@@ -53,7 +53,7 @@ def measure_width(positive: int, negative: int) -> float:
 
 
 def edit_params(text: str, values: dict[str, Any]) -> str:
-    """Set values in the text of params.yaml; comments and all other lines stay."""
+    """Set values in the text of params.yaml; keep comments and all other lines."""
     for key, value in values.items():
         section, _, leaf = key.rpartition(".")
         start = text.index(f"\n{section}:\n") if section else 0

@@ -1,4 +1,4 @@
-"""What was done so far: `amalgam journal`, the answers of LLMs; `amalgam study status`, the cells of the study."""
+"""What has been done: `amalgam journal` shows the answers of LLMs, `amalgam study status` the cells of the study."""
 
 import json
 import time
@@ -13,11 +13,11 @@ from amalgam.llm.journal import Batch, ModelSummary, open_journal
 _PLACE = Path(".cache/journal.sqlite")
 _HASH = 12  # hexadecimal digits of a model file's hash that are shown
 _STUDY = Path(".cache/study.json")  # the stage `cells` writes it every second
-_STALE = 120.0  # seconds without a word, after which nobody seems to be computing
+_STALE = 120.0  # seconds without an update, after which nothing seems to be running
 
 
 def run_journal(project: Path, *, as_json: bool) -> None:
-    """Print what the journal holds, as JSON in bytes and US dollars; one that is not there yet holds nothing."""
+    """Print what the journal holds, in JSON as bytes and US dollars; a missing journal holds nothing."""
     path = project / _PLACE
     models, batches, spent = list[ModelSummary](), list[Batch](), 0.0
     if path.exists():
@@ -54,16 +54,16 @@ def run_forget(project: Path, batch: str) -> None:
     with open_journal(path) as journal:
         found = {one.name: one for one in journal.list_batches()}.get(batch)
         if not found:
-            raise DataError(f"no batch {batch} is open: `amalgam journal` lists those that are")
+            raise DataError(f"no batch {batch} is open: `amalgam journal` lists the open ones")
         journal.close_batch(batch)
-    print(f"the batch {batch} is given up: its {found.keys} requests will be sent again where they have no answer")
+    print(f"the batch {batch} is given up: its {found.keys} requests will be sent again unless they have an answer")
 
 
 def run_status(project: Path, *, as_json: bool) -> None:
     """Print the study's cells that are done, running and failed, and the time left."""
     path = project / _STUDY
     if not path.is_file():
-        raise DataError("no study has run here: `dvc repro study/dvc.yaml` runs what study/params.yaml says")
+        raise DataError("no study has run here: `dvc repro study/dvc.yaml` runs the cells of study/params.yaml")
     status = read_json(path)
     if as_json:
         print(json.dumps(status, indent=2))
@@ -72,7 +72,7 @@ def run_status(project: Path, *, as_json: bool) -> None:
     shown = "" if left is None or not status["trainings_left"] else f", about {left / 60:.0f} minutes left"
     print(f"{status['done']} of {status['cells']} cells are done, {len(status['failed'])} failures{shown}")
     if status["trainings_left"] and time.time() - status["written"] > _STALE:
-        print("nothing was heard for two minutes: `dvc repro study/dvc.yaml` goes on where it was")
+        print("no update for two minutes: `dvc repro study/dvc.yaml` resumes the study")
     rows = [(name, f"running for {seconds} s") for name, seconds in status["running"].items()]
     rows += [(name, f"failed: {fault}") for name, fault in status["failed"].items()]
     if rows:

@@ -1,4 +1,4 @@
-"""`amalgam check` says what may be wrong with a task, `amalgam tasks` lists all tasks with their last results."""
+"""`amalgam check` lists what may be wrong with a task, `amalgam tasks` lists all tasks with their last results."""
 
 import json
 import sys
@@ -25,16 +25,16 @@ from amalgam.tasks.sources import load_tables
 from amalgam.tasks.split import split_rows
 from amalgam.tasks.texts import guess_languages
 
-_FEW = 20  # rows of a label, below which its scores say little
-_AGREED = 0.8  # kappa, from which raters agree well enough (Krippendorff)
+_FEW = 20  # rows of a label; with fewer, its scores show little
+_AGREED = 0.8  # kappa; from there on, raters agree well enough (Krippendorff)
 _LONG = 0.05  # share of texts that may be cut
-_ENGLISH = ("all-minilm-l6-v2", "all-mpnet-base-v2", "smollm2-135m-instruct")  # models that know no other language
+_ENGLISH = ("all-minilm-l6-v2", "all-mpnet-base-v2", "smollm2-135m-instruct")  # models that know only English
 _TAGS = r"</(?:p|b|i|em|strong|div|span|li|ul|ol|td|h\d)>|<br ?/?>|<p>"
-_SHOWN = 8  # rows of a fault, of which JSON has all
+_SHOWN = 8  # rows of a fault; JSON has all of them
 
 
 def run_check(project: Path, name: str, *, as_json: bool) -> None:
-    """Print all faults and end with exit code 0, with 1 if there are warnings alone, or with 2."""
+    """Print all faults; exit with code 0 if there are none, 1 if there are only warnings, else 2."""
     params, folder = load_params(project / "params.yaml"), project / "data/tasks" / name
     errors: list[Fault] = []
     warnings: list[Fault] = []
@@ -58,44 +58,44 @@ def run_check(project: Path, name: str, *, as_json: bool) -> None:
             more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
             print(f"    {file}s {', '.join(numbers[:_SHOWN])}{more}")
     if not levels and not as_json:
-        print(f"{name}: {len(rows.main)} coded rows, and nothing to mend")
+        print(f"{name}: {len(rows.main)} coded rows, and nothing to fix")
     if levels:
         sys.exit(2 if errors else 1)
 
 
 def _find_doubtful(task: Task, rows: TaskRows, table: pd.DataFrame) -> Iterator[Fault]:
-    """Find what makes codes or the test doubtful."""
+    """Find what makes the codes or the test doubtful."""
     yield from rows.notes
     main = rows.main
     for label, count in main["label"].value_counts().items():
         if count < _FEW:
             places = [rows.places[name] for name in main["id"][main["label"] == label]]
-            yield Fault(f"only {count} rows are coded '{label}': code {_FEW} or more, or put it together", places)
+            yield Fault(f"only {count} rows are coded '{label}': code {_FEW} or more, or merge it with another", places)
     raters = [name for name in map(str, rows.ratings) if name != "id"]
     cells = {f"rater{place}": cell for place, cell in enumerate(task.columns.raters, start=1)}
-    named = {name: cell.column or ", ".join(cell.columns) for name, cell in cells.items()}  # as the file has them
+    named = {name: cell.column or ", ".join(cell.columns) for name, cell in cells.items()}  # as named in the file
     for one, other in combinations(raters, 2):
         kappa = measure_kappa(rows.ratings[one], rows.ratings[other])
         if kappa is not None and kappa < _AGREED:
             pair = rows.ratings[["id", one, other]]
             apart = pair["id"][(pair[one] != pair[other]) & (pair[[one, other]] != "").all(axis=1)]
             both = f"{named.get(one, one)} and {named.get(other, other)}"
-            sentence = f"{both} disagree on {len(apart)} rows (kappa {kappa:.2f}): decide these together"
+            sentence = f"{both} disagree on {len(apart)} rows (kappa {kappa:.2f}): settle them together"
             yield Fault(sentence, [rows.places[name] for name in apart])
     asked = main.groupby("question")["label"].nunique()
     if len(asked) > len(task.labels) and (asked == 1).all():
-        yield Fault("each question has answers of one label alone, so the question tells the label: code others")
+        yield Fault("each question has answers of only one label, so it reveals the label: code other answers")
     if task.columns.group is None:
         said = {"text": [task.columns.text.column], "label": [task.columns.label.column], "question": list[str]()}
         said["question"] = [task.columns.question.column] if task.columns.question else []
         with suppress(DataError, IndexError):
             if group := guess_columns(table, {key: names for key, names in said.items() if all(names)}).group:
-                advice = f"rows of one `{group}` may train and test; add it"
-                yield Fault(f"`{group}` repeats, but is no `columns.group`: {advice}")
+                advice = f"add it, or rows of one `{group}` may be in train and test"
+                yield Fault(f"`{group}` repeats, but is not `columns.group`: {advice}")
 
 
 def _find_unfit(task: Task, rows: TaskRows, params: Params, project: Path) -> Iterator[Fault]:
-    """Find what the models cannot read, or are not told."""
+    """Find what the models cannot read, or do not get."""
     main, limit = rows.main, params.teacher.max_length
     if main.empty:
         return
@@ -108,19 +108,19 @@ def _find_unfit(task: Task, rows: TaskRows, params: Params, project: Path) -> It
         yield Fault(f"{sentence}: set `teacher.max_length` to {fits}", places)
     tagged = main["id"][main["text"].str.contains(_TAGS)]
     if len(tagged) > _LONG * len(main):
-        sentence = f"{len(tagged)} texts hold tags of HTML, which the models read as words: export them as plain text"
+        sentence = f"{len(tagged)} texts contain HTML tags, which the models read as words: export them as plain text"
         yield Fault(sentence, [rows.places[name] for name in tagged])
     language, count = guess_languages([*main["text"]]).most_common(1)[0]
     models = [name for name in (params.teacher.model, params.llm.model) if name in _ENGLISH]
     if language not in ("English", "unknown") and models:
-        sentence = f"most texts ({count / len(main):.0%}) are {language}, but {' and '.join(models)} know English alone"
-        yield Fault(f"{sentence}: set `teacher.model` and `llm.model` to models that know it")
+        sentence = f"most texts ({count / len(main):.0%}) are {language}, but {' and '.join(models)} know only English"
+        yield Fault(f"{sentence}: set `teacher.model` and `llm.model` to models for this language")
     if bare := [label.name for label in task.labels if not label.definition]:
-        yield Fault(f"{', '.join(bare)} have no definition in task.yaml: the LLM writes better by one")
+        yield Fault(f"{', '.join(bare)} have no definition in task.yaml: the LLM writes better with one")
 
 
 def _count_tokens(texts: list[str], project: Path) -> list[int]:
-    """Count what the encoder reads of each text; where there is none yet, four tokens stand for three words."""
+    """Count the encoder's tokens of each text; if there is no encoder yet, assume four tokens for three words."""
     path = project / "models/base/encoder/tokenizer.json"
     if not path.is_file():
         return [2 + len(text.split()) * 4 // 3 for text in texts]
@@ -133,7 +133,7 @@ def _count_tokens(texts: list[str], project: Path) -> list[int]:
 
 
 def run_tasks(project: Path, *, as_json: bool) -> None:
-    """Print all tasks of `data/tasks`; one that cannot be read is named with the reason."""
+    """Print all tasks in `data/tasks`; for a task that cannot be read, print the reason."""
     results = _read_results(project)
     listed: list[dict[str, Any]] = []
     for folder in sorted(path.parent for path in (project / "data/tasks").glob("*/task.yaml")):
@@ -169,7 +169,7 @@ def _count_rows(task: Task, folder: Path, cache: Path) -> int | None:
 
 
 def _read_results(project: Path) -> dict[str, float]:
-    """Return the AUC of the last student by task, from the experiments of HEAD, HEAD and the workspace."""
+    """Return the last student's AUC by task, from the experiments at HEAD, from HEAD and from the workspace."""
     results = {}
     try:
         with open_repo(project) as repo:

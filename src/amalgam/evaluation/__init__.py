@@ -1,1 +1,1 @@
-"""How good the models are on human-coded test rows, and how sure that is."""
+"""How good the models are on human-coded test rows, and how certain that is."""

@@ -1,22 +1,22 @@
-"""Intervals over training seeds and test rows, of single metrics, differences and ratios.
+"""Intervals over training seeds and test rows, for single metrics, differences and ratios.
 
-Two things could have come out otherwise: which rows are in the test set, and which seeds the models were trained
+Two things could have turned out differently: which rows are in the test set, and which seeds the models were trained
 with. A metric is the mean over the seeds, and its uncertainty has two parts.
 
 - Rows: a bootstrap (Efron and Tibshirani, 1993) draws the test rows with replacement, whole groups of them where rows
   depend on each other (Davison and Hinkley, 1997, section 3.8). Rows in groups of unequal size count as
   n^2 / sum(group size^2) independent ones (Kish, 1965).
-- Seeds: the variance between them, over their number. They are too few to be resampled. Their chance differences on
-  single rows are in that part already, so the rows' part is the covariance of two seeds over the resamples, as for
-  several readers of the same cases (Obuchowski and Rockette, 1995; Hillis, 2007). A single seed has no such part.
-- The interval is as many standard errors wide as Student's t says, for one degree of freedom fewer than there are
-  seeds, or independent rows; the mean of both, weighted by their variances (Cochran and Cox, 1950). It is formed on
-  the log-odds scale between the lowest and the highest possible value (delta method).
-- All models see the same resamples and, by position, the same seeds, so differences are paired. A method without
-  seeds counts as having the same predictions for each.
+- Seeds: the variance between them, over their number. They are too few to resample. Their chance differences on single
+  rows are already in this part, so the rows' part is the covariance of two seeds over the resamples, as for several
+  readers of the same cases (Obuchowski and Rockette, 1995; Hillis, 2007). A single seed has no such part.
+- The half-width of the interval, in standard errors, is a quantile of Student's t with one degree of freedom fewer than
+  there are seeds or independent rows: the mean of both quantiles, weighted by their variances (Cochran and Cox, 1950).
+  The interval is computed on the log-odds scale between the lowest and the highest possible value (delta method).
+- All models see the same resamples and, by position, the same seeds, so differences are paired. A method without seeds
+  counts as having the same predictions for every seed.
 
-`actual` holds the class index of each row [n], `groups` its group index, counted from 0, or is None where rows are
-independent; `probabilities` are [s seeds, n rows, k classes], where one seed stands for all.
+`actual` holds the class index of each row [n], `groups` its group index, counted from 0, or None if rows are
+independent; `probabilities` are [s seeds, n rows, k classes], where a single seed stands for all.
 """
 
 import math
@@ -32,12 +32,12 @@ from amalgam.tasks.texts import count_independent
 
 SEED, RESAMPLES = 5, 2000
 # The calibration error of a resample is larger than that of all rows: chance opens gaps in all bins, and their
-# absolute values add up. So resamples give no interval of it.
+# absolute values add up. So resamples give no interval for it.
 WITHOUT_INTERVAL = frozenset({"ece"})
 _SMALLEST = 1e-12  # p-value
-_WIDEST = 1e3  # times the ratio; an interval that goes beyond says nothing
+_WIDEST = 1e3  # times the ratio; an interval that extends beyond is uninformative
 
-# Of rows and of seeds: a variance and its degrees of freedom.
+# For rows and for seeds: a variance and its degrees of freedom.
 Variances = tuple[tuple[float, float], tuple[float, float]]
 
 
@@ -75,7 +75,7 @@ def encode_labels(rows: pd.DataFrame, labels: list[str], name: str) -> Ints:
 
 
 def encode_groups(rows: pd.DataFrame) -> Ints | None:
-    """Return the group index [n] of each row, None where the set has no groups; a row without one is its own."""
+    """Return the group index [n] of each row, None if the set has no groups; a row without a group is its own."""
     if "group" not in rows:
         return None
     names = ("group " + rows["group"]).where(rows["group"] != "", "row " + rows["id"])
@@ -85,9 +85,9 @@ def encode_groups(rows: pd.DataFrame) -> Ints | None:
 def draw_resamples(
     actual: Ints, groups: Ints | None, *, resamples: int = RESAMPLES, rng: np.random.Generator | None = None
 ) -> Resamples:
-    """Draw rows, or whole groups of them; one that misses a class of `actual` is drawn anew, since it has no AUC.
+    """Draw rows, or whole groups of rows; a resample that misses a class of `actual` has no AUC and is drawn again.
 
-    Without `rng`, equal sets have equal draws.
+    Without `rng`, equal sets get equal draws.
     """
     rng = rng or np.random.default_rng(SEED)
     units = np.arange(len(actual)) if groups is None else groups
@@ -111,7 +111,7 @@ def estimate_models(actual: Ints, groups: Ints | None, predictions: dict[str, Fl
 def estimate_metrics(
     actual: Ints, probabilities: Floats, resamples: Resamples, *, ordinal: bool, names: Iterable[str] = METRICS
 ) -> dict[str, Estimate]:
-    """Estimate metrics of one model; without an order of the classes there is no `quadratic_kappa`."""
+    """Estimate metrics of one model; if the classes have no order, there is no `quadratic_kappa`."""
     names = [name for name in names if ordinal or name != "quadratic_kappa"]
     weights = np.concatenate([np.ones((1, len(actual))), resamples.rows])  # all rows first
     measured = [measure_weighted(actual, seed, weights, names) for seed in probabilities]
@@ -134,7 +134,7 @@ def subtract(first: Estimate, second: Estimate) -> Estimate:
 def subtract_estimates(
     first: dict[str, Estimate], second: dict[str, Estimate], names: Iterable[str]
 ) -> dict[str, Estimate]:
-    """Return the paired differences `first - second` of the named metrics, where both have them."""
+    """Return the paired differences `first - second` of the named metrics that both have."""
     return {name: subtract(first[name], second[name]) for name in names if name in first and name in second}
 
 
@@ -163,7 +163,7 @@ def find_interval(estimate: Estimate, confidence: float) -> tuple[float, float]:
 
 
 def find_p_value(difference: Estimate) -> float:
-    """Return the two-sided p-value of a difference: one minus the largest confidence whose interval leaves out 0."""
+    """Return the two-sided p-value of a difference: one minus the largest confidence whose interval excludes 0."""
     from scipy.optimize import brentq
 
     odds, error, variances = _find_odds(difference)
@@ -176,22 +176,22 @@ def find_p_value(difference: Estimate) -> float:
 
 
 def correct_p_values(values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number by Holm's method (1979), which holds however they depend on each other."""
+    """Correct p-values for their number by Holm's method (1979), which is valid however they depend on each other."""
     order = np.argsort(values, kind="stable")
     corrected = np.minimum(1.0, np.asarray(values)[order] * np.arange(len(values), 0, -1))
     return [float(value) for value in np.maximum.accumulate(corrected)[np.argsort(order)]]
 
 
 def find_ratio(top: Estimate, bottom: Estimate, confidence: float, *, above: float) -> list[float]:
-    """Return the ratio of what two means over seeds are above a value, and both ends of its interval.
+    """Return the ratio of two means over seeds, each minus the value `above`, and both ends of its interval.
 
-    The interval is that of Fieller (1954): it holds every r for which `top - r * bottom` may well be 0. Where `bottom`
-    itself may be 0 there is none, only the ratio; nothing where `bottom` is not above the value.
+    The interval is that of Fieller (1954): it holds every r for which `top - r * bottom` may well be 0. If `bottom`
+    itself may be 0, only the ratio is returned; if `bottom` is not above the value, nothing.
     """
     from scipy.optimize import brentq
 
     def measure_excess(factor: float, ratio: float) -> float:
-        """Return by how much `factor * top - ratio * bottom` is farther from 0 than chance would have it."""
+        """Return by how much `factor * top - ratio * bottom` is farther from 0 than chance explains."""
         points, resampled = (
             factor * (one - above) - ratio * (other - above)
             for one, other in ((top.points, bottom.points), (top.resampled, bottom.resampled))
@@ -226,7 +226,7 @@ def find_errors(estimate: Estimate) -> tuple[float, Variances]:
 
 
 def find_quantile(variances: Variances, tails: float) -> float:
-    """Return how many standard errors leave out the share `tails`: Student's t, weighted by the variances."""
+    """Return how many standard errors leave the share `tails` outside: Student's t, weighted by the variances."""
     from scipy.special import stdtrit
 
     total = sum(variance for variance, _ in variances)
@@ -234,7 +234,7 @@ def find_quantile(variances: Variances, tails: float) -> float:
 
 
 def _find_odds(estimate: Estimate) -> tuple[float, float, Variances]:
-    """Return the value as log-odds between its limits, their standard error, 0 where nothing varies, and variances."""
+    """Return the value as log-odds between its limits, their standard error (0 if nothing varies), and variances."""
     low, high = estimate.limits
     share = (estimate.value - low) / (high - low)
     error, variances = find_errors(estimate)

@@ -1,4 +1,4 @@
-"""What the synthetic rows are like beside the human ones: lengths, words, likeness and embeddings."""
+"""What the synthetic rows are like compared with human ones: lengths, words, similarity and embeddings."""
 
 import re
 from collections import Counter
@@ -12,23 +12,23 @@ from amalgam.evaluation.bootstrap import SEED, draw_resamples, estimate_metrics,
 from amalgam.evaluation.metrics import Floats
 from amalgam.synthesis.curate import cut_grams
 
-COPIED = 0.5  # similarity of character 5-grams from which a text counts as copied in large part
+COPIED = 0.5  # similarity of character 5-grams at which a text counts as largely copied
 _FOLDS = 5  # of the classifier two-sample test
 _SHUFFLES = 500
 _WORD = re.compile(r"\w+")
 
 
 def describe_texts(synthetic: pd.DataFrame, human: pd.DataFrame) -> dict[str, float]:
-    """Compare the texts of synthetic rows with those of human ones, at least one each.
+    """Compare the texts of synthetic rows with those of human rows, at least one each.
 
-    The label is empty where nobody coded a human row. Whatever depends on the number of rows or words is measured for
-    as many human ones, beside it as `human_…`.
+    The label of an uncoded human row is empty. Each measure is also taken of the human rows, as `human_…`; shares of
+    distinct words and n-grams of equally many words of both.
     """
     texts = [list(rows["text"]) for rows in (synthetic, human)]
     lengths = [[len(split_words(text)) for text in part] for part in texts]
     most, first = min(map(sum, lengths)), len(synthetic)
     likeness = measure_likeness([*texts[0], *texts[1]])
-    np.fill_diagonal(likeness, 0.0)  # a human text stands beside all texts but itself
+    np.fill_diagonal(likeness, 0.0)  # a human text is compared with all texts but itself
     sides = (("", slice(first), synthetic, texts[1]), ("human_", slice(first, None), human, None))
     found: dict[str, float] = {}
     for side, (prefix, own, rows, others) in enumerate(sides):
@@ -51,8 +51,8 @@ def compare_embeddings(
 ) -> dict[str, Any]:
     """Compare embeddings [n, width] and [m, width]: the two-sample test, and `mmd` by label and for `all`.
 
-    All rows together differ in their share of labels as well; within a label only coded human rows count, which may
-    be few, so that only a large distance shows.
+    All rows together also differ in their shares of labels. Within a label, only coded human rows count; they may be
+    few, so that only a large distance is detected.
     """
     own, others = (np.array(list(names)) for names in (labels, human_labels))
     sets = {"all": (synthetic, human)} | {
@@ -69,10 +69,10 @@ def compare_embeddings(
 
 
 def run_two_sample_test(first: Floats, second: Floats, confidence: float) -> dict[str, float]:
-    """Return `auc`, `auc_low` and `auc_high` of logistic regression that tells the first set from the second.
+    """Return `auc`, `auc_low` and `auc_high` of a logistic regression that tells the first set from the second.
 
     Each row is scored by a classifier that has not seen it (Lopez-Paz and Oquab, 2017, arXiv 1610.06545). The interval
-    covers the rows, not the draw of the folds. Empty where a set has fewer rows than there are folds.
+    covers the rows, not the draw of the folds. Empty if a set has fewer rows than there are folds.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -93,7 +93,7 @@ def measure_distance(first: Floats, second: Floats, confidence: float) -> dict[s
     """Measure the maximum mean discrepancy, and test it by permutation (Gretton et al., 2012, JMLR 13).
 
     The kernel is Gaussian; its width is the median distance of all pairs. `mmd2` is the unbiased estimate of the
-    square, which may fall below 0, and `mmd2_chance` what chance leaves it below at the confidence.
+    square, which may fall below 0, and `mmd2_chance` is the value that it stays below by chance, at the confidence.
     """
     from sklearn.metrics.pairwise import euclidean_distances
 
@@ -114,14 +114,14 @@ def measure_distance(first: Floats, second: Floats, confidence: float) -> dict[s
 
 
 def split_words(text: str) -> list[str]:
-    """Split a text into its words, case folded."""
+    """Split a text into its words, case-folded."""
     return _WORD.findall(text.casefold())
 
 
 def measure_distinct(texts: Iterable[str], size: int, *, most: int | None = None) -> float:
-    """Return distinct-n: the share of different ones among all runs of `size` words (Li et al., 2016); 0 to 1.
+    """Return distinct-n: the share of distinct runs among all runs of `size` words (Li et al., 2016); 0 to 1.
 
-    It falls as texts are added, so that only measures over as many words can be compared: `most` words are read.
+    It falls as texts are added, so only measures over equally many words can be compared: `most` words are read.
     """
     runs: list[tuple[str, ...]] = []
     for words in map(split_words, texts):
@@ -131,14 +131,14 @@ def measure_distinct(texts: Iterable[str], size: int, *, most: int | None = None
 
 
 def measure_foreign(texts: Sequence[str], others: Sequence[str] | None = None) -> float:
-    """Return the share of the texts' words that occur in none of the others; without these, in no other text."""
+    """Return the share of the texts' words that occur in none of the others; without others, in no other text."""
     holders = Counter(word for text in (texts if others is None else others) for word in set(split_words(text)))
     words = [word for text in texts for word in split_words(text)]
     return sum(holders[word] <= (others is None) for word in words) / len(words) if words else 0.0
 
 
 def measure_likeness(texts: Sequence[str]) -> Floats:
-    """Return the Jaccard similarity of the character 5-grams of each two texts [texts, texts]."""
+    """Return the Jaccard similarity of the character 5-grams of every two texts [texts, texts]."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     grams = CountVectorizer(analyzer=cut_grams, binary=True, dtype=np.int32).fit_transform(texts)
@@ -147,7 +147,7 @@ def measure_likeness(texts: Sequence[str]) -> Floats:
 
 
 def average_similarity(likeness: Floats, labels: Sequence[str]) -> float:
-    """Return the mean similarity over all pairs of texts with the same label, "" being none; 0 without a pair."""
+    """Return the mean similarity over all pairs of texts with the same label ("" is none); 0 without a pair."""
     names = np.array(labels, dtype=object)
     pairs = likeness[np.triu((names[:, None] == names) & (names != ""), 1)]
     return float(pairs.mean()) if pairs.size else 0.0

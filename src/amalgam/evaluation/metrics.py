@@ -1,12 +1,12 @@
 """Metrics of class probabilities, each under many weightings of the same rows at once.
 
-A bootstrap resample is a vector of weights: how often each row was drawn. All metrics take a matrix of such vectors
-and return one value a resample; rows of ones give the metric of the rows as they are. The values equal scikit-learn's
-on the rows repeated by weight.
+A bootstrap resample is a vector of weights: how often each row was drawn. All metrics take a matrix of such vectors and
+return one value per resample; a vector of ones gives the metric of the rows as they are. The values equal
+scikit-learn's on the rows repeated by weight.
 
 `actual` holds class indices [n rows], `probabilities` is [n rows, k classes], `weights` is [r resamples, n rows]. An
-undefined metric is NaN. The predicted class is the most probable one, the first of equals. For two classes the last
-one is positive; for more, a metric of one class against the rest is the plain mean over classes.
+undefined metric is NaN. The predicted class is the most probable one, or the first of equals. With two classes, the
+last one is positive; with more, a metric of one class against the rest is averaged over classes without weights.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,7 @@ Bools = NDArray[np.bool_]
 
 METRICS = ("auc", "macro_f1", "accuracy", "kappa", "quadratic_kappa", "brier", "ece")
 _BINS = 10  # of the calibration error, as in Guo et al. (2017)
-_BLOCK = 2_000_000  # weights that are ranked in one go, so that a large test set does not fill the memory
+_BLOCK = 2_000_000  # weights that are ranked at once, so that a large test set does not fill the memory
 
 
 def measure_weighted(actual: Ints, probabilities: Floats, weights: Floats, names: Collection[str]) -> dict[str, Floats]:
@@ -31,7 +31,7 @@ def measure_weighted(actual: Ints, probabilities: Floats, weights: Floats, names
     auc: area under the ROC curve.
     macro_f1: F1, averaged over the classes that occur among the actual labels of a resample.
     accuracy: share of rows whose predicted class is the actual one.
-    kappa, quadratic_kappa: Cohen's kappa; a miss counts by the square of its distance (Cohen, 1968).
+    kappa, quadratic_kappa: Cohen's kappa; in the latter, a miss counts by the square of its distance (Cohen, 1968).
     fpr: false positive rate.
     brier: as scikit-learn scales it, 0 to 1 for two classes, 0 to 2 for more (Brier, 1950).
     ece: expected calibration error of the predicted class (Guo et al., 2017, arXiv 1706.04599).
@@ -39,7 +39,7 @@ def measure_weighted(actual: Ints, probabilities: Floats, weights: Floats, names
     classes, total = probabilities.shape[1], weights.sum(axis=1)
     cells = np.eye(classes * classes)[actual * classes + probabilities.argmax(axis=1)]
     confusions = (weights @ cells).reshape(-1, classes, classes)
-    # By class [r, k]: rows that are right, rows that have it, rows that were given it.
+    # By class [r, k]: rows that are right, rows that have the class, rows that were given the class.
     hits, have, given = np.diagonal(confusions, axis1=1, axis2=2), confusions.sum(axis=2), confusions.sum(axis=1)
     distances = np.subtract.outer(np.arange(classes), np.arange(classes)) ** 2
 
@@ -66,7 +66,7 @@ def measure_weighted(actual: Ints, probabilities: Floats, weights: Floats, names
 
 
 def weigh_auc(actual: Ints, probabilities: Floats, weights: Floats) -> Floats:
-    """Return the chance [r] that a positive row scores above a negative one, ties counting half."""
+    """Return the probability [r] that a positive row scores above a negative one, ties counting half."""
     classes = probabilities.shape[1]
     positives = [classes - 1] if classes == 2 else np.unique(actual)
     blocks = np.array_split(weights, weights.size // _BLOCK + 1)
@@ -79,14 +79,14 @@ def weigh_auc(actual: Ints, probabilities: Floats, weights: Floats) -> Floats:
 
 def assign_bins(top: Floats) -> Ints:
     """Return the calibration bin [n], 0 to 9, of each top probability; bin b holds b/10 < p <= (b + 1)/10."""
-    # Rounding first: 0.3 * 10 is above 3 by the smallest of amounts.
+    # Round first: 0.1 + 0.2 is above 0.3 by a tiny amount.
     return np.clip(np.ceil(np.round(top * _BINS, 9)).astype(np.int64) - 1, 0, _BINS - 1)
 
 
 def summarise_agreement(intended: pd.Series, judged: pd.Series, labels: list[str]) -> dict[str, Any]:
     """Return counts, Cohen's kappa, accuracy and macro precision, recall and F1 of a grader's labels.
 
-    Rows to which the grader gave no label ("" in `judged`) are counted, and left out of the measures.
+    Rows to which the grader gave no label ("" in `judged`) are counted, but left out of the measures.
     """
     from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 
@@ -113,6 +113,6 @@ def _rank_auc(positive: Bools, scores: Floats, weights: Floats) -> Floats:
 
 
 def divide(top: Floats, bottom: NDArray[Any], otherwise: float = np.nan) -> Floats:
-    """Divide two arrays; a quotient by 0 is `otherwise`."""
+    """Divide two arrays; division by 0 gives `otherwise`."""
     bottom = np.broadcast_to(bottom, top.shape)
     return np.asarray(np.divide(top, bottom, out=np.full(top.shape, otherwise), where=bottom != 0))

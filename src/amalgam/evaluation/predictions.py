@@ -1,4 +1,4 @@
-"""The table of predictions: what every model says of every test row, in one format for all of them.
+"""The table of predictions: every model's probabilities for every test row, in one format for all models.
 
 Columns: `set` (test or transfer_test), `model`, `seed` (0 where the method has none), `id`, then `p_<label>` for
 each label in the task's order.
@@ -16,7 +16,7 @@ from amalgam.files import write_text
 
 Floats = NDArray[np.float64]
 
-# Models in the order in which they are shown, as people call them.
+# Models in the order in which they are shown, with the names that people read.
 MODEL_NAMES = {
     "teacher": "Teacher",
     "student": "Student",
@@ -33,7 +33,7 @@ _DECIMALS = 6
 def build_predictions(
     set_name: str, model: str, seed: int, ids: Iterable[str], probabilities: Floats, labels: list[str]
 ) -> pd.DataFrame:
-    """Put probabilities [n rows, k labels] of one model and seed into the table's form."""
+    """Put probabilities [n rows, k labels] of one model and seed into the table's format."""
     values = dict(zip((f"p_{label}" for label in labels), np.round(probabilities, _DECIMALS).T, strict=True))
     return pd.DataFrame({"set": set_name, "model": model, "seed": seed, "id": list(ids), **values})
 
@@ -56,16 +56,16 @@ def read_predictions(path: Path, labels: list[str]) -> pd.DataFrame:
 
 
 def stack_predictions(table: pd.DataFrame, set_name: str, ids: list[str], labels: list[str]) -> dict[str, Floats]:
-    """Return probabilities [s seeds, n rows, k labels] by model, as `MODEL_NAMES` orders them; rows are as in `ids`.
+    """Return probabilities [s seeds, n rows, k labels] by model, in the order of `MODEL_NAMES`; rows are as in `ids`.
 
     Raises:
-        DataError: a model has not exactly one prediction for each row and seed.
+        DataError: a model does not have exactly one prediction for each row and seed.
     """
     stacks: dict[str, list[Floats]] = {}
     for (model, seed), part in table[table["set"] == set_name].groupby(["model", "seed"], sort=True):
         if sorted(part["id"]) != sorted(ids):
             raise DataError(
-                f"the predictions of {model}, seed {seed}, are not for the rows of data/prepared/{set_name}.csv: "
+                f"the predictions of {model}, seed {seed}, do not match the rows of data/prepared/{set_name}.csv: "
                 "run `dvc repro` to make them again"
             )
         ordered = part.set_index("id").loc[ids, [f"p_{label}" for label in labels]]

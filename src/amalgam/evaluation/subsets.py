@@ -1,4 +1,4 @@
-"""Metrics of a part of the test rows: subgroups, periods, what the student labels alone, what several people rated."""
+"""Metrics of parts of the test rows: subgroups, periods, rows the student labels alone, rows several people rated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,15 +27,15 @@ from amalgam.training.checkpoint import compute_softmax
 _MODELS = ("teacher", "student")
 _SHOWN = ("auc", "accuracy", "kappa", "quadratic_kappa", "fpr")
 _AGREEMENT = ("accuracy", "kappa", "quadratic_kappa")
-_FEWEST = 10  # rows of each label; with fewer, an interval says nothing
+_FEWEST = 10  # rows of each label; with fewer, an interval is uninformative
 _SHUFFLES = 500
-_MOST_PERIODS = 12  # more are no longer read
-_SMALLEST = 1e-12  # probability of which a logarithm is taken
+_MOST_PERIODS = 12  # nobody reads more
+_SMALLEST = 1e-12  # smallest probability whose logarithm is taken
 
 
 @dataclass(frozen=True)
 class CodedRows:
-    """A set of human-coded rows, and what the models say of them."""
+    """A set of human-coded rows, and the models' predictions for them."""
 
     rows: pd.DataFrame  # the table [n]
     actual: Ints  # class index of each row [n]
@@ -45,10 +45,10 @@ class CodedRows:
 
 
 def measure_subgroups(coded: CodedRows, confidence: float) -> dict[str, Any]:
-    """Measure every subgroup of the columns `subgroup_…`, by column, subgroup and model; an empty cell is none.
+    """Measure every subgroup of the columns `subgroup_…`, by column, subgroup and model; empty cells are skipped.
 
-    `auc_minus_rest`, `fpr_minus_rest` and `abroca` are against all other rows, and `abroca_chance` is what chance
-    leaves ABROCA below at the confidence. A subgroup with too few rows has `small: 1` and no metrics.
+    `auc_minus_rest`, `fpr_minus_rest` and `abroca` compare with all other non-empty rows. ABROCA stays below
+    `abroca_chance` by chance, at the confidence. A subgroup with too few rows has `small: 1` and no metrics.
     """
     return {
         name.removeprefix(SUBGROUP): _measure_parts(coded, coded.rows[name], confidence, compared=True)
@@ -58,14 +58,14 @@ def measure_subgroups(coded: CodedRows, confidence: float) -> dict[str, Any]:
 
 
 def measure_periods(coded: CodedRows, confidence: float) -> dict[str, Any]:
-    """Measure every period of the column `time`, in order of time, as subgroups; DataError if a time is no date."""
+    """Measure every period of the column `time`, in order of time, as subgroups; DataError if a time is not a date."""
     if "time" not in coded.rows or not (coded.rows["time"] != "").any():
         return {}
     return _measure_parts(coded, name_periods(parse_times(coded.rows)), confidence, compared=False)
 
 
 def name_periods(times: "pd.Series[pd.Timestamp]") -> "pd.Series[str]":
-    """Name the day, month, quarter or year of each time, the shortest of which there are at most twelve."""
+    """Name the day, month, quarter or year of each time: the shortest unit with at most twelve periods, or years."""
     for unit in ("%Y-%m-%d", "%Y-%m", "%Y-Q", "%Y"):
         named = times.dt.strftime(unit)
         if unit.endswith("Q"):
@@ -78,7 +78,7 @@ def name_periods(times: "pd.Series[pd.Timestamp]") -> "pd.Series[str]":
 def _measure_parts(
     coded: CodedRows, column: "pd.Series[str]", confidence: float, *, compared: bool
 ) -> dict[str, dict[str, Any]]:
-    """Measure the rows of each cell, where wanted compared with those of all other cells; an empty cell is none."""
+    """Measure the rows of each cell value, if `compared` also against all other values; empty cells are skipped."""
     cells = column.to_numpy()
     resamples = draw_resamples(coded.actual, coded.groups)
     found: dict[str, dict[str, Any]] = {}
@@ -98,7 +98,7 @@ def _measure_parts(
 
 
 def _is_small(coded: CodedRows, member: Bools) -> bool:
-    """Whether a part of the rows [n] has too few of a label to say anything about it."""
+    """Whether a part of the rows [n] has too few rows of some label to say anything about it."""
     classes = next(iter(coded.stacks.values())).shape[2]
     return int(np.bincount(coded.actual[member], minlength=classes).min()) < _FEWEST
 
@@ -111,7 +111,7 @@ def _estimate_part(coded: CodedRows, model: str, member: Bools, resamples: Resam
 
 
 def _summarise(estimates: dict[str, Estimate], confidence: float) -> dict[str, float]:
-    """Summarise without the resamples in which a metric is undefined, since they drew none of a label."""
+    """Summarise without the resamples in which a metric is undefined because they miss a label."""
     defined = {
         name: replace(estimate, resampled=estimate.resampled[np.isfinite(estimate.resampled).all(axis=1)])
         for name, estimate in estimates.items()
@@ -120,7 +120,7 @@ def _summarise(estimates: dict[str, Estimate], confidence: float) -> dict[str, f
 
 
 def _compare_curves(coded: CodedRows, model: str, member: Bools, known: Bools, confidence: float) -> dict[str, float]:
-    """Return ABROCA, and what it stays below where the groups are drawn by chance (Ernst, 2004)."""
+    """Return ABROCA, and the value that it stays below if the groups are drawn by chance (Ernst, 2004)."""
     actual, stack, member = coded.actual[known], coded.stacks[model][:, known], member[known]
     units = None if coded.groups is None else np.unique(coded.groups[known], return_inverse=True)[1]
     shuffled = shuffle_members(actual, member, units, times=_SHUFFLES, rng=np.random.default_rng(SEED))
@@ -130,10 +130,10 @@ def _compare_curves(coded: CodedRows, model: str, member: Bools, known: Bools, c
 
 
 def shuffle_members(actual: Ints, member: Bools, units: Ints | None, *, times: int, rng: np.random.Generator) -> Bools:
-    """Draw divisions [times, n] of the rows that have nothing to do with the model's scores.
+    """Draw random divisions [times, n] of the rows, independent of the model's scores.
 
-    Membership moves among rows of the same label; or among units of rows that depend on each other (say, the answers
-    of one person), where each unit is of one group as a whole.
+    Membership is shuffled among rows of the same label; or, if every unit of rows that depend on each other (say, the
+    answers of one person) belongs to one group as a whole, among the units.
     """
     if units is not None:
         shares = np.bincount(units, weights=member) / np.maximum(np.bincount(units), 1)
@@ -149,9 +149,9 @@ def shuffle_members(actual: Ints, member: Bools, units: Ints | None, *, times: i
 def measure_abroca(actual: Ints, stack: Floats, members: Bools) -> Floats:
     """Return ABROCA [r], the area between the ROC curves of two groups of rows (Gardner, Brooks and Baker, 2019).
 
-    It is never negative: chance alone makes it larger than 0. It is the mean over seeds, and for more than two
-    classes over one class against the rest; NaN where a group lacks positive or negative rows. `members` says which
-    rows belong to the one group [r ways to divide them, n].
+    It is never negative, so chance alone makes it larger than 0. It is the mean over seeds and, with more than two
+    classes, over each class against the rest; NaN if a group lacks positive or negative rows. `members` says which rows
+    belong to the first group [r ways to divide them, n].
     """
     classes = stack.shape[2]
     positives = [classes - 1] if classes == 2 else range(classes)
@@ -164,18 +164,18 @@ def _measure_areas(positive: Bools, scores: Floats, members: Bools) -> Floats:
     ends = np.flatnonzero(np.diff(scores[order], append=np.inf))  # the last row of each run of equal scores
 
     def trace(rows: Bools) -> Floats:
-        """Return the share of the rows [r, n] from each score on, NaN where there are none."""
+        """Return the share of the rows [r, n] with at least each score, NaN if there are none."""
         counts = np.pad(rows[:, order].cumsum(axis=1)[:, ends], ((0, 0), (1, 0))).astype(np.float64)
         return divide(counts, counts[:, -1:])
 
     curves = [(trace(part & ~positive), trace(part & positive)) for part in (members, ~members)]
-    # Turned by 45 degrees and stretched, a curve has no jumps.
+    # Rotated by 45 degrees and stretched, a curve has no jumps.
     turned = [np.stack([fpr + tpr, tpr - fpr], axis=1) for fpr, tpr in curves]
     return np.array([_integrate(one, other) for one, other in zip(*turned, strict=True)])
 
 
 def _integrate(one: Floats, other: Floats) -> float:
-    """Return the area between two curves of straight lines [2, points], exactly, as it was before they were turned."""
+    """Return the exact area between two piecewise linear curves [2, points], as it was before they were rotated."""
     if not np.isfinite([one[:, -1], other[:, -1]]).all():
         return float("nan")
     knots = np.unique(np.concatenate([one[0], other[0]]))
@@ -189,11 +189,11 @@ def _integrate(one: Floats, other: Floats) -> float:
 def measure_selective(
     actual: Ints, groups: Ints | None, probabilities: Floats, calibration: Mapping[str, Any], confidence: float
 ) -> dict[str, float]:
-    """Return rows, `coverage`, the share of them that needs no human, and `agreement` with coders on these.
+    """Return rows, `coverage` (the share of them that needs no human), and `agreement` with coders on that share.
 
-    Both have an interval over rows, or groups of them; the agreement is left out where every row needs a human.
-    The thresholds were not chosen by the test rows, so the figures hold for new rows like them. Terms as in Geifman
-    and El-Yaniv (2017, arXiv 1705.08500), agreement being their selective accuracy.
+    Both have an interval over rows, or groups of rows; the agreement is left out if every row needs a human. The
+    thresholds were not chosen on the test rows, so the figures hold for new rows like them. Terms are as in Geifman and
+    El-Yaniv (2017, arXiv 1705.08500); agreement is their selective accuracy.
 
     `probabilities` [n rows, k classes] are those of the student that ships, at temperature 1; `calibration` has the
     fields of `amalgam.shipping.calibration.Calibration`.
@@ -202,21 +202,21 @@ def measure_selective(
     chosen, certainty = decide(scaled, calibration["threshold"])
     alone = certainty >= calibration["ask_below"]
     right = alone & (chosen == actual)
-    resamples = draw_resamples(np.zeros_like(actual), groups)  # any label may be missing: neither share needs it
+    resamples = draw_resamples(np.zeros_like(actual), groups)  # a label may be missing: neither share needs it
     found = {"coverage": _estimate_share(alone, np.ones_like(alone), resamples.rows, resamples.independent)}
     exact: dict[str, float] = {}
     if alone.any():
         independent = count_independent(np.arange(alone.sum()) if groups is None else groups[alone])
         found["agreement"] = _estimate_share(right, alone, resamples.rows, independent)
         if right.sum() == alone.sum():
-            # Resamples of rows that are all right are so too: the bound of Clopper and Pearson (1934) in their place.
+            # If all rows are right, so are all resamples: the bound of Clopper and Pearson (1934) replaces them.
             exact["agreement_low"] = round(((1 - confidence) / 2) ** (1 / independent), 4)
     shares = summarise_estimates(found, confidence) | exact
     return {"rows": len(actual), "ask_below": round(calibration["ask_below"], 4), **shares}
 
 
 def _estimate_share(hits: Bools, of: Bools, weights: Floats, independent: float) -> Estimate:
-    """Estimate the share of hits among some rows, all [n], of one seed; a resample without such rows has the share."""
+    """Estimate the share of hits among the rows `of` [n], for one seed; a resample without such rows gets the share."""
     point = hits.sum() / of.sum()
     counts = weights @ of
     drawn = divide(weights @ hits, counts, point)
@@ -224,10 +224,10 @@ def _estimate_share(hits: Bools, of: Bools, weights: Floats, independent: float)
 
 
 def measure_ceiling(coded: CodedRows, labels: list[str], confidence: float) -> dict[str, float]:
-    """Return rows, raters (columns rater1, rater2, …), and how far one agrees with another, the mean over pairs.
+    """Return rows, raters (columns rater1, rater2, …), and the agreement of two raters, averaged over pairs.
 
-    Rows that not all raters rated are left out. A rating that is no label is a category of its own; for ordinal
-    labels, where it has no place in the order, its row is left out. Empty where no two raters rated the same rows.
+    Rows that not all raters rated are left out. A rating that is not a label is a category of its own; for ordinal
+    labels, it has no place in the order, so its row is left out. Empty if no row has a rating of every rater.
     """
     cells = coded.rows.filter(regex=r"^rater\d+$")
     known = cells.isin(labels) if coded.ordinal else (cells != "") & (cells != LEAVE_OUT)
@@ -247,6 +247,6 @@ def measure_ceiling(coded: CodedRows, labels: list[str], confidence: float) -> d
     for name, estimate in pairs[0].items():
         points = np.mean([pair[name].points for pair in pairs], axis=0)
         drawn = np.mean([pair[name].resampled for pair in pairs], axis=0)
-        # Where all ratings are of one category, kappa is undefined: the raters agree.
+        # If all ratings are of one category, kappa is undefined: the raters agree.
         estimates[name] = replace(estimate, points=points, resampled=np.nan_to_num(drawn, nan=1.0))
     return {"rows": len(kept), "raters": cells.shape[1], **summarise_estimates(estimates, confidence)}

@@ -1,6 +1,6 @@
-"""A run at a glance: predictions and speed of its models, differences, tables that are drawn, counts and the summary.
+"""A run at a glance: predictions and speed of its models, differences, tables for plots, counts and the summary.
 
-A model is the folder of a classifier, or an ONNX file, which reads texts by the tokenizer of the seed's student.
+A model is the folder of a classifier, or an ONNX file, which uses the tokenizer of the seed's student.
 """
 
 import math
@@ -24,16 +24,16 @@ BASELINES = ("human_only", "embedding_lr", "tfidf_lr", "llm_grader")
 _COMPARED = ("auc", "macro_f1", "accuracy", "kappa", "quadratic_kappa")  # more is better
 _CHANCE = 0.5  # the AUC of guessing
 _TIMED = ("teacher", "student", "student_int8")  # the control is as fast and as large as the student
-_PASSES, _ROWS = 2, 128  # with 64 rows, the start of a pass takes half of the time of the student in 8-bit integers
+_PASSES, _ROWS = 2, 128  # with 64 rows, starting a pass takes half of the time of the 8-bit student
 _GRID = np.linspace(0, 1, 101)  # false positive rates at which curves of several seeds are averaged
 _LOSSES = {"train_loss": "loss", "validation_loss": "validation_loss"}  # dvclive's name: the table's
 _ENDS = ("", "_low", "_high")
-_REQUESTS = ("completions", "requests", "rows")  # what summaries call the number of their requests
+_REQUESTS = ("completions", "requests", "rows")  # names that summaries use for the number of their requests
 _COSTS = ("requests", "prompt_tokens", "completion_tokens", "cost_usd")
 
 
 def list_models(folders: Mapping[str, Path], exported: Path, seed: int) -> dict[str, Path]:
-    """Name the models of a seed that there are: those in `folders`, `student` among them, and `student_int8`."""
+    """Return the existing models of a seed, by name: those in `folders`, including `student`, and `student_int8`."""
     models = {model: folder / f"seed-{seed}" for model, folder in folders.items()}
     models["student_int8"] = exported / f"seed-{seed}" / "model.int8.onnx"
     return {model: path for model, path in models.items() if path.exists()}
@@ -42,9 +42,9 @@ def list_models(folders: Mapping[str, Path], exported: Path, seed: int) -> dict[
 def score_sets(
     sets: dict[str, pd.DataFrame], models: Mapping[int, Mapping[str, Path]], labels: list[str], bases: Sequence[Path]
 ) -> pd.DataFrame:
-    """Return the predictions of every model, by seed and name, for every set, as `amalgam.evaluation.predictions` does.
+    """Return the predictions of every model, by seed and name, for every set: see `amalgam.evaluation.predictions`.
 
-    `bases` are folders of the encoders that models were trained from.
+    `bases` are folders of the encoders that the models were trained from.
     """
     folders = [path for of_seed in models.values() for path in of_seed.values() if path.is_dir()]
     logits, tables = score_models(folders, sets, bases), []
@@ -58,9 +58,9 @@ def score_sets(
 
 
 def measure_speed(models: Mapping[str, Path], rows: pd.DataFrame, bases: Sequence[Path]) -> dict[str, float]:
-    """Return `<model>_rows_per_second` on this machine, `<model>_megabytes`, and student to teacher of both.
+    """Return `<model>_rows_per_second` on this machine, `<model>_megabytes`, and the student to teacher ratio of both.
 
-    The models take turns, so that a busy moment of the machine meets all, and the fastest pass counts.
+    The models take turns, so that a busy moment of the machine affects all, and the fastest pass counts.
     """
     rows, models = rows.head(_ROWS), {name: path for name, path in models.items() if name in _TIMED}
     opened = {name: _open(path, models, bases) for name, path in models.items()}
@@ -86,14 +86,14 @@ def _open(path: Path, of_seed: Mapping[str, Path], bases: Sequence[Path]) -> Cal
 
 
 def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dict[str, dict[str, float | str]]:
-    """Return the paired differences that the report's verdict rests on, as metrics/comparisons.json holds them.
+    """Return the paired differences that the report's verdict rests on, in the format of metrics/comparisons.json.
 
-    `retention` is what the model that ships keeps of the teacher's AUC above chance. DataError if no model has an AUC,
-    since all test rows have the same label.
+    `retention` is the share of the teacher's AUC above chance that the shipped model keeps. DataError if no model has
+    an AUC because all test rows have the same label.
     """
     if not math.isfinite(estimates["teacher"]["auc"].value):
         raise DataError("all rows of data/prepared/test.csv have the same label: raise `split.test`")
-    # The strongest baseline is picked by the test set itself: that favours the baseline, never the teacher.
+    # The strongest baseline is picked on the test set itself: this favours the baseline, never the teacher.
     best = max((model for model in BASELINES if model in estimates), key=lambda model: estimates[model]["auc"].value)
     pairs = {
         "gain_over_human_only": ("teacher", "human_only"),
@@ -116,10 +116,10 @@ def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dic
 
 
 def trace_roc(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -> pd.DataFrame:
-    """Return ROC curves (model, fpr, tpr, label), the mean over seeds at fixed fpr (Fawcett, 2006, section 8.2).
+    """Return ROC curves (model, fpr, tpr, label), averaged over seeds at fixed fpr (Fawcett, 2006, section 8.2).
 
-    For two labels the curve of the last one, for more one curve a label against the rest. A label that no row or
-    every row has gets none.
+    With two labels, there is one curve, of the last one; with more, one curve per label against the rest. A label that
+    no row or every row has gets none.
     """
     from sklearn.metrics import roc_curve
 
@@ -136,9 +136,9 @@ def trace_roc(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -
 
 
 def bin_calibration(actual: Ints, predictions: dict[str, Floats]) -> pd.DataFrame:
-    """Return, for each model and bin of the top probability, all seeds together (model, confidence, share, rows).
+    """Return one line per model and bin of the top probability, over all seeds (model, confidence, share, rows).
 
-    `confidence` is the mean top probability of the bin, `share` the share of right predictions, `rows` their count.
+    `confidence` is the mean top probability of the bin, `share` the share of correct predictions, `rows` their count.
     """
     tables = []
     for model, stack in predictions.items():
@@ -150,7 +150,7 @@ def bin_calibration(actual: Ints, predictions: dict[str, Floats]) -> pd.DataFram
 
 
 def list_confusions(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -> pd.DataFrame:
-    """Return one line a model, seed and row (model, actual, predicted), the form of DVC's confusion template."""
+    """Return one line per model, seed and row (model, actual, predicted), as in DVC's confusion template."""
     names = np.array(labels, dtype=object)
     tables = [
         pd.DataFrame({"model": model, "actual": names[actual], "predicted": names[seed.argmax(axis=1)]})
@@ -161,7 +161,7 @@ def list_confusions(actual: Ints, predictions: dict[str, Floats], labels: list[s
 
 
 def list_intervals(models: dict[str, dict[str, float]]) -> pd.DataFrame:
-    """Return one line a model and metric (model, metric, value, low, high) from metrics with their intervals."""
+    """Return one line per model and metric (model, metric, value, low, high) from metrics with their intervals."""
     lines = [
         (model, name, value, metrics[f"{name}_low"], metrics[f"{name}_high"])
         for model, metrics in models.items()
@@ -187,10 +187,10 @@ def read_training(curves: dict[tuple[str, int], Path]) -> pd.DataFrame:
 
 
 def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """Return what metrics/data.json, metrics/cost.json and metrics/training.json hold, by their names.
+    """Return the contents of metrics/data.json, metrics/cost.json and metrics/training.json, by name.
 
-    `summaries` are those of prepared, synthesis, judge, label, baselines, teacher and student, `mixed` rows by origin.
-    All costs count that the run rests on, also of answers that came from the journal or the cache.
+    `summaries` are those of prepared, synthesis, judge, label, baselines, teacher and student, `mixed` the rows by
+    origin. All costs that the run rests on count, including those of answers from the journal or the cache.
     """
     baselines, teacher, student = (summaries[name] for name in ("baselines", "teacher", "student"))
     grader = baselines.get("llm_grader")
@@ -227,11 +227,11 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
 
 
 def summarise_run(files: Mapping[str, Mapping[str, Mapping[str, Any]]], precision: str) -> dict[str, dict[str, float]]:
-    """Pick the numbers of metrics/summary.json from the files of these names; one that is not there is left out.
+    """Pick the numbers of metrics/summary.json from the files of these names; a missing number is left out.
 
-    `student` is the file that ships: its kappa is Cohen's with the coders, by squared distance where labels have an
-    order; `retention` what it keeps of the teacher's AUC above chance; `coverage` the share of the rows that need no
-    human, and `agreement` the coders' with it there. `gain` is the teacher's in AUC, paired by row and seed.
+    `student` is the file that ships: its kappa is Cohen's with the coders, by squared distance if labels have an order;
+    `retention` is the share of the teacher's AUC above chance that it keeps; `coverage` the share of rows that need no
+    human, and `agreement` the coders' with it on these rows. `gain` is the teacher's in AUC, paired by row and seed.
     """
     models, gains, shipped = files["models"], files["comparisons"], SHIPPED[precision]
     alone, llm, speed = files["selective"].get("selective", {}), files["cost"].get("llm", {}), files["speed"]
@@ -259,7 +259,7 @@ def summarise_run(files: Mapping[str, Mapping[str, Mapping[str, Any]]], precisio
 
 
 def _drop_nulls(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out keys without a value, at every depth: DVC compares numbers only."""
+    """Leave out keys without a value, at every depth: DVC compares only numbers."""
     return {
         name: _drop_nulls(part) if isinstance(part, dict) else part for name, part in values.items() if part is not None
     }

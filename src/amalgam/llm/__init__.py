@@ -1,1 +1,1 @@
-"""Asking a language model: what is asked, who answers, and the journal that keeps every answer."""
+"""Requests to a language model, the endpoints that answer them, and the journal that keeps every answer."""

@@ -1,6 +1,6 @@
-"""Getting answers: from the journal where they are there, from what DVC shares, and from the model where not.
+"""Get answers to requests: from the journal, from the answers that DVC shares, or else from the model.
 
-The model is at an endpoint, or a llama.cpp server inside this process serves it from a file.
+The model runs at an endpoint, or a llama.cpp server inside this process serves it from a file.
 """
 
 import secrets
@@ -32,38 +32,38 @@ from amalgam.llm.sending import send_requests
 from amalgam.machine import count_cores, notify, show_progress
 from amalgam.params import Llm
 
-_WINDOW = 4000  # requests among which those of one group are looked for
-_CONTEXT_STEP = 256  # llama.cpp pads a slot's context to this anyway
-_MOST_SLOTS = 16  # more only share the same cores, and each needs memory for its context
+_WINDOW = 4000  # consecutive requests that are sorted into groups together
+_CONTEXT_STEP = 256  # llama.cpp pads a slot's context to a multiple of this anyway
+_MOST_SLOTS = 16  # more slots would share the same cores, and each needs memory for its context
 
 ReadSeeds = Callable[[Callable[[str], bool]], Iterator[tuple[str, Iterator[tuple[str, Answer]]]]]
 
 
 @dataclass(slots=True)
 class Answering:
-    """Who answers the requests of one run of a stage, and where answers are kept."""
+    """The LLM that answers the requests of one run of a stage, and where its answers are kept."""
 
     llm: Llm
-    folder: Path  # base model of the LLM, with `model.gguf` for the embedded endpoint
+    folder: Path  # of the LLM's base model, with `model.gguf` for the embedded endpoint
     journal: Path
     prices: Path
-    api_key: str | None  # None where the endpoint needs none
-    # Yields the answers that DVC shares, by the hash of their file; takes a predicate for hashes that were read before.
+    api_key: str | None  # None if the endpoint needs none
+    # Yields the answers that DVC shares, by the hash of their file; takes a predicate, true for hashes read before.
     read_seeds: ReadSeeds
-    sent: int = 0  # requests so far, each try counted; `llm.max_requests` bounds it
-    level: int = 0  # the form in which the endpoint takes JSON, as found out so far
+    sent: int = 0  # requests so far, counting each try; limited by `llm.max_requests`
+    level: int = 0  # the form in which the endpoint accepts JSON requests, as far as known
 
 
 def answer_requests(requests: Sequence[Request], answering: Answering, task: str) -> list[Answer]:
-    """Return the answers to requests, in order; send only what the journal and DVC's shared answers lack.
+    """Return the answers to requests, in order; send only those that neither the journal nor DVC's shared answers hold.
 
-    Equal requests get one answer. `task` names the work in progress and errors.
+    Equal requests get one answer. `task` is the name of the work in progress lines and errors.
 
     Raises:
-        EndpointError: the endpoint failed for good, or `llm.offline` forbids to send; answers that came are kept.
-        BudgetError: a limit is reached; likewise.
+        EndpointError: the endpoint failed for good, or `llm.offline` forbids sending; answers received are kept.
+        BudgetError: a limit is reached; answers received are kept.
     """
-    keys = [request.key for request in requests]  # requests may be built on access, so none is kept
+    keys = [request.key for request in requests]  # requests may be built on each access, so keep none
     missing = {key: place for place, key in enumerate(keys)}
     total = len(missing)
     answers: dict[str, Answer] = {}
@@ -87,18 +87,18 @@ def answer_requests(requests: Sequence[Request], answering: Answering, task: str
         elif missing:
             with lock_sending(answering.journal, notify):
                 check_no_batches(missing.keys(), journal)
-                if look_up():  # another run may have been sending meanwhile
+                if look_up():  # another run may have sent some in the meantime
                     _send(requests, missing, total, answering, task, journal)
         else:
             with show_progress(task, total=0, done_before=total):
                 pass
         if look_up():
-            raise DataError(f"{answering.journal} has lost answers meanwhile: run again to get them")
+            raise DataError(f"{answering.journal} has lost answers during this run: run again to get them")
     return [answers[key] for key in keys]
 
 
 class Survey(NamedTuple):
-    """Requests and their tokens: about those of the prompts, at most those of answers; the longest context of one."""
+    """The number of requests, the estimated tokens of prompts, the most tokens of answers, and the longest context."""
 
     requests: int
     prompt_tokens: int
@@ -118,18 +118,18 @@ def measure_requests(requests: Iterable[Request]) -> Survey:
 
 
 def seed_journal(journal: Journal, read_seeds: ReadSeeds) -> int:
-    """Take in the answers that DVC shares and the journal has not read yet; return how many were new."""
+    """Add the answers that DVC shares and the journal has not read yet; return how many were new."""
     new = 0
     for source, entries in read_seeds(journal.is_seeded):
         new += journal.seed(entries)
         journal.mark_seeded(source)
     if new:
-        notify(f"{new} answers were taken over from what DVC shares")
+        notify(f"{new} answers were taken over from those that DVC shares")
     return new
 
 
 def cut_groups(requests: Iterable[Request]) -> Iterator[list[Request]]:
-    """Yield requests in groups that share a prefix, in the order of their first one."""
+    """Yield requests in groups that share a prefix, ordered by the first request of each group."""
     stream = iter(requests)
     while window := list(islice(stream, _WINDOW)):
         groups: dict[str, list[Request]] = {}
@@ -146,7 +146,7 @@ def _send(
     task: str,
     journal: Journal,
 ) -> None:
-    """Send those of the requests whose place `missing` holds, by their key."""
+    """Send the missing requests; `missing` maps the key of each to its place in `requests`."""
     llm = answering.llm
     is_embedded = llm.endpoint == "embedded"
     if is_embedded and llm.batch:
@@ -161,7 +161,7 @@ def _send(
     survey = measure_requests(requests[place] for place in missing.values())
     price = limits.price
     most = price.cost(survey.prompt_tokens, survey.completion_tokens, llm.batch) if price else 0.0
-    cost = "; no price of the model is known" if price is None else f", at most about {most:.4f} USD"
+    cost = "; the price of the model is not known" if price is None else f", at most about {most:.4f} USD"
     notify(
         f"{task}: {survey.requests} requests to send, about {survey.prompt_tokens} prompt tokens and at most "
         f"{survey.completion_tokens} completion tokens{'' if price == FREE else cost}"
@@ -173,7 +173,7 @@ def _send(
             lock = partial(lock_sending, answering.journal, notify)
             sent = send_batches(asked, endpoint, journal, advance, limits=limits, notify=notify, lock=lock)
         else:
-            # A server of one's own keeps the prefix of a slot's last request; elsewhere no request waits for another.
+            # A server with slots keeps the prefix of each slot's last request; elsewhere no request waits for another.
             stream = (requests[place] for place in missing.values())
             groups = cut_groups(stream) if endpoint.slots else ([request] for request in stream)
             count = len(missing)
@@ -197,27 +197,27 @@ def _open_endpoint(answering: Answering, survey: Survey) -> Iterator[Endpoint]:
 
 
 def choose_slots() -> int:
-    """Return how many requests this machine best answers at once: two a core, 1 to 16.
+    """Return how many requests this machine should answer at once: two per core, 1 to 16.
 
-    A batch of two tokens takes a core little longer than one: the weights are read once for both. On two cores 4 slots
-    were faster than 1, 2, 8 and 32.
+    A core needs little longer for a batch of two tokens than for one token, because it reads the weights once for both.
+    On two cores, 4 slots were faster than 1, 2, 8 and 32.
     """
     return min(2 * count_cores(), _MOST_SLOTS)
 
 
 @contextmanager
 def serve_model(path: Path, *, context: int, slots: int) -> Iterator[Endpoint]:
-    """Serve a GGUF file over loopback, on a free port and behind a random key, until the block or the process ends.
+    """Serve a GGUF file over loopback, on a free port and with a random API key, until the block or the process ends.
 
-    `context` is the most tokens of a request with its answer, `slots` the requests answered at once. A ModelError says
-    that the file cannot be served.
+    `context` is the most tokens of a request with its answer, `slots` the number of requests answered at once. Raise a
+    ModelError if the file cannot be served.
     """
     try:
         import xllamacpp
-    except ImportError as error:  # its one need from the system is OpenMP's runtime
+    except ImportError as error:  # the only system library that it needs is OpenMP's runtime
         raise ModelError(
-            f"the embedded LLM server cannot be loaded ({error}): on Debian and Ubuntu `apt-get install libgomp1` "
-            "mends that, or name an `llm.endpoint`"
+            f"the embedded LLM server cannot be loaded ({error}): run `apt-get install libgomp1` (Debian and "
+            "Ubuntu), or set `llm.endpoint` to a server"
         ) from error
 
     settings = xllamacpp.CommonParams()
@@ -232,7 +232,7 @@ def serve_model(path: Path, *, context: int, slots: int) -> Iterator[Endpoint]:
     settings.n_ctx = slots * (-(-context // _CONTEXT_STEP) * _CONTEXT_STEP)
     # Equal shares: one long request cannot take the cache of the others.
     settings.kv_unified = False
-    # A slot keeps its last prompt, which is all the reuse there is here; copies of others' would fill the memory.
+    # A slot keeps its last prompt, and no other prompt is ever reused; copies of others would fill the memory.
     settings.cache_ram_mib = 0
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = count_cores()
     settings.verbosity = -1
@@ -245,5 +245,5 @@ def serve_model(path: Path, *, context: int, slots: int) -> Iterator[Endpoint]:
     try:
         yield Endpoint(f"{server.listening_address}/v1", path.stem, api_key, slots=slots)
     finally:
-        # The server has no stop method: it ends with its last reference.
+        # The server has no stop method: it stops when its last reference is gone.
         del server

@@ -1,7 +1,7 @@
-"""Sending requests through OpenAI's Batch API: at half the price, and answered within a day.
+"""Send requests through OpenAI's Batch API: at half the price, with the answers within a day.
 
-The journal knows of every batch before it is made, so that the next process takes up what an earlier one has left: it
-waits for a batch that the endpoint has, gives up one that the endpoint lacks, and pays for no request twice.
+The journal records every batch before it is made, so that the next process can continue the work of an earlier one: it
+waits for a batch that exists at the endpoint, gives up a batch that does not, and pays for no request twice.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ Lock = Callable[[], AbstractContextManager[None]]
 
 # The limits of OpenAI's Batch API: https://platform.openai.com/docs/api-reference/batch/create
 _MOST_REQUESTS, _MOST_BYTES = 50_000, 200_000_000
-_WORST = "amalgam_worst_usd"  # the key of a batch's metadata that holds what it may cost
+_WORST = "amalgam_worst_usd"  # the key in a batch's metadata for the most that it may cost
 _ENDED = ("completed", "expired", "cancelled", "failed")
-_QUEUE_IS_FULL = "token_limit_exceeded"  # what OpenAI and Azure say of a batch that their queue has no room for
-_NEVER_TRIED = ("batch_expired", "batch_cancelled")  # codes of requests
-_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 2.0, 60.0, 1.5  # seconds between two looks, and by how much they grow
-_REPORT = 300.0  # seconds between two reports
+_QUEUE_IS_FULL = "token_limit_exceeded"  # code of OpenAI and Azure for a batch that does not fit into their queue
+_NEVER_TRIED = ("batch_expired", "batch_cancelled")  # error codes of requests
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 2.0, 60.0, 1.5  # seconds between two polls, and their growth factor
+_REPORT = 300.0  # seconds between two progress reports
 
 
 def send_batches(
@@ -46,17 +46,17 @@ def send_batches(
     notify: Notify,
     lock: Lock,
 ) -> int:
-    """Send requests, by key, in batches and record their answers; return how many were sent.
+    """Send requests, given by key, in batches and record their answers; return how many were sent.
 
-    First collect the batches that are open at the endpoint, whoever made them. Send again what expired or failed for a
-    while. `lock` is held to submit and to collect, and free while waiting.
+    First collect the batches that are open at the endpoint, whoever made them. Resend requests that expired or failed
+    temporarily. `lock` is held while submitting and collecting, and released while waiting.
 
     Raises:
-        EndpointError: the endpoint failed, or refused a request for good; what it answered is recorded.
-        BudgetError: the next batch might pass a limit, so it was not made.
-        Interrupted: open batches go on, and the next call collects them.
+        EndpointError: the endpoint failed, or refused a request for good; the answers that it gave are recorded.
+        BudgetError: the next batch might exceed a limit, so it was not made.
+        Interrupted: open batches keep running, and the next call collects them.
     """
-    Spending(limits, journal)  # refuses a budget without a price
+    Spending(limits, journal)  # rejects a budget without a price
     api = BatchApi(endpoint, limits)
     with api.client:
         sender = _BatchSender(api, dict(missing), endpoint, journal, advance, limits, notify)
@@ -71,11 +71,11 @@ def send_batches(
 
 
 def check_no_batches(missing: Collection[str], journal: Journal) -> None:
-    """Make sure that no missing request is in an open batch, where it is paid for already; else an EndpointError."""
+    """Raise an EndpointError if a missing request is in an open batch, where it is already paid for."""
     if count := len(missing & _read_held(journal).keys()):
         raise EndpointError(
-            f"{count} of the requests are in a batch at the endpoint, where they are paid for: set `llm.batch: true` "
-            "to collect it"
+            f"{count} of the requests are in a batch at the endpoint, where they are already paid for: set "
+            "`llm.batch: true` to collect it"
         )
 
 
@@ -88,19 +88,19 @@ class _BatchSender:
     advance: Advance
     limits: Limits
     notify: Notify
-    open: dict[str, "Batch"] = field(default_factory=dict)  # that go on, as last seen, by name
-    made: dict[str, int] = field(default_factory=dict)  # requests in those that were made here, by name
-    bound_usd: float = 0.0  # what all batches that are not collected yet may cost, those for other models too
+    open: dict[str, "Batch"] = field(default_factory=dict)  # batches still running, as last seen, by name
+    made: dict[str, int] = field(default_factory=dict)  # requests in the batches made by this run, by name
+    bound_usd: float = 0.0  # the most that all uncollected batches may cost, including those for other models
     refused: dict[str, str] = field(default_factory=dict)  # by key: why the endpoint refused a request for good
-    fault: str = "no message"  # what it said last of one that it may take another time
-    in_vain: int = 0  # batches in a row that brought no answer
-    is_crowded: bool = False  # whether the endpoint's queue was full: then batches go one after the other
+    fault: str = "no message"  # its last message about a request that may succeed later
+    in_vain: int = 0  # batches in a row that returned no answer
+    is_crowded: bool = False  # whether the endpoint's queue was full: then batches are sent one after the other
 
     def __post_init__(self) -> None:
-        self.most = _MOST_REQUESTS  # requests a batch
+        self.most = _MOST_REQUESTS  # requests per batch
         names = (self.endpoint.url, self.endpoint.model)
         site, model = (hashlib.sha256(name.encode()).hexdigest()[:8] for name in names)
-        self.site, self.prefix = f"{site}-", f"{site}-{model}-"  # how names begin of batches there, for this model
+        self.site, self.prefix = f"{site}-", f"{site}-{model}-"  # prefixes of batch names: there, and for this model
 
     def run(self, lock: Lock) -> None:
         """Collect and submit until nothing is missing."""
@@ -115,7 +115,7 @@ class _BatchSender:
                 if not waited:
                     return
                 failures = 0
-            except GoneError:  # a batch goes on whether it can be seen or not
+            except GoneError:  # a batch keeps running even if it cannot be seen
                 failures, waited = failures + 1, None
                 if failures > self.limits.retries or not self.open:
                     raise
@@ -123,12 +123,12 @@ class _BatchSender:
                 reported = time.monotonic()
                 counts = [state.request_counts for state in self.open.values() if state.request_counts]
                 done, total = sum(one.completed + one.failed for one in counts), sum(one.total for one in counts)
-                self.notify(f"the endpoint has answered {done} of {total} requests of its batches")
+                self.notify(f"the endpoint has answered {done} of {total} requests in its batches")
             time.sleep(pause)
             pause = min(pause * _GROWTH, _LONGEST_PAUSE)
 
     def _has_news(self) -> bool:
-        """Look at the open batches; say whether one has ended, or another process has collected one."""
+        """Poll the open batches; return whether one has ended, or another process has collected one."""
         names = {batch.name for batch in self.journal.list_batches()}
         states = {name: self.api.look(state.id) for name, state in self.open.items()}
         self.open |= {name: state for name, state in states.items() if state}
@@ -136,10 +136,10 @@ class _BatchSender:
         return ended or not states.keys() <= names
 
     def _collect(self) -> None:
-        """Take up every open batch of this endpoint, and record what those hold that have ended.
+        """Update every open batch of this endpoint, and record the answers of those that have ended.
 
-        One without an id there was being made when its process ended: it is looked for, and given up if there is none.
-        One for another model has another price, and is left to a run with that model.
+        A batch without an id there was being made when its process ended: look for it, and give it up if it is missing.
+        A batch for another model has another price, and is left to a run with that model.
         """
         batches = [batch for batch in self.journal.list_batches() if batch.name.startswith(self.site)]
         nameless = {batch.name for batch in batches if not batch.remote}
@@ -153,7 +153,7 @@ class _BatchSender:
                 self.journal.close_batch(name)
             metadata = (state.metadata or {}) if state else {}
             if state is None or metadata.get(NAME, "") not in (name, ""):
-                continue  # not shown, or another's: it stays open, and who needs its requests is told
+                continue  # not visible, or another's: keep it open; `_submit` reports it to a run that needs it
             if name.startswith(self.prefix) and state.status in _ENDED:
                 self._read_batch(name, state)
                 continue
@@ -163,7 +163,7 @@ class _BatchSender:
         self.open = going
 
     def _submit(self) -> set[str]:
-        """Make batches of what is missing; return the names of the open batches that hold something missing."""
+        """Make batches of the missing requests; return the names of the open batches that hold any of them."""
         for key in self.journal.find(list(self.missing)):  # another process may have collected some
             del self.missing[key]
         for key in self.missing.keys() & self.refused.keys():
@@ -173,21 +173,21 @@ class _BatchSender:
         for name in waited - self.open.keys():
             raise EndpointError(
                 f"some of the requests are in the batch {name}, which this endpoint does not show: set `llm.endpoint` "
-                f"and the key to those that it was made with, or give it up with `amalgam journal forget {name}`"
+                f"and the key to those that the batch was made with, or give it up with `amalgam journal forget {name}`"
             )
         free = [request for key, request in self.missing.items() if key not in held]
-        while free and not (self.is_crowded and self.open):  # one after the other where there is little room
+        while free and not (self.is_crowded and self.open):  # one at a time if there is little room
             name, count = self._make_batch(free)
             waited.add(name)
             free = free[count:]
         return waited or (set(self.open) if free else set())
 
     def _make_batch(self, requests: list[Request]) -> tuple[str, int]:
-        """Make a batch of as many requests as it may hold; return its name and their number."""
+        """Make a batch of as many requests as fit into it; return its name and their number."""
         keys: list[str] = []
         price, worst = self.limits.price, 0.0
         name = f"{self.prefix}{secrets.token_hex(8)}"
-        # A file without a name goes with the process, even with one that is killed.
+        # An unnamed file disappears with its process, even if that is killed.
         with TemporaryFile() as stream:
             for request in requests[: self.most]:
                 body = {"model": self.endpoint.model, **request.body}
@@ -207,8 +207,8 @@ class _BatchSender:
         self.bound_usd += worst
         self.made[name] = len(keys)
         self.notify(
-            f"a batch of {len(keys)} requests is at the endpoint ({state.id}): it answers within a day, and if this "
-            "run ends the next one collects it"
+            f"a batch of {len(keys)} requests is at the endpoint ({state.id}): it is answered within a day, and if "
+            "this run ends, the next one collects it"
         )
         return name, len(keys)
 
@@ -216,18 +216,18 @@ class _BatchSender:
         limits, spent, made = self.limits, self.journal.read_spending(), sum(self.made.values())
         if self.in_vain > limits.retries:
             raise EndpointError(
-                f"{self.in_vain} batches in a row brought no answer ({self.fault}), and requests without one are "
-                f"left ({count} in the next batch): run again when the endpoint works"
+                f"{self.in_vain} batches in a row returned no answer ({self.fault}), and some requests still "
+                f"have none ({count} in the next batch): run again when the endpoint works"
             )
         if limits.max_requests is not None and made + count > limits.max_requests:
             raise BudgetError(
-                f"a batch of {count} requests, after {made} that were sent, would pass `llm.max_requests: "
+                f"a batch of {count} requests, after {made} that were sent, would exceed `llm.max_requests: "
                 f"{limits.max_requests}`, so it was not sent: raise the limit, or lower `synthesis.rows`"
             )
         if limits.budget_usd is not None and spent + self.bound_usd + worst > limits.budget_usd:
             raise BudgetError(
-                f"a batch of {count} requests may cost {worst:.4f} USD, and with {spent:.4f} spent and "
-                f"{self.bound_usd:.4f} in open batches would pass `llm.budget_usd: {limits.budget_usd}`, so it was "
+                f"a batch of {count} requests may cost {worst:.4f} USD, which with {spent:.4f} spent and "
+                f"{self.bound_usd:.4f} in open batches would exceed `llm.budget_usd: {limits.budget_usd}`, so it was "
                 "not sent: raise the budget, or lower `synthesis.rows`"
             )
 
@@ -240,17 +240,17 @@ class _BatchSender:
         if state.status == "failed" and len(keys) > 1 and any(fault.code == _QUEUE_IS_FULL for fault in faults):
             self.most, self.is_crowded, self.in_vain = max(len(keys) // 2, 1), True, 0
             self.made.pop(name, None)
-            self.notify(f"the endpoint's queue has no room for a batch of {len(keys)} requests now: they will go later")
+            self.notify(f"the endpoint's queue has no room for {len(keys)} requests now: they will be sent later")
         elif state.status == "failed":
             said = "; ".join(fault.message or "no message" for fault in faults)
-            self.refused |= dict.fromkeys(keys, self._phrase_refusal(said, "run again when it is mended"))
+            self.refused |= dict.fromkeys(keys, self._phrase_refusal(said, "run again when this is fixed"))
         elif state.status == "cancelled":
-            sentence = f"the batch {state.id} was cancelled at the endpoint: run again to send what it left"
+            sentence = f"the batch {state.id} was cancelled at the endpoint: run again to send the rest of it"
             self.refused = dict.fromkeys(keys, sentence) | self.refused
         self.journal.close_batch(name)
 
     def _record_lines(self, lines: list[bytes]) -> int:
-        """Record the answers of a file, and keep in mind what the endpoint says of the others; return how many."""
+        """Record the answers in a file, and remember the errors in its other lines; return the number of answers."""
         answers: dict[str, Answer] = {}
         for text in lines:
             try:
@@ -260,7 +260,7 @@ class _BatchSender:
                     body, status = json.dumps(response["body"]).encode(), response["status_code"]
                     answers[key] = read_answer(body, self.limits.price, batch=True, status=status)
                     continue
-                passes, advice = error.get("code") in _NEVER_TRIED, "run again when it is mended"
+                passes, advice = error.get("code") in _NEVER_TRIED, "run again when this is fixed"
                 said = error.get("message") or error.get("code") or "no message"
             except Fault as fault:
                 said, passes = f"status {fault.status}: {fault.message}", fault.can_pass
@@ -283,15 +283,15 @@ class _BatchSender:
 
     def _phrase_refusal(self, said: str, advice: str) -> str:
         shown = self.endpoint.shorten(said)
-        return f"the LLM endpoint refused a request of a batch ({shown}): {advice}; the answers that came are kept"
+        return f"the LLM endpoint refused a request of a batch ({shown}): {advice}; the answers received are kept"
 
 
 def _read_held(journal: Journal) -> dict[str, str]:
-    """Return the names of open batches by the keys of the requests in them."""
+    """Map the key of each request in an open batch to the name of the batch."""
     return {key: batch.name for batch in journal.list_batches() for key in journal.read_batch_keys(batch.name)}
 
 
 def _phrase_open(count: int) -> str:
-    batches = "1 batch goes" if count == 1 else f"{count} batches go"
-    going = f"{batches} on at the endpoint, and the next run collects what it answers"
-    return going if count else "nothing is under way at the endpoint"
+    batches = "1 batch is" if count == 1 else f"{count} batches are"
+    going = f"{batches} still running at the endpoint, and the next run collects the answers"
+    return going if count else "no batch is running at the endpoint"

@@ -1,4 +1,4 @@
-"""All calls to an LLM endpoint: one chat request, the Batch API, and what can be in the way (proxies, TLS)."""
+"""All calls to an LLM endpoint: single chat requests, the Batch API, and connection problems (proxies, TLS)."""
 
 import asyncio
 import socket
@@ -20,42 +20,42 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
     from openai.types import Batch
 
-NAME = "amalgam"  # the key of a batch's metadata that holds its name here
-_CERTIFICATES = {  # by OpenSSL's number of the trouble
+NAME = "amalgam"  # the key in a batch's metadata for its name here
+_CERTIFICATES = {  # by OpenSSL's error number
     **dict.fromkeys((9, 10), "have it renewed, or check the clock of this machine"),
-    **dict.fromkeys((62, 64), "put the name that it is for into `llm.endpoint`"),
+    **dict.fromkeys((62, 64), "use the name that it was issued for in `llm.endpoint`"),
 }
 _PUSH_BACK = (408, 429, 503, 504, 529)
-_LONGEST_WAIT = 600.0  # seconds; an endpoint that wants more is better asked another day
+_LONGEST_WAIT = 600.0  # seconds; if an endpoint asks for more, it is better to run again another day
 _UPLOAD_TIMEOUT = 1800.0  # seconds; a file may hold 200 MB
-_SETTLE = 5.0  # seconds until the endpoint surely lists a batch that was made
+_SETTLE = 5.0  # seconds after which the endpoint surely lists a new batch
 _FORMS = (
-    "it is asked for a JSON object instead, whose keys are said in the prompt",
-    "it is asked for JSON in words alone",
+    "it is asked for a JSON object instead, with the keys named in the prompt",
+    "it is asked for JSON only in the prompt",
 )
 
 
 @dataclass(eq=False)
-class Failure(Exception):  # noqa: N818 - most failures are no error, only a reason to try again
+class Failure(Exception):  # noqa: N818 - most failures are not errors, only reasons to try again
     """A request that got no answer."""
 
-    sentence: str  # what to tell the user if it was the last try
+    sentence: str  # shown to the user if it was the last try
     can_pass: bool = True  # whether trying again can help
-    is_push_back: bool = False  # whether the endpoint had too much to do
-    wait: float = 0.0  # seconds that the endpoint wants to be left alone
+    is_push_back: bool = False  # whether the endpoint was overloaded
+    wait: float = 0.0  # seconds that the endpoint asks to wait
     may_cost: bool = False  # whether it may have been charged for
     is_misfit: bool = False  # whether it is to be sent again at once, in another form
-    notice: str = ""  # what to tell the user meanwhile
+    notice: str = ""  # shown to the user at once
 
 
 class GoneError(EndpointError):
-    """The Batch API does not answer, or not now; what it was asked may be asked again."""
+    """The Batch API does not answer, or not now; the same call may be tried again."""
 
 
 def open_client(endpoint: Endpoint) -> "AsyncOpenAI":
-    """Return a client to be used in `async with`; it neither sends again nor gives up by itself.
+    """Return a client for use in `async with`; it neither retries nor times out by itself.
 
-    An EndpointError says that the key cannot be sent, or that the environment names a proxy or certificates of no use.
+    Raise an EndpointError if the key cannot be sent, or the environment names an unusable proxy or certificate file.
     """
     from httpx2 import Limits as Connections
 
@@ -65,23 +65,23 @@ def open_client(endpoint: Endpoint) -> "AsyncOpenAI":
 
 
 def _open(prefix: str, endpoint: Endpoint, connections: dict[str, Any], settings: dict[str, Any]) -> Any:
-    """Open a client that asks servers on this machine directly, and others by the environment's proxy."""
+    """Open a client that reaches servers on this machine directly, and others through the environment's proxy."""
     import openai
     from httpx2 import URL, InvalidURL, create_ssl_context
 
     if not (endpoint.api_key.isascii() and endpoint.api_key.isprintable()):
-        raise EndpointError(f"the key in {endpoint.key_name} holds a character that no key has: set it again")
+        raise EndpointError(f"the key in {endpoint.key_name} contains an invalid character: set it again")
     try:
         URL(endpoint.url)
     except InvalidURL as error:
-        raise EndpointError(f"`llm.endpoint: {endpoint.url}` is no URL ({error}): correct it") from error
+        raise EndpointError(f"`llm.endpoint: {endpoint.url}` is not a URL ({error}): correct it") from error
     try:
-        # A server of one's own without TLS, as the embedded one, has nothing to do with the environment.
+        # A local server without TLS, such as the embedded one, does not depend on the environment.
         context = True if endpoint.is_local and endpoint.url.startswith("http:") else create_ssl_context()
     except OSError as error:
         raise EndpointError(
-            f"the file of certificates that SSL_CERT_FILE names in the environment cannot be read ({error}): correct "
-            "or unset it"
+            f"the certificate file that SSL_CERT_FILE names in the environment cannot be read ({error}): correct "
+            "the variable or unset it"
         ) from error
     try:
         http = getattr(openai, f"Default{prefix}HttpxClient")
@@ -92,7 +92,7 @@ def _open(prefix: str, endpoint: Endpoint, connections: dict[str, Any], settings
         reason = "a SOCKS proxy needs the package `socksio`" if missing else endpoint.shorten(str(error))
         remedy = "`pip install socksio`, or" if missing else "correct it, or"
         raise EndpointError(
-            f"{' or '.join(names)} in the environment is of no use ({reason}): {remedy} unset it"
+            f"{' or '.join(names)} in the environment is unusable ({reason}): {remedy} unset it"
         ) from error
     if endpoint.api_version:
         address = endpoint.url.rstrip("/").removesuffix("/openai")  # to which the client adds its own paths
@@ -102,7 +102,7 @@ def _open(prefix: str, endpoint: Endpoint, connections: dict[str, Any], settings
 
 
 async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, limits: Limits) -> Answer:
-    """Send a request once, in the form that the endpoint takes, and read its answer; a Failure says why not."""
+    """Send a request once, in the form that the endpoint accepts; return its answer, or raise a Failure."""
     from httpx2 import Response
     from openai import APIStatusError
 
@@ -117,10 +117,10 @@ async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, 
     except TimeoutError as error:
         sentence = (
             f"the LLM endpoint {endpoint.url} does not answer (no answer within {limits.timeout:g} s): check "
-            "`llm.endpoint` and that the server runs, or raise `llm.timeout`"
+            "`llm.endpoint` and that the server is running, or raise `llm.timeout`"
         )
         raise Failure(sentence, is_push_back=True, may_cost=True) from error
-    except Exception as error:  # whatever the client and what it stands on raise
+    except Exception as error:  # anything that the client and its libraries raise
         raise _explain_silence(error, endpoint) from error
     address = str(response.url).removesuffix("/chat/completions")
     redirect = f"the endpoint redirects to {address}: set `llm.endpoint` to that" if response.history else ""
@@ -142,9 +142,9 @@ def _explain_fault(
     message, passes = endpoint.shorten(fault.message), fault.can_pass
     if wants_schema(request.body) and fault.refuses_schema(request.body) and level < len(_FORMS):
         notice = ""
-        if endpoint.level == level:  # else another request has found that out
+        if endpoint.level == level:  # otherwise another request has already found that out
             endpoint.level += 1
-            notice = f"the LLM endpoint {endpoint.url} takes no JSON schema ({message}): {_FORMS[level]}"
+            notice = f"the LLM endpoint {endpoint.url} does not accept a JSON schema ({message}): {_FORMS[level]}"
         return Failure(message, is_misfit=True, notice=notice, may_cost=fault.may_cost)
     wait = read_wait(response.headers, time.time()) if passes else 0.0
     if wait > _LONGEST_WAIT:
@@ -161,7 +161,7 @@ def _explain_fault(
 
 
 def _explain_silence(error: BaseException, endpoint: Endpoint) -> Failure:
-    """Explain an exception of a client that got no reply."""
+    """Return a Failure that explains the exception of a client that got no reply."""
     from httpx2 import ConnectError, ProxyError, TooManyRedirects, UnsupportedProtocol
 
     causes = [error]
@@ -175,7 +175,7 @@ def _explain_silence(error: BaseException, endpoint: Endpoint) -> Failure:
         return next((cause for cause in causes if isinstance(cause, kinds)), None)
 
     if certificate := find(ssl.SSLCertVerificationError):
-        trust = "set SSL_CERT_FILE in the environment to a file with that of its authority, if you trust it"
+        trust = "set SSL_CERT_FILE in the environment to a file with its authority's certificate, if you trust it"
         advice = _CERTIFICATES.get(certificate.verify_code, trust)
         said = f"the certificate of {host} is not trusted ({certificate.verify_message})"
         return Failure(f"{said}: {advice}", can_pass=False)
@@ -185,17 +185,17 @@ def _explain_silence(error: BaseException, endpoint: Endpoint) -> Failure:
         return Failure(f"{silent}: check `llm.endpoint`", can_pass=False)
     passes, may_cost = not (proxy and find(ProxyError)), not find(ConnectError, ProxyError)
     if proxy:
-        advice = f"check {proxy} in the environment, or put {host} into NO_PROXY"
+        advice = f"check {proxy} in the environment, or add {host} to NO_PROXY"
         silent = f"{silent} through the proxy"
     elif find(socket.gaierror):
         advice = f"check the name {host} in `llm.endpoint` and the network; behind a proxy, set HTTPS_PROXY"
     else:
-        advice = "check `llm.endpoint` and that the server runs"
+        advice = "check `llm.endpoint` and that the server is running"
     return Failure(f"{silent}: {advice}", passes, is_push_back=passes, may_cost=may_cost)
 
 
 def _find_proxy(endpoint: Endpoint) -> str:
-    """Say which variable leads to which proxy, on the way to an endpoint; "" where there is none."""
+    """Return the variable that sets a proxy for an endpoint, and the proxy's address; "" if there is none."""
     parts, proxies = urlsplit(endpoint.url), getproxies()
     scheme = parts.scheme if proxies.get(parts.scheme) else "all"
     if endpoint.is_local or not proxies.get(scheme) or proxy_bypass(parts.hostname or ""):
@@ -208,35 +208,35 @@ class BatchApi:
     """Batches at an endpoint; every failure is an EndpointError with the endpoint's own message."""
 
     def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
-        """Open a client, which sends again by itself what may be sent again; `client` is to be closed."""
+        """Open a client that retries by itself what may be retried; the caller closes `client`."""
         self.client: OpenAI = _open("", endpoint, {}, {"timeout": limits.timeout, "max_retries": limits.retries})
         self.url = "/chat/completions" if endpoint.api_version else "/v1/chat/completions"
         self._endpoint, self._retries = endpoint, limits.retries
 
     def upload(self, name: str, stream: IO[bytes]) -> str:
-        """Upload the requests of a batch; return the file's id there. Nothing is paid for yet."""
+        """Upload the requests of a batch; return the file's id there. This costs nothing yet."""
         stream.seek(0)
         with self._wrap_errors():
             uploaded = self.client.files.create(file=(name, stream), purpose="batch", timeout=_UPLOAD_TIMEOUT)
-            if self._endpoint.api_version:  # Azure makes no batch of a file that it has not looked through
+            if self._endpoint.api_version:  # Azure makes no batch of a file before it has processed it
                 self.client.files.wait_for_processing(uploaded.id)
         return uploaded.id
 
     def download(self, file: str) -> list[bytes]:
-        """Return the lines of a file that are not empty."""
+        """Return the non-empty lines of a file."""
         with self._wrap_errors():
-            # Not by the client's lines: it also cuts at characters that may stand inside JSON.
+            # The client's own iterator over lines also splits at characters that may occur inside JSON.
             return [*filter(None, self.client.files.content(file).content.split(b"\n"))]
 
     def create(self, uploaded: str, metadata: dict[str, str]) -> "Batch":
-        """Make a batch once: where no answer comes, look for it before trying again."""
+        """Make a batch once: if no reply comes, look for the batch before trying again."""
         once, name, left = self.client.with_options(max_retries=0), metadata[NAME], self._retries
         while True:
             try:
                 with self._wrap_errors():
                     return once.batches.create(
                         input_file_id=uploaded,
-                        endpoint=self.url,  # type: ignore[arg-type]  # Azure's has another name
+                        endpoint=self.url,  # type: ignore[arg-type]  # Azure's path differs
                         completion_window="24h",
                         metadata=metadata,
                     )
@@ -248,7 +248,7 @@ class BatchApi:
                 left -= 1
 
     def find(self, names: Collection[str]) -> dict[str, "Batch"]:
-        """Return those of the named batches that exist at the endpoint."""
+        """Return the named batches that exist at the endpoint, by name."""
         found: dict[str, Batch] = {}
         for wait in (0.0, _SETTLE):
             time.sleep(wait)
@@ -261,7 +261,7 @@ class BatchApi:
         return found
 
     def look(self, remote: str) -> "Batch | None":
-        """See how a batch stands; None where the endpoint has no such batch for the owner of the key."""
+        """Return the current state of a batch; None if the endpoint has no such batch for the owner of the key."""
         from openai import NotFoundError
 
         with self._wrap_errors():
@@ -289,4 +289,4 @@ class BatchApi:
         except APIError as error:
             silence = _explain_silence(error, endpoint)
             kind = GoneError if silence.can_pass else EndpointError
-            raise kind(f"{silence.sentence}, and run again; what was sent is not lost") from error
+            raise kind(f"{silence.sentence}, and run again; nothing that was sent is lost") from error

@@ -1,6 +1,6 @@
-"""What an endpoint replies: an answer, or an error, what that means, and what the person at the terminal can do.
+"""Read the replies of an endpoint: an answer, or an error, its meaning, and what the user can do about it.
 
-Endpoints word the same trouble in many ways, and some put it into a reply with status 200.
+Endpoints word the same problem in many ways, and some put it into a reply with status 200.
 """
 
 import email.utils
@@ -14,11 +14,11 @@ from typing import Any
 from amalgam.llm.request import TOKEN_LIMITS, Answer, Price, Request
 
 _PASSING = (408, 409, 425, 429)  # and all from 500 up
-_UNSERVED = (501, 503, 529)  # said before anything is generated; 529 is Anthropic's word for 503
-_REJECTING = (400, 415, 422, 501)  # of a request that is not understood
+_UNSERVED = (501, 503, 529)  # sent before anything is generated; 529 is Anthropic's form of 503
+_REJECTING = (400, 415, 422, 501)  # statuses for a request that is not understood
 # The fields that a request has without `llm.body`.
 _OWN_FIELDS = ("seed", "temperature", "top_p", "max_tokens", "logprobs", "top_logprobs")
-_REASONING_TOKENS = 400  # a model that wants `max_completion_tokens` may think before it answers
+_REASONING_TOKENS = 400  # a model that requires `max_completion_tokens` may think before it answers
 
 _UNPAID = r"insufficient[ _](\w+[ _])?(quota|credit|balance|fund)|credit balance|billing_hard_limit"
 _FILTER = (
@@ -39,7 +39,7 @@ _FORM = (
 )
 _KEY = r"api[ _-]?key|unauthori[sz]ed|authenticat"
 _MODEL = r"model[^.]{0,60}(not[ _](found|exist)|does not exist)|(unknown|invalid|no such) model"
-_KINDS = (  # of faults: a name, statuses, and words; the first that fits is taken
+_KINDS = (  # of faults: name, statuses, and a pattern; the first match is used
     ("unpaid", (402,), ""),
     ("unpaid", (400, 403, 429), _UNPAID),
     ("filtered", (400, 403, 422, 451), _FILTER),
@@ -50,7 +50,7 @@ _KINDS = (  # of faults: a name, statuses, and words; the first that fits is tak
     ("version", _REJECTING, r"api[ _-]?version"),
     ("rejected", (*_REJECTING, 413), ""),
 )
-_STATUSES = (  # what an error inside a reply with status 200 means where it gives no number
+_STATUSES = (  # the status of an error inside a reply with status 200 that gives no number
     (400, f"{_FILTER}|{_CONTEXT}"),
     (402, _UNPAID),
     (429, r"rate[ _-]?limit|too many requests|resource[ _]exhausted|throttl"),
@@ -61,25 +61,25 @@ _STATUSES = (  # what an error inside a reply with status 200 means where it giv
     (400, r"invalid|bad[ _]?request|unsupported|not supported"),
 )
 _ADVICE: dict[str | int, str] = {  # by kind, else by status
-    "unpaid": "pay for more there, or name another `llm.endpoint`",
+    "unpaid": "add credit there, or set another `llm.endpoint`",
     "key": "set {key} in the environment",
     "model": "check `llm.model`",
     "version": "check `llm.api_version`",
     401: "set {key} in the environment",
-    403: "check what the key in {key} may do",
+    403: "check the permissions of the key in {key}",
     404: "check `llm.endpoint` and `llm.model`",
-    407: "put a name and a password into HTTP_PROXY or HTTPS_PROXY in the environment",
+    407: "add a user name and a password to HTTP_PROXY or HTTPS_PROXY in the environment",
     429: "wait, or lower `llm.concurrency`",
 }
 
 
 @dataclass(eq=False)
-class Fault(Exception):  # noqa: N818 - it is an error of the endpoint
+class Fault(Exception):  # noqa: N818 - the error is the endpoint's
     """A reply that is an error."""
 
-    status: int  # of HTTP, or the one that an error inside a reply stands for
-    message: str  # what the endpoint says
-    text: str  # all that it says, codes and names of fields included, in lower case
+    status: int  # the HTTP status, or the status that an error inside a reply stands for
+    message: str  # the endpoint's message
+    text: str  # the whole error in lower case, including codes and field names
 
     @property
     def kind(self) -> str:
@@ -98,29 +98,29 @@ class Fault(Exception):  # noqa: N818 - it is an error of the endpoint
         return self.status >= 500 and self.status not in _UNSERVED and self.kind != "too_long"
 
     def find_fields(self, body: Mapping[str, Any]) -> list[str]:
-        """Return the fields of a request's body that the endpoint names."""
+        """Return the fields of a request's body that the error names."""
         fields = [name for name in body if name not in ("messages", "model", "response_format")]
-        # Of an ordinary word, such as `stop`, one does not know whether it is the field.
+        # An ordinary word, such as `stop`, may not mean the field, so it must be in quotes.
         marks = {name: "" if name in _OWN_FIELDS or "_" in name else "[\"'`]" for name in fields}
         patterns = {name: rf"{mark}\b{re.escape(name.lower())}\b{mark}" for name, mark in marks.items()}
         return [name for name in fields if self.status in _REJECTING and re.search(patterns[name], self.text)]
 
     def refuses_schema(self, body: Mapping[str, Any]) -> bool:
-        """Whether it may be the JSON schema in the body that is refused: it is named, or nothing else is."""
+        """Whether the JSON schema in the body may be what was refused: the error names it, or names nothing else."""
         return self.kind == "form" or (self.kind == "rejected" and self.status != 413 and not self.find_fields(body))
 
 
 def read_answer(content: bytes, price: Price | None, *, batch: bool = False, status: int = 200) -> Answer:
-    """Read the body of a reply.
+    """Return the answer in the body of a reply.
 
-    Of a single token whose likely alternatives are said, the text is their log-probabilities, as JSON under the key
-    `logprobs`. A reply without a choice is an answer with the reason `error`, a refusal one with the reason `refusal`;
-    one that a filter holds back, whether it came as an error or not, has the reason `content_filter`. The cost is None
-    where there is no price, or where the endpoint does not count tokens.
+    If the reply is a single token with its likely alternatives, the text is their log-probabilities, as JSON under the
+    key `logprobs`. A reply without a choice is an answer with the reason `error`, and a refusal has the reason
+    `refusal`. An answer that a filter withheld has the reason `content_filter`, whether it came as an error or not. The
+    cost is None if there is no price, or if the endpoint does not count tokens.
 
     Raises:
-        Fault: it is an error.
-        ValueError: it is no chat completion.
+        Fault: the reply is an error.
+        ValueError: the reply is not a chat completion.
     """
     fault = read_fault(content, status)
     if fault and fault.kind == "filtered":
@@ -141,17 +141,17 @@ def read_answer(content: bytes, price: Price | None, *, batch: bool = False, sta
         refusal = message.get("refusal")
         text = _read_logprobs(choice) or _join_parts(refusal or message.get("content"))
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError("it is no chat completion") from error
+        raise ValueError("it is not a chat completion") from error
     return Answer(text, "refusal" if refusal else reason, prompt, completion, cost)
 
 
 def can_pass(status: int) -> bool:
-    """Say of the HTTP status of a failure whether trying again may help."""
+    """Return whether trying again may help after a failure with this HTTP status."""
     return status in _PASSING or status >= 500
 
 
 def read_fault(content: bytes, status: int = 200) -> Fault | None:
-    """Find the error in the body of a reply; None where its status is 200 and it holds none."""
+    """Return the error in the body of a reply; None if its status is 200 and it holds no error."""
     try:
         body = json.loads(content)
     except ValueError:
@@ -167,30 +167,30 @@ def read_fault(content: bytes, status: int = 200) -> Fault | None:
 
 
 def read_wait(headers: Mapping[str, str], now: float) -> float:
-    """Return the seconds that the headers of a reply ask to wait, 0 where they do not.
+    """Return the seconds that the headers of a reply ask to wait; 0 if they do not.
 
     `Retry-After` holds seconds or a date (RFC 9110, 10.2.3); `now` is in seconds since 1970.
     """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "")
         with suppress(ValueError):
-            return max(0.0, float(value) * unit)  # 0 for what is no number
+            return max(0.0, float(value) * unit)  # 0 for NaN
         with suppress(ValueError, OverflowError):
             return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
     return 0.0
 
 
 def advise(fault: Fault, key_name: str, request: Request | None = None) -> str:
-    """Say what to do about a fault; `request` is None where it went out in a batch, and is not at hand."""
+    """Return what to do about a fault; `request` is None if it was sent in a batch and is not available."""
     if fault.kind == "too_long":
-        lower = "" if request and not request.group else "lower `prompts.shots`, or "  # a grader's have no group
+        lower = "" if request and not request.group else "lower `prompts.shots`, or "  # a grader's requests have none
         rows = ", ".join(request.rows) if request else ""
         return f"{lower}shorten the longest of its rows" + (f" ({rows})" if rows else "")
     if fault.kind == "form" and request is None:
-        return "set `llm.batch: false`, so that it is asked for JSON in another form"
+        return "set `llm.batch: false`, so that JSON is requested in another form"
     if fault.kind not in _ADVICE and fault.status in _REJECTING:
         return _advise_on_fields(fault, request.body if request else dict.fromkeys(_OWN_FIELDS, _REASONING_TOKENS))
-    other = "run again later" if fault.can_pass else "check `llm.endpoint`, the base URL that the API is below"
+    other = "run again later" if fault.can_pass else "check that `llm.endpoint` is the base URL of the API"
     return _ADVICE.get(fault.kind, _ADVICE.get(fault.status, other)).format(key=key_name)
 
 
@@ -200,7 +200,7 @@ def _advise_on_fields(fault: Fault, body: Mapping[str, Any]) -> str:
     for name in fields:
         if name not in _OWN_FIELDS:
             if not (name in TOKEN_LIMITS and "max_tokens" in fields):
-                advice.append(f"take `{name}` out of `llm.body`, or change it")
+                advice.append(f"remove `{name}` from `llm.body`, or change it")
         elif name == "max_tokens" and re.search(r"too (large|high|big)|at most|less than|exceed|maximum", fault.text):
             advice.append("lower `synthesis.max_tokens`")
         else:
@@ -209,13 +209,13 @@ def _advise_on_fields(fault: Fault, body: Mapping[str, Any]) -> str:
                 changes["max_completion_tokens"] = str(max(int(body[name]), _REASONING_TOKENS))
     if changes:
         shown = ", ".join(f"{name}: {value}" for name, value in changes.items())
-        advice.insert(0, f"set `llm.body: {{{shown}}}`, beside what it holds")
-    default = "leave out what it names by `llm.body`, as in `llm.body: {seed: null}`, or name another `llm.model`"
+        advice.insert(0, f"set `llm.body: {{{shown}}}`, in addition to its other fields")
+    default = "use `llm.body` to leave out what it names, as in `llm.body: {seed: null}`, or set another `llm.model`"
     return ", and ".join(advice) or default
 
 
 def _find_error(body: object) -> object:
-    """Return what stands where endpoints put an error; None where there is nothing."""
+    """Return the value in the places where endpoints put an error; None if there is none."""
     if not isinstance(body, dict):
         return None
     choices = body.get("choices")
@@ -236,7 +236,7 @@ def _find_status(error: object, text: str) -> int:
 
 
 def _leave_out_input(value: Any) -> Any:
-    """Leave out what an error repeats of the request, which is no word of the endpoint, and may be a person's."""
+    """Leave out the input that an error repeats: it is not the endpoint's text, and a person may have written it."""
     if isinstance(value, dict):
         return {name: _leave_out_input(part) for name, part in value.items() if name != "input"}
     return [_leave_out_input(part) for part in value] if isinstance(value, list) else value
@@ -249,7 +249,7 @@ def _phrase(error: Any) -> str:
         for name in ("message", "msg", "detail", "error"):
             if error.get(name):
                 metadata = error.get("metadata")
-                raw = metadata.get("raw") if isinstance(metadata, dict) else None  # what OpenRouter was told itself
+                raw = metadata.get("raw") if isinstance(metadata, dict) else None  # the error that OpenRouter got
                 return _phrase(error[name]) + (f": {raw}" if isinstance(raw, str) else "")
     if isinstance(error, list):
         return "; ".join(map(_phrase, error))
@@ -257,7 +257,7 @@ def _phrase(error: Any) -> str:
 
 
 def _read_logprobs(choice: Mapping[str, Any]) -> str:
-    """Return as JSON how likely the tokens were that the only one of an answer was chosen from; "" without that."""
+    """Return the log-probabilities of the candidates for an answer's only token, as JSON; "" if there are none."""
     tokens = (choice.get("logprobs") or {}).get("content") or []
     likely = tokens[0].get("top_logprobs") if len(tokens) == 1 else None
     found = {one["token"].encode("utf-8", "replace").decode(): round(one["logprob"], 4) for one in likely or ()}
@@ -265,12 +265,12 @@ def _read_logprobs(choice: Mapping[str, Any]) -> str:
 
 
 def _join_parts(content: Any) -> str:
-    """Join the parts of a text; what the model thought before it answered, and whatever is no text, is left out."""
+    """Join the text parts of a content; leave out the model's thinking and everything else that is not text."""
     parts = content if isinstance(content, list) else [content] if content is not None else []
     texts = [
         part["text"] if isinstance(part, dict) else part
         for part in parts
         if not isinstance(part, dict) or part.get("type", "text") in ("text", "output_text")
     ]
-    # A text that ends inside an emoji may hold half a surrogate pair, which is no Unicode and cannot be kept.
+    # A text that ends inside an emoji may hold half a surrogate pair, which is not valid Unicode and cannot be stored.
     return "".join(texts).encode("utf-8", "replace").decode()

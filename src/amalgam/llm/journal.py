@@ -1,7 +1,7 @@
 """The journal: every answer of an LLM, kept the moment it arrives, so that no request is paid for twice.
 
-It is one SQLite file with a write-ahead log, which several processes may use at once; a killed one loses nothing that
-it had recorded. Messages are not kept: they are long, they hold human-coded responses, and can be made again.
+It is one SQLite file with a write-ahead log, which several processes may use at once; a killed process loses nothing
+that it had recorded. Messages are not kept: they are long, hold human-coded responses, and can be rebuilt.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,15 +15,15 @@ from amalgam.llm.journal_file import ANSWER, CHECKSUM, JournalFile, Notify, numb
 from amalgam.llm.request import Answer, Request
 from amalgam.machine import notify as show_notice
 
-_TEXT = 4  # where in the row of an answer it is
-_LOOKUP, _SEED = 500, 5000  # keys a query, answers a transaction
+_TEXT = 4  # its index in the row of an answer
+_LOOKUP, _SEED = 500, 5000  # keys per query, answers per transaction
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """What the journal holds of a model; its name is empty for answers from files that do not say.
+    """What the journal holds from a model; its name is empty for answers from files that do not name the model.
 
-    `seeded` answers were read in from files. `cost_usd` sums those with a known price, `unpriced` counts the others.
+    `seeded` were read from files. `cost_usd` sums the answers with a known price, and `unpriced` counts the others.
     """
 
     model: str
@@ -37,7 +37,7 @@ class ModelSummary:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests that were given to the Batch API together; `remote`, its name there, is empty until that is known."""
+    """Requests that were given to the Batch API together; `remote`, its name there, is empty until it is known."""
 
     name: str
     remote: str
@@ -45,18 +45,18 @@ class Batch:
 
 
 class Journal:
-    """Answers by the key of their request, for several threads; open it with `open_journal`.
+    """Answers by the key of their request, usable from several threads; open it with `open_journal`.
 
-    Every method may raise a DataError: the file is locked by another program, its disk is full, it may not be written.
-    What was recorded before is kept then.
+    Every method may raise a DataError: the file is locked by another program, its disk is full, or it is not writable.
+    Earlier records are kept in that case.
     """
 
     def __init__(self, file: JournalFile) -> None:
-        """Take over an open file."""
+        """Wrap an open file."""
         self._file = file
 
     def find(self, keys: Sequence[str]) -> dict[str, Answer]:
-        """Return the answers that are there, by key."""
+        """Return the recorded answers to these requests, by key."""
         found = {}
         for start in range(0, len(keys), _LOOKUP):
             part = [bytes.fromhex(key) for key in keys[start : start + _LOOKUP]]
@@ -66,33 +66,33 @@ class Journal:
         return found
 
     def record(self, entries: Iterable[tuple[Request, Answer]]) -> None:
-        """Keep answers in one transaction; they are on the disk when this returns. A first answer is never replaced.
+        """Record answers in one transaction; they are on disk when this returns. The first answer is never replaced.
 
-        Costs of new ones are added to the spending.
+        The costs of new answers are added to the spending.
         """
         self._add((request.key, request.model, answer) for request, answer in entries)
 
     def record_keys(self, model: str, entries: Iterable[tuple[str, Answer]]) -> None:
-        """Do the same for answers of one model of whose requests only the keys are at hand."""
+        """Do the same for answers of one model, given only the keys of their requests."""
         self._add((key, model, answer) for key, answer in entries)
 
     def seed(self, entries: Iterable[tuple[str, Answer]]) -> int:
-        """Read in answers, by key, that were paid for elsewhere or before; return how many were new."""
+        """Add answers, by key, that were paid for elsewhere or earlier; return how many were new."""
         new, stream = 0, iter(entries)
         while part := [*islice(stream, _SEED)]:
             new += self._add(((key, "", answer) for key, answer in part), seeded=True)
         return new
 
     def read_spending(self) -> float:
-        """Return the US dollars that answers sent from here have cost, and failed requests may have."""
+        """Return the US dollars that requests sent from here have cost, or may have cost if they failed."""
         return float(self._file.read("SELECT usd FROM spending")[0][0])
 
     def add_spending(self, usd: float) -> None:
-        """Count US dollars that no answer accounts for; negative ones take back what turned out not to be spent."""
+        """Add US dollars that no answer accounts for; a negative amount takes back what turned out not to be spent."""
         self._file.change("UPDATE spending SET usd = max(usd + ?, 0.0)", usd)
 
     def summarise(self) -> list[ModelSummary]:
-        """Sum up the answers by model, in the order of the models' names."""
+        """Summarise the answers by model, in the order of the models' names."""
         query = """
             SELECT coalesce(model, '') AS name, count(*), sum(seeded != 0), cast(total(prompt_tokens) AS INTEGER),
                 cast(total(completion_tokens) AS INTEGER), total(cost_usd), sum(cost_usd IS NULL)
@@ -101,15 +101,15 @@ class Journal:
         return [ModelSummary(*row) for row in self._file.read(query)]
 
     def is_seeded(self, source: str) -> bool:
-        """Say whether the file with this hash has been read in."""
+        """Return whether the file with this hash has been read."""
         return bool(self._file.read("SELECT 1 FROM folders WHERE source = ?", source))
 
     def mark_seeded(self, source: str) -> None:
-        """Remember that the file with this hash has been read in; forgotten when the journal is repaired."""
+        """Record that the file with this hash has been read; a repair of the journal forgets this."""
         self._file.change("INSERT OR IGNORE INTO folders VALUES (?)", source)
 
     def add_batch(self, name: str, keys: Sequence[str], remote: str = "") -> None:
-        """Remember a batch before it is submitted, and again when the endpoint has named it."""
+        """Record a batch before it is submitted, and again when the endpoint has named it."""
         values = name, remote, b"".join(map(bytes.fromhex, keys))
         self._file.change("INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?)", *values, seal(values))
 
@@ -119,12 +119,12 @@ class Journal:
         return [Batch(*row) for row in rows]
 
     def read_batch_keys(self, name: str) -> list[str]:
-        """Return the keys of a batch's requests as they were given; none where the batch is not known."""
+        """Return the keys of a batch's requests as they were given; none if the batch is not known."""
         keys = b"".join(row[0] for row in self._file.read("SELECT keys FROM batches WHERE name = ?", name))
         return [keys[start : start + 32].hex() for start in range(0, len(keys), 32)]
 
     def close_batch(self, name: str) -> None:
-        """Forget a batch whose answers are recorded, or which came to nothing."""
+        """Forget a batch whose answers are recorded, or that was given up."""
         self._file.change("DELETE FROM batches WHERE name = ?", name)
 
     def _add(self, entries: Iterable[tuple[str, str, Answer]], *, seeded: bool = False) -> int:
@@ -135,7 +135,7 @@ class Journal:
             if number is not None:
                 models[number] = model
             *parts, cost = astuple(answer)
-            # A cost comes back as a float, and never as -0.0.
+            # SQLite returns a cost as a float, and never as -0.0.
             row = (bytes.fromhex(key), number, None, int(seeded), *parts, None if cost is None else cost + 0.0)
             rows.append((*row, seal(row)))
         return self._file.add(models, rows)
@@ -143,7 +143,7 @@ class Journal:
 
 @contextmanager
 def open_journal(path: Path, notify: Notify = show_notice) -> Iterator[Journal]:
-    """Open the journal; `notify` is told what was wrong with a damaged file, and what was done.
+    """Open the journal; `notify` is told if the file was damaged, and what was done about it.
 
     Raises:
         DataError: the file cannot be used.
@@ -154,12 +154,12 @@ def open_journal(path: Path, notify: Notify = show_notice) -> Iterator[Journal]:
 
 @contextmanager
 def lock_sending(path: Path, notify: Notify = show_notice) -> Iterator[None]:
-    """Let one process of all that share a journal send requests at a time, so that none is sent by two.
+    """Let only one of the processes that share a journal send requests at a time, so that none is sent twice.
 
-    The lock is a file beside the journal, which the system frees when its process ends in whatever way.
+    The lock is a file next to the journal, which the system releases when its process ends, however it ends.
 
     Raises:
-        DataError: the lock cannot be had, since the folder cannot be written to.
+        DataError: the lock cannot be acquired, because the folder is not writable.
     """
     from filelock import FileLock, Timeout
 
@@ -169,7 +169,7 @@ def lock_sending(path: Path, notify: Notify = show_notice) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            notify("waiting for another run in this clone that is sending requests: what it gets answered is used here")
+            notify("waiting for another run in this clone that is sending requests: its answers are used here")
             lock.acquire(poll_interval=0.2)
     except OSError as error:
         reason = error.strerror or error

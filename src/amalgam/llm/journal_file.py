@@ -1,6 +1,6 @@
-"""The journal's file: opened, changed in durable transactions, set aside and replaced when it is damaged.
+"""Open the journal's file, change it in durable transactions, set it aside and replace it when it is damaged.
 
-A damaged file gets another name for good (`….damaged-1`), and what SQL still reads of it is copied into a new one.
+A damaged file is renamed for good (`….damaged-1`), and the rows that SQL can still read are copied into a new file.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from amalgam.errors import DataError
 
-_APPLICATION, _VERSION = 0x416D6C67, 2  # what marks a file as a journal, and as one of this form
-# A setup is a model; `sample` and `settings` were of use once. `folders` holds hashes of files that were read in.
+_APPLICATION, _VERSION = 0x416D6C67, 2  # mark a file as a journal, and as one of this format
+# A setup is a model; `sample` and `settings` are no longer used. `folders` holds hashes of files that were read.
 _SCHEMA = f"""
 CREATE TABLE answers (
     id INTEGER PRIMARY KEY,
@@ -42,23 +42,23 @@ INSERT INTO spending VALUES (0.0);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
 """
-# Full synchronisation makes answers survive a power failure, for which macOS wants to be asked twice.
+# Full synchronisation makes answers survive a power failure; macOS also needs `fullfsync` for that.
 _SETTINGS = """
 PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA wal_autocheckpoint = 4000;
 PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536;
 """
 ANSWER = "key, setup, sample, seeded, text, finish_reason, prompt_tokens, completion_tokens, cost_usd, checksum"
-CHECKSUM = 9  # where it is in the row of an answer
+CHECKSUM = 9  # its index in the row of an answer
 _SEEDED, _COST = 3, 8
 _DECODE = partial(str, encoding="utf-8", errors="replace")  # the checksum shows what is damaged
-_SIDES = ("-wal", "-shm")  # what SQLite keeps beside a database
+_SIDES = ("-wal", "-shm")  # files that SQLite keeps next to a database
 _OPENING_WAIT, _WAIT = 600.0, 60.0  # seconds to wait for a process that repairs the journal, and for one that writes
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last where a table is missing
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last if a table is missing
 _TROUBLE = {
     **dict.fromkeys((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED), "another program has locked it: close that program"),
-    **dict.fromkeys((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR), "the disk is full or fails: free some space"),
-    sqlite3.SQLITE_READONLY: "it may not be written to: allow writing to it and to its folder",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: allow reading and writing of it and of its folder",
+    **dict.fromkeys((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR), "the disk is full or failing: free some space"),
+    sqlite3.SQLITE_READONLY: "it is not writable: allow writing to it and to its folder",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: allow reading and writing it and its folder",
 }
 
 Notify = Callable[[str], None]
@@ -68,10 +68,10 @@ Models = Mapping[int, str]  # by number
 
 
 class JournalFile:
-    """An open journal; one thread at a time has it."""
+    """An open journal, used by one thread at a time."""
 
     def __init__(self, path: Path, notify: Notify) -> None:
-        """Open the file; make it where there is none, replace it where it is damaged."""
+        """Open the file; create it if it is missing, replace it if it is damaged."""
         self._path, self._notify, self._lock, self._identity = path.absolute(), notify, RLock(), (0, 0)
         self._connection: sqlite3.Connection | None = None
         self.read("SELECT usd FROM spending")
@@ -83,12 +83,12 @@ class JournalFile:
         self._connection = None
 
     def read(self, query: str, *values: object, check: bool = False) -> list[Row]:
-        """Return the rows of a query; `check` the checksums of answers, whose columns come first in them."""
+        """Return the rows of a query; `check` verifies the checksums of answers, whose columns come first."""
 
         def select(connection: sqlite3.Connection) -> list[Row]:
             rows = connection.execute(query, values).fetchall()
             if check and not all(map(_is_whole, rows)):
-                raise ValueError("a row is not as it was written")
+                raise ValueError("a row differs from what was written")
             return rows
 
         return self._run(select)
@@ -98,13 +98,13 @@ class JournalFile:
         self._run(lambda connection: connection.execute(query, values), changing=True)
 
     def add(self, models: Models, answers: Sequence[Row]) -> int:
-        """Add what is new, and to the spending what answers cost that were not read in; return how many are new."""
+        """Add new answers, and to the spending the costs of those that are not seeded; return how many are new."""
         return self._run(lambda connection: _add_rows(connection, models, answers), changing=True)
 
     def _run(self, work: Callable[[sqlite3.Connection], Result], *, changing: bool = False) -> Result:
         """Return `work(connection)`, in one durable transaction if it changes something; replace a damaged file."""
         with self._lock:
-            for _ in range(3):  # a new file does not help where the disk damages it again and again
+            for _ in range(3):  # a new file does not help if the disk damages it again and again
                 try:
                     with self._connect() as connection:
                         if changing:
@@ -112,7 +112,7 @@ class JournalFile:
                         result = work(connection)
                     if not changing or self._is_in_place():
                         return result
-                    # Another process has set the file aside meanwhile: again, in the new one.
+                    # Another process has set the file aside in the meantime: repeat this in the new one.
                 except (sqlite3.Error, ValueError) as error:
                     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
                     if isinstance(error, ValueError) or code in _DAMAGE:
@@ -120,12 +120,12 @@ class JournalFile:
                     elif not self._connection or self._is_in_place():
                         raise self._fail(_TROUBLE.get(code, str(error))) from error
                 except OSError as error:
-                    raise self._fail(f"{error.strerror or error}: mend that") from error
-            raise self._fail("it is damaged again and again: check the disk")
+                    raise self._fail(f"{error.strerror or error}: fix that") from error
+            raise self._fail("it was damaged again and again: check the disk")
 
     def _fail(self, trouble: str) -> DataError:
         name = f"the journal of LLM answers, {self._path}, cannot be used"
-        return DataError(f"{name}, since {trouble}, and run again; the answers recorded before are kept")
+        return DataError(f"{name}, because {trouble}, and run again; the answers already recorded are kept")
 
     def _connect(self) -> sqlite3.Connection:
         if not (self._connection and self._is_in_place()):
@@ -139,7 +139,7 @@ class JournalFile:
         return self._connection
 
     def _set_aside(self) -> None:
-        """Move the file away while it is open: closed in its place, it would put its log into itself."""
+        """Move the file away while it is open: closing it in its place would merge its log into it."""
         with _lock_opening(self._path):
             if self._is_in_place():
                 _move_aside(self._path, max(_list_damaged(self._path), default=0) + 1)
@@ -156,9 +156,9 @@ def _lock_opening(path: Path) -> AbstractContextManager[object]:
 
 
 def _open_file(path: Path) -> sqlite3.Connection:
-    """Open a journal; a ValueError or an error of SQLite says that it is none."""
+    """Open a journal; raise a ValueError or an SQLite error if the file is not a journal."""
     with ExitStack() as on_exit:
-        uri = f"{path.as_uri()}?mode=rw"  # never makes a file
+        uri = f"{path.as_uri()}?mode=rw"  # never creates a file
         connection = sqlite3.connect(uri, _WAIT, isolation_level=None, check_same_thread=False, uri=True)
         on_exit.callback(connection.close)
         connection.text_factory = _DECODE
@@ -170,7 +170,7 @@ def _open_file(path: Path) -> sqlite3.Connection:
                 "file away and pay for its answers again"
             )
         if (application, form) != (_APPLICATION, _VERSION):
-            raise ValueError("it is no journal")
+            raise ValueError("it is not a journal")
         connection.executescript(_SETTINGS)
         on_exit.pop_all()
     return connection
@@ -189,10 +189,10 @@ def _list_damaged(path: Path) -> list[int]:
 
 
 def _build_file(path: Path, notify: Notify) -> None:
-    """Make a journal and put it in place whole, with what can be read of the one that was set aside last."""
+    """Build a journal and put it in place complete, with the readable rows of the file that was set aside last."""
     last = max(_list_damaged(path), default=0)
     log = Path(f"{path}-wal")
-    if log.exists() and log.stat().st_size:  # its file is gone: lost, or set aside by a process that was killed then
+    if log.exists() and log.stat().st_size:  # its file is gone: lost, or set aside by a process that was then killed
         last += not last or Path(f"{path}.damaged-{last}-wal").exists()
         _move_aside(path, last)
     new, source = Path(f"{path}.new"), Path(f"{path}.damaged-{last}")
@@ -212,8 +212,8 @@ def _build_file(path: Path, notify: Notify) -> None:
     if last:
         notify(
             f"the journal of LLM answers, {path}, was damaged: {kept} {'answer' if kept == 1 else 'answers'} could be "
-            f"read into a new one, the damaged file is now {source.name}, and only what neither that nor DVC's cache "
-            "holds will be asked again"
+            f"copied into a new one, the damaged file is now {source.name}, and only requests whose answers are in "
+            "neither the new journal nor DVC's cache will be sent again"
         )
 
 
@@ -229,7 +229,7 @@ def _copy_rows(source: Path, connection: sqlite3.Connection) -> None:
 
 
 def _iterate_rows(old: sqlite3.Connection, columns: str, table: str) -> Iterator[Row]:
-    """Yield the rows that SQL can read: up to the damage, then backwards from the end to it."""
+    """Yield the rows that SQL can read: up to the damage, then backwards from the end to the damage."""
     query = f"SELECT {columns} FROM {table} NOT INDEXED ORDER BY rowid"
     try:
         yield from old.execute(query)
@@ -258,7 +258,7 @@ def seal(values: Sequence[object]) -> int:
 
 @lru_cache(maxsize=64)
 def number_model(model: str) -> int:
-    """Return the number of a model, 48 bits of a hash, which SQLite keeps in six bytes."""
+    """Return the number of a model: 48 bits of a hash, which SQLite stores in six bytes."""
     return int.from_bytes(hashlib.sha256(json.dumps([model, "{}"]).encode()).digest()[:6], "big")
 
 
@@ -267,7 +267,7 @@ def _is_whole(row: Sequence[object]) -> bool:
 
 
 def _identify(path: Path) -> tuple[int, int]:
-    """Return what tells a file from another one that takes its place."""
+    """Return what distinguishes a file from another file that replaces it."""
     with suppress(FileNotFoundError):
         return (found := path.stat()).st_dev, found.st_ino
     return 0, 0

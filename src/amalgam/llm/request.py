@@ -1,8 +1,8 @@
-"""A request to a chat model: the key of its answer, its tokens and price, where it is sent, and files of answers.
+"""Requests to a chat model: the key of an answer, tokens and prices, the endpoint, and files of answers.
 
-A file of answers holds JSON Lines, cut by slot, so that a pool that grows leaves its full files alone. A slot is the
+Files of answers are JSON Lines, split by slot, so that a pool that grows does not change its full files. A slot is the
 number of a place that an answer fills; several lines may fill one. The file `00003.jsonl` holds the slots 3000 to 3999.
-A line holds `key` and the fields of `Answer` for the journal, `sample` (its slot), and what a stage adds.
+A line holds `key` and the fields of `Answer` for the journal, `sample` (its slot), and the fields that a stage adds.
 """
 
 import datetime
@@ -23,19 +23,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from amalgam.errors import DataError
 from amalgam.files import read_jsonl, write_jsonl
 
-# Names under which endpoints take the most tokens of an answer.
+# The names that endpoints use for the most tokens of an answer.
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens")
-NO_KEY = "none"  # stands for the key where there is none: servers that need no key still want the header
+NO_KEY = "none"  # sent if there is no key: servers that need none still expect the header
 Fields = Mapping[str, Any]  # of `llm.body`
 NO_FIELDS: Fields = MappingProxyType({})
-BYTES_A_TOKEN = 4  # of English text, about
-_LEAST_BYTES_A_TOKEN = 2  # less than any text has that people write
-_TURN_TOKENS = 16  # at most, of what a chat template adds to a message
-_SLOTS = 1000  # a file; some hundred kilobytes, which are quick to hash and to send
+BYTES_A_TOKEN = 4  # of English text, approximately
+_LEAST_BYTES_A_TOKEN = 2  # fewer than in any text that people write
+_TURN_TOKENS = 16  # the most that a chat template adds to a message
+_SLOTS = 1000  # per file: a few hundred kilobytes, which are quick to hash and to transfer
 _NAMES = "[0-9][0-9][0-9][0-9][0-9].jsonl"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_SHOWN, _SECRET = 300, 8  # characters of a message that an error shows; shorter keys, such as "x", are no secret
-_DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")  # at the end of the name of one version of a model
+_SHOWN, _SECRET = 300, 8  # characters that an error shows of a message; length from which a key is secret ("x" is not)
+_DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")  # the end of a model name that stands for one version
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +43,23 @@ class Request:
     """One request as it is sent."""
 
     id: str  # names it in errors
-    # The hash of a GGUF file, or the name at an endpoint, so that an answer is never taken for another model's.
+    # The hash of a GGUF file, or the name at an endpoint, so that an answer is never mistaken for another model's.
     model: str
-    body: dict[str, Any]  # what else is sent: messages and sampling params
-    sample: int  # tells apart equal requests, of which several answers are wanted
+    body: dict[str, Any]  # the rest of what is sent: messages and sampling params
+    sample: int  # distinguishes equal requests that should get several answers
     group: str = ""  # requests of one group begin with the same long prefix, which a server reads only once
-    rows: tuple[str, ...] = ()  # ids of the rows that it shows
+    rows: tuple[str, ...] = ()  # ids of the rows in its prompt
 
     @property
     def key(self) -> str:
-        """SHA-256 of the canonical JSON of what is sent; neither code nor the order of keys changes it."""
+        """SHA-256 of the canonical JSON of what is sent; it depends neither on the code nor on the order of keys."""
         sent = {"model": self.model, "body": self.body, "sample": self.sample}
         return hashlib.sha256(json.dumps(sent, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer as it came: the text unparsed, why the model stopped, tokens and cost (None without a price)."""
+    """An answer as received: the unparsed text, why the model stopped, tokens and cost (None without a price)."""
 
     text: str
     finish_reason: str
@@ -69,14 +69,14 @@ class Answer:
 
 
 def override_bodies(requests: Iterable[Request], fields: Fields) -> Iterator[Request]:
-    """Put the fields of `llm.body` into the bodies of requests; None takes a field out."""
+    """Put the fields of `llm.body` into the bodies of requests; None removes a field."""
     for request in requests:
         body = {name: value for name, value in {**request.body, **fields}.items() if value is not None}
         yield replace(request, body=body) if fields else request
 
 
 def shape_body(body: dict[str, Any], level: int) -> dict[str, Any]:
-    """Put a body that asks for JSON by a schema (level 0) into another form: an object (1), or words alone (2)."""
+    """Convert a body that asks for JSON by a schema (level 0) to another form: a JSON object (1), or only words (2)."""
     if not level or not wants_schema(body):
         return body
     properties = body["response_format"]["json_schema"]["schema"]["properties"]
@@ -85,7 +85,7 @@ def shape_body(body: dict[str, Any], level: int) -> dict[str, Any]:
         for name, part in properties.items()
     }
     keys = ", ".join(f'"{name}" ({value})' for name, value in values.items())
-    # OpenAI wants the word JSON in the messages. Where a system message says the task, this belongs to it.
+    # OpenAI requires the word JSON in the messages. If a system message states the task, the words belong there.
     messages = list(body["messages"])
     place = 0 if messages[0]["role"] == "system" else -1
     words = f"Answer with a JSON object and nothing else. Its keys: {keys}."
@@ -95,36 +95,36 @@ def shape_body(body: dict[str, Any], level: int) -> dict[str, Any]:
 
 
 def wants_schema(body: Mapping[str, Any]) -> bool:
-    """Say whether the body of a request asks for JSON by a schema."""
+    """Return whether the body of a request asks for JSON by a schema."""
     form = body.get("response_format")
     return isinstance(form, dict) and form.get("type") == "json_schema"
 
 
 def count_bytes(request: Request) -> int:
-    """Count the bytes of all messages; `BYTES_A_TOKEN` says about how many tokens they are."""
+    """Count the bytes of all messages; `BYTES_A_TOKEN` converts them to an approximate number of tokens."""
     return sum(len(message["content"].encode()) for message in request.body["messages"])
 
 
 def bound_answer(request: Request) -> int:
-    """Return the most tokens that the answer can have, by whichever name the endpoint wants that."""
+    """Return the most tokens that the answer can have, from whichever field the endpoint uses."""
     return max(int(request.body[name]) for name in TOKEN_LIMITS if name in request.body)
 
 
 def bound_tokens(request: Request) -> tuple[int, int]:
-    """Return the most tokens that prompt and answer can be billed for; no tokenizer makes two tokens of a byte."""
+    """Return the most tokens that prompt and answer can be billed for; no tokenizer makes two tokens from one byte."""
     schema = json.dumps(request.body["response_format"]) if "response_format" in request.body else ""
     return count_bytes(request) + len(schema) + _TURN_TOKENS * len(request.body["messages"]), bound_answer(request)
 
 
 def bound_context(request: Request) -> int:
-    """Return the context, prompt and answer together, that a request needs; enough for any text of people."""
+    """Return the context that a request needs for prompt and answer together; enough for any text by people."""
     turns = _TURN_TOKENS * len(request.body["messages"])
     return count_bytes(request) // _LEAST_BYTES_A_TOKEN + turns + bound_answer(request)
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for a million tokens of prompts and of answers, and the Batch API's share of both."""
+    """US dollars per million tokens of prompts and of answers, and the share of both that the Batch API charges."""
 
     prompt: float
     completion: float
@@ -143,35 +143,35 @@ FREE = Price(0.0, 0.0)  # of a model that runs in this process
 class Endpoint:
     """Where requests are sent."""
 
-    url: str  # the base URL; for Azure, of the resource
-    model: str  # its name there; for Azure, of the deployment
+    url: str  # the base URL; for Azure, the resource's
+    model: str  # its name there; for Azure, the deployment's
     api_key: str  # or NO_KEY
     api_version: str = ""  # Azure's; "" for every other endpoint
-    key_name: str = "OPENAI_API_KEY"  # the environment variable that the key is of
-    slots: int | None = None  # requests that it answers at once, if known: then neither more nor fewer are in flight
-    level: int = 0  # the form in which it takes JSON, see `shape_body`; found out on the way
+    key_name: str = "OPENAI_API_KEY"  # the environment variable that holds the key
+    slots: int | None = None  # requests that it answers at once, if known: then exactly that many are in flight
+    level: int = 0  # the form in which it accepts JSON requests, see `shape_body`; found out during the run
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine, where a proxy of the environment is wrong."""
+        """Whether it is on this machine, where the environment's proxy must not be used."""
         return urlsplit(self.url).hostname in _LOOPBACK
 
     def shorten(self, message: str) -> str:
-        """Put a message on one line of bounded length, without the key."""
+        """Return a message on one line of bounded length, without the key."""
         shown = message.replace(self.api_key, "***") if len(self.api_key) >= _SECRET else message
         return " ".join(shown.split())[:_SHOWN] or "no message"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How hard an endpoint is driven, and what that may cost."""
+    """The limits on the load of an endpoint, and on what it may cost."""
 
-    concurrency: int | None = None  # requests in flight at most; None finds out
-    timeout: float = 120.0  # seconds until one request is given up
-    retries: int = 5  # times that a request is sent again while no other gets an answer either
-    budget_usd: float | None = None  # that all answers of the journal may cost
-    max_requests: int | None = None  # that may be sent, each try counted
-    price: Price | None = None  # of the model; None where it is not known
+    concurrency: int | None = None  # most requests in flight; None adapts it
+    timeout: float = 120.0  # seconds after which a request is given up
+    retries: int = 5  # times that a request is sent again while no other is answered either
+    budget_usd: float | None = None  # the most that all answers of the journal may cost
+    max_requests: int | None = None  # the most that may be sent, counting each try
+    price: Price | None = None  # of the model; None if it is not known
 
 
 class _Line(BaseModel):
@@ -182,7 +182,7 @@ class _Line(BaseModel):
 
 
 class Prices(BaseModel):
-    """The price list: the day that its figures are of, where they come from, and prices by the model's name."""
+    """The price list: the date of its figures, where they come from, and prices by the model's name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -192,23 +192,23 @@ class Prices(BaseModel):
     models: dict[str, _Line]
 
     def find(self, model: str) -> Price | None:
-        """Return a model's price or None; a name that ends with a date and has no line costs what it does without."""
+        """Return a model's price or None; a dated name without a line of its own has the price of the undated name."""
         line = self.models.get(model) or self.models.get(_DATE.sub("", model))
         return Price(line.prompt, line.completion, self.batch) if line else None
 
 
 def load_prices(path: Path) -> Prices:
-    """Read the price list; a DataError says what is wrong with it."""
+    """Read the price list; raise a DataError that reports an error in it."""
     try:
         return Prices.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise DataError(f"the price list {path} cannot be read ({error.strerror}): get it back from Git") from error
+        raise DataError(f"the price list {path} cannot be read ({error.strerror}): restore it from Git") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"the price list {path} is not valid YAML: mend it, or get it back from Git") from error
+        raise DataError(f"the price list {path} is not valid YAML: fix it, or restore it from Git") from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise DataError(f"the price list {path} has a wrong value at `{place}` ({first['msg']}): mend it") from error
+        place = ".".join(map(str, first["loc"])) or "the top level"
+        raise DataError(f"the price list {path} has a wrong value at `{place}` ({first['msg']}): fix it") from error
 
 
 class _Stored(BaseModel):
@@ -223,13 +223,13 @@ class _Stored(BaseModel):
 
 
 def parse_stored(line: bytes) -> tuple[str, Answer]:
-    """Read the key and the answer in a line of a file of answers; a ValueError says that it holds none."""
+    """Return the key and the answer in a line of a file of answers; raise a ValueError if it holds none."""
     fields = _Stored.model_validate_json(line).model_dump()
     return fields.pop("key"), Answer(**fields)
 
 
 def write_answers(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
-    """Write lines, in ascending order of `sample`, into the files of their slots; remove files without a line."""
+    """Write lines, in ascending order of `sample`, into the files of their slots; remove files that get no line."""
     folder.mkdir(parents=True, exist_ok=True)
     written = set()
     for shard, part in groupby(lines, key=lambda line: int(line["sample"]) // _SLOTS):
@@ -241,16 +241,16 @@ def write_answers(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
 
 
 def read_answers(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines that `write_answers` wrote, in order; a line that is not JSON is a DataError.
+    """Yield the lines that `write_answers` wrote, in order; a line that is not JSON raises a DataError.
 
-    A missing folder holds no answers: DVC keeps no empty ones.
+    A missing folder holds no answers, because DVC keeps no empty folders.
     """
     for path in sorted(folder.glob(_NAMES)):
         yield from read_jsonl(path)
 
 
 def sum_answers(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Sum the tokens and the US dollars of the answers in lines; the cost is None where one of them is not known."""
+    """Sum the tokens and the US dollars of the answers in lines; the cost is None if one of them is not known."""
     prompt, completion, costs = 0, 0, []
     for line in lines:
         prompt += line["prompt_tokens"]

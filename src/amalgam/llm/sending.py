@@ -1,4 +1,4 @@
-"""Sending requests: as many in flight as the endpoint takes, each answer kept the moment it arrives."""
+"""Send requests: as many in flight as the endpoint can handle, each answer recorded the moment it arrives."""
 
 import asyncio
 import random
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 Advance = Callable[[Answer], None]
 Notify = Callable[[str], None]
 
-_START, _MOST = 4, 64  # requests in flight where `llm.concurrency` leaves it open: at first, and at most
+_START, _MOST = 4, 64  # requests in flight if `llm.concurrency` is not set: at first, and at most
 _FIRST_REST, _LONGEST_REST = 0.5, 30.0  # seconds before a request is sent again; doubled each time
-_WORTH_TELLING = 10.0  # seconds of a pause
-_ROUNDING = 1e-9  # US dollars that a sum of many costs may be off
-_AHEAD = 1.5  # times what is needed is set aside in the journal at once, so that it is rarely written to
+_WORTH_TELLING = 10.0  # seconds of a pause that is reported
+_ROUNDING = 1e-9  # US dollars by which a sum of many costs may be off
+_AHEAD = 1.5  # times what is needed is set aside in the journal, so that it is rarely written to
 
 
 def send_requests(
@@ -41,14 +41,14 @@ def send_requests(
 ) -> int:
     """Send every request and record its answer in the journal; return how many were sent, each try counted.
 
-    Groups run side by side. The requests of one group follow each other, each when the answer before it is durable.
-    What can pass is tried again. What cannot, a limit and SIGINT or SIGTERM end the run, once all that is in flight
-    is recorded. `advance` gets each answer when it is durable; `total` counts the requests of all groups, for errors.
+    Groups run in parallel. Within a group, each request is sent when the answer before it is durable. Temporary
+    failures are tried again. Permanent failures, a limit, SIGINT and SIGTERM end the run, once everything in flight is
+    recorded. `advance` gets each answer when it is durable; `total` counts the requests of all groups, for errors.
 
     Raises:
         EndpointError: the endpoint refused a request, or kept failing.
-        BudgetError: a limit in dollars or requests is reached, or the budget has no price to count with.
-        Interrupted: a signal came.
+        BudgetError: a limit in dollars or requests is reached, or there is a budget but no known price.
+        Interrupted: a signal arrived.
     """
     sender = _Sender(endpoint, limits, journal, advance, notify)
     try:
@@ -63,38 +63,38 @@ def send_requests(
 
 
 class Spending:
-    """The account of a run; `sent` counts requests, each try.
+    """The account of a run; `sent` counts requests, each try separately.
 
-    The most that a request may cost is set aside when it is sent, in the journal too. So neither all answers in flight
-    together nor a killed run pass the budget. The real cost replaces that sum, where it is known.
+    The most that a request may cost is set aside when it is sent, in the journal too. So neither all requests in flight
+    together nor a killed run can exceed the budget. The real cost replaces that amount if it is known.
     """
 
     def __init__(self, limits: Limits, journal: Journal) -> None:
-        """Open the account with what the journal's answers have cost; a budget without a price is a BudgetError."""
+        """Start with what the journal's answers have cost; raise a BudgetError for a budget without a price."""
         if limits.budget_usd is not None and limits.price is None:
             raise BudgetError(
-                "`llm.budget_usd` is set, but no price of `llm.model` is known: add it to data/prices.yaml, or set "
-                "`llm.budget_usd: null`"
+                "`llm.budget_usd` is set, but no price for `llm.model` is known: add it to data/prices.yaml, or "
+                "set `llm.budget_usd: null`"
             )
         self._limits, self._journal = limits, journal
         self._spent = journal.read_spending()
-        self._aside = self._noted = 0.0  # US dollars that are set aside, and how many of them the journal counts
+        self._aside = self._noted = 0.0  # US dollars set aside, and how many of them the journal counts
         self.sent = 0
 
     def find_obstacle(self, request: Request) -> str:
-        """Say why a request may not be sent now, or return "" if it may."""
+        """Return why a request may not be sent now, or "" if it may."""
         limits, most, spent = self._limits, self._bound_cost(request), self._spent + self._aside
         if limits.max_requests is not None and self.sent >= limits.max_requests:
-            return f"`llm.max_requests: {limits.max_requests}` is reached: raise it, or run again to send as many more"
+            return f"`llm.max_requests: {limits.max_requests}` is reached: raise it, or run again for that many more"
         if limits.budget_usd is not None and spent + most > limits.budget_usd + _ROUNDING:
             return (
                 f"`llm.budget_usd: {limits.budget_usd:g}` is reached: {spent:.6f} US dollars are spent, and the "
-                f"next request may cost {most:.6f}; raise it to go on"
+                f"next request may cost {most:.6f}; raise it to continue"
             )
         return ""
 
     def reserve(self, request: Request) -> float:
-        """Count a request that is sent; return what is set aside for it, in US dollars, which the journal counts."""
+        """Count a request that is sent; return the US dollars set aside for it, which the journal counts too."""
         self.sent += 1
         most = self._bound_cost(request)
         self._aside += most
@@ -103,13 +103,13 @@ class Spending:
         return most
 
     def settle(self, reserved: float, cost: float | None) -> None:
-        """Count what a request did cost instead of what was set aside, which stays where that is not known."""
+        """Replace what was set aside for a request by its cost; if the cost is not known, keep the money set aside."""
         if cost is not None:
             self._aside -= reserved
             self._spent += cost
 
     def close(self) -> None:
-        """Let the journal count only what remains set aside when all is over."""
+        """Make the journal count only what is still set aside at the end."""
         self._note(self._aside)
 
     def _note(self, usd: float) -> None:
@@ -122,10 +122,10 @@ class Spending:
 
 
 class _Sender:
-    """Workers that each send one group after the other, and a bound on the requests in flight.
+    """Workers that each send one group after another, and a bound on the requests in flight.
 
-    The bound grows by one an answer until the endpoint pushes back. That halves it; then it grows by one a round trip
-    (RFC 5681). Requests that were on their way meanwhile change nothing. A server with slots has a worker a slot.
+    The bound grows by one per answer until the endpoint pushes back. That halves it; then it grows by one per round
+    trip (RFC 5681). Requests in flight when it was halved do not change it. A server with slots has a worker per slot.
     """
 
     def __init__(self, endpoint: Endpoint, limits: Limits, journal: Journal, advance: Advance, notify: Notify) -> None:
@@ -135,7 +135,7 @@ class _Sender:
         self._most = endpoint.slots or limits.concurrency or _MOST
         self._bound = endpoint.slots or limits.concurrency or _START
         self._in_flight = self._cuts = self._answers = self.saved = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()  # workers for which there was no room
+        self._waiting: deque[asyncio.Future[None]] = deque()  # workers that wait for room
         self._paused_until = 0.0
         self._fault: BaseException | None = None
         self._stopped = asyncio.Event()
@@ -143,8 +143,8 @@ class _Sender:
         self._write: asyncio.Task[None] | None = None
 
     async def run(self, groups: Iterator[list[Request]]) -> None:
-        """Send everything; after a fault send nothing more, wait for what is in flight, and raise it."""
-        # While an answer is written to the disk, another worker sends.
+        """Send everything; after a fault, send nothing more, wait for what is in flight, and raise the fault."""
+        # While an answer is written to disk, another worker sends.
         workers = self._most if self._endpoint.slots else 2 * self._most
         with _catch_signals(self._interrupt):
             async with open_client(self._endpoint) as client:
@@ -165,7 +165,7 @@ class _Sender:
             self._stop(error)
 
     async def _get_answer(self, client: "AsyncOpenAI", request: Request) -> Answer | None:
-        """Send a request until it is answered; None where the run ends first."""
+        """Send a request until it is answered; return None if the run ends first."""
         tries = failures = 0
         saved = self.saved
         while await self._enter(request, is_urgent=tries > 0):
@@ -179,7 +179,7 @@ class _Sender:
                     self._notify(failure.notice)
                 if failure.is_misfit:
                     continue
-                # It counts only while nothing else is answered.
+                # A failure counts only while nothing else is answered.
                 failures, saved = failures + 1 if saved == self.saved else 1, self.saved
                 tries += 1
                 if not failure.can_pass or failures > self._limits.retries:
@@ -188,7 +188,7 @@ class _Sender:
                 if until - max(self._paused_until, time.monotonic()) > _WORTH_TELLING:
                     self._notify(f"the LLM endpoint asks to wait {failure.wait:.0f} s")
                 self._paused_until = max(self._paused_until, until)
-                # Requests that failed together must not come back together.
+                # Requests that failed together must not be sent again together.
                 rest = min(_FIRST_REST * 2 ** (tries - 1), _LONGEST_REST)
                 await self._rest(failure.wait + random.uniform(rest / 2, rest))
             else:
@@ -198,14 +198,14 @@ class _Sender:
         return None
 
     async def _enter(self, request: Request, *, is_urgent: bool) -> bool:
-        """Wait until a request may be sent, and count it in; False where the run ends first."""
+        """Wait until a request may be sent, and count it as in flight; return False if the run ends first."""
         while not self._fault:
             pause, is_full = self._paused_until - time.monotonic(), self._in_flight >= self._bound
             obstacle = "" if is_full else self.spending.find_obstacle(request)
             if is_full or (obstacle and self._in_flight):
                 # Answers in flight may turn out cheaper than what is set aside for them.
                 turn = asyncio.get_running_loop().create_future()
-                # One that has failed goes first, so that an endpoint that is gone is soon found out.
+                # A request that has failed goes first, so that a dead endpoint is soon noticed.
                 (self._waiting.appendleft if is_urgent else self._waiting.append)(turn)
                 await turn
             elif obstacle:
@@ -218,11 +218,11 @@ class _Sender:
         return False
 
     def _leave(self, cuts: int, *, is_push_back: bool) -> None:
-        """Count a request out, and adapt the bound, unless that was cut while the request was on its way."""
+        """Count a request as done, and adapt the bound unless it was cut while the request was in flight."""
         if cuts == self._cuts and is_push_back:
             self._bound, self._answers = max(min(self._bound, self._in_flight) // 2, 1), 0
             self._cuts += 1
-        # A bound that is not used has not been tried, so answers do not say that it could be higher.
+        # A bound that is not used has not been tested, so answers do not show that it could be higher.
         elif cuts == self._cuts and 2 * self._in_flight >= self._bound:
             self._answers += 1
             if not self._cuts or self._answers >= self._bound:
@@ -239,7 +239,7 @@ class _Sender:
             await asyncio.wait_for(self._stopped.wait(), seconds)
 
     async def _record(self, request: Request, answer: Answer) -> None:
-        """Keep an answer; it is durable when this returns. What arrives during a transaction goes into the next one."""
+        """Record an answer; it is durable when this returns. What arrives during a transaction goes into the next."""
         if not self._unsaved:
             self._write = asyncio.create_task(self._write_next(self._write))
         self._unsaved.append((request, answer))
@@ -259,18 +259,18 @@ class _Sender:
 
     def _interrupt(self, name: str) -> None:
         self._notify(
-            f"{name}: no more is sent; {self._in_flight} requests are in flight and awaited, "
-            "a second signal ends at once"
+            f"{name}: nothing more is sent; {self._in_flight} requests in flight are awaited; "
+            "a second signal ends the run at once"
         )
-        self._stop(Interrupted("interrupted: run again to go on"))
+        self._stop(Interrupted("interrupted: run again to continue"))
 
 
 @contextmanager
 def _catch_signals(react: Callable[[str], None]) -> Iterator[None]:
-    """Call `react` in the loop with the name of the first SIGINT or SIGTERM; a second one ends the process."""
+    """Call `react` in the event loop with the name of the first SIGINT or SIGTERM; a second one ends the process."""
     loop, is_main = asyncio.get_running_loop(), threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if is_main}
-    # Signals that the parent process has turned off stay so.
+    # Signals that the parent process has turned off stay off.
     before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def handle(number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The charts, drawn once as SVG, so that the page needs no library and prints as it looks.
+"""Draw the charts once as SVG, so that the page needs no library and prints as it looks.
 
 Colours keep a contrast of 3 to 1 on white and on the page's dark background, and no chart relies on colour alone. Text,
 axes and grid get their colours from the page's style sheet. A model looks the same in every chart.
@@ -17,18 +17,18 @@ from amalgam.evaluation.predictions import MODEL_NAMES
 from amalgam.report.content import Figure, Numbers, Table
 
 Spec = dict[str, Any]
-Chart = Any  # of Altair, whose types do not tell charts from layers
+Chart = Any  # of Altair, whose types do not distinguish charts from layers
 
 GREY, BLUE, ORANGE = "#7d8590", "#2f7fc1", "#d55e00"
 _WIDTH = 400  # pixels with legend and axes: about a phone's width, so that text stays readable there
 _ROW, _GAP = 19, 15  # pixels of one interval, and between names
-# Of known widths on every machine, so that a chart is the same everywhere; the page then shows its own font.
+# Fonts of the same known widths make a chart the same on every machine; the page then shows its own font.
 _FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 _UNIT = alt.Scale(domain=[0, 1])
 
 
 class Look(NamedTuple):
-    """How to tell a series apart: by its colour, the dashes of its line and the shape of its points."""
+    """What distinguishes a series: its colour, the dashes of its line and the shape of its points."""
 
     colour: str
     dash: Sequence[int] = (1, 0)
@@ -65,10 +65,10 @@ def draw_roc(rows: pd.DataFrame) -> Spec:
 
 
 def draw_calibration(rows: pd.DataFrame) -> Spec:
-    """Draw accuracy against confidence (model, confidence, share), a point for each bin of confidence."""
+    """Draw accuracy against confidence (model, confidence, share), one point per bin of confidence."""
     domain = [int(rows["confidence"].min() * 10) / 10, 1]
     x = alt.X("confidence:Q", title="Mean probability of the predicted label", scale=alt.Scale(domain=domain))
-    y = alt.Y("share:Q", title="Share of right predictions", scale=_UNIT)
+    y = alt.Y("share:Q", title="Share of correct predictions", scale=_UNIT)
     data, looks = _name_models(rows)
     base = _chart(data).encode(x=x, y=y)
     lines = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(**_tell_apart(looks))
@@ -77,7 +77,7 @@ def draw_calibration(rows: pd.DataFrame) -> Spec:
 
 
 def draw_training(rows: pd.DataFrame) -> Spec:
-    """Draw the losses of one model (seed, step, loss, validation_loss; NaN where there is none), a line a seed."""
+    """Draw the losses of one model (seed, step, loss, validation_loss; NaN where there is none), one line per seed."""
     data = rows.rename(columns=_LOSSES).melt(["seed", "step"], list(_LOSSES.values()), "series", "loss").dropna()
     x = alt.X("step:Q", title="Optimizer step", scale=alt.Scale(zero=True))
     y = alt.Y("loss:Q", title="Loss", scale=alt.Scale(zero=True))
@@ -87,10 +87,10 @@ def draw_training(rows: pd.DataFrame) -> Spec:
 def draw_points(
     rows: Rows, axis: str, looks: Looks | None = None, *, signed: bool = False, joined: bool = False, unit: bool = False
 ) -> Spec:
-    """Draw a point (value) for each row (name, series) on a line from `low` to `high`, over an axis of that title.
+    """Draw a point (value) for each row (name, series) on a line from `low` to `high`, over an axis titled `axis`.
 
-    Series are models where `looks` does not say otherwise. Points of one name stand below each other, or on one line
-    where they are `joined`. Signed values are differences, and get a line at zero; `unit` is an axis from 0 to 1.
+    Without `looks`, series are models. Points of one name are drawn below each other, or on one line if `joined`.
+    If `signed`, values are differences and get a line at zero; with `unit`, the axis runs from 0 to 1.
     """
     looks = looks or _find_looks(row["series"] for row in rows)
     names = [row["name"] for row in rows]
@@ -121,15 +121,15 @@ def draw_points(
 def build_figure(key: str, title: str, caption: str, spec: Spec, numbers: Table | None = None) -> Figure:
     """Draw a chart as an SVG element with a name and a description for a screen reader.
 
-    The key is unique in the page; the title names the chart, the caption says how to read it. Only elements and
-    attributes that draw are taken over from the drawing, and nothing is fetched.
+    The key is unique on the page; the title names the chart, the caption explains how to read it. Only elements and
+    attributes that draw are copied from the drawing, and nothing is fetched.
     """
     import vl_convert
 
     drawn = ElementTree.fromstring(vl_convert.vegalite_to_svg(spec, vl_version="6.4", allowed_base_urls=[]))
     _strip(drawn)
     inner = "".join(ElementTree.tostring(child, encoding="unicode", short_empty_elements=False) for child in drawn)
-    where = "Its numbers are in the table below it." if numbers else "Its numbers are in a table of this page."
+    where = "Its numbers are in the table below it." if numbers else "Its numbers are in a table on this page."
     svg = Markup(
         '<svg role="img" viewBox="{view}" aria-labelledby="{key}-title" aria-describedby="{key}-text">'
         '<title id="{key}-title">{title}</title><desc id="{key}-text">{caption} {where}</desc>{inner}</svg>'
@@ -159,7 +159,7 @@ def _name_models(rows: pd.DataFrame) -> tuple[pd.DataFrame, Looks]:
 
 
 def _tell_apart(looks: Looks, *, dashes: bool = False, points: bool = False, legend: bool = True) -> dict[str, Any]:
-    """Return the channels that tell series apart; a single one needs no legend, nor do rows that are named already."""
+    """Return the channels that distinguish series; a single series needs no legend, nor do rows already named."""
     names = list(looks)
     shown = {"title": None, "orient": "bottom", "columns": 2, "symbolOpacity": 1, "symbolStrokeWidth": 2}
     shown |= {"labelLimit": 165} | ({"symbolSize": 600} if dashes else {})  # long enough to show the dashes
@@ -183,7 +183,7 @@ def _draw_diagonal(ends: Sequence[float]) -> Chart:
 
 
 def _finish(chart: Chart, height: float) -> Spec:
-    """Give a chart its size (the height, in pixels, is that of its inner part) and its plain look."""
+    """Set a chart's size (`height` is that of its inner part, in pixels) and its plain look."""
     size = alt.AutoSizeParams(type="fit-x", contains="padding")
     axis = {"labelFontSize": 13, "titleFontSize": 13, "titleFontWeight": "normal", "titlePadding": 8, "tickCount": 5}
     sized = chart.properties(width=_WIDTH, height=height, background="transparent", autosize=size)
@@ -202,7 +202,7 @@ _ATTRIBUTES = {
 
 
 def _strip(element: ElementTree.Element) -> None:
-    """Leave only what draws among an element's children; Vega puts invisible paths before and behind groups."""
+    """Keep only those children of an element that draw; Vega puts invisible paths before and after groups."""
     for child in list(element):
         child.tag = child.tag.removeprefix("{http://www.w3.org/2000/svg}")
         if child.tag not in _ELEMENTS or child.get("class") in ("background", "foreground"):

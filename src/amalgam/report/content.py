@@ -1,4 +1,4 @@
-"""What goes into the page: the content of a run, tables and figures, and names and numbers as people write them."""
+"""Hold the contents of the page (a run, tables and figures), and format names and numbers as people write them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,15 +65,15 @@ class Figure(NamedTuple):
 class Browser(NamedTuple):
     """A table to search, filter and page through."""
 
-    key: str  # begins the ids of its elements
+    key: str  # prefix of the ids of its elements
     caption: str
     head: Sequence[str]
     filters: Mapping[str, Sequence[str]]  # options by name
-    data: Sequence[tuple[Sequence[Cell], Sequence[int]]]  # of each row, its cells and its option in each filter
+    data: Sequence[tuple[Sequence[Cell], Sequence[int]]]  # for each row, its cells and its option in each filter
 
 
 def format_number(value: float, digits: int = 3, *, sign: str = "") -> str:
-    """Write a number with a real minus sign; with the sign "+", also with a plus."""
+    """Write a number with a real minus sign; with the sign "+", also with a plus sign."""
     return f"{value:{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -83,7 +83,7 @@ def format_difference(value: float) -> str:
 
 
 def format_count(value: float) -> str:
-    """Write a count with thin blanks between thousands."""
+    """Write a count with thin spaces between thousands."""
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
@@ -94,7 +94,7 @@ def format_share(value: float, digits: int | None = None) -> str:
 
 
 def format_interval(values: Numbers, metric: str, *, signed: bool = False) -> str:
-    """Write the interval of a metric as `low to high` without a line break; empty where it has none."""
+    """Write the interval of a metric as `low to high` without a line break; empty if it has none."""
     ends = [values[f"{metric}_{end}"] for end in ("low", "high") if f"{metric}_low" in values]
     return "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(format_difference if signed else format_number, ends))
 

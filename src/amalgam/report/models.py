@@ -1,4 +1,4 @@
-"""The verdict, the models' metrics and curves, and their metrics by subgroup and period."""
+"""Build the verdict, the models' metrics and curves, and their metrics by subgroup and period."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,9 +21,9 @@ from amalgam.report.content import (
     format_number,
 )
 
-MIN_BIN = 10  # predictions of a bin of the calibration chart; the share right of fewer is mostly chance
+MIN_BIN = 10  # predictions in a bin of the calibration chart; with fewer, the share correct is mostly chance
 _RATES = (0.05, 0.1, 0.2, 0.3, 0.5)  # false positive rates at which a ROC curve is read
-_MOST_DRAWN = 12  # subgroups of one column; the table has all
+_MOST_DRAWN = 12  # subgroups of one column; the table lists all
 _LONGEST_NAME = 24  # characters of a subgroup's name in a chart
 # What the chart calls each difference of metrics/comparisons.json.
 _DIFFERENCES = {
@@ -45,7 +45,7 @@ _PERIOD_METRICS = {name: METRIC_NAMES[name] for name in ("auc", "accuracy", "kap
 
 
 def build_verdict(content: Content) -> dict[str, Any]:
-    """Decide every comparison, and draw the models and their differences; the template has the sentences.
+    """Decide every comparison, and draw the models and their differences; the sentences are in the template.
 
     The first model of a comparison is `better` or `worse` only where the whole interval of the AUC difference lies on
     one side of zero.
@@ -78,7 +78,7 @@ def build_models(content: Content) -> dict[str, Any]:
     models = content.metrics["models"]
     sets = {"Human-coded test rows": models}
     if "transfer_test" in models:
-        caption = "Transfer test: human-coded answers to another question than the models were trained on"
+        caption = "Transfer test: human-coded answers to a question that the models were not trained on"
         sets[caption] = models["transfer_test"]
     tables = []
     for caption, found in sets.items():
@@ -88,7 +88,7 @@ def build_models(content: Content) -> dict[str, Any]:
 
 
 def build_curves(content: Content) -> dict[str, Any] | None:
-    """Draw the curves of which the run has points."""
+    """Draw the curves for which the run has points."""
     roc, bins, training = (content.plots[name] for name in ("roc", "calibration", "training"))
     figures = []
     for number, label in enumerate(content.labels):
@@ -98,19 +98,19 @@ def build_curves(content: Content) -> dict[str, Any] | None:
             figures.append(build_figure(f"roc-{number}", title, caption, charts.draw_roc(rows), numbers))
     if len(drawn := bins[bins["rows"] >= MIN_BIN]):
         caption = (
-            "Calibration: how often a prediction of that confidence is right. On the dotted line, confidence is what "
-            f"it claims to be. Bins of fewer than {MIN_BIN} predictions are not drawn."
+            "Calibration: how often predictions of a given confidence are correct. On the dotted line, the share of "
+            f"correct predictions equals the confidence. Bins of fewer than {MIN_BIN} predictions are not drawn."
         )
         body = [
             [MODEL_NAMES[model], format_number(confidence), format_number(share), format_count(rows)]
             for model, confidence, share, rows in bins[["model", "confidence", "share", "rows"]].itertuples(index=False)
         ]
-        numbers = Table("Predictions by confidence", ["Model", "Mean probability", "Share right", "Predictions"], body)
+        numbers = Table("Predictions by confidence", ["Model", "Mean probability", "Accuracy", "Predictions"], body)
         spec = charts.draw_calibration(drawn)
         figures.append(build_figure("calibration", "Calibration of all models", caption, spec, numbers))
     for model, name in MODEL_NAMES.items():
         if len(rows := training[training["model"] == model]):
-            caption = f"Training of the {name.lower()}: loss on training and validation rows, a line for each seed."
+            caption = f"Training of the {name.lower()}: loss on training and validation rows, one line per seed."
             title, numbers = f"Training curves of the {name.lower()}", _tabulate_training(rows)
             figures.append(build_figure(f"training-{model}", title, caption, charts.draw_training(rows), numbers))
     return {"figures": figures} if figures else None
@@ -135,7 +135,7 @@ def _tabulate_estimates(
     *,
     signed: bool = False,
 ) -> Table:
-    """Put metrics (by name, with titles) and their intervals into a table, without those that no row has.
+    """Put metrics (titles by name) and their intervals into a table, leaving out those that no row has.
 
     `head` and the first part of each row are the first columns.
     """
@@ -155,7 +155,7 @@ def _tabulate_estimates(
 
 
 def _tabulate_roc(rows: pd.DataFrame) -> Table:
-    """Read the ROC curve (fpr ascending, tpr) of each model at some false positive rates, between points linearly."""
+    """Read the ROC curve (fpr ascending, tpr) of each model at some false positive rates, by linear interpolation."""
     body = [
         [MODEL_NAMES[str(model)], *(format_number(rate, 2) for rate in np.interp(_RATES, curve["fpr"], curve["tpr"]))]
         for model, curve in rows.groupby("model", sort=False)
@@ -165,7 +165,7 @@ def _tabulate_roc(rows: pd.DataFrame) -> Table:
 
 
 def _tabulate_training(rows: pd.DataFrame) -> Table:
-    """List the losses of one model at each step, means over the seeds that have one."""
+    """List the losses of one model at each step, averaged over the seeds that have one."""
     means = rows.groupby("step")[["loss", "validation_loss"]].mean()
     body = [
         [format_count(step), *("" if np.isnan(loss) else format_number(loss) for loss in losses)]
@@ -177,7 +177,7 @@ def _tabulate_training(rows: pd.DataFrame) -> Table:
 def _describe_groups(
     content: Content, key: str, column: str, groups: Mapping[str, Numbers], metrics: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Draw the subgroups of a column, and put them into a table, a line for each model."""
+    """Draw the subgroups of a column, and put them into a table, one line per model."""
     small = [name for name in groups if groups[name].get("small")]
     large = [name for name in groups if name not in small]
     figures = []
@@ -190,7 +190,7 @@ def _describe_groups(
         ]
         if points:
             caption = f"{title} by {column}, with {content.confidence} intervals."
-            caption += f" The first {_MOST_DRAWN}; the table has all." if len(large) > _MOST_DRAWN else ""
+            caption += f" The first {_MOST_DRAWN} are drawn; the table lists all." if len(large) > _MOST_DRAWN else ""
             spec = charts.draw_points(points, title)
             figures.append(build_figure(f"{key}-{metric}", f"{title} by {column}", caption, spec))
     rows: list[tuple[list[Cell], Numbers]] = []

@@ -1,7 +1,7 @@
 "use strict";
 
-// Tables that are searched, filtered and turned page by page. Cells are put in as text, never as markup.
-const PAGE = 25; // rows of a page: thousands of rows stay quick
+// Tables to search, filter and page through. Cells are inserted as text, never as markup.
+const PAGE = 25; // rows per page, so that thousands of rows stay fast
 for (const place of document.querySelectorAll(".browser")) startBrowser(place);
 
 function startBrowser(place) {

@@ -1,4 +1,4 @@
-"""The page: from plain values to one HTML document that needs nothing else."""
+"""Build the page: plain values become one HTML document that needs nothing else."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ _SECTIONS: dict[str, tuple[str, Callable[[Content], dict[str, Any] | None]]] = {
     "models": ("Models", build_models),
     "curves": ("Curves", build_curves),
     "mistakes": ("Mistakes", build_mistakes),
-    "groups": ("For whom", build_groups),
+    "groups": ("Subgroups and periods", build_groups),
     "synthetic": ("Synthetic rows", build_synthetic),
     "human": ("Human rows", lambda _: {}),
     "cost": ("Cost and time", lambda _: {}),
@@ -43,8 +43,8 @@ _ENVIRONMENT.globals |= {"model_names": MODEL_NAMES, "share_names": SHARE_NAMES}
 def build_page(content: Content) -> str:
     """Build the report.
 
-    Every text from data or an LLM is escaped. A content security policy lets only this page's own script and style
-    run, by hash, and no connection be opened.
+    Every text from data or an LLM is escaped. A content security policy allows only this page's own script and style,
+    by hash, and no connection.
     """
     script, style = (files("amalgam.report").joinpath(name).read_text("utf-8") for name in ("page.js", "style.css"))
     digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style))
@@ -61,7 +61,7 @@ def build_page(content: Content) -> str:
 
 
 def write_section(name: str, content: Content) -> Markup:
-    """Write one section as HTML, or nothing where the run has no values for it."""
+    """Write one section as HTML, or nothing if the run has no values for it."""
     values = _SECTIONS[name][1](content)
     if values is None:
         return Markup()

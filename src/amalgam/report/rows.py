@@ -1,4 +1,4 @@
-"""The rows: synthetic ones beside human ones, and the test rows that the student gets wrong."""
+"""Show the rows: synthetic ones next to human ones, and the test rows that the student gets wrong."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,36 +17,36 @@ POOL_BYTES, MISTAKE_BYTES = 2_000_000, 1_000_000  # of the page, which stays bel
 LONGEST_TEXT = 5000  # characters
 MOST_MISTAKES = 1000
 REASON_NAMES = {
-    "thinking": "Nothing but thinking",
-    "announcement": "Announced, but not there",
+    "thinking": "Only thinking",
+    "announcement": "Announced, but not written",
     "empty": "Empty",
-    "malformed": "Not in the format that was asked for",
+    "malformed": "Not in the requested format",
     "cut_off": "Cut off at the token limit",
     "refusal": "Refusal",
-    "error": "Error of the endpoint",
-    "exact_duplicate": "Equal to another row",
-    "near_duplicate": "Nearly equal to another row",
-    "copies_shot": "Nearly equal to a human train row",
-    "near_validation_or_test": "Nearly equal to a validation or test row",
+    "error": "Endpoint error",
+    "exact_duplicate": "Identical to another row",
+    "near_duplicate": "Nearly identical to another row",
+    "copies_shot": "Nearly identical to a human training row",
+    "near_validation_or_test": "Nearly identical to a validation or test row",
     "inconsistent": "Label not confirmed",
     "ungraded": "The judge's grade could not be read",
 }
-# Keys of `synthetic` in metrics/synthetic.json; the human value has the same name after `human_`.
+# Keys of `synthetic` in metrics/synthetic.json; the human value has the same name with the prefix `human_`.
 SHARE_NAMES = {
     "distinct_1": "Distinct words",
     "distinct_2": "Distinct word pairs",
     "distinct_3": "Distinct word triples",
     "self_similarity": "Similarity of two rows",
     "nearest_human": "Nearest human row",
-    "out_of_vocabulary": "Words no human used",
+    "out_of_vocabulary": "Words that no human used",
     "copied_rate": "Copies of a human row",
 }
 _SOURCES = {"Human rows": Look(BLUE), "Synthetic rows": Look(ORANGE, shape="square")}
-_DISTANCES = {"measured": Look(ORANGE, shape="square"), "limit by chance": Look(GREY, shape="diamond")}
+_DISTANCES = {"measured": Look(ORANGE, shape="square"), "chance limit": Look(GREY, shape="diamond")}
 
 
 def build_synthetic(content: Content) -> dict[str, Any]:
-    """Draw how synthetic rows differ from human ones, and collect the rows to look through."""
+    """Draw how synthetic rows differ from human ones, and collect the rows to browse."""
     statistics = content.metrics["synthetic"].get("synthetic", {})
     rejected = sorted(content.metrics["synthetic"]["synthesis"]["rejected"].items(), key=lambda item: -item[1])
     return {
@@ -71,13 +71,13 @@ def build_mistakes(content: Content) -> dict[str, Any] | None:
 
 
 def pick_rows(rows: pd.DataFrame, column: str, limit: int) -> pd.DataFrame:
-    """Pick up to `limit` rows, taking turns between the values of `column`, in their order."""
+    """Pick up to `limit` rows, taking the values of `column` in turn; they keep their order."""
     turns = rows.groupby(column).cumcount().sort_values(kind="stable")
     return rows.loc[turns.index[:limit].sort_values()]
 
 
 def thin_rows(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """Cut long texts, then leave out rows evenly until the rest takes at most `limit` bytes in the page."""
+    """Cut long texts, then leave out rows at even steps until the rest takes at most `limit` bytes in the page."""
     longer = rows["text"].str.len() - LONGEST_TEXT
     cut = rows["text"].str[:LONGEST_TEXT] + " … [" + longer.astype(str) + " more characters]"
     rows = rows.assign(text=rows["text"].where(longer <= 0, cut))
@@ -90,7 +90,7 @@ def list_mistakes(rows: pd.DataFrame, stacks: Mapping[str, NDArray[np.float64]],
     """List the test rows whose label the student gets wrong, the most confident first.
 
     Rows have text, question, label and perhaps raters' labels (rater1, ...); `stacks` are probabilities [s seeds,
-    n rows, k labels] by model. Beside text, question and label, the list has: predicted (by the mean over seeds),
+    n rows, k labels] by model. Besides text, question and label, the list has: predicted (by the mean over seeds),
     probability (of that label), wrong (how many seeds are), raters, and the labels of the teacher and its twin.
     """
     names, actual, student = np.array(labels, dtype=object), rows["label"].to_numpy(), stacks["student"]
@@ -107,7 +107,7 @@ def list_mistakes(rows: pd.DataFrame, stacks: Mapping[str, NDArray[np.float64]],
 
 
 def browse_pool(content: Content, limit: int = POOL_BYTES) -> Browser | None:
-    """Put synthetic rows, kept and rejected, into a table to look through."""
+    """Put synthetic rows, kept and rejected, into a table to browse."""
     rows = thin_rows(content.pool, limit)
     if rows.empty:
         return None
@@ -119,7 +119,7 @@ def browse_pool(content: Content, limit: int = POOL_BYTES) -> Browser | None:
     outcomes = rows["reason"].map(REASON_NAMES).fillna(rows["reason"])
     columns: dict[str, Any] = {
         "Response": zip(rows["text"], rows["question"], strict=True),
-        "Label asked for": rows["label"],
+        "Requested label": rows["label"],
         **({"Judge's label": rows["judged"].where(graded, "not judged")} if graded.any() else {}),
         "Outcome": zip(outcomes.mask(kept, "Kept"), rows["detail"], strict=True),
     }
@@ -134,14 +134,14 @@ def browse_pool(content: Content, limit: int = POOL_BYTES) -> Browser | None:
 
 
 def browse_mistakes(content: Content, limit: int = MISTAKE_BYTES) -> Browser | None:
-    """Put the student's mistakes into a table to look through."""
+    """Put the student's mistakes into a table to browse."""
     rows = thin_rows(content.mistakes[:MOST_MISTAKES], limit)
     if rows.empty:
         return None
     count, tested, seeds = len(content.mistakes), content.metrics["data"]["rows"]["test"], len(content.params["seeds"])
-    shown = "these are" if len(rows) == count else f"here are {format_count(len(rows))} of"
+    shown = "all of" if len(rows) == count else f"{format_count(len(rows))} of"
     wrong = f"The student gets {format_count(count)} of {format_count(tested)} test rows wrong"
-    caption = f"{wrong}; {shown} them, the most confident first"
+    caption = f"{wrong}; {shown} them are listed, the most confident first"
     certainty = [
         f"p = {probability:.3f}{f'; {wrong} of {seeds} seeds' if seeds > 1 else ''}"
         for probability, wrong in zip(rows["probability"], rows["wrong"], strict=True)
@@ -162,7 +162,7 @@ def browse_mistakes(content: Content, limit: int = MISTAKE_BYTES) -> Browser | N
 
 
 def _build_browser(key: str, caption: str, columns: Mapping[str, Iterable[Cell]], facets: Mapping[str, Any]) -> Browser:
-    """Build a table to look through; `facets` says by name of a filter what each row is."""
+    """Build a table to browse; `facets` gives, by name of a filter, what each row is."""
     found = {name: pd.factorize(np.asarray(values, dtype=object)) for name, values in facets.items()}
     several = {name: numbers for name, numbers in found.items() if len(numbers[1]) > 1}
     cells = list(zip(*columns.values(), strict=True))
@@ -172,13 +172,13 @@ def _build_browser(key: str, caption: str, columns: Mapping[str, Iterable[Cell]]
 
 
 def _draw_drift(content: Content, statistics: Numbers) -> list[Figure]:
-    """Draw shares of synthetic beside human rows, and the distance (squared MMD) beside what chance would give."""
+    """Draw shares of synthetic and human rows, and their distance (squared MMD) next to what chance would give."""
     figures = []
     there = {key: name for key, name in SHARE_NAMES.items() if {key, f"human_{key}"} <= statistics.keys()}
     if shares := {name: (statistics[f"human_{key}"], statistics[key]) for key, name in there.items()}:
-        caption = "Synthetic beside human rows; the longer the line, the more they differ."
+        caption = "Synthetic and human rows compared; the longer the line, the more they differ."
         spec = _draw_pairs(shares, "Share or similarity, 0 to 1", _SOURCES, unit=True)
-        figures.append(build_figure("drift", "Synthetic beside human rows", caption, spec))
+        figures.append(build_figure("drift", "Synthetic and human rows compared", caption, spec))
     found, pairs, rows = statistics.get("mmd", {}), {}, []
     for key in (key for key in ("all", *content.labels) if key in found):
         name, p = "All rows" if key == "all" else key, found[key]["mmd2_p"]
@@ -186,8 +186,8 @@ def _draw_drift(content: Content, statistics: Numbers) -> list[Figure]:
         numbers = [format_number(value, 4) for value in pairs[name]]
         rows.append([name, *numbers, format_number(p) if p >= 0.001 else "< 0.001"])
     if pairs:
-        table = Table("Distance of the embeddings", ["Rows", "Squared MMD", "limit by chance", "p"], rows)
-        caption = "Distance between embeddings of synthetic and human rows. Beyond the limit it is more than chance."
+        table = Table("Distance of the embeddings", ["Rows", "Squared MMD", "chance limit", "p"], rows)
+        caption = "Distance between embeddings of synthetic and human rows. Above its limit, it is more than chance."
         spec = _draw_pairs(pairs, "Squared MMD of sentence embeddings", _DISTANCES)
         figures.append(build_figure("distances", "Distance of synthetic from human rows", caption, spec, table))
     return figures

@@ -1,1 +1,1 @@
-"""What a change did: two revisions against each other, row by row."""
+"""Review what a change did: compare two revisions row by row."""

@@ -1,9 +1,9 @@
-"""Compares two revisions' models on the test rows that both have.
+"""Compare two revisions' models on the test rows that both have.
 
 - Differences are means over seeds on the same rows, with the intervals of `amalgam.evaluation.bootstrap`.
 - One measure is primary, the AUC of the student that ships. It was chosen before anyone looked, so its p-value is not
   corrected. The p-values of all others are corrected together by Holm's method.
-- Models whose predictions are the same pose no question, and are not counted.
+- Models whose predictions are the same are not tested, and not counted.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 TEST = "test"  # the set of the task itself
-_FEWEST = 5  # rows of a second label below which an interval says nothing
+_FEWEST = 5  # rows of a second label that an interval needs to mean anything
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """A revision's predictions, and the rows that they are for."""
+    """A revision's predictions and the rows that they are for."""
 
     labels: list[str]  # in the task's order
     table: pd.DataFrame  # see `amalgam.evaluation.predictions`; `student` is the form that ships
@@ -42,7 +42,7 @@ class Difference:
     """A measure of both revisions over the rows and seeds that both have, and their paired difference."""
 
     measure: str  # the model and its metric, as in `student.auc`
-    seeds: int  # that were compared; 1 for a method without seeds
+    seeds: int  # number of seeds compared; 1 for a method without seeds
     outcome: str  # by the corrected p-value: `better`, `worse` or `unclear`
     old: float
     new: float
@@ -55,12 +55,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the models of two revisions say of the same test rows."""
+    """How the models of two revisions differ on the same test rows."""
 
-    rows: int  # that were compared
-    old_rows: int  # that the older revision has
+    rows: int  # number of rows compared
+    old_rows: int  # rows of the older revision
     new_rows: int
-    differences: list[Difference]  # the primary one first; without it, the student's predictions are the same
+    differences: list[Difference]  # the primary one first; if it is missing, the student's predictions are the same
     unchanged: list[str]  # models whose predictions are the same
     left_out: list[str]  # models that only one revision has
     flips: list[dict[str, Any]]  # see `list_flips`
@@ -72,10 +72,10 @@ class Comparison:
 
 
 def read_outputs(repo: "Repo", revision: Revision, notify: Callable[[str], None]) -> Outputs | None:
-    """Read the predictions and their rows from DVC's cache or its remote; None where they are in neither.
+    """Read the predictions and their rows from DVC's cache or its remote; None if they are in neither.
 
     Raises:
-        DataError: they are not in the form in which they are written.
+        DataError: they are not in the expected format.
     """
     title = f"the test rows and predictions of {revision.name}"
     found = find_file(repo, revision.find_output("data/predictions"), "predictions.csv", title, notify)
@@ -94,19 +94,19 @@ def read_outputs(repo: "Repo", revision: Revision, notify: Callable[[str], None]
 
 
 def find_obstacle(old: Outputs, new: Outputs, name: str = TEST) -> str:
-    """Say why the rows of a set cannot be compared; empty where they can."""
+    """Return why the rows of a set cannot be compared; empty if they can."""
     if old.labels != new.labels:
         return "the labels are not the same"
     first, second = (outputs.rows[name].set_index("id") for outputs in (old, new))
     shared = first.index.intersection(second.index)
     if not len(shared):
-        return f"none of the {len(second)} test rows was one of the {len(first)} before"
+        return f"none of the {len(second)} test rows was among the {len(first)} before"
     for column in ("text", "label"):
         if differing := int((first.loc[shared, column] != second.loc[shared, column]).sum()):
-            return f"{differing} of {len(shared)} test rows with the same id have another {column}"
+            return f"{differing} of {len(shared)} test rows with the same id have a different {column}"
     counts = first.loc[shared, "label"].value_counts().reindex(old.labels, fill_value=0)
     if sorted(counts)[-2] < _FEWEST:
-        return f"the {len(shared)} test rows that both have hold fewer than {_FEWEST} of a second label"
+        return f"the {len(shared)} test rows that both have include fewer than {_FEWEST} of a second label"
     return ""
 
 
@@ -170,7 +170,7 @@ def _stack_pairs(old: Outputs, new: Outputs, ids: list[str], name: str) -> dict[
 
 
 def pair_seeds(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
-    """Pair each seed with itself where both have it, the others by position; what is left over is left out."""
+    """Pair each seed with itself where both have it, the others by position; the rest is left out."""
     shared = sorted({*old} & {*new})
     others = zip(sorted({*old} - {*new}), sorted({*new} - {*old}), strict=False)
     return [*zip(shared, shared, strict=True), *others]
@@ -186,7 +186,7 @@ def list_flips(rows: pd.DataFrame, actual: Ints, old: Floats, new: Floats, label
     votes, own = [], []
     for stack in (old, new):
         counts, means = np.eye(stack.shape[2])[stack.argmax(axis=2)].sum(axis=0), stack.mean(axis=0)
-        votes.append((counts + means / 2).argmax(axis=1))  # of labels with as many seeds, the likelier one
+        votes.append((counts + means / 2).argmax(axis=1))  # among labels with equally many seeds, the likelier one
         own.append(np.round(means[np.arange(len(actual)), actual], 4))
     names = np.array(labels, dtype=object)
     found = rows[["id", "text", "question", "label"]].astype(str)

@@ -1,4 +1,4 @@
-"""What a revision holds in files that Git tracks (params, stages, metrics), and what differs between two of them."""
+"""Read what a revision holds in files that Git tracks (params, stages, metrics), and compare two revisions."""
 
 import json
 import posixpath
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 WORKSPACE = "workspace"
 STUDENT, STUDENT_INT8 = "student", "student_int8"  # two forms of one model, of which one ships
 PRIMARY = f"{STUDENT}.auc"  # the measure of the verdict
-_DEFAULT_BASES = ("main", "origin/HEAD", "master")  # the first one that exists is what a change is compared with
+_DEFAULT_BASES = ("main", "origin/HEAD", "master")  # a change is compared with the first one that exists
 _WORK = {"synthesis": "writing responses", "judge": "grading them", "grader": "grading test rows"}  # of cost.json
-_USAGE = {"requests": None, "prompt_tokens": 0, "completion_tokens": 0, "cost_usd": None}  # what it has; defaults
+_USAGE = {"requests": None, "prompt_tokens": 0, "completion_tokens": 0, "cost_usd": None}  # keys of each, with defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,15 @@ class Revision:
     name: str  # as the user gave it, or `workspace`
     commit: str  # its full hash; empty for the workspace
     params: dict[str, Any]
-    stages: dict[str, Any]  # dvc.lock, by stage, without the stages that dvc.yaml has no more
-    # The numbers in metrics/*.json by dotted name, but for those that summary.json repeats, and those of the student's
-    # form that does not ship.
+    stages: dict[str, Any]  # dvc.lock, by stage, without stages that dvc.yaml no longer has
+    # The numbers in metrics/*.json by dotted name, except those that summary.json repeats and those of the form of the
+    # student that does not ship.
     metrics: dict[str, float]
     ordinal: bool  # whether the task's labels have an order
     student: str  # the form that ships, by its name in the predictions
 
     def find_output(self, path: str) -> str:
-        """Return the hash that dvc.lock has for an output; empty where it has none."""
+        """Return the hash that dvc.lock has for an output; empty if it has none."""
         return next((found for stage in self.stages.values() if (found := _index(stage, "outs").get(path))), "")
 
 
@@ -52,7 +52,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class StageChange:
-    """A stage whose entry in dvc.lock changed, so that it ran: which params, dependencies and outputs differ."""
+    """A stage that ran, as its entry in dvc.lock changed: the params, dependencies and outputs that differ."""
 
     name: str
     params: list[str]
@@ -70,7 +70,7 @@ def read_revision(repo: "Repo", name: str) -> Revision:
     if not commit and name != WORKSPACE:
         raise DataError(
             f"there is no branch, tag, commit or experiment `{name}` in this clone: look at `git branch --all` "
-            "and `dvc exp list`, and at `git fetch --unshallow` where the clone is shallow"
+            "and `dvc exp list`, and run `git fetch --unshallow` if the clone is shallow"
         )
     files, top = open_files(repo, commit)
 
@@ -82,14 +82,14 @@ def read_revision(repo: "Repo", name: str) -> Revision:
         try:
             content = parse(files.cat_file(full).decode()) or {}
         except ValueError as error:
-            raise DataError(f"{path} of `{name}` is not valid {form}: `dvc status` says where") from error
+            raise DataError(f"{path} of `{name}` is not valid {form}: `dvc status` shows where") from error
         if not isinstance(content, dict):
-            raise DataError(f"{path} of `{name}` is not a mapping: mend it first")
+            raise DataError(f"{path} of `{name}` is not a mapping: fix it first")
         return content
 
     params = read("params.yaml")
     if not params:
-        raise DataError(f"`{name}` holds no params.yaml: it is no revision of this pipeline")
+        raise DataError(f"`{name}` holds no params.yaml: it is not a revision of this pipeline")
     folder = posixpath.join(top, "metrics")
     found = sorted(map(posixpath.basename, files.ls(folder, detail=False) if files.isdir(folder) else []))
     numbers = {file: flatten(read(f"metrics/{file}")) for file in found if file.endswith(".json")}
@@ -105,7 +105,7 @@ def read_revision(repo: "Repo", name: str) -> Revision:
         name=name,
         commit=commit,
         params=params,
-        # A matrix adds something to the name of a stage.
+        # A matrix appends its item, after an @, to the name of a stage.
         stages={stage: entry for stage, entry in locked.items() if stage.split("@")[0] in pipeline},
         metrics=metrics,
         ordinal=str(read(f"data/tasks/{params.get('task')}/task.yaml").get("ordinal")).lower() == "true",
@@ -114,11 +114,11 @@ def read_revision(repo: "Repo", name: str) -> Revision:
 
 
 def find_default_base(repo: "Repo") -> str:
-    """Return the name of the branch that changes are made for; DataError if none of the usual ones exists."""
+    """Return the name of the branch that changes are meant for; DataError if none of the usual ones exists."""
     if found := next((name for name in _DEFAULT_BASES if find_commit(repo, name)), ""):
         return found
     raise DataError(
-        "there is neither a branch `main` or `master` nor a default branch of `origin` to compare with: "
+        "there is no branch `main` or `master` and no default branch of `origin` to compare with: "
         "name a revision, as in `amalgam review HEAD~1`"
     )
 
@@ -148,7 +148,7 @@ def compare_stages(old: Revision, new: Revision) -> list[StageChange]:
 
 
 def find_stale_params(revision: Revision) -> dict[str, list[str]]:
-    """Return, by stage, the params that it ran with and that have another value in params.yaml now."""
+    """Return, by stage, the params whose value in params.yaml is no longer the one that the stage ran with."""
 
     def look_up(key: str) -> Any:
         """Return a leaf or a whole section by its dotted name."""
@@ -165,9 +165,9 @@ def find_stale_params(revision: Revision) -> dict[str, list[str]]:
 
 
 def list_usage(revision: Revision) -> list[dict[str, Any]]:
-    """Read from the metrics what the LLM was asked in all, journal and cache included, by kind of work.
+    """Read the total LLM usage from the metrics by kind of work, including the journal and the cache.
 
-    The cost is in US dollars, and None where a price is not known.
+    The cost is in US dollars, and None if a price is not known.
     """
     return [
         {"work": work} | {name: revision.metrics.get(f"{section}.{name}", default) for name, default in _USAGE.items()}

@@ -1,4 +1,4 @@
-"""Puts a review together: all that a reviewer of a change needs, and one sentence on what the change did."""
+"""Put a review together: all that a reviewer of a change needs, and one sentence on what the change did."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,18 +41,18 @@ class Review:
     confidence: float  # of all intervals
     params: list[Change]
     stages: list[StageChange]
-    comparison: Comparison | None  # None where it cannot be made or would show nothing
+    comparison: Comparison | None  # None if it cannot be made or would show nothing
     metrics: list[Change]  # the other numbers in metrics/, for which there is no interval
     old_usage: list[dict[str, Any]]
     new_usage: list[dict[str, Any]]
 
 
 def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Notify) -> Review:
-    """Compare two revisions; the newer one's params say how. `notify` is told what is fetched or damaged.
+    """Compare two revisions as the newer one's params define; `notify` gets a line on what is fetched or damaged.
 
     Raises:
-        ParamsError: the newer revision's params.yaml does not say how results are measured.
-        DataError: an output of a revision is not in the form in which it is written.
+        ParamsError: the newer revision's params.yaml does not define how results are measured.
+        DataError: an output of a revision is not in the expected format.
     """
     try:
         confidence = Evaluation.model_validate(new.params.get("evaluation")).confidence
@@ -86,7 +86,7 @@ def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Notify)
 def _compare(
     repo: "Repo", old: Revision, new: Revision, confidence: float, notify: Notify, *, ran: bool
 ) -> Comparison | Verdict:
-    """Compare the predictions; a verdict where they show nothing or cannot be compared."""
+    """Compare the predictions, or return a verdict if they show nothing or cannot be compared."""
     for revision in (old, new):
         for stage, keys in revisions.find_stale_params(revision).items():
             stale = f"stage {stage} of {revision.name} has not run with the current {', '.join(keys)}"
@@ -101,7 +101,7 @@ def _compare(
     after = before and read_outputs(repo, new, notify)
     if before is None or after is None:
         name = new.name if before else old.name
-        where = "neither in DVC's cache nor on its remote, only metrics in Git are left"
+        where = "neither in DVC's cache nor on its remote, and only the metrics in Git are left"
         return _refuse(old, new, f"the predictions of {name} are {where}")
     if obstacle := find_obstacle(before, after):
         return _refuse(old, new, f"the test rows cannot be compared, since {obstacle}")
@@ -109,17 +109,17 @@ def _compare(
 
 
 def _refuse(old: Revision, new: Revision, reason: str) -> Verdict:
-    """Say why there is no verdict, and what the metrics that Git tracks show."""
+    """Return why nothing can be said, and what the metrics that Git tracks show."""
     points = ""
     if PRIMARY in old.metrics and PRIMARY in new.metrics:
         first, second = old.metrics[PRIMARY], new.metrics[PRIMARY]
-        both = f"{format_number(first)} and {format_number(second)} ({format_difference(second - first)})"
-        points = f" The student's AUC is {both}, maybe by chance."
+        both = f"{format_number(first)} to {format_number(second)} ({format_difference(second - first)})"
+        points = f" The student's AUC went from {both}, perhaps by chance."
     return Verdict(UNKNOWN, f"Cannot be said: {reason}.{points}")
 
 
 def judge_comparison(comparison: Comparison, confidence: float) -> Verdict:
-    """Say what the paired comparison shows."""
+    """Return the verdict of the paired comparison."""
     difference = comparison.primary
     if difference is None:
         return Verdict(SAME, f"No change: the student predicts the same for all {comparison.rows} test rows.")
@@ -136,6 +136,6 @@ def judge_comparison(comparison: Comparison, confidence: float) -> Verdict:
 
 
 def phrase_ends(difference: Difference) -> str:
-    """Write the interval of a difference."""
+    """Write the interval of a difference as text."""
     low, high = (format_difference(round(end, 3) + 0.0) for end in (difference.low, difference.high))  # no -0.000
     return f"{low} to {high}"

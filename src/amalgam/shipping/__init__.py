@@ -1,1 +1,1 @@
-"""A student becomes a file that labels tables: ONNX, thresholds, model card, manifest, and `amalgam predict`."""
+"""Turn a student into a file that labels tables: ONNX, thresholds, model card, manifest, and `amalgam predict`."""

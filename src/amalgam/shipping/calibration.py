@@ -1,9 +1,9 @@
-"""Choose temperature, decision and deferral thresholds by human-coded rows outside the test set.
+"""Choose the temperature and the decision and deferral thresholds from human-coded rows outside the test set.
 
-A project may have ten validation rows, so each departure from the model's own probabilities needs evidence. Where the
-validation rows show no agreement, cross-validation says which share of the rows needs no human. Where that shows none
-either, every row needs a human. The validation rows chose the checkpoint too, so the student may do a little worse on
-new rows.
+A project may have only ten validation rows, so each departure from the model's own probabilities needs evidence. If
+the validation rows do not show the wanted agreement, cross-validation decides which share of the rows needs no human.
+If that does not show it either, every row needs a human. The checkpoint was chosen on the same validation rows, so the
+student may do a little worse on new rows.
 """
 
 import math
@@ -17,13 +17,13 @@ from amalgam.shipping.onnx import Floats, Ints, decide
 from amalgam.tasks.texts import count_independent
 from amalgam.training.checkpoint import compute_softmax
 
-_MIN_TEXTS = 50  # a quantile of fewer is not known to about seven points
+_MIN_TEXTS = 50  # with fewer, a quantile is not known to within about seven points
 _MAX_ROWS = 100_000  # more than anyone would code
 _MAX_TEMPERATURE = 20.0
 _MAX_FOLDS = 20
 _DECISIONS = np.round(np.arange(0.1, 0.91, 0.05), 2)
-# Confidence that cross-validation has to reach. With it, the agreement on test rows lies below the one wanted, with its
-# whole interval, in fewer than one setting of twenty (docs/findings.md). With 0.95 almost every row would need a human.
+# Confidence that cross-validation has to reach. With it, the whole interval of the agreement on test rows is below the
+# wanted agreement in fewer than one setting in twenty (docs/findings.md). At 0.95, almost every row would need a human.
 _CONFIDENCE = 0.8
 _EVERY_ROW = 2.0  # above every probability
 
@@ -32,19 +32,19 @@ _EVERY_ROW = 2.0  # above every probability
 class Calibration:
     """How probabilities become decisions."""
 
-    temperature: float  # divides the logits; 1 leaves them
-    threshold: float | None  # of two labels, the probability from which the last one is chosen; None: the likelier one
-    ask_below: float  # a row needs a human if its label has less than this probability; above 1 every row does
+    temperature: float  # divides the logits; 1 leaves them unchanged
+    threshold: float | None  # with two labels, the last one is chosen from this probability on; None: the likelier one
+    ask_below: float  # a row needs a human if its label's probability is below this; above 1, every row does
     guaranteed: bool  # whether validation rows show the agreement above `ask_below`
     sentence: str  # the evidence, for the card
 
 
 class Judged(NamedTuple):
-    """Human-coded rows [n] with the labels of a model that did not learn them."""
+    """Human-coded rows [n] with the labels of a model that was not trained on them."""
 
     certainty: Floats  # probability of the model's label
-    right: npt.NDArray[np.bool_]  # whether it is the coders' label
-    units: Ints  # number of the group of dependent rows, such as those of one person
+    right: npt.NDArray[np.bool_]  # whether that is the coders' label
+    units: Ints  # index of each row's group of dependent rows, such as those of one person
 
 
 def calibrate(
@@ -57,12 +57,12 @@ def calibrate(
     agreement: float,
     confidence: float,
 ) -> Calibration:
-    """Calibrate by the validation rows, of which there may be none, or else by cross-validation.
+    """Calibrate on the validation rows, of which there may be none, or else by cross-validation.
 
-    Of the validation rows, `logits` [rows, classes] are those of the shipped model, `labels` the class index by human
-    coders, `units` the number of the group of dependent rows. `out_of_fold` are human-coded rows labelled by teachers
-    of the other folds, perhaps none; `uncoded` the shipped model's logits [texts, classes] of texts without a label.
-    `agreement` is the wanted share of rows without a human on which model and coders agree.
+    For the validation rows, `logits` [rows, classes] are those of the shipped model, `labels` the human coders' class
+    indices, and `units` the indices of their groups of dependent rows. `out_of_fold` are human-coded rows labelled by
+    teachers of the other folds, perhaps none; `uncoded` are the shipped model's logits [texts, classes] of texts
+    without a label. Of the rows that need no human, model and coders should agree on the share `agreement`.
     """
     temperature = find_temperature(logits, labels, confidence)
     probabilities = compute_softmax(logits, temperature)
@@ -73,7 +73,7 @@ def calibrate(
     if found is not None:
         sentence = (
             f"Of {len(labels)} validation rows, those whose label has at least this probability agree with the coders "
-            f"in at least {agreement:.0%}, with {confidence:.0%} confidence."
+            f"in at least {agreement:.0%} of cases, with {confidence:.0%} confidence."
         )
         return Calibration(temperature, threshold, found, True, sentence)
     _, certainty = decide(compute_softmax(uncoded, temperature), threshold)
@@ -81,11 +81,11 @@ def calibrate(
 
 
 def _carry_share(judged: Judged, certainty: Floats, agreement: float) -> tuple[float, bool, str]:
-    """Return `ask_below`, `guaranteed` and `sentence` by cross-validation; `certainty` is that of uncoded texts.
+    """Return `ask_below`, `guaranteed` and `sentence` from cross-validation; `certainty` is that of uncoded texts.
 
     Fold teachers are more certain than the shipped student, so a share of the rows is carried over, not a probability.
-    With too few texts the teachers' probability is taken, which sends more rows to a human. The student learned from
-    the texts' soft targets and is a little more certain of them than of new ones; that errs on the same side.
+    With too few texts, the teachers' probability is used, which sends more rows to a human. The student learned from
+    the texts' soft targets and is a little more certain of them than of new ones; that, too, sends more to a human.
     """
     rows = len(judged.right)
     if not rows:
@@ -95,8 +95,8 @@ def _carry_share(judged: Judged, certainty: Floats, agreement: float) -> tuple[f
     threshold = find_agreement(judged, agreement, _CONFIDENCE)
     if threshold is None:
         more = count_more_rows(judged, agreement, _CONFIDENCE)
-        help_ = f"about {more} more coded rows would" if more else "more rows like these would hardly do so"
-        found = f"In cross-validation {rows} human-coded rows do not show {wanted}"
+        help_ = f"about {more} more coded rows would show it" if more else "more rows like these would hardly help"
+        found = f"In cross-validation, {rows} human-coded rows do not show {wanted}"
         return _EVERY_ROW, False, f"{found}, so a human is asked about every row; {help_}."
     share = float((judged.certainty >= threshold).mean())
     found = (
@@ -111,8 +111,8 @@ def _carry_share(judged: Judged, certainty: Floats, agreement: float) -> tuple[f
 def find_temperature(logits: Floats, labels: Ints, confidence: float) -> float:
     """Return the temperature (Guo et al. 2017, arXiv 1706.04599), or 1 where it does not clearly help.
 
-    It helps if, in cross-validation, the log-loss of the rows left out falls by more than chance (t-test, one-sided).
-    It never sharpens: on few rows that would make the errors on new ones look certain.
+    It helps if, in cross-validation, the log-loss of the left-out rows falls by more than chance (one-sided t-test).
+    It never sharpens the probabilities: with few rows, that would make errors on new rows look certain.
     """
     from scipy import optimize, special, stats
 
@@ -139,16 +139,16 @@ def find_temperature(logits: Floats, labels: Ints, confidence: float) -> float:
 
 
 def find_decision(probabilities: Floats, labels: Ints, confidence: float) -> float | None:
-    """Return the probability of the last label from which it is chosen, or None where no other than 1/2 is better.
+    """Return the probability from which the last label is chosen, or None where no threshold is better than 1/2.
 
-    A threshold is better if it agrees with more of the coders' labels by McNemar's exact test, one-sided, where each
-    row is decided by the threshold that was found on the others.
+    A threshold is better if it agrees with more of the coders' labels by McNemar's exact one-sided test, in which each
+    row is decided by the threshold found on the others.
     """
     from scipy import stats
 
     right = (probabilities[:, None] >= _DECISIONS) == (labels[:, None] == 1)
     hits = right.sum(axis=0)
-    # Of thresholds with equally many hits, the one nearest 1/2 counts.
+    # Among thresholds with equally many hits, the one nearest 1/2 is taken.
     nearest = np.argsort(np.abs(_DECISIONS - 0.5), kind="stable")
     found = nearest[(hits - right)[:, nearest].argmax(axis=1)]
     moved = right[np.arange(len(labels)), found]
@@ -160,12 +160,12 @@ def find_decision(probabilities: Floats, labels: Ints, confidence: float) -> flo
 
 
 def find_agreement(judged: Judged, agreement: float, confidence: float, *, tries: int = 1) -> float | None:
-    """Return the smallest certainty from which rows agree with the coders at the share wanted, or None.
+    """Return the smallest certainty from which rows agree with the coders at the wanted share, or None.
 
-    The set of most certain rows grows row by row and is tested each time, until it first fails: fixed-sequence testing
+    The set of most certain rows grows row by row and is tested each time until it first fails: fixed-sequence testing
     (Angelopoulos et al. 2021, Learn then Test, arXiv 2110.01052), which needs no correction for the number of sets. A
-    set passes by the bound of Clopper and Pearson, with as many rows as count as independent (Kish 1965). The first
-    set is a quarter of the rows, or what a set without an error needs. The chance of an error is shared out among the
+    set passes by the Clopper-Pearson bound for its number of independent rows (Kish 1965). The first set is a quarter
+    of the rows, or as many as a set without an error needs if that is more. The error probability is divided among the
     `tries` from which the decision threshold was chosen.
     """
     error = (1 - confidence) / tries
@@ -183,9 +183,9 @@ def find_agreement(judged: Judged, agreement: float, confidence: float, *, tries
 
 
 def count_more_rows(judged: Judged, agreement: float, confidence: float) -> int | None:
-    """Return how many more rows like these would show the agreement, or None where no number would.
+    """Return how many more rows like these would show the agreement, or None if no number would.
 
-    It takes the set of most certain rows that would need the fewest, if its agreement stayed as it is.
+    The count is for the set of most certain rows that needs the fewest, assuming that its agreement stays as it is.
     """
     rows, order = len(judged.right), np.argsort(-judged.certainty, kind="stable")
     independent = count_independent(np.unique(judged.units, return_inverse=True)[1]) / rows
@@ -193,7 +193,7 @@ def count_more_rows(judged: Judged, agreement: float, confidence: float) -> int 
     while counts[-1] < _MAX_ROWS:
         counts.append(math.ceil(1.1 * counts[-1]))
     fewest = float(_MAX_ROWS)
-    for kept in range(_count_needed(agreement, 0.5), rows + 1):  # a smaller set says nothing
+    for kept in range(_count_needed(agreement, 0.5), rows + 1):  # a smaller set shows nothing
         share = float(judged.right[order[:kept]].mean())
         passes = _bound_share(share, np.array(counts), 1 - confidence) >= agreement
         if passes.any():
@@ -202,7 +202,7 @@ def count_more_rows(judged: Judged, agreement: float, confidence: float) -> int 
 
 
 def _bound_share(share: float, rows: npt.ArrayLike, error: float) -> Floats:
-    """Return the lower bound of a share of so many rows, wrong with this chance at most (Clopper and Pearson 1934)."""
+    """Return the lower bound of a share of `rows`, wrong with at most this probability (Clopper and Pearson 1934)."""
     from scipy import stats
 
     counts = np.asarray(rows, dtype=np.float64)

@@ -1,8 +1,8 @@
-"""What is said about a shipped student: the model card for people and the hub, the manifest for programs.
+"""Describe a shipped student: the model card for people and the hub, the manifest for programs.
 
-Text of a task's rubric is data: Markdown in it is escaped, and the front matter is written by the hub's own library.
-The manifest names code by Git's own id of each file or folder, as `git rev-parse REVISION:PATH` prints it. A commit's
-id would change with every commit, and the shipped folder with it.
+The text of a task's rubric is data: Markdown in it is escaped, and the hub's own library writes the front matter. The
+manifest identifies code by Git's own id of each file or folder, as `git rev-parse REVISION:PATH` prints it. A commit's
+id would change with every commit, and so would the shipped folder.
 """
 
 import hashlib
@@ -43,11 +43,11 @@ def build_card(
     max_length: int,
     confidence: float,
 ) -> str:
-    """Build the card, YAML front matter and Markdown, of a student whose texts have `max_length` tokens at most.
+    """Build the card, YAML front matter and Markdown, of a student that reads at most `max_length` tokens of a text.
 
-    `exported` is as in models/exported/summary.json. `metrics` are those of the files `data`, `models`, `selective` and
-    `summary` in metrics/, with intervals of this confidence. `base_models` has `name`, `licence` and `source` of
-    `encoder`, `llm` and, where it is another encoder, `student`.
+    `exported` is the content of models/exported/summary.json. `metrics` holds the files `data`, `models`, `selective`
+    and `summary` of metrics/, with intervals of this confidence. `base_models` has `name`, `licence` and `source` of
+    `encoder`, `llm` and, if the student starts from a different encoder, `student`.
     """
     from huggingface_hub import EvalResult, ModelCardData
     from jinja2 import Environment, StrictUndefined
@@ -91,7 +91,7 @@ def build_card(
         finalize=lambda value: f"{value:.3f}" if isinstance(value, float) else value,
         autoescape=False,  # it is not HTML: texts from elsewhere go through the filter `plain`
     )
-    # On one line, in which nothing is markup, a link, a mention or HTML.
+    # `plain` gives one line in which nothing is markup, a link, a mention or HTML.
     environment.filters["plain"] = lambda text: _MARKUP.sub(r"\\\1", " ".join(str(text).split()))
     template = environment.from_string(files("amalgam.shipping").joinpath("card.md.j2").read_text(encoding="utf-8"))
     body = template.render(
@@ -118,7 +118,7 @@ def write_manifest(folder: Path, model: str, calibration: dict[str, Any], **sour
 
 
 def hash_code(path: Path) -> str:
-    """Return Git's id of a file or folder of code, without what Python leaves behind."""
+    """Return Git's id of a file or folder of code, ignoring Python's caches."""
     if path.is_file():
         kind, content = "blob", path.read_bytes()
     else:

@@ -1,6 +1,6 @@
-"""A trained classifier as files: ONNX in 32-bit floats and in 8-bit integers, and weights for `transformers`.
+"""Write a trained classifier to files: ONNX in 32-bit floats and in 8-bit integers, and weights for `transformers`.
 
-The same weights give the same bytes: what the exporter notes of this machine, such as paths, is taken out.
+The same weights give the same bytes: what the exporter records about the machine, such as paths, is removed.
 """
 
 import logging
@@ -23,16 +23,16 @@ from amalgam.training.encoding import load_tokenizer
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-INT8_AUC_LOSS = 0.005  # AUC that 8-bit integers may be expected to lose; else 32-bit floats ship
+INT8_AUC_LOSS = 0.005  # the most AUC that 8-bit integers may be expected to lose; else 32-bit floats ship
 _OPSET = 20  # the first with Gelu
 
 
 def export_onnx(targets: Mapping[Path, Path], bases: Sequence[Path] = ()) -> None:
-    """Write the trained classifiers in folders, all of one shape, as ONNX in 32-bit floats; each folder has a target.
+    """Write trained classifiers, all of one shape, as ONNX in 32-bit floats; `targets` maps folders to files.
 
     Inputs are those of the tokenizer, such as `input_ids` and `attention_mask`, each int64 [rows, tokens]; the output
-    is `logits`, float32 [rows, classes]. Only the first is traced, which is slow; the others lend its graph their
-    weights. For `bases` see `load_trained`.
+    is `logits`, float32 [rows, classes]. Only the first classifier is traced, because tracing is slow; the weights of
+    the others are put into its graph. For `bases` see `load_trained`.
     """
     with _silence():
         traced = _trace(next(iter(targets)), bases)
@@ -49,7 +49,7 @@ def quantize_onnx(source: Path, target: Path) -> None:
 
     Weights have a scale for each output channel. They keep 7 of the 8 bits, since processors without VNNI
     instructions add products of 8 bits with saturation. Activations are scaled when the model runs, over the whole
-    batch, so that a score depends a little on the rows beside it.
+    batch, so a score depends a little on the other rows of its batch.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -68,7 +68,7 @@ def quantize_onnx(source: Path, target: Path) -> None:
 
 
 def write_weights(student: Path, target: Path, bases: Sequence[Path] = ()) -> None:
-    """Write the student as `transformers` loads it, with the mean that its head may read as a layer."""
+    """Write the student as `transformers` loads it; if its head reads the centred mean, a layer computes it."""
     config, model = read_config(student), load_trained(student, bases)
     if config.pooling == "centred_mean":
         append_pooling(model)
@@ -79,8 +79,8 @@ def write_weights(student: Path, target: Path, bases: Sequence[Path] = ()) -> No
 def measure_fidelity(exact: Floats, small: Floats) -> dict[str, Any]:
     """Compare the probabilities [texts, classes] of the float and the integer model, without any label.
 
-    `auc_loss` is the AUC that the small model is expected to lose, if each text had a label with its exact
-    probability. With more than two classes it is the mean over them, each against the rest. Below 0, nothing is lost.
+    `auc_loss` is the AUC that the small model is expected to lose if each text had a label with its exact probability.
+    With more than two classes it is the mean over them, each against the rest. Below 0, nothing is lost.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -101,7 +101,7 @@ def measure_fidelity(exact: Floats, small: Floats) -> dict[str, Any]:
 
 
 class _Logits(nn.Module):
-    """A trained classifier that takes its inputs in order and returns nothing but its logits."""
+    """A trained classifier that takes its inputs in order and returns only its logits."""
 
     def __init__(self, folder: Path, bases: Sequence[Path]) -> None:
         super().__init__()
@@ -122,13 +122,13 @@ def _trace(folder: Path, bases: Sequence[Path]) -> ONNXProgram:
     shape = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=length)}
     program = torch.onnx.export(
         model,
-        tuple(torch.ones((2, 8), dtype=torch.long) for _ in model.names),  # an example; both sizes stay free
+        tuple(torch.ones((2, 8), dtype=torch.long) for _ in model.names),  # an example; both sizes stay dynamic
         dynamic_shapes=(tuple(shape for _ in model.names),),
         input_names=model.names,
         output_names=["logits"],
         opset_version=_OPSET,
         dynamo=True,
-        optimize=False,  # it would fold the weights into constants of other names
+        optimize=False,  # it would fold the weights into constants with other names
         verbose=False,
     )
     assert program is not None
@@ -136,7 +136,7 @@ def _trace(folder: Path, bases: Sequence[Path]) -> ONNXProgram:
 
 
 def _save(model: "ModelProto", target: Path) -> None:
-    """Write a model without notes on how it was made, and without inferred shapes, which quantization falsifies."""
+    """Write a model without notes on how it was made, and without inferred shapes, which quantization makes wrong."""
     graph = model.graph
     del graph.value_info[:]
     for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
@@ -147,7 +147,7 @@ def _save(model: "ModelProto", target: Path) -> None:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Silence what exporter and quantizer say to their developers."""
+    """Silence what the exporter and the quantizer print for their developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 FLOAT, INTEGER = "model.onnx", "model.int8.onnx"  # file names of the two precisions
 _SLICE = 1024  # texts that are tokenized together
-_BATCH = 16  # rows computed together; more are slower, since they leave the core's own cache
+_BATCH = 16  # rows computed together; more are slower, since they exceed the core's own cache
 _GPU, _GPU_BATCH = "CUDAExecutionProvider", 256
 
 
@@ -31,14 +31,14 @@ class OnnxScorer:
     def __init__(
         self, model: Path, tokenizer: Path, *, threads: int = 0, temperature: float = 1.0, on_gpu: bool = False
     ) -> None:
-        """Load an .onnx file that `amalgam.shipping.export` wrote, and the tokenizer and labels of what was exported.
+        """Load an .onnx file that `amalgam.shipping.export` wrote, and the exported model's tokenizer and labels.
 
-        `threads` are batches computed at once, each by one thread: threads that share a batch halve the speed of small
-        models. 0 takes the cores that this process may use. No score depends on it. A GPU takes larger batches, one
+        `threads` batches are computed at once, each by one thread: threads that share a batch halve the speed of small
+        models. 0 means all cores that this process may use. Scores do not depend on it. A GPU takes larger batches, one
         after another; see `has_gpu`. The temperature divides the logits: above 1 it makes probabilities less extreme.
 
         Raises:
-            ModelError: a file is missing or is no such model.
+            ModelError: a file is missing or is not such a model.
         """
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -51,12 +51,12 @@ class OnnxScorer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors only
-        options.enable_mem_pattern = False  # one a shape, and the shapes of batches differ: 50 MB for no speed
+        options.enable_mem_pattern = False  # one per shape, and batches differ in shape: 50 MB for no gain in speed
         if not model.is_file():
             raise ModelError(f"{model} is missing: run `dvc repro`, or `dvc pull` to fetch it")
         faults = state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented
         try:
-            # By its path: its bytes in Python would be a second copy.
+            # Load it by its path: its bytes in Python would be a second copy.
             providers = [*([_GPU] if on_gpu else []), "CPUExecutionProvider"]
             self._session = onnxruntime.InferenceSession(str(model), options, providers=providers)
         except faults as error:
@@ -70,9 +70,9 @@ class OnnxScorer:
     def compute_logits(self, rows: "pd.DataFrame | Mapping[str, Sequence[str]]") -> Floats:
         """Return logits [rows, classes] in the order given, before the temperature."""
         texts = list(rows["text"])
-        # A model that learned with questions always gets a pair: no score may depend on other rows' questions.
+        # A model trained with questions always gets a pair: no score may depend on other rows' questions.
         given = list(zip(texts, rows["question"], strict=True)) if self.uses_question else texts
-        # Ids and types [2, tokens] of each text: the tokenizer's own rows take ten times the memory.
+        # Ids and types [2, tokens] of each text: the tokenizer's own rows take ten times as much memory.
         encoded = [
             np.array([row.ids, row.type_ids], dtype=np.int32)
             for start in range(0, len(given), _SLICE)
@@ -102,7 +102,7 @@ class OnnxScorer:
 
 
 def has_gpu() -> bool:
-    """Whether this ONNX Runtime computes on a GPU; the package `onnxruntime-gpu` does."""
+    """Return whether this ONNX Runtime computes on a GPU, as the package `onnxruntime-gpu` does."""
     import onnxruntime
 
     return _GPU in onnxruntime.get_available_providers()
@@ -111,7 +111,7 @@ def has_gpu() -> bool:
 def decide(probabilities: Floats, threshold: float | None) -> tuple[Ints, Floats]:
     """Return the class index of each row of probabilities [rows, classes], and that class's probability.
 
-    With a threshold, the last of two classes is chosen from this probability on; without one, the likeliest class.
+    With a threshold, the last of two classes is chosen from this probability on; without one, the most likely class.
     """
     chosen = probabilities.argmax(axis=1) if threshold is None else probabilities[:, 1] >= threshold
     classes = np.asarray(chosen, dtype=np.int64)

@@ -21,15 +21,15 @@ from amalgam.tasks.texts import clean_text, write_text
 
 MANIFEST, FORMAT = "manifest.json", 1
 Device = Literal["auto", "cpu", "cuda"]
-# What is read beside the ONNX file; 300 MB of weights for torch would take a while to hash.
+# Files read in addition to the ONNX file; the 300 MB of weights for torch would take a while to hash.
 _READ = ("amalgam.json", "tokenizer.json", "tokenizer_config.json")
 _DECIMALS = 6
-_SOON = 2000  # rows that are labelled before a progress bar would help
+_SOON = 2000  # rows that are labelled too soon for a progress bar to help
 
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """A shipped student; its thresholds are those of `Calibration`, `repair` is `columns.repair` of the task."""
+    """A shipped student; the thresholds are those of `Calibration`, `repair` is the task's `columns.repair`."""
 
     scorer: OnnxScorer
     model: str
@@ -45,7 +45,7 @@ class Shipped:
 
 @dataclass(slots=True)
 class Tally:
-    """What was written: rows, rows of each label, rows that need a human; and what is to be known of the source."""
+    """What was written: rows, rows per label, rows that need a human; and notes on the source."""
 
     rows: int
     labels: dict[str, int]
@@ -56,14 +56,14 @@ class Tally:
 def run_predict(
     source: Path, target: Path, model: Path, names: Mapping[str, str], *, threads: int, device: Device, as_json: bool
 ) -> None:
-    """Label the rows of `source` into `target`, and print what came out; for `names` see `label_table`.
+    """Label the rows of `source`, write them to `target` and print a summary; for `names` see `label_table`.
 
     Raises:
         DataError: a table cannot be read or written.
-        ModelError: the folder holds no shipped student, or not the one of its manifest.
+        ModelError: the folder holds no shipped student, or not the one that its manifest describes.
     """
     if threads:
-        os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizer
+        os.environ["RAYON_NUM_THREADS"] = str(threads)  # for the tokenizer
     shipped = load_shipped(model, threads=threads, device=device)
     tally = label_table(source, target, shipped, **names)
     if as_json:
@@ -80,10 +80,10 @@ def run_predict(
 def load_shipped(folder: Path, *, threads: int = 0, device: Device = "auto") -> Shipped:
     """Check the hashes of the files that are read, then load the model that the manifest names.
 
-    On a GPU that is the float32 model, whatever ships: 8-bit integers would go back and forth to the processor.
+    On a GPU, the float32 model is loaded, whatever ships: 8-bit integers would go back and forth to the processor.
 
     Raises:
-        ModelError: the folder is no shipped student, or a file of it is missing or has changed; or there is no GPU.
+        ModelError: the folder is not a shipped student, one of its files is missing or has changed, or there is no GPU.
     """
     if device == "cuda" and not has_gpu():
         raise ModelError(
@@ -100,8 +100,8 @@ def load_shipped(folder: Path, *, threads: int = 0, device: Device = "auto") -> 
                 raise ModelError(f"{path} is missing: run `dvc checkout {folder}`, or `dvc pull` to fetch it")
             if hash_file(path) != manifest["files"].get(path.name):
                 raise ModelError(
-                    f"{path} is not the file that {MANIFEST} names, its SHA-256 differs: "
-                    f"run `dvc checkout --force {folder}` to put the shipped one back"
+                    f"{path} is not the file that {MANIFEST} names, as its SHA-256 differs: "
+                    f"run `dvc checkout --force {folder}` to restore the shipped one"
                 )
         temperature = float(calibration["temperature"])
         return Shipped(
@@ -114,7 +114,7 @@ def load_shipped(folder: Path, *, threads: int = 0, device: Device = "auto") -> 
         )
     except (AttributeError, DataError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{folder / MANIFEST} is not a manifest that this version writes: run `dvc repro` to make it again"
+            f"{folder / MANIFEST} is not a manifest in this version's format: run `dvc repro` to write it again"
         ) from error
 
 
@@ -123,10 +123,10 @@ def label_table(
 ) -> Tally:
     """Write the rows of `source` to `target`, in their order, each with `label`, `p_<label>` and `needs_human`.
 
-    `text` and `question` are names of columns; those of the new columns begin with the prefix.
+    `text` and `question` are names of columns; the names of the new columns begin with `prefix`.
 
     Raises:
-        DataError: the source cannot be read or lacks a column, a new column has the name of one that is there, or the
+        DataError: the source cannot be read or lacks a column, a new column has the name of an existing one, or the
             target cannot be written or is the source.
     """
     form = find_format(target)
@@ -140,7 +140,7 @@ def label_table(
     if taken := [name for name in added if name in names]:
         raise DataError(f"{source} already has a column {taken[0]!r}: rename it, or give --prefix for the new ones")
     if form == "xlsx" and rows > SHEET_ROWS:
-        raise DataError(f"{target} cannot hold {rows:,} rows, Excel has {SHEET_ROWS:,}: write .csv or .parquet")
+        raise DataError(f"{target} cannot hold {rows:,} rows, since Excel holds {SHEET_ROWS:,}: write .csv or .parquet")
     tally = Tally(rows, dict.fromkeys(shipped.scorer.labels, 0), 0, note_encoding(table))
 
     def label_parts() -> Iterator[tuple[Part, Added]]:
@@ -161,7 +161,7 @@ def label_table(
 def _label_part(part: Part, shipped: Shipped, needed: list[str]) -> list[list[Any]]:
     """Return the values of the new columns."""
     cells = [tuple(shipped.clean_text(write_text(find_value(row, name)) or "") for name in needed) for row in part.rows]
-    # Equal texts of a part get equal labels: in 8-bit integers, the rows beside one change its score a little.
+    # Equal texts of a part get equal labels: with 8-bit integers, the other rows of a batch change a score a little.
     places = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
     texts, *questions = zip(*places, strict=True)
     scored = shipped.scorer.score({"text": texts, "question": questions[0] if questions else ()})

@@ -1,7 +1,7 @@
-"""Tables that `amalgam predict` reads and writes.
+"""Survey and write the tables of `amalgam predict`.
 
-A source is read once before the first row is scored, so that a fault in its last row is found in time. The output goes
-to a temporary file that is put in place when it is whole.
+A source is read once before the first row is scored, so that even a fault in its last row is found early. The output
+goes to a temporary file that is moved into place once it is complete.
 """
 
 import datetime
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 Added = dict[str, list[Any]]  # the new columns of a part
 Parts = Iterable[tuple[Part, Added]]
-_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")  # begins like a formula, and is harmless
-SHEET_ROWS = 1_048_575  # that Excel holds below the header
-_SHEET_LETTERS = 32_767  # in a cell
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")  # begins like a formula, but is harmless
+SHEET_ROWS = 1_048_575  # that an Excel sheet holds below the header
+_SHEET_LETTERS = 32_767  # that an Excel cell holds
 
 
 def find_format(path: Path) -> Format:
-    """Return how a table is to be written, by its ending; DataError where that is not known."""
+    """Return the format in which to write a table, by its ending; DataError if the ending is unknown."""
     if path.suffix.lower() not in ENDINGS:
         raise DataError(f"{path} does not end in .csv, .tsv, .xlsx, .json, .jsonl or .parquet: rename it")
     return ENDINGS[path.suffix.lower()]
 
 
 def survey_table(source: Source, needed: Sequence[str]) -> tuple[int, list[str]]:
-    """Count a table's rows, and list its columns; its faults are found before the first row is scored.
+    """Count a table's rows and list its columns, so that its faults are found before the first row is scored.
 
     Raises:
         DataError: the table cannot be read, or a row has neither text nor null in a column that is `needed`.
@@ -51,17 +51,17 @@ def survey_table(source: Source, needed: Sequence[str]) -> tuple[int, list[str]]
         for number, row in zip(part.numbers, part.rows, strict=True):
             columns.update(dict.fromkeys(row))
             for name in needed:
-                # A response that looks like a number is one in Excel.
+                # In Excel, a response that looks like a number is a number.
                 found = find_value(row, name, ...)
                 if not isinstance(found, str | None) and source.format != "xlsx":
                     keys = ", ".join(spread_record(row))
                     what = f"no key {name!r}, only {keys}" if found is ... else f"no text under {name!r}"
-                    raise DataError(f"{source.name}, row {number} has {what}: mend it, or name another column")
+                    raise DataError(f"{source.name}, row {number} has {what}: fix it, or name another column")
     return rows, list(columns)
 
 
 def write_table(path: Path, source: Source, columns: Sequence[str], added: dict[str, type], parts: Parts) -> None:
-    """Write parts of a table in the format that the path ends in: `columns`, then the new ones with their types.
+    """Write the parts of a table in the format of the path's ending: `columns`, then the new ones with their types.
 
     Raises:
         DataError: the file cannot be written.
@@ -82,15 +82,15 @@ def write_table(path: Path, source: Source, columns: Sequence[str], added: dict[
 
 
 def _write_cell(value: object) -> str:
-    """Write a value as a cell of CSV that no spreadsheet runs as a formula; reading it gives the text back."""
-    text = (write_text(value) or "").replace("\0", "")  # which no file of text may hold
+    """Write a value as a CSV cell that no spreadsheet runs as a formula; reading it gives the text back."""
+    text = (write_text(value) or "").replace("\0", "")  # not allowed in a text file
     return text if _NUMBER.fullmatch(text) else guard_cell(text)
 
 
 def _write_cells(stream: IO[bytes], form: Format, source: Source, names: Sequence[str], parts: Parts) -> None:
     kept = source.format == form and source.separator and source.separator in OTHERS
     separator = source.separator if kept else SEPARATORS[form]
-    # Excel takes a file for UTF-8 by its mark, and tells cells apart by the separator of its country.
+    # Excel recognises UTF-8 by the byte order mark, and separates cells by the separator of its locale.
     marked = source.marked or source.format == "xlsx" or source.encoding not in ("", "utf-8")
     lines = io.TextIOWrapper(stream, "utf-8-sig" if marked else "utf-8", newline="")
     write_cells(lines, (list(map(_write_cell, cells)) for cells in _list_cells(names, parts)), separator)
@@ -109,19 +109,19 @@ def _write_sheet(stream: IO[bytes], path: Path, source: Source, names: Sequence[
 
 
 def _make_cell(sheet: Any, value: object, path: Path) -> Any:
-    """Make a cell of Excel in which a text stays text, also where it begins like a formula."""
+    """Make an Excel cell in which a text stays text, even if it begins like a formula."""
     from openpyxl.cell import WriteOnlyCell
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
     value = blank_numbers(value)
     dated = isinstance(value, datetime.date | datetime.time) and not getattr(value, "tzinfo", None)
-    # Excel keeps 15 digits of a number, and knows no time zones.
+    # Excel keeps 15 digits of a number, and has no time zones.
     if value is None or dated or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**15):
         return value
     text = ILLEGAL_CHARACTERS_RE.sub("", write_text(value) or "")
     if len(text) > _SHEET_LETTERS:
         raise DataError(
-            f"{path} cannot hold a text of {len(text):,} characters, since a cell of Excel has at most "
+            f"{path} cannot hold a text of {len(text):,} characters, since an Excel cell holds at most "
             f"{_SHEET_LETTERS:,}: write .csv, .jsonl or .parquet"
         )
     cell = WriteOnlyCell(sheet, text)
@@ -139,7 +139,7 @@ def _write_json(stream: IO[bytes], parts: Parts, *, lines: bool) -> None:
 
 
 def _write_parquet(stream: IO[bytes], columns: Sequence[str], added: dict[str, type], parts: Parts) -> None:
-    """Keep the types of Parquet; from elsewhere, columns are text, and what is no text is JSON."""
+    """Keep the types of a Parquet source; columns of other formats are text, and values that are not text are JSON."""
     import pyarrow
     from pyarrow import parquet
 
@@ -147,7 +147,7 @@ def _write_parquet(stream: IO[bytes], columns: Sequence[str], added: dict[str, t
     texts = pyarrow.schema([(name, pyarrow.string()) for name in columns])
     writer = None
     try:
-        # Without any row, an empty part still gives the columns.
+        # If there are no rows, an empty part still gives the columns.
         for part, values in itertools.chain(parts, [(Part([], []), {name: [] for name in added})]):
             batch = part.batch
             if batch is None:
@@ -182,7 +182,7 @@ def _check_columns(source: Source, columns: list[str], needed: Sequence[str]) ->
     if not columns:
         raise DataError(f"{source.name} has no header: name its columns in the first line")
     there = ", ".join(" ".join(name.split()) for name in columns)
-    parting = ", or part its cells by commas" if len(columns) == 1 and source.format == "csv" else ""
+    parting = ", or separate its cells by commas" if len(columns) == 1 and source.format == "csv" else ""
     for name in needed:
         if name not in columns and name.partition(".")[0] not in columns:
             raise DataError(

@@ -1,1 +1,1 @@
-"""The paper's experiments: a grid of settings, each trained and measured once, and what they say together."""
+"""The paper's experiments: a grid of settings, each trained and measured once, and what they show together."""

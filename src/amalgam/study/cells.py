@@ -1,8 +1,8 @@
-"""What a cell consists of, how that is computed where nobody has done so yet, and the table of results.
+"""The parts of a cell, how missing parts are computed, and the table of results.
 
 A cell's teacher has the members of the pipeline's teacher, so a cell has one or two trainings, and the guard's answer
-for its synthetic rows. Cells share trainings: the member that learns the human rows alone is the same at every ratio.
-Each part has a key, the hash of all that decides it, and is computed once.
+for its synthetic rows. Cells share trainings: the member that learns only the human rows is the same at every ratio.
+Each part has a key, the hash of everything that determines it, and is computed once.
 
 The cells of the recipe `paper` repeat the protocol of arXiv 2501.09126 with its weaknesses: the test rows choose the
 checkpoint, and a mix takes more steps than the human rows alone, in proportion to its rows.
@@ -33,15 +33,15 @@ from amalgam.synthesis.mix import COLUMNS, count_synthetic, mix_rows
 from amalgam.training.transfer import assign_roles
 
 MEMBERS = ("contrast", "entropy")  # of a teacher
-_ALL_SYNTHETIC = 0.8  # at ratio 1, the synthetic rows of this ratio learn without the human ones
-_DECIMALS = 6  # of what is kept
-_LEAST = 1e-7  # probability of which there is a logarithm
+_ALL_SYNTHETIC = 0.8  # at ratio 1, the teacher learns the synthetic rows of this ratio without the human ones
+_DECIMALS = 6  # of stored numbers
+_LEAST = 1e-7  # lower bound of a probability, so that its logarithm is finite
 _COLUMNS = ("task", "split", "human_rows", "recipe", "seed", "rows", "ratio", "llm", "temperature", "filter")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """One training of a cell, or its question to the guard, whether the rows that are learned agree with `test`."""
+    """One training of a cell, or its question to the guard: do the learned rows agree with `test`?"""
 
     kind: Literal["entropy", "contrast", "guard"]
     seed: int
@@ -61,14 +61,14 @@ def count_needed(cell: Cell, data: Data, least: int) -> int:
 def list_parts(
     cell: Cell, data: Data, pool: pd.DataFrame | None, labels: list[str], teacher: Teacher, guard_seed: int
 ) -> dict[str, Part]:
-    """Return the parts of a cell by name: `entropy`, mostly `contrast`, and `guard` where there are synthetic rows.
+    """Return the parts of a cell by name: `entropy`, usually `contrast`, and `guard` if there are synthetic rows.
 
-    `pool` has all responses of the cell's LLM (id, text, question, label, shots, reason), the reason "" where one is
-    kept; it is None for a human-only teacher. `teacher` is the section of that name, its steps scaled. `guard_seed`
-    deals the guard's folds: one for all seeds.
+    `pool` has all responses of the cell's LLM (id, text, question, label, shots, reason), with the reason "" for kept
+    ones; it is None for a human-only teacher. `teacher` is the section of that name, with its steps scaled.
+    `guard_seed` draws the guard's folds and is the same for all seeds.
 
     Raises:
-        DataError: the pool has not enough rows.
+        DataError: the pool has too few rows.
     """
     human, held_out = assign_roles(data.train, data.validation, least=teacher.min_validation_rows)
     human = learned = human.assign(group=human.get("group", ""), origin="human", shots="")[COLUMNS]
@@ -135,18 +135,18 @@ def _strip_code(text: str) -> str:
 
 
 class Grid:
-    """The cells of a study with their experiments, and the rows below `target` that they learn and are measured on."""
+    """The cells of a study with their experiments, and the rows under `target` that they learn and are measured on."""
 
     def __init__(
         self, cells: Mapping[Cell, list[Experiment]], params: Params, target: Path, labels: Mapping[str, list[str]]
     ) -> None:
-        """Take the cells, all that they leave open, the folder of their rows, and the labels of each task."""
+        """Take the cells, the params that they leave open, the folder of their rows, and the labels of each task."""
         self.cells, self.labels, self.target = cells, labels, target
         self._params, self._faults = params, read_json(target / "faults.json")
         self._seed = min(cell.seed for cell in cells)  # of the guard's folds, one for the study
 
     def build(self, cell: Cell) -> dict[str, Part]:
-        """Return the parts of a cell; DataError if it cannot be had."""
+        """Return the parts of a cell; DataError if they cannot be built."""
         from amalgam.training.loop import scale_steps
 
         if fault := self._faults.get(cell.data) or self._faults.get(cell.pool):
@@ -157,15 +157,15 @@ class Grid:
 
 
 def compute_table(grid: Grid, ray: str | None, store: Store, status: Path, encoder: Path, digest: str) -> pd.DataFrame:
-    """Compute what is missing and return the table; a cell that failed has its cause in `fault`.
+    """Compute the missing parts and return the table; a failed cell has the cause in `fault`.
 
-    `ray` says where to compute, see `run_jobs`; `store` has the results of parts; `status` is the file that `amalgam
+    `ray` sets where to compute, see `run_jobs`; `store` has the results of parts; `status` is the file that `amalgam
     study status` reads; `digest` is the hash of the encoder.
     """
     engine = choose_engine(ray)
     rows: dict[Cell, dict[str, Any]] = {}
     keys: dict[Cell, dict[str, str]] = {}
-    needed: dict[str, tuple[Cell, str]] = {}  # by key a cell, and which part of it
+    needed: dict[str, tuple[Cell, str]] = {}  # by key: a cell, and the name of the part
     for cell, experiments in grid.cells.items():
         row = rows[cell] = {"experiments": " ".join(experiments)} | {name: getattr(cell, name) for name in _COLUMNS}
         row |= {"human": 0, "synthetic": 0, "fault": ""}
@@ -211,7 +211,7 @@ def compute_table(grid: Grid, ray: str | None, store: Store, status: Path, encod
 
 
 def measure_cell(found: dict[str, dict[str, Any]], test: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
-    """Return AUC, kappa and loss on the test rows, and what the guard said, of what a cell's parts came to."""
+    """Return AUC, kappa and loss on the test rows, and the guard's evidence, from the results of a cell's parts."""
     probabilities = join_members(found)
     actual = encode_labels(test, labels, "the test rows")
     measured = measure_weighted(actual, probabilities, np.ones((1, len(actual))), ("auc", "kappa"))

@@ -1,7 +1,7 @@
-"""Runs jobs: in this process, or as tasks of Ray on all cores and GPUs of this machine or of a cluster.
+"""Run jobs in this process, or as Ray tasks on all cores and GPUs of this machine or of a cluster.
 
-Each result is handed over when it comes, so a kill loses only the jobs in flight. No more jobs are built than the
-workers need, so thousands of them take no memory. Ray starts the jobs of a lost worker elsewhere.
+Each result is handed over as soon as it is ready, so a kill loses only the jobs in flight. No more jobs are built than
+the workers need, so thousands of them take no memory. Ray restarts the jobs of a lost worker elsewhere.
 """
 
 import hashlib
@@ -26,28 +26,28 @@ Result = dict[str, Any]
 Compute = Callable[..., Result]  # takes the encoder's folder, then a job's arguments
 Build = Callable[[str], tuple[Any, ...]]  # makes the arguments of a job
 Begin = Callable[[str], None]
-Ended = tuple[str, Result | str]  # a key, and what came of it: a result, or why there is none
-_AHEAD = 2  # jobs by worker that are built before they can run
-_A_GPU = 4  # trainings of one GPU at once: one alone leaves most of it idle
+Ended = tuple[str, Result | str]  # a key with its result, or why there is none
+_AHEAD = 2  # jobs per worker that are built before they can run
+_A_GPU = 4  # trainings on one GPU at once: a single one leaves most of it idle
 _PROCESS, _COPIES = 1_500_000_000, 6  # bytes of a worker: its libraries, and copies of the weights
 
 
 class Store:
-    """Results by key, a file each, in `folder`; and in `shared`, where other experiments of this clone see them."""
+    """Results by key, one file each, in `folder` and in `shared`, where other experiments of this clone find them."""
 
     def __init__(self, folder: Path, shared: Path) -> None:
-        """Take both folders, which need not be there."""
+        """Take both folders, which need not exist."""
         self._folders = folder, shared
 
     def has(self, key: str) -> bool:
-        """Say whether there is a result, and take it over where only `shared` has it."""
+        """Return whether there is a result; if only `shared` has it, copy it."""
         here, there = self._find(key)
         if not here.is_file() and there.is_file():
             self.write(key, read_json(there))
         return here.is_file()
 
     def read(self, key: str) -> Result:
-        """Read a result that is there."""
+        """Read an existing result."""
         result: Result = read_json(self._find(key)[0])
         return result
 
@@ -63,7 +63,7 @@ class Store:
 
 @dataclass
 class Board:
-    """What `amalgam study status` shows, in a file that is written every second."""
+    """What `amalgam study status` shows, in a file written as jobs begin and end."""
 
     path: Path
     cells: Sequence[frozenset[str]]  # the keys that each cell needs
@@ -107,7 +107,7 @@ class Board:
 
 
 def choose_engine(ray: str | None) -> str | None:
-    """Return what `ray` says; None, with a notice, where Ray is not installed and only this machine is meant."""
+    """Return `ray`, or None with a notice if Ray is not installed and only this machine is meant."""
     if ray is None or find_spec("ray"):
         return ray
     install = "run `pip install 'amalgam[cluster]'`"
@@ -125,11 +125,11 @@ def run_jobs(
     ray: str | None,
     begin: Begin = lambda _key: None,
 ) -> Iterator[Ended]:
-    """Run the jobs of these keys and yield what came of each, as it comes.
+    """Run the jobs of these keys and yield each result, or why there is none, as soon as it is ready.
 
-    A job is a call of `compute`, a function of a module, with the folder of the base model and the arguments that
-    `build` makes shortly before. `ray` is `local`, the address of a cluster, or None for this process. `begin` is told
-    of each job that is handed out.
+    A job is a call of `compute`, a module-level function, with the folder of the base model and the arguments that
+    `build` makes shortly before. `ray` is `local`, the address of a cluster, or None for this process. `begin` is
+    called for each job that is handed out.
     """
     if ray is not None and keys:
         yield from _run_on_ray(keys, build, compute, encoder, ray, begin)
@@ -138,7 +138,7 @@ def run_jobs(
         begin(key)
         try:
             found: Result | str = compute(encoder, *build(key))
-        except Exception as error:  # whatever one cell raises, the others go on; the table has its cause
+        except Exception as error:  # whatever one cell raises, the others continue; the table has the cause
             found = _describe_fault(error)
         yield key, found
 
@@ -203,6 +203,6 @@ def _compute_remotely(compute: Compute, digest: str, files: Mapping[str, bytes],
 
 
 def _describe_fault(error: BaseException) -> str:
-    """Say in one line why a job failed."""
+    """Describe in one line why a job failed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[-1:]])

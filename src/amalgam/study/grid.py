@@ -1,7 +1,7 @@
-"""The study's params, its presets, the cells that they expand to, and where the rows of a cell lie.
+"""The study's params, its presets, the cells that they expand to, and the folders of a cell's rows.
 
-Below a folder, `TASK-ROWS-SPLIT/` holds a split as CSV, and `LLM-TEMPERATURE/` in it the answers of an LLM and, for
-each filter, `FILTER.csv` with all its responses and the reason against each.
+In the target folder, `TASK-ROWS-SPLIT/` holds a split as CSV. Its subfolder `LLM-TEMPERATURE/` holds the answers of an
+LLM and, for each filter, `FILTER.csv` with all its responses and the reason against each.
 """
 
 import re
@@ -22,8 +22,8 @@ Experiment = Literal["size", "variety", "consistency", "scarcity", "paper", "tim
 Preset = Literal["quick", "size", "variety", "consistency", "scarcity", "paper", "time"]
 _STEPS = list(range(25, 251, 25))  # synthetic rows, as the paper adds them
 _RATIOS = [0.2, 0.5, 0.8, 1.0]
-# By preset and experiment the axes that differ from params.yaml. The filters are compared at ratio 0.5: what a strict
-# filter leaves of a pool seldom fills a higher one. Scarcity adds equally many rows, so that only the human ones vary.
+# By preset and experiment, the axes that differ from params.yaml. Filters are compared at ratio 0.5: a strict filter
+# seldom leaves enough for a higher one. Scarcity always adds the same number, so that only the human rows vary.
 _FILTERS: dict[str, list[Any]] = {"filters": ["none", "judge", "human_model"], "ratios": [0.5]}
 PRESETS: dict[Preset, dict[Experiment, dict[str, list[Any]]]] = {
     "quick": {"size": {"ratios": _RATIOS}, "variety": {"temperatures": [0.3, 0.7, 0.9]}, "consistency": _FILTERS},
@@ -47,7 +47,7 @@ _SETTABLE = ("ratios", "rows", "temperatures", "filters", "human_rows")
 
 
 class Study(Section):
-    """All of study/params.yaml; an axis that is None has the values of the preset."""
+    """All of study/params.yaml; an axis that is None takes the values of the preset."""
 
     preset: Annotated[
         list[Preset], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(min_length=1)
@@ -66,9 +66,9 @@ class Study(Section):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cell:
-    """A teacher of one setting and seed; `ratio` is the synthetic share, or else `rows` the number of synthetic rows.
+    """A teacher of one setting and seed, with a synthetic share `ratio` or else a number of synthetic rows `rows`.
 
-    A human-only teacher has neither: it is one for all LLMs, temperatures and filters.
+    A human-only teacher has neither: it is the same for all LLMs, temperatures and filters.
     """
 
     task: str
@@ -84,7 +84,7 @@ class Cell:
 
     @property
     def twin(self) -> "Cell":
-        """The human-only teacher that this one is compared with."""
+        """The human-only teacher that this teacher is compared with."""
         return Cell(self.task, self.split, self.human_rows, self.recipe, self.seed)
 
     @property
@@ -98,7 +98,7 @@ class Cell:
         return f"{self.data}/{name_llm(self.llm)}-{self.temperature:g}" if self.llm else ""
 
     def __str__(self) -> str:
-        """Name the cell for a person."""
+        """Describe the cell for a person."""
         split = ", split by time" if self.split == "time" else ""
         recipe = ", the paper's recipe" if self.recipe == "paper" else ""
         if self == self.twin:
@@ -118,7 +118,7 @@ class Data(NamedTuple):
     test: pd.DataFrame
 
 
-read_once = lru_cache(maxsize=64)(read_rows)  # a file of rows is read when it is whole, and many cells share it
+read_once = lru_cache(maxsize=64)(read_rows)  # a file of rows is complete when it is read, and many cells share it
 
 
 def read_data(target: Path, cell: Cell) -> Data:
@@ -127,12 +127,12 @@ def read_data(target: Path, cell: Cell) -> Data:
 
 
 def name_llm(llm: str) -> str:
-    """Return the name of an LLM's folder; its own may be a path."""
+    """Return the name of an LLM's folder; the LLM's own name may be a path."""
     return re.sub(r"[^\w.-]+", "_", llm)
 
 
 def load_study(folder: Path) -> tuple[Study, Params]:
-    """Read study/params.yaml, and params.yaml for all that the study does not say."""
+    """Read study/params.yaml, and params.yaml for everything that the study does not set."""
     study = load_section(folder / "study/params.yaml", Study)
     return study, load_section(folder / "params.yaml", Params, quality=study.quality)
 

@@ -1,6 +1,6 @@
 """The rows of a study: each task split for each number of human rows, and what each LLM wrote for it.
 
-`amalgam.study.grid` says where they lie; `faults.json` says why a folder is not there.
+`amalgam.study.grid` describes their folders; `faults.json` says why a folder is missing.
 """
 
 import math
@@ -28,7 +28,7 @@ from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import split_rows
 
-_SPARE = 1.3  # responses asked for by each that is needed; about one in eight is of no use
+_SPARE = 1.3  # responses requested for each needed one; about one in eight is unusable
 _COLUMNS = ["id", "text", "question", "label", "shots", "sample"]
 
 
@@ -36,15 +36,15 @@ _COLUMNS = ["id", "text", "question", "label", "shots", "sample"]
 class Pools:
     """Writes the rows of a study."""
 
-    params: Params  # all that the cells leave open
+    params: Params  # everything that the cells leave open
     data: Path  # the folder with tasks and templates
     downloads: Path  # where sources are kept
     target: Path  # the folder that is written
-    open_llm: Callable[[str], tuple[str, Answering]]  # returns an LLM's identity, and who answers for it
+    open_llm: Callable[[str], tuple[str, Answering]]  # returns an LLM's identity, and how to ask it
     embed: Callable[[pd.DataFrame], np.ndarray]  # the encoder, for the filter by a human-only classifier
 
     def write(self, cells: Sequence[Cell]) -> None:
-        """Write all rows that the cells need, and why some cannot be had; each request is sent once."""
+        """Write all rows that the cells need, and why some are missing; each request is sent once."""
         faults: dict[str, str] = {}
         for name, cell in {cell.data: cell for cell in cells}.items():
             try:
@@ -76,7 +76,7 @@ class Pools:
             write_rows(self.target / cell.data / f"{part}.csv", tables[part])
 
     def _ask(self, pools: Mapping[str, list[Cell]], model: str, answering: Answering) -> dict[str, str]:
-        """Ask the open requests of all pools at once, until no pool needs more; return the fault of pools that do."""
+        """Send the open requests of all pools at once, until no pool needs more; return the faults of those that do."""
         rounds = {name: self._start_rounds(cells, model) for name, cells in pools.items()}
         while asked := {name: requests for name, one in rounds.items() if (requests := list(one.build_requests()))}:
             for name, answers in _send(asked, answering, "study, responses").items():
@@ -88,7 +88,7 @@ class Pools:
         return {name: f"after {rounds[name].number} attempts {fault}" for name, fault in faults.items() if fault}
 
     def _start_rounds(self, cells: Sequence[Cell], model: str) -> Rounds:
-        """Begin to ask for as many responses as the largest cell of a pool needs."""
+        """Start rounds for as many responses as the largest cell of a pool needs."""
         cell, params, task = cells[0], self.params, self._load(cells[0])
         data = read_data(self.target, cell)
         needed = max(count_needed(one, data, params.teacher.min_validation_rows) for one in cells)
@@ -100,7 +100,7 @@ class Pools:
         return Rounds(prompts, model, synthesis, params.llm.body)
 
     def _grade(self, pools: Mapping[str, list[Cell]], model: str, answering: Answering) -> None:
-        """Let the LLM grade the pools of which a cell wants that."""
+        """Let the LLM grade the pools with a cell that needs the grades."""
         rows, asked, labels = {}, {}, {}
         for name, cells in pools.items():
             if any(cell.filter == "judge" for cell in cells):
@@ -143,6 +143,6 @@ class Pools:
 
 
 def _send(asked: Mapping[str, list[Request]], answering: Answering, title: str) -> dict[str, list[Answer]]:
-    """Send the requests of all pools together, of which equal ones are one."""
+    """Send the requests of all pools together; equal requests are sent once."""
     answers = iter(answer_requests([one for requests in asked.values() for one in requests], answering, title))
     return {name: list(islice(answers, len(requests))) for name, requests in asked.items()}

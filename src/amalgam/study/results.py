@@ -1,6 +1,6 @@
-"""What a study says: points with intervals beside human rows alone, the best setting, what holds; as files and a page.
+"""Results of a study as files and a page: points compared with human rows alone, the best setting, findings.
 
-A finding is a claim of the paper, or what it left open, with the difference that it is about.
+A finding is a claim of the paper, or a question that it left open, with the difference that decides it.
 """
 
 import re
@@ -26,18 +26,18 @@ from amalgam.study.grid import VARIED, Experiment, read_once
 
 _TWIN = ["task", "split", "human_rows", "recipe"]  # what a setting shares with its human-only teacher
 _SETTING = [*_TWIN, "ratio", "synthetic", "llm", "temperature", "filter"]
-_BESIDE = ["llm", "temperature", "filter", "human_rows", "split", "recipe"]  # what makes another line of a chart
+_BESIDE = ["llm", "temperature", "filter", "human_rows", "split", "recipe"]  # what splits a chart into lines
 _CERTAIN, _NOTHING = 0.05, 0.01  # p-value; gain in AUC that nobody would notice
 PAPER: dict[Experiment, str] = {
-    "size": "best at 80 % synthetic rows, from an AUC of 0.744 with human rows alone",
+    "size": "best at 80 % synthetic rows, up from an AUC of 0.744 with human rows alone",
     "variety": "stable, limited gains at 0.3; more variance from 0.7 on, and at times lower AUC",
     "consistency": "the consistency filter did not help",
-    "scarcity": "one number of human rows alone",
+    "scarcity": "only one number of human rows",
     "paper": "one seed, a checkpoint chosen by the test rows, more steps for more rows",
-    "time": "not looked at",
+    "time": "not studied",
 }
 TITLES: dict[Experiment, str] = {
-    "size": "Synthetic share of the rows that are learned",
+    "size": "Synthetic share of the training rows",
     "variety": "Temperature",
     "consistency": "Filter",
     "scarcity": "Human-coded rows",
@@ -46,12 +46,12 @@ TITLES: dict[Experiment, str] = {
 }
 _COLOURS = [BLUE, ORANGE, "#9a63c4", "#129a7d", "#d1477f", "#6b7a12"]
 _SHOWN = ["task", "series", "x", "auc", "human_only", "gain", "p_corrected", "wins", "guard_helps", "seeds"]
-Verdict = Literal["holds here", "does not hold here", "cannot be told"]
+Verdict = Literal["holds here", "does not hold here", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A setting over its seeds: where it stands in its chart, and its AUC beside that of human rows alone."""
+    """A setting over its seeds: its place in its chart, and its AUC next to that of human rows alone."""
 
     experiment: Experiment
     task: str
@@ -63,13 +63,13 @@ class Point:
 
     @property
     def gain(self) -> Estimate:
-        """The paired difference to human rows alone."""
+        """The paired difference from human rows alone."""
         return subtract(self.auc, self.twin)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A claim, by how much it is so over the tasks, and what follows."""
+    """A claim, the size of its difference over the tasks, and the verdict."""
 
     experiment: Experiment
     claim: str
@@ -81,16 +81,16 @@ class Finding:
     verdict: Verdict
 
     def __str__(self) -> str:
-        """Say it in a sentence, beside the paper's own figure."""
+        """Write it as a sentence, together with the paper's own result."""
         over = "" if self.tasks == 1 else f" on average over {self.tasks} tasks"
-        found = f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}] of AUC{over}, p = {self.p:.3f}"
+        found = f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}] in AUC{over}, p = {self.p:.3f}"
         return f"{self.claim}: {self.verdict} ({found}). The paper: {PAPER[self.experiment]}."
 
 
 def list_points(table: pd.DataFrame, rows: Path, store: Store, labels: Mapping[str, list[str]]) -> list[Point]:
     """Estimate every setting of every experiment; seeds that a setting or its twin lacks are left out.
 
-    `rows` is the folder with the split rows, `store` has the results of parts, and `labels` those of each task.
+    `rows` is the folder with the split rows, `store` has the results of parts, and `labels` the labels of each task.
     """
     known: dict[tuple[str, ...], Estimate] = {}
 
@@ -133,10 +133,10 @@ def _group_points(points: Sequence[Point]) -> dict[tuple[Experiment, str, str], 
 
 
 def tabulate_points(points: Sequence[Point], confidence: float) -> pd.DataFrame:
-    """Return a line a point: AUC, that of human rows alone, their difference with its corrected p-value, and `wins`.
+    """Return a row per point: AUC, that of human rows alone, their difference with its corrected p-value, and `wins`.
 
-    `wins` is the share of bootstrap resamples, of seeds and test rows, in which the point is the best of its line; that
-    of human rows alone is what is left of 1.
+    `wins` is the share of bootstrap resamples, of seeds and test rows, in which the point is the best of its line; in
+    the remaining share, human rows alone are the best.
     """
     wins: dict[int, float] = {}  # by the identity of a point
     for line in _group_points(points).values():
@@ -160,11 +160,11 @@ def tabulate_points(points: Sequence[Point], confidence: float) -> pd.DataFrame:
 
 
 def list_findings(points: Sequence[Point], confidence: float) -> list[Finding]:
-    """Judge what the paper found, and what it left open, by the points; p-values are corrected for their number."""
+    """Judge the paper's claims and open questions by the points; p-values are corrected for their number."""
     claims: dict[tuple[Experiment, str], dict[str, list[Estimate]]] = {}
     for (experiment, task, _), line in _group_points(points).items():
         for claim, one, other in _compare_line(experiment, {point.x: point for point in line}):
-            if len(one.points) == len(other.points):  # seeds of failed cells pair with nothing
+            if len(one.points) == len(other.points):  # seeds of failed cells have no pair
                 claims.setdefault((experiment, claim), {}).setdefault(task, []).append(subtract(one, other))
     found = {place: _average([*map(_pool, of.values())], confidence) for place, of in claims.items()}
     corrected = correct_p_values([p for *_, p in found.values()])
@@ -175,7 +175,7 @@ def list_findings(points: Sequence[Point], confidence: float) -> list[Finding]:
 
 
 def _compare_line(experiment: Experiment, by_x: Mapping[Any, Point]) -> Iterator[tuple[str, Estimate, Estimate]]:
-    """Yield the claims that a line of a chart is about, and two estimates of which the first is to be higher."""
+    """Yield the claims about a line of a chart, each with two estimates; the first minus the second decides it."""
     least, most = by_x[min(by_x)], by_x[max(by_x)]
     if experiment == "size":
         nearest = by_x[min(by_x, key=lambda x: abs(x - 0.8))]
@@ -187,11 +187,11 @@ def _compare_line(experiment: Experiment, by_x: Mapping[Any, Point]) -> Iterator
         for name in sorted(set(by_x) - {"none"}):
             yield f"The filter `{name}` does not help", by_x[name].auc, by_x["none"].auc
     elif experiment == "scarcity" and least is not most:
-        yield f"Synthetic rows bring more to {least.x} human rows than to {most.x}", least.gain, most.gain
+        yield f"Synthetic rows help {least.x} human rows more than {most.x}", least.gain, most.gain
     elif experiment == "time" and "time" in by_x:
-        yield "On later rows, synthetic ones bring more than human rows alone", by_x["time"].auc, by_x["time"].twin
+        yield "On later rows, synthetic rows raise the AUC over human rows alone", by_x["time"].auc, by_x["time"].twin
     elif experiment == "paper":
-        yield f"{most.x} synthetic rows raise the AUC, {most.series}", most.auc, most.twin
+        yield f"{most.x} synthetic rows raise the AUC, {most.series}".removesuffix(", "), most.auc, most.twin
 
 
 def _pool(differences: Sequence[Estimate]) -> Estimate:
@@ -203,7 +203,7 @@ def _pool(differences: Sequence[Estimate]) -> Estimate:
 
 
 def _average(differences: Sequence[Estimate], confidence: float) -> tuple[float, float, float, float]:
-    """Return mean, interval and p-value: of seeds and test rows for one task, of tasks for several (Student's t)."""
+    """Return mean, interval and p-value: over seeds and test rows for one task, over tasks for more (Student's t)."""
     values = [one.value for one in differences]
     if len(values) == 1:
         return values[0], *find_interval(differences[0], confidence), find_p_value(differences[0])
@@ -218,9 +218,9 @@ def _average(differences: Sequence[Estimate], confidence: float) -> tuple[float,
 
 def _judge(value: float, high: float, p: float, experiment: Experiment) -> Verdict:
     if experiment == "consistency" and not (p < _CERTAIN and value > 0):  # the claim is that there is no gain
-        return "holds here" if high < _NOTHING else "cannot be told"
+        return "holds here" if high < _NOTHING else "inconclusive"
     if p >= _CERTAIN:
-        return "cannot be told"
+        return "inconclusive"
     return "holds here" if (value > 0) == (experiment != "consistency") else "does not hold here"
 
 
@@ -242,7 +242,7 @@ def write_results(
         shown = rows[_SHOWN].rename(columns={"x": VARIED[experiment]})
         latex = shown.to_latex(index=False, escape=True, float_format="%.3f", caption=TITLES[experiment])
         write_text(charts / f"{experiment}.tex", latex)
-        caption = "Lines are means over seeds with their intervals, the band is human rows alone."
+        caption = "Lines are means over seeds with their intervals; the band is human rows alone."
         figure = build_figure(experiment, f"AUC by {TITLES[experiment].lower()}", caption, spec)
         said = [str(finding) for finding in findings if finding.experiment == experiment]
         sections.append((experiment, TITLES[experiment], said or [f"The paper: {PAPER[experiment]}."], figure, shown))
@@ -266,7 +266,7 @@ def write_results(
 
 
 def draw_experiment(rows: pd.DataFrame, experiment: Experiment) -> dict[str, Any]:
-    """Draw AUC against what the experiment varies: a panel a task, a line a series, human rows alone as a band."""
+    """Draw AUC against what the experiment varies: a panel per task, a line per series, human rows alone as a band."""
     title, is_name = TITLES[experiment], VARIED[experiment] in ("filter", "split")
     if is_name:
         x = alt.X("x:N", title=title, sort=None)

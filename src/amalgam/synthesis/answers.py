@@ -1,8 +1,8 @@
-"""Reading answers: the responses in what an LLM wrote, or one fault of the whole.
+"""Read answers: the responses in an LLM's text, or one fault of the whole answer.
 
-Endpoints separate the thinking from what is said, stop at the end of a turn, and say why they stopped. Many do so
-only half: for a model that they do not know, behind a proxy, or by names of their own. Models announce what they
-write, wrap it, and talk about it. `parse_answer` takes all of that off.
+Endpoints should separate the thinking from the reply, stop at the end of a turn, and report why they stopped. Many do
+only half of this: the model is unknown to them, a proxy is in between, or they use names of their own. Models announce
+their responses, wrap them, and comment on them. `parse_answer` removes all of that.
 """
 
 import json
@@ -24,16 +24,16 @@ from amalgam.tasks.texts import clean_text, fold_text
 
 SUMMARY = "summary.json"  # of data/completions
 NO_REASONING = (
-    "turn off the reasoning of a model that reasons by `llm.body`, such as `{chat_template_kwargs: {enable_thinking: "
+    "turn off the reasoning of a reasoning model in `llm.body`, such as `{chat_template_kwargs: {enable_thinking: "
     "false}}` or `{reasoning_effort: low}`"
 )
 
 
 def _compile_patterns(phrases: dict[str, Any]) -> dict[str, re.Pattern[str]]:
-    """Compile the expressions of phrases.yaml, which are made of named parts."""
+    """Compile the regular expressions of phrases.yaml, which are built from named parts."""
     expressions = {name: "".join(pieces) for name, pieces in {**phrases["stopped"], **phrases["patterns"]}.items()}
     expressions["refused"] = "|".join(f"(?:{''.join(pieces)})" for pieces in phrases["refusals"])
-    for name, pieces in reversed(phrases["parts"].items()):  # a part may hold earlier ones
+    for name, pieces in reversed(phrases["parts"].items()):  # a part may contain earlier parts
         part = "".join(pieces)
         expressions = {key: text.replace(f"<{name}>", part) for key, text in expressions.items()}
     return {name: re.compile(text, re.IGNORECASE) for name, text in expressions.items()}
@@ -42,15 +42,15 @@ def _compile_patterns(phrases: dict[str, Any]) -> dict[str, re.Pattern[str]]:
 _PHRASES = yaml.safe_load((Path(__file__).parent / "phrases.yaml").read_text(encoding="utf-8"))
 _RE = _compile_patterns(_PHRASES)
 _TRIES = 50  # brackets at which JSON may begin
-_LONGEST = 300  # characters of an announcement; what is longer says something itself
-# gpt-oss, where a decoder dropped the tokens of its channels and left their names.
+_LONGEST = 300  # characters of an announcement; a longer text has content of its own
+# gpt-oss, where a decoder dropped the channel tokens and left the names of the channels.
 _BARE_CHANNEL = re.compile(r"\s*(?:analysis|commentary)(?:(?=[A-Z\W]).*?assistant\n?final|(?=[A-Z]).*)", re.DOTALL)
 _FULL_WIDTH = str.maketrans("\N{FULLWIDTH COMMA}\N{FULLWIDTH EXCLAMATION MARK}\N{FULLWIDTH SEMICOLON}", ",!;")
 _MARKS = "\"'`*_\N{LEFT DOUBLE QUOTATION MARK}"
 
 
 def read_responses(folder: Path) -> pd.DataFrame:
-    """Read the responses in `data/completions/`; a DataError says so where a part of the folder is missing."""
+    """Read the responses in `data/completions/`; raise a DataError if part of the folder is missing."""
     expected, numbers = read_json(folder / SUMMARY)["answers"], count()
     responses = tabulate_responses(line for line, _ in zip(read_answers(folder), numbers, strict=False))
     if (found := next(numbers)) != expected:
@@ -59,16 +59,16 @@ def read_responses(folder: Path) -> pd.DataFrame:
 
 
 def tabulate_responses(lines: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Make a table of the responses in answers, in their order: id, label, sample, question, shots, text, fault.
+    """Tabulate the responses in the answers, in order: id, label, sample, question, shots, text, fault.
 
-    Where an answer holds no usable one, `text` is all of it, and `fault` says why. `shots` are the ids of the
-    human-coded examples that the LLM saw, with blanks between.
+    If an answer holds no usable response, `text` is the whole answer and `fault` is the reason. `shots` are the ids of
+    the human-coded examples that the LLM saw, separated by blanks.
     """
     rows = []
     for line in lines:
         texts, fault = parse_answer(line["text"], line["finish_reason"], line["format"], line["responses"])
         label, question = intern(line["label"]), intern(line["question"])
-        shots = intern(" ".join(line.get("shots", ())))  # older answers do not say
+        shots = intern(" ".join(line.get("shots", ())))  # older answers lack them
         for number, text in enumerate(texts or [line["text"]], start=1):
             name = f"{line['id']}-{number}" if line["responses"] > 1 and not fault else line["id"]
             rows.append((name, label, line["sample"], question, shots, text, fault))
@@ -87,17 +87,17 @@ def describe_json(name: str, properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def shorten_example(text: str) -> str:
-    """Write the beginning of a text in quotation marks on one line, with escapes for what cannot be printed."""
+    """Quote the beginning of a text on one line, with unprintable characters escaped."""
     line = " ".join(text[:280].split())
     return repr(line if len(line) <= 70 else f"{line[:70].rstrip()}…")
 
 
 def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> tuple[list[str], str]:
-    """Take the usable responses out of an answer as it came, no more than were asked for; it never raises.
+    """Extract the usable responses from a raw answer, no more than were asked for; it never raises.
 
-    The format is `text`, one response; `lines`, one a line; or `json`. Beside the responses, cleaned, comes the
+    The format is `text` (one response), `lines` (one per line) or `json`. Returns the cleaned responses and the
     answer's fault: error, refusal, cut_off, thinking, announcement, empty or malformed, or "" exactly if there is a
-    response. Of lines that were cut off, the complete ones are usable.
+    response. If lines were cut off, the complete ones are usable.
     """
     said, fault = read_answer(text, finish_reason)
     first = _clean_response(_find_first(said))
@@ -123,7 +123,7 @@ def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> 
 
 
 def read_answer(text: str, finish_reason: str) -> tuple[str, str]:
-    """Return what the model's first turn says without its thinking, and what is wrong with the whole; it never raises.
+    """Return the text of the model's first turn without its thinking, and the answer's fault; it never raises.
 
     The fault is `error`, `refusal` (by a filter), `thinking` (there is nothing else), `cut_off`, or "".
     """
@@ -133,26 +133,26 @@ def read_answer(text: str, finish_reason: str) -> tuple[str, str]:
         text = text.replace("&lt;", "<").replace("&gt;", ">")
     said, is_complete, has_thought = _find_turn(text)
     if fault == "cut_off" and is_complete:
-        fault = ""  # only what came after its turn was cut off
+        fault = ""  # only the text after the model's turn was cut off
     if not fault and has_thought and not said.strip():
         fault = "thinking"
     return said, fault
 
 
 def iterate_json(text: str) -> Iterator[Any]:
-    """Yield the objects and lists of JSON in a text, which may stand in a code block or after a sentence."""
+    """Yield the JSON objects and lists in a text, which may be in a code block or after a sentence."""
     for start in islice(re.finditer(r"[{\[]", text), _TRIES):
         with suppress(ValueError, RecursionError):
             yield json.JSONDecoder().raw_decode(text, start.start())[0]
 
 
 def is_refusal(text: str) -> bool:
-    """Say whether a text, cleaned, is a refusal in one of the forms of phrases.yaml."""
+    """Return whether a cleaned text is a refusal in one of the forms of phrases.yaml."""
     return _RE["refused"].match(text.translate(_FULL_WIDTH)) is not None
 
 
 def _find_turn(text: str) -> tuple[str, bool, bool]:
-    """Return what the model's first turn says, whether the turn came to its end, and whether there was thinking."""
+    """Return the text of the model's first turn, whether the turn ended, and whether there was thinking."""
     has_thought = True
     if "<|channel|>" in text:
         final = _RE["final"].search(text)
@@ -180,7 +180,7 @@ def _find_turn(text: str) -> tuple[str, bool, bool]:
 
 
 def _find_first(said: str) -> str:
-    """Return the first paragraph that is more than an announcement, without fences; or an announcement alone."""
+    """Return the first paragraph that is more than an announcement, without fences; failing that, an announcement."""
     rest = said
     while True:
         if fence := _RE["fence"].match(rest.strip()):
@@ -201,18 +201,18 @@ def _find_first(said: str) -> str:
 
 
 def _announces(text: str) -> bool:
-    """Say whether a text ends with a colon, in whatever marks it stands."""
+    """Return whether a text ends with a colon, whatever marks follow it."""
     end = text.rstrip().rstrip(_MARKS)
     return end.endswith((":", "\N{FULLWIDTH COLON}")) and not end.endswith("(:") and len(end) <= _LONGEST
 
 
 def _is_heading(text: str) -> bool:
-    """Say whether a paragraph or line only says that a response follows, without a colon."""
+    """Return whether a paragraph or line only announces a response, without a colon."""
     return _RE["assents"].fullmatch(text.strip()) is not None or _RE["heading"].fullmatch(text) is not None
 
 
 def _drop_talk(text: str) -> str:
-    """Leave out the lines at the end that speak to whoever asked."""
+    """Drop the lines at the end that address the person who asked."""
     lines = text.rstrip().split("\n")
     while len(lines) > 1 and (_RE["talk"].match(lines[-1].strip()) or not lines[-1].strip()):
         lines.pop()
@@ -220,8 +220,8 @@ def _drop_talk(text: str) -> str:
 
 
 def _clean_response(raw: str) -> str:
-    """Take announcement and label from the front of one response, and the marks that surround all of it."""
-    # JSON can hold halves of surrogate pairs, which no file in UTF-8 can.
+    """Remove the announcement and label in front of one response, and the marks that surround all of it."""
+    # JSON can hold halves of surrogate pairs; a UTF-8 file cannot.
     text = clean_text(raw.encode("utf-8", "ignore").decode("utf-8"))
     while True:
         found = _RE["label_in_front"].sub("", _RE["here_in_front"].sub("", _strip_quotes(text)))
@@ -231,7 +231,7 @@ def _clean_response(raw: str) -> str:
 
 
 def _strip_quotes(text: str) -> str:
-    """Take off quotation marks and emphasis, only where they surround the whole."""
+    """Strip quotation marks and emphasis, but only if they surround the whole text."""
     text = text.strip()
     for family in _PHRASES["quotes"]:
         size = len(text) - len(text.lstrip(family))
@@ -239,8 +239,8 @@ def _strip_quotes(text: str) -> str:
             return ""
         if size and 2 * size <= len(text) and len(text) - len(text.rstrip(family)) >= size:
             inner = text[size:-size]
-            # Marks within, if not apostrophes between letters, are those of a quotation within, which opens first; else
-            # two quotations stand there.
+            # Inner marks, except apostrophes between letters, belong to an inner quotation if the first one opens it;
+            # otherwise the text is two quotations.
             mark = re.search(rf"(?<![^\W_])[{family}]|[{family}](?![^\W_])", inner)
             if not mark or re.search(r"[\s(\[]\Z", inner[: mark.start()]):
                 return _strip_quotes(inner)
@@ -256,15 +256,15 @@ def _read_lines(raw: str, *, is_cut: bool) -> list[str]:
     lines = [line for line in lines if not _RE["rule"].fullmatch(line[marks.get(line, 0) :])]
     marked = [line[marks[line] :] for line in lines if line in marks]
     if 2 * len(marked) >= len(lines):
-        return marked  # what stands around a list speaks of the list
-    # Without marks, only what looks like the announcement of a list is taken for one.
+        return marked  # the text around a list is about the list
+    # Without marks, only lines that look like the announcement of a list are dropped.
     while lines and (_announces(lines[0]) or (len(lines) > 1 and _is_heading(lines[0]))):
         lines = lines[1:]
     return lines
 
 
 def _read_json(raw: str) -> list[str]:
-    """Read JSON of the asked shape or one that models confuse it with; an empty list is anything else."""
+    """Read JSON of the requested shape or one that models confuse it with; return [] for anything else."""
     for value in iterate_json(raw):
         if isinstance(value, dict):
             items = [item for key, item in value.items() if _RE["key"].fullmatch(key)]

@@ -1,6 +1,6 @@
-"""Asking for responses: a request a slot, and again where an answer is of no use, until there are enough.
+"""Ask for responses: one request per slot, repeated if the answer is unusable, until there are enough.
 
-A slot is a line of `data/prompts.jsonl`: it wants a number of responses from one answer.
+A slot is a line of `data/prompts.jsonl`: it asks for a number of responses in one answer.
 """
 
 import json
@@ -24,30 +24,30 @@ from amalgam.synthesis.answers import NO_REASONING, SUMMARY, describe_json, list
 Prompt = dict[str, Any]
 
 ATTEMPTS = 10  # times that a slot is asked again
-# The sample number of an attempt is that of its slot plus a multiple of this: new at each attempt, and the same
-# whatever `synthesis.rows` is.
+# The sample number of an attempt is that of its slot plus a multiple of this: new for each attempt, and independent of
+# `synthesis.rows`.
 _STRIDE = 10_000_000
-_KEPT = ("label", "sample", "question", "shots", "attributes", "responses", "format")  # of a prompt, beside its answer
-_ENOUGH = 0.9  # of the wanted responses a label: a few prompts that bring none must not end a run that is paid for
-_HANDFUL = 5  # answers, fewer of which say nothing about the rest
-_WORDING = "take another model, or change the wording in `data/templates` or the task's `task.yaml`"
-_HELP = {  # what most answers have in common, and what helps; more rows never do
-    "error": ("end with an error of the endpoint", "look into its log, or take another endpoint or model"),
+_KEPT = ("label", "sample", "question", "shots", "attributes", "responses", "format")  # of a prompt, with its answer
+_ENOUGH = 0.9  # of the responses wanted per label: a few prompts that bring none must not end a run that is paid for
+_HANDFUL = 5  # answers; fewer say nothing about the rest
+_WORDING = "use another model, or change the wording in `data/templates` or the task's `task.yaml`"
+_HELP = {  # what most answers have in common, and what helps; more rows never help
+    "error": ("end with an endpoint error", "check the endpoint's log, or use another endpoint or model"),
     "refusal": ("are refused or filtered", _WORDING),
     "cut_off": ("are cut off", f"raise `synthesis.max_tokens`, or {NO_REASONING}"),
-    "thinking": ("hold nothing but thinking", f"{NO_REASONING}, or raise `synthesis.max_tokens`"),
+    "thinking": ("contain only thinking", f"{NO_REASONING}, or raise `synthesis.max_tokens`"),
     "announcement": ("only announce a response", _WORDING),
-    "empty": ("are empty", "look into the endpoint's log and chat template, or take another model"),
+    "empty": ("are empty", "check the endpoint's log and chat template, or use another model"),
     "malformed": (
-        "are not in the format that was asked for",
-        "set `prompts.responses: 1` and `prompts.format: text`, or take another model",
+        "are not in the requested format",
+        "set `prompts.responses: 1` and `prompts.format: text`, or use another model",
     ),
 }
 
 
 @dataclass(frozen=True)
 class _Lazy(Sequence[Any]):
-    """A sequence whose items are made of numbers when they are looked at, so that a million need no memory."""
+    """A sequence that makes its items from numbers on access, so that a million items need no memory."""
 
     make: Callable[[int], Any]
     numbers: Sequence[int]
@@ -60,15 +60,15 @@ class _Lazy(Sequence[Any]):
 
 
 class Rounds:
-    """The rounds in which slots are asked: first all, then those that a label still needs, with a new sample number."""
+    """The rounds of requests: first all slots, then those that a label still needs, with a new sample number."""
 
     def __init__(
         self, prompts: Sequence[Prompt], model: str, params: Synthesis, fields: Mapping[str, Any] = NO_FIELDS
     ) -> None:
-        """Begin with a round over all prompts; `model` is its identity, `fields` are those of `llm.body`."""
+        """Start with a round over all prompts; `model` is the LLM's identity, `fields` are those of `llm.body`."""
         self._prompts, self._model, self._params, self._fields = prompts, model, params, fields
         self._slots: Sequence[int] = range(len(prompts))  # of this round
-        self._missing: dict[str, dict[int, int]] = {}  # by label, then slot: usable responses that it lacks
+        self._missing: dict[str, dict[int, int]] = {}  # by label, then slot: number of missing responses
         self._examples: dict[tuple[str, str], str] = {}  # by label and fault: an answer
         self.answers: list[list[Answer]] = [[] for _ in prompts]  # by slot
         self.number = 0  # of this round
@@ -76,14 +76,14 @@ class Rounds:
         self.faults: dict[str, Counter[str]] = {}  # answers by label and fault, "" where there is none
 
     def build_requests(self) -> Sequence[Request]:
-        """Build the requests of this round, each when it is looked at; none when there is nothing more to ask."""
+        """Build the requests of this round, each on access; none if there is nothing more to ask."""
         return _Lazy(lambda slot: self.build_request(slot, len(self.answers[slot])), self._slots)
 
     def build_request(self, slot: int, attempt: int) -> Request:
         """Build the request of a slot; the sample number is also the seed.
 
-        Each attempt has half of `max_tokens` more, by whichever name `llm.body` has it: some prompts bring a long
-        answer time after time.
+        Each new attempt adds half of `max_tokens`, under whichever name `llm.body` sets it: some prompts bring a long
+        answer every time.
         """
         prompt, params = self._prompts[slot], self._params
         sample = prompt["sample"] + attempt * _STRIDE
@@ -106,7 +106,7 @@ class Rounds:
     def add_answers(self, answers: Sequence[Answer]) -> None:
         """Read the answers to this round's requests, and choose the slots of the next round.
 
-        Of each label, the first slots that lack responses are asked again, no more than the label needs.
+        For each label, the first slots that lack responses are asked again, no more than the label needs.
         """
         for slot, answer in zip(self._slots, answers, strict=True):
             prompt = self._prompts[slot]
@@ -128,7 +128,7 @@ class Rounds:
         self._slots = sorted(chosen) if self.number <= ATTEMPTS else []
 
     def describe_main_fault(self) -> tuple[str, str]:
-        """Return the fault that most answers have, of all or of a label, and half a sentence about it; or "" and ""."""
+        """Return the fault of most answers, of all or of one label, and a clause about it; or "" and ""."""
         for labels in ([*self.faults], *([label] for label in self.faults)):
             counts: Counter[str] = sum((self.faults[label] for label in labels), Counter())
             ((fault, count),) = counts.most_common(1) or [("", 0)]
@@ -141,7 +141,7 @@ class Rounds:
         return "", ""
 
     def describe_shortfall(self, share: float = 1.0) -> str:
-        """Say by label what there is and what came instead, or "" where each has this share of what is wanted."""
+        """List usable responses and faults of the labels with less than this share of the wanted ones, or ""."""
         return "; ".join(
             f"label {label!r} has {self.usable[label]} of {self._params.rows} usable responses "
             f"({', '.join(f'{count} {fault}' for fault, count in sorted(faults.items()) if fault) or 'no fault'})"
@@ -159,9 +159,9 @@ class Rounds:
 
 
 def collect_answers(rounds: Rounds, answering: Answering) -> None:
-    """Ask until there are enough usable responses a label; the journal then holds every answer.
+    """Ask until each label has enough usable responses; the journal then holds every answer.
 
-    A label that lacks a few when the attempts are used up goes on with what it has, and a sentence says so.
+    If a label lacks a few after the last attempt, the run continues with those that it has and prints a notice.
 
     Raises:
         DataError: a label has less than nine tenths of its responses.
@@ -180,11 +180,11 @@ def collect_answers(rounds: Rounds, answering: Answering) -> None:
         if rounds.describe_shortfall(_ENOUGH):
             cause = sentence or "raise `synthesis.max_tokens`, or change the prompt"
             raise DataError(f"{found}; {cause}; the answers are kept")
-        notify(f"synthesize: {found}; the run goes on with these")
+        notify(f"synthesize: {found}; the run continues with these")
 
 
 def write_completions(folder: Path, rounds: Rounds) -> None:
-    """Write all answers as they came, and beside them what they hold, so that a missing part is noticed."""
+    """Write all answers as received, and a summary next to them, so that a missing part is noticed."""
     write_answers(folder, rounds.build_lines())
     totals = sum_answers(asdict(answer) for answer in chain.from_iterable(rounds.answers))
     faults = sum(rounds.faults.values(), Counter[str]())
@@ -195,7 +195,7 @@ def write_completions(folder: Path, rounds: Rounds) -> None:
 
 
 def read_prompts(path: Path) -> Sequence[Prompt]:
-    """Open `data/prompts.jsonl`, of which a line is read when it is looked at."""
+    """Open `data/prompts.jsonl`; each line is read on access."""
     with path.open("rb") as stream:
         starts = array("Q", accumulate(map(len, stream), initial=0))
         data = mmap(stream.fileno(), 0, access=ACCESS_READ) if starts[-1] else b""
@@ -205,7 +205,7 @@ def read_prompts(path: Path) -> Sequence[Prompt]:
 def build_response_format(responses: int) -> dict[str, Any]:
     """Build the `response_format` of a request whose answer is JSON.
 
-    Several responses are as many keys of one object, not an array: Azure, and fine-tuned models of OpenAI, refuse a
+    Several responses are several keys of one object, not an array: Azure and OpenAI's fine-tuned models reject a
     strict schema that bounds the length of an array, and without bounds a small model writes one item or hundreds.
     """
     return describe_json("responses", {key: {"type": "string"} for key in list_keys(responses)})

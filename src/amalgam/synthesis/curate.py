@@ -1,7 +1,7 @@
-"""Curation: which responses of the LLM become synthetic rows, and for what reason the others do not.
+"""Curation: which of the LLM's responses become synthetic rows, and why the others do not.
 
-Two texts are as near as the Jaccard similarity of their character 5-grams. Every text that is near a human-coded row is
-found, and most of what is near among any number of responses, without comparing each with every other one.
+The similarity of two texts is the Jaccard similarity of their character 5-grams. Every response near a human-coded row
+is found. So are most near pairs among the responses, however many there are, without comparing each with every other.
 """
 
 from collections import Counter
@@ -24,10 +24,10 @@ REASONS = _FAULTS + _REJECTS
 CHUNK = 2000  # texts that are compared or sketched at once
 _GRAM = 5  # characters; long enough to be typical of a phrase, short enough to survive a changed word
 _PERMUTATIONS = 128
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits look random: multiplying by it spreads values over 64 bits
-# Many kept texts may be alike without being duplicates. These bounds keep the work proportional to the texts.
-_MOST_IN_BAND = 100  # candidates that one band proposes, the last ones kept
-_MOST_COMPARED = 50  # candidates that are compared, those that share most bands
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, with random-looking bits: multiplying by it spreads values over 64 bits
+# Many kept texts may be similar but not duplicates. These bounds keep the work proportional to the number of texts.
+_MOST_IN_BAND = 100  # candidates from one band: the rows kept last
+_MOST_COMPARED = 50  # candidates that are compared: those that share the most bands
 
 Grams: TypeAlias = frozenset[str]
 Bands: TypeAlias = NDArray[np.uint64]
@@ -36,24 +36,24 @@ Bands: TypeAlias = NDArray[np.uint64]
 def find_rejects(
     responses: pd.DataFrame, doubts: pd.Series, *, shots: pd.DataFrame, held_out: pd.DataFrame, threshold: float
 ) -> pd.DataFrame:
-    """Decide on every response: `reason` is "" for what is kept, else one of `REASONS`; `detail` is the row it equals.
+    """Decide on every response: `reason` is "" if it is kept, else one of `REASONS`; `detail` is the row it matches.
 
     The first of several equal or near-equal responses is kept.
 
     Args:
-        responses: as `read_responses` gives them (id, text, fault).
-        doubts: the reason of the consistency check against each response, "" where there is none.
-        shots: human-coded train rows (id, text), of which no copy is wanted.
-        held_out: validation and test rows (id, text), from which training rows must keep their distance.
-        threshold: Jaccard similarity of character 5-grams from which two texts count as one.
+        responses: as returned by `read_responses` (id, text, fault).
+        doubts: the consistency check's reason against each response, "" if there is none.
+        shots: human-coded train rows (id, text), whose copies are rejected.
+        held_out: validation and test rows (id, text); a training row must not be near them.
+        threshold: Jaccard similarity of character 5-grams from which two texts count as the same.
     """
     usable = responses.index[responses["fault"] == ""]
     texts = responses["text"][usable].tolist()
     finders = [_prepare_finder(rows, threshold) for rows in (shots, held_out)]
-    # A lower threshold for candidates loses fewer true pairs; the exact similarity takes the others out.
+    # A lower threshold for candidates loses fewer true pairs; the exact similarity removes the false ones.
     shape = MinHashLSH(threshold=max(0.9 * threshold, 0.05), num_perm=_PERMUTATIONS)
     bands = np.empty((len(texts), shape.b), dtype=np.uint64)
-    copies: dict[int, tuple[str, str]] = {}  # the names of the near shot and the near held-out row, where there is one
+    copies: dict[int, tuple[str, str]] = {}  # the names of the near shot and the near held-out row, if any
     for start in range(0, len(texts), CHUNK):
         grams = [cut_grams(text) for text in texts[start : start + CHUNK]]
         bands[start : start + CHUNK] = _hash_bands(grams, shape.b, shape.r)
@@ -100,11 +100,11 @@ def cut_grams(text: str) -> Grams:
     return frozenset(folded[start : start + _GRAM] for start in range(max(len(folded) - _GRAM + 1, 1)))
 
 
-_cut_again = lru_cache(maxsize=1000)(cut_grams)  # similar texts are compared with the same ones again and again
+_cut_again = lru_cache(maxsize=1000)(cut_grams)  # similar texts are compared with the same texts again and again
 
 
 def _prepare_finder(rows: pd.DataFrame, threshold: float) -> Callable[[Sequence[Grams]], list[str]]:
-    """Return what finds the id of the row that is most similar to each of some texts, or "" where none is near."""
+    """Return a function that finds the id of the row most similar to each text, or "" if none is near."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     if rows.empty:
@@ -124,7 +124,7 @@ def _prepare_finder(rows: pd.DataFrame, threshold: float) -> Callable[[Sequence[
 
 
 def _hash_bands(texts: Sequence[Grams], bands: int, length: int) -> Bands:
-    """Sketch texts by MinHash (Broder 1997), and hash each band of so many values of each sketch [texts, bands]."""
+    """Sketch texts by MinHash (Broder 1997), and hash each band of `length` values of each sketch [texts, bands]."""
     empty = MinHash(num_perm=_PERMUTATIONS, seed=1, hashfunc=crc32)
     digests = np.empty((len(texts), bands * length), dtype=np.uint64)
     for number, grams in enumerate(texts):
@@ -138,9 +138,9 @@ def _hash_bands(texts: Sequence[Grams], bands: int, length: int) -> Bands:
 
 
 class _Kept:
-    """The texts that are kept: those whose sketches share a whole band are candidates, the exact similarity decides.
+    """The kept texts: those whose sketch shares a whole band are candidates, and the exact similarity decides.
 
-    A `MinHashLSH` would hold kilobytes a text, this only the bands that several texts have.
+    A `MinHashLSH` would hold kilobytes per text; this holds only the bands that several texts share.
     """
 
     def __init__(self, bands: Bands, texts: Sequence[str], threshold: float) -> None:
@@ -149,7 +149,7 @@ class _Kept:
         self._rows: dict[int, list[int]] = {}  # by band: the rows kept last
 
     def find(self, row: int) -> int | None:
-        """Return the row whose text, of those kept so far, is most similar at or above the threshold, if any is."""
+        """Return the row with the most similar text of those kept so far, or None if none reaches the threshold."""
         found = Counter(other for band in self._list_shared(row) for other in self._rows.get(band, ()))
         if not found:
             return None
@@ -161,7 +161,7 @@ class _Kept:
         return best if similarities[best] >= self._threshold else None
 
     def add(self, row: int) -> None:
-        """Keep the text of a row, so that later ones are compared with it."""
+        """Keep the text of a row, so that later texts are compared with it."""
         for band in self._list_shared(row):
             rows = self._rows.setdefault(band, [])
             rows.append(row)

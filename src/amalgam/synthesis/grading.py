@@ -1,4 +1,4 @@
-"""The LLM as a grader: it puts a label on a response by the rubric, as JSON that a schema constrains."""
+"""The LLM as a grader: it labels a response by the rubric, as JSON that follows a schema."""
 
 import json
 import re
@@ -16,10 +16,10 @@ from amalgam.tasks.personal import find_personal_rows, select_examples
 from amalgam.tasks.schema import Task
 from amalgam.tasks.texts import fold_text
 
-_SHOTS = 2  # human-coded examples a label
+_SHOTS = 2  # human-coded examples per label
 _LABEL_TOKENS = 40  # enough for {"label": "…"} with blanks
 _RATIONALE_TOKENS = 160
-_TRIES = 50  # places in an answer at which a label may stand
+_TRIES = 50  # places in an answer where a label may be
 _MARKS = " \t\"'`*\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
 _NAMED = re.compile(
     rf"\blabel[{_MARKS}]*(?:[:=\N{{FULLWIDTH COLON}}]|\bis\b|\bwould be\b|\bshould be\b)", re.IGNORECASE
@@ -29,7 +29,7 @@ _OR = re.compile(r"or\b|[/|]")
 
 
 def select_gradable(responses: pd.DataFrame, rows: int | None) -> pd.DataFrame:
-    """Select usable responses, the first `rows` of each label, or all where it is None."""
+    """Select the usable responses: the first `rows` of each label, or all if `rows` is None."""
     usable = responses[responses["fault"] == ""]
     return usable if rows is None else usable.groupby("label").head(rows)
 
@@ -39,21 +39,21 @@ def check_personal(task: Task, rows: pd.DataFrame, what: str, endpoint: str) -> 
     held = rows["id"][find_personal_rows(rows)]
     if len(held) and not task.send_personal and endpoint != "embedded" and not Endpoint(endpoint, "", "").is_local:
         raise DataError(
-            f"{len(held)} {what} rows hold personal data (an e-mail address, a phone number, a name of the roster), "
-            f"such as {held.iloc[0]}, and would be sent to {endpoint}: take it out of them, set `baselines.llm_grader: "
-            "false`, or allow it by `send_personal: true` in task.yaml"
+            f"{len(held)} {what} rows hold personal data (an e-mail address, a phone number, a name on the roster), "
+            f"such as {held.iloc[0]}, and would be sent to {endpoint}: remove it from them, set `baselines.llm_grader: "
+            "false`, or allow it with `send_personal: true` in task.yaml"
         )
 
 
 def build_grading_requests(
     task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, params: Judge, fields: Fields = NO_FIELDS
 ) -> list[Request]:
-    """Build a request for a label on each row (id, text, question); `fields` are those of `llm.body`.
+    """Build a request for the label of each row (id, text, question); `fields` are those of `llm.body`.
 
-    All requests begin alike, so that a server reads that part once: the rubric, then human-coded examples, which are
-    the first two of `train` of each label without personal data.
+    All requests begin with the same part, so that a server reads it once: the rubric, then human-coded examples: the
+    first two rows of each label in `train` that may be shown, or none where reasons are asked for.
     """
-    # The human coders gave labels, not reasons: examples without one would teach to leave it out.
+    # The human coders gave labels, not reasons: examples without a reason would teach the LLM to omit it.
     shown = select_shown(task, train, 0 if params.rationale else _SHOTS)
     replies = {label: json.dumps({"label": label}) for label in task.label_names}
     head = build_head(task, phrase_rubric(task), shown, replies)
@@ -72,12 +72,12 @@ def build_grading_requests(
 
 
 def select_shown(task: Task, train: pd.DataFrame, shots: int = _SHOTS) -> pd.DataFrame:
-    """Select the examples that every request shows, in the order of their ids, so that labels take turns by chance."""
+    """Select the examples that every request shows, ordered by id, so that the labels come in random order."""
     return select_examples(train, shots, send_personal=task.send_personal).sort_values("id", kind="stable")
 
 
 def build_head(task: Task, rubric: str, shown: pd.DataFrame, replies: Mapping[str, str]) -> list[dict[str, str]]:
-    """Build the turns that all requests begin with: the rubric, then the examples, with the reply to each label."""
+    """Build the turns that all requests begin with: the rubric, then the examples with the replies for their labels."""
     head = [{"role": "system", "content": rubric}]
     for question, text, label in zip(shown["question"], shown["text"], shown["label"], strict=True):
         head.append({"role": "user", "content": phrase_response(task, question, text)})
@@ -86,7 +86,7 @@ def build_head(task: Task, rubric: str, shown: pd.DataFrame, replies: Mapping[st
 
 
 def read_grades(answers: Sequence[Answer], labels: list[str], who: str) -> tuple[list[str], str]:
-    """Return the label in each answer, "" where there is none, and a sentence where most of `who`'s cannot be read."""
+    """Return the label in each answer, "" if there is none, and a sentence about `who` if most cannot be read."""
     grades = [parse_grade(answer.text, labels) for answer in answers]
     unread = [answer for answer, grade in zip(answers, grades, strict=True) if not grade]
     if 2 * len(unread) <= len(answers):
@@ -95,17 +95,17 @@ def read_grades(answers: Sequence[Answer], labels: list[str], who: str) -> tuple
     found = f"{read} readable grades" if read else "no readable grade"
     text = unread[0].text
     such = f" (it answered {shorten_example(text)})" if text else ""
-    so = "its score says little" if read else "it has no score"
+    so = "its score means little" if read else "it has no score"
     _, fault = read_answer(text, unread[0].finish_reason)
     more = f"{NO_REASONING}, or give it more tokens there, such as `{{max_tokens: 2000}}`"
-    helps = more if fault in ("cut_off", "thinking") else "take another model"
-    return grades, f"{who} gave {found} of {len(answers)} rows{such}, so {so}: {helps}"
+    helps = more if fault in ("cut_off", "thinking") else "use another model"
+    return grades, f"{who} gave {found} for {len(answers)} rows{such}, so {so}: {helps}"
 
 
 def parse_grade(text: str, labels: list[str]) -> str:
-    """Return the label that the grader gave in its answer, or "" where it holds none, or several.
+    """Return the label that the grader gave in its answer, or "" if the answer holds none or several.
 
-    The label stands in JSON, whatever is around it, behind the word "label", or alone on the first or the last line.
+    The label is in JSON, whatever is around it, after the word "label", or alone on the first or the last line.
     """
     said, fault = read_answer(text, "stop")
     if fault:
@@ -123,7 +123,7 @@ def parse_grade(text: str, labels: list[str]) -> str:
 
 
 def _match_label(value: Any, labels: list[str]) -> str:
-    """Return the label that a value means: itself, or else the only one that differs in case or punctuation alone."""
+    """Return the label that a value means: an equal one, or else the one that differs only in case or punctuation."""
     if isinstance(value, bool | int | float):
         value = json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
     if not isinstance(value, str):
@@ -135,7 +135,7 @@ def _match_label(value: Any, labels: list[str]) -> str:
 
 
 def _match_beginning(text: str, labels: list[str]) -> str:
-    """Return the label that a text begins with, the longest one of several; "" where another is offered too."""
+    """Return the longest label that a text begins with; "" if the text offers another one too."""
     line = text.lstrip().partition("\n")[0].lstrip(_MARKS)
     for end in reversed([end.start() for end in islice(_WORD_END.finditer(line), _TRIES)]):
         if label := _match_label(line[:end], labels):
@@ -148,7 +148,7 @@ def _fold_label(label: str) -> str:
 
 
 def phrase_rubric(task: Task, names: Sequence[str] = ()) -> str:
-    """Write the labels with their definitions, each behind a dash and its name, or as `names` has it."""
+    """Write the labels with their definitions, each after a dash and its name, or after its entry in `names`."""
     lines = [task.scenarios[0]] if len(task.scenarios) == 1 else []
     lines.append(f"Put a label on a {task.response}. The labels:")
     for label, name in zip(task.labels, names or [f"- {name}" for name in task.label_names], strict=True):

@@ -1,8 +1,8 @@
-"""The LLM as a coder of real texts: how likely each label is of a response that nobody has coded.
+"""The LLM as a coder of real texts: the probability of each label for an uncoded response.
 
-A request asks for one letter, and the endpoint says how likely each letter was; where it does not, several samples are
-counted. LLMs are badly calibrated, so the LLM labels human-coded rows too, and their codes decide how far to believe it
-beside a classifier of the human rows: where the LLM knows nothing, it has no say.
+A request asks for one letter, and the endpoint reports the probability of each letter; if it does not, several samples
+are counted. LLMs are badly calibrated, so the LLM labels human-coded rows too. Their codes decide its weight next to
+a classifier trained on the human rows: an LLM that knows nothing gets no weight.
 """
 
 import json
@@ -27,26 +27,26 @@ from amalgam.synthesis.mix import count_synthetic
 from amalgam.tasks.personal import find_personal_rows
 from amalgam.tasks.schema import Task
 
-_MOST = 20  # labels, as endpoints give the probabilities of 20 tokens
-_SAMPLES = 5  # answers to a row, where the endpoint gives no probabilities
+_MOST = 20  # labels, because endpoints return the probabilities of 20 tokens
+_SAMPLES = 5  # answers per row, if the endpoint returns no probabilities
 _LETTER = re.compile(r"\W*([A-Z])\b")
-_FARTHEST = 9.0  # below the likeliest label's log-probability: a source that is sure of all must not decide alone
-_UNSEEN = 0.5  # letters that each label counts beside those in the samples
+_FARTHEST = 9.0  # below the log-probability of the most likely label: an overconfident source must not decide alone
+_UNSEEN = 0.5  # letters added to the count of each label in the samples
 
 Floats = NDArray[np.float64]
 
 
 def select_coded(task: Task, train: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
-    """Select the human-coded rows that show how good the LLM's labels are: all that may be sent and are no examples."""
+    """Select the human-coded rows that test the LLM's labels: all that may be sent and are not examples."""
     rows = pd.concat([train, validation], ignore_index=True)
     rows = rows[~rows["id"].isin(select_shown(task, train)["id"])]
     return rows if task.send_personal else rows[~find_personal_rows(rows)]
 
 
 def select_texts(task: Task, texts: pd.DataFrame, source: str, ratio: float, human: int) -> pd.DataFrame:
-    """Select the texts to label: all that the ratio takes beside so many human rows, half for `both`, none for `write`.
+    """Select the texts to label: all that the ratio needs with `human` human rows, half for `both`, none for `write`.
 
-    Those with personal data are left out, unless the task allows to send them. DataError where there are too few.
+    Texts with personal data are left out, unless the task allows sending them. DataError if there are too few.
     """
     texts = texts if task.send_personal else texts[~find_personal_rows(texts)]
     wanted = len(texts) if ratio == 1 else count_synthetic(ratio, human)
@@ -61,9 +61,9 @@ def select_texts(task: Task, texts: pd.DataFrame, source: str, ratio: float, hum
 def build_label_requests(
     task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, fields: Fields = NO_FIELDS, samples: int = 0
 ) -> list[Request]:
-    """Build a request for the letter of each row (id, text, question), or as many sampled ones of each.
+    """Build a request for the letter of each row (id, text, question), or `samples` sampled requests per row.
 
-    They begin alike, so that a server reads the rubric and the examples, which are the judge's, once.
+    All begin with the same part, so that a server reads it once: the rubric, then the judge's examples.
     """
     letters = dict(zip(task.label_names, ascii_uppercase, strict=False))
     names = [f"{letter}. {name.replace('_', ' ')}" for name, letter in letters.items()]
@@ -84,13 +84,13 @@ def build_label_requests(
 def ask_for_labels(
     task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, answering: Answering
 ) -> tuple[Floats, list[dict[str, Any]]]:
-    """Return log-probabilities [rows, classes], up to a constant a row, and a line for each answer.
+    """Return log-probabilities [rows, classes], up to a constant per row, and a line for each answer.
 
     Raises:
         DataError: the task has too many labels, or most answers hold no letter.
     """
     if len(task.labels) > _MOST:
-        raise DataError(f"the LLM can label texts by at most {_MOST} labels: set `synthesis.source: write`")
+        raise DataError(f"the LLM can label texts with at most {_MOST} labels: set `synthesis.source: write`")
     count, fields = len(task.labels), answering.llm.body
     requests = build_label_requests(task, rows, train, model, fields)
     answers = answer_requests(requests, answering, "label")
@@ -107,8 +107,8 @@ def ask_for_labels(
         silent = sum(not counted.any() for counted in counts)
         if 2 * silent > len(rows):
             raise DataError(
-                f"the LLM named no label of {silent} of {len(rows)} texts: {NO_REASONING}, or give it more tokens "
-                "there, such as `{max_tokens: 2000}`, or take another model"
+                f"the LLM named no label for {silent} of {len(rows)} texts: {NO_REASONING}, or give it more tokens "
+                "there, such as `{max_tokens: 2000}`, or use another model"
             )
     return np.array(found), lines
 
@@ -119,7 +119,7 @@ def _describe(slots: Sequence[int], requests: Sequence[Request], answers: Sequen
 
 
 def read_logits(answer: Answer, count: int) -> Floats | None:
-    """Return the log-probabilities of the first `count` letters; None where the answer does not hold them."""
+    """Return the log-probabilities of the first `count` letters, or None if the answer does not hold them."""
     try:
         tokens = json.loads(answer.text)["logprobs"]
         known = [(token.strip(), float(value)) for token, value in tokens.items()]
@@ -140,10 +140,10 @@ def count_letters(answers: Sequence[Answer], count: int) -> Floats:
 def add_labels(
     texts: pd.DataFrame, labels: list[str], said: Sequence[Floats], coded: Sequence[Floats], classes: NDArray[np.int64]
 ) -> pd.DataFrame:
-    """Add the column `soft`, a JSON list of what all sources say, and `label`, the likeliest one of the first source.
+    """Add the columns `soft`, a JSON list of joint probabilities, and `label`, the first source's most likely label.
 
-    The first is the LLM, and the guard asks the human rows about its labels: they cannot confirm their own. For the
-    rest see `calibrate`.
+    The first source is the LLM. Only it sets `label`, because the guard checks the labels against the human rows, and
+    these cannot confirm labels of their own. For the arguments see `calibrate`.
     """
     joint, alone = calibrate(said, coded, classes), calibrate(said[:1], coded[:1], classes)
     soft = [json.dumps(row.round(4).tolist()) for row in joint]
@@ -151,15 +151,15 @@ def add_labels(
 
 
 def calibrate(logits: Sequence[Floats], coded: Sequence[Floats], classes: NDArray[np.int64]) -> Floats:
-    """Join what several sources say into probabilities [rows, classes], by a logistic regression on human codes.
+    """Combine several sources into probabilities [rows, classes] by a logistic regression on human codes.
 
-    `logits` are each source's log-probabilities of the rows [rows, classes], up to a constant a row. `coded` are those
-    of human-coded rows, by sources that did not learn their codes, and `classes` the classes of these.
+    `logits` are each source's log-probabilities of the rows [rows, classes], up to a constant per row. `coded` are
+    those of human-coded rows, by sources that did not learn their codes, and `classes` are the classes of these rows.
     """
     from scipy.special import softmax
     from sklearn.linear_model import LogisticRegression
 
-    if len(np.unique(classes)) < 2:  # nothing to learn from: the first source says it
+    if len(np.unique(classes)) < 2:  # nothing to learn from: the first source decides
         return np.asarray(softmax(logits[0], axis=1))
     rows, known = (
         np.concatenate([np.maximum(said - said.max(axis=1, keepdims=True), -_FARTHEST) for said in sources], axis=1)

@@ -1,4 +1,4 @@
-"""Human-coded and synthetic rows mixed at a ratio."""
+"""Mix human-coded and synthetic rows at a ratio."""
 
 import pandas as pd
 
@@ -6,24 +6,23 @@ from amalgam.errors import DataError
 
 COLUMNS = ["id", "text", "question", "label", "group", "origin", "shots"]
 
-_ALIKE = "raise `synthesis.temperature`, or let the prompts differ more (attributes, more `human_rows`)"
+_ALIKE = "raise `synthesis.temperature`, or make the prompts differ more (attributes, more `human_rows`)"
 _CONFIRM = (
-    "say the labels' definitions in the task's `task.yaml` more clearly, take another model, or set "
-    "`curation.consistency: none`"
+    "define the labels in the task's `task.yaml` more clearly, use another model, or set `curation.consistency: none`"
 )
-_UNREAD = "take another model, or set `curation.consistency` to `human_model` or `none`"
-# Where most responses are rejected for one of these reasons, more of them bring more of the same. Faults of answers
-# are not among them: those were asked for again until there were enough.
+_UNREAD = "use another model, or set `curation.consistency` to `human_model` or `none`"
+# If most responses are rejected for one of these reasons, more responses bring more of the same. Faults of answers are
+# not among the reasons: faulty answers were asked for again until there were enough.
 _HELP = {
     "ungraded": ("could not read the judge's grades of", _UNREAD),
     "inconsistent": ("could not confirm the label of", _CONFIRM),
-    **dict.fromkeys(("exact_duplicate", "near_duplicate"), ("rejected as alike", _ALIKE)),
+    **dict.fromkeys(("exact_duplicate", "near_duplicate"), ("rejected as duplicates", _ALIKE)),
     **dict.fromkeys(("copies_shot", "near_validation_or_test"), ("rejected as copies of human rows", _ALIKE)),
 }
 
 
 def count_synthetic(ratio: float, human: int) -> int:
-    """Return how many synthetic rows make up the share `ratio` beside `human` rows; `ratio` is below 1."""
+    """Return how many synthetic rows added to `human` rows make up the share `ratio`, which is below 1."""
     return round(ratio / (1 - ratio) * human)
 
 
@@ -35,17 +34,17 @@ def mix_rows(
     labels: list[str],
     labelled: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Mix rows at the synthetic share `ratio`, 0 to 1, the human rows held fixed (arXiv 2501.09126).
+    """Mix rows at the synthetic share `ratio`, 0 to 1, with the human rows held fixed (arXiv 2501.09126).
 
     Synthetic rows are taken in turn from each label, in the order of the pool, so that the rows of a smaller
     ratio are among those of a larger one. Ratio 0 is the human rows alone, ratio 1 the whole pool alone. `origin` is
     `human` or `synthetic`, and `shots` are the ids of the human rows that the LLM saw. Texts that the LLM labelled come
-    before those of the pool; where there are any, the column `soft` has their distributions, "" for other rows.
+    before those of the pool; if there are any, the column `soft` has their distributions, and "" for other rows.
 
     Args:
-        human: human-coded rows that teach (id, text, question, label, and group where the task has one).
-        pool: the curated rows (id, text, question, label, shots), in the order in which they were asked for.
-        rejects: the other responses (label, reason); they say what helps where rows are missing.
+        human: human-coded rows to learn from (id, text, question, label, and group if the task has one).
+        pool: the curated rows (id, text, question, label, shots), in the order of their requests.
+        rejects: the other responses (label, reason); they show what helps if rows are missing.
         ratio: synthetic share.
         labels: all labels of the task.
         labelled: real texts with the LLM's labels (id, text, question, label, soft).
@@ -65,14 +64,14 @@ def mix_rows(
     wanted -= len(texts)
     needed = {label: -(-(wanted - place) // len(labels)) for place, label in enumerate(labels)}
     _check_enough(pool, rejects, needed, ratio, len(human), len(texts))
-    # A label that the task does not know has no turn.
+    # A label that is not in the task gets no turn.
     places = pool["label"].map({label: place for place, label in enumerate(labels)}).astype(float)
     turns = (pool.groupby("label").cumcount() * len(labels) + places).sort_values()
     return _join(human, texts, pool.loc[turns.index[turns < wanted]])
 
 
 def _join(*parts: pd.DataFrame) -> pd.DataFrame:
-    """Put rows one below the other; those without a distribution have "" there, if any has one."""
+    """Concatenate rows; if any has a distribution, those without one get "" in `soft`."""
     columns = COLUMNS + ["soft"] * any("soft" in part and len(part) for part in parts)
     return pd.concat([part.reindex(columns=columns, fill_value="") for part in parts], ignore_index=True)
 
@@ -80,7 +79,7 @@ def _join(*parts: pd.DataFrame) -> pd.DataFrame:
 def _check_enough(
     pool: pd.DataFrame, rejects: pd.DataFrame, needed: dict[str, int], ratio: float, human: int, texts: int
 ) -> None:
-    """Refuse a ratio for which a label has too few rows, and name one that is possible."""
+    """Refuse a ratio for which a label has too few rows, and name a possible ratio."""
     counts = pool["label"].value_counts()
     there = texts + len(needed) * min((int(counts.get(label, 0)) for label in needed), default=0)
     lower = f"or lower `ratio` to {100 * there // max(there + human, 1) / 100:g}"
@@ -93,5 +92,5 @@ def _check_enough(
         usable = kept + int(reasons.sum())
         if len(reasons) and 2 * reasons.iloc[0] > usable:
             what, helps = _HELP[str(reasons.index[0])]
-            raise DataError(f"{few}, and {what} {reasons.iloc[0]} of {usable}: {helps}, {lower}")
+            raise DataError(f"{few}, and {what} {reasons.iloc[0]} of {usable} responses: {helps}, {lower}")
         raise DataError(f"{few}: raise `synthesis.rows`, {lower}")

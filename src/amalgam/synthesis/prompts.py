@@ -1,8 +1,8 @@
-"""Requests for synthetic responses of a known label: a template, filled in by a rubric and by human-coded examples.
+"""Requests for synthetic responses of a known label: a template filled in with a rubric and human-coded examples.
 
 A template is a sandboxed Jinja file that writes the turns of a chat. A turn is a call block of `system`, `user` or
-`assistant`, such as `{% call user() %}…{% endcall %}`. What it prints is the turn's text, without the blanks around it;
-a turn without text is left out. Data can therefore never become a turn or markup, whatever it looks like.
+`assistant`, such as `{% call user() %}…{% endcall %}`. Its output is the turn's text, without surrounding blanks; a
+turn without text is left out. Data can therefore never become a turn or markup, whatever it looks like.
 """
 
 import json
@@ -27,9 +27,9 @@ from amalgam.tasks.schema import Label, Task
 _ROLES = ("system", "user", "assistant")
 _OTHER_FILES = (nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)
 _FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-_POOL = 16  # first train rows a label that shots are drawn from, so that more human rows leave prompts as they are
+_POOL = 16  # first train rows of a label, from which shots are drawn, so that more human rows leave prompts unchanged
 SET = 16  # consecutive requests that share all shots but the last, so that a server reuses their prefix
-LAST = 4  # of these, consecutive ones that share the last shot too; fewer vary more and cost more
+LAST = 4  # consecutive requests of a set that share the last shot too; fewer vary more and cost more
 
 Row = dict[str, str]
 Turns = list[dict[str, str]]
@@ -40,8 +40,8 @@ def load_template(name: str, folders: Sequence[Path]) -> Template:
     """Read `NAME.j2` from the first folder that has it.
 
     Raises:
-        DataError: there is none, or it is not of the right form, with the file and the line. The template raises it
-            too, where it uses what is not there, or its turns are not of the right form.
+        DataError: there is no such template, or its form is wrong; the error names the file and the line. The template
+            raises it too, if it uses an undefined name or its turns have the wrong form.
     """
     path = next((path for folder in folders if (path := folder / f"{name}.j2").is_file()), None)
     if path is None:
@@ -50,7 +50,7 @@ def load_template(name: str, folders: Sequence[Path]) -> Template:
             f"there is no prompt template '{name}': set `prompts.template` in params.yaml to one of {names}, or write "
             f"{folders[0] / name}.j2"
         )
-    # No loader: a template reads no file. Nothing is escaped: chat turns are no markup.
+    # No loader: a template reads no file. Nothing is escaped: chat turns are not markup.
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     # Equal data must give equal prompts.
     del environment.globals["lipsum"], environment.filters["random"]
@@ -59,11 +59,11 @@ def load_template(name: str, folders: Sequence[Path]) -> Template:
         tree = environment.parse(source)
         code = environment.compile(source, name, str(path))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not text in UTF-8: save it as that") from error
+        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8") from error
     except TemplateSyntaxError as error:
         raise DataError(f"{path}, line {error.lineno}: {error.message}") from error
     for other in tree.find_all(_OTHER_FILES):
-        raise DataError(f"{path}, line {other.lineno}: a template cannot use other files: write it as one")
+        raise DataError(f"{path}, line {other.lineno}: a template cannot use other files: put all of it into this file")
     return partial(_render, path, JinjaTemplate.from_code(environment, code, environment.make_globals(None)))
 
 
@@ -73,10 +73,10 @@ def build_prompts(
     """Yield the requests for `rows` responses of each label, by number, then by label.
 
     Everything that varies is drawn from the seed, the label, and the number of the request or of its set of shots,
-    never from what was drawn before. So requests for fewer rows are the first of those for more. Requests of one set
-    are a group: they begin alike and ask the same question. The set of this number of every other label asks it too: a
-    question must not tell the label. Where a label has too few examples of a question, those of others fill up, each
-    with its own question. Rows with personal data are no examples, unless the task allows it.
+    never from earlier draws. So the requests for fewer rows are the first of those for more. The requests of one set
+    are a group: they begin alike and ask the same question. The set with the same number of every other label asks it
+    too, because a question must not reveal the label. If a label has too few examples of a question, examples of other
+    questions fill up, each with its own question. Rows with personal data are not shown, unless the task allows it.
 
     `train` are human-coded rows (id, text, question, label) in the order of the split.
 
@@ -91,7 +91,7 @@ def build_prompts(
         )
     pools = _select_pools(task, train)
     questions = sorted({row["question"] for pool in pools.values() for row in pool}) or [""]
-    sets: dict[str, tuple[str, list[Row]]] = {}  # by label: scenario and shots of the set at hand
+    sets: dict[str, tuple[str, list[Row]]] = {}  # by label: scenario and shots of the current set
     for slot in range(-(-rows // params.responses)):
         number = slot // SET
         question = random.Random(f"{params.seed}/question/{number}").choice(questions)
@@ -100,7 +100,7 @@ def build_prompts(
             if slot % SET == 0:
                 draw = random.Random(f"{params.seed}/{label.name}/{number}")
                 scenario = draw.choice(task.scenarios or [""])
-                # One answer to the question is spared, to come last.
+                # One answer to the question is kept back for the last shot.
                 shared = _draw_shots(draw, pool, question, max(params.shots - 1, 0), params.responses, spared=1)
                 sets[label.name] = scenario, shared
             scenario, shared = sets[label.name]
@@ -125,29 +125,29 @@ def build_prompts(
 
 
 def list_shortages(task: Task, train: pd.DataFrame, params: Prompts) -> list[str]:
-    """Say in one sentence each what is no example, and which labels have fewer of them than a request is to show."""
+    """Return a sentence each on rows that are not shown and labels with fewer examples than a request should show."""
     sentences = []
     if (held := int(find_personal_rows(train).sum())) and not task.send_personal:
         sentences.append(
-            f"{held} of {len(train)} train rows hold personal data (e-mail addresses, phone numbers, names of a "
-            "roster), so that no request shows them: `send_personal: true` in task.yaml allows it"
+            f"{held} of {len(train)} train rows hold personal data (e-mail addresses, phone numbers, names on a "
+            "roster), so no request shows them: set `send_personal: true` in task.yaml to allow it"
         )
     for name, count in ((name, len(pool)) for name, pool in _select_pools(task, train).items()):
         if count < params.shots:
             sentences.append(
-                f"label {name!r} has {count} different train rows to draw examples from, so that requests show {count} "
-                f"of them and not {params.shots}: "
+                f"label {name!r} has {count} different train rows to draw examples from, so requests show {count} "
+                f"of them, not {params.shots}: "
                 + ("raise `human_rows` for more" if count < _POOL else "lower `prompts.shots`")
             )
     return sentences
 
 
 def draw_attributes(task: Task, label: Label, seed: int, slot: int) -> dict[str, str]:
-    """Draw a value of each attribute, such as the length of a response, by the number of the slot among its label's.
+    """Draw a value of each attribute, such as the length of a response, by the number of the slot within its label.
 
-    The values are gone through in shuffled order, in another one each time, so that they come equally often. Each
-    attribute and label has orders of its own, so that combinations vary. A label's attributes come on top of the
-    task's, or instead of those of the same name.
+    Each pass through the values has a new shuffled order, so that all come equally often. Each attribute and label has
+    its own orders, so that combinations vary. A label's attributes add to the task's, or replace those of the same
+    name.
     """
     return {
         name: _shuffle_values(f"{seed}/{label.name}/{name}/{slot // len(values)}", tuple(values))[slot % len(values)]
@@ -166,11 +166,11 @@ def _render(path: Path, template: JinjaTemplate, values: dict[str, Any]) -> Turn
         outside = template.render({**values, **{role: partial(_add_turn, turns, role) for role in _ROLES}})
     except _FAILURES as error:
         own = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
-        known = f"; a template knows {', '.join(values)}" if str(error).endswith("is undefined") else ""
+        known = f"; a template can use {', '.join(values)}" if str(error).endswith("is undefined") else ""
         raise DataError(f"{path}, line {own[-1] if own else 1}: {error}{known}") from error
     if text := " ".join(outside.split()):
         raise DataError(
-            f"{path}: '{text[:60]}' stands outside of the turns: put it into `{{% call user() %}}` … `{{% endcall %}}`"
+            f"{path}: '{text[:60]}' is outside the turns: put it into `{{% call user() %}}` … `{{% endcall %}}`"
         )
     if not turns or turns[-1]["role"] != "user":
         raise DataError(f"{path}: the last turn must be the user's: end with `{{% call user() %}}` and a text")
@@ -182,7 +182,7 @@ def _add_turn(turns: Turns, role: str, caller: Any = None) -> str:
         raise TypeError(f"a turn is written as `{{% call {role}() %}}` … `{{% endcall %}}`")
     number, text = len(turns), str(caller()).strip()
     if len(turns) != number:
-        raise TypeError("a turn cannot stand within a turn")
+        raise TypeError("a turn cannot be inside another turn")
     if text:
         turns.append({"role": role, "content": text})
     return ""
@@ -197,7 +197,7 @@ def _select_pools(task: Task, train: pd.DataFrame) -> dict[str, list[Row]]:
 def _draw_shots(
     draw: random.Random, pool: list[Row], question: str, count: int, responses: int, spared: int = 0
 ) -> list[Row]:
-    """Draw examples, those of the question last, where they are closest to what is wanted; spare some of these."""
+    """Draw examples, those of the question last, closest to the request; keep `spared` of these back."""
     same, others = ([row for row in pool if (row["question"] == question) == is_same] for is_same in (True, False))
     answers = draw.sample(same, min(count, max(len(same) - spared, 0)))
     missing = count - len(answers) if responses == 1 else 0  # a list of responses is one answer to one question
@@ -207,7 +207,7 @@ def _draw_shots(
 def _list_values(
     task: Task, label: Label, drawn: dict[str, Any], attributes: dict[str, str], params: Prompts
 ) -> dict[str, Any]:
-    """List what a template knows, by name; docs/prompts.md explains each."""
+    """List the values that a template can use, by name; docs/prompts.md explains each."""
     texts = [shot["text"] for shot in drawn["shots"]]
     answers = [[text] for text in texts] if params.responses == 1 else [texts] if texts else []
     return {
@@ -226,14 +226,14 @@ def _list_values(
 
 
 def _build_answer(texts: Sequence[str], format: str) -> str:
-    """Write responses as an answer that holds them, to show what is wanted."""
+    """Write responses as an answer that holds them, to show the wanted form."""
     if format == "json":
         return json.dumps(dict(zip(list_keys(len(texts)), texts, strict=True)), ensure_ascii=False)
     return "\n".join(texts)
 
 
 def _phrase_form(response: str, responses: int, format: str) -> str:
-    """Say in one sentence in what form to answer; `response` is what one response is called."""
+    """Write the sentence that states the answer format; `response` is what one response is called."""
     if format == "json" and responses == 1:
         return f'Answer with a JSON object that holds the {response} under the key "response".'
     if format == "json":

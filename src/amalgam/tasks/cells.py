@@ -1,4 +1,4 @@
-"""How the cells of a column are made of those of a source, by the steps of its entry in `columns` of task.yaml."""
+"""Make the cells of a column from those of a source, by the steps of its entry in `columns` of task.yaml."""
 
 import json
 import re
@@ -15,33 +15,33 @@ from amalgam.tasks.texts import clean_text
 
 
 class Fault(NamedTuple):
-    """What is wrong with rows: a sentence that ends with what to do, and the places of all rows that it is about."""
+    """A fault in rows: a sentence that ends with what to do, and the places of all rows that it concerns."""
 
     sentence: str
     rows: Sequence[str] = ()
 
 
 def blame_rows(rows: "pd.DataFrame | pd.Series[str]", what: str) -> Fault:
-    """Make a fault of what rows have, of which the sentence names the first."""
+    """Make a fault about these rows; its sentence names the first three and then says `what`."""
     places = [*map(str, rows.index)]
     more = f" (and {len(places) - 3} more)" if len(places) > 3 else ""
     return Fault(f"{'; '.join(places[:3])}{more}{what}", places)
 
 
 def shorten(text: str, size: int) -> str:
-    """Cut a text that is longer than `size` letters."""
+    """Cut a text that is longer than `size` characters."""
     return text if len(text) <= size else f"{text[:size]}…"
 
 
 def read_cells(table: pd.DataFrame, cells: dict[str, Cell], repair: str | None, faults: list[Fault]) -> pd.DataFrame:
-    """Make the columns of rows; a cell that cannot be made is `leave_out`, and its fault joins `faults`."""
+    """Make the columns of rows; a cell that cannot be made becomes `leave_out`, and its fault is added to `faults`."""
     check_columns(table, list(dict.fromkeys(source for cell in cells.values() for source in list_sources(cell))))
     made = pd.DataFrame({name: _read_cell(table, cell, faults) for name, cell in cells.items()}, dtype=str)
     if "question" not in made:
         made.insert(list(made).index("text") + 1, "question", "")
     for name in ("text", "question", *(name for name in cells if name.startswith(SUBGROUP))):
         made[name] = [clean_text(text, mojibake=repair == "mojibake") for text in made[name]]
-    if cells["text"].otherwise == LEAVE_OUT:  # also where nothing but marks that nobody sees was there
+    if cells["text"].otherwise == LEAVE_OUT:  # also if the cell held only invisible characters
         made["text"] = made["text"].where(made["text"] != "", LEAVE_OUT)
     return made
 
@@ -65,12 +65,12 @@ def _read_cell(table: pd.DataFrame, cell: Cell, faults: list[Fault]) -> "pd.Seri
         except ValueError as error:
             made[value] = LEAVE_OUT
             names = ", ".join(f"`{name}`" for name in list_sources(cell))
-            faults.append(blame_rows(cells[cells == value], f": '{shorten(value, 60)}' of {names} {error}"))
+            faults.append(blame_rows(cells[cells == value], f": '{shorten(value, 60)}' in {names} {error}"))
     return cells.map(made)
 
 
 def _take_steps(value: str, cell: Cell) -> str:
-    """Make a cell; a ValueError says what is wrong with it, and what to do."""
+    """Make a cell; a ValueError says what is wrong with it and what to do."""
     mend = "correct the cell, or `columns` in task.yaml"
     if not value and cell.otherwise == LEAVE_OUT and "" not in cell.map:
         return LEAVE_OUT
@@ -83,7 +83,7 @@ def _take_steps(value: str, cell: Cell) -> str:
             raise ValueError(f"is not a list in brackets: {mend}")
         item = items[cell.item] if len(items) > cell.item else None
         if item is None and cell.otherwise is None:
-            advice = "correct the cell, or add `otherwise: leave_out` beside `item` to leave such rows out"
+            advice = "correct the cell, or add `otherwise: leave_out` next to `item` to leave such rows out"
             raise ValueError(f"is not a list with an item {cell.item} (the first is 0): {advice}")
         if item is None:
             return str(cell.otherwise)
@@ -101,18 +101,18 @@ def _take_steps(value: str, cell: Cell) -> str:
             raise ValueError(f"is not a number: {mend}") from error
         passed = [(-bound, name) for name, bound in cell.above.items() if number > bound]
         passed = passed or [(bound, name) for name, bound in cell.below.items() if number < bound]
-        named, what = min(passed)[1] if passed else cell.otherwise, "lies within all bounds"
+        named, what = min(passed)[1] if passed else cell.otherwise, "is within all bounds"
     elif cell.map:
         named, what = cell.otherwise, ", ".join(f"'{name}'" for name in cell.map)
-        what = f"is none of {what}, which are all that its `map` covers"
+        what = f"is not in its `map`, which covers only {what}"
     else:
         return value
     if named is None:
-        raise ValueError(f"{what}: add it there, or say by `otherwise` what every other cell becomes")
+        raise ValueError(f"{what}: add it there, or set `otherwise` to what every other cell becomes")
     return named
 
 
 def vote(codes: Iterable[str]) -> str:
-    """Return the most frequent code; where there is none, `leave_out`."""
+    """Return the most frequent code, or `leave_out` if there is no single one."""
     found = Counter(code for code in codes if code not in ("", LEAVE_OUT)).most_common(2)
     return LEAVE_OUT if not found or len({count for _, count in found}) < len(found) else found[0][0]

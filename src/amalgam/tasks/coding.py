@@ -1,6 +1,6 @@
-"""Codes that people give after the first ones: which responses to code next, and the file that keeps the codes.
+"""Codes that people add later: which responses to code next, and the file that keeps the codes.
 
-`coded.csv` in a task's folder is a log: codes are added at its end, and of one response the last code counts.
+`coded.csv` in a task's folder is a log: new codes are appended, and the last code of a response counts.
 """
 
 from pathlib import Path
@@ -16,23 +16,23 @@ from amalgam.tasks.texts import clean_text, fold_text
 
 CODED = "coded.csv"
 _COLUMNS = ["id", "text", "question", "label"]
-# Rows of a filled-in sheet that bring no code, or replace one.
+# Rows of a filled-in sheet that add no code, or replace one.
 _KINDS = {
     "blank": "without a label: they stay uncoded",
-    "unknown": "with a label that task.yaml does not know, only {labels}: correct them, and take the file again",
-    "changed": "of a text that is not among the responses to code: its text was changed, or it is in another set",
-    "same": "with the code that they have already",
+    "unknown": "with a label that task.yaml does not list, only {labels}: correct them, and run `amalgam code` again",
+    "changed": "with a text that is not among the responses to code: the text was changed, or it is in another set",
+    "same": "with the code that they already have",
     "again": "that had another code: the new one counts",
 }
-_SAMPLE = 2000  # responses that stand for all, so that memory suffices
-_LONGEST = 32_000  # characters of a text that count: a cell of Excel holds few more
+_SAMPLE = 2000  # responses that represent all others, to save memory
+_LONGEST = 32_000  # characters of a text that are compared: an Excel cell holds few more
 
 
 def read_log(folder: Path, labels: list[str]) -> pd.DataFrame:
-    """Read all codes in `coded.csv` of a task's folder (id, text, question, label); none where there is no such file.
+    """Read all codes from `coded.csv` in a task's folder (id, text, question, label); none if there is no such file.
 
     Raises:
-        DataError: the file cannot be read, or has a label that the task does not know.
+        DataError: the file cannot be read, or has a label that the task does not have.
     """
     path = folder / CODED
     if not path.exists():
@@ -40,14 +40,14 @@ def read_log(folder: Path, labels: list[str]) -> pd.DataFrame:
     log = _read_table(path, _COLUMNS)
     if len(unknown := log[~log["label"].isin(labels)]):
         raise DataError(
-            f"{unknown.index[0]} has the label '{unknown['label'].iloc[0]}', but task.yaml knows {', '.join(labels)}: "
+            f"{unknown.index[0]} has the label '{unknown['label'].iloc[0]}', but task.yaml lists {', '.join(labels)}: "
             "correct it there, or delete the row"
         )
     return log[_COLUMNS].reset_index(drop=True)
 
 
 def read_sheet(path: Path) -> pd.DataFrame:
-    """Read text, question and label of a filled-in table; the index says where each row stands.
+    """Read text, question and label from a filled-in table; the index gives the place of each row.
 
     Raises:
         DataError: the table cannot be read, or lacks a column.
@@ -57,7 +57,7 @@ def read_sheet(path: Path) -> pd.DataFrame:
 
 
 def read_codes(folder: Path, labels: list[str]) -> pd.DataFrame:
-    """Read the code that counts of each response, in the order given; see `read_log`."""
+    """Read the code that counts for each response, in the order given; see `read_log`."""
     log = read_log(folder, labels)
     return log[~_name_responses(log).duplicated(keep="last")].reset_index(drop=True)
 
@@ -65,14 +65,14 @@ def read_codes(folder: Path, labels: list[str]) -> pd.DataFrame:
 def add_codes(folder: Path, labels: list[str], sheet: pd.DataFrame, pool: pd.DataFrame) -> tuple[int, list[str]]:
     """Add the codes of a filled-in sheet to `coded.csv`.
 
-    Responses are known by text and question, since spreadsheets change ids such as 3-4 or 0012.
+    Responses are matched by text and question, because spreadsheets change ids such as 3-4 or 0012.
 
-    The sheet has text, question and label, each as a person left it, and its index says where a row stands; `pool` are
-    the responses that may be coded (id, text, question). Return how many codes were added, and a sentence on each kind
-    of row that brought none, or replaced a code.
+    The sheet has text, question and label as a person left them, and its index gives the place of each row; `pool` has
+    the responses that may be coded (id, text, question). Return how many codes were added, and a sentence for each kind
+    of row that added no code, or replaced one.
 
     Raises:
-        DataError: no row has a code that can be taken; nothing is written.
+        DataError: no row has a usable code; nothing is written.
     """
     log = read_log(folder, labels)
     known = pd.concat([log[_COLUMNS[:3]], pool[_COLUMNS[:3]]], ignore_index=True)
@@ -104,7 +104,7 @@ def add_codes(folder: Path, labels: list[str], sheet: pd.DataFrame, pool: pd.Dat
             rows = f"{len(places)} row{'s' if len(places) > 1 else ''}"
             notes.append(f"{rows} {_KINDS[kind].format(labels=', '.join(labels))} ({named})")
     if not added and not found["same"]:
-        raise DataError(f"no code was taken: {'; '.join(notes) or 'the table has no rows'}")
+        raise DataError(f"no code was added: {'; '.join(notes) or 'the table has no rows'}")
     if added:
         write_rows(folder / CODED, pd.concat([log, pd.DataFrame(added, columns=_COLUMNS)], ignore_index=True))
     return len(added), notes
@@ -124,7 +124,7 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def _name_responses(rows: pd.DataFrame) -> "pd.Series[str]":
-    """Return what equal responses have in common: their text and question, as far as a spreadsheet leaves these."""
+    """Return a key that equal responses share: their text and question, as far as a spreadsheet preserves them."""
     parts = [rows[name].map(lambda text: fold_text(clean_text(text)[:_LONGEST])) for name in ("question", "text")]
     return parts[0] + "\n" + parts[1]
 
@@ -132,15 +132,15 @@ def _name_responses(rows: pd.DataFrame) -> "pd.Series[str]":
 def choose_responses(free: np.ndarray, known: np.ndarray, probabilities: np.ndarray, count: int) -> list[int]:
     """Choose the responses whose codes would help most, the most helpful first (docs/findings.md).
 
-    One after the other, the response is taken for which this product is largest: how uncertain its label is, and how
-    much closer all responses come to a coded one if it is coded. The second factor is that of facility location (Wei
-    et al. 2015, ICML): it prefers what is typical, and different from what is coded already.
+    Responses are chosen one by one, each time the one with the largest product of two factors: how uncertain its label
+    is, and how much closer all responses come to a coded one if it is coded. The second factor comes from facility
+    location (Wei et al. 2015, ICML): it prefers responses that are typical and unlike those already coded.
 
     Args:
         free: unit vectors of the responses without a code [rows, width].
-        known: unit vectors of those with one [rows, width].
-        probabilities: what a model says of the labels of the free ones [rows, classes].
-        count: how many are wanted.
+        known: unit vectors of the responses with one [rows, width].
+        probabilities: a model's predictions for the free responses [rows, classes].
+        count: how many to choose.
     """
     best = np.sort(probabilities, axis=1)
     uncertainty = 1 - (best[:, -1] - best[:, -2])

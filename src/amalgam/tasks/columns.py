@@ -1,6 +1,6 @@
-"""From the columns of a source to checked rows, as `columns` of task.yaml says; docs/tasks.md has its keys.
+"""Turn the columns of a source into checked rows, as `columns` in task.yaml says; docs/tasks.md lists its keys.
 
-`prepare` stops at the first fault of the rows, `amalgam check` lists all.
+`prepare` stops at the first fault in the rows; `amalgam check` lists them all.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ from amalgam.tasks.texts import fold_text, write_times
 
 MAIN, TRANSFER = "main", "transfer_test"
 _RATERS = r"^rater\d+$"
-_SHOWN = 40  # characters of a text in a sentence
+_SHOWN = 40  # characters of a text that a message shows
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRows:
-    """All that a task's source holds.
+    """Everything that a task's source holds.
 
     Coded rows have id, text, question, label, then group, time, subgroup_…, rater1, … where the task has them.
     """
@@ -36,8 +36,8 @@ class TaskRows:
     unlabelled: pd.DataFrame  # texts without a code: id, text, question, and group and `personal` where known
     ratings: pd.DataFrame  # id, rater1, rater2, … of every coded row, also of those without a label
     left_out: dict[str, int]  # how many rows of the source are in none of the sets, by reason
-    notes: list[Fault]  # rows that were left out since their codes contradict each other
-    places: dict[str, str]  # where each row stands, by id
+    notes: list[Fault]  # rows that were left out because their codes contradict each other
+    places: dict[str, str]  # where each row is in the source, by id
 
 
 def load_task_rows(task: Task, folder: Path, cache: Path) -> TaskRows:
@@ -54,7 +54,7 @@ def load_task_rows(task: Task, folder: Path, cache: Path) -> TaskRows:
 
 
 def read_task_rows(task: Task, table: pd.DataFrame, texts: pd.DataFrame | None, faults: list[Fault]) -> TaskRows:
-    """Make and check the rows of a task from its tables; rows with a fault are left out, and it joins `faults`.
+    """Make and check the rows of a task from its tables; rows with a fault are left out, and `faults` gets the fault.
 
     Raises:
         DataError: a table lacks a column, or `where` selects no row.
@@ -82,13 +82,13 @@ def read_task_rows(task: Task, table: pd.DataFrame, texts: pd.DataFrame | None, 
     coded = coded[coded["label"].isin(task.label_names)]
     sets = coded.pop("set") if "set" in coded else pd.Series(MAIN, index=coded.index)
     if len(unknown := sets[~sets.isin([MAIN, TRANSFER])]):
-        sentence = f"{unknown.index[0]} belongs to the set '{unknown.iloc[0]}', but must to {MAIN} or {TRANSFER}"
+        sentence = f"{unknown.index[0]} is in the set '{unknown.iloc[0]}', but must be in {MAIN} or {TRANSFER}"
         faults.append(Fault(f"{sentence}: correct `columns.set` in task.yaml", [*unknown.index]))
     faults += _check_classes(coded[sets == MAIN], task, skipped)
     main, note = _drop_contradictions(coded[sets == MAIN])
     transfer, other_note = _drop_contradictions(coded[sets == TRANSFER])
     if note and (missing := sorted(set(coded["label"][sets == MAIN]) - set(main["label"]))):
-        advice = f"none is left that is coded {missing[0]}: correct the codes, so that equal texts have one"
+        advice = f"no row coded {missing[0]} is left: correct the codes, so that equal texts have the same code"
         faults.append(Fault(f"{note.sentence}; {advice}", note.rows))
     return TaskRows(
         main=main,
@@ -107,8 +107,8 @@ def read_task_rows(task: Task, table: pd.DataFrame, texts: pd.DataFrame | None, 
 def measure_agreement(ratings: pd.DataFrame, task: Task) -> dict[str, float | None]:
     """Measure how far the first two raters agree: Cohen's kappa, quadratically weighted for ordinal labels.
 
-    A rating that is no label of the task counts as a category of its own, but for ordinal labels, where it has no
-    place in the order, its row is left out. Rows that one of the two did not rate are left out.
+    A rating that is not a label of the task counts as a category of its own. With ordinal labels, it has no place in
+    the order, and its row is left out. Rows that one of the two did not rate are left out too.
     """
     name = "rater_quadratic_kappa" if task.ordinal else "rater_kappa"
     if not {"rater1", "rater2"} <= set(ratings):
@@ -141,25 +141,25 @@ def _select_rows(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 def _check_ids(rows: pd.DataFrame) -> Iterator[Fault]:
     blank, repeated = rows[rows["id"] == ""], rows[(rows["id"] != "") & rows["id"].duplicated(keep=False)]
     if len(blank):
-        yield blame_rows(blank, " has no id: give every row one of its own")
+        yield blame_rows(blank, " has no id: give every row an id of its own")
     if len(repeated):
         name = repeated["id"].iloc[0]
         one, other = repeated.index[repeated["id"] == name][:2]
-        sentence = f"the id '{name}' stands in {one} and in {other}: give every row an id of its own"
+        sentence = f"the id '{name}' is in both {one} and {other}: give every row an id of its own"
         yield Fault(sentence, [*map(str, repeated.index)])
 
 
 def _check_coded(rows: pd.DataFrame, task: Task) -> Iterator[Fault]:
     """Find empty texts and unknown labels."""
     if len(empty := rows[rows["text"] == ""]):
-        advice = "fill it in, or leave such rows out by `otherwise: leave_out` in `columns.text`"
+        advice = "fill it in, or leave such rows out with `otherwise: leave_out` in `columns.text`"
         yield blame_rows(empty, f" has no text: {advice}")
-    known = f"but task.yaml of {task.name} knows {', '.join(task.label_names)}"
+    known = f"but task.yaml of {task.name} lists {', '.join(task.label_names)}"
     same = ", ".join(f"{name}: {name}" for name in task.label_names)
     for code, found in rows[~rows["label"].isin(task.label_names)].groupby("label", sort=False):
-        advice = "correct the row, add the label to task.yaml, or turn it into another one by `columns.label.map`"
+        advice = "correct the row, add the label to task.yaml, or turn it into another label with `columns.label.map`"
         if not code:
-            advice = f"code it, or leave such rows out by `columns.label.map`, as in {{'': leave_out, {same}}}"
+            advice = f"code it, or leave such rows out with `columns.label.map`, as in {{'': leave_out, {same}}}"
         label = f"the label '{code!s}'" if code else "no label"
         yield blame_rows(found, f" has {label}, {known}: {advice}")
 
@@ -170,15 +170,15 @@ def _check_classes(rows: pd.DataFrame, task: Task, left_out: int) -> Iterator[Fa
     for missing in [name for name in task.label_names if name not in counts]:
         found = f"all {len(rows)} rows are coded '{counts.index[0]}'" if len(counts) == 1 else f"{len(rows)} rows"
         more = f", and {left_out} were left out as `columns` says" if left_out else ""
-        other = ", or take the label out of task.yaml" if len(task.labels) > 2 else ", or correct `columns.label`"
-        sentence = f"the task {task.name} has no row that is coded '{missing}' ({found}{more})"
-        yield Fault(f"{sentence}: code some rows so{other}")
+        other = ", or remove the label from task.yaml" if len(task.labels) > 2 else ", or correct `columns.label`"
+        sentence = f"the task {task.name} has no row coded '{missing}' ({found}{more})"
+        yield Fault(f"{sentence}: code some rows with it{other}")
 
 
 def _drop_contradictions(rows: pd.DataFrame) -> tuple[pd.DataFrame, Fault | None]:
-    """Drop rows of equal text and question, but different labels: one of the codes is wrong, and nobody knows which.
+    """Drop rows with equal text and question but different labels: one code is wrong, and it is unknown which.
 
-    Return the rows that are left, numbered from 0, and what to say on those that are not.
+    Return the remaining rows, numbered from 0, and a note on the dropped ones.
     """
     texts = rows["text"].map(fold_text)
     labels = rows.groupby([rows["question"], texts])["label"].transform("nunique")
@@ -189,14 +189,14 @@ def _drop_contradictions(rows: pd.DataFrame) -> tuple[pd.DataFrame, Fault | None
         shown = [first, found[equal & (found["label"] != first["label"])].iloc[0]]
         one, two = (f"{row['id']} ('{shorten(row['text'], _SHOWN)}', {row['label']})" for row in shown)
         note = Fault(
-            f"{len(found)} rows were left out, since their text also stands with another label, as in {one} and {two}",
+            f"{len(found)} rows were left out, because their text also has another label, as in {one} and {two}",
             [*map(str, found.index)],
         )
     return rows[labels == 1].reset_index(drop=True), note
 
 
 def _read_columns(table: pd.DataFrame, columns: Columns, faults: list[Fault]) -> pd.DataFrame:
-    """Make the columns of coded rows; rows that are left out have the cell `leave_out`, texts are clean."""
+    """Make the columns of coded rows, with clean texts; a row to be left out has a cell `leave_out`."""
     raters = {f"rater{number}": cell for number, cell in enumerate(columns.raters, start=1)}
     subgroups = {f"{SUBGROUP}{name}": cell for name, cell in columns.subgroups.items()}
     own = columns.id or (Cell(column="id") if "id" in table else None)
@@ -228,7 +228,7 @@ def _name_texts(rows: pd.DataFrame) -> list[str]:
 
 
 def _gather_coders(rows: pd.DataFrame) -> pd.DataFrame:
-    """Make one row of the rows of one response, with each coder's code as a rater's and their majority as the label."""
+    """Merge the rows of each response into one, with each coder's code as a rater's and the majority as the label."""
     codes = rows.drop_duplicates(["id", "coder"]).pivot(index="id", columns="coder", values="label")
     rows = rows.drop_duplicates("id").drop(columns="coder")
     codes = codes.reindex(rows["id"]).fillna("").set_axis(rows.index)

@@ -1,6 +1,6 @@
-"""How a file that holds a table is written: its format, encoding, separator and sheet, found out from its content.
+"""Find out how a table file is written, from its content: its format, encoding, separator and sheet.
 
-The ending of a name is a hint; the first bytes decide. Text is UTF-8, unless its bytes say UTF-16 or an older encoding.
+The ending of its name is a hint; the first bytes decide. Text is UTF-8, unless they show UTF-16 or an older encoding.
 """
 
 import codecs
@@ -34,34 +34,34 @@ ENDINGS: dict[str, Format] = {
     ".xlsm": "xlsx",
 }
 SEPARATORS = {"csv": ",", "tsv": "\t", "plain_tsv": "\t"}  # `plain_tsv` is tab-separated without quotes
-OTHERS = ",;\t|"  # what may separate cells instead
-# Tables in older encodings come from Excel; each is that of Windows or of the Mac for some languages.
+OTHERS = ",;\t|"  # other possible separators
+# Tables in older encodings come from Excel; each is used by Windows or the Mac for some languages.
 _OLDER = [f"cp{page}" for page in range(1250, 1257)] + ["shift_jis", "gb18030", "big5", "euc_kr", "mac_roman"]
-# What other files begin with, in small letters.
+# How other files begin, in lower case.
 _NO_TABLES = {
     b"\xd0\xcf\x11\xe0": "an old workbook (.xls) or has a password",
-    b"$fl2@(#)": "a file of SPSS",
-    b"<stata_dta>": "a file of Stata",
+    b"$fl2@(#)": "an SPSS file",
+    b"<stata_dta>": "a Stata file",
     b"sqlite format 3\0": "a database",
     b"arrow1\0\0": "a Feather file",
-    **dict.fromkeys((b"\x80\x04\x95", b"\x80\x05\x95"), "a pickle of Python"),
+    **dict.fromkeys((b"\x80\x04\x95", b"\x80\x05\x95"), "a Python pickle"),
     **dict.fromkeys((b"%pdf", b"{\\rtf", b"<!doctype", b"<html", b"<table", b"<?xml"), "a web page or a document"),
 }
-_WORKBOOK = (b"[Content_Types]", b"_rels/", b"docProps/", b"xl/")  # what the first file in it is named
-TOP = 12  # rows among which the header is
-_SAMPLE = 1 << 16  # bytes that show the layout
+_WORKBOOK = (b"[Content_Types]", b"_rels/", b"docProps/", b"xl/")  # how the name of its first member begins
+TOP = 12  # first rows, which include the header
+_SAMPLE = 1 << 16  # first bytes, which show the layout
 _MARKS = re.compile("\\A(?:\ufeff|\xef\xbb\xbf)+")  # byte order marks, also where UTF-8 was read as Latin-1
 csv.field_size_limit(2**31 - 1)  # a response may be longer than 128 KiB
-_MIXED = 0.05  # share of non-ASCII lines in UTF-8 from which a file with others has two encodings
+_MIXED = 0.05  # ratio of UTF-8 to other non-ASCII lines, above which a file counts as having two encodings
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """A file that holds a table: its path or bytes, and how they are written.
 
-    `header` has the names of the columns where the file has none. Columns of one name are `numbered` ("score (1)"), or
-    else refused. `short_rows` may lack their last cells. Of text, `lines` come before the table. The `cells` of a sheet
-    are in memory.
+    `header` names the columns if the file does not. Columns with the same name are `numbered` ("score (1)") or else
+    refused. With `short_rows`, rows may lack their last cells. In text, `lines` lines come before the table. The
+    `cells` of a sheet are in memory.
     """
 
     name: str
@@ -80,23 +80,23 @@ class Source:
 
 
 def open_source(content: Path | bytes, name: str = "", *, format: Format | None = None, **said: Any) -> Source:
-    """Look at a file, its bytes, or a folder that `datasets` saved; `said` are fields of `Source`, None if unknown.
+    """Inspect a file, its bytes, or a folder that `datasets` saved; `said` has fields of `Source`, None if unknown.
 
-    A format that is not given is that of the name's ending, or else of the content.
+    If no format is given, the ending of the name decides, or else the content.
 
     Raises:
-        DataError: it does not exist, cannot be read, or is in none of the formats.
+        DataError: it does not exist, cannot be read, or has none of the formats.
     """
     name, said = name or str(content), {key: value for key, value in said.items() if value is not None}
     try:
         codecs.lookup(said.get("encoding", "utf-8"))
     except LookupError as error:
-        raise DataError(f"{name} cannot be read as {said['encoding']!r}, which is no encoding: name another") from error
+        raise DataError(f"{name} cannot be read: {said['encoding']!r} is not an encoding, so name another") from error
     if isinstance(content, Path) and not content.exists():
         raise DataError(f"{name} does not exist")
     if isinstance(content, Path) and content.is_dir():
         if not {"dataset_dict.json", "state.json"} & {path.name for path in content.iterdir()}:
-            raise DataError(f"{name} is a folder, but no data set that `save_to_disk` of `datasets` wrote: name a file")
+            raise DataError(f"{name} is a folder, but not one written by `save_to_disk` of `datasets`: name a file")
         return Source(str(content), content, "folder", **said)
     format = format or ENDINGS.get(Path(name.lower().removesuffix(".gz")).suffix)
     source = Source(name, content, format or "csv", **said)
@@ -105,7 +105,7 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
     found = next((what for mark, what in _NO_TABLES.items() if head.lstrip().lower().startswith(mark)), "")
     zipped = head.startswith(b"PK\x03\x04")
     if found or (zipped and b"opendocument" in head[:99]):
-        unlocked = " without one," if "password" in found else ""
+        unlocked = " without a password," if "password" in found else ""
         raise DataError(
             f"{name} is {found or 'an OpenDocument file'}: export the table as .xlsx{unlocked} or as `CSV UTF-8`"
         )
@@ -130,34 +130,34 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
 
 @contextmanager
 def open_stream(source: Source) -> Iterator[BinaryIO]:
-    """Open a file at its start, unpacked where it is packed by gzip."""
+    """Open a file at its start, and unpack it if it is gzipped."""
     try:
         with source.content.open("rb") if isinstance(source.content, Path) else io.BytesIO(source.content) as stream:
             packed = stream.read(2) == b"\x1f\x8b"
             stream.seek(0)
             yield cast("BinaryIO", gzip.GzipFile(fileobj=stream)) if packed else stream
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{source.name} cannot be read ({error}): put a whole, readable file there") from error
+        raise DataError(f"{source.name} cannot be read ({error}): put a complete, readable file there") from error
 
 
 def iterate_lines(source: Source) -> Iterator[str]:
-    """Yield the lines of the table with their ends, whatever these are."""
+    """Yield the lines of the table with their line ends, whatever these are."""
     number = 0
     try:
         with open_stream(source) as stream, io.TextIOWrapper(stream, source.encoding, newline="") as lines:
             for number, line in enumerate(lines, start=1):
                 if "\0" in line:
-                    raise DataError(f"{source.name}, line {number} holds a NUL: save the file as UTF-8 text")
+                    raise DataError(f"{source.name}, line {number} has a NUL character: save the file as UTF-8 text")
                 if number > source.lines:
                     yield _MARKS.sub("", line) if number == 1 else line
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{source.name}, after line {number} is not {source.encoding}: save the file as UTF-8 (`CSV UTF-8`)"
+            f"{source.name} is not {source.encoding} after line {number}: save the file as UTF-8 (`CSV UTF-8`)"
         ) from error
 
 
 def count_titles(rows: Sequence[Sequence[Any]]) -> int:
-    """Count the rows above the header: blank ones and, where all others are of one length, titles and merged cells."""
+    """Count the rows above the header: blank rows and, if all others have one length, titles and merged cells."""
     filled = [sum(cell is not None and str(cell).strip() != "" for cell in cells) for cells in rows]
     width = max(filled, default=0)
     blank = next((place for place, count in enumerate(filled) if count), len(rows))
@@ -170,13 +170,13 @@ def count_titles(rows: Sequence[Sequence[Any]]) -> int:
 
 
 def note_encoding(source: Source) -> list[str]:
-    """Say that an older encoding was taken, since it may be the wrong one."""
-    note = f"{source.name} is not UTF-8, and was read as {source.encoding}: look whether its letters are right"
+    """Note that an older encoding was used, because it may be the wrong one."""
+    note = f"{source.name} is not UTF-8, and was read as {source.encoding}: check that its letters are right"
     return [] if source.encoding in ("", "utf-8", "utf-16") else [note]
 
 
 def _find_encoding(source: Source, head: bytes) -> str:
-    """Find UTF-16 without a mark and older encodings; a file with lines of two encodings is refused."""
+    """Find UTF-16 without a byte order mark and older encodings; refuse a file with lines in two encodings."""
     if b"\0" in head and (encoding := _guess_encoding(head, ["utf_16_le", "utf_16_be"])):
         return encoding
     utf, others, first, sample = 0, 0, "", b""
@@ -202,7 +202,7 @@ def _find_encoding(source: Source, head: bytes) -> str:
 def _guess_encoding(sample: bytes, encodings: list[str]) -> str | None:
     from charset_normalizer import from_bytes
 
-    sample *= 1 + 2000 // max(1, len(sample))  # what is short is taken for Chinese
+    sample *= 1 + 2000 // max(1, len(sample))  # short samples are taken for Chinese
     found = {match.encoding: match for match in from_bytes(sample, cp_isolation=encodings)}
     best = next(iter(found), None)
     # Western European and Central European texts look alike; the former are far more frequent.
@@ -211,7 +211,7 @@ def _guess_encoding(sample: bytes, encodings: list[str]) -> str | None:
 
 
 def _find_separator(source: Source, sample: str, *, whole: bool, known: bool) -> Source:
-    """Tell what separates cells: a line `sep=;`, or the one of `OTHERS` that fits, or else that of the format."""
+    """Find what separates cells: the one in a line `sep=;`, the one of `OTHERS` that fits, or else the format's own."""
     own = SEPARATORS[source.format]
     if source.format != "plain_tsv":
         if said := re.match(r'"?sep=([^\r\n"])"?[\r\n]', sample, re.IGNORECASE):
@@ -231,7 +231,7 @@ def _find_separator(source: Source, sample: str, *, whole: bool, known: bool) ->
 
 
 def _find_names(separator: str, sample: str, header: Sequence[str], *, whole: bool) -> int | None:
-    """Count the rows above the header if a separator divides it, and most of the rows below into no more cells."""
+    """Count the rows above the header if a separator divides it, and divides most rows below into no more cells."""
     rows = list(csv.reader(io.StringIO(sample, newline=""), delimiter=separator))
     rows = [cells for cells in (rows if whole else rows[:-1]) if count_filled(cells)]
     above = 0 if header else count_titles(rows[:TOP])
@@ -248,18 +248,18 @@ def count_filled(cells: Sequence[Any]) -> int:
 
 
 def read_workbook(content: bytes, file: str, sheet: str | None) -> tuple[str | None, list[list[Any]]]:
-    """Read a sheet whole: the one that is named, or the first visible one with a table; return its name and cells.
+    """Read a whole sheet, the named one or the first visible one with a table; return its name and cells.
 
-    Of formulas, the values last calculated are taken.
+    Formulas are read as their last calculated values.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on styles and other parts that hold no rows
+            warnings.simplefilter("ignore")  # about styles and other parts that hold no rows
             return _read_sheet(content, file, sheet)
     except DataError:
         raise
     except Exception as error:  # openpyxl raises many types where parts are missing or malformed
-        raise DataError(f"{file} is no Excel workbook, or a damaged one: save it as .xlsx or as `CSV UTF-8`") from error
+        raise DataError(f"{file} is not an Excel workbook or is damaged: save it as .xlsx or as `CSV UTF-8`") from error
 
 
 def _read_sheet(content: bytes, file: str, sheet: str | None) -> tuple[str | None, list[list[Any]]]:
@@ -283,18 +283,18 @@ def _read_sheet(content: bytes, file: str, sheet: str | None) -> tuple[str | Non
             return title, cells
     rows = enumerate(zip(load_workbook(io.BytesIO(content), read_only=True)[title].values, cells, strict=False), 1)
     found = [(number, *pair) for number, row in rows for pair in zip(*row, strict=False) if pair[0] != pair[1]]
-    # A value may be an empty text, but not that of every formula.
+    # Some formulas may give an empty text, but not all of them.
     formulas = [cell for cell in found if str(cell[1]).startswith("=") or hasattr(cell[1], "ref")]
     if formulas and all(value is None for _, _, value in formulas):
         raise DataError(
-            f"{file}, row {formulas[0][0]} has a formula without its value ({str(formulas[0][1])[:40]}): "
+            f"{file}, row {formulas[0][0]} has a formula without a stored value ({str(formulas[0][1])[:40]}): "
             "open the file in a spreadsheet program and save it"
         )
     return title, cells
 
 
 def _read_cell(cell: Any) -> Any:
-    """Return whole numbers and dates as such: some programs write 1 as 1.0, and a day is stored as its midnight."""
+    """Return whole numbers and dates as such: some programs write 1 as 1.0, and a date is stored as its midnight."""
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 10**15:
         return int(cell)
     return cell.date() if isinstance(cell, datetime.datetime) and cell.time() == datetime.time() else cell

@@ -1,4 +1,4 @@
-"""Find out what the columns of a table of coded responses are, by their names and by what their cells are like."""
+"""Find out what each column of a table of coded responses is for, from its name and its cells."""
 
 import re
 from collections.abc import Collection
@@ -10,10 +10,10 @@ from amalgam.errors import DataError
 from amalgam.tasks.labels import MOST_LABELS, NO_CODE, measure_kappa, read_number
 from amalgam.tasks.texts import parse_times
 
-_AGREEMENT = 0.4  # Cohen's kappa from which two columns with the same codes are taken for raters of one thing
-_SAME_QUESTION = 20  # answers to a question from which new answers, not new questions, are what will be labelled
-LONG_NAME = 5  # words from which the name of a column is no name, but the question as it was asked
-# Words in the names of columns, by what such a column is.
+_AGREEMENT = 0.4  # Cohen's kappa from which two columns with the same codes count as raters of the same thing
+_SAME_QUESTION = 20  # answers to a question from which the model will label new answers, not new questions
+LONG_NAME = 5  # words from which a column's name is not a name, but the question as it was asked
+# Words in column names, by what such a column is for.
 _NAMES = {
     "text": """text response answer comment essay reply utterance sentence content message reflection entry verbatim
         review post tweet feedback transcript antwort aufsatz kommentar réponse respuesta risposta antwoord""",
@@ -42,7 +42,7 @@ _UNIX = r"1\d{9}(\d{3})?(\.\d+)?"  # seconds or milliseconds since 2001
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a column is like: its distinct cells with their counts, and how long a cell is."""
+    """The properties of a column: its distinct cells with their counts, and the length of a cell."""
 
     name: str
     counts: "pd.Series[int]"
@@ -57,27 +57,27 @@ class Column:
         return [code for code in self.counts.index if not NO_CODE.fullmatch(code)]
 
     def is_named(self, *kinds: str) -> bool:
-        """Say whether a word in the name is one of those that columns of these kinds have."""
+        """Return whether the name has a word that is typical of columns of these kinds."""
         words = split_name(self.name)
         return len(words) < LONG_NAME and any(not _WORDS[kind].isdisjoint(words) for kind in kinds)
 
 
 @dataclass(slots=True)
 class Guess:
-    """What each column is for; "" and empty lists are for what the table does not have."""
+    """What each column is for; "" or an empty list means that the table has no such column."""
 
     text: str = ""
-    label: str = ""  # "" where it is the majority of `raters`
+    label: str = ""  # "" if it is the majority of `raters`
     raters: list[str] = field(default_factory=list)
-    coder: str = ""  # tells coders apart, where each has a row of a response
+    coder: str = ""  # names the coder, if a response has a row for each
     id: str = ""
     question: str = ""
     group: str = ""
     time: str = ""
     subgroups: list[str] = field(default_factory=list)
     wording: str = ""  # of the question that all rows answer
-    doubts: dict[str, list[str]] = field(default_factory=dict)  # by flag, the possible answers, the best first
-    notes: list[str] = field(default_factory=list)  # why a column that could be something is not taken for it
+    doubts: dict[str, list[str]] = field(default_factory=dict)  # by flag, the possible answers, best first
+    notes: list[str] = field(default_factory=list)  # why a column that could be for something is not used for it
 
     @property
     def coded(self) -> list[str]:
@@ -85,12 +85,12 @@ class Guess:
         return [self.label] if self.label else self.raters
 
     def list_used(self) -> set[str]:
-        """Return the names of all columns that are for something."""
+        """Return the names of all columns that have a use."""
         alone = (self.text, self.label, self.coder, self.id, self.question, self.group, self.time)
         return {*alone, *self.raters, *self.subgroups}
 
     def choose(self, flag: str, scores: dict[str, float], margin: float = 1.0) -> str:
-        """Return the candidate with the best score, and note a doubt where others are within the margin."""
+        """Return the candidate with the best score, and note a doubt if others are within the margin."""
         ordered = sorted(scores, key=lambda name: -scores[name])
         close = [name for name in ordered if scores[ordered[0]] - scores[name] < margin]
         if len(close) > 1:
@@ -101,10 +101,10 @@ class Guess:
 def guess_columns(table: pd.DataFrame, said: dict[str, list[str]], personal: Collection[str] = ()) -> Guess:
     """Guess what each column is for.
 
-    `said` has the columns that flags name, none for what is to be left out; a `personal` column is no id.
+    `said` has the columns that flags name, an empty list for what is to be left out; a `personal` column is not an id.
 
     Raises:
-        DataError: a flag names no column, or nothing can be the response or the label.
+        DataError: a flag names a missing column, or no column can be the response or the label.
     """
     for flag, names in said.items():
         for name in names:
@@ -128,7 +128,7 @@ def guess_columns(table: pd.DataFrame, said: dict[str, list[str]], personal: Col
         guess.label, guess.raters = guess.label or guess.raters[0], []
     if guess.label in table and guess.label in {*table[guess.label]} and len(guess.text.split()) >= LONG_NAME:
         raise DataError(
-            f"the first row holds a response ('{guess.text[:40]}') and its code, and no names of columns: "
+            f"the first row holds a response ('{guess.text[:40]}') and its code, not names of columns: "
             "put a row of names above it"
         )
     _guess_others(
@@ -138,7 +138,7 @@ def guess_columns(table: pd.DataFrame, said: dict[str, list[str]], personal: Col
 
 
 def split_name(name: str) -> list[str]:
-    """Return the words of a column's name, in small letters."""
+    """Return the words of a column's name, in lower case."""
     return re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
 
 
@@ -161,7 +161,7 @@ def _guess_text(columns: dict[str, Column], guess: Guess) -> None:
             other = column.is_named("question", "other", "rater")
             scores[name] = 3.0 * told - 3.0 * other + 2.0 * share + min(column.words, 40) / 40
     if not scores:
-        raise DataError("no column holds free text: name the column of the responses by --text")
+        raise DataError("no column holds free text: name the column of the responses with --text")
     guess.text = guess.choose("text", scores)
 
 
@@ -180,7 +180,7 @@ def _guess_label(table: pd.DataFrame, columns: dict[str, Column], guess: Guess) 
     guess.raters = [name for name in alike if _is_rater(columns[name], alike)]
     named = {name: scores[name] for name in alike if name in scores and name not in guess.raters}
     rest = {name: score for name, score in scores.items() if name not in alike and score >= scores[best]}
-    if len(named) > 1 and len({*named.values()}) == 1 and not guess.raters:  # nobody is named, but they agree
+    if len(named) > 1 and len({*named.values()}) == 1 and not guess.raters:  # no rater is named, but they agree
         guess.raters = [*named]
     elif named:
         guess.label = guess.choose("label", named | rest)
@@ -189,8 +189,8 @@ def _guess_label(table: pd.DataFrame, columns: dict[str, Column], guess: Guess) 
     flags = [name for name, column in columns.items() if {*column.codes} == {"0", "1"}]
     if guess.label in flags and len(flags) > 2 and (table[flags] == "1").sum(axis=1).eq(1).all():
         joined = ", ".join(f"`{name}`" for name in flags)
-        guess.notes.append(f"one of {joined} is 1 in every row, which is one label: make one column of their names")
-    # A row a coder: each text comes about as often as there are coders.
+        guess.notes.append(f"one of {joined} is 1 in every row, so they are one label: make one column of their names")
+    # One row per coder: each text occurs about as often as there are coders.
     if guess.label and not guess.raters and table[guess.text].nunique() * 1.5 <= len(table):
         able = [name for name, column in columns.items() if column.is_named("rater") and 1 < len(column.counts) <= 50]
         guess.coder = next((name for name in able if name != guess.label), "")
@@ -200,20 +200,20 @@ def _explain_no_label(columns: dict[str, Column]) -> str:
     for column in columns.values():
         if column.is_named("label") and len(column.codes) > MOST_LABELS:
             if column.numbers:
-                return f"`{column.name}` holds {len(column.codes)} numbers: say by --above X which of them are high"
+                return f"`{column.name}` holds {len(column.codes)} numbers: set with --above X which of them are high"
             if column.words < 10:
                 return (
-                    f"`{column.name}` holds {len(column.codes)} codes, and {MOST_LABELS} can be told apart at most: "
-                    f"put rare ones together by --label '{column.name}' --merge-rare ROWS"
+                    f"`{column.name}` holds {len(column.codes)} codes, but at most {MOST_LABELS} can be told apart: "
+                    f"merge rare ones with --label '{column.name}' --merge-rare ROWS"
                 )
         if column.is_named("label") and len(column.codes) < 2:
-            held = f"'{column.codes[0]}' alone" if column.codes else "no code"
-            return f"`{column.name}` holds {held}, but a classifier needs two labels: code more rows, or name --label"
-    return f"no column has between 2 and {MOST_LABELS} codes: name the column of the codes by --label"
+            held = f"only '{column.codes[0]}'" if column.codes else "no code"
+            return f"`{column.name}` holds {held}, but a classifier needs two labels: code more rows, or change --label"
+    return f"no column has between 2 and {MOST_LABELS} codes: name the column of the codes with --label"
 
 
 def _find_alike(table: pd.DataFrame, columns: dict[str, Column], name: str) -> list[str]:
-    """List the columns that code the same thing: the same codes, and more agreement than chance, or names of raters."""
+    """List the columns that code the same thing: they share codes, and agree beyond chance or are named as raters."""
     codes = {code.casefold() for code in columns[name].codes}
     found = {other: {code.casefold() for code in column.codes} for other, column in columns.items() if other != name}
     able = [other for other, others in found.items() if others and (others <= codes or codes <= others)]
@@ -224,12 +224,12 @@ def _find_alike(table: pd.DataFrame, columns: dict[str, Column], name: str) -> l
 
 
 def _take_stem(name: str) -> str:
-    """Return the name of a column without the number or letter of a rater, such as `score_A` or `human 2`."""
+    """Return the name of a column without the number or letter of a rater, as in `score_A` or `human 2`."""
     return re.sub(r"[\W_]*(\d+|(?<![^\W_])[A-Za-z])$", "", name)
 
 
 def _is_rater(column: Column, alike: list[str]) -> bool:
-    """Say whether a column is named as one of several raters'."""
+    """Return whether a column is named as that of one of several raters."""
     stem = _take_stem(column.name)
     return column.is_named("rater") or (stem != column.name and [*map(_take_stem, alike)].count(stem) > 1)
 
@@ -241,7 +241,7 @@ def _guess_others(
     said: dict[str, list[str]],
     personal: Collection[str],
 ) -> None:
-    """Guess id, question, date, group and subgroups among the columns that are left, in this order."""
+    """Guess id, question, date, group and subgroups among the remaining columns, in this order."""
     first = str(table.columns[0])
     for name, column in sorted(columns.items(), key=lambda item: not item[1].is_named("id")):
         able = (column.is_named("id") or name == first) and column.words < 2 and not column.times
@@ -270,7 +270,7 @@ def _guess_others(
             guess.notes.append(f"`{name}` is not used as the date: {str(error).rpartition(': ')[0]}")
     guess.time = "".join(said["time"]) if "time" in said else next(iter(dates), "")
     if "time" not in said and len(dates) > 1:
-        guess.notes.append(f"dates are also in {', '.join(f'`{name}`' for name in dates[1:])}: --time names another")
+        guess.notes.append(f"dates are also in {', '.join(f'`{name}`' for name in dates[1:])}: use --time for another")
     rows = table.drop_duplicates(guess.id) if guess.coder and guess.id else table
     scores: dict[str, float] = {}
     for name, column in free.items():
@@ -284,7 +284,7 @@ def _guess_others(
     elif guess.question and len(rows) >= _SAME_QUESTION * rows[guess.question].nunique():
         for name in [name for name in scores if rows.groupby(name)[guess.question].nunique().max() == 1]:
             guess.notes.append(
-                f"`{name}` names the question: --group {name} would test on new questions, not new answers"
+                f"`{name}` identifies the question: --group {name} would test on new questions, not new answers"
             )
             del scores[name]
     guess.group = guess.group or ("" if "group" in said else guess.choose("group", scores))

@@ -1,4 +1,4 @@
-"""From the codes in a table to labels: a name for each, and what a rubric says that it means."""
+"""Turn the codes in a table into labels: a name for each, and its definition from a rubric."""
 
 import re
 import unicodedata
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_LABELS = 20
-_LEAST = 5  # rows of a label, with which it can be in every set
-# Codes that are none: what spreadsheets, SPSS and coders write where there is nothing to code.
+_LEAST = 5  # rows of a label, enough for it to be in every set
+# Cells that are not codes: what spreadsheets, SPSS and coders write where there is nothing to code.
 NO_CODE = re.compile(
     r"|n\.?/?a\.?|#[a-z/0]+[!?]?|nan|null|missing|unclear|unsure|unklar|(un|not )cod(ed|able)|k\.a\.|[?.-]+|-?99+",
     re.IGNORECASE,
 )
-# The first of two classes: the last one is the positive one.
+# Codes of the first of two classes: the last is the positive one.
 _NEGATIVE = re.compile(r"(no|not|none|non|un|in|false|wrong|neg|bad|absent|fail|nein|falsch|kein|faux)", re.IGNORECASE)
-# Words in the name of a column that say nothing on what its numbers are.
+# Words in a column's name that do not say what its numbers are.
 _PLAIN = re.compile(r"(label|final|gold|consensus|adjudicated|majority|agreed|target|codes?|rater|coder|[a-z])")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a task in class order, the name of every code (`leave_out` for what is none)."""
+    """The labels of a task in class order, and the name of every code (`leave_out` if it has none)."""
 
     names: list[str]
     codes: dict[str, str]
@@ -38,12 +38,12 @@ class Labels:
 
 
 def find_labels(cells: "pd.Series[str]", column: str, merge_rare: int, drop_rare: int) -> Labels:
-    """Name the labels of the cells of a column, or of several raters' columns.
+    """Name the labels in the cells of a column, or of several raters' columns.
 
-    Labels of fewer rows than `merge_rare` become `other`; those of fewer than `drop_rare` are left out.
+    Labels with fewer than `merge_rare` rows become `other`; those with fewer than `drop_rare` are left out.
 
     Raises:
-        DataError: they are too many, or one has hardly any row.
+        DataError: there are too many labels, or one has too few rows.
     """
     counts = Counter(cells.str.strip())
     codes = [code for code, _ in counts.most_common() if not NO_CODE.fullmatch(code)]
@@ -56,29 +56,29 @@ def find_labels(cells: "pd.Series[str]", column: str, merge_rare: int, drop_rare
     named = {code: other if label in rare else label for code, label in names.items()}
     order = [label for label in dict.fromkeys(named.values()) if label != LEAVE_OUT]
     advice = (
-        f"--merge-rare {_LEAST} puts labels of fewer rows together as `other`, --drop-rare {_LEAST} leaves them out, "
-        "and --above X makes two labels of a score"
+        f"--merge-rare {_LEAST} merges labels with fewer rows into `other`, --drop-rare {_LEAST} leaves them out, "
+        "and --above X turns a score into two labels"
     )
     if len(order) > MOST_LABELS:
-        raise DataError(f"`{column}` has {len(order)} labels, and {MOST_LABELS} can be told apart at most: {advice}")
+        raise DataError(f"`{column}` has {len(order)} labels, but at most {MOST_LABELS} can be told apart: {advice}")
     if len(order) < 2:
-        raise DataError(f"`{column}` has the code {', '.join(order)} alone: a classifier needs two, so code more rows")
+        raise DataError(f"`{column}` has only the code {', '.join(order)}: a classifier needs two, so code more rows")
     if few := [label for label in order if label in rows and rows[label] < _LEAST]:
-        raise DataError(f"`{few[0]}` of `{column}` has {rows[few[0]]} rows, which is too few to learn: {advice}")
+        raise DataError(f"`{few[0]}` in `{column}` has {rows[few[0]]} rows, which is too few to learn: {advice}")
     named |= dict.fromkeys((code for code in counts if NO_CODE.fullmatch(code)), LEAVE_OUT)
     return Labels(order, named, ordinal and other not in order)
 
 
 def name_labels(codes: Sequence[str], column: str) -> tuple[dict[str, str], bool]:
-    """Give each code a name that a label can have, in the order of the classes, and say whether they have an order.
+    """Give each code a name that a label can have, in class order, and return whether the labels are ordinal.
 
-    Codes that are one number ("1", "1.0") or differ in case and blanks alone are one label.
+    Codes that are the same number ("1", "1.0") or differ only in case and blanks are one label.
     """
     numbers = {code: read_number(code) for code in codes}
     known = [number for number in numbers.values() if number is not None]
     if len(known) < len(codes):
         folded = {code: " ".join(code.casefold().split()) for code in codes}
-        common = {folded[code]: code for code in reversed(codes)}  # the most frequent way to write it comes first
+        common = {folded[code]: code for code in reversed(codes)}  # the most frequent spelling is kept
         order = sorted(codes, key=lambda code: (folded[code], code))
         if len(common) == 2:
             order.sort(key=lambda code: not _NEGATIVE.match(code))
@@ -97,7 +97,7 @@ def name_labels(codes: Sequence[str], column: str) -> tuple[dict[str, str], bool
 
 
 def find_combined(codes: Sequence[str]) -> str:
-    """Return a code that is several other codes at once, such as "A;B" beside "A" and "B"; "" where there is none."""
+    """Return a code that is several other codes at once, such as "A;B" next to "A" and "B"; "" if there is none."""
     known = {code.strip('[]" ') for code in codes}
     for code in codes:
         parts = {part.strip('[]" ') for part in re.split(r"[;|,/+&]", code)}
@@ -107,14 +107,14 @@ def find_combined(codes: Sequence[str]) -> str:
 
 
 def read_number(cell: str) -> float | None:
-    """Read a number with a decimal point or comma; None for what is none."""
+    """Read a number with a decimal point or comma; return None for anything else."""
     if re.fullmatch(r"[-+]?\d*[.,]?\d+([eE][-+]?\d+)?|[-+]?\d+[.,]", cell):
         return float(cell.replace(",", "."))
     return None
 
 
 def measure_kappa(one: "pd.Series[str]", other: "pd.Series[str]") -> float | None:
-    """Measure Cohen's kappa over the rows that both coded; None where that says nothing."""
+    """Measure Cohen's kappa over the rows that both coded; None if it is undefined."""
     known = [not (NO_CODE.fullmatch(a) or NO_CODE.fullmatch(b)) for a, b in zip(one, other, strict=True)]
     one, other = one[known], other[known]
     shares, others = one.value_counts(normalize=True), other.value_counts(normalize=True)
@@ -130,7 +130,7 @@ def name_code(code: str, number: int) -> str:
 
 
 def read_rubric(path: Path, labels: Labels) -> dict[str, str]:
-    """Read a definition for each label, by its code or name: of a table of two columns, or of lines that begin so.
+    """Read a definition for each label from a table of two columns, or from lines that begin with its code or name.
 
     Raises:
         DataError: the file cannot be read, or defines no label.
@@ -147,7 +147,7 @@ def read_rubric(path: Path, labels: Labels) -> dict[str, str]:
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} cannot be read as text in UTF-8: name a rubric that can") from error
+            raise DataError(f"{path} cannot be read as UTF-8 text: name a rubric that can") from error
         keys = "|".join(re.escape(key) for key in sorted(known, key=len, reverse=True) if key)
         start = re.compile(rf"[\s#>*|`\"-]*({keys})[\s*|`\"]*(?:[:=|\u2013\u2014-]\s*|$)(.*)", re.IGNORECASE)
         label = ""
@@ -157,5 +157,5 @@ def read_rubric(path: Path, labels: Labels) -> dict[str, str]:
             if label and (text := (match[2] if match else line).strip(" |*#")):
                 found.setdefault(label, []).append(text)
     if not found:
-        raise DataError(f"{path} defines none of {', '.join(labels.names)}: write one label a line, `label: text`")
+        raise DataError(f"{path} defines none of {', '.join(labels.names)}: write one label per line, `label: text`")
     return {label: " ".join(texts) for label, texts in found.items()}

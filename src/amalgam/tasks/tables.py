@@ -1,7 +1,7 @@
-"""Tables as people have them, read in parts of bounded size: delimited text, Excel, JSON, Parquet, saved data sets.
+"""Read tables in parts of bounded size: delimited text, Excel, JSON, Parquet, saved data sets.
 
-What programs write beside the rows (byte order marks, a line `sep=;`, empty rows and columns, apostrophes before
-formulas, further header rows) is not content. Rows count from 1 with the header, as in a spreadsheet.
+What programs add to the rows (byte order marks, a line `sep=;`, empty rows and columns, apostrophes before formulas,
+additional header rows) is not content. Rows are counted from 1, with the header, as in a spreadsheet.
 """
 
 import csv
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from pyarrow import RecordBatch
     from pyarrow.parquet import ParquetFile
 
-_ROWS = 8192  # of a part
-_LETTERS = 8_000_000  # of a part at most, so that a part of long texts has fewer rows
+_ROWS = 8192  # of a part at most
+_LETTERS = 8_000_000  # characters of a part at most, so that a part with long texts has fewer rows
 _INVISIBLE = "\u200b\u2060\ufeff"
 _IMPORT_ID = re.compile(r"""\{\s*["']ImportId["']""")  # in the third header row of Qualtrics
 
 
 class Part(NamedTuple):
-    """Consecutive rows and their numbers; from Parquet also as they came, with their types."""
+    """Consecutive rows and their numbers; from Parquet also the original batch, with its types."""
 
     rows: list[dict[str, Any]]
     numbers: list[int]
@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 def read_parts(source: Source) -> Iterator[Part]:
-    """Yield all rows in order, part by part; what cannot be read is a DataError with its row or line."""
+    """Yield all rows in order, part by part; a DataError names the row or line that cannot be read."""
     if source.format == "parquet":
         return _read_parquet(source)
     iterate = {"jsonl": _iterate_json_lines, "json": _iterate_json, "folder": _iterate_folder}
@@ -45,7 +45,7 @@ def read_parts(source: Source) -> Iterator[Part]:
 
 
 def spread_record(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record in which an object has become a value for each of its keys ("data.text")."""
+    """Return a record in which an object is replaced by a value for each of its keys ("data.text")."""
     spread: dict[str, Any] = {}
     for key, value in record.items():
         inner = spread_record(value) if isinstance(value, dict) else {}
@@ -54,26 +54,26 @@ def spread_record(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_value(record: dict[str, Any], name: str, otherwise: object = None) -> Any:
-    """Return the value under a name, also one inside an object ("data.text")."""
+    """Return the value under a name, which may be inside an object ("data.text")."""
     return record[name] if name in record else spread_record(record).get(name, otherwise)
 
 
 def list_columns(source: Source) -> list[str]:
-    """Return the names of the columns in order; none of JSON and data sets, where each row names its own."""
+    """Return the names of the columns in order; none for JSON and data sets, where each row names its own."""
     return [name for name in read_header(source).names if name is not None]
 
 
 class Header(NamedTuple):
-    """The header of a table; of Parquet it has names alone, of JSON and data sets nothing."""
+    """The header of a table; only names for Parquet, empty for JSON and data sets."""
 
     names: list[str | None]  # None where a column has none
     questions: dict[str, str]  # in the second row of Qualtrics, by column
-    titles: list[str]  # what stands above the header
-    rows: Iterator[tuple[int, list[Any]]]  # those below, with their numbers
+    titles: list[str]  # the text of each row above the header
+    rows: Iterator[tuple[int, list[Any]]]  # the rows below, with their numbers
 
 
 def read_header(source: Source) -> Header:
-    """Read the header; rows above it that are no table are skipped."""
+    """Read the header; rows above it that are not part of the table are skipped."""
     if source.format == "parquet":
         with open_parquet(source) as file:
             return Header([*_name_columns(source, file.schema_arrow.names)], {}, [], iter(()))
@@ -88,7 +88,7 @@ def read_header(source: Source) -> Header:
         header = top[above][1] if above < len(top) else []
         rows = itertools.chain(top[above + 1 :], rows)
     names = _name_columns(source, ["" if name is None else str(name) for name in header])
-    # Without a name, a first column holds those of the rows: R and pandas write it so.
+    # A first column without a name holds the names of the rows: R and pandas write it so.
     named = [name if name or (not place and any(names)) else None for place, name in enumerate(names)]
     peeked = list(itertools.islice(rows, max(2, source.header_rows or 0)))
     ids = [number for number, row in enumerate(peeked[:2], 1) if any(_IMPORT_ID.match(str(cell)) for cell in row[1])]
@@ -100,7 +100,7 @@ def read_header(source: Source) -> Header:
 
 @contextmanager
 def open_parquet(source: Source) -> "Iterator[ParquetFile]":
-    """Open a Parquet file; what is wrong with its bytes is a DataError, also within the block."""
+    """Open a Parquet file; damaged bytes are a DataError, also within the block."""
     import pyarrow
     from pyarrow import parquet
 
@@ -148,15 +148,15 @@ def _iterate_folder(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
 
     try:
         saved = datasets.load_from_disk(source.name)
-    except Exception as error:  # whatever a damaged folder makes of it
-        raise DataError(f"{source.name} is not a readable data set: save it again by `save_to_disk`") from error
+    except Exception as error:  # a damaged folder may raise any of many types
+        raise DataError(f"{source.name} is not a readable data set: save it again with `save_to_disk`") from error
     splits = saved if isinstance(saved, dict) else {"": saved}
     rows = ({**row, **({"split": name} if name else {})} for name in splits for row in iterate_dataset(splits[name]))
     return enumerate(rows, start=1)
 
 
 def _iterate_json(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read a list of objects, or an object of which one value is such a list or all are columns, or one a line."""
+    """Read a list of objects, an object with one such list or with columns as its values, or one object per line."""
     try:
         value = _decode("".join(iterate_lines(source)))
     except (ValueError, RecursionError) as error:
@@ -173,7 +173,7 @@ def _iterate_json(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _turn_columns(value: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """List the rows of an object of columns, or of `columns` and `data`, as pandas writes them; [] of any other."""
+    """List the rows of an object of columns, or of `columns` and `data`, as pandas writes them; [] for any other."""
     names, parts = value.get("columns"), value.get("data")
     if isinstance(names, list) and isinstance(parts, list) and all(isinstance(cells, list) for cells in parts):
         return [[dict(zip(names, cells, strict=False)) for cells in parts]]
@@ -184,9 +184,9 @@ def _turn_columns(value: dict[str, Any]) -> list[list[dict[str, Any]]]:
 
 
 def _flatten_label_studio(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Make one record of each task of a Label Studio export: its data, and the code of each control ("sentiment").
+    """Make one record from each task of a Label Studio export: its data, and the code of each control ("sentiment").
 
-    Where a task has several annotations, each annotator has a column: "sentiment (rater 1)". Other records stay.
+    If a task has several annotations, each annotator has a column: "sentiment (rater 1)". Other records stay the same.
     """
     if not all(isinstance(each.get("annotations"), list) and isinstance(each.get("data"), dict) for each in records):
         return records
@@ -226,9 +226,9 @@ def _iterate_json_lines(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = _decode(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{place} is not valid JSON ({error}): write one object a line") from error
+            raise DataError(f"{place} is not valid JSON ({error}): write one object per line") from error
         if not isinstance(row, dict):
-            raise DataError(f"{place} is not a JSON object: write one object a line")
+            raise DataError(f"{place} is not a JSON object: write one object per line")
         yield number, row
 
 
@@ -261,7 +261,7 @@ def _iterate_cells(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         if filled > len(names) or (len(cells) < least and not short):
             raise DataError(
-                f"{place} has {len(cells)} cells, but the header has {len(names)}: mend the row, and put quotes around "
+                f"{place} has {len(cells)} cells, but the header has {len(names)}: fix the row, and put quotes around "
                 "a text that holds the separator"
             )
         row = {}
@@ -277,7 +277,7 @@ def _iterate_cells(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _name_columns(source: Source, header: Sequence[str]) -> list[str]:
-    """Strip the names of columns; what is named alike is numbered or refused."""
+    """Strip the names of columns; equal names are numbered or refused."""
     names = [name.strip().strip(_INVISIBLE).strip() for name in header]
     doubled = {name: itertools.count(1) for name, count in Counter(names).items() if name and count > 1}
     if doubled and not source.numbered:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # zero-width marks that carry no meaning
 
-# Ways to write the same character: full width, dashes and quotation marks; marks that nobody sees are none.
+# Ways to write the same character: full width, dashes and quotation marks; invisible marks are dropped.
 _SAME: dict[int, str | int] = {
     **{wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)},
     **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63"), "-"),
@@ -28,13 +28,13 @@ _SAME: dict[int, str | int] = {
     **dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f\u00ab\u00bb\u300c\u300d\u300e\u300f"), '"'),
     **dict.fromkeys(map(ord, "\u00ad\u200e\u200f\u202a\u202b\u202c\u202d\u202e\ufe0e\ufe0f"), ""),
 }
-# Punctuation of a sentence. It says nothing at the end of a word, in front of one or between two, but much elsewhere:
-# in "3.5", "x != 2", "5!", "y' = 1" or ":)". A word has two letters or more; one alone may be a variable.
+# Sentence punctuation. It has no meaning at the end of a word, before one or between two, but it does elsewhere:
+# in "3.5", "x != 2", "5!", "y' = 1" or ":)". A word has two letters or more; a single letter may be a variable.
 _ENDS = r".,;?\u2026\u060c\u061b\u061f\u06d4\u0964\u0965\u0589\u1362\u104b\u17d4\u3001\u3002"
 _MARKS = rf"{_ENDS}:!'\"\u00bf\u00a1"
 _LETTER = r"[^\W\d_\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u209f\u2150-\u218f\u2460-\u24ff]"
 _WORD = rf"{_LETTER}{_LETTER}"
-# Each begins with the characters that it is about, which is what makes it fast.
+# Each alternative begins with the characters that it is about, which makes it fast.
 _PUNCTUATION = re.compile(
     rf"[{_MARKS}](?<!\d .)(?:(?<=[{_ENDS}])|(?<=\D:)|(?<=[^\d)\]}}!'\"][!'\"])(?<!\W[a-z\u03b1-\u03c9].))"
     rf"[{_MARKS}]*(?= )"
@@ -43,7 +43,7 @@ _PUNCTUATION = re.compile(
     rf"|,(?:(?<= ,)|(?<={_LETTER},))(?={_LETTER})"
 )
 _HYPHEN = re.compile(rf"(?<={_WORD}) ?-+ ?(?={_WORD})")
-# Blanks beside these say nothing: "x=-3" is "x = - 3". Between two operators they may: "i++ + j" is not "i + ++j".
+# Blanks next to these have no meaning: "x=-3" is "x = - 3". Between two operators they may: "i++ + j" is not "i + ++j".
 _OPERATORS = r"#$%&*+/<=>@\\^|~\u00b1\u00d7\u00f7\u2248\u2260\u2264\u2265\u20ac\u00a3\-"
 _BRACKETS = r"()\[\]{}"
 _BLANK = re.compile(
@@ -70,13 +70,13 @@ _SCRIPTS = ("CYRILLIC", "GREEK", "ARABIC", "HEBREW", "DEVANAGARI", "CJK", "HIRAG
 
 
 def clean_text(text: str, *, mojibake: bool = False) -> str:
-    """Resolve HTML entities, compose Unicode (NFC), drop control characters and collapse all blanks to one.
+    """Resolve HTML entities, compose Unicode (NFC), drop control characters and collapse runs of blanks to one.
 
-    With `mojibake`, characters that were encoded twice ("Ã©" for "é") are mended first.
+    With `mojibake`, characters that were encoded twice ("Ã©" for "é") are fixed first.
     """
     if mojibake:
         text = _DOUBLE_ENCODED.sub(_decode_again, text)
-    for _ in range(2):  # since text that went through two web pages says "&amp;amp;"
+    for _ in range(2):  # because text that went through two web pages has "&amp;amp;"
         text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
     text = unicodedata.normalize("NFC", text).translate(_INVISIBLE)
     visible = (mark for mark in text if mark.isspace() or unicodedata.category(mark) != "Cc")
@@ -84,13 +84,13 @@ def clean_text(text: str, *, mojibake: bool = False) -> str:
 
 
 def fold_text(text: str) -> str:
-    """Return the form in which equal texts are equal: no case, single blanks, no punctuation of sentences.
+    """Return the form in which texts are compared: no case, single blanks, no sentence punctuation.
 
-    Whatever else there is counts: letters with their marks, digits, signs, operators and other symbols. A text of
-    punctuation alone, such as "?", stays as it is.
+    Everything else counts: letters with their marks, digits, signs, operators and other symbols. A text of only
+    punctuation, such as "?", stays as it is.
     """
     written = " ".join((text if text.isascii() else text.translate(_SAME)).casefold().split())
-    # The small form of the Turkish capital with a dot has the dot twice.
+    # The lower case of the Turkish capital I with a dot has the dot twice.
     written = written if written.isascii() else written.replace("i\u0307", "i")
     folded = " ".join(_PUNCTUATION.sub(" ", f" {written} ").split())
     if _SYMBOL.search(folded):
@@ -106,7 +106,7 @@ def _decode_again(match: re.Match[str]) -> str:
 
 
 def guess_languages(texts: Sequence[str]) -> Counter[str]:
-    """Count texts by language, as stop words and scripts tell; a text that does not tell counts as unknown."""
+    """Count texts by language, judged by stop words and scripts; a text that shows none counts as unknown."""
     words = {language: frozenset(stop.split()) for language, stop in _STOP_WORDS.items()}
     found: Counter[str] = Counter()
     for text in texts:
@@ -119,7 +119,7 @@ def guess_languages(texts: Sequence[str]) -> Counter[str]:
 
 
 def write_text(value: object) -> str | None:
-    """Return text as it is, nothing and what is no number as None, dates as they are written, the rest as JSON."""
+    """Return text as it is, None for None and non-finite numbers, dates as they are written, the rest as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value := blank_numbers(value), (bool, int, float, list, dict)):
@@ -128,7 +128,7 @@ def write_text(value: object) -> str | None:
 
 
 def blank_numbers(value: object) -> object:
-    """Put None for NaN and the infinities, which JSON does not know and Parquet may hold."""
+    """Replace NaN and the infinities, which JSON does not have and Parquet may hold, with None."""
     if isinstance(value, dict):
         return {name: blank_numbers(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -137,10 +137,10 @@ def blank_numbers(value: object) -> object:
 
 
 def name_units(rows: "pd.DataFrame") -> "pd.Series[str]":
-    """Name the unit of each row: rows of one group depend on each other, and so do those of one text without a group.
+    """Name the unit of each row: rows of one group depend on each other, and so do rows of one text without a group.
 
     Args:
-        rows: with `text`, and `group` where the task has one; a row without a group has an empty cell, or none.
+        rows: with `text`, and `group` where the task has one; a row without a group has an empty or missing cell.
     """
     texts = "text:" + rows["text"].map(fold_text)
     if "group" not in rows:
@@ -150,7 +150,7 @@ def name_units(rows: "pd.DataFrame") -> "pd.Series[str]":
 
 
 def find_units(rows: "pd.DataFrame") -> "NDArray[np.int64]":
-    """Number the units of rows [n], as `name_units` has them."""
+    """Number the units of rows [n], as in `name_units`."""
     import numpy as np
     import pandas as pd
 
@@ -158,7 +158,7 @@ def find_units(rows: "pd.DataFrame") -> "NDArray[np.int64]":
 
 
 def count_independent(units: "NDArray[np.int64]") -> float:
-    """Return how many rows count as independent, where those of one unit [n] depend on each other (Kish, 1965)."""
+    """Return how many rows count as independent, if those of one unit [n] depend on each other (Kish, 1965)."""
     import numpy as np
 
     return len(units) ** 2 / float((np.bincount(units) ** 2).sum())
@@ -167,11 +167,11 @@ def count_independent(units: "NDArray[np.int64]") -> float:
 def parse_times(rows: "pd.DataFrame") -> "pd.Series[pd.Timestamp]":
     """Read the column `time` of rows as points in time (UTC where a zone is named); an empty cell gives NaT.
 
-    Beside ISO 8601, whatever pandas reads with a year, and Unix seconds or milliseconds. The column as a whole tells
-    whether the day or the month comes first.
+    Besides ISO 8601, any date with a year that pandas reads, and Unix seconds or milliseconds are accepted. The column
+    as a whole decides whether the day or the month comes first.
 
     Raises:
-        DataError: a cell is no date, or nothing tells the day from the month.
+        DataError: a cell is not a date, or the day cannot be told from the month.
     """
     import pandas as pd
 
@@ -187,25 +187,25 @@ def parse_times(rows: "pd.DataFrame") -> "pd.Series[pd.Timestamp]":
     day_first = bool((first > 12).any() or (len(parts) and (parts[1] == ".").all()))
     if (first != second).any() and (day_first == (second > 12).any()):
         raise DataError(
-            f"nothing tells the day from the month in dates such as '{cells[parts.index[first != second][0]][:60]}': "
-            "write them as 2024-05-31, or take `columns.time` out of task.yaml"
+            f"the day cannot be told from the month in dates such as '{cells[parts.index[first != second][0]][:60]}': "
+            "write them as 2024-05-31, or remove `columns.time` from task.yaml"
         )
-    dated = cells.where(cells.str.contains(r"\d{4}|\d[./]\d\d\b", na=False))  # pandas adds a year where none is
+    dated = cells.where(cells.str.contains(r"\d{4}|\d[./]\d\d\b", na=False))  # pandas adds a year if there is none
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pandas warns where it turns day and month around: here they cannot be
+        warnings.simplefilter("ignore")  # pandas warns if it swaps day and month, which cannot happen here
         read = pd.to_datetime(dated, format="mixed", dayfirst=day_first, utc=True, errors="coerce")
     times = times.fillna(read)
     if (wrong := cells.notna() & times.isna()).any():
         name, cell = rows.loc[wrong, ["id", "time"]].iloc[0]
         raise DataError(
-            f"the row {name} has the time '{cell[:60]}', which is no date such as 2024-05-31 or 2024-05-31T14:00: "
-            "correct it, or take `columns.time` out of task.yaml"
+            f"the row {name} has the time '{cell[:60]}', which is not a date such as 2024-05-31 or 2024-05-31T14:00: "
+            "correct it, or remove `columns.time` from task.yaml"
         )
     return times
 
 
 def write_times(rows: "pd.DataFrame") -> "pd.Series[str]":
-    """Return the column `time` in the form of ISO 8601; see `parse_times`."""
+    """Return the column `time` in ISO 8601 form; see `parse_times`."""
     import pandas as pd
 
     times, cells = parse_times(rows), rows["time"]

@@ -1,7 +1,7 @@
-"""Trained models: what their folders hold, and what they say of texts.
+"""Trained models: what their folders hold, and how to load them and score texts.
 
-A folder holds only what training changed; the rest comes from the encoder that the model was. The states of layers
-that none of several models changed are computed once for all.
+A folder holds only the weights that training changed; the rest come from the encoder that the model started from.
+States of layers that several models left unchanged are computed once for all of them.
 """
 
 import copy
@@ -32,18 +32,18 @@ _CONFIG, _WEIGHTS = "amalgam.json", "model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What scoring must know beside the weights."""
+    """What scoring needs besides the weights."""
 
     labels: list[str]  # class names in order
-    max_length: int  # tokens a row
-    uses_question: bool  # whether the question is read with the response
+    max_length: int  # tokens per row
+    uses_question: bool  # whether the model reads the question with the response
     pooling: "Pooling" = "cls"  # what the head reads
-    members: list[str] = field(default_factory=list)  # folders, relative to this one, of an ensemble's models
-    base: str = ""  # SHA-256 of the weights of the encoder that has all weights which are not here
+    members: list[str] = field(default_factory=list)  # folders of an ensemble's models, relative to this one
+    base: str = ""  # SHA-256 of the weights of the encoder that supplies all weights not saved here
 
 
 def read_config(folder: Path) -> Config:
-    """Read the config of a trained model; ModelError if the folder is not one that a training stage wrote."""
+    """Read the config of a trained model; ModelError if no training stage wrote the folder."""
     if not (folder / _CONFIG).is_file():
         raise ModelError(f"{folder} is not a trained model: run `dvc repro`, or `dvc pull` to fetch one")
     return Config(**read_json(folder / _CONFIG))
@@ -61,16 +61,16 @@ def save_checkpoint(
     config: Config,
     base: Path | None = None,
 ) -> None:
-    """Save weights (safetensors), tokenizer and config; of several processes that train together, the main one does.
+    """Save weights (safetensors), tokenizer and config; if several processes train together, only the main one saves.
 
-    With the folder `base` of the encoder that the model was, only weights that differ from it are saved, in bfloat16.
+    With `base`, the folder of the encoder the model started from, only weights that differ are saved, in bfloat16.
     """
     import torch
     from safetensors.torch import save_file
 
     if not this_process().is_main_process:
         return
-    model.config._name_or_path = tokenizer.name_or_path = ""  # else the folder on this machine would be saved
+    model.config._name_or_path = tokenizer.name_or_path = ""  # otherwise a path on this machine would be saved
     model.to("cpu")
     if base:
         before = dict(_load_base(base, tuple(config.labels)).named_parameters())
@@ -88,12 +88,12 @@ def save_checkpoint(
 
 
 def load_trained(folder: Path, bases: Sequence[Path] = (), *, share: bool = False) -> "PreTrainedModel":
-    """Load a model that `save_checkpoint` saved; the weights that are not in `folder` come from one of the encoders.
+    """Load a model that `save_checkpoint` saved; weights that are not in `folder` come from one of the encoders.
 
-    With `share`, models of one encoder hold these weights together: it saves memory, and none may be trained.
+    With `share`, models of the same encoder share these weights, which saves memory; none of them may be trained.
 
     Raises:
-        ModelError: it cannot be read, or was trained from another encoder.
+        ModelError: the model cannot be read, or was trained from another encoder.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -107,7 +107,7 @@ def load_trained(folder: Path, bases: Sequence[Path] = (), *, share: bool = Fals
     base = next((base for base in bases if (base / _WEIGHTS).is_file() and identify_weights(base) == config.base), None)
     if base is None:
         raise ModelError(
-            f"{folder} was trained from another encoder than {', '.join(map(str, bases))}: run `dvc repro`"
+            f"{folder} was trained from an encoder other than {', '.join(map(str, bases))}: run `dvc repro`"
         )
     whole = _load_base(base, tuple(config.labels))
     try:
@@ -132,18 +132,18 @@ def _load_base(base: Path, labels: tuple[str, ...]) -> "PreTrainedModel":
 
 
 def identify_weights(encoder: Path) -> str:
-    """Return the SHA-256 of an encoder's weights; the stage that fetched it has noted that."""
+    """Return the SHA-256 of an encoder's weights; recorded by the stage that fetched it, or else computed."""
     noted = read_json(encoder / _CONFIG).get("files", {}) if (encoder / _CONFIG).is_file() else {}
     return str(noted.get(_WEIGHTS) or hash_file(encoder / _WEIGHTS))
 
 
 def list_members(folder: Path) -> list[Path]:
-    """List the folders of a model's members, which may lie elsewhere; a model that is no ensemble is its own member."""
+    """List the folders of a model's members, perhaps elsewhere; a model that is not an ensemble is its own member."""
     return [Path(os.path.normpath(folder / name)) for name in read_config(folder).members] or [folder]
 
 
 def measure_size(folder: Path, bases: Sequence[Path] = ()) -> int:
-    """Return the bytes of all weights of the model in `folder`, of all its members, as it computes with them."""
+    """Return the bytes of all weights of the model in `folder`, summed over its members, as used in computation."""
     members = list_members(folder)
     return sum(weight.nbytes for member in members for weight in load_trained(member, bases).parameters())
 
@@ -151,10 +151,10 @@ def measure_size(folder: Path, bases: Sequence[Path] = ()) -> int:
 def score_models(
     folders: Sequence[Path], tables: "Mapping[str, pd.DataFrame]", bases: Sequence[Path]
 ) -> dict[str, np.ndarray]:
-    """Return the logits [models, rows, classes] of each table (`text` and `question`), by its name.
+    """Return the logits [models, rows, classes] of each table (`text` and `question`), by table name.
 
-    A member that several models share is scored once. The batches are shared out among processes, one a core. `bases`
-    are the encoders that the models were trained from, the largest one first.
+    A member that several models share is scored once. The batches are divided among processes, one per core. `bases`
+    are the encoders that the models were trained from, the largest first.
     """
     members = list(dict.fromkeys(member for folder in folders for member in list_members(folder)))
     parts = count_workers(count_cores(), bases[0])
@@ -166,7 +166,7 @@ def score_models(
 
 
 def open_model(folder: Path, bases: Sequence[Path] = ()) -> "Callable[[pd.DataFrame], np.ndarray]":
-    """Load a model; what comes back gives probabilities [rows, classes] of rows with `text` and `question`."""
+    """Load a model; return a function from rows with `text` and `question` to probabilities [rows, classes]."""
     groups = _load_groups(list_members(folder), bases)
     return lambda rows: compute_softmax(_join_members(_score_groups(groups, rows)))
 
@@ -174,14 +174,14 @@ def open_model(folder: Path, bases: Sequence[Path] = ()) -> "Callable[[pd.DataFr
 def average_logits(logits: np.ndarray) -> np.ndarray:
     """Return the logarithms of the mean probabilities [rows, classes] of logits [models, rows, classes].
 
-    The mean of probabilities is what an ensemble says (Lakshminarayanan et al. 2017, arXiv 1612.01474).
+    An ensemble predicts the mean of its members' probabilities (Lakshminarayanan et al. 2017, arXiv 1612.01474).
     """
     means = compute_softmax(logits).mean(axis=0)
     return np.asarray(np.log(np.maximum(means, 1e-12)), dtype=np.float32)
 
 
 def compute_softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Return the probabilities [..., classes] in float64 of logits, divided by the temperature."""
+    """Return the probabilities [..., classes], in float64, of logits divided by the temperature."""
     scaled = logits.astype(np.float64) / temperature
     powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
@@ -204,15 +204,15 @@ def _score_part(
 
 
 class _Group:
-    """Models that read the same tokens; the states of layers below that they left unchanged are computed once."""
+    """Models that read the same tokens; the states of lower layers that they left unchanged are computed once."""
 
     def __init__(self, members: dict[int, Path], bases: Sequence[Path]) -> None:
-        """Load models by their place among all."""
+        """Load the models of one group, given by their position among all models."""
         from amalgam.training.classifier import add_pooling
         from amalgam.training.encoding import cut_model, round_weights
 
         self.folder, self.lower, deepest = next(iter(members.values())), None, 0
-        self.modules: dict[int, tuple[nn.Module, int]] = {}  # and how many layers below it each one left unchanged
+        self.modules: dict[int, tuple[nn.Module, int]] = {}  # each with its number of unchanged lower layers
         for place, folder in members.items():
             model = load_trained(folder, bases, share=True).to(choose_device())
             unchanged = _count_unchanged(model, folder)
@@ -235,7 +235,7 @@ def _load_groups(members: Sequence[Path], bases: Sequence[Path]) -> list[_Group]
 
 
 def _count_unchanged(model: "PreTrainedModel", folder: Path) -> int:
-    """Count the lowest layers of a model of `folder` that are still those of its base encoder."""
+    """Count how many of the lowest layers of the model in `folder` are still those of its base encoder."""
     from safetensors import safe_open
 
     from amalgam.training.classifier import list_layers
@@ -248,7 +248,7 @@ def _count_unchanged(model: "PreTrainedModel", folder: Path) -> int:
 
 
 def _score_groups(groups: Sequence[_Group], rows: "pd.DataFrame", part: int = 0, parts: int = 1) -> np.ndarray:
-    """Return logits [members, rows, classes]; of several parts this one alone, and 0 in the batches of others."""
+    """Return logits [members, rows, classes]; with several parts, only those of this part, and 0 for the others."""
     import torch
 
     from amalgam.training.encoding import count_together, encode_rows, load_tokenizer, sort_batches

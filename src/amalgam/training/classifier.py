@@ -1,9 +1,9 @@
-"""The classifier: a BERT-family encoder, its layers, and the head that reads its first token or the mean of all.
+"""The classifier: a BERT-family encoder, its layers, and the head that reads its first token or the mean of all tokens.
 
 A student ships with mean pooling as one more layer of the encoder, so that it loads anywhere: the classifiers of
-`transformers` read the first token. A layer whose queries and keys are 0 attends to all tokens alike (in MPNet by their
-distance alone), so its first token gets their mean. That is made so large that the residual beside it vanishes, and
-the normalisation that follows centres and scales it. The feed-forward part is 0 and changes nothing.
+`transformers` read the first token. A layer with queries and keys of 0 attends to all tokens equally (in MPNet, only by
+distance), so its first token gets their mean. The mean is scaled up until the residual next to it vanishes, and the
+normalisation that follows centres and rescales it. The feed-forward part is 0 and changes nothing.
 """
 
 import copy
@@ -20,16 +20,16 @@ from amalgam.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# What the head reads: the first token's vector; the mean of all tokens, at length 1; or that mean with its components'
-# mean taken off before, as a layer of the encoder can compute it.
+# What the head reads: the first token's vector; the mean of all tokens, scaled to length 1; or the same with the mean
+# over components subtracted before scaling, which a layer of the encoder can compute.
 Pooling = Literal["cls", "mean", "centred_mean"]
 
 _TOGETHER = 8  # rows of similar length that `Embedder` computes together
 _GAIN = 2.0**14  # of the mean over the residual; still within 16-bit floats
-_SCALE = 2.0**-6  # of what passes the activation before the head: small enough for tanh to leave it as it is
+_SCALE = 2.0**-6  # of the input to the activation before the head: small enough that tanh leaves it unchanged
 _BERT = "attention.self.value", "attention.output.dense"
-# What `append_pooling` changes, by the encoder's type: values and output of a layer's attention, the linear map before
-# the activation, and what to add there so that the activation leaves it as it is (ReLU needs positive numbers).
+# What `append_pooling` changes, by encoder type: value and output maps of a layer's attention, the linear map before
+# the activation, and what to add there so that the activation changes nothing (ReLU needs positive numbers).
 PARTS = {
     "bert": (*_BERT, "bert.pooler.dense", 0.0),
     "roberta": (*_BERT, "classifier.dense", 0.0),
@@ -40,12 +40,12 @@ PARTS = {
 
 
 class MeanPooled(nn.Module):
-    """A classifier whose head reads the mean of the token vectors, on the weights of the model inside."""
+    """A classifier whose head reads the mean of the token vectors, using the weights of the wrapped model."""
 
     def __init__(self, model: "PreTrainedModel", *, centred: bool = False) -> None:
-        """Take a model of `load_classifier`; see `Pooling` for `centred`.
+        """Take a model from `load_classifier`; see `Pooling` for `centred`.
 
-        In MPNet, attention depends on how far a token is away, and so does a token's weight in the centred mean.
+        In MPNet, attention depends on how far away a token is, and so does the token's weight in the centred mean.
         """
         super().__init__()
         self.model, self.centred = model, centred
@@ -68,10 +68,10 @@ class MeanPooled(nn.Module):
 
 
 class Embedder(nn.Module):
-    """The mean of each row's token vectors, at length 1, as `logits` [rows, width]; rows may be of any length."""
+    """The mean of each row's token vectors, scaled to length 1, as `logits` [rows, width]; rows may have any length."""
 
     def __init__(self, model: "PreTrainedModel") -> None:
-        """Take a model of `load_classifier`."""
+        """Take a model from `load_classifier`."""
         super().__init__()
         self.model = model
 
@@ -95,7 +95,7 @@ def load_classifier(folder: Path, labels: list[str]) -> "PreTrainedModel":
     """Load an encoder with a classification head for the labels; weights come from safetensors only.
 
     Raises:
-        ModelError: transformers cannot make a classifier of the folder.
+        ModelError: transformers cannot load the folder as a classifier.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -117,12 +117,12 @@ def load_classifier(folder: Path, labels: list[str]) -> "PreTrainedModel":
 
 
 def add_pooling(model: "PreTrainedModel", pooling: Pooling) -> nn.Module:
-    """Return a module that computes the model's logits with this pooling, on the model's own weights."""
+    """Return a module that computes the model's logits with this pooling, using the model's own weights."""
     return model if pooling == "cls" else MeanPooled(model, centred=pooling == "centred_mean")
 
 
 def pool_mean(states: torch.Tensor, mask: torch.Tensor, *, centred: bool = False) -> torch.Tensor:
-    """Return the mean of the states [rows, tokens, width] over each row's tokens, at length 1 [rows, width]."""
+    """Return the mean of the states [rows, tokens, width] over each row's tokens, scaled to length 1 [rows, width]."""
     weights = mask.unsqueeze(-1).to(states)
     means = (states * weights).sum(1) / weights.sum(1)
     if centred:
@@ -131,7 +131,7 @@ def pool_mean(states: torch.Tensor, mask: torch.Tensor, *, centred: bool = False
 
 
 def find_head(model: "PreTrainedModel") -> nn.Linear:
-    """Return the last layer of a classifier, which gives the logits; ModelError where it has none."""
+    """Return the last layer of a classifier, which gives the logits; ModelError if there is none."""
     heads = [
         module
         for name, module in model.named_modules()
@@ -140,19 +140,19 @@ def find_head(model: "PreTrainedModel") -> nn.Linear:
         and not name.startswith(f"{model.base_model_prefix}.")
     ]
     if not heads:
-        raise ModelError(f"a classifier of type {model.config.model_type!r} has no head to begin: choose one like BERT")
+        raise ModelError(f"a classifier of type {model.config.model_type!r} has no linear head: choose one like BERT")
     return heads[-1]
 
 
 def begin_head(model: "PreTrainedModel", weights: np.ndarray, biases: np.ndarray) -> None:
-    """Begin the head with weights [classes, width] and biases [classes]."""
+    """Initialise the head with weights [classes, width] and biases [classes]."""
     head = find_head(model)
     head.weight.data = torch.tensor(weights, dtype=head.weight.dtype)
     head.bias.data = torch.tensor(biases, dtype=head.bias.dtype)
 
 
 def list_layers(model: "PreTrainedModel") -> nn.ModuleList:
-    """Return the layers of an encoder, or none where they are not one list, as in ALBERT, whose layers are one."""
+    """Return the layers of an encoder; none if they are not one list, as in ALBERT, which repeats a single layer."""
     lists = [
         module
         for name, module in model.base_model.named_modules()
@@ -162,7 +162,7 @@ def list_layers(model: "PreTrainedModel") -> nn.ModuleList:
 
 
 def keep_layers(model: "PreTrainedModel", count: int) -> None:
-    """Leave an encoder classifier its lowest `count` layers; ModelError where it has fewer, or no list of layers."""
+    """Keep only the lowest `count` layers of a classifier's encoder; ModelError if it has fewer, or no layer list."""
     layers = list_layers(model)
     if not layers:
         raise ModelError(f"an encoder of type {model.config.model_type!r} cannot be shortened: choose one like BERT")
@@ -174,7 +174,7 @@ def keep_layers(model: "PreTrainedModel", count: int) -> None:
 
 @torch.no_grad()
 def append_pooling(model: "PreTrainedModel") -> None:
-    """Append the pooling layer to a classifier that reads the centred mean; its logits stay what they were."""
+    """Append the pooling layer to a classifier that reads the centred mean; its logits do not change."""
     value, output, dense, shift = PARTS[model.config.model_type]
     layers = list_layers(model)
     layer: Any = copy.deepcopy(layers[-1])
@@ -189,7 +189,7 @@ def append_pooling(model: "PreTrainedModel") -> None:
     model.config.num_hidden_layers = len(layers)
 
     head, before = find_head(model), model.get_submodule(dense)
-    # A normalised vector has the length of the square root of its width.
+    # The length of a normalised vector is the square root of its width.
     nn.init.eye_(before.weight).mul_(_SCALE / head.in_features**0.5)
     nn.init.constant_(before.bias, shift)
     head.weight.div_(_SCALE)

@@ -1,4 +1,4 @@
-"""Logistic regression on frozen sentence embeddings; and the baselines, on these or on TF-IDF."""
+"""Logistic regression on frozen sentence embeddings, and the baselines, on embeddings or on TF-IDF."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ import pandas as pd
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-STRENGTH = 10.0  # inverse regularisation of logistic regression on unit vectors; the usual 1 is too strict
-_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # of the baselines; the validation rows choose
+STRENGTH = 10.0  # inverse regularisation of logistic regression on unit vectors; the usual 1 regularises too much
+_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # of the baselines; the validation rows choose one
 
 
 def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndarray:
-    """Return the mean of the encoder's last hidden states over the tokens of each row, at length 1 [rows, width]."""
+    """Return the mean of the encoder's last hidden states over each row's tokens, scaled to length 1 [rows, width]."""
     import torch
     from transformers import AutoModel
 
@@ -52,14 +52,14 @@ def predict_logistic(model: "LogisticRegression", vectors: Any, count: int) -> n
 
 
 def index_labels(rows: pd.DataFrame, labels: list[str]) -> np.ndarray:
-    """Return the class index of each row's label [rows], -1 where it is empty."""
+    """Return the class index of each row's label [rows], -1 where the label is empty."""
     return pd.Index(labels).get_indexer(pd.Index(rows["label"])).astype(np.int64)
 
 
 def read_targets(rows: pd.DataFrame, labels: list[str]) -> np.ndarray:
-    """Return the class index of each row [rows]; distributions [rows, classes] where one has a soft label.
+    """Return the class index of each row [rows], or distributions [rows, classes] if any row has a soft label.
 
-    A soft label is a JSON list of probabilities in the column `soft`; "" leaves the row to its `label`.
+    A soft label is a JSON list of probabilities in the column `soft`; if it is "", the row's `label` counts.
     """
     classes = index_labels(rows, labels)
     soft = rows["soft"].fillna("").to_numpy() if "soft" in rows else np.array([])
@@ -79,14 +79,14 @@ def fit_head(
     *,
     strength: float = STRENGTH,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit the head that a logistic regression on embeddings [rows, width] would be; `weights` are those of the rows.
+    """Fit the head as a logistic regression on embeddings [rows, width]; `weights` are the weights of the rows.
 
-    Fine-tuning from there, rather than from a random head, distorts the encoder less (Kumar et al. 2022, arXiv
+    Fine-tuning from this head, rather than from a random one, distorts the encoder less (Kumar et al. 2022, arXiv
     2202.10054).
 
     Returns:
-        Weights [classes, width] and biases [classes]; of a class without rows they are zero and minus ten, and of
-        the only class that has rows, zero.
+        Weights [classes, width] and biases [classes]. A class without rows gets weights of zero and a bias of minus
+        ten; if only one class has rows, it gets zeros.
     """
     present = np.unique(classes)
     slopes, biases = np.zeros((count, vectors.shape[1])), np.full(count, -10.0)
@@ -95,7 +95,7 @@ def fit_head(
         return slopes, biases
     model = fit_logistic(vectors, classes, strength=strength, weights=weights)
     fitted, offsets = model.coef_, model.intercept_
-    if len(present) == 2:  # one score for the second class becomes one for each
+    if len(present) == 2:  # the score of the second class becomes one per class
         fitted, offsets = np.concatenate([-fitted, fitted]) / 2, np.concatenate([-offsets, offsets]) / 2
     slopes[present], biases[present] = fitted, offsets
     return slopes, biases
@@ -111,11 +111,11 @@ def fit_baseline(
     encoder: Path | None = None,
     max_length: int = 0,
 ) -> tuple[np.ndarray, float]:
-    """Fit logistic regression to TF-IDF of words and pairs of words, or to embeddings where there is an encoder.
+    """Fit logistic regression to TF-IDF of words and word pairs, or to embeddings if an encoder is given.
 
     Returns:
-        Probabilities of the rows [rows, classes], and the strength with the least loss on the validation rows; with
-        `refit`, what these chose is fitted once more, on them as well.
+        Probabilities of the rows [rows, classes], and the strength with the lowest loss on the validation rows; with
+        `refit`, the chosen model is fitted again, on the validation rows as well.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics import log_loss

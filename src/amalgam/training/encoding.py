@@ -1,4 +1,4 @@
-"""Texts as token ids, or as states of the layers that no training changes; and the batches made of them."""
+"""Texts as token ids, or as states of the layers that training leaves unchanged, and batches made of them."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -18,9 +18,9 @@ from amalgam.training.classifier import list_layers
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_WINDOW = 16  # batches that are sorted by length together: saves padding, and the order stays random enough
+_WINDOW = 16  # batches sorted by length together: this saves padding, and the order stays random enough
 _TOGETHER = 8  # rows of similar length whose states are computed together
-_MOST = 2**30  # bytes of states that are kept; those of further rows are computed each time
+_MOST = 2**30  # bytes of states that are kept; the states of further rows are computed each time
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Encoded:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each row."""
+        """The number of tokens in each row."""
         return np.array([len(feature["input_ids"]) for feature in self.features], dtype=np.int64)
 
     def pad(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
@@ -56,7 +56,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 
 def encode_rows(tokenizer: "PreTrainedTokenizerBase", rows: pd.DataFrame, max_length: int) -> Encoded:
-    """Tokenise rows to `max_length` tokens at most; a question is the second segment, the longer one is cut first."""
+    """Tokenise rows to `max_length` tokens at most; a question is the second segment; the longer one is cut first."""
     texts, questions = rows["text"].tolist(), rows["question"].tolist()
     length = min(max_length, tokenizer.model_max_length)
     pairs = (texts, questions) if any(questions) else (texts,)
@@ -65,7 +65,7 @@ def encode_rows(tokenizer: "PreTrainedTokenizerBase", rows: pd.DataFrame, max_le
 
 
 def draw_batches(lengths: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield row numbers of batch after batch, epoch after epoch, without end.
+    """Yield the row numbers of one batch after another, epoch after epoch, without end.
 
     Rows are shuffled, then sorted by length within a few batches, so that a batch holds rows of similar length.
     """
@@ -81,22 +81,22 @@ def draw_batches(lengths: np.ndarray, batch_size: int, generator: np.random.Gene
 
 
 def sort_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Yield every row once, the longest first, in batches of similar length."""
+    """Yield every row once, longest first, in batches of similar length."""
     order = np.argsort(-lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 
 
 def count_together(device: torch.device, on_cpu: int = 64) -> int:
-    """Return how many rows to compute together: a processor's cache is small, and a GPU waits for work."""
+    """Return how many rows to compute together: a CPU has a small cache, and a GPU must not wait for work."""
     return on_cpu if device.type == "cpu" else 128
 
 
 @torch.inference_mode()
 def compute_logits(compute: Callable[..., Any], encoded: Encoded, device: torch.device) -> np.ndarray:
-    """Return the logits [rows, classes] of all rows in their order; `compute` is a model without dropout, or as one."""
+    """Return the logits [rows, classes] of all rows in order; `compute` is, or acts like, a model without dropout."""
     order, parts = list(sort_batches(encoded.lengths, count_together(device))), []
-    with open_autocast(device):  # once, as each time the weights are rounded anew
+    with open_autocast(device):  # entered once, because each time the weights are rounded again
         for rows in order:
             output = compute(**{name: tensor.to(device) for name, tensor in encoded.pad(rows).items()})
             parts.append((output if torch.is_tensor(output) else output["logits"]).float())
@@ -104,17 +104,17 @@ def compute_logits(compute: Callable[..., Any], encoded: Encoded, device: torch.
 
 
 class States(Encoded):
-    """Tokenised rows whose batches hold the states of the lower layers in place of token ids."""
+    """Tokenised rows whose batches hold the states of the lower layers instead of token ids."""
 
     def __init__(self, encoded: Encoded, lower: nn.Module) -> None:
-        """Take the rows, and what `cut_model` yields."""
+        """Take the rows, and the lower layers from `cut_model`."""
         super().__init__(encoded.tokenizer, encoded.features)
         self._lower = lower
-        self._room = _MOST if choose_device().type == "cpu" else 0  # a GPU's steps read each row once, into their bank
+        self._room = _MOST if choose_device().type == "cpu" else 0  # on a GPU, steps read each row once, into a `Bank`
         self._kept: dict[int, torch.Tensor] = {}
 
     def pad(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """Return the states [rows, tokens, width] as `inputs_embeds`, and the mask; they may be trained on."""
+        """Return the states [rows, tokens, width] as `inputs_embeds`, and the mask; training may use them."""
         missing = rows[[row not in self._kept for row in rows.tolist()]]
         found: dict[int, torch.Tensor] = {}
         with torch.inference_mode(False), torch.no_grad():
@@ -139,16 +139,16 @@ class States(Encoded):
 
 
 class _PassOn(nn.Module):
-    """Stands where a model has its embeddings, and returns the states that it is given."""
+    """Replaces the embeddings of a model, and returns the states that it is given."""
 
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         return next(one for one in (*args, *kwargs.values()) if torch.is_tensor(one) and one.is_floating_point())
 
 
 def freeze_lower(model: "PreTrainedModel", trained: int) -> None:
-    """Let only the upper `trained` layers learn, and what is above; switch dropout off.
+    """Let only the upper `trained` layers, and the parts above them, learn; switch dropout off.
 
-    Tables, of words as of positions, stay as well: few rows teach them little.
+    Embedding tables, of words and of positions, are frozen too: few rows teach them little.
     """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -162,9 +162,9 @@ def freeze_lower(model: "PreTrainedModel", trained: int) -> None:
 
 
 def hold_lower(model: "PreTrainedModel", trained: int) -> tuple["PreTrainedModel", Callable[[Encoded], Encoded]]:
-    """Return a model of `freeze_lower` that reads states, on the same weights, and what makes rows ready for it.
+    """Return the learning part of a frozen model, which reads states, and a function that prepares rows for it.
 
-    An encoder that is not built like the BERT family comes back as it is, and reads token ids.
+    It shares the model's weights. A model not built like the BERT family is returned as is and reads token ids.
     """
     parts = cut_model(model, _count_frozen(model, trained))
     if parts is None:
@@ -184,10 +184,10 @@ def round_weights(module: nn.Module) -> None:
 
 
 def cut_model(model: "PreTrainedModel", frozen: int) -> "tuple[nn.Module, PreTrainedModel] | None":
-    """Return the lowest `frozen` layers of a classifier and all above them, on its weights; None where that fails.
+    """Return the lowest `frozen` layers of a classifier and all above them, sharing its weights; None if that fails.
 
-    The lower part gives its states as `last_hidden_state`, the upper one takes them as `inputs_embeds`. A trial shows
-    whether both together do what the model does.
+    The lower part returns its states as `last_hidden_state`; the upper part takes them as `inputs_embeds`. A trial run
+    checks that both together compute what the model computes.
     """
     if not list_layers(model):
         return None
@@ -205,7 +205,7 @@ def cut_model(model: "PreTrainedModel", frozen: int) -> "tuple[nn.Module, PreTra
 
 
 def _find_embeddings(model: "PreTrainedModel") -> dict[str, nn.Module]:
-    """Find what makes vectors of token ids, by name; in ELECTRA that is two parts."""
+    """Find the modules that turn token ids into vectors, by name; ELECTRA has two."""
     return {name: part for name, part in model.base_model.named_children() if name.startswith("embeddings")}
 
 

@@ -1,8 +1,8 @@
-"""The guard: do the synthetic rows help? Two questions to the human rows alone.
+"""The guard: do the synthetic rows help? It asks two questions, and only the human rows answer.
 
-Do classifiers of the human rows recognise the labels of the synthetic rows? Where not, the LLM meant something else by
-the labels than the coders. And do the synthetic rows do harm in cross-validation that chance does not explain? Both by
-logistic regression on frozen embeddings, with which the rule was chosen too (docs/findings.md).
+Do classifiers trained on the human rows recognise the labels of the synthetic rows? If not, the LLM meant something
+else by the labels than the coders did. And do the synthetic rows do harm in cross-validation that chance does not
+explain? Both use logistic regression on frozen embeddings, which was also used to choose the rule (docs/findings.md).
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from amalgam.tasks.texts import find_units
 from amalgam.training.embeddings import STRENGTH, fit_logistic, index_labels, predict_logistic
 
 FOLDS = 5
-LABEL_AUC = 0.65  # with which classifiers of the human rows must tell the synthetic labels apart; 0.5 is chance
-_JUDGE_FOLDS = 10  # more than a request has shots, so that some human rows are left to judge by
-_REPEATS = 5  # deals of the folds: with 51 rows, one alone says as much about the deal as about the rows
+LABEL_AUC = 0.65  # AUC with which classifiers of the human rows must tell the synthetic labels apart; 0.5 is chance
+_JUDGE_FOLDS = 10  # more than a request has shots, so that some human rows are left to judge with
+_REPEATS = 5  # times that folds are dealt: with 51 rows, a single deal says as much about the deal as about the rows
 _RESAMPLES = 2000
-_LEAST = 1e-12  # probability of which there is a logarithm
+_LEAST = 1e-12  # smallest probability whose logarithm is taken
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,25 +31,25 @@ Ints = NDArray[np.int64]
 class Evidence:
     """What the guard found."""
 
-    label_auc: float  # of the synthetic labels, by classifiers of human rows that the LLM did not see for the row
+    label_auc: float  # of the synthetic labels, by classifiers of human rows that were not the row's examples
     human_only_auc: float  # of held-out human rows, by a classifier of the other folds
-    with_synthetic_auc: float  # the same, by one that also learned synthetic rows
-    difference: float  # by which the latter is above the former, with standard error and 95 % bootstrap interval
+    with_synthetic_auc: float  # the same, by a classifier that also learned synthetic rows
+    difference: float  # by how much the latter exceeds the former, with standard error and 95 % bootstrap interval
     difference_error: float
     difference_low: float
     difference_high: float
-    rows: int  # human ones in the cross-validation
-    folds: int  # of it
+    rows: int  # human rows in the cross-validation
+    folds: int  # of the cross-validation
     least_label_auc: float = LABEL_AUC  # what `label_auc` must reach
 
     @property
     def recognised(self) -> bool:
-        """Whether the synthetic rows' labels are what human-coded rows say."""
+        """Whether classifiers of the human-coded rows recognise the synthetic rows' labels."""
         return self.label_auc >= self.least_label_auc
 
     @property
     def helps(self) -> bool:
-        """Whether to use the synthetic rows: their labels are right, and cross-validation finds no harm."""
+        """Whether to use the synthetic rows: their labels are recognised, and cross-validation finds no harm."""
         return self.recognised and self.difference >= -self.difference_error
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,14 +67,14 @@ def ask_guard(
     seed: int,
     grading: float | None = None,
 ) -> Evidence | None:
-    """Find out what the human rows say for and against the synthetic ones; None where no fold holds two classes.
+    """Return the human rows' evidence for and against the synthetic rows; None if no fold holds two classes.
 
     `human` are all human-coded rows that training may see (id, text, label, and group where the task has one),
-    `synthetic` those that the mix would add (label, shots: ids of the human rows that the LLM saw), `vectors` the
+    `synthetic` the rows that the mix would add (label, shots: ids of the human rows that the LLM saw), `vectors` the
     embeddings [rows, width] of both. The seed deals the folds and draws the resamples.
 
-    `grading` is the AUC of the LLM on human rows, where it labelled real texts, which have a column `soft`: that says
-    more of their labels than classifiers can. Where it wrote others as well, the lower AUC counts.
+    `grading` is the AUC of the LLM on human rows if it labelled real texts, which have a column `soft`: it says more
+    about their labels than classifiers can. If the LLM also wrote rows, the lower AUC counts.
     """
     label_auc = 1.0 if grading is None else grading
     written = np.ones(len(synthetic), dtype=np.bool_) if grading is None else (synthetic["soft"] == "").to_numpy()
@@ -111,11 +111,11 @@ def ask_guard(
 def judge_labels(
     human: pd.DataFrame, learned: Floats, labels: list[str], judged: Floats, shots: Sequence[str]
 ) -> Floats:
-    """Score synthetic rows by classifiers of human-coded ones: log-probabilities [rows, classes].
+    """Score synthetic rows with classifiers of human-coded rows: log-probabilities [rows, classes].
 
-    `learned` and `judged` are the embeddings of both [rows, width], `shots` the ids of each synthetic row's examples. A
-    row that was written after examples of some folds is judged by a classifier of the other folds alone: it would
-    recognise what its own rows gave rise to, whatever the label. Where these hold one class, all are as likely.
+    `learned` and `judged` are the human and synthetic embeddings [rows, width], `shots` the ids of each synthetic row's
+    examples. A row is judged only by a classifier of the folds that hold none of its examples: a classifier recognises
+    texts modelled on its own rows, whatever the label. If these folds hold one class, all classes are equally likely.
     """
     classes = index_labels(human, labels)
     dealt = deal_folds(classes, find_units(human), _JUDGE_FOLDS)
@@ -130,7 +130,7 @@ def judge_labels(
 
 
 def score_crosswise(human: pd.DataFrame, vectors: Floats, others: Floats, labels: list[str]) -> tuple[Floats, Floats]:
-    """Score human rows by classifiers of the other folds, and other rows by one of all: log-probabilities of both."""
+    """Return log-probabilities of human rows, by classifiers of the other folds, and of `others`, by one of all."""
     classes = index_labels(human, labels)
     dealt, scores = deal_folds(classes, find_units(human), FOLDS), np.zeros((len(human), len(labels)))
     for fold in np.unique(dealt):
@@ -140,10 +140,10 @@ def score_crosswise(human: pd.DataFrame, vectors: Floats, others: Floats, labels
 
 
 def deal_folds(classes: Ints, units: Ints, folds: int, *, seed: int | None = None) -> Ints:
-    """Deal rows into folds [rows], each with its share of every class, a unit of rows that depend on each other whole.
+    """Deal rows into folds [rows], each with its share of every class; units of dependent rows are never split.
 
-    A unit counts as one of the class of its first row. There are fewer folds where there are not as many units. The
-    seed draws which units of a class come together; None takes them in their order.
+    A unit has the class of its first row. With fewer units than `folds`, there are fewer folds. The seed draws which
+    units of a class come together; None takes them in order.
     """
     _, first, unit = np.unique(units, return_index=True, return_inverse=True)
     place = first if seed is None else np.random.default_rng(seed).permutation(len(first))
@@ -155,11 +155,11 @@ def deal_folds(classes: Ints, units: Ints, folds: int, *, seed: int | None = Non
 def cross_validate(
     human: pd.DataFrame, synthetic: pd.DataFrame, vectors: tuple[Floats, Floats], labels: list[str], dealt: Ints
 ) -> tuple[Floats, Floats]:
-    """Score human rows [rows, classes] by classifiers of the other folds, without and with synthetic rows.
+    """Score human rows [rows, classes] with classifiers of the other folds, without and with synthetic rows.
 
-    Synthetic rows that were written after a row of the held-out fold are left out, since they would give it away. So
-    the synthetic side has fewer rows here than it will have, which is to its disadvantage. All rows together weigh as
-    much as the human ones alone do: else more rows would also be less regularised.
+    Synthetic rows modelled on a row of the held-out fold are left out, because they would give it away. So the
+    synthetic side has fewer rows here than in training, which puts it at a disadvantage. All rows together weigh as
+    much as the human rows do without synthetic ones: otherwise more rows would also mean less regularisation.
     """
     classes, written = index_labels(human, labels), index_labels(synthetic, labels)
     shots = [set(row.split()) for row in synthetic["shots"]]
@@ -176,9 +176,9 @@ def cross_validate(
 
 
 def fit_and_score(learned: Floats, classes: Ints, rows: Floats, count: int, weight: float = 1.0) -> Floats:
-    """Fit a classifier to embeddings, each with this weight, and score others: log-probabilities [rows, classes].
+    """Fit a classifier to embeddings, each with this weight; return log-probabilities [rows, classes] of others.
 
-    They are all alike where one class alone is learned.
+    They are all equal if only one class is learned.
     """
     if len(np.unique(classes)) < 2:
         return np.zeros((len(rows), count))
@@ -187,17 +187,17 @@ def fit_and_score(learned: Floats, classes: Ints, rows: Floats, count: int, weig
 
 
 def measure_label_auc(synthetic: pd.DataFrame, labels: list[str], logits: Floats) -> float:
-    """Return the AUC with which the logits [rows, classes] tell the rows' labels apart; 0.5 where all are alike."""
+    """Return the AUC with which the logits [rows, classes] tell the rows' labels apart; 0.5 if all are the same."""
     classes = index_labels(synthetic, labels)
     area = measure_within(classes, np.zeros_like(classes), logits, np.ones((1, len(classes))))[0]
     return float(np.nan_to_num(area, nan=0.5))
 
 
 def measure_within(classes: np.ndarray, folds: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the AUC over pairs of rows of the same fold, the mean over classes of one against the rest.
+    """Return the AUC over pairs of rows of the same fold, averaged over classes, each against the rest.
 
-    `weights` say how often each row counts [weightings, rows], and the result is one value a weighting; NaN where no
-    fold holds a row of a class and one of another.
+    `weights` say how often each row counts [weightings, rows]. The result has one value per weighting, NaN if no fold
+    holds rows of two classes.
     """
     from scipy.special import log_softmax
 
@@ -219,7 +219,7 @@ def measure_within(classes: np.ndarray, folds: np.ndarray, logits: np.ndarray, w
 
 
 def _draw_units(units: Ints, rng: np.random.Generator) -> Floats:
-    """Return how often each row counts [1 + resamples, rows]: once, then as often as its unit is drawn."""
+    """Return how often each row counts [1 + resamples, rows]: first once, then as often as its unit is drawn."""
     names, unit = np.unique(units, return_inverse=True)
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=_RESAMPLES)
     return np.concatenate([np.ones((1, len(unit))), drawn[:, unit]]).astype(np.float64)

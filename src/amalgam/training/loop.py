@@ -18,9 +18,9 @@ from amalgam.params import Distillation, Teacher
 from amalgam.training.encoding import Encoded, compute_logits, draw_batches
 from amalgam.training.steps import StaticStep, Step
 
-# Loss of a batch, from the model's logits and the row numbers; a module has its tensors where the model is.
+# Loss of a batch, from the model's logits and the row numbers; a module has its tensors on the model's device.
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-# Validation metric: how good a model is by its logits for all validation rows, and the standard error of that.
+# Validation metric: how good a model is, from its logits for all validation rows, and the standard error.
 Metric = Callable[[np.ndarray], tuple[float, float]]
 Section = TypeVar("Section", Teacher, Distillation)
 _ENOUGH = 200  # human-coded rows up to which the steps of params.yaml are enough
@@ -38,7 +38,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a training run came to: metric and loss of the step that was kept, None where no rows chose it."""
+    """The outcome of a training run; metric and loss are those of the step kept, None if no rows chose it."""
 
     steps: int
     best_step: int
@@ -53,10 +53,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Rows to learn from, or to validate on by `metric`, with their loss.
+    """Rows to learn from, or to validate on with `metric`, and their loss.
 
-    `phases` are sets of row numbers that are learned one after the other, each for its share of the steps; none is all
-    rows together. Batches hold rows of similar length if `by_length`, or else any rows.
+    `phases` are sets of row numbers, learned one after another, each for its share of the steps; without them, all rows
+    are learned together. Batches hold rows of similar length if `by_length`, otherwise any rows.
     """
 
     encoded: Encoded
@@ -67,14 +67,14 @@ class Examples:
 
 
 def scale_steps(params: Section, human_rows: int) -> Section:
-    """Return the section with the steps that so many human-coded rows take, whatever the ratio."""
+    """Return the section with the steps for that many human-coded rows, whatever the ratio."""
     return params.model_copy(update={"steps": grow_steps(params.steps, human_rows, _ENOUGH)})
 
 
 def grow_steps(steps: int, human_rows: int, enough: int) -> int:
-    """Return the steps that so many human-coded rows take: with four times `enough` of them, twice as many.
+    """Return the steps for that many human-coded rows: four times `enough` rows take twice as many steps.
 
-    Steps in proportion to the rows would bring hardly more (docs/findings.md).
+    Steps in proportion to the rows would hardly improve the model (docs/findings.md).
     """
     return round(steps * math.sqrt(max(human_rows / enough, 1.0)))
 
@@ -91,10 +91,10 @@ def train_model(
 ) -> Outcome:
     """Train and leave the best checkpoint's weights in the model.
 
-    The output of the model has `logits`. The validation rows alone choose the checkpoint: the last one that is within
-    one standard error of the best (the rule of Breiman et al. 1984, Classification and Regression Trees, towards longer
-    training). With few validation rows the best one is so by chance; without any, the last step is kept. The seed draws
-    the batches; the caller seeds torch before it makes the model. dvclive's training curves go to the folder `curves`.
+    The model's output has `logits`. Only the validation rows choose the checkpoint: the last within one standard error
+    of the best (the rule of Breiman et al. 1984, Classification and Regression Trees, towards longer training). With
+    few validation rows, the best is best by chance; without any, the last step is kept. The seed draws the batches; the
+    caller seeds torch before making the model. dvclive's training curves go to the folder `curves`.
 
     Raises:
         ModelError: the loss is no longer a number.
@@ -118,7 +118,7 @@ def train_model(
             advance(None)
             if step not in looks:
                 continue
-            # Read here alone, since reading makes a GPU wait. All processes see the same, and so is what follows.
+            # Read the losses only here, because reading makes a GPU wait. All processes see the same and act alike.
             read = accelerator.reduce(torch.stack(losses), "mean").cpu().numpy()
             losses.clear()
             found, error, loss = 0.0, 0.0, None
@@ -133,7 +133,7 @@ def train_model(
                 raise ModelError(
                     f"the loss is no longer a number at step {first}: lower the learning rate of this stage"
                 )
-            if live is not None:  # with 6 decimals and no clock
+            if live is not None:  # with 6 decimals and without timestamps
                 live.step = step
                 for name, value in (("train_loss", float(read.mean(dtype=np.float64))), ("validation_loss", loss)):
                     if value is not None:
@@ -152,7 +152,7 @@ def train_model(
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy against classes or distributions of them, each row with a weight, whose mean is scaled to 1."""
+    """Cross-entropy against classes or class distributions; row weights are scaled to a mean of 1."""
 
     def __init__(self, classes: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Take class indices [rows] or distributions [rows, classes] and, if rows count differently, their weights."""
@@ -170,10 +170,10 @@ class CrossEntropy(nn.Module):
 
 
 def measure_auc(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
-    """Return the area under the ROC curve, the mean over classes of one against the rest, and its standard error.
+    """Return the area under the ROC curve, averaged over classes, each against the rest, and its standard error.
 
-    As a validation metric it is better than the loss, which on few rows rises with the model's confidence long before
-    the ranking gets worse. Classes without a row do not count; of one class alone the area is a half.
+    It is a better validation metric than the loss, which on few rows rises with the model's confidence long before the
+    ranking gets worse. Classes without a row do not count; with only one class, the area is a half.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -183,13 +183,13 @@ def measure_auc(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
         return 0.5, 0.5
     areas = [roc_auc_score(labels == number, probabilities[:, number]) for number in classes]
     errors = [estimate_auc_error(area, count, len(logits) - count) for area, count in zip(areas, counts, strict=True)]
-    return round(float(np.mean(areas)), 6), float(np.mean(errors))  # equal up to noise must count as equal
+    return round(float(np.mean(areas)), 6), float(np.mean(errors))  # values equal up to noise must count as equal
 
 
 def estimate_auc_error(area: float, positives: int, negatives: int) -> float:
     """Return the standard error of an area under the ROC curve (Hanley and McNeil 1982).
 
-    An area of 1 is taken as half a pair less: on few rows it is no proof of perfection.
+    An area of 1 is reduced by half a pair: on few rows, it does not prove perfection.
     """
     area = min(area, 1 - 0.5 / (positives * negatives))
     both_positive, both_negative = area / (2 - area), 2 * area**2 / (1 + area)

@@ -1,4 +1,4 @@
-"""Trainings side by side, one a core; and processes that train one model, as `accelerate launch` starts them."""
+"""Trainings in parallel, one per core, and processes that train one model, as `accelerate launch` starts them."""
 
 import os
 import signal
@@ -20,19 +20,19 @@ Advance = Callable[[object], None]
 Result = TypeVar("Result")
 Job = Callable[[Advance], Result]
 
-_SMALL = 4_000_000  # bytes of weights; a smaller model is trained before a process has started
-_PROCESS = 1_500_000_000  # bytes of memory that a process takes before it has a model
+_SMALL = 4_000_000  # bytes of weights; training a smaller model takes less time than starting a process
+_PROCESS = 1_500_000_000  # bytes of memory that a process takes before it loads a model
 _COPIES = 6  # of the weights: gradients and AdamW's two moments of those that learn, checkpoints, activations
 
 _send: Advance
 
 
 def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) -> list[Result]:
-    """Run trainings in processes of their own, as many at once as there are cores and memory for; return their results.
+    """Run trainings in separate processes, as many at once as cores and memory allow; return their results.
 
-    With a GPU, under `accelerate launch`, or with a tiny model they run in this process, one after another. A job is
-    called with what counts its steps; it and its result can be pickled. The longest jobs come first, so that no core
-    waits at the end. `encoder` is the folder of the model that is trained, and `advance` is called here once a step.
+    With a GPU, under `accelerate launch`, or with a tiny model, they run in this process, one after another. A job is
+    called with a function that counts its steps; job and result can be pickled. Put the longest jobs first, so that no
+    core is idle at the end. `encoder` is the folder of the model to train; `advance` is called here once per step.
 
     Raises:
         ModelError: a process was killed, or the GPU has too little memory.
@@ -46,9 +46,9 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
         except OutOfMemoryError as error:
             raise ModelError(
                 "the GPU has too little free memory for this encoder: lower `teacher.batch_size` or "
-                "`teacher.max_length`, choose a smaller `teacher.model`, or end what else runs on the GPU"
+                "`teacher.max_length`, choose a smaller `teacher.model`, or stop other programs on the GPU"
             ) from error
-    context = get_context("spawn")  # a fork of a process in which torch has threads may hang
+    context = get_context("spawn")  # a forked process may hang if torch has threads
     steps = context.SimpleQueue()
 
     def pass_on() -> None:
@@ -60,15 +60,15 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
     pool = ProcessPoolExecutor(workers, context, _begin, (steps, max(count_cores() // workers, 1)))
     try:
         futures = [pool.submit(_run, job) for job in jobs]
-        # The pool looks at its processes when it gets a job, before it starts the one for it, so it would miss the
-        # death of the last one.
+        # The pool checks its processes when it gets a job, before it starts a process for that job. Without this job,
+        # it would miss the death of the last process.
         pool.submit(os.getpid)
         return [future.result() for future in futures]
     except BrokenProcessPool as error:
         raise ModelError(
-            f"one of {workers} trainings at once was killed, perhaps for want of memory: choose a smaller model"
+            f"one of {workers} parallel trainings was killed, perhaps for lack of memory: choose a smaller model"
         ) from error
-    except BaseException:  # a failure or an interrupt: nobody waits for what the others would bring
+    except BaseException:  # a failure or an interrupt: the other results are no longer needed
         for process in active_children():
             process.terminate()
         raise
@@ -81,7 +81,7 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
 def count_workers(jobs: int, encoder: Path) -> int:
     """Return how many trainings of the model in `encoder` to run at once on this machine.
 
-    That is one a core. Three trainings share two cores, so that none waits while the last one runs.
+    That is one per core. Three trainings share two cores, so that no core is idle while the last one runs.
     """
     size = sum(file.stat().st_size for file in encoder.glob("*.safetensors"))
     alone = choose_device().type != "cpu" or int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -93,7 +93,7 @@ def count_workers(jobs: int, encoder: Path) -> int:
 
 
 def this_process() -> "PartialState":
-    """Say which one this is of the processes that train together; the main one writes files and reports."""
+    """Return which of the processes that train together this one is; the main one writes files and reports."""
     from accelerate import PartialState
 
     return PartialState()
@@ -104,13 +104,13 @@ def _begin(steps: Any, threads: int) -> None:
     import torch
 
     _send = steps.put
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits is interrupted too, and ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the waiting process is interrupted too, and ends this one
     torch.set_num_threads(threads)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
 def _follow_parent() -> None:
-    """End with the process that waits for the results, also when it was killed."""
+    """Exit when the process that waits for the results ends, even if it was killed."""
     if parent := parent_process():
         parent.join()
         os._exit(1)

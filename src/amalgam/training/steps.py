@@ -1,7 +1,7 @@
-"""One optimizer step; on a GPU, captured once for each shape of batch, and replayed from then on.
+"""One optimizer step; on a GPU, it is captured once for each batch shape and replayed from then on.
 
-A step of a BERT-sized encoder is a thousand small kernels. A GPU computes them faster than Python launches them, and
-waits. A CUDA graph is launched as one.
+A step of a BERT-sized encoder is a thousand small kernels. A GPU runs them faster than Python launches them, and so has
+to wait. A CUDA graph is launched as a whole.
 """
 
 from contextlib import AbstractContextManager
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 _WARMUP = 0.1  # share of the steps with a rising learning rate
 _DECAY = 0.01  # of weights
 _MAX_NORM = 1.0  # of the gradients; the usual bound for encoders
-_ROUND = 64  # tokens: static batches are padded to a multiple, so that few shapes come
-_FILL = 128  # rows that are put into a `Bank` together
+_ROUND = 64  # tokens: static batches are padded to a multiple, so that few shapes occur
+_FILL = 128  # rows that are added to a `Bank` together
 
 
 class Step:
     """Takes optimizer steps with batches of any shape.
 
     AdamW with warm-up and linear decay (Mosbach et al. 2021, arXiv 2006.04884), clipped gradients, bfloat16 where the
-    hardware has it. Under `accelerate launch` each process computes its part of a batch; gradients are averaged.
+    hardware supports it. Under `accelerate launch` each process computes its part of a batch; gradients are averaged.
     """
 
     def __init__(self, model: nn.Module, learn: "Examples", schedule: "Schedule", accelerator: "Accelerator") -> None:
@@ -47,7 +47,7 @@ class Step:
     def __call__(self, rows: np.ndarray) -> torch.Tensor:
         """Learn from a batch, given by its row numbers; return this process's loss, still on its device."""
         count = self._accelerator.num_processes
-        # Of too few rows for all processes, rows come twice.
+        # With fewer rows than processes, rows are repeated.
         rows = np.resize(rows, max(len(rows), count))[self._accelerator.process_index :: count]
         batch = {name: tensor.to(self._device) for name, tensor in self._encoded.pad(rows).items()}
         loss = self._learn(batch, torch.tensor(rows, device=self._device))
@@ -70,14 +70,14 @@ class Step:
 
 
 class StaticStep(Step):
-    """Takes optimizer steps with batches of few shapes, as a GPU likes them; the results are those of `Step`.
+    """Takes optimizer steps with batches of few shapes, which suits a GPU; on the CPU, the results are those of `Step`.
 
-    All rows lie on the device, so that row numbers are all that a step is given. A shape that comes for the first time
-    is computed as it is, which also readies what a capture needs; when it comes again it is captured.
+    All rows are on the device, so a step only needs row numbers. The first batch of a shape is computed directly, which
+    also prepares what a capture needs; the second one is captured.
     """
 
     def __init__(self, model: nn.Module, learn: "Examples", schedule: "Schedule", accelerator: "Accelerator") -> None:
-        """Take what `Step` takes; there must be one process."""
+        """Take what `Step` takes; there must be only one process."""
         super().__init__(model, learn, schedule, accelerator)
         self._bank = Bank(learn.encoded, self._device)
         self._inputs: dict[tuple[int, int], torch.Tensor] = {}  # row numbers of a batch, by its shape
@@ -122,9 +122,9 @@ class StaticStep(Step):
             return self._learn(self._bank.gather(rows, shape[1]), rows)
 
     def _open_precision(self) -> AbstractContextManager[object]:
-        """Choose float32 on a GPU's tensor cores, as bfloat16 costs more casts than it saves; and repeatable attention.
+        """Choose float32 on a GPU's tensor cores, as bfloat16 casts cost more than they save; and repeatable attention.
 
-        Of the kinds of attention one alone has gradients that are the same every time.
+        Only one kind of attention has gradients that are the same every time.
         """
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -138,7 +138,7 @@ class Bank:
     """All rows of an `Encoded` end to end on a device, so that a batch is a gather of row numbers."""
 
     def __init__(self, encoded: Encoded, device: torch.device) -> None:
-        """Pad the rows a few at a time, and take the padding off."""
+        """Pad the rows a few at a time, then remove the padding."""
         parts: dict[str, list[torch.Tensor]] = {}
         lengths, starts, end = encoded.lengths, np.zeros(len(encoded), dtype=np.int64), 0
         for rows in sort_batches(lengths, _FILL):
@@ -154,11 +154,11 @@ class Bank:
         self._places = torch.tensor(np.stack([starts, lengths]), device=device)
 
     def round_length(self, rows: np.ndarray) -> int:
-        """Return the tokens to which a batch of these rows is padded."""
+        """Return the number of tokens to which a batch of these rows is padded."""
         return self._length or -(-int(self._lengths[rows].max()) // _ROUND) * _ROUND
 
     def gather(self, rows: torch.Tensor, length: int) -> dict[str, torch.Tensor]:
-        """Return a batch [rows, length, ...]; where its mask is 0 it holds anything finite."""
+        """Return a batch [rows, length, ...]; where its mask is 0, the values are arbitrary but finite."""
         starts, lengths = self._places[:, rows].unsqueeze(-1)
         tokens = torch.arange(length, device=rows.device)
         inside = tokens < lengths
@@ -168,7 +168,7 @@ class Bank:
 
 
 class _MadeThere(TorchFunctionMode):
-    """Has a model fill in the numbers that it would copy from the processor, as a copy cannot be captured."""
+    """Makes a model fill in numbers that it would copy from the CPU, because a copy cannot be captured."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.tensor and isinstance(args[0], int | float):
@@ -177,7 +177,7 @@ class _MadeThere(TorchFunctionMode):
 
 
 def _build_optimizer(model: nn.Module, rate: float, device: torch.device) -> torch.optim.Optimizer:
-    """Make AdamW; weight decay is for matrices, not for biases and norms."""
+    """Make AdamW; weight decay applies to matrices, not to biases and norms."""
     learned = [weight for weight in model.parameters() if weight.requires_grad]
     matrices, others = ([one for one in learned if (one.ndim > 1) == matrix] for matrix in (True, False))
     groups = [{"params": matrices, "weight_decay": _DECAY}, {"params": others, "weight_decay": 0.0}]

@@ -28,9 +28,9 @@ from amalgam.training.loop import CrossEntropy, Examples, Loss, Outcome, Schedul
 from amalgam.training.parallel import Advance
 from amalgam.training.transfer import FEW
 
-_BATCH = 16  # rows a step
-_STRENGTH = 1.0  # inverse regularisation of the head that a student begins with
-_LAYERS = 6  # that keep a teacher, where the transfer set is not small (docs/findings.md)
+_BATCH = 16  # rows per step
+_STRENGTH = 1.0  # inverse regularisation of the head that a student starts with
+_LAYERS = 6  # enough to preserve what the teacher knows, unless the transfer set is small (docs/findings.md)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,16 @@ class SoftTargets:
     logits: np.ndarray
 
     def select(self, chosen: np.ndarray) -> "SoftTargets":
-        """Return the rows of a mask [rows]."""
+        """Return the rows that a mask [rows] selects."""
         return SoftTargets(self.rows[chosen], self.logits[chosen])
 
 
 class DistillationLoss(nn.Module):
-    """Cross-entropy of the rows that a human coded; `T^2 * KL(teacher || student)` of all others.
+    """Cross-entropy for rows that a human coded; `T^2 * KL(teacher || student)` for all others.
 
     T^2 keeps the gradient of the soft part the same size at every temperature (Hinton et al. 2015, arXiv 1503.02531).
-    There a row has both parts; but of rows that the teacher learned it knows little more than their codes, and where
-    no other texts are at hand, its soft targets of them harm the student (docs/findings.md).
+    In that paper, each row has both parts. But about rows that it learned, the teacher knows little more than their
+    codes, and if there are no other texts, its soft targets for them harm the student (docs/findings.md).
     """
 
     def __init__(self, teacher_logits: np.ndarray, labels: np.ndarray, *, temperature: float) -> None:
@@ -71,7 +71,7 @@ class DistillationLoss(nn.Module):
 
 
 def measure_closeness(loss: Loss, logits: np.ndarray) -> tuple[float, float]:
-    """Return the negative of a student's mean loss over the validation rows [rows, classes], and its standard error."""
+    """Return a student's negative mean loss over the validation rows [rows, classes], and its standard error."""
     scores = torch.tensor(logits)
     losses = [float(loss(scores[row : row + 1], torch.tensor([row]))) for row in range(len(scores))]
     error = float(np.std(losses, ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
@@ -79,10 +79,10 @@ def measure_closeness(loss: Loss, logits: np.ndarray) -> tuple[float, float]:
 
 
 def choose_depth(params: Distillation, rows: int, layers: int) -> tuple[int, int]:
-    """Return how many layers the student has, of an encoder of `layers`, and how many of them learn.
+    """Return how many of an encoder's `layers` the student has, and how many of them learn.
 
-    Where the params leave it open, six: they keep the teacher where the transfer set has enough `rows`. With fewer, all
-    layers. Where the params do not say how many learn, the upper half does.
+    If the params leave the depth open, six layers are used, which preserve what the teacher knows if the transfer set
+    has enough `rows`; with fewer rows, all layers. If the params do not set how many learn, the upper half does.
     """
     count = params.layers or (layers if rows < FEW else min(_LAYERS, layers))
     return count, params.trained_layers or -(-count // 2)
@@ -102,18 +102,18 @@ def train_student(
 ) -> Outcome:
     """Distil a student of this seed from the transfer set, and save it to the folder `target`.
 
-    Of several members of the teacher, the first gives the layers. `bases` are folders of the encoder that the teacher
-    was before it was trained, and of the one that `distillation.student` names, where it names one. The validation rows
-    choose the checkpoint; without any, the last step is kept. With `alone`, the same student learns the labels alone,
-    from layers that the teacher never trained: the control.
+    The teacher's first member provides the layers. `bases` are the folders of the encoder that the teacher started
+    from, and of the encoder that `distillation.student` names, if any. The validation rows choose the checkpoint;
+    without any, the last step is kept. With `alone`, the same student learns only the labels, from layers that the
+    teacher never trained: the control.
     """
     body, own = list_members(teacher)[0], params.student == "layers"
-    base = bases[0] if own else bases[1]  # what the student consists of, but for what it learns
+    base = bases[0] if own else bases[1]  # supplies the student's weights, except the learned ones
     config, tokenizer = read_config(body), load_tokenizer(base)
     rows = len(transfer.rows)
     if alone:
         transfer, validation = (part.select((part.rows["label"] != "").to_numpy()) for part in (transfer, validation))
-    set_seed(seed)  # also of weights that loading makes
+    set_seed(seed)  # also for weights that loading initialises
     student = load_trained(body, bases[:1]) if own and not alone else load_classifier(base, config.labels)
     count, trained = choose_depth(params, rows, len(list_layers(student)))
     keep_layers(student, count)

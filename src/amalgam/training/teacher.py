@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 HUMAN_ONLY, MIXED, CONTRASTIVE = "human_only", "mixed", "contrastive"  # names of members
-OUT_OF_FOLD = ["id", "unit", "label", "predicted", "probability"]  # the last is that of the label predicted
-_CONTRASTIVE_STEPS, _FEW = 40, 51  # for so many human rows
-_STRENGTH = 1.0  # inverse regularisation of the head that is fitted last: vectors of other labels are far away by now
+OUT_OF_FOLD = ["id", "unit", "label", "predicted", "probability"]  # the last is that of the predicted label
+_CONTRASTIVE_STEPS, _FEW = 40, 51  # steps for that many human rows
+_STRENGTH = 1.0  # inverse regularisation of the head fitted last, when vectors of different labels are far apart
 _DIGITS = 6
 
 
 class ContrastiveLoss(nn.Module):
-    """Draws the vectors of rows of one label together, and those of others apart.
+    """Pulls vectors of rows with the same label together, and pushes vectors of different labels apart.
 
-    The squared distance of a pair's cosine from 1, where both rows have the same label, or from 0, as sentence encoders
-    learn it in SetFit (Tunstall et al. 2022, arXiv 2209.11055), but over all pairs of a batch. Both kinds of pairs
-    count alike, however many there are of each.
+    It is the squared distance of a pair's cosine from 1 if both rows have the same label, otherwise from 0, as sentence
+    encoders learn in SetFit (Tunstall et al. 2022, arXiv 2209.11055), but over all pairs of a batch. Both kinds of
+    pairs count equally, however many there are of each.
     """
 
     def __init__(self, classes: np.ndarray, weights: np.ndarray) -> None:
-        """Take the class index of each row [rows], and its weight [rows]: a pair has their product."""
+        """Take the class index of each row [rows], and its weight [rows]; a pair's weight is the product."""
         super().__init__()
         self.register_buffer("classes", torch.tensor(classes))
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
@@ -59,10 +59,10 @@ class ContrastiveLoss(nn.Module):
 
 
 class TeacherTrainer:
-    """Trains one member of the teacher, of any seed, on rows that are tokenised once.
+    """Trains one member of the teacher, with any seed, on rows that are tokenised once.
 
-    By cross-entropy from a head that is a logistic regression; or by contrast, after which the head is fitted to the
-    vectors. The latter errs on other rows, so both together are better than two alike on most tasks
+    It trains by cross-entropy from a head that is a logistic regression, or by contrast, after which the head is fitted
+    to the vectors. The two err on different rows, so one of each is better than two of a kind on most tasks
     (docs/findings.md).
     """
 
@@ -77,11 +77,11 @@ class TeacherTrainer:
         contrastive: bool = False,
         vectors: np.ndarray | None = None,
     ) -> None:
-        """Take what all seeds share; `vectors` are the embeddings of `learned` where they are known.
+        """Take what all seeds share; `vectors` are the embeddings of `learned`, if known.
 
         `learned` are rows (text, question, label, origin, and `soft` where the LLM gave labels). The human-coded rows
-        `held_out` choose the checkpoint. None keeps the last one, as learning by contrast always does: how near rows of
-        one label are says little of how they are ranked. It takes batches of twice the rows, so that a label has enough
+        `held_out` choose the checkpoint; None keeps the last one. Contrast always keeps the last one: how close rows of
+        one label are says little about how they are ranked. Its batches have twice the rows, so that a label has enough
         pairs.
         """
         self._encoder, self._labels, self._params, self._contrastive = encoder, labels, params, contrastive
@@ -101,7 +101,7 @@ class TeacherTrainer:
             self._encode(learned),
             (ContrastiveLoss if contrastive else CrossEntropy)(targets, self._weights),
             phases=[phase for phase in phases if len(phase)],
-            by_length=fits_head,  # pairs of similar length alone teach less
+            by_length=fits_head,  # if all pairs have similar length, they teach less
         )
         self._held_out: Examples | None = None
         if held_out is not None and not contrastive:
@@ -119,9 +119,9 @@ class TeacherTrainer:
         return self._schedule.steps
 
     def train(self, seed: int, target: Path, advance: Advance, *, curves: Path | None = None) -> Outcome:
-        """Fine-tune with this seed, of the head's weights and the order of batches; save to `target`.
+        """Fine-tune with this seed, for the head's weights and the order of batches, and save to `target`.
 
-        The training curves go to `curves`, or to a folder of that name in the target.
+        The training curves go to `curves`, or to a folder of that name in `target`.
         """
         model = self._begin(seed)
         outcome = self._fine_tune(model, seed, advance, curves or target / "curves")
@@ -129,7 +129,7 @@ class TeacherTrainer:
         return outcome
 
     def train_and_score(self, seed: int, rows: pd.DataFrame, advance: Advance) -> np.ndarray:
-        """Fine-tune with this seed, keep nothing, and return the logits [rows, classes] of other rows."""
+        """Fine-tune with this seed, save nothing, and return the logits [rows, classes] of other rows."""
         model = self._begin(seed)
         self._fine_tune(model, seed, advance, None)
         device = choose_device()
@@ -166,7 +166,7 @@ class TeacherTrainer:
 
 
 def balance_classes(classes: np.ndarray) -> np.ndarray:
-    """Return the weight of each row [rows] that makes all classes that are there count alike."""
+    """Return the weight of each row [rows] that makes all classes present count equally."""
     totals = np.bincount(classes)
     return np.asarray(len(classes) / np.count_nonzero(totals) / totals[classes])
 
@@ -180,10 +180,10 @@ def make_members(
     last: str,
     vectors: np.ndarray | None = None,
 ) -> dict[str, TeacherTrainer]:
-    """Return who trains each member, by its folder; see `TeacherTrainer`. The paper's recipe has one member, ".".
+    """Return the trainer of each member, by the member's folder. The paper's recipe has one member, ".".
 
-    The first member gives its layers to students: they begin nearer to what the teacher sees than those of a member
-    that learned by cross-entropy, and end there too (docs/findings.md). The last one learns all rows by cross-entropy.
+    The first member gives its layers to students: they start, and end, closer to the teacher than with the layers of a
+    member that learned by cross-entropy (docs/findings.md). The last one learns all rows by cross-entropy.
     """
     trainer = TeacherTrainer(encoder, learned, held_out, labels, params, vectors=vectors)
     if params.recipe == "paper":
@@ -192,7 +192,7 @@ def make_members(
 
 
 def list_trainings(members: dict[str, TeacherTrainer], seeds: Sequence[int], target: Path) -> list[Job[Outcome]]:
-    """List the trainings of the members, of every seed into `target/seed-<seed>`; those of the last one come last."""
+    """List the trainings of all members and seeds, into `target/seed-<seed>`; those of the last member come last."""
     last = list(members)[-1]
     return [
         partial(trainer.train, seed, folder / name, curves=folder / ("" if name == last else name) / "curves")
@@ -203,23 +203,23 @@ def list_trainings(members: dict[str, TeacherTrainer], seeds: Sequence[int], tar
 
 
 def join_members(target: Path, seeds: Sequence[int], members: Sequence[str]) -> None:
-    """Make every seed's teacher in `target` the ensemble of these folders; `{seed}` in their names is the seed."""
+    """Make every seed's teacher in `target` the ensemble of these folders; `{seed}` in a name is the seed."""
     for seed in seeds if this_process().is_main_process and list(members) != ["."] else ():
         folder, names = target / f"seed-{seed}", [name.format(seed=seed) for name in members]
         write_config(folder, replace(read_config(folder / names[0]), members=names))
 
 
 def deal_human(human: pd.DataFrame, labels: list[str]) -> np.ndarray:
-    """Return the fold of each human-coded row [rows]; fewer than five where there are not as many groups of rows."""
+    """Return the fold of each human-coded row [rows]: one of five, or of fewer if there are fewer groups of rows."""
     return deal_folds(index_labels(human, labels), find_units(human), FOLDS)
 
 
 def list_trials(
     encoder: Path, human: pd.DataFrame, labels: list[str], params: Teacher, seed: int
 ) -> list[Job[np.ndarray]]:
-    """List the trainings of human-only teachers that score each fold [rows, classes], by rows of the other folds.
+    """List trainings of human-only teachers, each of which scores one fold [rows, classes] and learns the others.
 
-    Each learns by cross-entropy for all its steps and is not kept. `seed` is that of the first fold.
+    Each learns by cross-entropy for all its steps and is not saved. `seed` is that of the first fold.
     """
     dealt, marked = deal_human(human, labels), human.assign(origin="human")
     return [
@@ -233,10 +233,10 @@ def _run_trial(learn: tuple[Any, ...], rows: pd.DataFrame, seed: int, advance: A
 
 
 def label_out_of_fold(human: pd.DataFrame, labels: list[str], logits: Sequence[np.ndarray]) -> pd.DataFrame:
-    """Label each human-coded row by the trial that did not learn it, as a table with the columns `OUT_OF_FOLD`.
+    """Label each human-coded row by the trial that did not learn it; return a table with the columns `OUT_OF_FOLD`.
 
-    Rows of one `unit` depend on each other. Synthetic rows have no part in it, so it holds for every ratio: where they
-    help, it promises less than they bring. `logits` is what `list_trials` came to.
+    Rows of one `unit` depend on each other. Synthetic rows are not involved, so the table holds for every ratio; if
+    they help, it is too pessimistic. `logits` are the results of `list_trials`.
     """
     dealt, probabilities = deal_human(human, labels), np.zeros((len(human), len(labels)))
     for fold, found in zip(np.unique(dealt), logits, strict=True):

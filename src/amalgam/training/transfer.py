@@ -3,8 +3,8 @@
 import pandas as pd
 
 _TRANSFER = ["id", "text", "question", "label", "origin"]
-_EVERY, _MOST = 10, 100  # of the texts without a label, those that are held out
-# Rows of a transfer set (docs/findings.md): with fewer, rows that the guard refused help; the best student is deeper.
+_EVERY, _MOST = 10, 100  # texts without a label that are held out: one in `_EVERY`, at most `_MOST`
+# Rows of a transfer set (docs/findings.md): with fewer, rows that the guard refused help; a deeper student is best.
 _SMALL, FEW = 250, 300
 
 
@@ -13,8 +13,8 @@ def assign_roles(
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Return the human-coded rows that teach, and those that choose the checkpoint.
 
-    Where there are fewer than `least` validation rows, they teach too, and none choose: ten hardly tell one checkpoint
-    from another.
+    If there are fewer than `least` validation rows, they teach too, and none choose: ten rows can hardly tell one
+    checkpoint from another.
     """
     if len(validation) >= least:
         return train, validation
@@ -24,22 +24,22 @@ def assign_roles(
 def build_transfer(
     learned: pd.DataFrame, pool: pd.DataFrame, unlabelled: pd.DataFrame, *, left_out: int, helps: bool = True
 ) -> pd.DataFrame:
-    """Put the transfer set together: rows (id, text, question, label, origin), label "" where there is none.
+    """Build the transfer set: rows (id, text, question, label, origin), label "" where there is none.
 
-    A label counts only where the teacher learned it: rows of the pool that the ratio left out are texts like those that
-    nobody coded. What the guard refused is only used where there would be few rows.
+    A label counts only if the teacher learned it: rows of the pool that the ratio left out are treated like uncoded
+    texts. Rows that the guard refused are used only if there would otherwise be few rows.
 
     Args:
         learned: the rows that the teacher learned from (id, text, question, label, origin).
         pool: the curated synthetic rows (id, text, question).
         unlabelled: human texts without a label (id, text, question).
-        left_out: rows of the pool beside the learned ones, at most; the first ones.
+        left_out: at most this many other rows of the pool are added, the first ones.
         helps: whether the guard let synthetic rows in.
     """
     if not helps:
         left_out = min(left_out, max(_SMALL - len(learned) - len(unlabelled), 0))
     rest = pool[~pool["id"].isin(learned["id"])].head(left_out)
-    if "soft" in learned:  # texts that the LLM labelled: no coder gave a label, and the teacher knows better
+    if "soft" in learned:  # texts that the LLM labelled: no coder labelled them, and the teacher knows better
         learned = learned.assign(label=learned["label"].where(learned["soft"] == "", ""))
     texts = unlabelled[~unlabelled["id"].isin(learned["id"])]
     parts = [learned, rest.assign(label="", origin="synthetic"), texts.assign(label="", origin="unlabelled")]
@@ -47,9 +47,9 @@ def build_transfer(
 
 
 def hold_out_texts(transfer: pd.DataFrame, validation: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Hold texts without a label out of the transfer set: a few human-coded rows alone cannot choose a checkpoint.
+    """Hold out unlabelled texts from the transfer set: a few human-coded rows alone cannot choose a checkpoint.
 
-    Return what is left of it, and the human-coded validation rows that did not teach with the texts that were held out.
+    Return the rest of the transfer set, and the human-coded validation rows that did not teach with the held-out texts.
     """
     validation = validation[~validation["id"].isin(transfer["id"])]
     held_out = transfer.index[transfer["label"] == ""][::_EVERY][:_MOST]
