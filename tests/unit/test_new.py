@@ -50,6 +50,8 @@ def test_flags_decide_what_the_labels_are(amalgam: Amalgam) -> None:
     rare = code([*(["good", "bad"] * 18), *"wxyz"])
     assert set(make_task(amalgam, rare, "--merge-rare", "5")["order"]) == {"good", "bad", "other"}
     assert make_task(amalgam, rare, "--drop-rare", "5")["left_out"] == {"no_label": 8}
+    assert make_task(amalgam, rare, "--merge-rare", "5", "--drop-rare", "3")["left_out"] == {"no_label": 8}
+    assert make_task(amalgam, rare, "--merge-rare", "5", "--drop-rare", "2")["left_out"] == {}
 
 
 def test_what_coders_say_becomes_a_majority(amalgam: Amalgam) -> None:

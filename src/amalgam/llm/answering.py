@@ -57,7 +57,7 @@ class Answering:
 def answer_requests(requests: Sequence[Request], answering: Answering, task: str) -> list[Answer]:
     """Return the answers to requests, in order; send only those that neither the journal nor DVC's shared answers hold.
 
-    Equal requests get one answer. `task` is the name of the work in progress lines and errors.
+    Equal requests get one answer. `task` is the name of the work in progress lines.
 
     Raises:
         EndpointError: the endpoint failed for good, or `llm.offline` forbids sending; answers received are kept.
@@ -197,7 +197,7 @@ def _open_endpoint(answering: Answering, survey: Survey) -> Iterator[Endpoint]:
 
 
 def choose_slots() -> int:
-    """Return how many requests this machine should answer at once: two per core, 1 to 16.
+    """Return how many requests this machine should answer at once: two per core, at most 16.
 
     A core needs little longer for a batch of two tokens than for one token, because it reads the weights once for both.
     On two cores, 4 slots were faster than 1, 2, 8 and 32.

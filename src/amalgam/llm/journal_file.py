@@ -83,7 +83,7 @@ class JournalFile:
         self._connection = None
 
     def read(self, query: str, *values: object, check: bool = False) -> list[Row]:
-        """Return the rows of a query; `check` verifies the checksums of answers, whose columns come first."""
+        """Return the rows of a query; `check` verifies the checksums of answers, if the query selects `ANSWER`."""
 
         def select(connection: sqlite3.Connection) -> list[Row]:
             rows = connection.execute(query, values).fetchall()

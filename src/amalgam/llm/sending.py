@@ -161,7 +161,7 @@ class _Sender:
                     await self._record(request, answer)
                     self.saved += 1
                     self._advance(answer)
-        except BaseException as error:  # of the journal, or a bug
+        except BaseException as error:  # of the endpoint, the budget or the journal, or a bug
             self._stop(error)
 
     async def _get_answer(self, client: "AsyncOpenAI", request: Request) -> Answer | None:

@@ -101,14 +101,14 @@ def _take_steps(value: str, cell: Cell) -> str:
             raise ValueError(f"is not a number: {mend}") from error
         passed = [(-bound, name) for name, bound in cell.above.items() if number > bound]
         passed = passed or [(bound, name) for name, bound in cell.below.items() if number < bound]
-        named, what = min(passed)[1] if passed else cell.otherwise, "is within all bounds"
+        named, what = min(passed)[1] if passed else cell.otherwise, "is within all bounds: move one"
     elif cell.map:
         named, what = cell.otherwise, ", ".join(f"'{name}'" for name in cell.map)
-        what = f"is not in its `map`, which covers only {what}"
+        what = f"is not in its `map`, which covers only {what}: add it there"
     else:
         return value
     if named is None:
-        raise ValueError(f"{what}: add it there, or set `otherwise` to what every other cell becomes")
+        raise ValueError(f"{what}, or set `otherwise` to what every other cell becomes")
     return named
 
 

@@ -40,7 +40,7 @@ class Labels:
 def find_labels(cells: "pd.Series[str]", column: str, merge_rare: int, drop_rare: int) -> Labels:
     """Name the labels in the cells of a column, or of several raters' columns.
 
-    Labels with fewer than `merge_rare` rows become `other`; those with fewer than `drop_rare` are left out.
+    Labels with fewer than `drop_rare` rows are left out; others with fewer than `merge_rare` become `other`.
 
     Raises:
         DataError: there are too many labels, or one has too few rows.
@@ -51,9 +51,9 @@ def find_labels(cells: "pd.Series[str]", column: str, merge_rare: int, drop_rare
     rows = Counter[str]()
     for code, label in names.items():
         rows[label] += counts[code]
+    become = {label: LEAVE_OUT if count < drop_rare else "other" for label, count in rows.items()}
     rare = {label for label, count in rows.items() if count < max(merge_rare, drop_rare)}
-    other = "other" if merge_rare else LEAVE_OUT
-    named = {code: other if label in rare else label for code, label in names.items()}
+    named = {code: become[label] if label in rare else label for code, label in names.items()}
     order = [label for label in dict.fromkeys(named.values()) if label != LEAVE_OUT]
     advice = (
         f"--merge-rare {_LEAST} merges labels with fewer rows into `other`, --drop-rare {_LEAST} leaves them out, "
@@ -66,7 +66,7 @@ def find_labels(cells: "pd.Series[str]", column: str, merge_rare: int, drop_rare
     if few := [label for label in order if label in rows and rows[label] < _LEAST]:
         raise DataError(f"`{few[0]}` in `{column}` has {rows[few[0]]} rows, which is too few to learn: {advice}")
     named |= dict.fromkeys((code for code in counts if NO_CODE.fullmatch(code)), LEAVE_OUT)
-    return Labels(order, named, ordinal and other not in order)
+    return Labels(order, named, ordinal and "other" not in order)
 
 
 def name_labels(codes: Sequence[str], column: str) -> tuple[dict[str, str], bool]:
@@ -123,7 +123,7 @@ def measure_kappa(one: "pd.Series[str]", other: "pd.Series[str]") -> float | Non
 
 
 def name_code(code: str, number: int) -> str:
-    """Turn a code into a name of letters from a to z, digits and underscores, or else `label_<number>`."""
+    """Turn a code into a name of ASCII letters, digits, hyphens and underscores, or else `label_<number>`."""
     plain = unicodedata.normalize("NFKD", code.replace("ß", "ss")).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9-]+", "_", plain).strip("_-")[:40]
     return name if name and len(plain) * 2 >= len(code) else f"label_{number}"

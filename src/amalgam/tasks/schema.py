@@ -174,7 +174,7 @@ class Cell(Part):
         if self.otherwise not in (None, LEAVE_OUT) and not steps:
             raise ValueError("have `otherwise` only with `map`, `above`, `below` or `item`, or as `leave_out`")
         if self.above and self.below and min(self.above.values()) < max(self.below.values()):
-            raise ValueError("have every bound of `above` above those of `below`")
+            raise ValueError("have no bound of `above` below one of `below`")
         try:
             groups = 1 if self.pattern is None else re.compile(self.pattern).groups
         except re.error:
@@ -243,7 +243,7 @@ class Task(Part):
         if len(set(self.label_names)) != len(self.labels):
             raise ValueError("two labels have the same name: give each its own")
         if LEAVE_OUT in self.label_names:
-            raise ValueError(f"`{LEAVE_OUT}` cannot be the name of a label: it leaves rows out")
+            raise ValueError(f"`{LEAVE_OUT}` leaves rows out, so it cannot be the name of a label: choose another")
         return self
 
 

@@ -93,9 +93,10 @@ def split_task(loaded: TaskRows, codes: pd.DataFrame, human_rows: int, split: Sp
 
 
 def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:
-    """Choose the number of test rows and of human rows, and the validation share, so that every coded row is used.
+    """Choose the number of test rows and of human rows, and the validation share.
 
-    Three in ten rows are test rows, 500 at most. Validation takes a fifth of the others, and no more than 200.
+    Three in ten rows are test rows, 500 at most; the others are human rows, 1,000 at most. Validation takes a fifth of
+    those, and no more than 200.
 
     Raises:
         DataError: a label has too few rows.
