@@ -11,7 +11,7 @@ from runtime import run_stage
 import pandas as pd
 
 from amalgam.files import read_rows, write_json, write_rows
-from amalgam.machine import show_progress
+from amalgam.machine import choose_device, choose_dtype, notify, show_progress
 from amalgam.params import Params
 from amalgam.tasks.schema import load_task
 from amalgam.training import teacher
@@ -28,6 +28,8 @@ def main(params: Params, root: Path) -> None:
     """Read the human train and validation rows, write models/human_only/."""
     labels = load_task(Path("data/tasks") / params.task).label_names
     train, validation = (read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation"))
+    if params.quality != "fast" and "float32" in str(choose_dtype(choose_device())):
+        notify("human_only: without bfloat16, as here, training is slow: `quality: fast` takes a third of the time")
     learned, held_out = assign_roles(train, validation, least=params.teacher.min_validation_rows)
     learned = learned.assign(origin="human")
     coded = learned if held_out is None else pd.concat([learned, held_out], ignore_index=True)

@@ -25,7 +25,7 @@ BASE = Path("models/base")
 CURATED = Path("data/curated")
 PREPARED = Path("data/prepared")
 PREDICTIONS = Path("data/predictions/predictions.csv")
-ROWS = 1000  # of each kind (kept, rejected, wrongly labelled) that the page includes
+ROWS = 1000  # of each kind (kept, rejected) that the page includes
 PACKAGES = (
     *("amalgam", "dvc", "numpy", "onnxruntime", "openai", "pandas", "scikit-learn", "scipy", "tokenizers", "torch"),
     *("transformers", "xllamacpp"),

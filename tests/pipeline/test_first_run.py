@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from amalgam.machine import choose_device, choose_dtype
 from tests.pipeline.project import KEY, ROWS, STAGES, TEST, Project, Run
 from tests.pipeline.remotes import read_git_objects
 from tests.pipeline.server import Log, StubServer
@@ -18,6 +19,7 @@ def test_every_stage_runs_and_each_question_is_asked_once(first_run: tuple[Proje
     assert sorted(run.ran) == sorted(STAGES)
     assert (log.synthesis, log.grading, len(log.failed)) == (2 * ROWS, 2 * ROWS + TEST, 0)
     assert "warn" not in run.output.lower()
+    assert ("`quality: fast` takes a third" in run.output) == ("float32" in str(choose_dtype(choose_device())))
     assert {request.authorization for request in log.answered} == {f"Bearer {KEY}"}
 
 

@@ -157,10 +157,10 @@ def code(
 
 @app.command()
 def tasks(json: Json = False) -> None:
-    """List the tasks in data/tasks: coded rows, labels, licence, and the AUC of the last run's student.
+    """List the tasks in data/tasks: coded rows, labels, licence, and the AUC of the student.
 
     Rows are counted only if they are on this machine. Results come from the
-    workspace, from HEAD, and from the experiments that started at HEAD.
+    experiments that started at HEAD, else from the workspace, else from HEAD.
     """
     from amalgam.cli.tasks import run_tasks
 

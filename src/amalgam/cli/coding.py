@@ -147,7 +147,7 @@ def write_sheet(path: Path, rows: pd.DataFrame, task: Task) -> None:
             else:
                 _make_book(table, task).save(stream)
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror})") from error
+        raise DataError(f"{path} cannot be written ({error.strerror}): check the folder and the disk") from error
 
 
 def _make_book(rows: list[list[str]], task: Task) -> "Workbook":

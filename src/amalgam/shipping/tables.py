@@ -78,7 +78,7 @@ def write_table(path: Path, source: Source, columns: Sequence[str], added: dict[
             else:
                 _write_cells(stream, form, source, names, parts)
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror})") from error
+        raise DataError(f"{path} cannot be written ({error.strerror}): check the folder and the disk") from error
 
 
 def _write_cell(value: object) -> str:
