@@ -10,6 +10,7 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -68,7 +69,7 @@ class Draws:
         if human["label"].value_counts().reindex(self.labels, fill_value=0).min() < 2:
             return None
         found = self._ask(human, self._synthetic, seed)
-        copies = self._ask(human, human.assign(shots=human["id"]), seed)
+        copies = self._ask(human, human.assign(shots=human["id"].map(quote)), seed)
         if found is None or copies is None:
             return None
         before, after = (self._measure(rows, len(human)) for rows in (human, pd.concat([human, self._synthetic])))

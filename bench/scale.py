@@ -124,6 +124,8 @@ def set_up(folder: Path, responses: int) -> None:
     for name, rows in (("train", human[:40]), ("validation", human[40:50]), ("test", human[50:])):
         write_rows(folder / f"data/prepared/{name}.csv", pd.DataFrame(rows))
     write_answers(folder / "data/completions", make_lines(responses))
+    labelled = pd.DataFrame(columns=["id", "text", "question", "label", "soft"])
+    write_rows(folder / "data/labelled/labelled.csv", labelled)
     took = dict.fromkeys(("asked_again", "prompt_tokens", "completion_tokens", "cost_usd"), 0)
     write_json(folder / "data/completions/summary.json", {"answers": responses, **took})
     graded = pd.DataFrame(make_lines(min(responses, GRADED * len(LABELS)))).query("finish_reason == 'stop'")

@@ -206,5 +206,7 @@ def test_a_batch_that_might_pass_the_budget_is_not_sent(run: Run) -> None:
 
 def test_a_batch_of_another_run_counts_against_the_budget(run: Run, tmp_path: Path) -> None:
     leave_behind(run, tmp_path, 200)
-    with pytest.raises(BudgetError, match=r"0.0000 spent and 0.00[0-9]+ in open batches .*; 1 batch is still running"):
+    with pytest.raises(
+        BudgetError, match=r"0.00[0-9]+ spent or set aside for open batches .*; 1 batch is still running"
+    ):
         run.send(210, start=200, budget_usd=0.005)

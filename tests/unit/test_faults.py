@@ -247,6 +247,35 @@ def test_a_wait_is_read_in_every_form(headers: dict[str, str], wait: float) -> N
     assert read_wait(headers, NOW) == wait
 
 
+@pytest.mark.parametrize(
+    ("error", "wait"),
+    [
+        ({"message": "Quota.", "details": [{"@type": "x/google.rpc.RetryInfo", "retryDelay": "40s"}]}, 40.0),
+        ({"message": "You exceeded your current quota. Please retry in 40.5s."}, 40.5),
+        ({"message": "Rate limit reached. Please try again in 1m2.5s."}, 62.5),
+        ({"message": "Please try again in 250ms."}, 0.25),
+        ({"message": "Try again in a while."}, 0.0),
+    ],
+)
+def test_a_wait_is_also_read_from_the_error(error: dict[str, Any], wait: float) -> None:
+    assert read_wait({}, NOW, read(429, error).text) == wait
+    assert read_wait({"retry-after": "7"}, NOW, read(429, error).text) == 7.0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html><body>This site is blocked due to content filtering</body></html>",
+        b'{"error": {"message": "Your account has been blocked for a violation of our content policy"}}',
+    ],
+)
+def test_a_blocked_account_or_site_is_no_answer(content: bytes) -> None:
+    with pytest.raises(Fault) as caught:
+        read_answer(content, None, status=403)
+    assert not caught.value.can_pass
+    assert advise(caught.value, KEY).startswith("ask who runs the endpoint")
+
+
 @given(st.text())
 def test_whatever_the_header_holds_is_no_error(value: str) -> None:
     assert read_wait({"retry-after": value}, NOW) >= 0

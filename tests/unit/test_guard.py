@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from amalgam.synthesis.answers import tabulate_responses
 from amalgam.training.guard import Evidence, ask_guard, cross_validate, deal_folds, judge_labels, measure_within
 from amalgam.training.teacher import OUT_OF_FOLD, deal_human, label_out_of_fold
 
@@ -52,9 +53,14 @@ def test_the_guard_lets_right_labels_in_and_keeps_wrong_ones_out() -> None:
     assert right == ask(0.8, human, synthetic)
 
 
-def test_copies_of_human_rows_bring_nothing() -> None:
+@pytest.mark.parametrize("name", ["{}", "Student {}", "50% {}"])
+def test_copies_of_human_rows_bring_nothing(name: str) -> None:
     human = make_human(50)
-    copies = pd.concat([human.assign(shots=human["id"])] * 4, ignore_index=True)
+    human["id"] = human["id"].map(name.format)
+    line = {"label": "good", "sample": 0, "question": "", "responses": 1, "format": "text", "finish_reason": "stop"}
+    lines = ({**line, "id": "a", "text": row.text, "shots": [row.id]} for row in human.itertuples())
+    shots = tabulate_responses(lines)["shots"].to_numpy()
+    copies = pd.concat([human.assign(shots=shots)] * 4, ignore_index=True)
     vectors = embed(human, np.random.default_rng(5))
     found = ask_guard(human, copies, (vectors, np.concatenate([vectors] * 4)), LABELS, seed=2)
     assert found is not None

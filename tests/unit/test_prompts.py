@@ -91,6 +91,8 @@ def test_labels_are_asked_the_same_questions_and_shown_answers_to_them(task: Tas
     asked = {label: [line["question"] for line in prompts if line["label"] == label] for label in task.label_names}
     assert len({tuple(sequence) for sequence in asked.values()}) == 1
     assert set(asked["good"]) == {"Why?", "How?", "Where?"}
+    few = build(task, train, change(responses=10, format="lines"), rows=60)
+    assert {line["question"] for line in few} == {"Why?", "How?", "Where?"}  # six requests a label
     for prompt in prompts:
         assert f"Question: {prompt['question']}\n" in prompt["messages"][0]["content"]
         assert [questions[shot] for shot in prompt["shots"]] == [prompt["question"]] * 3

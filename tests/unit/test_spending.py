@@ -38,7 +38,9 @@ def test_tries_count_as_requests(server: StubServer, journal: Journal) -> None:
 def test_a_budget_is_used_but_never_passed(concurrency: int, server: StubServer, journal: Journal) -> None:
     server.delay = 0.01
     # A request costs at most 0.059 for its prompt (43 or 46 bytes), 0.05 for its answer, which is longer here.
-    with pytest.raises(BudgetError, match=r"`llm.budget_usd: 1` is reached: 0.\d+ US dollars are spent, and the next"):
+    with pytest.raises(
+        BudgetError, match=r"`llm.budget_usd: 1` is reached: 0.\d+ US dollars are spent or set aside, and the next"
+    ):
         send(40, server, journal, price=PRICE, budget_usd=1.0, concurrency=concurrency)
     spent = journal.read_spending()
     assert 1.0 - 0.112 < spent <= 1.0

@@ -6,6 +6,7 @@ waits for a batch that exists at the endpoint, gives up a batch that does not, a
 
 import hashlib
 import json
+import math
 import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -28,7 +29,6 @@ Lock = Callable[[], AbstractContextManager[None]]
 
 # The limits of OpenAI's Batch API: https://platform.openai.com/docs/api-reference/batch/create
 _MOST_REQUESTS, _MOST_BYTES = 50_000, 200_000_000
-_WORST = "amalgam_worst_usd"  # the key in a batch's metadata for the most that it may cost
 _ENDED = ("completed", "expired", "cancelled", "failed")
 _QUEUE_IS_FULL = "token_limit_exceeded"  # code of OpenAI and Azure for a batch that does not fit into their queue
 _NEVER_TRIED = ("batch_expired", "batch_cancelled")  # error codes of requests
@@ -90,8 +90,8 @@ class _BatchSender:
     notify: Notify
     open: dict[str, "Batch"] = field(default_factory=dict)  # batches still running, as last seen, by name
     made: dict[str, int] = field(default_factory=dict)  # requests in the batches made by this run, by name
-    bound_usd: float = 0.0  # the most that all uncollected batches may cost, including those for other models
     refused: dict[str, str] = field(default_factory=dict)  # by key: why the endpoint refused a request for good
+    odd: str = ""  # the last line of the last batch that was not a chat completion
     fault: str = "no message"  # its last message about a request that may succeed later
     in_vain: int = 0  # batches in a row that returned no answer
     is_crowded: bool = False  # whether the endpoint's queue was full: then batches are sent one after the other
@@ -144,7 +144,7 @@ class _BatchSender:
         batches = [batch for batch in self.journal.list_batches() if batch.name.startswith(self.site)]
         nameless = {batch.name for batch in batches if not batch.remote}
         found = self.api.find(nameless) if nameless else {}
-        going, self.bound_usd = {}, 0.0
+        going = {}
         for batch in batches:
             name, state = batch.name, self.api.look(batch.remote) if batch.remote else found.get(batch.name)
             if state and not batch.remote:
@@ -157,7 +157,6 @@ class _BatchSender:
             if name.startswith(self.prefix) and state.status in _ENDED:
                 self._read_batch(name, state)
                 continue
-            self.bound_usd += float(metadata.get(_WORST) or 0.0)
             if name.startswith(self.prefix):
                 going[name] = state
         self.open = going
@@ -186,7 +185,6 @@ class _BatchSender:
         """Make a batch of as many requests as fit into it; return its name and their number."""
         keys: list[str] = []
         price, worst = self.limits.price, 0.0
-        name = f"{self.prefix}{secrets.token_hex(8)}"
         # An unnamed file disappears with its process, even if that is killed.
         with TemporaryFile() as stream:
             for request in requests[: self.most]:
@@ -199,12 +197,12 @@ class _BatchSender:
                 keys.append(request.key)
                 worst += price.cost(*bound_tokens(request), batch=True) if price else 0.0
             self._check_limits(len(keys), worst)
+            name = f"{self.prefix}{secrets.token_hex(8)}-{math.ceil(worst * 1e6)}"  # see `Batch.worst_usd`
             uploaded = self.api.upload(f"amalgam-{name}.jsonl", stream)
         self.journal.add_batch(name, keys)
-        state = self.api.create(uploaded, {NAME: name, _WORST: f"{worst:.6f}"})
+        state = self.api.create(uploaded, {NAME: name})
         self.journal.add_batch(name, keys, state.id)
         self.open[name] = state
-        self.bound_usd += worst
         self.made[name] = len(keys)
         self.notify(
             f"a batch of {len(keys)} requests is at the endpoint ({state.id}): it is answered within a day, and if "
@@ -213,7 +211,7 @@ class _BatchSender:
         return name, len(keys)
 
     def _check_limits(self, count: int, worst: float) -> None:
-        limits, spent, made = self.limits, self.journal.read_spending(), sum(self.made.values())
+        limits, spent, made = self.limits, self.journal.read_spending(batches=True), sum(self.made.values())
         if self.in_vain > limits.retries:
             raise EndpointError(
                 f"{self.in_vain} batches in a row returned no answer ({self.fault}), and some requests still "
@@ -224,17 +222,22 @@ class _BatchSender:
                 f"a batch of {count} requests, after {made} that were sent, would exceed `llm.max_requests: "
                 f"{limits.max_requests}`, so it was not sent: raise the limit, or lower `synthesis.rows`"
             )
-        if limits.budget_usd is not None and spent + self.bound_usd + worst > limits.budget_usd:
+        if limits.budget_usd is not None and spent + worst > limits.budget_usd:
             raise BudgetError(
-                f"a batch of {count} requests may cost {worst:.4f} USD, which with {spent:.4f} spent and "
-                f"{self.bound_usd:.4f} in open batches would exceed `llm.budget_usd: {limits.budget_usd}`, so it was "
-                "not sent: raise the budget, or lower `synthesis.rows`"
+                f"a batch of {count} requests may cost {worst:.4f} USD, which with {spent:.4f} spent or set aside for "
+                f"open batches would exceed `llm.budget_usd: {limits.budget_usd}`, so it was not sent: raise the "
+                "budget, or lower `synthesis.rows`"
             )
 
     def _read_batch(self, name: str, state: "Batch") -> None:
-        keys, answers = self.journal.read_batch_keys(name), 0
+        keys, answers, self.odd = self.journal.read_batch_keys(name), 0, ""
         for file in filter(None, (state.output_file_id, state.error_file_id)):
             answers += self._record_lines(self.api.download(file))
+        if self.odd and not answers:  # not one request more is worth paying for
+            raise EndpointError(
+                f"the LLM endpoint {self.endpoint.url} answers a batch with something other than chat completions "
+                f"({self.odd}): check `llm.endpoint`, or give the batch up with `amalgam journal forget {name}`"
+            )
         faults = (state.errors.data if state.errors else None) or []
         self.in_vain = 0 if answers else self.in_vain + 1
         if state.status == "failed" and len(keys) > 1 and any(fault.code == _QUEUE_IS_FULL for fault in faults):
@@ -265,11 +268,9 @@ class _BatchSender:
             except Fault as fault:
                 said, passes = f"status {fault.status}: {fault.message}", fault.can_pass
                 advice = advise(fault, self.endpoint.key_name)
-            except (ValueError, KeyError, TypeError, AttributeError) as wrong:
-                raise EndpointError(
-                    f"the LLM endpoint {self.endpoint.url} answers a batch with something other than chat completions "
-                    f"({self.endpoint.shorten(text.decode(errors='replace'))}): check `llm.endpoint`"
-                ) from wrong
+            except (ValueError, KeyError, TypeError, AttributeError):  # its request is still missing, and sent again
+                said = self.odd = self.endpoint.shorten(text.decode(errors="replace"))
+                passes, advice = True, ""
             if passes:
                 self.fault = said
             else:

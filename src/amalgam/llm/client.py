@@ -146,7 +146,7 @@ def _explain_fault(
             endpoint.level += 1
             notice = f"the LLM endpoint {endpoint.url} does not accept a JSON schema ({message}): {_FORMS[level]}"
         return Failure(message, is_misfit=True, notice=notice, may_cost=fault.may_cost)
-    wait = read_wait(response.headers, time.time()) if passes else 0.0
+    wait = read_wait(response.headers, time.time(), fault.text) if passes else 0.0
     if wait > _LONGEST_WAIT:
         message, passes = f"{message}; it asks to wait {wait:.0f} s", False
     did = f"rejected the request {request.id} with" if fault.kind not in ("", "unpaid") else "answered with"

@@ -20,7 +20,10 @@ _REJECTING = (400, 415, 422, 501)  # statuses for a request that is not understo
 _OWN_FIELDS = ("seed", "temperature", "top_p", "max_tokens", "logprobs", "top_logprobs")
 _REASONING_TOKENS = 400  # a model that requires `max_completion_tokens` may think before it answers
 
-_UNPAID = r"insufficient[ _](\w+[ _])?(quota|credit|balance|fund)|credit balance|billing_hard_limit"
+_UNPAID = (
+    r"insufficient[ _](\w+[ _])?(quota|credit|balance|fund)|credit balance|billing_hard_limit"
+    r"|budget[^.]{0,30} exceeded|exceeded[ _-]?budget"
+)
 _FILTER = (
     r"content[ _-]?(management|filter|policy|moderation|exists risk)|responsible ?ai|data[ _]?inspection|moderation"
     r"|prohibited[ _]content|sensitive[ _]?(content|word)|new_sensitive|(considered|content is) high risk"
@@ -28,6 +31,8 @@ _FILTER = (
     r"|(content|prompt|input|text)[^.]{0,40} violat[^.]{0,40}(polic|guideline|terms)|safety (system|filter|check|polic)"
     "|\N{CJK UNIFIED IDEOGRAPH-654F}\N{CJK UNIFIED IDEOGRAPH-611F}"  # "sensitive" in Chinese
 )
+# A filter of the network, or a blocked account: nothing about this one request.
+_BLOCKED = r"<html|<!doctype|site (is|was|has been) |your (account|organi[sz]ation|access|ip\b|api key)"
 _CONTEXT = (
     r"context[ _]?(length|size|window)|maximum context|maximum (input|prompt|sequence) length|max_model_len|n_ctx"
     r"|(prompt|input|request|messages?) (is |are )?too (long|large)|too many (input |prompt )?tokens|input token count"
@@ -42,6 +47,7 @@ _MODEL = r"model[^.]{0,60}(not[ _](found|exist)|does not exist)|(unknown|invalid
 _KINDS = (  # of faults: name, statuses, and a pattern; the first match is used
     ("unpaid", (402,), ""),
     ("unpaid", (400, 403, 429), _UNPAID),
+    ("blocked", (400, 403, 422, 451), _BLOCKED),
     ("filtered", (400, 403, 422, 451), _FILTER),
     ("too_long", (400, 413, 422, 500), _CONTEXT),
     ("key", _REJECTING, _KEY),
@@ -60,8 +66,11 @@ _STATUSES = (  # the status of an error inside a reply with status 200 that give
     (404, r"not[ _]found|no such model|does not exist"),
     (400, r"invalid|bad[ _]?request|unsupported|not supported"),
 )
+# "Please try again in 1m2.5s", and `retryDelay` of Google.
+_WAIT = re.compile(r'(?:retrydelay": ?"|(?:retry|try again) (?:in|after) )(?:(\d+)m ?)?(\d+(?:\.\d+)?) ?(ms|s)')
 _ADVICE: dict[str | int, str] = {  # by kind, else by status
     "unpaid": "add credit there, or set another `llm.endpoint`",
+    "blocked": "ask who runs the endpoint, or the network between",
     "key": "set {key} in the environment",
     "model": "check `llm.model`",
     "version": "check `llm.api_version`",
@@ -132,6 +141,8 @@ def read_answer(content: bytes, price: Price | None, *, batch: bool = False, sta
         usage = reply.get("usage") or {}
         tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
         prompt, completion = (int(number or 0) for number in tokens)
+        # Some endpoints count the tokens of reasoning, which they charge for, only in the total.
+        completion = max(completion, int(usage.get("total_tokens") or 0) - prompt)
         is_counted = None not in tokens or (price is not None and not price.cost(1, 1))
         cost = price.cost(prompt, completion, batch) if price and is_counted else None
         choice = [*reply["choices"], {"message": {}, "finish_reason": "error"}][0]
@@ -166,8 +177,8 @@ def read_fault(content: bytes, status: int = 200) -> Fault | None:
     return Fault(status if status != 200 else _find_status(error, text), _phrase(error), text)
 
 
-def read_wait(headers: Mapping[str, str], now: float) -> float:
-    """Return the seconds that the headers of a reply ask to wait; 0 if they do not.
+def read_wait(headers: Mapping[str, str], now: float, text: str = "") -> float:
+    """Return the seconds that a reply asks to wait, in its headers or in the `text` of its error; 0 if it does not.
 
     `Retry-After` holds seconds or a date (RFC 9110, 10.2.3); `now` is in seconds since 1970.
     """
@@ -177,7 +188,8 @@ def read_wait(headers: Mapping[str, str], now: float) -> float:
             return max(0.0, float(value) * unit)  # 0 for NaN
         with suppress(ValueError, OverflowError):
             return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-    return 0.0
+    found = _WAIT.search(text)
+    return 60 * float(found[1] or 0) + float(found[2]) * (0.001 if found[3] == "ms" else 1.0) if found else 0.0
 
 
 def advise(fault: Fault, key_name: str, request: Request | None = None) -> str:

@@ -43,6 +43,11 @@ class Batch:
     remote: str
     keys: int
 
+    @property
+    def worst_usd(self) -> float:
+        """The most that it may cost: the fourth part of its name, in millionths of a US dollar."""
+        return sum(int(part) / 1e6 for part in self.name.split("-")[3:4])
+
 
 class Journal:
     """Answers by the key of their request, usable from several threads; open it with `open_journal`.
@@ -83,9 +88,13 @@ class Journal:
             new += self._add(((key, "", answer) for key, answer in part), seeded=True)
         return new
 
-    def read_spending(self) -> float:
-        """Return the US dollars that requests sent from here have cost, or may have cost if they failed."""
-        return float(self._file.read("SELECT usd FROM spending")[0][0])
+    def read_spending(self, *, batches: bool = False) -> float:
+        """Return the US dollars that requests sent from here have cost, or may have cost if they failed.
+
+        With `batches`, the most that the open batches may cost is added.
+        """
+        open_usd = sum(batch.worst_usd for batch in self.list_batches()) if batches else 0.0
+        return float(self._file.read("SELECT usd FROM spending")[0][0]) + open_usd
 
     def add_spending(self, usd: float) -> None:
         """Add US dollars that no answer accounts for; a negative amount takes back what turned out not to be spent."""

@@ -70,14 +70,14 @@ class Spending:
     """
 
     def __init__(self, limits: Limits, journal: Journal) -> None:
-        """Start with what the journal's answers have cost; raise a BudgetError for a budget without a price."""
+        """Start with what is spent and what open batches may cost; raise a BudgetError for a budget without a price."""
         if limits.budget_usd is not None and limits.price is None:
             raise BudgetError(
                 "`llm.budget_usd` is set, but no price for `llm.model` is known: add it to data/prices.yaml, or "
                 "set `llm.budget_usd: null`"
             )
         self._limits, self._journal = limits, journal
-        self._spent = journal.read_spending()
+        self._spent = journal.read_spending(batches=True)
         self._aside = self._noted = 0.0  # US dollars set aside, and how many of them the journal counts
         self.sent = 0
 
@@ -88,8 +88,8 @@ class Spending:
             return f"`llm.max_requests: {limits.max_requests}` is reached: raise it, or run again for that many more"
         if limits.budget_usd is not None and spent + most > limits.budget_usd + _ROUNDING:
             return (
-                f"`llm.budget_usd: {limits.budget_usd:g}` is reached: {spent:.6f} US dollars are spent, and the "
-                f"next request may cost {most:.6f}; raise it to continue"
+                f"`llm.budget_usd: {limits.budget_usd:g}` is reached: {spent:.6f} US dollars are spent or set aside, "
+                f"and the next request may cost {most:.6f}; raise it to continue"
             )
         return ""
 

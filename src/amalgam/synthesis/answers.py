@@ -13,6 +13,7 @@ from itertools import count, islice
 from pathlib import Path
 from sys import intern
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 import yaml
@@ -62,13 +63,13 @@ def tabulate_responses(lines: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Tabulate the responses in the answers, in order: id, label, sample, question, shots, text, fault.
 
     If an answer holds no usable response, `text` is the whole answer and `fault` is the reason. `shots` are the ids of
-    the human-coded examples that the LLM saw, separated by blanks.
+    the human-coded examples that the LLM saw, percent-encoded and separated by blanks.
     """
     rows = []
     for line in lines:
         texts, fault = parse_answer(line["text"], line["finish_reason"], line["format"], line["responses"])
         label, question = intern(line["label"]), intern(line["question"])
-        shots = intern(" ".join(line.get("shots", ())))  # older answers lack them
+        shots = intern(" ".join(map(quote, line.get("shots", ()))))  # older answers lack them
         for number, text in enumerate(texts or [line["text"]], start=1):
             name = f"{line['id']}-{number}" if line["responses"] > 1 and not fault else line["id"]
             rows.append((name, label, line["sample"], question, shots, text, fault))

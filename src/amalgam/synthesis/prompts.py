@@ -28,7 +28,7 @@ _ROLES = ("system", "user", "assistant")
 _OTHER_FILES = (nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)
 _FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _POOL = 16  # first train rows of a label, from which shots are drawn, so that more human rows leave prompts unchanged
-SET = 16  # consecutive requests that share all shots but the last, so that a server reuses their prefix
+SET = 16  # consecutive responses whose requests share all shots but the last, so that a server reuses their prefix
 LAST = 4  # consecutive requests of a set that share the last shot too; fewer vary more and cost more
 
 Row = dict[str, str]
@@ -92,12 +92,14 @@ def build_prompts(
     pools = _select_pools(task, train)
     questions = sorted({row["question"] for pool in pools.values() for row in pool}) or [""]
     sets: dict[str, tuple[str, list[Row]]] = {}  # by label: scenario and shots of the current set
+    length = -(-SET // params.responses)  # of a set, so that it holds about as many responses whatever an answer holds
     for slot in range(-(-rows // params.responses)):
-        number = slot // SET
-        question = random.Random(f"{params.seed}/question/{number}").choice(questions)
+        number, is_first = slot // length, slot % length == 0
+        turn, place = divmod(number, len(questions))
+        question = _shuffle_values(f"{params.seed}/question/{turn}", tuple(questions))[place]
         for label in task.labels:
             pool, own = pools[label.name], f"{params.seed}/{label.name}/own"
-            if slot % SET == 0:
+            if is_first:
                 draw = random.Random(f"{params.seed}/{label.name}/{number}")
                 scenario = draw.choice(task.scenarios or [""])
                 # One answer to the question is kept back for the last shot.

@@ -8,6 +8,7 @@ explain? Both use logistic regression on frozen embeddings, which was also used 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -120,7 +121,7 @@ def judge_labels(
     classes = index_labels(human, labels)
     dealt = deal_folds(classes, find_units(human), _JUDGE_FOLDS)
     fold_of = dict(zip(human["id"], dealt.tolist(), strict=True))
-    seen = [frozenset(fold_of[shot] for shot in row.split() if shot in fold_of) for row in shots]
+    seen = [frozenset(fold_of[shot] for shot in list_shots(row) if shot in fold_of) for row in shots]
     scores = np.zeros((len(judged), len(labels)))
     for folds in sorted(set(seen), key=sorted):
         kept = ~np.isin(dealt, list(folds))
@@ -152,6 +153,11 @@ def deal_folds(classes: Ints, units: Ints, folds: int, *, seed: int | None = Non
     return dealt[unit]
 
 
+def list_shots(cell: str) -> list[str]:
+    """List the ids in a cell of `shots`, which are percent-encoded and separated by blanks."""
+    return [*map(unquote, cell.split())]
+
+
 def cross_validate(
     human: pd.DataFrame, synthetic: pd.DataFrame, vectors: tuple[Floats, Floats], labels: list[str], dealt: Ints
 ) -> tuple[Floats, Floats]:
@@ -162,7 +168,7 @@ def cross_validate(
     much as the human rows do without synthetic ones: otherwise more rows would also mean less regularisation.
     """
     classes, written = index_labels(human, labels), index_labels(synthetic, labels)
-    shots = [set(row.split()) for row in synthetic["shots"]]
+    shots = [set(list_shots(row)) for row in synthetic["shots"]]
     alone, joined = np.zeros((2, len(human), len(labels)))
     for fold in np.unique(dealt):
         out = dealt == fold
