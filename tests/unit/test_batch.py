@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from amalgam.errors import BudgetError, EndpointError
-from amalgam.llm.request import Endpoint
+from amalgam.llm.request import Endpoint, Limits
+from amalgam.llm.sending import Spending
 from tests.pipeline.batch_server import complete_plainly
-from tests.unit.batches import COST, KEY, Run, leave_behind, list_texts, make_requests
+from tests.unit.batches import COST, KEY, PRICE, Run, leave_behind, list_texts, make_requests
 
 
 def test_lines_are_requests_as_the_api_wants_them_and_answers_are_recorded_at_the_price_of_a_batch(run: Run) -> None:
@@ -116,6 +117,18 @@ def test_a_fault_that_passes_is_tried_again_but_not_for_ever(run: Run) -> None:
         run.send(4)
 
 
+def test_one_odd_line_loses_no_other_answer(run: Run) -> None:
+    odd = [(200, {"choices": [{"index": 0, "finish_reason": "stop"}]})]
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        return odd.pop() if odd and body["messages"][0]["content"].endswith("1") else complete_plainly(body)
+
+    run.server.complete = answer
+    run.send(4)
+    assert run.find(4) == list_texts(4)
+    assert [content.count(b"\n") for content in run.server.uploads.values()] == [4, 1]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -210,3 +223,5 @@ def test_a_batch_of_another_run_counts_against_the_budget(run: Run, tmp_path: Pa
         BudgetError, match=r"0.00[0-9]+ spent or set aside for open batches .*; 1 batch is still running"
     ):
         run.send(210, start=200, budget_usd=0.005)
+    spending = Spending(Limits(price=PRICE, budget_usd=0.005), run.journal)  # of a run without the Batch API
+    assert "spent or set aside" in spending.find_obstacle(make_requests(1)[0])

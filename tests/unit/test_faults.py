@@ -216,6 +216,8 @@ def test_what_is_no_completion_is_told_and_with_a_status_it_is_an_error(content:
     [
         ({"prompt_tokens": 1000, "completion_tokens": 100}, Price(2.0, 8.0), 0.0028),
         ({"prompt_tokens": 1000, "completion_tokens": 100}, None, None),
+        ({"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}, Price(2.0, 8.0), 0.0028),
+        ({"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1600}, Price(2.0, 8.0), 0.0068),
         ({"prompt_tokens": 1000}, Price(2.0, 8.0), None),
         (None, Price(2.0, 8.0), None),
         (None, FREE, 0.0),

@@ -182,6 +182,30 @@ ANNOUNCED = [
 ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I can't answer this question because we never did it in class.",
+        "I cannot answer the question.",
+        "I am not able to complete this sentence",
+        "Ich kann diese Frage nicht beantworten",
+        "je ne peux pas répondre à cette question",
+        "No puedo responder a esta pregunta porque no estudié",
+        "Non posso rispondere a questa domanda",
+        "我无法回答这个问题",
+    ],
+)
+def test_a_learner_who_has_no_answer_does_not_refuse(text: str) -> None:
+    assert parse_answer(text, "stop", "text", 1) == ([text], "")
+
+
+def test_a_letter_is_more_than_its_greeting() -> None:
+    letter = "Dear support team,\n\nMy headphones stopped working after two days.\n\nKind regards,\nAnna"
+    whole = [" ".join(letter.split())], ""
+    assert parse_answer(letter, "stop", "text", 1) == whole
+    assert parse_answer(f"Here is a letter:\n\n{letter}", "stop", "text", 1) == whole
+
+
 @pytest.mark.parametrize("around", ANNOUNCED)
 def test_a_response_is_taken_out_of_what_stands_around_it(around: str) -> None:
     assert parse_answer(around.replace("{}", GOOD), "stop", "text", 1) == ([GOOD], "")

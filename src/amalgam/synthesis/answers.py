@@ -197,6 +197,8 @@ def _find_first(said: str) -> str:
             rest = following
         elif more and (_is_heading(line) or (_announces(line) and _RE["speaks"].match(line))):
             rest = f"{more}\n\n{following}"
+        elif following and first.endswith(","):  # how a letter begins
+            return _drop_talk(rest)
         else:
             return _drop_talk(first)
 
