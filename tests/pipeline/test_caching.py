@@ -84,3 +84,9 @@ def test_more_human_rows_or_a_lost_cache_change_neither_test_rows_nor_requests(
         # The journal alone answers everything.
         assert sorted(project.repro("judge").ran) == ["judge", "models", "prepare", "prompts", "synthesize"]
     assert not server.log.answered
+
+
+def test_more_uncoded_texts_train_no_teacher(project: Project, server: StubServer) -> None:
+    project.set_params(split__unlabelled=40)
+    assert sorted(project.repro("teacher").ran) == ["curate", "label", "prepare"]
+    assert not server.log.answered

@@ -27,7 +27,7 @@ def make_difference(low: float, high: float, name: str = "auc") -> dict[str, Any
 def make_content(text: str = "fine", *, metrics: dict[str, Any] | None = None, **changes: Any) -> Content:
     """Return the content of a run; `text` is used wherever a text is free; `metrics` override those of the run."""
     params = {
-        **{"ratio": 0.8, "human_rows": 51, "seeds": [1, 2], "synthesis": {"temperature": 0.7}},
+        **{"ratio": 0.8, "human_rows": 51, "seeds": [1, 2], "synthesis": {"source": "write", "temperature": 0.7}},
         **{"evaluation": {"confidence": 0.95}, "shipping": {"agreement": 0.9}, "llm": {"model": text, "body": {}}},
     }
     content = Content(

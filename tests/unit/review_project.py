@@ -73,10 +73,14 @@ class ReviewProject:
         prepared = self._store({f"{name}.csv": rows.to_csv(index=False) for name, rows in outputs.rows.items()})
         stages = {
             "prepare": {"cmd": "a", "outs": [{"path": "data/prepared", "md5": prepared}]},
-            "mix": {"cmd": "b", "params": {"params.yaml": {"ratio": values["ratio"]}}},
+            "mix": {
+                "cmd": "b",
+                "params": {"params.yaml": {"ratio": values["ratio"]}},
+                "outs": [{"path": "data/mixed.csv", "md5": "abc"}],
+            },
             "evaluate": {
                 "cmd": "c",
-                "deps": [{"path": "data/prepared", "md5": prepared}],
+                "deps": [{"path": "data/mixed.csv", "md5": "abc"}, {"path": "data/prepared", "md5": prepared}],
                 "params": {"params.yaml": {"evaluation": values["evaluation"]}},
                 "outs": [{"path": "data/predictions", "md5": predictions}],
             },

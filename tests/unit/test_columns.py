@@ -42,6 +42,7 @@ BOUNDS = {"above": {"positive": 0.5}, "below": {"negative": -0.5}, "otherwise": 
         (BOUNDS, ["0,51", "0.5", "-0.5", "-3"], ["positive", "neutral", "neutral", "negative"], ""),
         ({"below": {"low": -1, "lowest": -5}, "otherwise": "none"}, ["-1", "-2", "-6"], ["none", "low", "lowest"], ""),
         ({"above": {"yes": 1}, "otherwise": "no"}, [""], [LEAVE_OUT], "'' in `x` is not a number"),
+        ({"above": {"yes": 1}, "otherwise": "no"}, ["nan"], [LEAVE_OUT], "'nan' in `x` is not a number"),
         ({"above": {"yes": 1}}, ["0"], [LEAVE_OUT], "is within all bounds"),
     ],
 )
@@ -99,6 +100,15 @@ def test_rows_are_selected_and_subgroups_become_columns_with_clean_cells(tmp_pat
     assert rows.main["subgroup_gender"].tolist() == ["female", ""]
     assert rows.main["subgroup_school"].tolist() == ["a & b", "c"]
     assert rows.left_out["not_selected"] == 1
+
+
+def test_a_row_of_totals_is_left_out_and_has_no_faults(tmp_path: Path) -> None:
+    columns = {
+        "text": {"column": "text", "otherwise": LEAVE_OUT},
+        "label": {"column": "label", "map": {"yes": "yes", "no": "no"}},
+    }
+    rows = load_rows(tmp_path, f"{GOOD},\u200b,102\n", columns)
+    assert (rows.main["id"].tolist(), rows.left_out["no_text"]) == (["1", "2"], 1)
 
 
 def test_equal_texts_of_different_labels_are_dropped_and_described(tmp_path: Path) -> None:

@@ -50,4 +50,6 @@ def test_embeddings_are_compared_in_all_and_within_labels_that_humans_gave():
     assert sizes == {"all": (60, 80), "no": (30, 20), "yes": (30, 20)}
     assert found["mmd"]["no"]["mmd2_p"] > 0.05 > found["mmd"]["yes"]["mmd2_p"]
     assert found["two_sample_auc_low"] < found["two_sample_auc"] < found["two_sample_auc_high"]
+    named = compare_embeddings(synthetic, human, ["all"] * 30 + labels[30:], coded, 0.95)
+    assert named["mmd"]["all"] == found["mmd"]["all"]  # of all rows, also if a label has this name
     assert "no" not in compare_embeddings(synthetic, human, labels, [""] * 80, 0.95)["mmd"]

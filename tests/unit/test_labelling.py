@@ -16,6 +16,8 @@ from pyarrow import parquet
 from amalgam.errors import DataError, ModelError
 from amalgam.shipping.card import write_manifest
 from amalgam.shipping.predict import Shipped, label_table, load_shipped
+from amalgam.shipping.tables import survey_table
+from amalgam.tasks.formats import open_source
 from tests.pipeline.toy import LABELS, make_rows
 
 ENDINGS = (".csv", ".jsonl", ".parquet", ".xlsx")
@@ -182,7 +184,7 @@ def test_texts_are_read_as_prepare_cleans_them_and_kept_as_they_were(shipped: Pa
 
 def test_excel_becomes_excel(opened: Shipped, tmp_path: Path) -> None:
     day = datetime.datetime(2024, 5, 31)
-    rows = [[17, "rude", day, True, None], ["so", 42, day, False, 1.5]]
+    rows = [[17, "rude", day, True, None], ["so", 42, day, False, datetime.timedelta(days=1, hours=6)]]
     book = openpyxl.Workbook()
     for row in (["n", "text", "day", "flag", "none"], *rows):
         book.worksheets[0].append(row)
@@ -198,6 +200,16 @@ def test_excel_becomes_excel(opened: Shipped, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot hold a text of 32,768 characters, .* at most 32,767: write \.csv"):
         label(source, tmp_path / "long.xlsx", opened)
     assert not (tmp_path / "long.xlsx").exists()
+    with pytest.raises(DataError, match=r"cannot hold a text of 32,768 characters"):  # before a row is scored
+        survey_table(open_source(source), ["text"], tmp_path / "long.xlsx")
+    for name in ("in.csv", "in.xlsx"):
+        with pytest.raises(DataError, match=rf"{name} has no column 'text\.2', only (id|n), text"):
+            label(tmp_path / name, tmp_path / "out.csv", opened, text="text.2")
+
+
+def test_progress_counts_every_row_once(opened: Shipped, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    label(write_table(tmp_path / "in.csv", make_rows(100) * 21), tmp_path / "out.csv", opened)
+    assert "predict: 2100 of 2100, " in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"])

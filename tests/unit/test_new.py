@@ -32,6 +32,13 @@ from tests.unit.answers import DOUBTFUL_DAYS, ROWS, TWO_CODES, Amalgam, code, ma
         (["correct", "Correct", "incorrect", "INCORRECT "], ["incorrect", "correct"], False, 0),
         (["\u043d\u0435\u0442", "\u0434\u0430"], ["label_1", "label_2"], False, 0),
         (["a b", "a-b", "a_b", "\u00e0 b"], ["a-b", "a_b", "a_b_3", "a_b_4"], False, 0),
+        (["a", "a 3", "a!"], ["a", "a_3", "a_3_3"], False, 0),
+        (["\u0434\u0430", "\u0414\u0430", "\u043d\u0435\u0442"], ["label_1", "label_2"], False, 0),
+        (["2210001", "2210002", "2210003"], ["score_2210001", "score_2210002", "score_2210003"], True, 0),
+        (["1.1", "1.2", "1.10", "2.1"], ["1_1", "1_10", "1_2", "2_1"], False, 0),
+        (["+", "-", "0"], ["0", "minus", "plus"], False, 0),
+        (["good", "poor", "-"], ["good", "poor"], False, 26),
+        (["present", "missing", "partial"], ["missing", "partial", "present"], False, 0),
     ],
 )
 def test_every_code_gets_a_name(codes: list[str], names: list[str], ordinal: bool, left: int, amalgam: Amalgam) -> None:
@@ -47,11 +54,21 @@ def test_flags_decide_what_the_labels_are(amalgam: Amalgam) -> None:
     found = make_task(amalgam, code(scores).replace("\u00d6", ""), "--label", "code", "--above", "34.5")
     assert found["order"] == ["low", "high"]
     assert found["left_out"] == {"no_label": 8}
+    missing = make_task(amalgam, code(["0.2", "0.9", "-99", "nan"]), "--above", "0.5")
+    assert (missing["labels"], missing["left_out"]) == ({"low": 20, "high": 20}, {"no_label": 40})
+    percent = make_task(amalgam, code(["40", "99", "80", "-99"]), "--above", "50")
+    assert (percent["labels"], percent["left_out"]) == ({"low": 20, "high": 40}, {"no_label": 20})
     rare = code([*(["good", "bad"] * 18), *"wxyz"])
     assert set(make_task(amalgam, rare, "--merge-rare", "5")["order"]) == {"good", "bad", "other"}
     assert make_task(amalgam, rare, "--drop-rare", "5")["left_out"] == {"no_label": 8}
     assert make_task(amalgam, rare, "--merge-rare", "5", "--drop-rare", "3")["left_out"] == {"no_label": 8}
     assert make_task(amalgam, rare, "--merge-rare", "5", "--drop-rare", "2")["left_out"] == {}
+    two = code([*(["good", "bad"] * 18), "Other", *"xyz"])  # `Other` is rare as well
+    assert make_task(amalgam, two, "--merge-rare", "5")["labels"] == {"good": 36, "bad": 36, "Other": 8}
+    Path("a.csv").write_bytes(code([*(["good", "bad"] * 39), "x", "y"]).encode())
+    error = amalgam("new", "other", "--from", "a.csv", "--merge-rare", "5")[2]
+    assert "`other` in `code` has 2 rows, which is too few to learn: --drop-rare 5 leaves out" in error
+    assert "--merge-rare" not in error
 
 
 def test_what_coders_say_becomes_a_majority(amalgam: Amalgam) -> None:
@@ -71,6 +88,27 @@ def test_what_coders_say_becomes_a_majority(amalgam: Amalgam) -> None:
     for row in named:
         del row["code"]
     assert make_task(amalgam, write_csv(named))["columns"]["label"] == ""
+    names = {"complaint": "0", "praise": "1"}  # as pandas writes a column with an empty cell
+    floats = [{**row, "rater_1": names[row["rater_1"]], "rater_2": f"{names[row['rater_2']]}.0"} for row in named]
+    floats[0]["rater_2"] = ""
+    found = make_task(amalgam, write_csv(floats))
+    assert (found["columns"]["raters"], found["kappa"]) == (["rater_1", "rater_2"], 1.0)
+    final = [{**row, "final": row["rater_1"]} for row in floats]
+    found = make_task(amalgam, write_csv(final))
+    assert (found["columns"]["label"], found["kappa"]) == ("final", 1.0)
+    for row in named[:3]:
+        row["rater_1"] = row["rater_2"] = "odd"
+    Path("a.csv").write_bytes(write_csv(named).encode())
+    assert "`odd` in `rater_1` has the majority in 3 rows" in amalgam("new", "other", "--from", "a.csv")[2]
+
+
+def test_traits_of_a_text_are_not_taken_for_raters(amalgam: Amalgam) -> None:
+    traits = [{"text": row["text"], "content score": row["code"], "style score": row["code"]} for row in ROWS]
+    Path("a.csv").write_bytes(write_csv(traits).encode())
+    assert "may be in `content score` or `style score`" in amalgam("new", "mine", "--from", "a.csv")[2]
+    found = make_task(amalgam, write_csv(traits), "--yes")
+    assert (found["columns"]["label"], found["columns"]["raters"]) == ("content score", [])
+    assert "if they are raters of the same thing, name each with --rater" in found["notes"][0]
 
 
 def test_texts_that_nobody_coded_are_kept_and_empty_ones_left_out(amalgam: Amalgam) -> None:
@@ -150,10 +188,11 @@ def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: 
     assert {new.split(":")[0].strip() for _, new in changed} == {"task", "ratio", "human_rows", "test", "max_tokens"}
     assert all(old.partition("#")[2] == new.partition("#")[2] for old, new in changed)
     assert amalgam("new", "mine", "--from", "a.csv")[2].startswith("amalgam: data/tasks/mine exists already")
-    codes = Path("data/tasks/mine/coded.csv")
-    codes.write_text("id,text,question,label\n", encoding="utf-8")
+    kept = {Path("data/tasks/mine", name): name for name in ("coded.csv", "coded.csv.dvc", "a.csv.dvc", ".gitignore")}
+    for path, text in kept.items():  # what people coded, and what DVC wrote
+        path.write_text(text, encoding="utf-8")
     out = amalgam("new", "mine", "--from", "a.csv", "--force")[1]
-    assert codes.is_file()  # what people coded
+    assert {path: path.read_text("utf-8") for path in kept} == kept
     ((best, fast),) = re.findall(r"training takes about (\d+) min with `quality: best` and (\d+) min", out)
     assert int(fast) < int(best)
     assert "split.seed=1,2,3,4" in out  # the test set is small

@@ -149,6 +149,9 @@ STRANGE: dict[str, tuple[str, str | bytes]] = {
     "a hidden sheet and a chart": ("a.xlsx", write_sheets([["a", "b"], [1, 2], [3, 4]], CELLS, hidden=True)),
     "errors of Excel": ("a.xlsx", write_sheets([*CELLS, ["x", "y", "Not coded at all.", "#REF!"]])),
     "a total": ("a.csv", write_csv(ROWS) + "Total,,,80\n"),
+    "a total of scores": ("a.csv", code(["0", "1", "2"]) + "Total,,,80\n"),
+    "a column in brackets": ("a.csv", code(["good", "bad"], name="[redacted]")),
+    "breaks within codes": ("a.csv", code(["Partly\nright", "wrong"])),
     "blanks within": ("a.csv", write_csv(ROWS).replace(",complaint", ", Complaint ")),
     "JSON by columns": ("a.json", pd.DataFrame(ROWS).to_json()),
     "JSON of lists": ("a.json", json.dumps(pd.DataFrame(ROWS).to_dict(orient="list"))),
@@ -161,6 +164,10 @@ STRANGE: dict[str, tuple[str, str | bytes]] = {
     ),
     "Label Studio": ("a.json", json.dumps(STUDIO)),
     "doccano": ("a.jsonl", FRAME.assign(code=[[row["code"]] for row in ROWS]).to_json(orient="records", lines=True)),
+    "booleans in lists": (
+        "a.jsonl",
+        FRAME.assign(code=(FRAME["code"] == "praise").map(lambda code: [code])).to_json(orient="records", lines=True),
+    ),
     "DataShop": ("a.txt", FRAME.rename(columns=DATASHOP).to_csv(index=False, sep="\t")),
     "a row a coder": ("a.csv", pd.concat(CODERS).sort_values("id").to_csv(index=False)),
     "lists of Parquet": ("a.parquet", pd.DataFrame([{**row, "tags": ["a", "b"]} for row in ROWS]).to_parquet()),
@@ -173,3 +180,33 @@ def test_a_strange_file_is_read_all_the_same(case: str, amalgam: Amalgam) -> Non
     assert "text" in re.split(r"[. _]", found["columns"]["text"])
     assert {*re.split(r"[. _]", found["columns"]["id"].lower())} & {"id", "recordid"}
     assert sum(found["labels"].values()) == 80
+
+
+def test_a_source_is_never_taken_for_the_codes_that_people_add(amalgam: Amalgam) -> None:
+    found = make_task(amalgam, write_csv(ROWS), name="coded.csv")
+    assert [file.path for file in found["task"].source.files] == ["source_coded.csv"]
+    codes = Path("data/tasks/mine/coded.csv")
+    assert not codes.exists()
+    codes.write_text("id,text,question,label\nx,Fine,,odd\n", encoding="utf-8")
+    exit_code, out, _ = amalgam("check", "mine")
+    assert (exit_code, "coded.csv, row 2 has the label 'odd'" in out) == (2, True)
+
+
+def test_responses_that_are_names_are_no_roster(amalgam: Amalgam) -> None:
+    names = [f"{first}a {last}son" for first in ("Ann", "Ev", "Id", "Em") for last in "ABCDEFGHIJKLMNOPQRST"]
+    found = make_task(amalgam, FRAME.assign(text=names).to_csv(index=False))
+    assert found["personal"] == {"text": "name"}
+    assert found["task"].columns.roster is None
+
+
+def test_a_grader_of_each_row_is_no_rater_but_coders_of_equal_texts_are(amalgam: Amalgam) -> None:
+    twice = pd.concat([FRAME.head(40)] * 4)
+    graders = [*"ABC"] * 54
+    graded = twice.assign(id=[f"s{number // 5}" for number in range(160)], grader=graders[:160])
+    alone = twice[["text", "code"]].assign(grader=graders[:40] * 4)
+    for frame in (graded.rename(columns={"id": "student"}).drop(columns="guest"), alone):
+        found = make_task(amalgam, frame.to_csv(index=False))
+        assert (found["columns"]["coder"], sum(found["labels"].values())) == ("", 160)
+    found = make_task(amalgam, pd.concat([*CODERS, CODERS[0].head(1)]).drop(columns="id").to_csv(index=False))
+    assert (found["columns"]["coder"], sum(found["labels"].values())) == ("coder", 80)
+    assert found["left_out"] == {"coded_again": 1}

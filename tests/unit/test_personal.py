@@ -18,7 +18,9 @@ COLUMNS = {
     "student_id": (["20231234", "20231235", "20231236", "", "20231238", "s2023123"], "student number"),
     "Matrikelnummer": (["1234567"] * 6, "student number"),
     "IPAddress": (["192.168.2.1"] * 6, "IP address"),
+    "your_name": (["anna", "ben"] * 3, "name"),
     # None of them.
+    "question_name": (["Oak Hill", "Gravity"] * 3, ""),
     "id": (["c1", "c2", "c3", "c4", "c5", "c6"], ""),
     "group": (["20231234", "20231235", "20231236", "7", "8", "9"], ""),
     "label": (["Mixed View", "Good One"] * 3, ""),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jinja2.utils import htmlsafe_json_dumps
 
 from amalgam.report.charts import BLUE, GREY, MODEL_LOOKS, ORANGE
-from amalgam.report.models import MIN_BIN, build_curves
+from amalgam.report.models import MIN_BIN, build_curves, build_groups
 from amalgam.report.page import build_page, write_section
 from amalgam.report.rows import LONGEST_TEXT, browse_mistakes, browse_pool, list_mistakes, thin_rows
 from tests.unit.reporting import HOSTILE, METRICS, make_content, make_difference, make_estimates, make_mistakes
@@ -146,6 +146,25 @@ def test_an_llm_whose_grades_cannot_be_read_is_named(plain, file, section, count
     assert sentence not in plain
 
 
+def test_texts_that_the_llm_labelled_do_not_count_as_its_responses():
+    data = make_content().metrics["data"] | {"learned": {"human": 41, "synthetic": 164, "labelled": 100}}
+    html = write_section("synthetic", make_content(metrics={"data": data}))
+    assert all(title in html for title in ("What became of the LLM", "Drift from human rows"))
+    assert "kept; 64 of them and 100 real texts that the LLM labelled were used for training, alongside 41" in html
+    synthesis = {"synthesis": {"responses": 0, "kept": 0, "rejected": {}, "kept_by_label": {}}}
+    none = RUN["synthetic"] | synthesis | {"synthetic": {"rows": 0, "human_rows": 841}}
+    html = write_section(
+        "synthetic", make_content(metrics={"data": data, "synthetic": none}, pool=make_content().pool[:0])
+    )
+    assert "<p>100 real texts that the LLM labelled were used" in html
+    assert "<table" not in html
+
+
+def test_the_distance_of_all_rows_is_drawn_once_even_if_a_label_is_named_all():
+    tables = Page(write_section("synthetic", make_content(labels={"all": "x", "yes": "y"}))).tables
+    assert [row[0] for row in tables["Distance of the embeddings"][1:]] == ["All rows", "yes"]
+
+
 def test_tables_hold_what_was_measured(plain):
     tables = Page(plain).tables
     assert tables["Requests to the LLM"][1] == ["Writing responses", "3", f"12{THIN}345", "7", "unknown"]
@@ -180,6 +199,14 @@ def test_bins_of_few_predictions_are_not_drawn():
     assert figure.svg.count(f'fill="{BLUE}"') == 1
     assert len(figure.numbers.rows) == 2
     assert build_curves(make_content(plots=NO_PLOTS | {"calibration": bins[:1]})) is None
+
+
+def test_subgroups_whose_long_names_begin_alike_are_drawn_apart():
+    (group,) = RUN["periods"]["periods"].values()
+    names = [f"Faculty of Engineering and {name}" for name in ("Design", "Architecture", "Law")]
+    parts = build_groups(make_content(metrics={"subgroups": {"subgroups": {"unit": dict.fromkeys(names, group)}}}))
+    labels = re.findall("<text[^>]*>(Faculty[^<]*)", parts["subgroups"][0]["figures"][0].svg)
+    assert labels == ["Faculty of Engineering …", "Faculty of Engineer… (2)", "Faculty of Engineer… (3)"]
 
 
 @given(st.lists(st.text(max_size=30)), st.integers(0, 300))
@@ -223,7 +250,8 @@ def test_mistakes_are_those_of_the_mean_over_seeds_most_confident_first():
 
 def read_claims(**metrics):
     """Return the claims of the verdict (outcome, claim, numbers), the lead first, of a run with other metrics."""
-    params = make_content().params | {"ratio": metrics.pop("ratio", 0.8)}
+    params = {"ratio": metrics.pop("ratio", 0.8), "synthesis": {"source": metrics.pop("source", "write")}}
+    params = make_content().params | params
     html = write_section("verdict", make_content(metrics=metrics, params=params))
     found = re.findall(r'<(?:p|li) class="(?:lead )?(\w+)"><strong>(.*?)</strong>(.*?)</(?:p|li)>', html)
     return [(outcome, unescape(claim), unescape(numbers).strip()) for outcome, claim, numbers in found]
@@ -255,6 +283,9 @@ def agree(low, high):
         (0, "worse", "Training only on synthetic rows makes the teacher worse:", differ(HUMAN, -0.2, -0.1, ratio=1)),
         (0, "unclear", "There is no evidence that adding 164 synthetic rows to 41", differ(HUMAN, -0.1, 0.1)),
         (0, "unclear", "This run shows nothing about synthetic rows, because no synthetic rows were", {"ratio": 0}),
+        (0, "better", "Adding 164 LLM-labelled rows to 41 human-coded ones makes the teacher", {"source": "label"}),
+        (0, "unclear", "This run shows nothing about synthetic and LLM-labelled rows", {"source": "both", "ratio": 0}),
+        (1, "unclear", "The guard let the LLM-labelled rows in, but could", {"source": "label"}),
         (2, "worse", "The teacher is worse than the best baseline:", differ(BEST, -0.2, -0.1)),
         (3, "worse", f"{STUDENT}is worse:", {}),
         (4, "better", "Distillation makes the student better:", differ(DISTILLED, 0.01, 0.1)),

@@ -108,7 +108,7 @@ def make_review(text: str = "fine", sentence: str = "Better: by a lot.", flips: 
     ]
     flip = {"id": text, "text": text, "question": text, "label": "yes", "old": "yes", "new": "no"}
     flip |= {"old_probability": 0.75, "new_probability": 0.25}
-    compared = Comparison(100, 120, 100, differences, ["tfidf_lr"], ["llm_grader"], [flip] * flips)
+    compared = Comparison(100, 120, 100, differences, [text], [text], [flip] * flips)
     params = [Change(text, text, 0.5, "changed"), Change("b", None, None, "added")]
     changes = params, [StageChange(text, [text], [], [])], compared, [Change(text, 1, 2, "changed")] * 50
     usages = [usage | {"cost_usd": 0.5}], [usage | {"requests": 1300, "cost_usd": None}]
@@ -174,7 +174,7 @@ def test_markdown_says_everything_and_stays_below_the_limit_of_hosts() -> None:
         "| teacher.brier | 0.200 | 0.100 | \N{MINUS SIGN}0.100 | \N{MINUS SIGN}0.200 to +0.000 | 0.056 |",
         "100 test rows that both have, out of 120 and 100",
         "The p-values of the other measures (1) are corrected by Holm's method.",
-        "The predictions of tfidf_lr are the same. Only one revision has llm_grader.",
+        "The predictions of `fine` are the same. Only one revision has `fine`.",
         "**Params that changed: 2**\n\n- `fine`: `fine` → `0.5`\n- `b`: `(none)` → `null`",
         "**Stages that ran: 1**\n\n- `fine`: `fine`",
         "| writing responses | 1\u202f200 → 1\u202f300 | 10 | 5 | 0.50 → unknown |",

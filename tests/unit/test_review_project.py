@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +11,7 @@ from amalgam.cli import app
 from amalgam.cli.review import run_review
 from amalgam.dvc import open_repo
 from amalgam.errors import DataError, ParamsError
+from amalgam.evaluation.summary import gather_counts
 from amalgam.review.revisions import StageChange, find_default_base, read_revision
 from amalgam.review.verdict import Review, review_revisions
 from tests.unit.review_project import ReviewProject, make_outputs, make_rows
@@ -148,6 +150,27 @@ def test_what_cannot_be_read_is_said_in_a_sentence(repository: ReviewProject, tm
     (repository.folder / ".dvc/config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
     with pytest.raises(DataError, match="is not in a Git repository"):
         review(repository)
+
+
+def test_a_run_that_stopped_before_the_evaluation_allows_no_verdict(repository: ReviewProject) -> None:
+    repository.write(WEAK)
+    made = "outs:\n    - path: data/mixed.csv\n      md5: "
+    repository.edit("dvc.lock", f"{made}abc", f"{made}def")
+    repository.commit("Stopped")
+    reason = "stage evaluate of HEAD has not run with the current data/mixed.csv: run `dvc repro`."
+    assert review(repository, new="HEAD").verdict.sentence == f"Cannot be said: {reason}"
+    with pytest.raises(DataError, match=r"it is unknown whether student\.auc became worse"):
+        run(repository, "main", "HEAD", "student.auc")
+
+
+def test_all_work_of_the_llm_is_listed(repository: ReviewProject) -> None:
+    asked: dict[str, Any] = {"requests": 3, "rows": 3, "unparsed": 0, "prompt_tokens": 5, "completion_tokens": 5}
+    asked |= {"seeds": {}, "learned": {"synthetic": 3}, "held_out": 0}
+    names = ("prepared", "synthesis", "judge", "label", "teacher", "student")
+    summaries = dict.fromkeys(names, asked) | {"baselines": {"human_only": asked, "llm_grader": asked}}
+    cost = gather_counts(summaries, {})["cost"]
+    repository.write(STRONG, cost)
+    assert [one["requests"] for one in review(repository).new_usage] == [3] * len(cost.keys() - {"llm"})
 
 
 def test_fail_if_worse(repository: ReviewProject, capsys: pytest.CaptureFixture[str]) -> None:

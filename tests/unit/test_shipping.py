@@ -42,7 +42,10 @@ METRICS = {
     "models": {"student": INTERVAL, "teacher": INTERVAL},
     "summary": {"student": {"megabytes": 66.8, "rows_per_second": 550.0}},
     "selective": {"selective": ALONE},
-    "data": {"rows": {"test": 500, "unlabelled": 800}, "learned": {"human": 41, "synthetic": 164}, "held_out": 10},
+    "data": {
+        **{"rows": {"test": 500, "unlabelled": 800}, "held_out": 10},
+        **{key: {"human": 41, "synthetic": 164} for key in ("mixed", "learned")},
+    },
 }
 BASE = {
     "encoder": {"name": "mini", "licence": "Apache-2.0", "source": "owner/mini@1110a24"},
@@ -84,6 +87,24 @@ def test_the_card_says_what_ships_and_what_it_rests_on(task: Task) -> None:
     _, body = split_card(task, selective={"selective": {"rows": 500, "coverage": 0.0}})
     assert "every row needs a human.\n" in body
     assert "`model.onnx`" in split_card(task, EXPORTED | {"model": "model.onnx"})[1]
+
+
+@pytest.mark.parametrize(
+    ("learned", "made", "trained"),
+    [
+        ({"synthetic": 164}, "wrote responses with known labels, these were mixed", "164 synthetic ones, written by"),
+        ({"synthetic": 164, "labelled": 164}, "labelled real responses, these", "164 real texts, labelled by writer."),
+        ({"synthetic": 164, "labelled": 82}, "labels and labelled real ones", "82 synthetic ones, written by writer"),
+        ({"synthetic": 82, "labelled": 82}, "labelled real responses", "The guard left out 82 rows of the language"),
+        ({"synthetic": 0}, "a teacher was trained on human-coded responses,", "41 human-coded rows. The guard left"),
+    ],
+)
+def test_the_card_says_what_the_llm_did(learned: dict[str, int], made: str, trained: str, task: Task) -> None:
+    data = METRICS["data"] | {"learned": {"human": 41} | learned}
+    words = " ".join(split_card(task, data=data)[1].split())
+    assert made in words
+    assert trained in words
+    assert ("synthetic" in words.lower()) == (learned["synthetic"] > learned.get("labelled", 0))
 
 
 def test_text_of_the_rubric_is_no_markup(task: Task) -> None:
@@ -146,7 +167,9 @@ def test_onnx_and_torch_agree_on_texts_of_any_kind(teacher: Path, shipped: Path,
     rows = make_texts([*comments["text"], *random, *ODD_TEXTS])
     expected = score_with_torch(teacher, rows)
     assert expected[:, 0].std() > 0.005  # else any scores would agree
-    scored = OnnxScorer(shipped / FLOAT, teacher).score(rows)
+    done: list[object] = []
+    scored = OnnxScorer(shipped / FLOAT, teacher).score(rows, done.append)
+    assert sorted(done) == list(range(len(rows)))  # each once, the longest first
     np.testing.assert_allclose(scored, expected, atol=1e-3)
     small = OnnxScorer(shipped / INTEGER, teacher).score(rows)
     np.testing.assert_allclose(small, expected, atol=0.15)

@@ -1,9 +1,10 @@
 """The grid of a study, the keys of its cells, its engine and its report."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from amalgam.cli.status import run_status
 from amalgam.errors import DataError, ParamsError
 from amalgam.evaluation.bootstrap import Estimate
+from amalgam.files import read_json, write_json, write_rows
 from amalgam.params import load_params, load_section
 from amalgam.study import cells
-from amalgam.study.engine import Store, run_jobs
+from amalgam.study.engine import Board, Store, run_jobs
 from amalgam.study.grid import PRESETS, Cell, Data, Study, expand_grid
-from amalgam.study.results import Point, list_findings, tabulate_points
+from amalgam.study.results import Point, list_findings, list_points, tabulate_points
 from tests.pipeline.toy import LABELS, make_rows
 from tests.unit.training import TEACHER
 
@@ -66,10 +69,13 @@ POOL = ROWS[60:].assign(shots="", reason="").reset_index(drop=True)
 CELL = Cell("toy", "random", 24, "amalgam", 1, ratio=0.5, llm="stub", temperature=0.7, filter="none")
 
 
-def name_parts(cell: Cell = CELL, pool: pd.DataFrame | None = POOL, encoder: str = "e", **teacher: Any) -> dict:
+def list_parts(cell: Cell = CELL, pool: pd.DataFrame | None = POOL, **teacher: Any) -> dict[str, cells.Part]:
     section = TEACHER.model_copy(update={"min_validation_rows": 60} | teacher)
-    parts = cells.list_parts(cell, DATA, pool, list(LABELS), section, 1)
-    return {name: cells.name_part(part, encoder) for name, part in parts.items()}
+    return cells.list_parts(cell, DATA, pool, list(LABELS), section, 1)
+
+
+def name_parts(cell: Cell = CELL, pool: pd.DataFrame | None = POOL, encoder: str = "e", **teacher: Any) -> dict:
+    return {name: cells.name_part(part, encoder) for name, part in list_parts(cell, pool, **teacher).items()}
 
 
 def test_cells_share_what_is_the_same() -> None:
@@ -87,6 +93,23 @@ def test_cells_share_what_is_the_same() -> None:
         {"steps": 99},
     ):
         assert name_parts(**change)["entropy"] != keys["entropy"], change
+
+
+def test_cells_have_the_recipe_and_the_split_of_the_pipeline_unless_the_preset_sets_them() -> None:
+    teacher = PARAMS.teacher.model_copy(update={"recipe": "paper"})
+    split = PARAMS.split.model_copy(update={"by": "time"})
+    changed = PARAMS.model_copy(update={"teacher": teacher, "split": split})
+    assert {(cell.recipe, cell.split) for cell in expand_grid(FILE, changed)} == {("paper", "time")}
+    found = {name: list_parts(replace(CELL, recipe=name), recipe="paper") for name in ("amalgam", "paper", "protocol")}
+    assert {name: [*parts] for name, parts in found.items()} == {
+        "amalgam": ["guard", "contrast", "entropy"],
+        "paper": ["guard", "entropy"],
+        "protocol": ["guard", "entropy"],
+    }
+    recipes = [parts["entropy"].teacher.recipe for parts in found.values()]
+    assert [*recipes, found["amalgam"]["contrast"].teacher.recipe] == ["amalgam", "paper", "paper", "amalgam"]
+    assert found["paper"]["entropy"].held_out is None  # only the authors let test rows choose
+    assert found["protocol"]["entropy"].held_out is DATA.test
 
 
 def test_a_ratio_that_the_pool_cannot_fill_is_a_fault() -> None:
@@ -139,6 +162,36 @@ def test_a_result_of_another_experiment_of_the_clone_is_taken_over(tmp_path: Pat
     assert (tmp_path / "b/ab/abc.json").is_file()
 
 
+def test_the_status_of_a_long_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / ".cache/study.json"
+    board = Board(path, [frozenset("a"), frozenset("b")], {"a": "first", "b": "second"})
+    board.begin("a")
+    board.end("a")
+    board.begin("b")
+    for minutes, silent in ((5, False), (11, True)):
+        status, past = read_json(path), time.time() - 60 * minutes
+        write_json(path, status | {"running": dict.fromkeys(status["running"], past), "written": past})
+        run_status(tmp_path, as_json=False)
+        shown = capsys.readouterr().out
+        assert re.search(rf"second +running for {6 * minutes}\d s", shown), shown
+        assert ("no update" in shown) == silent
+
+
+def test_a_ratio_and_a_number_of_rows_that_are_the_same_mix_are_one_point(tmp_path: Path) -> None:
+    grid = [replace(one, seed=seed) for one in (CELL, replace(CELL, ratio=0.0, rows=24)) for seed in (1, 2)]
+    table = pd.DataFrame([asdict(cell) for cell in (*grid, *(cell.twin for cell in grid[:2]))])
+    table["synthetic"] = 24 * (table["llm"] != "")
+    table["ratio"] = table["synthetic"] / 48
+    table["entropy_key"] = table["llm"] + "-" + table["seed"].astype(str)
+    table = table.assign(experiments="size", fault="", contrast_key="", guard_helps=1.0)
+    write_rows(tmp_path / CELL.data / "test.csv", DATA.test)
+    store = Store(tmp_path / "a", tmp_path / "b")
+    for key in table["entropy_key"]:
+        store.write(key, {"probabilities": np.random.default_rng(1).random((len(DATA.test), 2)).tolist()})
+    (point,) = list_points(table, tmp_path, store, {"toy": list(LABELS)})
+    assert (point.x, len(point.auc.points), len(point.twin.points)) == (0.5, 2, 2)
+
+
 def make_point(experiment: Any, x: Any, auc: float, spread: float = 0.002, task: str = "t") -> Point:
     """Make a point of three seeds, with human rows alone at 0.8; test rows hardly matter."""
     draw = np.random.default_rng(round(auc * 1000))
@@ -181,3 +234,7 @@ def test_a_table_of_points_has_corrected_differences_and_who_wins() -> None:
     assert list(table["wins"]) == [0, 1, 0]
     assert (table["p_corrected"] >= table["p"]).all()
     assert (table["gain_low"] < table["gain"]).all()
+    # Each number of human rows has its own twin, and all are rivals; on other test rows, nothing is the best.
+    line = [make_point("scarcity", 10, 0.75), replace(make_point("scarcity", 200, 0.86), twin=points[1].auc)]
+    assert list(tabulate_points(line, 0.95)["wins"]) == [0, 0]
+    assert tabulate_points([make_point("time", name, 0.9) for name in ("random", "time")], 0.95)["wins"].isna().all()

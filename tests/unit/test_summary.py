@@ -69,7 +69,7 @@ def test_what_stages_counted_is_gathered_and_summed() -> None:
         "judge": {"rows": 2, **asked},
         "label": {"rows": 0},
         "baselines": {"human_only": {"seeds": run}, "llm_grader": {"requests": 5, "unparsed": 1, **asked}},
-        "teacher": {"seeds": run, "guard": {"helps": 1}, "learned": {"human": 1}, "held_out": 0},
+        "teacher": {"seeds": run, "guard": {"helps": 1}, "learned": {"human": 1, "synthetic": 2}, "held_out": 0},
         "student": {"seeds": run, "undistilled": run},
     }
     counts = summary.gather_counts(summaries, {"synthetic": 2, "human": 1})
@@ -77,9 +77,12 @@ def test_what_stages_counted_is_gathered_and_summed() -> None:
     assert counts["data"]["grader"] == {"rows": 5, "unparsed": 1}
     assert list(counts["training"]["training"]) == ["teacher", "student", "student_undistilled", "human_only"]
     assert counts["cost"]["llm"] == {"requests": 11, "prompt_tokens": 30, "completion_tokens": 6, "cost_usd": 0.75}
+    assert counts["data"]["learned"] == {"human": 1, "synthetic": 2}
     summaries |= {"label": {"rows": 6, "requests": 9, **asked}}
     summaries["judge"]["cost_usd"] = None  # of a model without a price
-    costs = summary.gather_counts(summaries, {})["cost"]
+    counts = summary.gather_counts(summaries, {})
+    assert counts["data"]["learned"] == {"human": 1, "synthetic": 2, "labelled": 2}
+    costs = counts["cost"]
     assert (costs["label"]["requests"], costs["llm"]["requests"]) == (9, 20)
     assert "cost_usd" not in costs["llm"]
 

@@ -1,8 +1,10 @@
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amalgam.tasks.texts import clean_text, fold_text
+from amalgam.errors import DataError
+from amalgam.tasks.texts import clean_text, fold_text, write_times
 
 SIGNS = "+*/=<>%$\u20ac\u00b1#&|~^()[]35\u00bd\u00b2\U0001f600"
 MIXED = st.text(f"{SIGNS}abAB xX.,;:!?'\"-\u2013\u201c\u00bf\u2026 \u00df\u0130\u0915\u093f\u093e", max_size=16)
@@ -78,3 +80,23 @@ def test_different_answers_stay_different(texts: list[str]) -> None:
 )
 def test_texts_are_cleaned_and_double_encoding_is_mended(text: str, expected: str, mojibake: bool) -> None:
     assert clean_text(text, mojibake=mojibake) == expected
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["2024/05/31 9:00:00 PM GMT-4"], ["2024-06-01T01:00:00Z"]),  # as Google Forms writes it
+        (["2024/05/31 9:00:00 PM GMT+5:30", ""], ["2024-05-31T15:30:00Z", ""]),
+        (["Fri May 31 2024 21:00:00 GMT-0400 (EDT)"], ["2024-06-01T01:00:00Z"]),
+        (["31.05.2024 21:00 UTC+2"], ["2024-05-31T19:00:00Z"]),
+        (["31/05/24", "02/06/24"], ["2024-05-31T00:00:00Z", "2024-06-02T00:00:00Z"]),
+        (["", ""], ["", ""]),
+    ],
+)
+def test_times_are_written_in_utc(cells: list[str], expected: list[str]) -> None:
+    assert [*write_times(pd.DataFrame({"id": "x", "time": cells}))] == expected
+
+
+def test_dates_that_may_begin_with_the_year_are_refused() -> None:
+    with pytest.raises(DataError, match="the day cannot be told from the year in dates such as '24/05/31'"):
+        write_times(pd.DataFrame({"id": "x", "time": ["24/05/31", "25/06/02", "23/01/09"]}))

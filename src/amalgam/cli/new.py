@@ -22,7 +22,16 @@ from amalgam.params import load_params
 from amalgam.tasks.coding import CODED
 from amalgam.tasks.columns import TaskRows, load_task_rows
 from amalgam.tasks.guess import Guess, guess_columns
-from amalgam.tasks.labels import NO_CODE, Labels, find_combined, find_labels, measure_kappa, name_code, read_rubric
+from amalgam.tasks.labels import (
+    Labels,
+    find_combined,
+    find_labels,
+    fold_code,
+    list_codes,
+    measure_kappa,
+    name_code,
+    read_rubric,
+)
 from amalgam.tasks.personal import find_personal_columns
 from amalgam.tasks.schema import LEAVE_OUT, load_task
 from amalgam.tasks.sources import Table, read_file
@@ -32,6 +41,7 @@ _UNCODED = 20  # rows without a code; from that number on, their texts teach the
 _REASONS = {
     "no_text": "without a text",
     "no_label": "without a code",
+    "coded_again": "that their coder had coded already",
     "not_selected": "not selected by `where`",
     "equal_text_other_label": "whose text has two codes",
 }
@@ -78,12 +88,15 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
         raise DataError(f"{folder} exists already: choose another name, or replace the task with --force")
     cache = project / ".cache/downloads"
     found = _look(source, choice, cache)
+    # The task's own files keep their names; a source of the same name gets another.
+    kept = f"source_{source.name}" if source.name in ("task.yaml", CODED) else source.name
     made = folder.with_name(f".{name}.{os.getpid()}.new")
     old = made / "replaced"
     try:
         (made / name).mkdir(parents=True)
         if source.exists():  # otherwise it is on the hub
-            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, made / name / source.name)
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, made / name / kept)
+            found.table.origin["files"][0]["path"] = kept
         write_text(made / name / "task.yaml", _write_task(name, found, choice.above))
         rows = load_task_rows(load_task(made / name), made / name, cache)
         values, why = choose_params(params, rows, name)
@@ -92,8 +105,10 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
         facts = _list_facts(found, rows) | {"params": values, "why": why}
         print(json.dumps(facts, indent=2, ensure_ascii=False)) if choice.as_json else _show(facts)
         if folder.exists():
-            if (folder / CODED).exists():  # codes added by people outlive the replaced table
-                shutil.copyfile(folder / CODED, made / name / CODED)
+            # Codes added by people outlive the replaced table, and what DVC keeps out of Git stays out of it.
+            for each in (CODED, f"{CODED}.dvc", f"{kept}.dvc", ".gitignore"):
+                if (folder / each).exists():
+                    shutil.copyfile(folder / each, made / name / each)
             folder.rename(old)
         (made / name).rename(folder)
         (made / "params.yaml").replace(project / "params.yaml")
@@ -106,7 +121,7 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
     if not choice.as_json:
         print(f"\n{folder} and params.yaml are written: `amalgam check {name}` examines the task, `dvc repro` runs it.")
         if source.exists():
-            path = shlex.quote(str(folder / source.name))
+            path = shlex.quote(str(folder / kept))
             print(f"`dvc add {path}` keeps private responses out of Git. Then run `git add {folder} params.yaml`,")
             print("so that queued experiments see the task.")
 
@@ -114,15 +129,17 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
 def _look(source: Path, choice: Choice, cache: Path) -> Found:
     table = read_file(source, sheet=choice.sheet, cache=cache)
     for column in table.lists:
-        table.frame[column] = [str((json.loads(cell or "[]") or [""])[0]) for cell in table.frame[column]]
+        items = [(json.loads(cell or "[]") or [""])[0] for cell in table.frame[column]]
+        table.frame[column] = [item if isinstance(item, str) else json.dumps(item) for item in items]
     personal = find_personal_columns(table.frame)
     guess = _settle_doubts(table.frame, choice, personal)
     if "question" not in choice.columns:
         guess.wording = guess.wording or table.questions.get(guess.text, "")
-    labels = Labels(["low", "high"], {}, False)
-    if choice.above is None:
-        answered = table.frame[table.frame[guess.text].str.strip() != ""]  # other rows, such as a total, are left out
-        cells = pd.concat([answered[column] for column in guess.coded])
+    answered = table.frame[table.frame[guess.text].str.strip() != ""]  # other rows, such as a total, are left out
+    cells = pd.concat([answered[column] for column in guess.coded])
+    if choice.above is not None:
+        labels = Labels(["low", "high"], _find_missing(cells.str.strip()), False)
+    else:
         if combined := find_combined([*cells.str.strip().unique()]):
             table.notes.append(
                 f"'{combined}' looks like several codes at once, and became a label of its own: to separate one code "
@@ -131,6 +148,13 @@ def _look(source: Path, choice: Choice, cache: Path) -> Found:
         labels = find_labels(cells, guess.coded[0], choice.merge_rare, choice.drop_rare)
     definitions = read_rubric(choice.rubric, labels) if choice.rubric else {}
     return Found(source, table, guess, labels, definitions, personal)
+
+
+def _find_missing(cells: "pd.Series[str]") -> dict[str, str]:
+    """Map the cells that hold no score, such as N/A and -99, to `leave_out`; on a scale to 100, 99 is a score."""
+    numbers, known = pd.to_numeric(cells.str.replace(",", "."), errors="coerce"), cells.isin(list_codes(cells))
+    low, high = numbers[known].min(), numbers[known].max()
+    return dict.fromkeys(["", *cells[~known & ~numbers.between(1.5 * min(low, 0), 1.5 * max(high, 0))]], LEAVE_OUT)
 
 
 def _settle_doubts(frame: pd.DataFrame, choice: Choice, personal: dict[str, str]) -> Guess:
@@ -161,14 +185,20 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
     table, guess, labels = found.table, found.guess, found.labels
     steps: dict[str, Any] = {"map": labels.codes}
     if above is not None:
-        steps = {"map": {"": LEAVE_OUT}, "above": {"high": above}, "otherwise": "low"}
+        steps |= {"above": {"high": above}, "otherwise": "low"}
     elif all(code == label for code, label in labels.codes.items()):
         steps = {}
     if any(column in table.lists for column in guess.coded):
         steps = {"item": 0, "otherwise": LEAVE_OUT, **steps}
     whole = {"column": guess.label} if guess.label else {"columns": guess.raters, "majority": "true"}
-    one = {"otherwise": LEAVE_OUT, **steps}  # a rater may use codes of no label
-    roster = [column for column, kind in found.personal.items() if kind == "name"]
+    one: dict[str, dict[str, Any]] = {}
+    spelt = {fold_code(code): label for code, label in labels.codes.items()}
+    for rater in guess.raters:  # who may spell codes in another way, and use codes of no label
+        said = list_codes(table.frame[rater].str.strip())
+        own = {code: spelt[fold_code(code)] for code in said if fold_code(code) in spelt}
+        one[rater] = {"otherwise": LEAVE_OUT, **steps, "map": own | labels.codes}
+    shown = {guess.text, guess.label, guess.question, *guess.subgroups}  # names in these do not say who wrote a text
+    roster = [column for column, kind in found.personal.items() if kind == "name" and column not in shown]
     blank = not all(map(clean_text, table.frame[guess.text]))
     entries: dict[str, Any] = {
         "id": guess.id,
@@ -176,14 +206,15 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
         "label": {**whole, **steps} if steps or not guess.label else guess.label,
         **{key: getattr(guess, key) for key in ("question", "group", "time", "coder")},
         "subgroups": {name_code(column, 1): column for column in guess.subgroups},
-        "raters": [{"column": rater, **one} if steps else rater for rater in guess.raters],
+        "raters": [{"column": rater, **one[rater]} if steps else rater for rater in guess.raters],
         "roster": {"columns": roster, "join": " "} if roster else {},
     }
-    codes = pd.concat([~table.frame[column].str.strip().str.fullmatch(NO_CODE) for column in guess.coded], axis=1)
+    cells = [table.frame[column].str.strip() for column in guess.coded]
+    codes = pd.concat([each.isin(list_codes(each)) for each in cells], axis=1)
     described = [
         {
             "name": label,
-            "codes": [code for code, other in labels.codes.items() if other == label and code != label],
+            "codes": [" ".join(code.split()) for code, other in labels.codes.items() if other == label != code],
             "definition": found.definitions.get(label, ""),
         }
         for label in labels.names

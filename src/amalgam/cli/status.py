@@ -12,8 +12,8 @@ from amalgam.llm.journal import Batch, ModelSummary, open_journal
 
 _PLACE = Path(".cache/journal.sqlite")
 _HASH = 12  # hexadecimal digits of a model file's hash that are shown
-_STUDY = Path(".cache/study.json")  # the stage `cells` writes it every second
-_STALE = 120.0  # seconds without an update, after which nothing seems to be running
+_STUDY = Path(".cache/study.json")  # the stage `cells` writes it whenever a training begins or ends
+_STALE = 600.0  # seconds without an update, after which nothing seems to be running; a training may take minutes
 
 
 def run_journal(project: Path, *, as_json: bool) -> None:
@@ -64,15 +64,17 @@ def run_status(project: Path, *, as_json: bool) -> None:
     path = project / _STUDY
     if not path.is_file():
         raise DataError("no study has run here: `dvc repro study/dvc.yaml` runs the cells of study/params.yaml")
-    status = read_json(path)
+    status, now = read_json(path), time.time()
+    status["running"] = {name: round(now - since) for name, since in status["running"].items()}
     if as_json:
         print(json.dumps(status, indent=2))
         return
-    left = status["seconds_left"]
-    shown = "" if left is None or not status["trainings_left"] else f", about {left / 60:.0f} minutes left"
+    left, silent = status["seconds_left"], now - status["written"]
+    about = "" if left is None else f", about {max(left - silent, 0) / 60:.0f} minutes left"
+    shown = about if status["trainings_left"] else ""
     print(f"{status['done']} of {status['cells']} cells are done, {len(status['failed'])} failures{shown}")
-    if status["trainings_left"] and time.time() - status["written"] > _STALE:
-        print("no update for two minutes: `dvc repro study/dvc.yaml` resumes the study")
+    if status["trainings_left"] and silent > _STALE:
+        print("no update for ten minutes: if the study no longer runs, `dvc repro study/dvc.yaml` resumes it")
     rows = [(name, f"running for {seconds} s") for name, seconds in status["running"].items()]
     rows += [(name, f"failed: {fault}") for name, fault in status["failed"].items()]
     if rows:

@@ -17,6 +17,7 @@ from amalgam.machine import notify
 from amalgam.params import Params, load_params
 from amalgam.review.revisions import PRIMARY, WORKSPACE, read_revision
 from amalgam.tasks.cells import Fault
+from amalgam.tasks.coding import read_codes
 from amalgam.tasks.columns import TaskRows, load_task_rows, read_task_rows
 from amalgam.tasks.guess import guess_columns
 from amalgam.tasks.labels import measure_kappa
@@ -43,6 +44,7 @@ def run_check(project: Path, name: str, *, as_json: bool) -> None:
         table, texts = load_tables(task.source, folder, project / ".cache/downloads")
         rows = read_task_rows(task, table, texts, errors)
         warnings = [*_find_doubtful(task, rows, table), *_find_unfit(task, rows, params, project)]
+        read_codes(folder, task.label_names)
         if not errors and params.task == name:
             split_rows(rows.main, params.human_rows, params.split)
     except DataError as error:

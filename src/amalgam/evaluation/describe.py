@@ -52,11 +52,11 @@ def compare_embeddings(
     """Compare embeddings [n, width] and [m, width]: the two-sample test, and `mmd` by label and for `all`.
 
     All rows together also differ in their shares of labels. Within a label, only coded human rows count; they may be
-    few, so that only a large distance is detected.
+    few, so that only a large distance is detected. A label that is itself named `all` is left out.
     """
     own, others = (np.array(list(names)) for names in (labels, human_labels))
     sets = {"all": (synthetic, human)} | {
-        label: (synthetic[own == label], human[others == label]) for label in np.unique(own).tolist()
+        label: (synthetic[own == label], human[others == label]) for label in np.unique(own).tolist() if label != "all"
     }
     return {
         **{f"two_sample_{name}": value for name, value in run_two_sample_test(synthetic, human, confidence).items()},

@@ -190,7 +190,8 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
     """Return the contents of metrics/data.json, metrics/cost.json and metrics/training.json, by name.
 
     `summaries` are those of prepared, synthesis, judge, label, baselines, teacher and student, `mixed` the rows by
-    origin. All costs that the run rests on count, including those of answers from the journal or the cache.
+    origin. All costs that the run rests on count, including those of answers from the journal or the cache. `labelled`
+    is how many of the synthetic rows learned are real texts that the LLM labelled; it is left out if it labelled none.
     """
     baselines, teacher, student = (summaries[name] for name in ("baselines", "teacher", "student"))
     grader = baselines.get("llm_grader")
@@ -213,7 +214,9 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
     training = {model: {f"seed_{seed}": run for seed, run in seeds.items()} for model, seeds in runs.items() if seeds}
     counts = {
         "mixed": dict(sorted(mixed.items())),
-        "learned": teacher["learned"],
+        # The mix takes labelled texts first, and the guard may leave out the written rows alone.
+        "learned": teacher["learned"]
+        | {"labelled": min(labelled["rows"], teacher["learned"]["synthetic"]) if labelled else None},
         "held_out": teacher["held_out"],
         "grader": grader and {"rows": grader["requests"], "unparsed": grader["unparsed"]},
     }

@@ -45,6 +45,13 @@ class Content:
         """The confidence of all intervals, as text."""
         return format_share(self.params["evaluation"]["confidence"])
 
+    @property
+    def kind(self) -> str:
+        """What the rows from the LLM are: written by it, real texts labelled by it, or both."""
+        source, learned = self.params["synthesis"]["source"], self.metrics["data"]["learned"]
+        labelled = source == "label" or learned.get("labelled") == learned["synthetic"] > 0
+        return "synthetic" if source == "write" else "LLM-labelled" if labelled else "synthetic and LLM-labelled"
+
 
 class Table(NamedTuple):
     """A table whose first column names the rows."""

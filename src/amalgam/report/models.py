@@ -180,11 +180,12 @@ def _describe_groups(
     """Draw the subgroups of a column, and put them into a table, one line per model."""
     small = [name for name in groups if groups[name].get("small")]
     large = [name for name in groups if name not in small]
+    drawn = _shorten(large[:_MOST_DRAWN])
     figures = []
     for metric, title in {"auc": "AUC", "fpr": "False positive rate"}.items():
         points = [
-            place_point(_shorten(name), MODEL_NAMES[model], groups[name][model], metric)
-            for name in large[:_MOST_DRAWN]
+            place_point(short, MODEL_NAMES[model], groups[name][model], metric)
+            for name, short in drawn.items()
             for model in MODEL_NAMES
             if f"{metric}_low" in groups[name].get(model, {})
         ]
@@ -202,6 +203,14 @@ def _describe_groups(
     return {"figures": figures, "table": table, "small": small}
 
 
-def _shorten(name: str) -> str:
-    line = " ".join(name.split())
-    return line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1]}…"
+def _shorten(names: Sequence[str]) -> dict[str, str]:
+    """Return each name on one line, cut for a chart; names that would look the same are numbered."""
+    short: dict[str, str] = {}
+    for name in names:
+        line, number = " ".join(name.split()), 1
+        cut = line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1]}…"
+        while cut in short.values():
+            number += 1
+            cut = f"{line[: _LONGEST_NAME - 5]}… ({number})"
+        short[name] = cut
+    return short

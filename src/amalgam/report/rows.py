@@ -180,7 +180,7 @@ def _draw_drift(content: Content, statistics: Numbers) -> list[Figure]:
         spec = _draw_pairs(shares, "Share or similarity, 0 to 1", _SOURCES, unit=True)
         figures.append(build_figure("drift", "Synthetic and human rows compared", caption, spec))
     found, pairs, rows = statistics.get("mmd", {}), {}, []
-    for key in (key for key in ("all", *content.labels) if key in found):
+    for key in (key for key in dict.fromkeys(("all", *content.labels)) if key in found):
         name, p = "All rows" if key == "all" else key, found[key]["mmd2_p"]
         pairs[name] = (found[key]["mmd2"], found[key]["mmd2_chance"])
         numbers = [format_number(value, 4) for value in pairs[name]]

@@ -17,7 +17,12 @@ WORKSPACE = "workspace"
 STUDENT, STUDENT_INT8 = "student", "student_int8"  # two forms of one model, of which one ships
 PRIMARY = f"{STUDENT}.auc"  # the measure of the verdict
 _DEFAULT_BASES = ("main", "origin/HEAD", "master")  # a change is compared with the first one that exists
-_WORK = {"synthesis": "writing responses", "judge": "grading them", "grader": "grading test rows"}  # of cost.json
+_WORK = {  # of cost.json, without the sum
+    "synthesis": "writing responses",
+    "judge": "grading them",
+    "label": "labelling real texts",
+    "grader": "grading test rows",
+}
 _USAGE = {"requests": None, "prompt_tokens": 0, "completion_tokens": 0, "cost_usd": None}  # keys of each, with defaults
 
 
@@ -147,8 +152,8 @@ def compare_stages(old: Revision, new: Revision) -> list[StageChange]:
     return changes
 
 
-def find_stale_params(revision: Revision) -> dict[str, list[str]]:
-    """Return, by stage, the params whose value in params.yaml is no longer the one that the stage ran with."""
+def find_stale_inputs(revision: Revision) -> dict[str, list[str]]:
+    """Return, by stage, the params and other stages' outputs that are no longer those that the stage ran with."""
 
     def look_up(key: str) -> Any:
         """Return a leaf or a whole section by its dotted name."""
@@ -157,11 +162,14 @@ def find_stale_params(revision: Revision) -> dict[str, list[str]]:
             found = found.get(name) if isinstance(found, Mapping) else None
         return found
 
-    stale = {
-        name: [key for key, ran_with in _index(stage, "params").items() if look_up(key) != ran_with]
-        for name, stage in revision.stages.items()
-    }
-    return {name: keys for name, keys in stale.items() if keys}
+    made = {path: md5 for stage in revision.stages.values() for path, md5 in _index(stage, "outs").items()}
+    stale = {}
+    for name, stage in revision.stages.items():
+        params = [key for key, ran_with in _index(stage, "params").items() if look_up(key) != ran_with]
+        deps = [path for path, md5 in _index(stage, "deps").items() if made.get(path, md5) != md5]
+        if params or deps:
+            stale[name] = params + deps
+    return stale
 
 
 def list_usage(revision: Revision) -> list[dict[str, Any]]:

@@ -88,8 +88,8 @@ def _compare(
 ) -> Comparison | Verdict:
     """Compare the predictions, or return a verdict if they show nothing or cannot be compared."""
     for revision in (old, new):
-        for stage, keys in revisions.find_stale_params(revision).items():
-            stale = f"stage {stage} of {revision.name} has not run with the current {', '.join(keys)}"
+        for stage, inputs in revisions.find_stale_inputs(revision).items():
+            stale = f"stage {stage} of {revision.name} has not run with the current {', '.join(inputs)}"
             return _refuse(old, new, f"{stale}: run `dvc repro`")
     # Equal hashes need no predictions, if the same form of the student ships.
     hashes = [[revision.find_output(path) for path in ("data/predictions", "data/prepared")] for revision in (old, new)]

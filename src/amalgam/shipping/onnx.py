@@ -12,6 +12,7 @@ from amalgam.errors import ModelError
 from amalgam.files import read_json
 from amalgam.machine import count_cores
 from amalgam.training.checkpoint import compute_softmax, read_config
+from amalgam.training.parallel import Advance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,11 +64,16 @@ class OnnxScorer:
             raise ModelError(f"{model} is not a model that ONNX Runtime can read: run `dvc repro` again") from error
         self._inputs = [given.name for given in self._session.get_inputs()]
 
-    def score(self, rows: "pd.DataFrame | Mapping[str, Sequence[str]]") -> Floats:
-        """Return probabilities [rows, classes] of rows with `text`, and `question` where the model reads it."""
-        return compute_softmax(self.compute_logits(rows), self._temperature)
+    def score(self, rows: "pd.DataFrame | Mapping[str, Sequence[str]]", advance: Advance = lambda _row: None) -> Floats:
+        """Return probabilities [rows, classes] of rows with `text`, and `question` where the model reads it.
 
-    def compute_logits(self, rows: "pd.DataFrame | Mapping[str, Sequence[str]]") -> Floats:
+        `advance` is called with the number of each row as soon as it is scored.
+        """
+        return compute_softmax(self.compute_logits(rows, advance), self._temperature)
+
+    def compute_logits(
+        self, rows: "pd.DataFrame | Mapping[str, Sequence[str]]", advance: Advance = lambda _row: None
+    ) -> Floats:
         """Return logits [rows, classes] in the order given, before the temperature."""
         texts = list(rows["text"])
         # A model trained with questions always gets a pair: no score may depend on other rows' questions.
@@ -86,6 +92,8 @@ class OnnxScorer:
             outputs = pool.map(lambda batch: self._compute([encoded[row] for row in batch]), batches)
             for batch, output in zip(batches, outputs, strict=True):
                 logits[batch] = output
+                for row in batch:
+                    advance(row)
         return logits
 
     def _compute(self, encoded: list[npt.NDArray[np.int32]]) -> npt.NDArray[np.float32]:

@@ -18,6 +18,7 @@ from amalgam.shipping.tables import SHEET_ROWS, Added, find_format, survey_table
 from amalgam.tasks.formats import note_encoding, open_source
 from amalgam.tasks.tables import Part, find_value, read_parts
 from amalgam.tasks.texts import clean_text, write_text
+from amalgam.training.parallel import Advance
 
 MANIFEST, FORMAT = "manifest.json", 1
 Device = Literal["auto", "cpu", "cuda"]
@@ -134,7 +135,7 @@ def label_table(
         raise DataError(f"{target} is the input itself: give the output another name")
     needed = [text, *([question] if shipped.scorer.uses_question else [])]
     table = open_source(source)
-    rows, names = survey_table(table, needed)
+    rows, names = survey_table(table, needed, target if form == "xlsx" else None)
     kinds = {"label": str, **{f"p_{label}": float for label in shipped.scorer.labels}, "needs_human": bool}
     added: dict[str, type] = {prefix + name: kind for name, kind in kinds.items()}
     if taken := [name for name in added if name in names]:
@@ -145,12 +146,11 @@ def label_table(
 
     def label_parts() -> Iterator[tuple[Part, Added]]:
         for part in read_parts(table):
-            values = _label_part(part, shipped, needed)
+            values = _label_part(part, shipped, needed, advance)
             yield part, dict(zip(added, values, strict=True))
             for label, asks in zip(values[0], values[-1], strict=True):
                 tally.labels[label] += 1
                 tally.needs_human += asks
-                advance(None)
 
     progress = show_progress("predict", total=rows) if rows > _SOON else nullcontext(lambda _: None)
     with progress as advance:
@@ -158,13 +158,15 @@ def label_table(
     return tally
 
 
-def _label_part(part: Part, shipped: Shipped, needed: list[str]) -> list[list[Any]]:
+def _label_part(part: Part, shipped: Shipped, needed: list[str], advance: Advance) -> list[list[Any]]:
     """Return the values of the new columns."""
     cells = [tuple(shipped.clean_text(write_text(find_value(row, name)) or "") for name in needed) for row in part.rows]
     # Equal texts of a part get equal labels: with 8-bit integers, the other rows of a batch change a score a little.
     places = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
     texts, *questions = zip(*places, strict=True)
-    scored = shipped.scorer.score({"text": texts, "question": questions[0] if questions else ()})
+    scored = shipped.scorer.score({"text": texts, "question": questions[0] if questions else ()}, advance)
+    for _ in range(len(cells) - len(places)):  # the rows with the text of another row
+        advance(None)
     probabilities = scored[[places[cell] for cell in cells]]
     chosen, certainty = decide(probabilities, shipped.threshold)
     is_blank = np.array([not text for text, *_ in cells])  # which no model can judge

@@ -37,11 +37,14 @@ def find_format(path: Path) -> Format:
     return ENDINGS[path.suffix.lower()]
 
 
-def survey_table(source: Source, needed: Sequence[str]) -> tuple[int, list[str]]:
+def survey_table(source: Source, needed: Sequence[str], sheet: Path | None = None) -> tuple[int, list[str]]:
     """Count a table's rows and list its columns, so that its faults are found before the first row is scored.
 
+    `sheet` is the Excel file to which the table will be written, if it is one.
+
     Raises:
-        DataError: the table cannot be read, or a row has neither text nor null in a column that is `needed`.
+        DataError: the table cannot be read, a row has neither text nor null in a column that is `needed`, or the sheet
+            cannot hold a value.
     """
     columns, rows = dict.fromkeys(list_columns(source)), 0
     if source.format not in ("json", "jsonl", "folder"):
@@ -50,6 +53,9 @@ def survey_table(source: Source, needed: Sequence[str]) -> tuple[int, list[str]]
         rows += len(part.rows)
         for number, row in zip(part.numbers, part.rows, strict=True):
             columns.update(dict.fromkeys(row))
+            if sheet:
+                for value in row.values():
+                    _make_cell(None, value, sheet)
             for name in needed:
                 # In Excel, a response that looks like a number is a number.
                 found = find_value(row, name, ...)
@@ -114,7 +120,7 @@ def _make_cell(sheet: Any, value: object, path: Path) -> Any:
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
     value = blank_numbers(value)
-    dated = isinstance(value, datetime.date | datetime.time) and not getattr(value, "tzinfo", None)
+    dated = isinstance(value, datetime.date | datetime.time | datetime.timedelta) and not getattr(value, "tzinfo", None)
     # Excel keeps 15 digits of a number, and has no time zones.
     if value is None or dated or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**15):
         return value
@@ -184,7 +190,8 @@ def _check_columns(source: Source, columns: list[str], needed: Sequence[str]) ->
     there = ", ".join(" ".join(name.split()) for name in columns)
     parting = ", or separate its cells by commas" if len(columns) == 1 and source.format == "csv" else ""
     for name in needed:
-        if name not in columns and name.partition(".")[0] not in columns:
+        inside = source.format == "parquet" and name.partition(".")[0] in columns  # perhaps: rows are checked too
+        if name not in columns and not inside:
             raise DataError(
                 f"{source.name} has no column {name!r}, only {there}: name the right one with "
                 f"--text-column or --question-column{parting}"

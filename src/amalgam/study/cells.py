@@ -4,8 +4,8 @@ A cell's teacher has the members of the pipeline's teacher, so a cell has one or
 for its synthetic rows. Cells share trainings: the member that learns only the human rows is the same at every ratio.
 Each part has a key, the hash of everything that determines it, and is computed once.
 
-The cells of the recipe `paper` repeat the protocol of arXiv 2501.09126 with its weaknesses: the test rows choose the
-checkpoint, and a mix takes more steps than the human rows alone, in proportion to its rows.
+The cells of the recipe `protocol` repeat the protocol of arXiv 2501.09126 with its weaknesses: the test rows choose
+the checkpoint, and a mix takes more steps than the human rows alone, in proportion to its rows.
 """
 
 import ast
@@ -61,7 +61,7 @@ def count_needed(cell: Cell, data: Data, least: int) -> int:
 def list_parts(
     cell: Cell, data: Data, pool: pd.DataFrame | None, labels: list[str], teacher: Teacher, guard_seed: int
 ) -> dict[str, Part]:
-    """Return the parts of a cell by name: `entropy`, usually `contrast`, and `guard` if there are synthetic rows.
+    """Return the parts of a cell by name: `entropy`, `contrast` in our recipe, and `guard` if there are synthetic rows.
 
     `pool` has all responses of the cell's LLM (id, text, question, label, shots, reason), with the reason "" for kept
     ones; it is None for a human-only teacher. `teacher` is the section of that name, with its steps scaled.
@@ -82,10 +82,12 @@ def list_parts(
         parts["guard"] = Part("guard", guard_seed, labels, teacher, synthetic, None, coded)
         if cell.ratio == 1:
             human = learned = synthetic
-    if cell.recipe == "paper":
+    if cell.recipe == "protocol":
         steps = round(teacher.steps * len(learned) / len(human))
         teacher, held_out = teacher.model_copy(update={"recipe": "paper", "steps": steps}), data.test
     else:
+        teacher = teacher.model_copy(update={"recipe": cell.recipe})
+    if teacher.recipe == "amalgam":
         parts["contrast"] = Part("contrast", cell.seed, labels, teacher, human, None, data.test)
     parts["entropy"] = Part("entropy", cell.seed, labels, teacher, learned, held_out, data.test)
     return parts

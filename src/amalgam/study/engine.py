@@ -63,7 +63,7 @@ class Store:
 
 @dataclass
 class Board:
-    """What `amalgam study status` shows, in a file written as jobs begin and end."""
+    """What `amalgam study status` shows, in a file written as jobs begin and end; times are seconds since 1970."""
 
     path: Path
     cells: Sequence[frozenset[str]]  # the keys that each cell needs
@@ -72,12 +72,11 @@ class Board:
     _running: dict[str, float] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
     _start: float = field(default_factory=time.time)
-    _written: float = 0.0
 
     def begin(self, key: str) -> None:
         """Note that a job was handed out."""
         self._running[key] = time.time()
-        self.write(every=1.0)
+        self.write()
 
     def end(self, key: str, fault: str = "") -> None:
         """Note that a job has ended."""
@@ -85,21 +84,18 @@ class Board:
         self._ended.add(key)
         if fault:
             self.failed[self.names[key]] = fault
-        self.write(every=1.0)
+        self.write()
 
-    def write(self, every: float = 0.0) -> None:
-        """Write the file, unless it is younger than `every` seconds."""
+    def write(self) -> None:
+        """Write the file."""
         now = time.time()
-        if now - self._written < every:
-            return
-        self._written = now
         done, left = len(self._ended), self.names.keys() - self._ended
         status = {
             "cells": len(self.cells),
             "done": sum(not keys & left for keys in self.cells),
             "trainings_left": len(left),
             "seconds_left": round((now - self._start) / done * len(left)) if done else None,
-            "running": {self.names[key]: round(now - since) for key, since in self._running.items()},
+            "running": {self.names[key]: round(since) for key, since in self._running.items()},
             "failed": self.failed,
             "written": round(now),
         }

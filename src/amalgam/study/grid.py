@@ -31,7 +31,7 @@ PRESETS: dict[Preset, dict[Experiment, dict[str, list[Any]]]] = {
     "variety": {"variety": {"temperatures": [0.1, 0.3, 0.5, 0.7, 0.9]}},
     "consistency": {"consistency": _FILTERS},
     "scarcity": {"scarcity": {"human_rows": [10, 25, 51, 100, 200, 500], "ratios": [], "rows": [200]}},
-    "paper": {"paper": {"recipes": ["amalgam", "paper"], "ratios": [], "rows": _STEPS[1::2]}},
+    "paper": {"paper": {"recipes": ["amalgam", "protocol"], "ratios": [], "rows": _STEPS[1::2]}},
     "time": {"time": {"splits": ["random", "time"]}},
 }
 # The axis that each experiment varies, by its column in the table of results.
@@ -74,7 +74,7 @@ class Cell:
     task: str
     split: str
     human_rows: int
-    recipe: str
+    recipe: str  # as `teacher.recipe`, or `protocol`: the paper's recipe with the weaknesses of its protocol
     seed: int
     ratio: float = 0.0
     rows: int = 0
@@ -100,7 +100,8 @@ class Cell:
     def __str__(self) -> str:
         """Describe the cell for a person."""
         split = ", split by time" if self.split == "time" else ""
-        recipe = ", the paper's recipe" if self.recipe == "paper" else ""
+        names = {"paper": ", the paper's recipe", "protocol": ", the paper's protocol"}
+        recipe = names.get(self.recipe, "")
         if self == self.twin:
             return f"{self.task}, {self.human_rows} human rows alone{split}{recipe}, seed {self.seed}"
         amount = f"{self.rows} synthetic rows" if self.rows else f"ratio {self.ratio:g}"
@@ -157,7 +158,7 @@ def _list_blocks(study: Study, params: Params) -> list[tuple[Experiment, dict[st
     """Set the axes that study/params.yaml gives: in the experiments that vary them, or in all if none does."""
     plain: dict[str, list[Any]]
     plain = {"ratios": [params.ratio], "rows": [], "temperatures": [params.synthesis.temperature], "filters": ["none"]}
-    plain |= {"human_rows": [params.human_rows], "splits": ["random"], "recipes": ["amalgam"]}
+    plain |= {"human_rows": [params.human_rows], "splits": [params.split.by], "recipes": [params.teacher.recipe]}
     blocks = [(name, plain | axes) for preset in study.preset for name, axes in PRESETS[preset].items()]
     for axis in _SETTABLE:
         if (given := getattr(study, axis)) is not None:

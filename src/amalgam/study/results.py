@@ -115,6 +115,7 @@ def list_points(table: pd.DataFrame, rows: Path, store: Store, labels: Mapping[s
             beside.append("ratio")
         for values, own in tried.groupby(_SETTING):
             setting: dict[str, Any] = dict(zip(_SETTING, values, strict=True))
+            own = own.drop_duplicates("seed")  # a ratio and a number of rows may be the same mix
             twins = cells[(cells["synthetic"] == 0) & (cells[_TWIN] == own[_TWIN].iloc[0]).all(axis=1)]
             twins, own = twins[twins["seed"].isin(own["seed"])], own[own["seed"].isin(twins["seed"])]
             if len(own):
@@ -136,15 +137,18 @@ def tabulate_points(points: Sequence[Point], confidence: float) -> pd.DataFrame:
     """Return a row per point: AUC, that of human rows alone, their difference with its corrected p-value, and `wins`.
 
     `wins` is the share of bootstrap resamples, of seeds and test rows, in which the point is the best of its line; in
-    the remaining share, human rows alone are the best.
+    the remaining share, human rows alone are the best. It is NaN where the points of a line have different test rows.
     """
     wins: dict[int, float] = {}  # by the identity of a point
-    for line in _group_points(points).values():
-        rivals = [line[0].twin, *(point.auc for point in line)]
+    for (experiment, *_), line in _group_points(points).items():
+        if VARIED[experiment] == "split":
+            continue
+        twins = {id(point.twin): point.twin for point in line}.values()
+        rivals = [*twins, *(point.auc for point in line)]
         seeds = min(len(one.points) for one in rivals)
         drawn = np.random.default_rng(bootstrap.SEED).integers(seeds, size=(len(rivals[0].resampled), seeds))
         best = np.argmax([np.take_along_axis(one.resampled, drawn, axis=1).mean(axis=1) for one in rivals], axis=0)
-        wins |= {id(point): float((best == place).mean()) for place, point in enumerate(line, start=1)}
+        wins |= {id(point): float((best == place).mean()) for place, point in enumerate(line, start=len(twins))}
     rows = []
     for point in points:
         row: dict[str, Any] = {"experiment": point.experiment, "task": point.task, "series": point.series}
@@ -152,7 +156,7 @@ def tabulate_points(points: Sequence[Point], confidence: float) -> pd.DataFrame:
         for name, one in (("auc", point.auc), ("human_only", point.twin), ("gain", point.gain)):
             low, high = find_interval(one, confidence)
             row |= {name: round(one.value, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
-        rows.append(row | {"wins": round(wins[id(point)], 3), "p": find_p_value(point.gain)})
+        rows.append(row | {"wins": round(wins.get(id(point), np.nan), 3), "p": find_p_value(point.gain)})
     table = pd.DataFrame(rows)
     if len(table):
         table["p_corrected"] = table.groupby("experiment")["p"].transform(lambda p: correct_p_values(list(p)))
@@ -239,7 +243,7 @@ def write_results(
         write_text(charts / f"{experiment}.svg", vl_convert.vegalite_to_svg(spec, vl_version="6.4"))
         with open_sibling(charts / f"{experiment}.pdf", binary=True) as stream:
             stream.write(vl_convert.vegalite_to_pdf(spec, vl_version="6.4"))
-        shown = rows[_SHOWN].rename(columns={"x": VARIED[experiment]})
+        shown = rows[_SHOWN].dropna(axis="columns", how="all").rename(columns={"x": VARIED[experiment]})
         latex = shown.to_latex(index=False, escape=True, float_format="%.3f", caption=TITLES[experiment])
         write_text(charts / f"{experiment}.tex", latex)
         caption = "Lines are means over seeds with their intervals; the band is human rows alone."

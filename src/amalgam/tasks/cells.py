@@ -1,9 +1,11 @@
 """Make the cells of a column from those of a source, by the steps of its entry in `columns` of task.yaml."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -34,15 +36,22 @@ def shorten(text: str, size: int) -> str:
 
 
 def read_cells(table: pd.DataFrame, cells: dict[str, Cell], repair: str | None, faults: list[Fault]) -> pd.DataFrame:
-    """Make the columns of rows; a cell that cannot be made becomes `leave_out`, and its fault is added to `faults`."""
+    """Make the columns of rows; a cell that cannot be made becomes `leave_out`, and its fault is added to `faults`.
+
+    Rows without a text that are left out, such as a row of totals, have no faults.
+    """
     check_columns(table, list(dict.fromkeys(source for cell in cells.values() for source in list_sources(cell))))
-    made = pd.DataFrame({name: _read_cell(table, cell, faults) for name, cell in cells.items()}, dtype=str)
+    clean = partial(clean_text, mojibake=repair == "mojibake")
+    text = _read_cell(table, cells["text"], faults).map(clean)
+    if cells["text"].otherwise == LEAVE_OUT:  # also if the cell held only invisible characters
+        text = text.where(text != "", LEAVE_OUT)
+    others = {name: cell for name, cell in cells.items() if name != "text"}
+    read = {name: _read_cell(table, cell, faults, text != LEAVE_OUT) for name, cell in others.items()}
+    made = pd.DataFrame({name: read.get(name, text) for name in cells}, dtype=str)
     if "question" not in made:
         made.insert(list(made).index("text") + 1, "question", "")
-    for name in ("text", "question", *(name for name in cells if name.startswith(SUBGROUP))):
-        made[name] = [clean_text(text, mojibake=repair == "mojibake") for text in made[name]]
-    if cells["text"].otherwise == LEAVE_OUT:  # also if the cell held only invisible characters
-        made["text"] = made["text"].where(made["text"] != "", LEAVE_OUT)
+    for name in ("question", *(name for name in cells if name.startswith(SUBGROUP))):
+        made[name] = made[name].map(clean)
     return made
 
 
@@ -51,10 +60,13 @@ def list_sources(cell: Cell) -> list[str]:
     return cell.columns or [cell.column]
 
 
-def _read_cell(table: pd.DataFrame, cell: Cell, faults: list[Fault]) -> "pd.Series[str]":
+def _read_cell(
+    table: pd.DataFrame, cell: Cell, faults: list[Fault], used: "pd.Series[bool] | bool" = True
+) -> "pd.Series[str]":
+    """Make a column; only rows that are `used` have faults."""
     if cell.majority:
         alone = [cell.model_copy(update={"column": name, "columns": [], "majority": False}) for name in cell.columns]
-        codes = zip(*(_read_cell(table, each, faults) for each in alone), strict=True)
+        codes = zip(*(_read_cell(table, each, faults, used) for each in alone), strict=True)
         return pd.Series([vote(row) for row in codes], index=table.index)
     parts = [table[name].str.strip() for name in list_sources(cell)]
     cells = parts[0].str.cat(pd.concat(parts[1:], axis=1), sep=cell.join) if len(parts) > 1 else parts[0]
@@ -65,7 +77,8 @@ def _read_cell(table: pd.DataFrame, cell: Cell, faults: list[Fault]) -> "pd.Seri
         except ValueError as error:
             made[value] = LEAVE_OUT
             names = ", ".join(f"`{name}`" for name in list_sources(cell))
-            faults.append(blame_rows(cells[cells == value], f": '{shorten(value, 60)}' in {names} {error}"))
+            if len(wrong := cells[(cells == value) & used]):
+                faults.append(blame_rows(wrong, f": '{shorten(value, 60)}' in {names} {error}"))
     return cells.map(made)
 
 
@@ -97,8 +110,10 @@ def _take_steps(value: str, cell: Cell) -> str:
     if cell.above or cell.below:
         try:
             number = float(value.replace(",", ".") if value.count(",") == 1 else value)
-        except ValueError as error:
-            raise ValueError(f"is not a number: {mend}") from error
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(f"is not a number: {mend}")
         passed = [(-bound, name) for name, bound in cell.above.items() if number > bound]
         passed = passed or [(bound, name) for name, bound in cell.below.items() if number < bound]
         named, what = min(passed)[1] if passed else cell.otherwise, "is within all bounds: move one"

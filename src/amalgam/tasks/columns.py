@@ -61,17 +61,22 @@ def read_task_rows(task: Task, table: pd.DataFrame, texts: pd.DataFrame | None, 
     """
     selected = _select_rows(table, task.columns)
     rows = _read_columns(selected, task.columns, faults)
+    coded_again = 0
+    if "coder" in rows:
+        again = rows.duplicated(["id", "coder"])
+        rows, coded_again = _gather_coders(rows[~again]), int(again.sum())
     unlabelled = _read_unlabelled(texts, task, faults)
     if "roster" in rows:
         roster = rows.pop("roster")
         for part in (rows, unlabelled):
             part[PERSONAL] = find_names(part["text"], roster)
-    faults += _check_ids(rows)
+    faults += _check_ids(rows[rows["text"] != LEAVE_OUT])  # a row of totals needs no id
     raters = [name for name in map(str, rows) if re.match(_RATERS, name)]
     rows[raters] = rows[raters].replace(LEAVE_OUT, "")
     coded = rows[~(rows == LEAVE_OUT).any(axis=1)]
     skipped, no_text = len(rows) - len(coded), int((rows["text"] == LEAVE_OUT).sum())
     left_out = {"not_selected": len(table) - len(selected), "no_text": no_text, "no_label": skipped - no_text}
+    left_out["coded_again"] = coded_again
     faults += _check_coded(coded, task)
     coded = coded[coded["text"] != ""]
     if "time" in coded:
@@ -208,7 +213,7 @@ def _read_columns(table: pd.DataFrame, columns: Columns, faults: list[Fault]) ->
         rows.insert(0, "id", _name_texts(rows))
         repeats = rows.groupby("id").cumcount() + 1
         rows["id"] += ("-" + repeats.astype(str)).where((repeats > 1) & (columns.coder is None), "")
-    return _gather_coders(rows) if columns.coder else rows
+    return rows
 
 
 def _read_unlabelled(texts: pd.DataFrame | None, task: Task, faults: list[Fault]) -> pd.DataFrame:
@@ -229,7 +234,7 @@ def _name_texts(rows: pd.DataFrame) -> list[str]:
 
 def _gather_coders(rows: pd.DataFrame) -> pd.DataFrame:
     """Merge the rows of each response into one, with each coder's code as a rater's and the majority as the label."""
-    codes = rows.drop_duplicates(["id", "coder"]).pivot(index="id", columns="coder", values="label")
+    codes = rows.pivot(index="id", columns="coder", values="label")
     rows = rows.drop_duplicates("id").drop(columns="coder")
     codes = codes.reindex(rows["id"]).fillna("").set_axis(rows.index)
     raters = codes.set_axis([f"rater{number}" for number in range(1, codes.shape[1] + 1)], axis=1)

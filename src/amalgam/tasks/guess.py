@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from amalgam.errors import DataError
-from amalgam.tasks.labels import MOST_LABELS, NO_CODE, measure_kappa, read_number
+from amalgam.tasks.labels import MOST_LABELS, fold_code, list_codes, measure_kappa, read_number
 from amalgam.tasks.texts import parse_times
 
 _AGREEMENT = 0.4  # Cohen's kappa from which two columns with the same codes count as raters of the same thing
+_CODED_AGAIN = 0.05  # share of rows with equal text and coder from which a column of names does not tell coders apart
 _SAME_QUESTION = 20  # answers to a question from which the model will label new answers, not new questions
 LONG_NAME = 5  # words from which a column's name is not a name, but the question as it was asked
 # Words in column names, by what such a column is for.
@@ -54,7 +55,7 @@ class Column:
     @property
     def codes(self) -> list[str]:
         """Distinct cells that are codes."""
-        return [code for code in self.counts.index if not NO_CODE.fullmatch(code)]
+        return list_codes(self.counts.index)
 
     def is_named(self, *kinds: str) -> bool:
         """Return whether the name has a word that is typical of columns of these kinds."""
@@ -180,9 +181,10 @@ def _guess_label(table: pd.DataFrame, columns: dict[str, Column], guess: Guess) 
     guess.raters = [name for name in alike if _is_rater(columns[name], alike)]
     named = {name: scores[name] for name in alike if name in scores and name not in guess.raters}
     rest = {name: score for name, score in scores.items() if name not in alike and score >= scores[best]}
-    if len(named) > 1 and len({*named.values()}) == 1 and not guess.raters:  # no rater is named, but they agree
-        guess.raters = [*named]
-    elif named:
+    if len(named) > 1 and len({*named.values()}) == 1 and not guess.raters:  # traits of a text, or people's names
+        joined = ", ".join(f"`{name}`" for name in named)
+        guess.notes.append(f"{joined} agree: if they are raters of the same thing, name each with --rater")
+    if named:
         guess.label = guess.choose("label", named | rest)
     if rest and not guess.label:
         guess.doubts["label"] = [best, *rest]
@@ -190,10 +192,13 @@ def _guess_label(table: pd.DataFrame, columns: dict[str, Column], guess: Guess) 
     if guess.label in flags and len(flags) > 2 and (table[flags] == "1").sum(axis=1).eq(1).all():
         joined = ", ".join(f"`{name}`" for name in flags)
         guess.notes.append(f"one of {joined} is 1 in every row, so they are one label: make one column of their names")
-    # One row per coder: each text occurs about as often as there are coders.
-    if guess.label and not guess.raters and table[guess.text].nunique() * 1.5 <= len(table):
+    # One row per coder: each response occurs about as often as there are coders, hardly ever twice for one of them.
+    # Equal texts of two students, or to two questions, are two responses.
+    response = [guess.text, *(name for name, column in columns.items() if column.is_named("question", "group"))]
+    if guess.label and not guess.raters and len(table.drop_duplicates(response)) * 1.5 <= len(table):
         able = [name for name, column in columns.items() if column.is_named("rater") and 1 < len(column.counts) <= 50]
-        guess.coder = next((name for name in able if name != guess.label), "")
+        again = {name: table.duplicated([*response, name]).mean() for name in able if name != guess.label}
+        guess.coder = next((name for name in again if again[name] < _CODED_AGAIN), "")
 
 
 def _explain_no_label(columns: dict[str, Column]) -> str:
@@ -214,8 +219,8 @@ def _explain_no_label(columns: dict[str, Column]) -> str:
 
 def _find_alike(table: pd.DataFrame, columns: dict[str, Column], name: str) -> list[str]:
     """List the columns that code the same thing: they share codes, and agree beyond chance or are named as raters."""
-    codes = {code.casefold() for code in columns[name].codes}
-    found = {other: {code.casefold() for code in column.codes} for other, column in columns.items() if other != name}
+    codes = {*map(fold_code, columns[name].codes)}
+    found = {other: {*map(fold_code, column.codes)} for other, column in columns.items() if other != name}
     able = [other for other, others in found.items() if others and (others <= codes or codes <= others)]
     cells = table[name].str.strip()
     alike = {name, *(other for other in able if (measure_kappa(cells, table[other].str.strip()) or 0.0) > _AGREEMENT)}
@@ -246,7 +251,10 @@ def _guess_others(
     for name, column in sorted(columns.items(), key=lambda item: not item[1].is_named("id")):
         able = (column.is_named("id") or name == first) and column.words < 2 and not column.times
         whole = able and column.filled == len(table) and name not in personal
-        alone = not table.duplicated([name, guess.coder]).any() if guess.coder else len(column.counts) == len(table)
+        alone = len(column.counts) == len(table)
+        if guess.coder:  # all rows of an id have the same text
+            texts = table.drop_duplicates([name, guess.text])
+            alone = len(texts) == len(column.counts) and not table.duplicated([name, guess.coder]).any()
         if whole and alone and not guess.id:
             guess.id = name
     if "question" in said:

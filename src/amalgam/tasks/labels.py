@@ -3,12 +3,13 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amalgam.errors import DataError
+from amalgam.tasks.cells import vote
 from amalgam.tasks.schema import LEAVE_OUT
 from amalgam.tasks.sources import read_file
 
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
 MOST_LABELS = 20
 _LEAST = 5  # rows of a label, enough for it to be in every set
-# Cells that are not codes: what spreadsheets, SPSS and coders write where there is nothing to code.
-NO_CODE = re.compile(
-    r"|n\.?/?a\.?|#[a-z/0]+[!?]?|nan|null|missing|unclear|unsure|unklar|(un|not )cod(ed|able)|k\.a\.|[?.-]+|-?99+",
+# Cells that are not codes: what spreadsheets, SPSS and coders write where there is nothing to code; see `list_codes`.
+_NO_CODE = re.compile(
+    r"|n\.?/?a\.?|#[a-z/0]+[!?]?|nan|null|unclear|unsure|unklar|(un|not )cod(ed|able)|k\.a\.|[?.-]+|-?99+",
     re.IGNORECASE,
 )
 # Codes of the first of two classes: the last is the positive one.
-_NEGATIVE = re.compile(r"(no|not|none|non|un|in|false|wrong|neg|bad|absent|fail|nein|falsch|kein|faux)", re.IGNORECASE)
+_NEGATIVE = re.compile(r"(-|no|un|in|false|wrong|neg|bad|absent|fail|nein|falsch|kein|faux)", re.IGNORECASE)
 # Words in a column's name that do not say what its numbers are.
 _PLAIN = re.compile(r"(label|final|gold|consensus|adjudicated|majority|agreed|target|codes?|rater|coder|[a-z])")
 
@@ -38,62 +39,87 @@ class Labels:
 
 
 def find_labels(cells: "pd.Series[str]", column: str, merge_rare: int, drop_rare: int) -> Labels:
-    """Name the labels in the cells of a column, or of several raters' columns.
+    """Name the labels in the cells of a column, or of several raters' columns, where the majority of a row counts.
 
     Labels with fewer than `drop_rare` rows are left out; others with fewer than `merge_rare` become `other`.
 
     Raises:
         DataError: there are too many labels, or one has too few rows.
     """
-    counts = Counter(cells.str.strip())
-    codes = [code for code, _ in counts.most_common() if not NO_CODE.fullmatch(code)]
-    names, ordinal = name_labels(codes, column)
-    rows = Counter[str]()
-    for code, label in names.items():
-        rows[label] += counts[code]
-    become = {label: LEAVE_OUT if count < drop_rare else "other" for label, count in rows.items()}
-    rare = {label for label, count in rows.items() if count < max(merge_rare, drop_rare)}
-    named = {code: become[label] if label in rare else label for code, label in names.items()}
+    cells = cells.str.strip()
+    counts = Counter(cells)
+    names, ordinal = name_labels(list_codes(code for code, _ in counts.most_common()), column)
+    rows = _count_rows(cells, names)
+    other = next((label for label in names.values() if label.casefold() == "other"), "other")
+    rare = {label for label in names.values() if rows[label] < max(merge_rare, drop_rare)}
+    become = {label: LEAVE_OUT if rows[label] < drop_rare else other for label in rare}
+    named = {code: become.get(label, label) for code, label in names.items()}
+    rows = _count_rows(cells, named)
     order = [label for label in dict.fromkeys(named.values()) if label != LEAVE_OUT]
     advice = (
-        f"--merge-rare {_LEAST} merges labels with fewer rows into `other`, --drop-rare {_LEAST} leaves them out, "
-        "and --above X turns a score into two labels"
+        f"--drop-rare {_LEAST} leaves out labels with fewer rows, "
+        + ("" if merge_rare >= _LEAST else f"--merge-rare {_LEAST} merges them into `other`, ")
+        + "and --above X turns a score into two labels"
     )
     if len(order) > MOST_LABELS:
         raise DataError(f"`{column}` has {len(order)} labels, but at most {MOST_LABELS} can be told apart: {advice}")
     if len(order) < 2:
-        raise DataError(f"`{column}` has only the code {', '.join(order)}: a classifier needs two, so code more rows")
-    if few := [label for label in order if label in rows and rows[label] < _LEAST]:
-        raise DataError(f"`{few[0]}` in `{column}` has {rows[few[0]]} rows, which is too few to learn: {advice}")
-    named |= dict.fromkeys((code for code in counts if NO_CODE.fullmatch(code)), LEAVE_OUT)
-    return Labels(order, named, ordinal and "other" not in order)
+        held = f"only the code {order[0]}" if order else "no code"
+        raise DataError(f"`{column}` has {held}: a classifier needs two, so code more rows")
+    if few := [label for label in order if rows[label] < _LEAST]:
+        what = f"{rows[few[0]]} rows" if cells.index.is_unique else f"the majority in {rows[few[0]]} rows"
+        raise DataError(f"`{few[0]}` in `{column}` has {what}, which is too few to learn: {advice}")
+    named |= dict.fromkeys((code for code in counts if code not in named), LEAVE_OUT)
+    return Labels(order, named, ordinal and other not in order)
+
+
+def list_codes(cells: Iterable[str]) -> list[str]:
+    """List the distinct cells of a column that are codes; `-` is one if another is `+`."""
+    distinct = dict.fromkeys(cells)
+    signs = any(re.fullmatch(r"\++", cell) for cell in distinct)
+    return [cell for cell in distinct if not _NO_CODE.fullmatch(cell) or (signs and re.fullmatch("-+", cell))]
+
+
+def fold_code(code: str) -> str:
+    """Return the form in which codes are compared: no case, single blanks, and one spelling of a number."""
+    number = read_number(code)
+    return " ".join(code.casefold().split()) if number is None else f"{number:.15g}"
+
+
+def _count_rows(cells: "pd.Series[str]", names: dict[str, str]) -> Counter[str]:
+    """Count the rows of each label; the raters of a row, whose cells have the same index, vote."""
+    labels = cells.map(lambda code: names.get(code, ""))
+    return Counter(labels if labels.index.is_unique else labels.groupby(level=0).agg(vote))
 
 
 def name_labels(codes: Sequence[str], column: str) -> tuple[dict[str, str], bool]:
     """Give each code a name that a label can have, in class order, and return whether the labels are ordinal.
 
-    Codes that are the same number ("1", "1.0") or differ only in case and blanks are one label.
+    Codes that are the same number ("1", "1.0") or differ only in case and blanks are one label. But where "1.10" comes
+    with "1.1", codes are sections of a codebook, not numbers.
     """
     numbers = {code: read_number(code) for code in codes}
     known = [number for number in numbers.values() if number is not None]
-    if len(known) < len(codes):
+    sections = any(code[:-1] in numbers for code in codes if re.fullmatch(r"[1-9]\d*[.,]10", code))
+    if len(known) < len(codes) or sections:
         folded = {code: " ".join(code.casefold().split()) for code in codes}
         common = {folded[code]: code for code in reversed(codes)}  # the most frequent spelling is kept
         order = sorted(codes, key=lambda code: (folded[code], code))
         if len(common) == 2:
             order.sort(key=lambda code: not _NEGATIVE.match(code))
         names: dict[str, str] = {}
-        for code in order:
-            name = name_code(common[folded[code]], len(set(names.values())) + 1)
-            taken = {names[other] for other in names if folded[other] != folded[code]}
-            names[code] = f"{name}_{len(names) + 1}" if name in taken else name
-        return names, False
+        for key in dict.fromkeys(folded[code] for code in order):
+            name = name_code(common[key], len(names) + 1)
+            while name in names.values():
+                name += f"_{len(names) + 1}"
+            names[key] = name
+        return {code: names[folded[code]] for code in order}, False
     words = [word for word in re.findall(r"[a-z]+", column.casefold()) if not _PLAIN.fullmatch(word)]
     ordinal = len(set(known)) > 2
     stem = "_".join(words) if 0 < len(words) < 4 and column.isascii() else "score" if ordinal else "code"
     order = sorted(codes, key=lambda code: numbers[code] or 0.0)
-    said = {code: f"{numbers[code]:g}".replace("-", "minus_").replace(".", "_") for code in order}
-    return {code: f"{stem}_{said[code]}" for code in order}, ordinal
+    marks = str.maketrans({"-": "minus_", ".": "_", "+": ""})
+    return {code: f"{stem}_{fold_code(code).translate(marks)}" for code in order}, ordinal
 
 
 def find_combined(codes: Sequence[str]) -> str:
@@ -115,7 +141,8 @@ def read_number(cell: str) -> float | None:
 
 def measure_kappa(one: "pd.Series[str]", other: "pd.Series[str]") -> float | None:
     """Measure Cohen's kappa over the rows that both coded; None if it is undefined."""
-    known = [not (NO_CODE.fullmatch(a) or NO_CODE.fullmatch(b)) for a, b in zip(one, other, strict=True)]
+    one, other = (cells.map({code: fold_code(code) for code in list_codes(cells)}) for cells in (one, other))
+    known = one.notna() & other.notna()
     one, other = one[known], other[known]
     shares, others = one.value_counts(normalize=True), other.value_counts(normalize=True)
     chance = float(shares.mul(others, fill_value=0.0).sum())
@@ -124,6 +151,8 @@ def measure_kappa(one: "pd.Series[str]", other: "pd.Series[str]") -> float | Non
 
 def name_code(code: str, number: int) -> str:
     """Turn a code into a name of ASCII letters, digits, hyphens and underscores, or else `label_<number>`."""
+    if re.fullmatch(r"[+-]+", code):
+        code = code.replace("+", "plus ").replace("-", "minus ")
     plain = unicodedata.normalize("NFKD", code.replace("ß", "ss")).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9-]+", "_", plain).strip("_-")[:40]
     return name if name and len(plain) * 2 >= len(code) else f"label_{number}"

@@ -28,7 +28,9 @@ _CONTENTS = {  # kinds that the cells show without the column's name
 }
 _HEADERS = {  # kinds that the cells show together with such a word in the column's name
     "name": (
-        r"(?:first|last|sur|fore|given|family|nick|user)?[ -]?name|vorname|nachname|nom|pr[ée]nom|apellidos?",
+        r"^name(?=\W*$)|vorname|nachname|nom|pr[ée]nom|apellidos?|(?:first|last|full|middle|sur|fore|given|family|nick|"
+        r"user|display|your|student|pupil|learner|child|parent|teacher|tutor|author|writer|speaker|rater|coder|grader|"
+        r"reviewer|recipient|respondent|participant|patient|client|customer|employee|guest|person)(?:\W?s)?\W?name",
         r"[^\d@]*[^\W\d_][^\d@]*",
     ),
     "phone number": (r"(?:tele)?phone|mobile|cell|telefon|handy|tel", r"[\d ()+./-]{7,}"),

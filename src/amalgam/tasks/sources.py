@@ -25,7 +25,11 @@ from amalgam.tasks.texts import write_text
 
 _Origin = FileSource | WheelSource | GitSource
 _RATER = re.compile(r".+ \(rater \d+\)")
-_ONE_ITEM = r'\[(?:"(?:[^"\\]|\\.)*"|[^\[\]{},"]*)\]'  # a JSON list of at most one text or number
+# A JSON list of at most one text, number or boolean.
+_ONE_ITEM = (
+    r'\[ *(?:"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*"'
+    r"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[Ee][+-]?[0-9]+)?|true|false|null)? *\]"
+)
 _EXPORTS = {"Anon Student Id": "DataShop", "Anon_Student_Id": "DataShop", "Timestamp": "Google Forms"}  # by a column
 
 

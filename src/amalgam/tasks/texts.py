@@ -57,6 +57,9 @@ _WINDOWS = {character: byte for byte in range(0x80, 0xA0) if (character := bytes
 _NEXT = f"[\x80-\xbf{''.join(_WINDOWS)}]"
 _DOUBLE_ENCODED = re.compile(f"[\xc2-\xdf]{_NEXT}|[\xe0-\xef]{_NEXT}{{2}}|[\xf0-\xf4]{_NEXT}{{3}}")
 
+# A zone after a time. pandas reads "GMT-4" as four hours ahead of Greenwich, but "-04:00" as people mean both.
+_ZONE = re.compile(r"(?:GMT|UTC) ?([+-])(\d\d?):?(\d\d)?\b")
+
 _STOP_WORDS = {
     "English": "the of and to is that it was for are with this because",
     "German": "der die das und nicht ein eine zu mit auf weil sich",
@@ -176,18 +179,23 @@ def parse_times(rows: "pd.DataFrame") -> "pd.Series[pd.Timestamp]":
     import pandas as pd
 
     cells = rows["time"].str.strip().where(rows["time"] != "")
+    cells = cells.str.replace(_ZONE, lambda zone: f"{zone[1]}{zone[2]:0>2}:{zone[3] or '00'}", regex=True)
     times = pd.to_datetime(cells, format="ISO8601", utc=True, errors="coerce")
     if not (cells.notna() & times.isna()).any():
         return times
     for digits, seconds in (("9,10", 1.0), ("12,13", 0.001)):
         if cells.str.fullmatch(rf"\d{{{digits}}}(\.\d+)?", na=True).all():
             return pd.to_datetime(cells.astype(float) * seconds, unit="s", utc=True)
-    parts = cells.str.extract(r"^(?:\D*\d?\d:\d\d\S* )?(\d\d?)([./-])(\d\d?)[./-]\d").dropna()
-    first, second = parts[0].astype(int), parts[2].astype(int)
+    parts = cells.str.extract(r"^(?:\D*\d?\d:\d\d\S* )?(\d\d?)([./-])(\d\d?)[./-](\d{1,4})").dropna()
+    first, second, third = (parts[place].astype(int) for place in (0, 2, 3))
     day_first = bool((first > 12).any() or (len(parts) and (parts[1] == ".").all()))
-    if (first != second).any() and (day_first == (second > 12).any()):
+    doubt = "month" if day_first == (second > 12).any() else ""
+    if (first > 12).all() and third.between(1, 31).all():  # 24/05/31 may be in 2024 or in 2031
+        doubt = "year"
+    if (first != second).any() and doubt:
+        example = cells[parts.index[first != second][0]][:60]
         raise DataError(
-            f"the day cannot be told from the month in dates such as '{cells[parts.index[first != second][0]][:60]}': "
+            f"the day cannot be told from the {doubt} in dates such as '{example}': "
             "write them as 2024-05-31, or remove `columns.time` from task.yaml"
         )
     dated = cells.where(cells.str.contains(r"\d{4}|\d[./]\d\d\b", na=False))  # pandas adds a year if there is none
