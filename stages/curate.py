@@ -45,7 +45,10 @@ def main(params: Params, root: Path) -> None:
 
 
 def find_doubts(responses: pd.DataFrame, params: Params, labels: list[str]) -> pd.Series:
-    """Return the reason against the label of each response, by the judge or a classifier of the human rows."""
+    """Return the reason against the label of each response, by the judge or a classifier of the human rows.
+
+    There is none against a response that no classifier of the human rows can judge.
+    """
     if params.curation.consistency == "none":
         return pd.Series("", responses.index)
     if params.curation.consistency == "judge":
@@ -55,8 +58,10 @@ def find_doubts(responses: pd.DataFrame, params: Params, labels: list[str]) -> p
     embed = partial(embed_rows, Path("models/base/encoder"), max_length=params.teacher.max_length)
     judge = partial(judge_labels, human, embed(human), labels)
     chunks = (responses[start : start + CHUNK] for start in range(0, len(responses), CHUNK))
-    likely = [labels[place] for rows in chunks for place in judge(embed(rows), rows["shots"].tolist()).argmax(axis=1)]
-    return pd.Series(np.where(responses["label"] == likely, "", "inconsistent"), responses.index)
+    none = np.zeros((0, len(labels)))
+    scores = np.concatenate([none, *(judge(embed(rows), rows["shots"].tolist()) for rows in chunks)])
+    agrees = (responses["label"] == np.array(labels)[scores.argmax(axis=1)]) | ~scores.any(axis=1)
+    return pd.Series(np.where(agrees, "", "inconsistent"), responses.index)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from amalgam.training.embeddings import embed_rows
 from amalgam.training.guard import ask_guard
 from amalgam.training.loop import scale_steps
 from amalgam.training.parallel import run_trainings, this_process
+from amalgam.training.transfer import assign_roles
 
 ENCODER = Path("models/base/encoder")
 HUMAN_ONLY = Path("models/human_only")
@@ -33,8 +34,9 @@ def main(params: Params, root: Path) -> None:
     labels = load_task(Path("data/tasks") / params.task).label_names
     learned = read_rows(Path("data/mixed.csv"))
     validation = read_rows(Path("data/prepared/validation.csv"))
-    held_out = validation[~validation["id"].isin(learned["id"])]
     human, synthetic = (learned[learned["origin"] == origin] for origin in ("human", "synthetic"))
+    _, chooses = assign_roles(human, validation, least=params.teacher.min_validation_rows)
+    held_out = validation.head(0) if chooses is None else chooses
     coded = pd.concat([human, held_out], ignore_index=True)  # all that training may see
     summary: dict[str, Any] = {}
     vectors = None
@@ -75,10 +77,11 @@ def train_teachers(
     learned: pd.DataFrame, held_out: pd.DataFrame, labels: list[str], params: Params, vectors: Any
 ) -> dict[str, Any]:
     """Train one teacher per seed; the first member is the human-only teacher's, unless there are no human rows."""
-    human = len(held_out) + (learned["origin"] == "human").sum()
-    scaled = scale_steps(params.teacher, max(params.human_rows, human))
+    twin = next(iter(read_json(HUMAN_ONLY / "summary.json")["seeds"].values()))
+    taught = twin["train_rows"]  # at ratio 1, `learned` has no human rows, but the steps are those of its twin
+    scaled = scale_steps(params.teacher, max(params.human_rows, len(held_out) + taught))
     chooses = held_out if len(held_out) else None
-    members = teacher.make_members(ENCODER, learned, chooses, labels, scaled, teacher.MIXED, vectors)
+    members = teacher.make_members(ENCODER, learned, chooses, labels, scaled, teacher.MIXED, vectors, taught)
     names = list(members)
     if len(members) > 1 and (learned["origin"] == "human").any():
         members.pop(names[0])

@@ -20,6 +20,7 @@ from amalgam.evaluation.bootstrap import (
     find_ratio,
     subtract,
     subtract_estimates,
+    summarise_estimates,
 )
 
 
@@ -36,6 +37,26 @@ def test_resamples_hold_every_label_and_as_many_units_as_there_are(seed, grouped
     assert (resamples.rows.sum(axis=1) == 8).all()
     assert resamples.independent == (4 if grouped else 8)
     assert not grouped or (resamples.rows[:, 0::2] == resamples.rows[:, 1::2]).all()
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_resamples_hold_all_of_many_labels_with_one_row_each(grouped):
+    actual, groups = np.arange(40), np.arange(40) // 2
+    resamples = draw_resamples(actual, groups if grouped else None, resamples=30)
+    assert (resamples.rows > 0).all()
+
+
+@pytest.mark.parametrize(("rows", "grouped"), [(16, False), (40, False), (40, True)])
+def test_a_perfect_model_has_the_interval_of_as_many_rows_without_a_miss(rows, grouped):
+    actual, groups = np.arange(rows) % 2, np.arange(rows) // 2
+    right = np.eye(2)[actual][None] * 0.8 + 0.1
+    found = estimate_models(actual, groups if grouped else None, {"a": right, "b": right}, ordinal=False)
+    shown, half = summarise_estimates(found["a"], 0.95), rows / (4 if grouped else 2)
+    assert (shown["auc"], shown["auc_high"]) == (1, 1)
+    assert shown["auc_low"] == pytest.approx(0.025 ** (1 / half), abs=1e-4)
+    assert shown["accuracy_low"] == pytest.approx(0.025 ** (0.5 / half), abs=1e-4)
+    difference = subtract(found["a"]["auc"], found["b"]["auc"])
+    assert (find_interval(difference, 0.95), find_p_value(difference)) == ((0, 0), 1)
 
 
 @given(

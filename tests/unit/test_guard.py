@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,8 +9,19 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from amalgam.synthesis.answers import tabulate_responses
-from amalgam.training.guard import Evidence, ask_guard, cross_validate, deal_folds, judge_labels, measure_within
-from amalgam.training.teacher import OUT_OF_FOLD, deal_human, label_out_of_fold
+from amalgam.tasks.texts import fold_text
+from amalgam.training.guard import (
+    Evidence,
+    ask_guard,
+    cross_validate,
+    deal_folds,
+    judge_labels,
+    measure_label_auc,
+    measure_within,
+    score_crosswise,
+)
+from amalgam.training.teacher import OUT_OF_FOLD, deal_human, label_out_of_fold, list_trials
+from tests.unit.training import TEACHER
 
 LABELS = ["bad", "good"]
 
@@ -97,6 +111,42 @@ def test_a_synthetic_row_is_not_judged_by_its_own_examples() -> None:
     # Nor by rows from the group of an example.
     one, other = (judge(moved, ["h3"], group=["g"] * 10 + [""] * 10) for moved in ([], list(range(10))))
     np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("shots", [0, 4, 10, 16])
+def test_right_labels_are_recognised_however_many_shots_a_request_has(shots: int) -> None:
+    human, synthetic, rng = make_human(51), make_synthetic([""] * 40), np.random.default_rng(1)
+    pools = [human["id"][human["label"] == label][:16] for label in synthetic["label"]]
+    synthetic["shots"] = [" ".join(rng.choice(pool, shots, replace=False)) for pool in pools]
+    vectors = embed(human, rng, 2.0), embed(synthetic, rng, 2.0)
+    scores = judge_labels(human, vectors[0], LABELS, vectors[1], synthetic["shots"].tolist())
+    assert measure_label_auc(synthetic, LABELS, scores) > 0.9
+
+
+def test_a_row_that_no_fold_can_judge_does_not_count() -> None:
+    human = make_human(20)
+    found, more = (ask(0.8, human, make_synthetic([*[""] * 60, *rest])) for rest in ([], [" ".join(human["id"])] * 60))
+    assert more.label_auc == found.label_auc > 0.6
+
+
+def test_copies_of_a_held_out_row_in_other_groups_are_not_learned() -> None:
+    human = make_human(20).assign(group=[f"g{number}" for number in range(20)])
+    copies = [0, 1, 2, 3, 4]
+    human.loc[copies, "text"] = ["No idea", "no idea.", "No idea", "No idea!", "No idea"]
+    assert len(set(deal_human(human, LABELS)[copies])) > 1
+    vectors, synthetic = np.random.default_rng(1).normal(size=(22, 6)), make_synthetic(["h0", "h9"])
+    moved = vectors.copy()
+    moved[copies[1:]] += 100.0
+    scorers: list[Callable[[np.ndarray], np.ndarray]] = [
+        lambda rows: judge_labels(human, rows[:20], LABELS, rows[20:], synthetic["shots"].tolist()),
+        lambda rows: score_crosswise(human, rows[:20], rows[20:], LABELS)[0],
+        lambda rows: cross_validate(human, synthetic, (rows[:20], rows[20:]), LABELS, deal_human(human, LABELS))[1],
+    ]
+    for score in scorers:
+        np.testing.assert_array_equal(score(moved)[0], score(vectors)[0])
+    for job in list_trials(Path(), human, LABELS, TEACHER, 1):
+        (_, learned, *_), rows = job.args[:2]  # type: ignore[attr-defined]
+        assert not {*learned["text"].map(fold_text)} & {*rows["text"].map(fold_text)}
 
 
 def test_one_class_alone_says_nothing() -> None:

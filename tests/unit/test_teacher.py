@@ -94,6 +94,8 @@ def test_members_are_an_ensemble_wherever_they_lie(encoder: Path, comments: pd.D
     assert [path.parent.name for path in folder.iterdir() if path.name == "curves"] == ["seed-3"]
     means = np.mean([score_rows(one, comments, [encoder]) for one in (there, folder / MIXED)], axis=0)
     np.testing.assert_allclose(score_rows(folder, comments, [encoder]), means, atol=1e-5)
+    alone = make_members(encoder, rows.assign(origin="synthetic"), None, list(LABELS), params, MIXED, taught=204)
+    assert alone["contrastive"].steps == 80  # at ratio 1, as many as with those human rows
     paper = TEACHER.model_copy(update={"recipe": "paper"})
     assert list(make_members(encoder, rows, None, list(LABELS), paper, MIXED)) == ["."]
 

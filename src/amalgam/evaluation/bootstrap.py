@@ -12,6 +12,9 @@ with. A metric is the mean over the seeds, and its uncertainty has two parts.
 - The half-width of the interval, in standard errors, is a quantile of Student's t with one degree of freedom fewer than
   there are seeds or independent rows: the mean of both quantiles, weighted by their variances (Cochran and Cox, 1950).
   The interval is computed on the log-odds scale between the lowest and the highest possible value (delta method).
+- If the value is the highest or the lowest possible, as that of a perfect model, so are all resamples. The bound of
+  Clopper and Pearson (1934) replaces them, for as many rows as the rarest class has: a perfect AUC or kappa says that
+  none of these is confused with another class.
 - All models see the same resamples and, by position, the same seeds, so differences are paired. A method without seeds
   counts as having the same predictions for every seed.
 
@@ -35,6 +38,7 @@ SEED, RESAMPLES = 5, 2000
 # absolute values add up. So resamples give no interval for it.
 WITHOUT_INTERVAL = frozenset({"ece"})
 _SMALLEST = 1e-12  # p-value
+_DRAWS = 100  # at most, of a resample that misses a class
 _WIDEST = 1e3  # times the ratio; an interval that extends beyond is uninformative
 
 # For rows and for seeds: a variance and its degrees of freedom.
@@ -57,6 +61,7 @@ class Estimate:
     resampled: Floats  # of each seed on each resample of the rows [r, s]
     independent: float  # how many rows count as independent
     limits: tuple[float, float]  # the lowest and the highest possible value
+    decisive: float = math.inf  # how many independent rows a value at a limit rests on
 
     @property
     def value(self) -> float:
@@ -87,16 +92,21 @@ def draw_resamples(
 ) -> Resamples:
     """Draw rows, or whole groups of rows; a resample that misses a class of `actual` has no AUC and is drawn again.
 
-    Without `rng`, equal sets get equal draws.
+    With many rare classes, chance hardly ever draws them all; a row of each missing class, with its group, is then
+    added. Without `rng`, equal sets get equal draws.
     """
     rng = rng or np.random.default_rng(SEED)
     units = np.arange(len(actual)) if groups is None else groups
     holds_label = np.eye(int(actual.max()) + 1)[:, np.unique(actual)][actual]
     count = int(units.max()) + 1
     rows, missing = np.zeros((resamples, len(units))), np.arange(resamples)
-    while len(missing):
+    for _ in range(_DRAWS):
         rows[missing] = rng.multinomial(count, np.full(count, 1 / count), size=len(missing))[:, units]
-        missing = np.flatnonzero((rows @ holds_label == 0).any(axis=1))
+        missing = missing[(rows[missing] @ holds_label == 0).any(axis=1)]
+        if not len(missing):
+            break
+    for place, label in np.argwhere(rows @ holds_label == 0):
+        rows[place, units == rng.choice(units[holds_label[:, label] == 1])] += 1
     return Resamples(rows, count_independent(units))
 
 
@@ -116,11 +126,12 @@ def estimate_metrics(
     weights = np.concatenate([np.ones((1, len(actual))), resamples.rows])  # all rows first
     measured = [measure_weighted(actual, seed, weights, names) for seed in probabilities]
     highest = {"brier": 1.0 if probabilities.shape[2] == 2 else 2.0}
-    found = {}
+    rarest, found = float(np.unique(actual, return_counts=True)[1].min()) / len(actual), {}
     for name in names:
         points, *drawn = np.stack([values[name] for values in measured], axis=1)
         limits = (-1.0 if "kappa" in name else 0.0, highest.get(name, 1.0))
-        found[name] = Estimate(points, np.array(drawn), resamples.independent, limits)
+        decisive = resamples.independent * (1.0 if name == "accuracy" else rarest)
+        found[name] = Estimate(points, np.array(drawn), resamples.independent, limits, decisive)
     return found
 
 
@@ -155,9 +166,11 @@ def find_interval(estimate: Estimate, confidence: float) -> tuple[float, float]:
     from scipy.special import expit
 
     odds, error, variances = _find_odds(estimate)
+    low, high = estimate.limits
     if not error:
-        return estimate.value, estimate.value
-    step, (low, high) = error * find_quantile(variances, 1 - confidence), estimate.limits
+        reach = (high - low) * (1 - ((1 - confidence) / 2) ** (1 / estimate.decisive))
+        return estimate.value - reach * (estimate.value == high), estimate.value + reach * (estimate.value == low)
+    step = error * find_quantile(variances, 1 - confidence)
     lower, upper = (low + (high - low) * float(expit(end)) for end in (odds - step, odds + step))
     return lower, upper
 

@@ -160,6 +160,14 @@ def find_units(rows: "pd.DataFrame") -> "NDArray[np.int64]":
     return np.asarray(pd.factorize(name_units(rows))[0], dtype=np.int64)
 
 
+def find_texts(rows: "pd.DataFrame") -> "NDArray[np.int64]":
+    """Number the texts of rows [n]; equal ones, even of different groups, have one number."""
+    import numpy as np
+    import pandas as pd
+
+    return np.asarray(pd.factorize(rows["text"].map(fold_text))[0], dtype=np.int64)
+
+
 def count_independent(units: "NDArray[np.int64]") -> float:
     """Return how many rows count as independent, if those of one unit [n] depend on each other (Kish, 1965)."""
     import numpy as np

@@ -14,18 +14,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from amalgam.tasks.texts import find_units
+from amalgam.tasks.texts import find_texts, find_units
 from amalgam.training.embeddings import STRENGTH, fit_logistic, index_labels, predict_logistic
 
 FOLDS = 5
 LABEL_AUC = 0.65  # AUC with which classifiers of the human rows must tell the synthetic labels apart; 0.5 is chance
-_JUDGE_FOLDS = 10  # more than a request has shots, so that some human rows are left to judge with
+_JUDGE_FOLDS = 10  # at least: twice as many as a request has shots leave enough human rows to judge with
 _REPEATS = 5  # times that folds are dealt: with 51 rows, a single deal says as much about the deal as about the rows
 _RESAMPLES = 2000
 _LEAST = 1e-12  # smallest probability whose logarithm is taken
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ def ask_guard(
     if written.any():
         rows = synthetic[written]
         scores = judge_labels(human, vectors[0], labels, vectors[1][written], rows["shots"].tolist())
-        label_auc = min(label_auc, measure_label_auc(rows, labels, scores))
+        judged = np.flatnonzero(scores.any(axis=1))
+        label_auc = min(label_auc, measure_label_auc(rows.iloc[judged], labels, scores[judged]))
     classes, units = index_labels(human, labels), find_units(human)
     folds = min(FOLDS, len(np.unique(units)))
     weights = _draw_units(units, np.random.default_rng(seed))
@@ -116,16 +118,20 @@ def judge_labels(
 
     `learned` and `judged` are the human and synthetic embeddings [rows, width], `shots` the ids of each synthetic row's
     examples. A row is judged only by a classifier of the folds that hold none of its examples: a classifier recognises
-    texts modelled on its own rows, whatever the label. If these folds hold one class, all classes are equally likely.
+    texts modelled on its own rows, whatever the label. If these folds hold one class, the row is not judged: its scores
+    are 0.
     """
-    classes = index_labels(human, labels)
-    dealt = deal_folds(classes, find_units(human), _JUDGE_FOLDS)
+    classes, texts = index_labels(human, labels), find_texts(human)
+    listed = [list_shots(row) for row in shots]
+    # Not more folds than the rarest class has rows, so that leaving folds out leaves the classes in proportion.
+    folds = min(2 * max(map(len, listed), default=0), np.unique(classes, return_counts=True)[1].min())
+    dealt = deal_folds(classes, find_units(human), max(_JUDGE_FOLDS, folds))
     fold_of = dict(zip(human["id"], dealt.tolist(), strict=True))
-    seen = [frozenset(fold_of[shot] for shot in list_shots(row) if shot in fold_of) for row in shots]
+    seen = [frozenset(fold_of[shot] for shot in row if shot in fold_of) for row in listed]
     scores = np.zeros((len(judged), len(labels)))
-    for folds in sorted(set(seen), key=sorted):
-        kept = ~np.isin(dealt, list(folds))
-        rows = np.flatnonzero([row == folds for row in seen])
+    for left_out in sorted(set(seen), key=sorted):
+        kept = find_others(texts, np.isin(dealt, list(left_out)))
+        rows = np.flatnonzero([row == left_out for row in seen])
         scores[rows] = fit_and_score(learned[kept], classes[kept], judged[rows], len(labels))
     return scores
 
@@ -134,9 +140,11 @@ def score_crosswise(human: pd.DataFrame, vectors: Floats, others: Floats, labels
     """Return log-probabilities of human rows, by classifiers of the other folds, and of `others`, by one of all."""
     classes = index_labels(human, labels)
     dealt, scores = deal_folds(classes, find_units(human), FOLDS), np.zeros((len(human), len(labels)))
+    texts = find_texts(human)
     for fold in np.unique(dealt):
         out = dealt == fold
-        scores[out] = fit_and_score(vectors[~out], classes[~out], vectors[out], len(labels))
+        kept = find_others(texts, out)
+        scores[out] = fit_and_score(vectors[kept], classes[kept], vectors[out], len(labels))
     return scores, fit_and_score(vectors, classes, others, len(labels))
 
 
@@ -151,6 +159,15 @@ def deal_folds(classes: Ints, units: Ints, folds: int, *, seed: int | None = Non
     dealt = np.empty(len(first), dtype=np.int64)
     dealt[np.lexsort((place, classes[first]))] = np.arange(len(first)) % folds
     return dealt[unit]
+
+
+def find_others(texts: Ints, out: Bools) -> Bools:
+    """Mark the rows [n] that a classifier of other folds learns: those whose text no held-out row has.
+
+    If there are none, all rows that are not held out are marked.
+    """
+    kept = ~np.isin(texts, texts[out])
+    return kept if kept.any() else ~out
 
 
 def list_shots(cell: str) -> list[str]:
@@ -170,13 +187,15 @@ def cross_validate(
     classes, written = index_labels(human, labels), index_labels(synthetic, labels)
     shots = [set(list_shots(row)) for row in synthetic["shots"]]
     alone, joined = np.zeros((2, len(human), len(labels)))
+    texts = find_texts(human)
     for fold in np.unique(dealt):
         out = dealt == fold
-        unseen = set(human["id"][out])
+        known = find_others(texts, out)
+        unseen = set(human["id"][~known])
         kept = np.array([not seen & unseen for seen in shots], dtype=np.bool_)
-        alone[out] = fit_and_score(vectors[0][~out], classes[~out], vectors[0][out], len(labels))
-        both = np.concatenate([vectors[0][~out], vectors[1][kept]])
-        learned, weight = np.concatenate([classes[~out], written[kept]]), (~out).sum() / len(both)
+        alone[out] = fit_and_score(vectors[0][known], classes[known], vectors[0][out], len(labels))
+        both = np.concatenate([vectors[0][known], vectors[1][kept]])
+        learned, weight = np.concatenate([classes[known], written[kept]]), known.sum() / len(both)
         joined[out] = fit_and_score(both, learned, vectors[0][out], len(labels), weight)
     return alone, joined
 

@@ -13,12 +13,12 @@ from torch import nn
 
 from amalgam.machine import choose_device, set_seed
 from amalgam.params import Teacher
-from amalgam.tasks.texts import find_units
+from amalgam.tasks.texts import find_texts, find_units
 from amalgam.training.checkpoint import Config, compute_softmax, read_config, save_checkpoint, write_config
 from amalgam.training.classifier import Embedder, Pooling, add_pooling, begin_head, load_classifier
 from amalgam.training.embeddings import embed_rows, fit_head, index_labels, read_targets
 from amalgam.training.encoding import Encoded, compute_logits, encode_rows, freeze_lower, hold_lower, load_tokenizer
-from amalgam.training.guard import FOLDS, deal_folds
+from amalgam.training.guard import FOLDS, deal_folds, find_others
 from amalgam.training.loop import CrossEntropy, Examples, Outcome, Schedule, grow_steps, measure_auc, train_model
 from amalgam.training.parallel import Advance, Job, this_process
 
@@ -76,9 +76,11 @@ class TeacherTrainer:
         *,
         contrastive: bool = False,
         vectors: np.ndarray | None = None,
+        taught: int | None = None,
     ) -> None:
         """Take what all seeds share; `vectors` are the embeddings of `learned`, if known.
 
+        `taught` is the number of human-coded rows of the human-only teacher; None means that `learned` has them all.
         `learned` are rows (text, question, label, origin, and `soft` where the LLM gave labels). The human-coded rows
         `held_out` choose the checkpoint; None keeps the last one. Contrast always keeps the last one: how close rows of
         one label are says little about how they are ranked. Its batches have twice the rows, so that a label has enough
@@ -91,7 +93,7 @@ class TeacherTrainer:
         self._config = Config(labels, params.max_length, bool(learned["question"].any()), pooling)
         self._classes, human = index_labels(learned, labels), (learned["origin"] == "human").to_numpy()
         if contrastive:  # the same steps at every ratio
-            steps = grow_steps(_CONTRASTIVE_STEPS, human.sum(), _FEW)
+            steps = grow_steps(_CONTRASTIVE_STEPS, human.sum() if taught is None else taught, _FEW)
             self._schedule = Schedule(steps, params.learning_rate, 2 * params.batch_size)
         self._weights = balance_classes(self._classes) if params.class_weights else np.ones(len(learned))
         fits_head = not (contrastive or self._paper)
@@ -179,6 +181,7 @@ def make_members(
     params: Teacher,
     last: str,
     vectors: np.ndarray | None = None,
+    taught: int | None = None,
 ) -> dict[str, TeacherTrainer]:
     """Return the trainer of each member, by the member's folder. The paper's recipe has one member, ".".
 
@@ -188,7 +191,8 @@ def make_members(
     trainer = TeacherTrainer(encoder, learned, held_out, labels, params, vectors=vectors)
     if params.recipe == "paper":
         return {".": trainer}
-    return {CONTRASTIVE: TeacherTrainer(encoder, learned, None, labels, params, contrastive=True), last: trainer}
+    contrast = TeacherTrainer(encoder, learned, None, labels, params, contrastive=True, taught=taught)
+    return {CONTRASTIVE: contrast, last: trainer}
 
 
 def list_trainings(members: dict[str, TeacherTrainer], seeds: Sequence[int], target: Path) -> list[Job[Outcome]]:
@@ -217,14 +221,15 @@ def deal_human(human: pd.DataFrame, labels: list[str]) -> np.ndarray:
 def list_trials(
     encoder: Path, human: pd.DataFrame, labels: list[str], params: Teacher, seed: int
 ) -> list[Job[np.ndarray]]:
-    """List trainings of human-only teachers, each of which scores one fold [rows, classes] and learns the others.
+    """List trainings of human-only teachers, each of which scores one fold [rows, classes] and learns other texts.
 
     Each learns by cross-entropy for all its steps and is not saved. `seed` is that of the first fold.
     """
-    dealt, marked = deal_human(human, labels), human.assign(origin="human")
+    dealt, marked, texts = deal_human(human, labels), human.assign(origin="human"), find_texts(human)
     return [
-        partial(_run_trial, (encoder, marked[dealt != fold], None, labels, params), marked[dealt == fold], seed + fold)
+        partial(_run_trial, (encoder, marked[kept], None, labels, params), marked[dealt == fold], seed + fold)
         for fold in map(int, np.unique(dealt))
+        for kept in [find_others(texts, dealt == fold)]
     ]
 
 
