@@ -14,7 +14,7 @@ from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.curate import CHUNK, find_rejects, summarise_curation
 from amalgam.tasks.schema import load_task
 from amalgam.training.embeddings import embed_rows
-from amalgam.training.guard import judge_labels
+from amalgam.training.guard import confirm_labels
 
 COMPLETIONS = Path("data/completions")
 PREPARED = Path("data/prepared")
@@ -56,12 +56,10 @@ def find_doubts(responses: pd.DataFrame, params: Params, labels: list[str]) -> p
         return pd.Series(np.select([responses["judged"] == "", ~agrees], ["ungraded", "inconsistent"], ""))
     human = pd.concat([read_rows(PREPARED / f"{name}.csv") for name in ("train", "validation")], ignore_index=True)
     embed = partial(embed_rows, Path("models/base/encoder"), max_length=params.teacher.max_length)
-    judge = partial(judge_labels, human, embed(human), labels)
+    confirm = partial(confirm_labels, human, embed(human), labels)
     chunks = (responses[start : start + CHUNK] for start in range(0, len(responses), CHUNK))
-    none = np.zeros((0, len(labels)))
-    scores = np.concatenate([none, *(judge(embed(rows), rows["shots"].tolist()) for rows in chunks)])
-    agrees = (responses["label"] == np.array(labels)[scores.argmax(axis=1)]) | ~scores.any(axis=1)
-    return pd.Series(np.where(agrees, "", "inconsistent"), responses.index)
+    confirmed = [mark for rows in chunks for mark in confirm(embed(rows), rows)]
+    return pd.Series(np.where(confirmed, "", "inconsistent"), responses.index)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def test_codes_come_back_as_train_rows_and_no_other_row_moves(project: Project) 
 
     shutil.rmtree(project.folder / "models/student")
     cold = project.do("amalgam", "next", "more.csv", "-n", "100")
-    assert "there is no student of this task yet" in cold.output
+    assert "this task has no student yet" in cold.output
     offered = pd.read_csv(project.folder / "more.csv", encoding="utf-8-sig")
     assert set(offered["id"]) == set(read_rows(prepared / "unlabelled.csv")["id"])
     project.set_params(task="product_feedback")

@@ -13,6 +13,7 @@ from amalgam.tasks.texts import fold_text
 from amalgam.training.guard import (
     Evidence,
     ask_guard,
+    confirm_labels,
     cross_validate,
     deal_folds,
     judge_labels,
@@ -127,6 +128,16 @@ def test_a_row_that_no_fold_can_judge_does_not_count() -> None:
     human = make_human(20)
     found, more = (ask(0.8, human, make_synthetic([*[""] * 60, *rest])) for rest in ([], [" ".join(human["id"])] * 60))
     assert more.label_auc == found.label_auc > 0.6
+
+
+def test_a_label_is_confirmed_if_the_human_rows_give_it_too_or_cannot_judge() -> None:
+    human, rng = make_human(40), np.random.default_rng(1)
+    synthetic = make_synthetic(["h0", "h1"] * 10)
+    vectors = embed(human, rng, 9.0), embed(synthetic, rng, 9.0)
+    synthetic.loc[:3, "label"] = ["good", "bad", "good", "bad"]  # wrong
+    synthetic.loc[:1, "shots"] = " ".join(human["id"])
+    found = confirm_labels(human, vectors[0], LABELS, vectors[1], synthetic)
+    assert found.tolist() == [True, True, False, False, *[True] * 16]
 
 
 def test_copies_of_a_held_out_row_in_other_groups_are_not_learned() -> None:

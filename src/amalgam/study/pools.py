@@ -126,12 +126,11 @@ class Pools:
                 judged = grades.reindex(responses["id"], fill_value="").to_numpy()
                 doubts[:] = np.select([judged == "", judged != responses["label"]], ["ungraded", "inconsistent"], "")
             elif chosen == "human_model":
-                from amalgam.training.guard import judge_labels
+                from amalgam.training.guard import confirm_labels
 
                 human = pd.concat([data.train, data.validation], ignore_index=True)
-                shots, vectors = responses["shots"].tolist(), self.embed(responses)
-                likely = judge_labels(human, self.embed(human), labels, vectors, shots).argmax(axis=1)
-                doubts[:] = np.where(responses["label"] == np.array(labels)[likely], "", "inconsistent")
+                agrees = confirm_labels(human, self.embed(human), labels, self.embed(responses), responses)
+                doubts[:] = np.where(agrees, "", "inconsistent")
             found = find_rejects(
                 responses,
                 doubts,

@@ -136,6 +136,14 @@ def judge_labels(
     return scores
 
 
+def confirm_labels(
+    human: pd.DataFrame, learned: Floats, labels: list[str], judged: Floats, synthetic: pd.DataFrame
+) -> Bools:
+    """Mark the synthetic rows (label, shots) whose label `judge_labels` gives too, or that it cannot judge."""
+    scores = judge_labels(human, learned, labels, judged, synthetic["shots"].tolist())
+    return np.asarray(synthetic["label"] == np.array(labels)[scores.argmax(axis=1)]) | ~scores.any(axis=1)
+
+
 def score_crosswise(human: pd.DataFrame, vectors: Floats, others: Floats, labels: list[str]) -> tuple[Floats, Floats]:
     """Return log-probabilities of human rows, by classifiers of the other folds, and of `others`, by one of all."""
     classes = index_labels(human, labels)
