@@ -112,6 +112,12 @@ def test_cells_have_the_recipe_and_the_split_of_the_pipeline_unless_the_preset_s
     assert found["protocol"]["entropy"].held_out is DATA.test
 
 
+def test_the_contrastive_member_has_the_steps_of_the_human_rows_at_every_ratio() -> None:
+    some, alone = (list_parts(replace(CELL, ratio=ratio))["contrast"] for ratio in (CELL.ratio, 1.0))
+    assert (some.taught, set(some.learned["origin"])) == (None, {"human"})
+    assert (alone.taught, set(alone.learned["origin"])) == (len(some.learned), {"synthetic"})
+
+
 def test_a_ratio_that_the_pool_cannot_fill_is_a_fault() -> None:
     with pytest.raises(DataError, match=r"needs 108 .+ .complaint., but curation kept 70: raise `synthesis\.rows`"):
         name_parts(replace(CELL, ratio=0.9))

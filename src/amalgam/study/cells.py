@@ -50,6 +50,7 @@ class Part:
     learned: pd.DataFrame
     held_out: pd.DataFrame | None  # rows that choose the checkpoint, if any do
     test: pd.DataFrame  # rows that are scored
+    taught: int | None = None  # human rows that decide the contrastive steps, if they are not those learned
 
 
 def count_needed(cell: Cell, data: Data, least: int) -> int:
@@ -72,7 +73,7 @@ def list_parts(
     """
     human, held_out = assign_roles(data.train, data.validation, least=teacher.min_validation_rows)
     human = learned = human.assign(group=human.get("group", ""), origin="human", shots="")[COLUMNS]
-    parts: dict[str, Part] = {}
+    parts, taught = dict[str, Part](), None
     if pool is not None:
         wanted = count_needed(cell, data, teacher.min_validation_rows)
         kept = pool["reason"] == ""
@@ -81,14 +82,15 @@ def list_parts(
         synthetic = learned[learned["origin"] == "synthetic"]
         parts["guard"] = Part("guard", guard_seed, labels, teacher, synthetic, None, coded)
         if cell.ratio == 1:
-            human = learned = synthetic
+            taught, human = len(human), synthetic
+            learned = synthetic
     if cell.recipe == "protocol":
         steps = round(teacher.steps * len(learned) / len(human))
         teacher, held_out = teacher.model_copy(update={"recipe": "paper", "steps": steps}), data.test
     else:
         teacher = teacher.model_copy(update={"recipe": cell.recipe})
     if teacher.recipe == "amalgam":
-        parts["contrast"] = Part("contrast", cell.seed, labels, teacher, human, None, data.test)
+        parts["contrast"] = Part("contrast", cell.seed, labels, teacher, human, None, data.test, taught)
     parts["entropy"] = Part("entropy", cell.seed, labels, teacher, learned, held_out, data.test)
     return parts
 
@@ -107,7 +109,8 @@ def compute_part(encoder: Path, part: Part) -> dict[str, Any]:
         evidence = ask_guard(part.test, part.learned, both, part.labels, seed=part.seed)
         return {"evidence": evidence.to_dict() if evidence else {}}
     is_contrast = part.kind == "contrast"
-    trainer = TeacherTrainer(encoder, part.learned, part.held_out, part.labels, part.teacher, contrastive=is_contrast)
+    rows, held_out, labels, teacher = part.learned, part.held_out, part.labels, part.teacher
+    trainer = TeacherTrainer(encoder, rows, held_out, labels, teacher, contrastive=is_contrast, taught=part.taught)
     logits = trainer.train_and_score(part.seed, part.test, lambda _step: None)
     return {"probabilities": compute_softmax(logits).round(_DECIMALS).tolist()}
 
@@ -117,6 +120,7 @@ def name_part(part: Part, encoder: str) -> str:
     tables = [part.learned, part.test, *([] if part.held_out is None else [part.held_out])]
     rows = [table[[name for name in COLUMNS if name in table]].to_csv(index=False) for table in tables]
     said = [part.kind, part.seed, part.labels, part.teacher.model_dump(exclude={"model", "guard"}), rows]
+    said += [part.taught] if part.taught else []
     return hashlib.sha256(json.dumps([*said, encoder, hash_code()]).encode()).hexdigest()
 
 
