@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,15 +27,6 @@ ODD = {
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 
 
-@dataclass
-class Visit:
-    """An open page, and what the browser said and asked for meanwhile."""
-
-    page: Page
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-
 @pytest.fixture(scope="module")  # no longer than its tests: while it is open, asyncio cannot run anything else
 def chromium() -> Iterator[Browser]:
     """Headless Chromium of this machine; without one the tests are skipped, and the summary says so."""
@@ -49,17 +40,21 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def visit(browser: Browser, file: Path, **options: object) -> Visit:
-    """Open a file in a fresh context and note every message and request."""
-    seen = Visit(browser.new_context(**options).new_page())
-    seen.page.on("console", lambda message: seen.complaints.append(message.text))
-    seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-    seen.page.on("request", lambda request: seen.requests.append(request.url))
-    seen.page.add_init_script(
+@contextmanager
+def visit(browser: Browser, file: Path, **options: object) -> Iterator[Page]:
+    """Open a file in a fresh context; the browser must have nothing to complain of or to fetch."""
+    page, complaints, requests = browser.new_context(**options).new_page(), list[str](), list[str]()
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.add_init_script(
         "document.addEventListener('securitypolicyviolation', event => console.error(event.violatedDirective))"
     )
-    seen.page.goto(file.as_uri())
-    return seen
+    page.goto(file.as_uri())
+    yield page
+    assert complaints == []
+    assert requests == [file.as_uri()]
+    page.context.close()
 
 
 @pytest.fixture(scope="module")
@@ -73,17 +68,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def open_report(chromium: Browser, report: Path) -> Iterator[Visit]:
-    """The report on a desk's screen; afterwards the browser must have had nothing to complain of or to fetch."""
-    seen = visit(chromium, report, viewport=DESK)
-    yield seen
-    assert seen.complaints == []
-    assert seen.requests == [report.as_uri()]
-    seen.page.context.close()
+def page(chromium: Browser, report: Path) -> Iterator[Page]:
+    """The report on a desk's screen."""
+    with visit(chromium, report, viewport=DESK) as page:
+        yield page
 
 
-def test_hostile_rows_stay_text(open_report: Visit) -> None:
-    page = open_report.page
+def test_hostile_rows_stay_text(page: Page) -> None:
     for browser in ("#pool", "#errors"):
         cells = page.locator(f"{browser} tbody td:first-child")
         for text in ODD.values():
@@ -97,13 +88,17 @@ def test_hostile_rows_stay_text(open_report: Visit) -> None:
     assert page.locator("h1").count() == 1
 
 
-def test_rows_are_searched_filtered_and_turned(open_report: Visit) -> None:
-    page = open_report.page
+def test_rows_are_searched_filtered_and_turned(page: Page) -> None:
     pool = page.locator("#pool")
     rows, hits = pool.locator("tbody tr"), pool.locator("[aria-live=polite]")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the verdict")).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
     expect(hits).to_have_text(f"{len(ODD) + 2001} of {len(ODD) + 2001} rows match")
     expect(rows).to_have_count(25)
-    pool.get_by_role("button", name="Next").click()
+    pool.get_by_role("button", name="Next").focus()
+    page.keyboard.press("Enter")
     expect(pool).to_contain_text("Page 2 of 81")
     expect(rows.first).to_contain_text(f"plain comment {25 - len(ODD)}")
 
@@ -127,36 +122,24 @@ def test_rows_are_searched_filtered_and_turned(open_report: Visit) -> None:
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", PHONE), ("dark", DESK)], ids=["light phone", "dark desk"])
 def test_page_is_accessible(chromium: Browser, report: Path, scheme: str, size: dict[str, int]) -> None:
-    seen = visit(chromium, report, viewport=size, color_scheme=scheme)
-    for details in seen.page.locator("summary").all():
+    page = chromium.new_page(viewport=size, color_scheme=scheme)
+    page.goto(report.as_uri())
+    for details in page.locator("summary").all():
         details.click()
-    found = Axe().run(seen.page)  # the order of headings too
+    found = Axe().run(page)  # the order of headings too
     assert not found.response["violations"], found.generate_report()
     assert len(found.response["passes"]) > 20
-    assert seen.page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-    seen.page.context.close()
-
-
-def test_keyboard_reaches_rows_and_filters(open_report: Visit) -> None:
-    page = open_report.page
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the verdict")).to_be_in_viewport()
-    page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
-    page.locator("#pool").get_by_role("button", name="Next").focus()
-    page.keyboard.press("Enter")
-    expect(page.locator("#pool")).to_contain_text("Page 2 of")
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    page.close()
 
 
 def test_page_says_what_matters_without_scripts_and_on_paper(chromium: Browser, report: Path, tmp_path: Path) -> None:
-    seen = visit(chromium, report, java_script_enabled=False, color_scheme="dark")
-    expect(seen.page.locator(".lead")).to_contain_text("AUC 0.874 against 0.874")
-    assert seen.page.locator("figure svg").count() >= 5
-    expect(seen.page.locator("#pool")).to_contain_text("they are also in data/curated/")
-    assert seen.complaints == []
-    seen.page.emulate_media(media="print")
-    assert seen.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    expect(seen.page.locator("nav")).to_be_hidden()
-    seen.page.pdf(path=tmp_path / "report.pdf", format="A4")
-    assert (tmp_path / "report.pdf").stat().st_size > 20_000
-    seen.page.context.close()
+    with visit(chromium, report, java_script_enabled=False, color_scheme="dark") as page:
+        expect(page.locator(".lead")).to_contain_text("AUC 0.874 against 0.874")
+        assert page.locator("figure svg").count() >= 5
+        expect(page.locator("#pool")).to_contain_text("they are also in data/curated/")
+        page.emulate_media(media="print")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        expect(page.locator("nav")).to_be_hidden()
+        page.pdf(path=tmp_path / "report.pdf", format="A4")
+        assert (tmp_path / "report.pdf").stat().st_size > 20_000

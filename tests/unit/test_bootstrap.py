@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amalgam.errors import DataError
 from amalgam.evaluation.bootstrap import (
     Estimate,
     correct_p_values,
@@ -28,22 +27,17 @@ def make_estimate(points, resampled, *, limits=(0.0, 1.0), independent=1000.0):
     return Estimate(np.asarray(points, dtype=float), np.asarray(resampled, dtype=float), independent, limits)
 
 
-@given(seed=st.integers(0, 1000), grouped=st.booleans())
-def test_resamples_hold_every_label_and_as_many_units_as_there_are(seed, grouped):
+@pytest.mark.parametrize("grouped", [False, True])
+def test_resamples_hold_every_label_and_as_many_units_as_there_are(grouped):
     actual = np.array([0, 0, 0, 0, 0, 0, 1, 2])
     groups = np.array([0, 0, 1, 1, 2, 2, 3, 3]) if grouped else None
-    resamples = draw_resamples(actual, groups, resamples=30, rng=np.random.default_rng(seed))
+    resamples = draw_resamples(actual, groups)
     assert all((resamples.rows[:, actual == index].sum(axis=1) > 0).all() for index in range(3))
     assert (resamples.rows.sum(axis=1) == 8).all()
     assert resamples.independent == (4 if grouped else 8)
     assert not grouped or (resamples.rows[:, 0::2] == resamples.rows[:, 1::2]).all()
-
-
-@pytest.mark.parametrize("grouped", [False, True])
-def test_resamples_hold_all_of_many_labels_with_one_row_each(grouped):
-    actual, groups = np.arange(40), np.arange(40) // 2
-    resamples = draw_resamples(actual, groups if grouped else None, resamples=30)
-    assert (resamples.rows > 0).all()
+    many = draw_resamples(np.arange(40), np.arange(40) // 2 if grouped else None, resamples=30)
+    assert (many.rows > 0).all()  # so many labels with one row each are hardly ever drawn by chance
 
 
 @pytest.mark.parametrize(("rows", "grouped"), [(16, False), (40, False), (40, True)])
@@ -59,19 +53,12 @@ def test_a_perfect_model_has_the_interval_of_as_many_rows_without_a_miss(rows, g
     assert (find_interval(difference, 0.95), find_p_value(difference)) == ((0, 0), 1)
 
 
-@given(
-    value=st.floats(0.001, 0.999),
-    spread=st.floats(1e-6, 2),
-    confidence=st.floats(0.6, 0.999),
-    limits=st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (0.0, 2.0)]),
-)
-def test_intervals_hold_the_value_and_stay_within_the_limits(value, spread, confidence, limits):
-    low, high = limits
-    scaled = low + value * (high - low)
-    points = scaled + spread * np.array([-1, 0, 1])
-    ends = find_interval(make_estimate(points, np.tile(points, (5, 1)), limits=limits), confidence)
-    assert low <= ends[0] <= scaled + 1e-9
-    assert scaled - 1e-9 <= ends[1] <= high
+@given(value=st.floats(0.001, 0.999), spread=st.floats(1e-6, 2), confidence=st.floats(0.6, 0.999))
+def test_intervals_hold_the_value_and_stay_within_the_limits(value, spread, confidence):
+    points = 2 * value - 1 + spread * np.array([-1, 0, 1])
+    low, high = find_interval(make_estimate(points, np.tile(points, (5, 1)), limits=(-1.0, 1.0)), confidence)
+    assert -1 <= low <= points[1] + 1e-9
+    assert points[1] - 1e-9 <= high <= 1
 
 
 @given(seed=st.integers(0, 1000), confidence=st.floats(0.6, 0.999))
@@ -93,23 +80,19 @@ def test_no_difference_has_p_1_and_a_sure_one_the_smallest():
     assert find_p_value(make_estimate([0.5], np.full((9, 1), 0.5), limits=(-1.0, 1.0))) == 0
 
 
-@given(st.lists(st.floats(0, 1), max_size=8))
-def test_p_values_are_corrected_by_holm(values):
-    corrected, largest = correct_p_values(values), 0.0
-    for rank, index in enumerate(np.argsort(values, kind="stable")):
-        largest = max(largest, min(1.0, values[index] * (len(values) - rank)))
-        assert corrected[index] == largest
+def test_p_values_are_corrected_by_holm():
+    assert correct_p_values([0.5, 0.01, 0.02, 0.015]) == pytest.approx([0.5, 0.04, 0.045, 0.045])
+    assert correct_p_values([0.7, 0.6]) == [1, 1]
+    assert correct_p_values([]) == []
 
 
-def test_a_model_without_seeds_counts_as_equal_for_each_and_other_numbers_of_seeds_are_refused():
+def test_a_model_without_seeds_counts_as_equal_for_each():
     actual = np.arange(40) % 2
     one = np.random.default_rng(2).dirichlet(np.ones(2), size=(1, 40))
     found = estimate_models(actual, None, {"one": one, "three": np.repeat(one, 3, axis=0)}, ordinal=False)
     difference = subtract_estimates(found["one"], found["three"], ["auc", "quadratic_kappa"])
     assert list(difference) == ["auc"]
     assert difference["auc"].points == pytest.approx(np.zeros(3))
-    with pytest.raises(DataError, match="different seeds"):
-        estimate_models(actual, None, {"two": one.repeat(2, axis=0), "three": one.repeat(3, axis=0)}, ordinal=False)
 
 
 # Scores are normal in both labels, so the AUC is that of the binormal model. A row's noise is partly the same for all

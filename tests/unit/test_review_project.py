@@ -55,21 +55,14 @@ def test_a_branch_is_compared_row_by_row(repository: ReviewProject, new: str) ->
 
 
 @pytest.mark.parametrize(
-    ("old_bits", "new_bits", "kind", "points"),
-    [
-        (8, 8, "better", "0.600 to 0.800"),
-        (32, 32, "worse", "0.900 to 0.700"),
-        (32, 8, "no change", "0.900 to 0.800"),
-    ],
+    ("bits", "kind", "points"),
+    [(8, "better", "0.600 to 0.800"), (32, "no change", "0.900 to 0.800")],
 )
-def test_the_student_is_the_form_that_ships(
-    tmp_path: Path, old_bits: int, new_bits: int, kind: str, points: str
-) -> None:
+def test_the_student_is_the_form_that_ships(tmp_path: Path, bits: int, kind: str, points: str) -> None:
     project = ReviewProject(tmp_path / "project")
-    forms = ("student", "student_int8")
-    for strengths, aucs, bits in (((3.0, 0.5), (0.9, 0.6), old_bits), ((0.5, 3.0), (0.7, 0.8), new_bits)):
-        metrics = {name: {"auc": auc} for name, auc in zip(forms, aucs, strict=True)}
-        project.write(make_outputs(ROWS, dict(zip(forms, strengths, strict=True))), metrics, bits)
+    for whole, small, aucs, ships in ((3.0, 0.5, (0.9, 0.6), bits), (0.5, 3.0, (0.7, 0.8), 8)):
+        metrics = {"student": {"auc": aucs[0]}, "student_int8": {"auc": aucs[1]}}
+        project.write(make_outputs(ROWS, {"student": whole, "student_int8": small}), metrics, ships)
         project.commit("State")
     found = review(project, "HEAD~1", "HEAD")
     assert found.comparison
@@ -128,24 +121,21 @@ def test_a_base_is_named_or_main_or_what_origin_says_or_a_sentence(
 
 def test_what_cannot_be_read_is_said_in_a_sentence(repository: ReviewProject, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no branch, tag, commit or experiment `nope`"):
-        run(repository, "nope")
-    (repository.folder / "dvc.lock").write_text("a: [\n<<<<<<<\n")
-    with pytest.raises(DataError, match=r"dvc\.lock of `workspace` is not valid YAML"):
-        run(repository)
-    (repository.folder / "metrics/models.json").write_text("{")
-    with pytest.raises(DataError, match=r"metrics/models\.json of `workspace` is not valid JSON"):
-        run(repository)
-    repository.git("restore", "metrics")
-    (repository.folder / "params.yaml").write_text("evaluation: {}\n")
-    (repository.folder / "dvc.lock").unlink()
+        review(repository, "nope")
+    for name, text in (("dvc.lock", "a: [\n<<<<<<<\n"), ("metrics/models.json", "{")):
+        (repository.folder / name).write_text(text)
+        with pytest.raises(DataError, match=f"{name} of `workspace` is not valid"):
+            review(repository)
+        repository.git("restore", ".")
+    repository.edit("params.yaml", "confidence: 0.95", "other: 1")
     with pytest.raises(ParamsError, match=r"params\.yaml of `workspace`, section `evaluation`: `confidence` is"):
-        run(repository)
+        review(repository)
     repository.git("switch", "--discard-changes", "--orphan", "other")
     repository.commit("Nothing")
     with pytest.raises(DataError, match=r"`other` holds no params\.yaml"):
-        run(repository, "other", "main")
-    with pytest.raises(DataError, match="DVC cannot read the project"):
-        run_review(tmp_path, None, None, as_markdown=False, as_json=False, fail_if_worse=None)
+        review(repository, "other", "main")
+    with pytest.raises(DataError, match="DVC cannot read the project"), open_repo(tmp_path):
+        pass
     shutil.rmtree(repository.folder / ".git")
     (repository.folder / ".dvc/config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
     with pytest.raises(DataError, match="is not in a Git repository"):
@@ -156,16 +146,15 @@ def test_a_run_that_stopped_before_the_evaluation_allows_no_verdict(repository: 
     repository.write(WEAK)
     made = "outs:\n    - path: data/mixed.csv\n      md5: "
     repository.edit("dvc.lock", f"{made}abc", f"{made}def")
-    repository.commit("Stopped")
-    reason = "stage evaluate of HEAD has not run with the current data/mixed.csv: run `dvc repro`."
-    assert review(repository, new="HEAD").verdict.sentence == f"Cannot be said: {reason}"
+    reason = "stage evaluate of workspace has not run with the current data/mixed.csv: run `dvc repro`."
+    assert review(repository).verdict.sentence == f"Cannot be said: {reason}"
     with pytest.raises(DataError, match=r"it is unknown whether student\.auc became worse"):
-        run(repository, "main", "HEAD", "student.auc")
+        run(repository, "main", worse="student.auc")
 
 
 def test_all_work_of_the_llm_is_listed(repository: ReviewProject) -> None:
     asked: dict[str, Any] = {"requests": 3, "rows": 3, "unparsed": 0, "prompt_tokens": 5, "completion_tokens": 5}
-    asked |= {"seeds": {}, "learned": {"synthetic": 3}, "held_out": 0}
+    asked |= {"seeds": {}, "learned": {"synthetic": 3}, "held_out": 0, "cost_usd": None}
     names = ("prepared", "synthesis", "judge", "label", "teacher", "student")
     summaries = dict.fromkeys(names, asked) | {"baselines": {"human_only": asked, "llm_grader": asked}}
     cost = gather_counts(summaries, {})["cost"]

@@ -29,12 +29,7 @@ _PLAIN = re.compile(r"(?!.*(?:www\.|//))[\w .,;:()'`%+/\N{NO-BREAK SPACE}\N{MINU
 def run_review(
     folder: Path, base: str | None, head: str | None, *, as_markdown: bool, as_json: bool, fail_if_worse: str | None
 ) -> None:
-    """Compare two revisions and print the result; exit code 1 where the named measure became worse.
-
-    Raises:
-        ParamsError: there is no such measure.
-        DataError: the revisions cannot be read, or do not show whether the measure became worse.
-    """
+    """Compare two revisions and print the result; exit code 1 where the named measure became worse."""
     if fail_if_worse:
         _check_measure(fail_if_worse)
     with open_repo(folder) as repo:
@@ -66,10 +61,9 @@ def _check_measure(measure: str) -> None:
 
 def _is_worse(review: Review, measure: str) -> bool:
     compared = review.comparison
-    if compared is None and review.verdict.kind == SAME:
-        return False
     outcomes = {one.measure: one.outcome for one in compared.differences} if compared else {}
-    if measure not in outcomes and not (compared and measure.rpartition(".")[0] in compared.unchanged):
+    same = measure.rpartition(".")[0] in compared.unchanged if compared else review.verdict.kind == SAME
+    if measure not in outcomes and not same:
         raise DataError(f"--fail-if-worse: it is unknown whether {measure} became worse: see the reason in the review")
     return outcomes.get(measure) == "worse"
 

@@ -1,20 +1,17 @@
 """Intervals over training seeds and test rows, for single metrics, differences and ratios.
 
-Two things could have turned out differently: which rows are in the test set, and which seeds the models were trained
-with. A metric is the mean over the seeds, and its uncertainty has two parts.
+A metric is the mean over the seeds, and its uncertainty has two parts.
 
 - Rows: a bootstrap (Efron and Tibshirani, 1993) draws the test rows with replacement, whole groups of them where rows
-  depend on each other (Davison and Hinkley, 1997, section 3.8). Rows in groups of unequal size count as
-  n^2 / sum(group size^2) independent ones (Kish, 1965).
-- Seeds: the variance between them, over their number. They are too few to resample. Their chance differences on single
-  rows are already in this part, so the rows' part is the covariance of two seeds over the resamples, as for several
-  readers of the same cases (Obuchowski and Rockette, 1995; Hillis, 2007). A single seed has no such part.
+  depend on each other (Davison and Hinkley, 1997, section 3.8); groups of unequal size count as fewer (Kish, 1965).
+- Seeds: the variance between them, over their number. Their chance differences on single rows are already in this
+  part, so the rows' part is the covariance of two seeds over the resamples, as for several readers of the same cases
+  (Obuchowski and Rockette, 1995; Hillis, 2007).
 - The half-width of the interval, in standard errors, is a quantile of Student's t with one degree of freedom fewer than
   there are seeds or independent rows: the mean of both quantiles, weighted by their variances (Cochran and Cox, 1950).
   The interval is computed on the log-odds scale between the lowest and the highest possible value (delta method).
-- If the value is the highest or the lowest possible, as that of a perfect model, so are all resamples. The bound of
-  Clopper and Pearson (1934) replaces them, for as many rows as the rarest class has: a perfect AUC or kappa says that
-  none of these is confused with another class.
+- If the value is the highest or the lowest possible, so are all resamples. The bound of Clopper and Pearson (1934)
+  replaces them, for as many rows as the rarest class has: a perfect AUC says that none of these is confused.
 - All models see the same resamples and, by position, the same seeds, so differences are paired. A method without seeds
   counts as having the same predictions for every seed.
 
@@ -92,8 +89,8 @@ def draw_resamples(
 ) -> Resamples:
     """Draw rows, or whole groups of rows; a resample that misses a class of `actual` has no AUC and is drawn again.
 
-    With many rare classes, chance hardly ever draws them all; a row of each missing class, with its group, is then
-    added. Without `rng`, equal sets get equal draws.
+    With many rare classes, a row of each class that is still missing, with its group, is then added. Without `rng`,
+    equal sets get equal draws.
     """
     rng = rng or np.random.default_rng(SEED)
     units = np.arange(len(actual)) if groups is None else groups
@@ -111,9 +108,7 @@ def draw_resamples(
 
 
 def estimate_models(actual: Ints, groups: Ints | None, predictions: dict[str, Floats], *, ordinal: bool) -> Estimates:
-    """Estimate every metric of every model on the same resamples; DataError if their numbers of seeds differ."""
-    if len({len(stack) for stack in predictions.values()} - {1}) > 1:
-        raise DataError("data/predictions/predictions.csv holds models with different seeds: run `dvc repro`")
+    """Estimate every metric of every model on the same resamples."""
     resamples = draw_resamples(actual, groups)
     return {model: estimate_metrics(actual, stack, resamples, ordinal=ordinal) for model, stack in predictions.items()}
 
@@ -227,12 +222,15 @@ def find_ratio(top: Estimate, bottom: Estimate, confidence: float, *, above: flo
 
 
 def find_errors(estimate: Estimate) -> tuple[float, Variances]:
-    """Return the standard error, and the variances due to rows and seeds with their degrees of freedom."""
+    """Return the standard error, and the variances due to rows and seeds with their degrees of freedom.
+
+    Resamples in which the metric is undefined, because they miss a label, do not count.
+    """
     seeds, independent = len(estimate.points), max(2.0, estimate.independent)
-    common = float(estimate.resampled.var())
+    drawn = estimate.resampled[np.isfinite(estimate.resampled).all(axis=1)]
+    common = float(drawn.var())
     if seeds > 1:  # the covariance of two seeds: the variance of a sum is that of its parts and twice each covariance
-        together, apart = estimate.resampled.sum(axis=1).var(), estimate.resampled.var(axis=0).sum()
-        common = float(together - apart) / (seeds * (seeds - 1))
+        common = float(drawn.sum(axis=1).var() - drawn.var(axis=0).sum()) / (seeds * (seeds - 1))
     rows = max(0.0, common) * independent / (independent - 1)
     between = float(estimate.points.var(ddof=1)) / seeds if seeds > 1 else 0.0
     return math.sqrt(rows + between), ((rows, independent - 1), (between, max(1, seeds - 1)))

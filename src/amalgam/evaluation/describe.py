@@ -21,8 +21,7 @@ _WORD = re.compile(r"\w+")
 def describe_texts(synthetic: pd.DataFrame, human: pd.DataFrame) -> dict[str, float]:
     """Compare the texts of synthetic rows with those of human rows, at least one each.
 
-    The label of an uncoded human row is empty. Each measure is also taken of the human rows, as `human_…`; shares of
-    distinct words and n-grams of equally many words of both.
+    The label of an uncoded human row is empty. Each measure is also taken of the human rows, as `human_…`.
     """
     texts = [list(rows["text"]) for rows in (synthetic, human)]
     lengths = [[len(split_words(text)) for text in part] for part in texts]
@@ -51,8 +50,8 @@ def compare_embeddings(
 ) -> dict[str, Any]:
     """Compare embeddings [n, width] and [m, width]: the two-sample test, and `mmd` by label and for `all`.
 
-    All rows together also differ in their shares of labels. Within a label, only coded human rows count; they may be
-    few, so that only a large distance is detected. A label that is itself named `all` is left out.
+    All rows together also differ in their shares of labels. Within a label, only coded human rows count. A label that
+    is itself named `all` is left out.
     """
     own, others = (np.array(list(names)) for names in (labels, human_labels))
     sets = {"all": (synthetic, human)} | {
@@ -71,8 +70,8 @@ def compare_embeddings(
 def run_two_sample_test(first: Floats, second: Floats, confidence: float) -> dict[str, float]:
     """Return `auc`, `auc_low` and `auc_high` of a logistic regression that tells the first set from the second.
 
-    Each row is scored by a classifier that has not seen it (Lopez-Paz and Oquab, 2017, arXiv 1610.06545). The interval
-    covers the rows, not the draw of the folds. Empty if a set has fewer rows than there are folds.
+    Each row is scored by a classifier that has not seen it (Lopez-Paz and Oquab, 2017, arXiv 1610.06545). Empty if a
+    set has fewer rows than there are folds.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict

@@ -44,11 +44,8 @@ def write_predictions(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_predictions(path: Path, labels: list[str]) -> pd.DataFrame:
-    """Read the table; DataError if the file is missing, or its columns are not those of the task."""
-    try:
-        table = pd.read_csv(path, dtype={"set": str, "model": str, "id": str}, keep_default_na=False)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: run `dvc repro` to make it") from error
+    """Read the table; DataError if its columns are not those of the task."""
+    table = pd.read_csv(path, dtype={"set": str, "model": str, "id": str}, keep_default_na=False)
     wanted = ["set", "model", "seed", "id", *(f"p_{label}" for label in labels)]
     if list(table.columns) != wanted:
         raise DataError(f"{path} has the columns {list(table.columns)}, not {wanted}: run `dvc repro` to make it again")
@@ -58,8 +55,7 @@ def read_predictions(path: Path, labels: list[str]) -> pd.DataFrame:
 def stack_predictions(table: pd.DataFrame, set_name: str, ids: list[str], labels: list[str]) -> dict[str, Floats]:
     """Return probabilities [s seeds, n rows, k labels] by model, in the order of `MODEL_NAMES`; rows are as in `ids`.
 
-    Raises:
-        DataError: a model does not have exactly one prediction for each row and seed.
+    DataError if a model does not have exactly one prediction for each row and seed.
     """
     stacks: dict[str, list[Floats]] = {}
     for (model, seed), part in table[table["set"] == set_name].groupby(["model", "seed"], sort=True):

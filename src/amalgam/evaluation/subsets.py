@@ -51,15 +51,14 @@ def measure_subgroups(coded: CodedRows, confidence: float) -> dict[str, Any]:
     `abroca_chance` by chance, at the confidence. A subgroup with too few rows has `small: 1` and no metrics.
     """
     return {
-        name.removeprefix(SUBGROUP): _measure_parts(coded, coded.rows[name], confidence, compared=True)
-        for name in map(str, coded.rows)
-        if name.startswith(SUBGROUP)
+        str(name).removeprefix(SUBGROUP): _measure_parts(coded, cells, confidence, compared=True)
+        for name, cells in coded.rows.filter(regex=f"^{SUBGROUP}").items()
     }
 
 
 def measure_periods(coded: CodedRows, confidence: float) -> dict[str, Any]:
     """Measure every period of the column `time`, in order of time, as subgroups; DataError if a time is not a date."""
-    if "time" not in coded.rows or not (coded.rows["time"] != "").any():
+    if "time" not in coded.rows:
         return {}
     return _measure_parts(coded, name_periods(parse_times(coded.rows)), confidence, compared=False)
 
@@ -87,13 +86,13 @@ def _measure_parts(
         small = _is_small(coded, member)
         found[name] = {"rows": int(member.sum()), "small": int(small)}
         for model in () if small else _MODELS:
-            part = _estimate_part(coded, model, member, resamples)
-            found[name][model] = _summarise(part, confidence)
+            values = part = _estimate_part(coded, model, member, resamples)
+            curves: dict[str, float] = {}
             if compared and not _is_small(coded, rest):
                 others = _estimate_part(coded, model, rest, resamples)
                 changes = {f"{metric}_minus_rest": subtract(part[metric], others[metric]) for metric in ("auc", "fpr")}
-                found[name][model] |= _summarise(changes, confidence)
-                found[name][model] |= _compare_curves(coded, model, member, member | rest, confidence)
+                values, curves = part | changes, _compare_curves(coded, model, member, member | rest, confidence)
+            found[name][model] = summarise_estimates(values, confidence) | curves
     return found
 
 
@@ -110,15 +109,6 @@ def _estimate_part(coded: CodedRows, model: str, member: Bools, resamples: Resam
     return estimate_metrics(coded.actual[member], stack, part, ordinal=coded.ordinal, names=_SHOWN)
 
 
-def _summarise(estimates: dict[str, Estimate], confidence: float) -> dict[str, float]:
-    """Summarise without the resamples in which a metric is undefined because they miss a label."""
-    defined = {
-        name: replace(estimate, resampled=estimate.resampled[np.isfinite(estimate.resampled).all(axis=1)])
-        for name, estimate in estimates.items()
-    }
-    return summarise_estimates(defined, confidence)
-
-
 def _compare_curves(coded: CodedRows, model: str, member: Bools, known: Bools, confidence: float) -> dict[str, float]:
     """Return ABROCA, and the value that it stays below if the groups are drawn by chance (Ernst, 2004)."""
     actual, stack, member = coded.actual[known], coded.stacks[model][:, known], member[known]
@@ -132,8 +122,8 @@ def _compare_curves(coded: CodedRows, model: str, member: Bools, known: Bools, c
 def shuffle_members(actual: Ints, member: Bools, units: Ints | None, *, times: int, rng: np.random.Generator) -> Bools:
     """Draw random divisions [times, n] of the rows, independent of the model's scores.
 
-    Membership is shuffled among rows of the same label; or, if every unit of rows that depend on each other (say, the
-    answers of one person) belongs to one group as a whole, among the units.
+    Membership is shuffled among rows of the same label; or among units of rows that depend on each other (say, the
+    answers of one person), if each belongs to one group as a whole.
     """
     if units is not None:
         shares = np.bincount(units, weights=member) / np.maximum(np.bincount(units), 1)
@@ -149,9 +139,8 @@ def shuffle_members(actual: Ints, member: Bools, units: Ints | None, *, times: i
 def measure_abroca(actual: Ints, stack: Floats, members: Bools) -> Floats:
     """Return ABROCA [r], the area between the ROC curves of two groups of rows (Gardner, Brooks and Baker, 2019).
 
-    It is never negative, so chance alone makes it larger than 0. It is the mean over seeds and, with more than two
-    classes, over each class against the rest; NaN if a group lacks positive or negative rows. `members` says which rows
-    belong to the first group [r ways to divide them, n].
+    It is the mean over seeds and, with more than two classes, over each class against the rest; NaN if a group lacks
+    positive or negative rows. `members` says which rows belong to the first group [r ways to divide them, n].
     """
     classes = stack.shape[2]
     positives = [classes - 1] if classes == 2 else range(classes)
@@ -191,9 +180,9 @@ def measure_selective(
 ) -> dict[str, float]:
     """Return rows, `coverage` (the share of them that needs no human), and `agreement` with coders on that share.
 
-    Both have an interval over rows, or groups of rows; the agreement is left out if every row needs a human. The
-    thresholds were not chosen on the test rows, so the figures hold for new rows like them. Terms are as in Geifman and
-    El-Yaniv (2017, arXiv 1705.08500); agreement is their selective accuracy.
+    The agreement is left out if every row needs a human. The thresholds were not chosen on the test rows, so the
+    figures hold for new rows like them. Terms are as in Geifman and El-Yaniv (2017, arXiv 1705.08500); agreement is
+    their selective accuracy.
 
     `probabilities` [n rows, k classes] are those of the student that ships, at temperature 1; `calibration` has the
     fields of `amalgam.shipping.calibration.Calibration`.
@@ -204,22 +193,18 @@ def measure_selective(
     right = alone & (chosen == actual)
     resamples = draw_resamples(np.zeros_like(actual), groups)  # a label may be missing: neither share needs it
     found = {"coverage": _estimate_share(alone, np.ones_like(alone), resamples.rows, resamples.independent)}
-    exact: dict[str, float] = {}
     if alone.any():
         independent = count_independent(np.arange(alone.sum()) if groups is None else groups[alone])
-        found["agreement"] = _estimate_share(right, alone, resamples.rows, independent)
-        if right.sum() == alone.sum():
-            # If all rows are right, so are all resamples: the bound of Clopper and Pearson (1934) replaces them.
-            exact["agreement_low"] = round(((1 - confidence) / 2) ** (1 / independent), 4)
-    shares = summarise_estimates(found, confidence) | exact
+        # If a model labels every row, that is no chance; if it is right about every row, it may be.
+        found["agreement"] = replace(_estimate_share(right, alone, resamples.rows, independent), decisive=independent)
+    shares = summarise_estimates(found, confidence)
     return {"rows": len(actual), "ask_below": round(calibration["ask_below"], 4), **shares}
 
 
 def _estimate_share(hits: Bools, of: Bools, weights: Floats, independent: float) -> Estimate:
     """Estimate the share of hits among the rows `of` [n], for one seed; a resample without such rows gets the share."""
     point = hits.sum() / of.sum()
-    counts = weights @ of
-    drawn = divide(weights @ hits, counts, point)
+    drawn = divide(weights @ hits, weights @ of, point)
     return Estimate(np.array([point]), drawn[:, None], independent, (0.0, 1.0))
 
 

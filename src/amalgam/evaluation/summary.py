@@ -5,7 +5,7 @@ A model is the folder of a classifier, or an ONNX file, which uses the tokenizer
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _GRID = np.linspace(0, 1, 101)  # false positive rates at which curves of severa
 _LOSSES = {"train_loss": "loss", "validation_loss": "validation_loss"}  # dvclive's name: the table's
 _ENDS = ("", "_low", "_high")
 _REQUESTS = ("completions", "requests", "rows")  # names that summaries use for the number of their requests
-_COSTS = ("requests", "prompt_tokens", "completion_tokens", "cost_usd")
+_USED = ("prompt_tokens", "completion_tokens", "cost_usd")
 
 
 def list_models(folders: Mapping[str, Path], exported: Path, seed: int) -> dict[str, Path]:
@@ -52,7 +52,7 @@ def score_sets(
         found = dict(zip(folders, compute_softmax(logits[name]), strict=True))
         for seed, of_seed in models.items():
             for model, path in of_seed.items():
-                scores = found[path] if path in found else _open(path, of_seed, bases)(rows)
+                scores = found[path] if path in found else OnnxScorer(path, of_seed["student"]).score(rows)
                 tables.append(build_predictions(name, model, seed, rows["id"], scores, labels))
     return pd.concat(tables)
 
@@ -63,35 +63,33 @@ def measure_speed(models: Mapping[str, Path], rows: pd.DataFrame, bases: Sequenc
     The models take turns, so that a busy moment of the machine affects all, and the fastest pass counts.
     """
     rows, models = rows.head(_ROWS), {name: path for name, path in models.items() if name in _TIMED}
-    opened = {name: _open(path, models, bases) for name, path in models.items()}
-    seconds = dict.fromkeys(models, math.inf)
+    opened = {
+        name: open_model(path, bases) if path.is_dir() else OnnxScorer(path, models["student"]).score
+        for name, path in models.items()
+    }
+    speeds = dict.fromkeys(models, 0.0)
     for _ in range(_PASSES):
         for name, score in opened.items():
             start = time.perf_counter()
             score(rows)
-            seconds[name] = min(seconds[name], time.perf_counter() - start)
-    speeds = {f"{name}_rows_per_second": len(rows) / taken for name, taken in seconds.items()}
-    speeds["speedup"] = seconds["teacher"] / seconds["student"]
+            speeds[name] = max(speeds[name], len(rows) / (time.perf_counter() - start))
     sizes = {
-        f"{name}_megabytes": (measure_size(path, bases) if path.is_dir() else path.stat().st_size) / 1e6
+        name: (measure_size(path, bases) if path.is_dir() else path.stat().st_size) / 1e6
         for name, path in models.items()
     }
-    sizes["size_ratio"] = sizes["student_megabytes"] / sizes["teacher_megabytes"]
-    rounded = {name: float(f"{value:.2g}") for name, value in speeds.items()}
-    return rounded | {name: float(f"{value:.3g}") for name, value in sizes.items()}
-
-
-def _open(path: Path, of_seed: Mapping[str, Path], bases: Sequence[Path]) -> Callable[[pd.DataFrame], Floats]:
-    return open_model(path, bases) if path.is_dir() else OnnxScorer(path, of_seed["student"]).score
+    found = {f"{name}_rows_per_second": speed for name, speed in speeds.items()}
+    found["speedup"] = speeds["student"] / speeds["teacher"]
+    shown = {name: float(f"{value:.2g}") for name, value in found.items()}
+    shown |= {f"{name}_megabytes": float(f"{size:.3g}") for name, size in sizes.items()}
+    return shown | {"size_ratio": float(f"{sizes['student'] / sizes['teacher']:.3g}")}
 
 
 def compare_models(estimates: Estimates, shipped: str, confidence: float) -> dict[str, dict[str, float | str]]:
     """Return the paired differences that the report's verdict rests on, in the format of metrics/comparisons.json.
 
-    `retention` is the share of the teacher's AUC above chance that the shipped model keeps. DataError if no model has
-    an AUC because all test rows have the same label.
+    `retention` is the share of the teacher's AUC above chance that the shipped model keeps.
     """
-    if not math.isfinite(estimates["teacher"]["auc"].value):
+    if math.isnan(estimates["teacher"]["auc"].value):
         raise DataError("all rows of data/prepared/test.csv have the same label: raise `split.test`")
     # The strongest baseline is picked on the test set itself: this favours the baseline, never the teacher.
     best = max((model for model in BASELINES if model in estimates), key=lambda model: estimates[model]["auc"].value)
@@ -119,24 +117,23 @@ def trace_roc(actual: Ints, predictions: dict[str, Floats], labels: list[str]) -
     """Return ROC curves (model, fpr, tpr, label), averaged over seeds at fixed fpr (Fawcett, 2006, section 8.2).
 
     With two labels, there is one curve, of the last one; with more, one curve per label against the rest. A label that
-    no row or every row has gets none.
+    no row has gets none.
     """
     from sklearn.metrics import roc_curve
 
     tables = []
     for model, stack in predictions.items():
-        for index in [1] if len(labels) == 2 else range(len(labels)):
-            positive = actual == index
-            if not positive.all() and positive.any():
-                # Where a curve rises straight up, its upper end counts.
-                rates = np.mean([np.interp(_GRID, *roc_curve(positive, seed[:, index])[:2]) for seed in stack], axis=0)
-                points = {"fpr": np.r_[0, _GRID], "tpr": np.r_[0, rates].round(4)}  # at first nothing is positive
-                tables.append(pd.DataFrame({"model": model, **points, "label": labels[index]}))
-    return pd.concat(tables or [pd.DataFrame(columns=["model", "fpr", "tpr", "label"])], ignore_index=True)
+        for index in np.unique(actual) if len(labels) > 2 else [1]:
+            # Where a curve rises straight up, its upper end counts.
+            curves = [roc_curve(actual == index, seed[:, index])[:2] for seed in stack]
+            rates = np.mean([np.interp(_GRID, *curve) for curve in curves], axis=0)
+            points = {"fpr": np.r_[0, _GRID], "tpr": np.r_[0, rates].round(4)}  # at first nothing is positive
+            tables.append(pd.DataFrame({"model": model, **points, "label": labels[index]}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def bin_calibration(actual: Ints, predictions: dict[str, Floats]) -> pd.DataFrame:
-    """Return one line per model and bin of the top probability, over all seeds (model, confidence, share, rows).
+    """Return one line per model and bin of the top probability, over all seeds.
 
     `confidence` is the mean top probability of the bin, `share` the share of correct predictions, `rows` their count.
     """
@@ -189,21 +186,21 @@ def read_training(curves: dict[tuple[str, int], Path]) -> pd.DataFrame:
 def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     """Return the contents of metrics/data.json, metrics/cost.json and metrics/training.json, by name.
 
-    `summaries` are those of prepared, synthesis, judge, label, baselines, teacher and student, `mixed` the rows by
-    origin. All costs that the run rests on count, including those of answers from the journal or the cache. `labelled`
-    is how many of the synthetic rows learned are real texts that the LLM labelled; it is left out if it labelled none.
+    `summaries` are those of the stages, `mixed` the rows by origin. All costs that the run rests on count, including
+    those of answers from the journal or the cache. `labelled` is how many of the synthetic rows learned are real texts
+    that the LLM labelled; it is left out if it labelled none.
     """
     baselines, teacher, student = (summaries[name] for name in ("baselines", "teacher", "student"))
     grader = baselines.get("llm_grader")
     labelled = summaries["label"] if summaries["label"]["rows"] else None
     asked = {"synthesis": summaries["synthesis"], "judge": summaries["judge"], "label": labelled, "grader": grader}
     costs: dict[str, dict[str, Any]] = {
-        work: {name: summary.get(name) for name in _COSTS}
-        | {"requests": next((summary[name] for name in _REQUESTS if name in summary), None)}
+        work: {"requests": next(summary[name] for name in _REQUESTS if name in summary)}
+        | {name: summary[name] for name in _USED}
         for work, summary in asked.items()
         if summary
     }
-    known = [name for name in _COSTS if all(cost[name] is not None for cost in costs.values())]  # a cost may be unknown
+    known = [name for name in ("requests", *_USED) if all(cost[name] is not None for cost in costs.values())]
     costs["llm"] = {name: round(sum(cost[name] for cost in costs.values()), 6) for name in known}
     runs = {
         "teacher": teacher["seeds"],
@@ -232,9 +229,7 @@ def gather_counts(summaries: Mapping[str, Any], mixed: Mapping[str, int]) -> dic
 def summarise_run(files: Mapping[str, Mapping[str, Mapping[str, Any]]], precision: str) -> dict[str, dict[str, float]]:
     """Pick the numbers of metrics/summary.json from the files of these names; a missing number is left out.
 
-    `student` is the file that ships: its kappa is Cohen's with the coders, by squared distance if labels have an order;
-    `retention` is the share of the teacher's AUC above chance that it keeps; `coverage` the share of rows that need no
-    human, and `agreement` the coders' with it on these rows. `gain` is the teacher's in AUC, paired by row and seed.
+    `student` is the file that ships: its kappa is Cohen's with the coders, by squared distance if labels have an order.
     """
     models, gains, shipped = files["models"], files["comparisons"], SHIPPED[precision]
     alone, llm, speed = files["selective"].get("selective", {}), files["cost"].get("llm", {}), files["speed"]

@@ -60,8 +60,7 @@ def draw_roc(rows: pd.DataFrame) -> Spec:
     """Draw the ROC curves (model, fpr, tpr) of all models for one label."""
     x = alt.X("fpr:Q", title="False positive rate", scale=_UNIT)
     y = alt.Y("tpr:Q", title="True positive rate", scale=_UNIT)
-    data, looks = _name_models(rows)
-    return _finish(_draw_diagonal([0, 1]) + _draw_dashed(data, looks).encode(x=x, y=y), 300)
+    return _finish(_draw_diagonal([0, 1]) + _draw_dashed(*_name_models(rows)).encode(x=x, y=y), 300)
 
 
 def draw_calibration(rows: pd.DataFrame) -> Spec:
@@ -119,10 +118,9 @@ def draw_points(
 
 
 def build_figure(key: str, title: str, caption: str, spec: Spec, numbers: Table | None = None) -> Figure:
-    """Draw a chart as an SVG element with a name and a description for a screen reader.
+    """Draw a chart as an SVG element with a name (title) and a description (caption) for a screen reader.
 
-    The key is unique on the page; the title names the chart, the caption explains how to read it. Only elements and
-    attributes that draw are copied from the drawing, and nothing is fetched.
+    The key is unique on the page. Only what draws is copied from the drawing, and nothing is fetched.
     """
     import vl_convert
 
@@ -160,16 +158,12 @@ def _name_models(rows: pd.DataFrame) -> tuple[pd.DataFrame, Looks]:
 
 def _tell_apart(looks: Looks, *, dashes: bool = False, points: bool = False, legend: bool = True) -> dict[str, Any]:
     """Return the channels that distinguish series; a single series needs no legend, nor do rows already named."""
-    names = list(looks)
     shown = {"title": None, "orient": "bottom", "columns": 2, "symbolOpacity": 1, "symbolStrokeWidth": 2}
     shown |= {"labelLimit": 165} | ({"symbolSize": 600} if dashes else {})  # long enough to show the dashes
-    ranges: dict[str, list[Any]] = {"color": [look.colour for look in looks.values()]}
-    if dashes:
-        ranges["strokeDash"] = [list(look.dash) for look in looks.values()]
-    if points:
-        ranges["shape"] = [look.shape for look in looks.values()]
-    base = {"field": "series", "type": "nominal", "legend": shown if legend and len(names) > 1 else None}
-    return {name: base | {"scale": {"domain": names, "range": values}} for name, values in ranges.items()}
+    colours, lines, shapes = zip(*looks.values(), strict=True)
+    ranges = {"color": colours} | ({"strokeDash": lines} if dashes else {}) | ({"shape": shapes} if points else {})
+    base = {"field": "series", "type": "nominal", "legend": shown if legend and len(looks) > 1 else None}
+    return {name: base | {"scale": {"domain": list(looks), "range": list(of)}} for name, of in ranges.items()}
 
 
 def _draw_dashed(data: pd.DataFrame, looks: Looks) -> Chart:

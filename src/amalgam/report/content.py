@@ -115,11 +115,6 @@ def flatten(values: Numbers, prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def flatten_values(values: Numbers) -> list[tuple[str, str]]:
-    """List the leaves of nested values as (dotted key, text)."""
-    return [(name, write_value(value)) for name, value in flatten(values).items()]
-
-
 def write_value(value: Any) -> str:
     """Write a value much as YAML would."""
     if value is None or isinstance(value, bool):

@@ -45,11 +45,7 @@ _PERIOD_METRICS = {name: METRIC_NAMES[name] for name in ("auc", "accuracy", "kap
 
 
 def build_verdict(content: Content) -> dict[str, Any]:
-    """Decide every comparison, and draw the models and their differences; the sentences are in the template.
-
-    The first model of a comparison is `better` or `worse` only where the whole interval of the AUC difference lies on
-    one side of zero.
-    """
+    """Decide every comparison, and draw the models and their differences; the sentences are in the template."""
     models, comparisons = content.metrics["models"], content.metrics["comparisons"]
     scored = {name: models[model] for model, name in MODEL_NAMES.items() if "auc_low" in models.get(model, {})}
     points = [place_point(name, name, values) for name, values in scored.items()]
@@ -118,7 +114,7 @@ def build_curves(content: Content) -> dict[str, Any] | None:
 
 def build_groups(content: Content) -> dict[str, Any] | None:
     """Collect charts and tables by subgroup and by period."""
-    subgroups, periods = content.metrics["subgroups"].get("subgroups", {}), content.metrics["periods"].get("periods")
+    subgroups, periods = (content.metrics[name].get(name, {}) for name in ("subgroups", "periods"))
     parts = [
         _describe_groups(content, f"group-{number}", column, groups, _SUBGROUP_METRICS)
         for number, (column, groups) in enumerate(subgroups.items())
@@ -135,9 +131,9 @@ def _tabulate_estimates(
     *,
     signed: bool = False,
 ) -> Table:
-    """Put metrics (titles by name) and their intervals into a table, leaving out those that no row has.
+    """Put metrics (titles by name) and their intervals into a table after the columns of `head`.
 
-    `head` and the first part of each row are the first columns.
+    A metric that no row has is left out.
     """
 
     def write(values: Numbers, metric: str) -> Cell:

@@ -27,16 +27,13 @@ _SECTIONS: dict[str, tuple[str, Callable[[Content], dict[str, Any] | None]]] = {
     "cost": ("Cost and time", lambda _: {}),
     "run": ("What was run", lambda _: {}),
 }
+_LOADER = PackageLoader("amalgam.report")
 _ENVIRONMENT = Environment(
-    loader=PackageLoader("amalgam.report"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
+    loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 _FILTERS = ("count", "difference", "interval", "number", "share")
 _ENVIRONMENT.filters |= {name: getattr(texts, f"format_{name}") for name in _FILTERS}
-_ENVIRONMENT.filters["flatten"] = texts.flatten_values
+_ENVIRONMENT.filters |= {"flatten": texts.flatten, "value": texts.write_value}
 _ENVIRONMENT.globals |= {"model_names": MODEL_NAMES, "share_names": SHARE_NAMES}
 
 

@@ -89,9 +89,9 @@ def thin_rows(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
 def list_mistakes(rows: pd.DataFrame, stacks: Mapping[str, NDArray[np.float64]], labels: Sequence[str]) -> pd.DataFrame:
     """List the test rows whose label the student gets wrong, the most confident first.
 
-    Rows have text, question, label and perhaps raters' labels (rater1, ...); `stacks` are probabilities [s seeds,
-    n rows, k labels] by model. Besides text, question and label, the list has: predicted (by the mean over seeds),
-    probability (of that label), wrong (how many seeds are), raters, and the labels of the teacher and its twin.
+    `stacks` are probabilities [s seeds, n rows, k labels] by model. Besides text, question and label, the list has:
+    predicted (by the mean over seeds), probability (of that label), wrong (how many seeds are), raters (their labels,
+    if any), and the labels of the teacher and its twin.
     """
     names, actual, student = np.array(labels, dtype=object), rows["label"].to_numpy(), stacks["student"]
     labelled = {model: names[stack.mean(axis=0).argmax(axis=1)] for model, stack in stacks.items()}

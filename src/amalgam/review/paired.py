@@ -6,14 +6,14 @@
 - Models whose predictions are the same are not tested, and not counted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from amalgam.dvc import find_file
+from amalgam.dvc import Notify, find_file
 from amalgam.evaluation import bootstrap
 from amalgam.evaluation.bootstrap import WITHOUT_INTERVAL, Estimate, encode_groups, encode_labels, estimate_models
 from amalgam.evaluation.metrics import Floats, Ints
@@ -68,15 +68,11 @@ class Comparison:
     @property
     def primary(self) -> Difference | None:
         """The difference on which the verdict rests."""
-        return next((difference for difference in self.differences if difference.measure == PRIMARY), None)
+        return next((one for one in self.differences if one.measure == PRIMARY), None)
 
 
-def read_outputs(repo: "Repo", revision: Revision, notify: Callable[[str], None]) -> Outputs | None:
-    """Read the predictions and their rows from DVC's cache or its remote; None if they are in neither.
-
-    Raises:
-        DataError: they are not in the expected format.
-    """
+def read_outputs(repo: "Repo", revision: Revision, notify: Notify) -> Outputs | None:
+    """Read the predictions and their rows from DVC's cache or its remote; None if they are in neither."""
     title = f"the test rows and predictions of {revision.name}"
     found = find_file(repo, revision.find_output("data/predictions"), "predictions.csv", title, notify)
     if found is None:
@@ -111,11 +107,7 @@ def find_obstacle(old: Outputs, new: Outputs, name: str = TEST) -> str:
 
 
 def compare_outputs(old: Outputs, new: Outputs, confidence: float, *, ordinal: bool) -> Comparison:
-    """Compare all models on the rows that both revisions have; `find_obstacle` must find none for the test set.
-
-    Raises:
-        DataError: a model has not exactly one prediction for each row and seed.
-    """
+    """Compare all models on the rows that both revisions have; `find_obstacle` must find none for the test set."""
     measured: dict[str, tuple[float, float, Estimate]] = {}  # by measure: the older value, the newer one, the change
     unchanged: list[str] = []
     flips: list[dict[str, Any]] = []
@@ -161,19 +153,17 @@ def _stack_pairs(old: Outputs, new: Outputs, ids: list[str], name: str) -> dict[
     pairs = {}
     for model in (model for model in after if model in before):
         first, second = (sorted(table.loc[table["model"] == model, "seed"].unique()) for table in tables)
-        chosen = pair_seeds(first, second)
-        pairs[model] = (
-            before[model][[first.index(seed) for seed, _ in chosen]],
-            after[model][[second.index(seed) for _, seed in chosen]],
-        )
+        ours, theirs = pair_seeds(first, second)
+        pairs[model] = before[model][list(map(first.index, ours))], after[model][list(map(second.index, theirs))]
     return pairs
 
 
-def pair_seeds(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
+def pair_seeds(old: Sequence[int], new: Sequence[int]) -> tuple[list[int], list[int]]:
     """Pair each seed with itself where both have it, the others by position; the rest is left out."""
     shared = sorted({*old} & {*new})
-    others = zip(sorted({*old} - {*new}), sorted({*new} - {*old}), strict=False)
-    return [*zip(shared, shared, strict=True), *others]
+    count = min(len(old), len(new))
+    first, second = ([*shared, *sorted({*seeds} - {*shared})][:count] for seeds in (old, new))
+    return first, second
 
 
 def list_flips(rows: pd.DataFrame, actual: Ints, old: Floats, new: Floats, labels: list[str]) -> list[dict[str, Any]]:
@@ -189,8 +179,9 @@ def list_flips(rows: pd.DataFrame, actual: Ints, old: Floats, new: Floats, label
         votes.append((counts + means / 2).argmax(axis=1))  # among labels with equally many seeds, the likelier one
         own.append(np.round(means[np.arange(len(actual)), actual], 4))
     names = np.array(labels, dtype=object)
-    found = rows[["id", "text", "question", "label"]].astype(str)
-    found = found.assign(old=names[votes[0]], new=names[votes[1]], old_probability=own[0], new_probability=own[1])
+    found = rows[["id", "text", "question", "label"]].assign(
+        old=names[votes[0]], new=names[votes[1]], old_probability=own[0], new_probability=own[1]
+    )
     flips = found[(votes[0] == actual) != (votes[1] == actual)].to_dict("records")
     return sorted(flips, key=lambda flip: (-abs(flip["new_probability"] - flip["old_probability"]), flip["id"]))
 
@@ -199,7 +190,7 @@ def _list_differences(measured: dict[str, tuple[float, float, Estimate]], confid
     """List the differences by measure, the primary one first."""
     names = sorted(measured, key=lambda name: name != PRIMARY)
     p_values = [round(bootstrap.find_p_value(measured[name][2]), 6) for name in names]
-    kept = names[:1].count(PRIMARY)
+    kept = int(PRIMARY in measured)
     corrected = [*p_values[:kept], *bootstrap.correct_p_values(p_values[kept:])]
     differences = []
     for name, p, adjusted in zip(names, p_values, corrected, strict=True):

@@ -66,11 +66,7 @@ class StageChange:
 
 
 def read_revision(repo: "Repo", name: str) -> Revision:
-    """Read a branch, tag, commit, experiment, or `workspace`.
-
-    Raises:
-        DataError: there is no such revision, or it holds files that cannot be read.
-    """
+    """Read a branch, tag, commit, experiment, or `workspace`; DataError if that cannot be done."""
     commit = "" if name == WORKSPACE else find_commit(repo, name)
     if not commit and name != WORKSPACE:
         raise DataError(
@@ -163,20 +159,16 @@ def find_stale_inputs(revision: Revision) -> dict[str, list[str]]:
         return found
 
     made = {path: md5 for stage in revision.stages.values() for path, md5 in _index(stage, "outs").items()}
-    stale = {}
-    for name, stage in revision.stages.items():
-        params = [key for key, ran_with in _index(stage, "params").items() if look_up(key) != ran_with]
-        deps = [path for path, md5 in _index(stage, "deps").items() if made.get(path, md5) != md5]
-        if params or deps:
-            stale[name] = params + deps
-    return stale
+    stale = {
+        name: [key for key, ran_with in _index(stage, "params").items() if look_up(key) != ran_with]
+        + [path for path, md5 in _index(stage, "deps").items() if made.get(path, md5) != md5]
+        for name, stage in revision.stages.items()
+    }
+    return {name: inputs for name, inputs in stale.items() if inputs}
 
 
 def list_usage(revision: Revision) -> list[dict[str, Any]]:
-    """Read the total LLM usage from the metrics by kind of work, including the journal and the cache.
-
-    The cost is in US dollars, and None if a price is not known.
-    """
+    """Read the total LLM usage from the metrics by kind of work; the cost in US dollars is None if it is not known."""
     return [
         {"work": work} | {name: revision.metrics.get(f"{section}.{name}", default) for name, default in _USAGE.items()}
         for section, work in _WORK.items()

@@ -1,11 +1,11 @@
 """Put a review together: all that a reviewer of a change needs, and one sentence on what the change did."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from amalgam.dvc import Notify
 from amalgam.errors import ParamsError
 from amalgam.evaluation.predictions import MODEL_NAMES
 from amalgam.params import Evaluation, describe_errors
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 SAME, UNCLEAR, UNKNOWN = "no change", "no evidence of a difference", "cannot be said"
-Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +47,7 @@ class Review:
 
 
 def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Notify) -> Review:
-    """Compare two revisions as the newer one's params define; `notify` gets a line on what is fetched or damaged.
-
-    Raises:
-        ParamsError: the newer revision's params.yaml does not define how results are measured.
-        DataError: an output of a revision is not in the expected format.
-    """
+    """Compare two revisions as the newer one's params define; `notify` gets a line on what is fetched or damaged."""
     try:
         confidence = Evaluation.model_validate(new.params.get("evaluation")).confidence
     except ValidationError as error:
@@ -61,12 +55,9 @@ def review_revisions(repo: "Repo", old: Revision, new: Revision, notify: Notify)
     stages = revisions.compare_stages(old, new)
     found = _compare(repo, old, new, confidence, notify, ran=bool(stages))
     comparison, verdict = (None, found) if isinstance(found, Verdict) else (found, judge_comparison(found, confidence))
-    covered = {difference.measure for difference in comparison.differences} if comparison else set()
-    metrics = [
-        change
-        for change in compare_mappings(old.metrics, new.metrics)
-        if change.name not in covered and not change.name.endswith(("_low", "_high"))
-    ]
+    covered = {one.measure for one in comparison.differences} if comparison else set()
+    changes = compare_mappings(old.metrics, new.metrics)
+    metrics = [one for one in changes if one.name not in covered and not one.name.endswith(("_low", "_high"))]
     return Review(
         old=old.name,
         new=new.name,

@@ -66,10 +66,7 @@ def list_parts(
 
     `pool` has all responses of the cell's LLM (id, text, question, label, shots, reason), with the reason "" for kept
     ones; it is None for a human-only teacher. `teacher` is the section of that name, with its steps scaled.
-    `guard_seed` draws the guard's folds and is the same for all seeds.
-
-    Raises:
-        DataError: the pool has too few rows.
+    `guard_seed` draws the guard's folds. DataError if the pool has too few rows.
     """
     human, held_out = assign_roles(data.train, data.validation, least=teacher.min_validation_rows)
     human = learned = human.assign(group=human.get("group", ""), origin="human", shots="")[COLUMNS]

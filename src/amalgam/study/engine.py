@@ -1,7 +1,7 @@
 """Run jobs in this process, or as Ray tasks on all cores and GPUs of this machine or of a cluster.
 
-Each result is handed over as soon as it is ready, so a kill loses only the jobs in flight. No more jobs are built than
-the workers need, so thousands of them take no memory. Ray restarts the jobs of a lost worker elsewhere.
+A kill loses only the jobs in flight. No more jobs are built than the workers need, so thousands of them take no memory.
+Ray restarts the jobs of a lost worker elsewhere.
 """
 
 import hashlib
@@ -48,8 +48,7 @@ class Store:
 
     def read(self, key: str) -> Result:
         """Read an existing result."""
-        result: Result = read_json(self._find(key)[0])
-        return result
+        return dict(read_json(self._find(key)[0]))
 
     def write(self, key: str, result: Result) -> None:
         """Write a result, whole or not at all."""
@@ -124,8 +123,8 @@ def run_jobs(
     """Run the jobs of these keys and yield each result, or why there is none, as soon as it is ready.
 
     A job is a call of `compute`, a module-level function, with the folder of the base model and the arguments that
-    `build` makes shortly before. `ray` is `local`, the address of a cluster, or None for this process. `begin` is
-    called for each job that is handed out.
+    `build` makes shortly before, when `begin` is called. `ray` is `local`, the address of a cluster, or None for this
+    process.
     """
     if ray is not None and keys:
         yield from _run_on_ray(keys, build, compute, encoder, ray, begin)

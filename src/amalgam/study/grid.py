@@ -100,9 +100,8 @@ class Cell:
     def __str__(self) -> str:
         """Describe the cell for a person."""
         split = ", split by time" if self.split == "time" else ""
-        names = {"paper": ", the paper's recipe", "protocol": ", the paper's protocol"}
-        recipe = names.get(self.recipe, "")
-        if self == self.twin:
+        recipe = {"paper": ", the paper's recipe", "protocol": ", the paper's protocol"}.get(self.recipe, "")
+        if not self.llm:
             return f"{self.task}, {self.human_rows} human rows alone{split}{recipe}, seed {self.seed}"
         amount = f"{self.rows} synthetic rows" if self.rows else f"ratio {self.ratio:g}"
         return (

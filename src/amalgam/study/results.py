@@ -5,7 +5,7 @@ A finding is a claim of the paper, or a question that it left open, with the dif
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -136,8 +136,8 @@ def _group_points(points: Sequence[Point]) -> dict[tuple[Experiment, str, str], 
 def tabulate_points(points: Sequence[Point], confidence: float) -> pd.DataFrame:
     """Return a row per point: AUC, that of human rows alone, their difference with its corrected p-value, and `wins`.
 
-    `wins` is the share of bootstrap resamples, of seeds and test rows, in which the point is the best of its line; in
-    the remaining share, human rows alone are the best. It is NaN where the points of a line have different test rows.
+    `wins` is the share of bootstrap resamples, of seeds and test rows, in which the point is the best of its line and
+    better than human rows alone. It is NaN where the points of a line have different test rows.
     """
     wins: dict[int, float] = {}  # by the identity of a point
     for (experiment, *_), line in _group_points(points).items():
@@ -164,7 +164,7 @@ def tabulate_points(points: Sequence[Point], confidence: float) -> pd.DataFrame:
 
 
 def list_findings(points: Sequence[Point], confidence: float) -> list[Finding]:
-    """Judge the paper's claims and open questions by the points; p-values are corrected for their number."""
+    """Judge the paper's claims and open questions by the points."""
     claims: dict[tuple[Experiment, str], dict[str, list[Estimate]]] = {}
     for (experiment, task, _), line in _group_points(points).items():
         for claim, one, other in _compare_line(experiment, {point.x: point for point in line}):
@@ -200,10 +200,10 @@ def _compare_line(experiment: Experiment, by_x: Mapping[Any, Point]) -> Iterator
 
 def _pool(differences: Sequence[Estimate]) -> Estimate:
     """Return the mean of a task's differences: lines that share its test rows are one piece of evidence."""
-    seeds, first = min(len(one.points) for one in differences), differences[0]
+    seeds = min(len(one.points) for one in differences)
     points = np.mean([one.points[:seeds] for one in differences], axis=0)
     resampled = np.mean([one.resampled[:, :seeds] for one in differences], axis=0)
-    return Estimate(points, resampled, first.independent, first.limits)
+    return replace(differences[0], points=points, resampled=resampled)
 
 
 def _average(differences: Sequence[Estimate], confidence: float) -> tuple[float, float, float, float]:
