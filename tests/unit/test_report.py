@@ -4,11 +4,13 @@ import json
 import re
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import amalgam
 from amalgam.report.charts import BLUE
 from amalgam.report.models import MIN_BIN, build_curves, build_groups
 from amalgam.report.page import build_page, write_section
@@ -16,6 +18,7 @@ from amalgam.report.rows import LONGEST_TEXT, browse_mistakes, browse_pool, list
 from tests.unit.reporting import HOSTILE, METRICS, make_content, make_difference, make_estimates, make_mistakes
 
 DRAWING = {"svg", "g", "path", "line", "text", "title", "desc", "rect", "circle", "tspan"}
+SOURCE = Path(amalgam.__file__).parent
 RUN = make_content().metrics
 NO_PLOTS = {name: plot[:0] for name, plot in make_content().plots.items()}
 NO_ROWS = pd.DataFrame({"text": []}, dtype=str)
@@ -98,6 +101,13 @@ def test_page_can_be_read_aloud(plain):
     assert len(ids) == len(set(ids))
     assert {*page.list_values("aria-labelledby", "aria-describedby", "for")} <= set(ids)
     assert page.tags.count("svg") == page.tags.count("desc") == page.tags.count("figure")
+
+
+def test_every_class_in_a_template_has_a_style_or_a_script():
+    known = "".join((SOURCE / "report" / name).read_text() for name in ("style.css", "page.js"))
+    texts = [path.read_text() for path in (*SOURCE.glob("report/templates/*.j2"), SOURCE / "study/page.html.j2")]
+    used = {name for text in texts for names in re.findall(r'class="([\w -]+)"', text) for name in names.split()}
+    assert {name for name in used if f".{name}" not in known} == {"unclear"}  # which looks plain
 
 
 def test_what_a_run_lacks_is_left_out(plain):
