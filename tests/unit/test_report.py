@@ -30,7 +30,8 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.elements, self.tags, self.texts, self.raw, self.tables, self._open = [], [], [], [], {}, ""
+        self.elements, self.tags, self.texts, self.raw, self.tables = [], [], [], [], {}
+        self._open, self._cells = "", [[""]]
         self.feed(html)
         self.close()
 
