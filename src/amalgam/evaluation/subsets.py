@@ -58,7 +58,7 @@ def measure_subgroups(coded: CodedRows, confidence: float) -> dict[str, Any]:
 
 def measure_periods(coded: CodedRows, confidence: float) -> dict[str, Any]:
     """Measure every period of the column `time`, in order of time, as subgroups; DataError if a time is not a date."""
-    if "time" not in coded.rows:
+    if "time" not in coded.rows or not (coded.rows["time"] != "").any():
         return {}
     return _measure_parts(coded, name_periods(parse_times(coded.rows)), confidence, compared=False)
 
