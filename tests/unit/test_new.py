@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from amalgam.params import load_params
 from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import load_task
 from tests.pipeline.local import LocalServer
@@ -181,7 +182,8 @@ def test_what_programs_add_is_taken_for_nothing_else(amalgam: Amalgam) -> None:
 
 
 def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: Amalgam) -> None:
-    before = Path("params.yaml").read_text("utf-8")
+    before = Path("params.yaml").read_text("utf-8").replace("\nsplit:\n", "\nsplit:  # of the rows\n")
+    Path("params.yaml").write_text(before, encoding="utf-8")
     make_task(amalgam, write_csv(ROWS))
     after = Path("params.yaml").read_text("utf-8")
     changed = [(old, new) for old, new in zip(before.splitlines(), after.splitlines(), strict=True) if old != new]
@@ -197,6 +199,8 @@ def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: 
     assert int(fast) < int(best)
     assert "split.seed=1,2,3,4" in out  # the test set is small
     assert amalgam("new", "../mine", "--from", "a.csv")[2].startswith("amalgam: '../mine' cannot be the name")
+    assert amalgam("new", "2024", "--from", "a.csv")[0] == 0
+    assert load_params(Path("params.yaml")).task == "2024"
 
 
 def test_a_terminal_is_asked_where_two_answers_are_possible(amalgam: Amalgam, monkeypatch: pytest.MonkeyPatch) -> None:
