@@ -54,6 +54,7 @@ SAID = [
     ({"model": "new", "budget_usd": 5.0}, WRITE, f"{NO_PRICE}; until then, `llm.budget_usd` blocks every request"),
     ({"max_requests": 85}, GRADE, "`llm.max_requests: 85` may stop `judge` once that many are sent"),
     ({"max_requests": 80}, WRITE, ""),
+    ({"max_requests": 80}, replace(WRITE, again=9), "`llm.max_requests: 80` may stop `synthesize` once that many"),
     ({"max_requests": 79, "batch": True}, WRITE, "`llm.max_requests: 79` stops `synthesize` before a batch that excee"),
     ({"offline": True}, WRITE, "`llm.offline` is true: the run fails rather than send a request"),
     ({"endpoint": "embedded", "batch": True}, WRITE, NO_BATCH),

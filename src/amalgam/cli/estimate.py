@@ -70,8 +70,8 @@ def _list_notices(llm: Llm, sent: list[StageEstimate], price: Price | None, spen
         return []
     notices = []
     for stage in sent:
-        if llm.max_requests is not None and stage.to_send > llm.max_requests:
-            stops = "may stop" if stage.at_most else "stops"
+        if llm.max_requests is not None and stage.to_send + stage.again > llm.max_requests:
+            stops = "may stop" if stage.at_most or stage.to_send <= llm.max_requests else "stops"
             when = "before a batch that exceeds it" if llm.batch else "once that many are sent"
             notices.append(f"`llm.max_requests: {llm.max_requests}` {stops} `{stage.stage}` {when}")
     if price is None:
