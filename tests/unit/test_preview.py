@@ -136,7 +136,11 @@ def test_the_next_run_is_estimated_without_sending(project: Amalgam, server: Stu
     counts = {"stage": "baselines", "requests": 1, "answered": 0, "to_send": 1, "at_most": False}
     assert baselines.items() >= counts.items()
     assert 0 < found["batch_usd"] < found["live_usd"] < 0.001
+    write_json(Path("models/base/encoder/amalgam.json"), {"name": "e5"})  # of an earlier run
+    Path("models/base/encoder/model.safetensors").touch()
+    write_json(Path("models/base/llm/identity.json"), {"name": "gpt-4o-mini"})
     findings = ask(project, "doctor")
+    assert [*findings["models"].values()] == ["to be fetched", "here"]
     assert (findings["requests"], findings["problems"]) == ([counts], [])
     # Answers that DVC shares are taken in first.
     task, test = load_task(Path("data/tasks/toy")), read_rows(Path("data/prepared/test.csv"))

@@ -13,7 +13,8 @@ from typing import Any
 from amalgam.cli import print_table
 from amalgam.cli.forecast import StageEstimate, estimate_run
 from amalgam.dvc import list_stages_to_run
-from amalgam.errors import AmalgamError
+from amalgam.errors import AmalgamError, DataError
+from amalgam.files import read_json
 from amalgam.llm.journal import Journal, open_journal
 from amalgam.llm.request import BYTES_A_TOKEN, FREE, Price, Prices, load_prices
 from amalgam.params import Llm, Params, load_params
@@ -164,10 +165,12 @@ def _find_models(project: Path, params: Params) -> dict[str, Any]:
     llm = params.llm
     names = ["AZURE_OPENAI_API_KEY", "OPENAI_API_KEY"] if llm.api_version else ["OPENAI_API_KEY"]
     key = "set" if any(os.environ.get(name) for name in names) else "not set"
-    identity = "model.gguf" if llm.endpoint == "embedded" else "identity.json"
-    files = {f"encoder {params.teacher.model}": "encoder/model.safetensors", f"llm {llm.model}": f"llm/{identity}"}
-    base = project / "models/base"
-    models = {name: "here" if (base / file).is_file() else "to be fetched" for name, file in files.items()}
+    models = {}
+    for kind, name, file in (("encoder", params.teacher.model, "amalgam.json"), ("llm", llm.model, "identity.json")):
+        models[f"{kind} {name}"] = "to be fetched"
+        with suppress(DataError, KeyError):  # it may be absent, or of another model
+            if read_json(project / "models/base" / kind / file)["name"] in (name, Path(name).name):
+                models[f"{kind} {name}"] = "here"
     return {"endpoint": {"url": llm.endpoint, "model": llm.model, names[0]: key}, "models": models}
 
 
