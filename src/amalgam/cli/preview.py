@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from amalgam.base_models import fetch_llm
-from amalgam.cli.estimate import describe_estimate, print_estimate
+from amalgam.cli.estimate import price_stages, print_estimate
 from amalgam.cli.forecast import ASKING, Sources, estimate_stages, estimate_training, load_sources
 from amalgam.dvc import iterate_shared_answers
 from amalgam.files import read_json
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.journal import open_journal
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import Answer, Request, load_prices
 from amalgam.machine import notify
 from amalgam.params import Params, load_params
 from amalgam.synthesis.answers import tabulate_responses
@@ -48,7 +48,7 @@ def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: b
     found = ask_first(sources, answering, rows)
     with open_journal(answering.journal) as journal:
         stages = estimate_stages(project, sources, list(ASKING), journal)
-        whole = describe_estimate(project, params.llm, stages, journal)
+        whole = price_stages(params.llm, stages, load_prices(project / "data/prices.yaml"), journal)
     pace = found.pop("pace")
     to_come = [(one.to_send + one.again) * pace.get(one.stage, pace.get("judge", 0.0)) for one in stages]
     found["whole_run"] = whole | {
