@@ -72,8 +72,8 @@ class Sources:
 
     def build_grading(self, rows: pd.DataFrame) -> list[Request]:
         """Build the requests of `judge` or `baselines` for rows."""
-        params = self.params
-        return build_grading_requests(self.task, rows, self.sets["train"], self.model, params.judge, params.llm.body)
+        judge, fields = self.params.judge, self.params.llm.body
+        return build_grading_requests(self.task, rows, self.sets["train"], self.model, judge, fields)
 
     def build_labelling(self) -> list[Request]:
         """Build the requests of `label`; none if the LLM only writes."""
@@ -143,7 +143,7 @@ def find_identity(project: Path, llm: Llm) -> str:
 
 def estimate_run(project: Path, params: Params, stages: list[str], journal: Journal) -> list[StageEstimate]:
     """Count requests and tokens by stage, after looking for missing answers in DVC's cache, as a run does."""
-    if not set(ASKING) & set(stages):
+    if set(ASKING).isdisjoint(stages):
         return []
     sources = load_sources(project, params, is_prepared="prepare" not in stages)
     estimates = estimate_stages(project, sources, stages, journal)

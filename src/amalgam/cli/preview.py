@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from itertools import islice
@@ -13,6 +14,7 @@ from amalgam.base_models import fetch_llm
 from amalgam.cli.estimate import price_stages, print_estimate
 from amalgam.cli.forecast import ASKING, Sources, estimate_stages, estimate_training, load_sources
 from amalgam.dvc import iterate_shared_answers
+from amalgam.errors import DataError
 from amalgam.files import read_json
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.journal import open_journal
@@ -31,10 +33,7 @@ _WRITING = 4  # a token of an answer takes this many times as long as one of a p
 def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: bool) -> None:
     """Request the first `rows` responses of each label as the run will, and print the requests and the responses.
 
-    None requests five, or as many as arrive within a minute.
-
-    Raises:
-        AmalgamError: the run would fail with the same sentence.
+    None requests five, or as many as arrive within a minute. An error is the one with which the run would fail.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as in the stages, before llama.cpp is loaded
     params = load_params(project / "params.yaml")
@@ -137,10 +136,10 @@ def _open_answering(project: Path, params: Params, model: str) -> Answering:
 
 
 def _holds(folder: Path, name: str, model: str) -> bool:
-    if not ((folder / "identity.json").is_file() and (folder / "model.gguf").is_file()):
-        return False
-    about = read_json(folder / "identity.json")
-    return bool(about["model"] == model if model else about["name"] == name)
+    with suppress(DataError):  # there is none
+        about = read_json(folder / "identity.json")
+        return (folder / "model.gguf").is_file() and bool(about["model"] == model if model else about["name"] == name)
+    return False
 
 
 def _print_preview(found: dict[str, Any]) -> None:
