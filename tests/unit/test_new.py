@@ -286,13 +286,13 @@ def test_a_split_of_the_hub_becomes_a_task_and_offline_it_is_one_sentence(amalga
     paths = {"HF_HOME": str(tmp_path / "hub"), "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     with LocalServer(("127.0.0.1", 0), Hub) as server:
         server.start()
-        hub = paths | {"HF_ENDPOINT": server.url.removesuffix("/v1"), "HF_HUB_OFFLINE": "0"}
-        run = partial(subprocess.run, [*command, "hub:me/bakery:train"], env=os.environ | hub, capture_output=True)
-        made = run()
+        environment = os.environ | paths | {"HF_ENDPOINT": server.url.removesuffix("/v1"), "HF_HUB_OFFLINE": "0"}
+        run = partial(subprocess.run, env=environment, capture_output=True, text=True)
+        made = run([*command, "hub:me/bakery:train"])
     assert made.returncode == 0, made.stderr
-    assert b"complaint 40, praise 40" in made.stdout
+    assert "complaint 40, praise 40" in made.stdout
     source = load_task(Path("data/tasks/mine")).source
     assert (source.kind, source.revision) == ("hub", "1" * 40)  # type: ignore[union-attr]
-    failed = run()
-    assert (failed.returncode, failed.stderr.count(b"\n")) == (2, 1), failed.stderr
-    assert b"no connection" in failed.stderr
+    failed = run([*command, "hub:me/bakery:train"])
+    assert (failed.returncode, failed.stderr.count("\n")) == (2, 1), failed.stderr
+    assert "no connection" in failed.stderr

@@ -257,11 +257,6 @@ def status(json: Json = False) -> None:
     run_status(Path(), as_json=json)
 
 
-@study.callback()
-def follow() -> None:
-    """Keep `status` as a named subcommand."""
-
-
 def print_table(rows: Sequence[Sequence[object]]) -> None:
     """Print rows, the header first, with all columns but the first aligned to the right."""
     cells = [[str(cell) for cell in row] for row in rows]

@@ -87,7 +87,8 @@ class Sources:
 
     def list_tests(self) -> dict[str, pd.DataFrame]:
         """Return the rows that `baselines` grades, by set."""
-        return {name: rows for name, rows in sorted(self.sets.items()) if name.endswith("test")}
+        graded = self.params.baselines.llm_grader
+        return {name: rows for name, rows in sorted(self.sets.items()) if graded and name.endswith("test")}
 
     def limit_grades(self) -> int | None:
         """Return how many responses per label `judge` grades; None means all."""
@@ -181,7 +182,7 @@ def estimate_stages(project: Path, sources: Sources, stages: list[str], journal:
         estimates.append(tally.estimate(project, "judge", is_known=complete, bound=bound))
     if "label" in stages:
         estimates.append(_Tally(journal, sources.build_labelling()).estimate(project, "label", is_known=is_known))
-    if "baselines" in stages and params.baselines.llm_grader:
+    if "baselines" in stages:
         requests = [one for rows in sources.list_tests().values() for one in sources.build_grading(rows)]
         estimates.append(_Tally(journal, requests).estimate(project, "baselines", is_known=is_known))
     return [stage for stage in estimates if stage.requests]

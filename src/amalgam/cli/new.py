@@ -74,12 +74,7 @@ class Found(NamedTuple):
 
 
 def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
-    """Find out what a table holds, show it, and write `data/tasks/NAME` and params that fit.
-
-    Raises:
-        DataError: the file cannot be read, has ambiguous columns, or makes no task; nothing is written then.
-        ParamsError: the project has no valid params.yaml, or the name is not valid for a task.
-    """
+    """Find out what a table holds, show it, and write `data/tasks/NAME` and fitting params; an error writes nothing."""
     params, folder = load_params(project / "params.yaml"), project / "data/tasks" / name
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
         raise ParamsError(f"'{name}' cannot be the name of a task: use letters, digits, `_` and `-`")
@@ -240,8 +235,8 @@ def _quote(value: Any) -> str:
 def _list_facts(source: Path, found: Found, rows: TaskRows) -> dict[str, Any]:
     """List what was found, as `--json` prints it."""
     guess, texts = found.guess, rows.main["text"]
-    raters = [name for name in map(str, rows.ratings) if name != "id"]
-    kappas = [measure_kappa(*(rows.ratings[name] for name in pair)) for pair in combinations(raters, 2)]
+    ratings = rows.ratings.drop(columns="id")
+    kappas = [measure_kappa(ratings[one], ratings[other]) for one, other in combinations(ratings, 2)]
     known = [kappa for kappa in kappas if kappa is not None]
     written = {key: getattr(found.table.source, key) for key in ("format", "encoding", "separator", "sheet")}
     used = guess.list_used() | found.personal.keys()
@@ -268,10 +263,10 @@ def _show(facts: dict[str, Any]) -> None:
     code = f"`{columns['label']}`" if columns["label"] else "majority of the raters"
     kappa = f", kappa {facts['kappa']:.2f}" if facts["kappa"] is not None else ""
     raters = ", ".join(columns["raters"]) or (f"a row for each `{columns['coder']}`" if columns["coder"] else "")
-    how = ", ".join(file[key] for key in ("export", "format", "encoding", "sheet") if file[key])
-    how += {"": "", ",": "", "\t": ", tabs between cells"}.get(
-        file["separator"], f", `{file['separator']}` between cells"
+    between = {"": "", ",": "", "\t": "tabs between cells"}.get(
+        file["separator"], f"`{file['separator']}` between cells"
     )
+    how = ", ".join(filter(None, [file["export"], file["format"], file["encoding"], file["sheet"], between]))
     lines = {
         "file": f"{file['path']}: {how}, {file['rows']:,} rows",
         "response": f"`{columns['text']}`: {words[1]} words ({words[0]} to {words[2]}); {known}",

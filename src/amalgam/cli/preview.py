@@ -65,8 +65,8 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
     """
     params, task = sources.params, sources.task
     tested = sources.list_tests()
-    for name in tested if params.baselines.llm_grader else ():
-        check_personal(task, tested[name], name, params.llm.endpoint)
+    for name, held_out in tested.items():
+        check_personal(task, held_out, name, params.llm.endpoint)
     pace, start = dict[str, float](), time.monotonic()
     several = answering.llm
     alone = several.model_copy(update={"concurrency": 1})  # reads their common beginning only once
@@ -98,8 +98,7 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
     grades = read_grades(answers, task.label_names, "the LLM as judge")[0]
     responses["judged"] = responses["id"].map(dict(zip(graded["id"], grades, strict=True))).fillna("")
     shown = [*writing[: len(task.labels)], *grading[:1], *labelling[:1]]
-    if params.baselines.llm_grader:
-        shown += sources.build_grading(tested["test"].head(1))
+    shown += sources.build_grading(tested["test"].head(1)) if tested else []
     return {
         "task": params.task,
         "prompts": [{"id": request.id, "key": request.key, **request.body} for request in shown],

@@ -32,7 +32,8 @@ def run_journal(project: Path, *, as_json: bool) -> None:
     if models:
         header = ("model", "answers", "read in", "prompt tokens", "completion tokens", "USD")
         print_table([header, *map(_list_cells, models)])
-        print(f"{_PLACE}: {count} answers, {size / 1e6:.1f} MB; {spent:.4f} USD spent from this clone")
+        answers = f"{count} answer{'s' * (count != 1)}"
+        print(f"{_PLACE}: {answers}, {size / 1e6:.1f} MB; {spent:.4f} USD spent from this clone")
     else:
         print(f"{_PLACE} holds no answers yet")
     for batch in batches:

@@ -101,12 +101,9 @@ class Guess:
 
 
 def guess_columns(table: pd.DataFrame, said: _Said, personal: Collection[str] = ()) -> Guess:
-    """Guess what each column is for.
+    """Guess what each column is for; a DataError says so if no column can be the response or the label.
 
     `said` has the columns that flags name, an empty list for what is to be left out; a `personal` column is not an id.
-
-    Raises:
-        DataError: a flag names a missing column, or no column can be the response or the label.
     """
     for flag, names in said.items():
         for name in names:
