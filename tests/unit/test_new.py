@@ -235,7 +235,11 @@ def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
     bad[7]["text"] = "on and on " * 150
     for row in bad[20:30]:
         row["text"] = f"<p>{row['text']}</p>"
-    Path("data/tasks/mine/a.csv").write_text(write_csv(bad), encoding="utf-8")
+    Path("data/tasks/mine/a.csv").write_text(write_csv(bad[:6]), encoding="utf-8")
+    Path("data/tasks/mine/b.csv").write_text(write_csv(bad[6:]), encoding="utf-8")
+    task = Path("data/tasks/mine/task.yaml")
+    task.write_text(re.sub(r"files: .*", "files: [a.csv, b.csv]", task.read_text("utf-8")), encoding="utf-8")
+    assert "    a.csv, row 7; b.csv, row 2\n" in amalgam("check", "mine")[1]
     exit_code, out, _ = amalgam("check", "mine", "--json")
     assert exit_code == 2
     found = [(each["level"], each["sentence"], each["rows"]) for each in json.loads(out)]
@@ -244,7 +248,7 @@ def test_check_lists_all_faults_at_once(amalgam: Amalgam) -> None:
         ("error", "has no text", ["a.csv, row 4"]),
         ("error", "has the label 'odd'", ["a.csv, row 2"]),
         ("error", "has no label", ["a.csv, row 3"]),
-        ("warning", "their text also has another label", ["a.csv, row 7", "a.csv, row 8"]),
+        ("warning", "their text also has another label", ["a.csv, row 7", "b.csv, row 2"]),
         ("warning", "rater1 and rater2 disagree on 40 rows", None),
         ("warning", "`guest` repeats", []),
         ("warning", "10 texts contain HTML tags", None),

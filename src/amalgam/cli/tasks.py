@@ -56,9 +56,8 @@ def run_check(project: Path, name: str, *, as_json: bool) -> None:
     for level, fault in levels if not as_json else ():
         print(f"{level}: {fault.sentence}")
         if len(fault.rows) > 1:
-            file, numbers = fault.rows[0].rpartition(" ")[0], [row.rpartition(" ")[2] for row in fault.rows[:_SHOWN]]
             more = f" and {len(fault.rows) - _SHOWN} more" if len(fault.rows) > _SHOWN else ""
-            print(f"    {file}s {', '.join(numbers)}{more}")
+            print(f"    {'; '.join(fault.rows[:_SHOWN])}{more}")
     if not levels and not as_json:
         print(f"{name}: {len(rows.main)} coded rows, and nothing to fix")
     if levels:
