@@ -30,17 +30,12 @@ def test_what_is_in_the_journal_is_shown(filled: Amalgam) -> None:
     counts = {"answers": 40, "seeded": 0, "prompt_tokens": 400, "completion_tokens": 80, "cost_usd": 10, "unpriced": 0}
     whole = {"journal": str(PLACE), "bytes": PLACE.stat().st_size, "answers": 40, "spending_usd": 10}
     assert shown == whole | {"models": [{"model": MODEL} | counts], "batches": []}
-
-
-def test_answers_without_a_price_or_a_model_are_named(filled: Amalgam) -> None:
-    with open_journal(PLACE, pytest.fail) as journal:
+    with open_journal(PLACE, pytest.fail) as journal:  # answers without a price, or without a model
         for model, key in ((MODEL, "0" * 64), ("", "1" * 64)):
             journal.record_keys(model, [(key, Answer("x", "stop", 1, 1))])
-    rows = [line.split() for line in filled("journal")[1].splitlines()[1:3]]
-    assert rows == [
-        ["not", "named", "1", "0", "1", "1", "no", "price"],
-        [MODEL[:19], "41", "0", "401", "81", "10.0000", "and", "1", "without", "price"],
-    ]
+    unnamed, priced = filled("journal")[1].splitlines()[1:3]
+    assert unnamed.split() == ["not", "named", "1", "0", "1", "1", "no", "price"]
+    assert priced.split()[-5:] == ["10.0000", "and", "1", "without", "price"]
 
 
 def test_looking_makes_no_journal(amalgam: Amalgam) -> None:

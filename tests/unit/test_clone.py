@@ -17,13 +17,8 @@ def run(*command: str | Path, cwd: Path, code: int = 0, **env: str) -> subproces
 
 
 def test_line_ends_are_those_that_were_committed(tmp_path: Path) -> None:
-    files = {
-        "stages/a.py": b"a\nb\n",
-        "data/tasks/own/task.yaml": b"a\nb\n",
-        "data/tasks/own/excel.csv": b"a\r\nb\r\n",
-        "data/tasks/own/mixed.csv": b"a\nb\r\n",
-    }
-    (tmp_path / "first").mkdir()
+    files = {"stages/a.py": b"a\nb\n", "data/tasks/own/task.yaml": b"a\nb\n"}
+    files |= {"data/tasks/own/excel.csv": b"a\r\nb\r\n", "data/tasks/own/mixed.csv": b"a\nb\r\n"}
     for name, content in {".gitattributes": (REPOSITORY / ".gitattributes").read_bytes(), **files}.items():
         path = tmp_path / "first" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -202,7 +202,7 @@ def review(
         str | None, typer.Argument(metavar="[HEAD]", help="State after the change.", show_default="the workspace")
     ] = None,
     md: Annotated[bool, typer.Option("--md", help="Print Markdown for a pull request.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program: every row and number.")] = False,
+    json: Json = False,
     fail_if_worse: Annotated[
         str | None, typer.Option(metavar="MEASURE", help="Exit with code 1 if it became worse, such as student.auc.")
     ] = None,
@@ -255,11 +255,6 @@ def status(json: Json = False) -> None:
     from amalgam.cli.status import run_status
 
     run_status(Path(), as_json=json)
-
-
-@study.callback()
-def follow() -> None:
-    """Keep `status` as a named subcommand."""
 
 
 def print_table(rows: Sequence[Sequence[object]]) -> None:

@@ -1,7 +1,6 @@
 """`amalgam next` and `amalgam code`: write a sheet of responses to code next, and import their codes."""
 
 import csv
-import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,11 +34,7 @@ class _Coding(NamedTuple):
 
 
 def run_next(project: Path, target: Path, count: int) -> None:
-    """Write the responses whose codes would help most to `target`.
-
-    Raises:
-        DataError: the file exists already, or the project has no rows yet, or none left to code.
-    """
+    """Write the responses whose codes would help most to `target`."""
     if target.suffix.lower() not in (".xlsx", ".csv"):
         raise DataError(f"{target} does not end in .xlsx or .csv: name a file that does")
     if target.exists():
@@ -48,23 +43,16 @@ def run_next(project: Path, target: Path, count: int) -> None:
     human = _add_codes(coding.human, read_codes(coding.folder, coding.task.label_names))
     pool = coding.pool[~coding.pool["text"].isin(human["text"])].reset_index(drop=True)
     if pool.empty:
-        raise DataError(
-            "every response of this split is coded: raise `split.unlabelled`, or add texts as `source.unlabelled` in "
-            "task.yaml, then run `dvc repro prepare`"
-        )
+        more = "raise `split.unlabelled`, or add texts as `source.unlabelled` in task.yaml"
+        raise DataError(f"every response of this split is coded: {more}, then run `dvc repro prepare`")
     chosen = pool.iloc[_choose(project, coding, human, pool, count)]
     write_sheet(target, chosen, coding.task)
-    print(
-        f"{target}: {len(chosen)} of {len(pool)} uncoded responses; fill in `label`, then run `amalgam code {target}`"
-    )
+    written = f"{target}: {len(chosen)} of {len(pool)} uncoded responses"
+    print(f"{written}; fill in `label`, then run `amalgam code {target}`")
 
 
 def run_code(project: Path, source: Path) -> None:
-    """Import the codes of a filled-in sheet as human-coded rows.
-
-    Raises:
-        DataError: the sheet cannot be read, or holds no usable code; nothing is written then.
-    """
+    """Import the codes of a filled-in sheet as human-coded rows; without a usable code, nothing is written."""
     coding = _open_project(project)
     labels = coding.task.label_names
     added, notes = add_codes(coding.folder, labels, read_sheet(source), coding.pool)
@@ -72,10 +60,8 @@ def run_code(project: Path, source: Path) -> None:
         print(note)
     codes = read_codes(coding.folder, labels)
     counts = ", ".join(f"{label} {(codes['label'] == label).sum()}" for label in labels)
-    print(
-        f"{coding.folder / CODED}: {added} codes added, {len(codes)} responses in all ({counts}); track the "
-        "file with Git or `dvc add`, then run `dvc repro`"
-    )
+    print(f"{coding.folder / CODED}: {added} codes added, {len(codes)} responses in all ({counts})")
+    print("track the file with Git or `dvc add`, then run `dvc repro`")
     ratio, rows = coding.params.ratio, len(_add_codes(coding.human, codes))
     if ratio < 1 and (wanted := -(-count_synthetic(ratio, rows) // len(labels))) > coding.params.synthesis.rows:
         print(f"`ratio: {ratio:g}` now takes {wanted} synthetic rows per label: raise `synthesis.rows` above that")
@@ -139,13 +125,12 @@ def write_sheet(path: Path, rows: pd.DataFrame, task: Task) -> None:
     names = ["id", *(["question"] if (rows["question"] != "").any() else []), "text"]
     table = [[*names, "label"], *([*row, ""] for row in rows[names].to_numpy().tolist())]
     try:
-        with open_sibling(path, binary=True) as stream:
-            if path.suffix.lower() == ".csv":
-                lines = io.TextIOWrapper(stream, "utf-8-sig", newline="")  # Excel detects UTF-8 by its mark
-                csv.writer(lines).writerows(map(guard_cell, row) for row in table)
-                lines.detach()
-            else:
+        with open_sibling(path, binary=(book := path.suffix.lower() != ".csv")) as stream:
+            if book:
                 _make_book(table, task).save(stream)
+            else:
+                stream.write("\ufeff")  # Excel detects UTF-8 by this mark
+                csv.writer(stream).writerows(map(guard_cell, row) for row in table)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror}): check the folder and the disk") from error
 

@@ -13,7 +13,8 @@ from typing import Any
 from amalgam.cli import print_table
 from amalgam.cli.forecast import StageEstimate, estimate_run
 from amalgam.dvc import list_stages_to_run
-from amalgam.errors import AmalgamError
+from amalgam.errors import AmalgamError, DataError
+from amalgam.files import read_json
 from amalgam.llm.journal import Journal, open_journal
 from amalgam.llm.request import BYTES_A_TOKEN, FREE, Price, Prices, load_prices
 from amalgam.params import Llm, Params, load_params
@@ -22,6 +23,7 @@ from amalgam.tasks.schema import load_task
 
 _JOURNAL = ".cache/journal.sqlite"
 _COSTS = {"live_usd": False, "batch_usd": True}  # True: through the Batch API
+_COUNTS = ("stage", "requests", "answered", "to_send", "at_most")  # of a stage, as `amalgam doctor` shows it
 _PACKAGES = ("dvc", "dvclive", "openai", "transformers", "torch", "datasets", "scikit-learn", "pandas", "xllamacpp")
 
 
@@ -31,35 +33,29 @@ def run_estimate(project: Path, *, as_json: bool) -> None:
     stages = list_stages_to_run(project)
     with open_journal(project / _JOURNAL) as journal:
         estimates = estimate_run(project, params, stages, journal)
-        estimate = describe_estimate(project, params.llm, estimates, journal)
+        estimate = price_stages(params.llm, estimates, load_prices(project / "data/prices.yaml"), journal)
     print(json.dumps(estimate, indent=2)) if as_json else print_estimate(estimate, batch=params.llm.batch)
 
 
-def describe_estimate(project: Path, llm: Llm, stages: list[StageEstimate], journal: Journal) -> dict[str, Any]:
-    """Price an estimate, and add what has been spent."""
-    spent, in_batches = journal.read_spending(), sum(batch.keys for batch in journal.list_batches())
-    return price_stages(llm, stages, load_prices(project / "data/prices.yaml"), spent, in_batches)
-
-
-def price_stages(llm: Llm, stages: list[StageEstimate], prices: Prices, spent: float, batched: int) -> dict[str, Any]:
-    """Return all that `amalgam estimate` shows; `spent` is in US dollars, `batched` requests wait to be collected."""
-    embedded = llm.endpoint == "embedded"
+def price_stages(llm: Llm, stages: list[StageEstimate], prices: Prices, journal: Journal) -> dict[str, Any]:
+    """Return all that `amalgam estimate` shows."""
+    embedded, spent = llm.endpoint == "embedded", journal.read_spending()
     price = FREE if embedded else prices.find(llm.model)
-    priced: list[dict[str, Any]] = []
-    for stage in stages:
-        prompts, answers = stage.prompt_tokens, stage.completion_tokens
-        costs = {name: None if price is None else price.cost(prompts, answers, batch) for name, batch in _COSTS.items()}
-        priced.append(asdict(stage) | costs)
-    columns = {name: [stage[name] for stage in priced] for name in _COSTS}
+
+    def price_tokens(*of: StageEstimate) -> dict[str, float | None]:
+        tokens = sum(stage.prompt_tokens for stage in of), sum(stage.completion_tokens for stage in of)
+        known = price if of else FREE
+        return {name: known.cost(*tokens, batch) if known else None for name, batch in _COSTS.items()}
+
     return {
         "model": llm.model,
         "endpoint": llm.endpoint,
         "prices_of": None if embedded else prices.date.isoformat(),
-        "stages": priced,
-        **{name: None if None in column else sum(column, 0.0) for name, column in columns.items()},
+        "stages": [asdict(stage) | price_tokens(stage) for stage in stages],
+        **price_tokens(*stages),
         "spent_usd": spent,
         "left_usd": None if llm.budget_usd is None else max(llm.budget_usd - spent, 0.0),
-        "in_batches": batched,
+        "in_batches": sum(batch.keys for batch in journal.list_batches()),
         "notices": _list_notices(llm, [stage for stage in stages if stage.to_send], price, spent),
     }
 
@@ -70,8 +66,8 @@ def _list_notices(llm: Llm, sent: list[StageEstimate], price: Price | None, spen
         return []
     notices = []
     for stage in sent:
-        if llm.max_requests is not None and stage.to_send > llm.max_requests:
-            stops = "may stop" if stage.at_most else "stops"
+        if llm.max_requests is not None and stage.to_send + stage.again > llm.max_requests:
+            stops = "may stop" if stage.at_most or stage.to_send <= llm.max_requests else "stops"
             when = "before a batch that exceeds it" if llm.batch else "once that many are sent"
             notices.append(f"`llm.max_requests: {llm.max_requests}` {stops} `{stage.stage}` {when}")
     if price is None:
@@ -135,17 +131,6 @@ def _list_costs(priced: dict[str, Any]) -> list[str]:
 
 def run_doctor(project: Path, *, as_json: bool) -> None:
     """Examine the project and print the findings; exit with code 2 if something must be fixed first."""
-    findings = examine_project(project)
-    if as_json:
-        print(json.dumps(findings, indent=2))
-    else:
-        _print_findings(findings)
-    if findings["problems"]:
-        sys.exit(2)
-
-
-def examine_project(project: Path) -> dict[str, Any]:
-    """Collect the findings as JSON-ready values."""
     packages = dict.fromkeys(("python", *_PACKAGES), "missing") | {"python": platform.python_version()}
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
@@ -154,58 +139,45 @@ def examine_project(project: Path) -> dict[str, Any]:
     try:
         params = load_params(project / "params.yaml")
         findings |= _find_models(project, params)
-        findings |= _plan_run(project, params)
+        task, stages = load_task(project / "data/tasks" / params.task), list_stages_to_run(project)
+        with open_journal(project / _JOURNAL) as journal:
+            estimates = estimate_run(project, params, stages, journal)
+        requests = [{name: getattr(stage, name) for name in _COUNTS} for stage in estimates]
+        findings |= {"task": task.title, "stages": stages, "requests": requests}
     except AmalgamError as error:
         findings["problems"].append(str(error))
-    return findings
+    print(json.dumps(findings, indent=2)) if as_json else _print_findings(findings)
+    if findings["problems"]:
+        sys.exit(2)
 
 
 def _find_models(project: Path, params: Params) -> dict[str, Any]:
-    llm = params.llm
+    llm, models = params.llm, {}
     names = ["AZURE_OPENAI_API_KEY", "OPENAI_API_KEY"] if llm.api_version else ["OPENAI_API_KEY"]
     key = "set" if any(os.environ.get(name) for name in names) else "not set"
-    identity = "model.gguf" if llm.endpoint == "embedded" else "identity.json"
-    files = {f"encoder {params.teacher.model}": "encoder/model.safetensors", f"llm {llm.model}": f"llm/{identity}"}
-    base = project / "models/base"
-    models = {name: "here" if (base / file).is_file() else "to be fetched" for name, file in files.items()}
+    for kind, name, file in (("encoder", params.teacher.model, "amalgam.json"), ("llm", llm.model, "identity.json")):
+        models[f"{kind} {name}"] = "to be fetched"
+        with suppress(DataError, KeyError):  # it may be absent, or of another model
+            if read_json(project / "models/base" / kind / file)["name"] in (name, Path(name).name):
+                models[f"{kind} {name}"] = "here"
     return {"endpoint": {"url": llm.endpoint, "model": llm.model, names[0]: key}, "models": models}
-
-
-def _plan_run(project: Path, params: Params) -> dict[str, Any]:
-    task = load_task(project / "data/tasks" / params.task)
-    stages = list_stages_to_run(project)
-    with open_journal(project / _JOURNAL) as journal:
-        estimates = estimate_run(project, params, stages, journal)
-    shown = ("stage", "requests", "answered", "to_send", "at_most")  # `amalgam estimate` shows more
-    requests = [{name: getattr(stage, name) for name in shown} for stage in estimates]
-    return {"task": task.title, "stages": stages, "requests": requests}
 
 
 def _print_findings(findings: dict[str, Any]) -> None:
     rows = [("installed", ", ".join(f"{name} {found}" for name, found in findings["packages"].items()))]
-    if "endpoint" in findings:
-        endpoint = findings["endpoint"]
+    if endpoint := findings.get("endpoint"):
         name, state = list(endpoint.items())[-1]
         key = "" if endpoint["url"] == "embedded" else f", {name} {state}"
         rows.append(("LLM", f"{endpoint['model']} at {endpoint['url']}{key}"))
         rows.append(("models", ", ".join(f"{name}: {state}" for name, state in findings["models"].items())))
     if "stages" in findings:
-        runs = " → ".join(findings["stages"])
-        rows.append(("task", findings["task"]))
-        rows.append(("next `dvc repro`", f"runs {runs or 'nothing: everything is up to date'}"))
-        rows.append(("requests", _phrase_requests(findings["requests"])))
-    width = max(len(title) for title, _ in rows) + 2
+        runs = " → ".join(findings["stages"]) or "nothing: everything is up to date"
+        rows += [("task", findings["task"]), ("next `dvc repro`", f"runs {runs}")]
+        for one in findings["requests"]:
+            count = f"{one['to_send']} to send, {one['answered']} answered already"
+            bound = f"at most {one['to_send']}, because its inputs are made first"
+            rows.append(("requests", f"{one['stage']}: {bound if one['at_most'] else count}"))
+        if not any(one["to_send"] for one in findings["requests"]):
+            rows.append(("requests", "nothing to send"))
     for title, text in rows + [("problem", problem) for problem in findings["problems"]]:
-        print(title.ljust(width) + text.replace("\n", "\n" + " " * width))
-
-
-def _phrase_requests(requests: list[dict[str, Any]]) -> str:
-    lines = [
-        f"{one['stage']}: at most {one['to_send']}, because its inputs are made first"
-        if one["at_most"]
-        else f"{one['stage']}: {one['to_send']} to send, {one['answered']} answered already"
-        for one in requests
-    ]
-    if any(one["to_send"] for one in requests):
-        lines.append("`amalgam estimate` shows what that costs")
-    return "\n".join(lines) or "none"
+        print(title.ljust(18) + text)

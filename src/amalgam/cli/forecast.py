@@ -72,8 +72,8 @@ class Sources:
 
     def build_grading(self, rows: pd.DataFrame) -> list[Request]:
         """Build the requests of `judge` or `baselines` for rows."""
-        params = self.params
-        return build_grading_requests(self.task, rows, self.sets["train"], self.model, params.judge, params.llm.body)
+        judge, fields = self.params.judge, self.params.llm.body
+        return build_grading_requests(self.task, rows, self.sets["train"], self.model, judge, fields)
 
     def build_labelling(self) -> list[Request]:
         """Build the requests of `label`; none if the LLM only writes."""
@@ -87,7 +87,8 @@ class Sources:
 
     def list_tests(self) -> dict[str, pd.DataFrame]:
         """Return the rows that `baselines` grades, by set."""
-        return {name: rows for name, rows in sorted(self.sets.items()) if name.endswith("test")}
+        graded = self.params.baselines.llm_grader
+        return {name: rows for name, rows in sorted(self.sets.items()) if graded and name.endswith("test")}
 
     def limit_grades(self) -> int | None:
         """Return how many responses per label `judge` grades; None means all."""
@@ -143,7 +144,7 @@ def find_identity(project: Path, llm: Llm) -> str:
 
 def estimate_run(project: Path, params: Params, stages: list[str], journal: Journal) -> list[StageEstimate]:
     """Count requests and tokens by stage, after looking for missing answers in DVC's cache, as a run does."""
-    if not set(ASKING) & set(stages):
+    if set(ASKING).isdisjoint(stages):
         return []
     sources = load_sources(project, params, is_prepared="prepare" not in stages)
     estimates = estimate_stages(project, sources, stages, journal)
@@ -181,7 +182,7 @@ def estimate_stages(project: Path, sources: Sources, stages: list[str], journal:
         estimates.append(tally.estimate(project, "judge", is_known=complete, bound=bound))
     if "label" in stages:
         estimates.append(_Tally(journal, sources.build_labelling()).estimate(project, "label", is_known=is_known))
-    if "baselines" in stages and params.baselines.llm_grader:
+    if "baselines" in stages:
         requests = [one for rows in sources.list_tests().values() for one in sources.build_grading(rows)]
         estimates.append(_Tally(journal, requests).estimate(project, "baselines", is_known=is_known))
     return [stage for stage in estimates if stage.requests]

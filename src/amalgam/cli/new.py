@@ -50,37 +50,31 @@ _WHAT = {"text": "the response", "label": "the code", "group": "the group of a r
 
 @dataclass(frozen=True)
 class Choice:
-    """The flags of `amalgam new`; `columns` holds the columns by flag."""
+    """The flags of `amalgam new`."""
 
-    columns: dict[str, list[str]]
-    sheet: str | None = None
-    rubric: Path | None = None
-    above: float | None = None
-    merge_rare: int = 0
-    drop_rare: int = 0
-    force: bool = False
-    yes: bool = False
-    as_json: bool = False
+    columns: dict[str, list[str]]  # by flag
+    sheet: str | None
+    rubric: Path | None
+    above: float | None
+    merge_rare: int
+    drop_rare: int
+    force: bool
+    yes: bool
+    as_json: bool
 
 
 class Found(NamedTuple):
-    """What was found in a file: its table, the use of each column, labels, definitions, personal columns."""
+    """What was found in a file."""
 
-    source: Path
     table: Table
     guess: Guess
     labels: Labels
-    definitions: dict[str, str]
-    personal: dict[str, str]
+    definitions: dict[str, str]  # by label
+    personal: dict[str, str]  # columns of personal data, with its kind
 
 
 def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
-    """Find out what a table holds, show it, and write `data/tasks/NAME` and params that fit.
-
-    Raises:
-        DataError: the file cannot be read, has ambiguous columns, or makes no task; nothing is written then.
-        ParamsError: the project has no valid params.yaml, or the name is not valid for a task.
-    """
+    """Find out what a table holds, show it, and write `data/tasks/NAME` and fitting params; an error writes nothing."""
     params, folder = load_params(project / "params.yaml"), project / "data/tasks" / name
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
         raise ParamsError(f"'{name}' cannot be the name of a task: use letters, digits, `_` and `-`")
@@ -102,7 +96,7 @@ def run_new(project: Path, name: str, source: Path, choice: Choice) -> None:
         values, why = choose_params(params, rows, name)
         write_text(made / "params.yaml", edit_params((project / "params.yaml").read_text(encoding="utf-8"), values))
         load_params(made / "params.yaml")
-        facts = _list_facts(found, rows) | {"params": values, "why": why}
+        facts = _list_facts(source, found, rows) | {"params": values, "why": why}
         print(json.dumps(facts, indent=2, ensure_ascii=False)) if choice.as_json else _show(facts)
         if folder.exists():
             # Codes added by people outlive the replaced table, and what DVC keeps out of Git stays out of it.
@@ -141,13 +135,11 @@ def _look(source: Path, choice: Choice, cache: Path) -> Found:
         labels = Labels(["low", "high"], _find_missing(cells.str.strip()), False)
     else:
         if combined := find_combined([*cells.str.strip().unique()]):
-            table.notes.append(
-                f"'{combined}' looks like several codes at once, and became a label of its own: to separate one code "
-                "from all others, give it a column"
-            )
+            looks = f"'{combined}' looks like several codes at once, and became a label of its own"
+            table.notes.append(f"{looks}: to separate one code from all others, give it a column")
         labels = find_labels(cells, guess.coded[0], choice.merge_rare, choice.drop_rare)
     definitions = read_rubric(choice.rubric, labels) if choice.rubric else {}
-    return Found(source, table, guess, labels, definitions, personal)
+    return Found(table, guess, labels, definitions, personal)
 
 
 def _find_missing(cells: "pd.Series[str]") -> dict[str, str]:
@@ -166,10 +158,9 @@ def _settle_doubts(frame: pd.DataFrame, choice: Choice, personal: dict[str, str]
             return guess
         flag, names = next(iter(guess.doubts.items()))
         if choice.as_json or not sys.stdin.isatty():
-            raise DataError(
-                f"{_WHAT[flag]} may be in {' or '.join(f'`{each}`' for each in names)}: name it, as in --{flag} "
-                f"'{names[0]}', or take the most likely ones with --yes"
-            )
+            where = " or ".join(f"`{each}`" for each in names)
+            advice = f"name it, as in --{flag} '{names[0]}', or take the most likely ones with --yes"
+            raise DataError(f"{_WHAT[flag]} may be in {where}: {advice}")
         import typer
 
         print(f"Which column holds {_WHAT[flag]}?")
@@ -211,22 +202,18 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
     }
     cells = [table.frame[column].str.strip() for column in guess.coded]
     codes = pd.concat([each.isin(list_codes(each)) for each in cells], axis=1)
-    described = [
-        {
-            "name": label,
-            "codes": [" ".join(code.split()) for code, other in labels.codes.items() if other == label != code],
-            "definition": found.definitions.get(label, ""),
-        }
-        for label in labels.names
-    ]
+    described = []
+    for label in labels.names:
+        spelled = [" ".join(code.split()) for code, other in labels.codes.items() if other == label != code]
+        described.append({"name": label, "codes": spelled, "definition": found.definitions.get(label, "")})
     *others, last = labels.names
     which = f"{', '.join(others)} or {last}" if len(others) < 5 else f"which of {len(others) + 1} labels"
-    from jinja2 import Environment
+    import jinja2
 
-    environment = Environment(trim_blocks=True, keep_trailing_newline=True)
+    loader = jinja2.PackageLoader("amalgam.cli", "")
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)
     environment.filters["quote"] = _quote
-    template = environment.from_string(Path(__file__).with_name("task.yaml.j2").read_text(encoding="utf-8"))
-    return template.render(
+    return environment.get_template("task.yaml.j2").render(
         name=name,
         title=f"{name}: {which}?",
         ordinal=labels.ordinal,
@@ -238,30 +225,23 @@ def _write_task(name: str, found: Found, above: float | None) -> str:
     )
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes repeated values in full, where YAML would use an anchor."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
 def _quote(value: Any) -> str:
     """Write a value as YAML on one line."""
-    layout: dict[str, Any] = {"default_flow_style": True, "allow_unicode": True, "width": math.inf, "sort_keys": False}
-    text = str(yaml.dump(value, Dumper=_Dumper, **layout))
-    return text.removesuffix("\n").removesuffix("\n...")
+    copy = json.loads(json.dumps(value))  # YAML would write an anchor for an object that is there twice
+    text = yaml.safe_dump(copy, default_flow_style=True, allow_unicode=True, width=math.inf, sort_keys=False)
+    return str(text).removesuffix("\n").removesuffix("\n...")
 
 
-def _list_facts(found: Found, rows: TaskRows) -> dict[str, Any]:
+def _list_facts(source: Path, found: Found, rows: TaskRows) -> dict[str, Any]:
     """List what was found, as `--json` prints it."""
     guess, texts = found.guess, rows.main["text"]
-    raters = [name for name in map(str, rows.ratings) if name != "id"]
-    kappas = [measure_kappa(*(rows.ratings[name] for name in pair)) for pair in combinations(raters, 2)]
+    ratings = rows.ratings.drop(columns="id")
+    kappas = [measure_kappa(ratings[one], ratings[other]) for one, other in combinations(ratings, 2)]
     known = [kappa for kappa in kappas if kappa is not None]
     written = {key: getattr(found.table.source, key) for key in ("format", "encoding", "separator", "sheet")}
     used = guess.list_used() | found.personal.keys()
     return {
-        "file": {"path": str(found.source), **written, "export": found.table.export, "rows": len(found.table.frame)},
+        "file": {"path": str(source), **written, "export": found.table.export, "rows": len(found.table.frame)},
         "columns": {key: getattr(guess, key) for key in Guess.__slots__ if key not in ("doubts", "notes")},
         "labels": {str(label): int(count) for label, count in rows.main["label"].value_counts().items()},
         "left_out": {reason: count for reason, count in rows.left_out.items() if count},
@@ -283,10 +263,10 @@ def _show(facts: dict[str, Any]) -> None:
     code = f"`{columns['label']}`" if columns["label"] else "majority of the raters"
     kappa = f", kappa {facts['kappa']:.2f}" if facts["kappa"] is not None else ""
     raters = ", ".join(columns["raters"]) or (f"a row for each `{columns['coder']}`" if columns["coder"] else "")
-    how = ", ".join(file[key] for key in ("export", "format", "encoding", "sheet") if file[key])
-    how += {"": "", ",": "", "\t": ", tabs between cells"}.get(
-        file["separator"], f", `{file['separator']}` between cells"
+    between = {"": "", ",": "", "\t": "tabs between cells"}.get(
+        file["separator"], f"`{file['separator']}` between cells"
     )
+    how = ", ".join(filter(None, [file["export"], file["format"], file["encoding"], file["sheet"], between]))
     lines = {
         "file": f"{file['path']}: {how}, {file['rows']:,} rows",
         "response": f"`{columns['text']}`: {words[1]} words ({words[0]} to {words[2]}); {known}",

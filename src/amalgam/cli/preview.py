@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from itertools import islice
@@ -10,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from amalgam.base_models import fetch_llm
-from amalgam.cli.estimate import describe_estimate, print_estimate
+from amalgam.cli.estimate import price_stages, print_estimate
 from amalgam.cli.forecast import ASKING, Sources, estimate_stages, estimate_training, load_sources
 from amalgam.dvc import iterate_shared_answers
+from amalgam.errors import DataError
 from amalgam.files import read_json
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.journal import open_journal
-from amalgam.llm.request import Answer, Request
+from amalgam.llm.request import Answer, Request, load_prices
 from amalgam.machine import notify
 from amalgam.params import Params, load_params
 from amalgam.synthesis.answers import tabulate_responses
@@ -31,10 +33,7 @@ _WRITING = 4  # a token of an answer takes this many times as long as one of a p
 def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: bool) -> None:
     """Request the first `rows` responses of each label as the run will, and print the requests and the responses.
 
-    None requests five, or as many as arrive within a minute.
-
-    Raises:
-        AmalgamError: the run would fail with the same sentence.
+    None requests five, or as many as arrive within a minute. An error is the one with which the run would fail.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as in the stages, before llama.cpp is loaded
     params = load_params(project / "params.yaml")
@@ -48,7 +47,7 @@ def run_preview(project: Path, name: str | None, rows: int | None, *, as_json: b
     found = ask_first(sources, answering, rows)
     with open_journal(answering.journal) as journal:
         stages = estimate_stages(project, sources, list(ASKING), journal)
-        whole = describe_estimate(project, params.llm, stages, journal)
+        whole = price_stages(params.llm, stages, load_prices(project / "data/prices.yaml"), journal)
     pace = found.pop("pace")
     to_come = [(one.to_send + one.again) * pace.get(one.stage, pace.get("judge", 0.0)) for one in stages]
     found["whole_run"] = whole | {
@@ -66,8 +65,8 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
     """
     params, task = sources.params, sources.task
     tested = sources.list_tests()
-    for name in tested if params.baselines.llm_grader else ():
-        check_personal(task, tested[name], name, params.llm.endpoint)
+    for name, held_out in tested.items():
+        check_personal(task, held_out, name, params.llm.endpoint)
     pace, start = dict[str, float](), time.monotonic()
     several = answering.llm
     alone = several.model_copy(update={"concurrency": 1})  # reads their common beginning only once
@@ -99,8 +98,7 @@ def ask_first(sources: Sources, answering: Answering, rows: int | None) -> dict[
     grades = read_grades(answers, task.label_names, "the LLM as judge")[0]
     responses["judged"] = responses["id"].map(dict(zip(graded["id"], grades, strict=True))).fillna("")
     shown = [*writing[: len(task.labels)], *grading[:1], *labelling[:1]]
-    if params.baselines.llm_grader:
-        shown += sources.build_grading(tested["test"].head(1))
+    shown += sources.build_grading(tested["test"].head(1)) if tested else []
     return {
         "task": params.task,
         "prompts": [{"id": request.id, "key": request.key, **request.body} for request in shown],
@@ -137,10 +135,10 @@ def _open_answering(project: Path, params: Params, model: str) -> Answering:
 
 
 def _holds(folder: Path, name: str, model: str) -> bool:
-    if not ((folder / "identity.json").is_file() and (folder / "model.gguf").is_file()):
-        return False
-    about = read_json(folder / "identity.json")
-    return bool(about["model"] == model if model else about["name"] == name)
+    with suppress(DataError):  # there is none
+        about = read_json(folder / "identity.json")
+        return (folder / "model.gguf").is_file() and bool(about["model"] == model if model else about["name"] == name)
+    return False
 
 
 def _print_preview(found: dict[str, Any]) -> None:

@@ -4,6 +4,8 @@ import math
 import re
 from typing import Any
 
+import yaml
+
 from amalgam.cli.forecast import estimate_training
 from amalgam.errors import ParamsError
 from amalgam.params import Params
@@ -55,11 +57,11 @@ def measure_width(positive: int, negative: int) -> float:
 def edit_params(text: str, values: dict[str, Any]) -> str:
     """Set values in the text of params.yaml; keep comments and all other lines."""
     for key, value in values.items():
-        section, _, leaf = key.rpartition(".")
-        start = text.index(f"\n{section}:\n") if section else 0
-        pattern = re.compile(rf"^({'  ' if section else ''}{leaf}: )([^#\n]*?)( *)(#.*)?$", re.MULTILINE)
-        if (match := pattern.search(text, start)) is None:
+        *section, leaf = key.split(".")
+        above = rf"^{section[0]}:(?: *#.*)?\n(?:[ #].*\n|\n)*?  " if section else "^"
+        if (match := re.search(rf"({above}{leaf}: )([^#\n]*?)( *)(#.*)?$", text, re.MULTILINE)) is None:
             raise ParamsError(f"params.yaml has no line `{key}: …`: add it")
-        comment = f"{' ' * max(len(match[2] + match[3]) - len(str(value)), 2)}{match[4]}" if match[4] else ""
-        text = f"{text[: match.start()]}{match[1]}{value}{comment}{text[match.end() :]}"
+        new = yaml.safe_dump(value).partition("\n")[0]
+        comment = f"{' ' * max(len(match[2] + match[3]) - len(new), 2)}{match[4]}" if match[4] else ""
+        text = f"{text[: match.start()]}{match[1]}{new}{comment}{text[match.end() :]}"
     return text

@@ -30,10 +30,9 @@ def run_journal(project: Path, *, as_json: bool) -> None:
         print(json.dumps(found | {"models": [*map(asdict, models)], "batches": [*map(asdict, batches)]}, indent=2))
         return
     if models:
-        print_table(
-            [("model", "answers", "read in", "prompt tokens", "completion tokens", "USD"), *map(_list_cells, models)]
-        )
-        answers = "1 answer" if count == 1 else f"{count} answers"
+        header = ("model", "answers", "read in", "prompt tokens", "completion tokens", "USD")
+        print_table([header, *map(_list_cells, models)])
+        answers = f"{count} answer{'s' * (count != 1)}"
         print(f"{_PLACE}: {answers}, {size / 1e6:.1f} MB; {spent:.4f} USD spent from this clone")
     else:
         print(f"{_PLACE} holds no answers yet")
@@ -43,11 +42,7 @@ def run_journal(project: Path, *, as_json: bool) -> None:
 
 
 def run_forget(project: Path, batch: str) -> None:
-    """Give up a batch, so that its requests are sent again.
-
-    Raises:
-        DataError: there is no such batch, or no journal.
-    """
+    """Give up a batch, so that its requests are sent again."""
     path = project / _PLACE
     if not path.exists():
         raise DataError(f"there is no journal at {_PLACE} yet: run this at the top of a project that has sent requests")
@@ -70,9 +65,8 @@ def run_status(project: Path, *, as_json: bool) -> None:
         print(json.dumps(status, indent=2))
         return
     left, silent = status["seconds_left"], now - status["written"]
-    about = "" if left is None else f", about {max(left - silent, 0) / 60:.0f} minutes left"
-    shown = about if status["trainings_left"] else ""
-    print(f"{status['done']} of {status['cells']} cells are done, {len(status['failed'])} failures{shown}")
+    about = f", about {max(left - silent, 0) / 60:.0f} minutes left" if status["trainings_left"] and left else ""
+    print(f"{status['done']} of {status['cells']} cells are done, {len(status['failed'])} failures{about}")
     if status["trainings_left"] and silent > _STALE:
         print("no update for ten minutes: if the study no longer runs, `dvc repro study/dvc.yaml` resumes it")
     rows = [(name, f"running for {seconds} s") for name, seconds in status["running"].items()]

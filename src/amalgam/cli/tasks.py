@@ -56,9 +56,8 @@ def run_check(project: Path, name: str, *, as_json: bool) -> None:
     for level, fault in levels if not as_json else ():
         print(f"{level}: {fault.sentence}")
         if len(fault.rows) > 1:
-            file, numbers = fault.rows[0].rpartition(" ")[0], [row.rpartition(" ")[2] for row in fault.rows]
-            more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
-            print(f"    {file}s {', '.join(numbers[:_SHOWN])}{more}")
+            more = f" and {len(fault.rows) - _SHOWN} more" if len(fault.rows) > _SHOWN else ""
+            print(f"    {'; '.join(fault.rows[:_SHOWN])}{more}")
     if not levels and not as_json:
         print(f"{name}: {len(rows.main)} coded rows, and nothing to fix")
     if levels:
@@ -74,8 +73,7 @@ def _find_doubtful(task: Task, rows: TaskRows, table: pd.DataFrame) -> Iterator[
             places = [rows.places[name] for name in main["id"][main["label"] == label]]
             yield Fault(f"only {count} rows are coded '{label}': code {_FEW} or more, or merge it with another", places)
     raters = [name for name in map(str, rows.ratings) if name != "id"]
-    cells = {f"rater{place}": cell for place, cell in enumerate(task.columns.raters, start=1)}
-    named = {name: cell.column or ", ".join(cell.columns) for name, cell in cells.items()}  # as named in the file
+    named = dict(zip(raters, (cell.column or ", ".join(cell.columns) for cell in task.columns.raters), strict=False))
     for one, other in combinations(raters, 2):
         kappa = measure_kappa(rows.ratings[one], rows.ratings[other])
         if kappa is not None and kappa < _AGREED:
@@ -88,10 +86,10 @@ def _find_doubtful(task: Task, rows: TaskRows, table: pd.DataFrame) -> Iterator[
     if len(asked) > len(task.labels) and (asked == 1).all():
         yield Fault("each question has answers of only one label, so it reveals the label: code other answers")
     if task.columns.group is None:
-        said = {"text": [task.columns.text.column], "label": [task.columns.label.column], "question": list[str]()}
-        said["question"] = [task.columns.question.column] if task.columns.question else []
-        with suppress(DataError, IndexError):
-            if group := guess_columns(table, {key: names for key, names in said.items() if all(names)}).group:
+        cells = {"text": task.columns.text, "label": task.columns.label, "question": task.columns.question}
+        said = {key: [cell.column] if cell else [] for key, cell in cells.items() if not cell or cell.column}
+        with suppress(DataError):
+            if group := guess_columns(table, said).group:
                 advice = f"add it, or rows of one `{group}` may be in train and test"
                 yield Fault(f"`{group}` repeats, but is not `columns.group`: {advice}")
 
@@ -162,7 +160,7 @@ def _count_rows(task: Task, folder: Path, cache: Path) -> int | None:
         case FileSource():
             here = True
         case WheelSource() as source:
-            here = any((cache / "wheels").glob(f"{source.package}-{source.version}*.whl"))
+            here = (cache / "wheels" / f"{source.package}-{source.version}.whl").is_file()
         case GitSource() as source:
             here = all((cache / "git" / str(file.sha256)).is_file() for file in source.files)
         case source:

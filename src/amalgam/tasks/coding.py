@@ -29,29 +29,19 @@ _LONGEST = 32_000  # characters of a text that are compared: an Excel cell holds
 
 
 def read_log(folder: Path, labels: list[str]) -> pd.DataFrame:
-    """Read all codes from `coded.csv` in a task's folder (id, text, question, label); none if there is no such file.
-
-    Raises:
-        DataError: the file cannot be read, or has a label that the task does not have.
-    """
+    """Read all codes from `coded.csv` in a task's folder (id, text, question, label); none if there is no such file."""
     path = folder / CODED
     if not path.exists():
         return pd.DataFrame(columns=_COLUMNS, dtype=str)
     log = _read_table(path, _COLUMNS)
     if len(unknown := log[~log["label"].isin(labels)]):
-        raise DataError(
-            f"{unknown.index[0]} has the label '{unknown['label'].iloc[0]}', but task.yaml lists {', '.join(labels)}: "
-            "correct it there, or delete the row"
-        )
+        listed = f"task.yaml lists {', '.join(labels)}: correct it there, or delete the row"
+        raise DataError(f"{unknown.index[0]} has the label '{unknown['label'].iloc[0]}', but {listed}")
     return log[_COLUMNS].reset_index(drop=True)
 
 
 def read_sheet(path: Path) -> pd.DataFrame:
-    """Read text, question and label from a filled-in table; the index gives the place of each row.
-
-    Raises:
-        DataError: the table cannot be read, or lacks a column.
-    """
+    """Read text, question and label from a filled-in table; the index gives the place of each row."""
     sheet = _read_table(path, ["text", "label"])
     return sheet.assign(question=sheet.get("question", ""))[["text", "question", "label"]]
 
@@ -65,14 +55,9 @@ def read_codes(folder: Path, labels: list[str]) -> pd.DataFrame:
 def add_codes(folder: Path, labels: list[str], sheet: pd.DataFrame, pool: pd.DataFrame) -> tuple[int, list[str]]:
     """Add the codes of a filled-in sheet to `coded.csv`.
 
-    Responses are matched by text and question, because spreadsheets change ids such as 3-4 or 0012.
-
-    The sheet has text, question and label as a person left them, and its index gives the place of each row; `pool` has
-    the responses that may be coded (id, text, question). Return how many codes were added, and a sentence for each kind
-    of row that added no code, or replaced one.
-
-    Raises:
-        DataError: no row has a usable code; nothing is written.
+    Responses are matched by text and question, because spreadsheets change ids such as 3-4 or 0012. `pool` has the
+    responses that may be coded (id, text, question). Return how many codes were added, and a sentence for each kind of
+    row that added no code, or replaced one. If no row has a usable code, a DataError says so.
     """
     log = read_log(folder, labels)
     known = pd.concat([log[_COLUMNS[:3]], pool[_COLUMNS[:3]]], ignore_index=True)
@@ -84,23 +69,18 @@ def add_codes(folder: Path, labels: list[str], sheet: pd.DataFrame, pool: pd.Dat
     for (place, row), name in zip(sheet.iterrows(), _name_responses(sheet), strict=True):
         cell = row["label"].strip()
         label = spelled.get(cell, spelled.get(cell.casefold()))
-        if not cell:
-            kind = "blank"
-        elif label is None:
-            kind = "unknown"
-        elif name not in responses:
-            kind = "changed"
+        if not (cell and label and name in responses):
+            found["changed" if label else "unknown" if cell else "blank"].append(str(place))
+        elif (before := codes.get(name)) == label:
+            found["same"].append(str(place))
         else:
-            kind = "same" if codes.get(name) == label else "again" if name in codes else ""
-        if kind:
-            found[kind].append(str(place))
-        if kind in ("", "again"):
+            found["again"] += [str(place)] if before else []
             codes[name] = label
             added.append((*responses[name], label))
     notes = []
     for kind, places in found.items():
-        named = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
         if places:
+            named = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
             rows = f"{len(places)} row{'s' if len(places) > 1 else ''}"
             notes.append(f"{rows} {_KINDS[kind].format(labels=', '.join(labels))} ({named})")
     if not added and not found["same"]:
@@ -116,10 +96,8 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): put a readable file there") from error
     if missing := [name for name in columns if name not in table]:
-        there = ", ".join(map(str, table))
-        raise DataError(
-            f"{path} has no column `{missing[0]}`, only {there}: give it the columns that `amalgam next` wrote"
-        )
+        lacks = f"{path} has no column `{missing[0]}`, only {', '.join(map(str, table))}"
+        raise DataError(f"{lacks}: give it the columns that `amalgam next` wrote")
     return table
 
 
@@ -136,11 +114,8 @@ def choose_responses(free: np.ndarray, known: np.ndarray, probabilities: np.ndar
     is, and how much closer all responses come to a coded one if it is coded. The second factor comes from facility
     location (Wei et al. 2015, ICML): it prefers responses that are typical and unlike those already coded.
 
-    Args:
-        free: unit vectors of the responses without a code [rows, width].
-        known: unit vectors of the responses with one [rows, width].
-        probabilities: a model's predictions for the free responses [rows, classes].
-        count: how many to choose.
+    `free` and `known` are unit vectors of the responses without and with a code [rows, width], `probabilities` a
+    model's predictions for the free ones [rows, classes].
     """
     best = np.sort(probabilities, axis=1)
     uncertainty = 1 - (best[:, -1] - best[:, -2])

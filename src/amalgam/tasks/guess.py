@@ -1,6 +1,7 @@
 """Find out what each column of a table of coded responses is for, from its name and its cells."""
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -43,24 +44,24 @@ _UNIX = r"1\d{9}(\d{3})?(\.\d+)?"  # seconds or milliseconds since 2001
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The properties of a column: its distinct cells with their counts, and the length of a cell."""
+    """The properties of a column; cells are stripped, and empty ones do not count."""
 
     name: str
-    counts: "pd.Series[int]"
+    counts: "pd.Series[int]"  # by distinct cell
+    codes: list[str]  # distinct cells that are codes
     filled: int
     words: float
     numbers: bool
     times: bool
 
-    @property
-    def codes(self) -> list[str]:
-        """Distinct cells that are codes."""
-        return list_codes(self.counts.index)
-
     def is_named(self, *kinds: str) -> bool:
         """Return whether the name has a word that is typical of columns of these kinds."""
         words = split_name(self.name)
         return len(words) < LONG_NAME and any(not _WORDS[kind].isdisjoint(words) for kind in kinds)
+
+
+_Columns = dict[str, Column]
+_Said = dict[str, list[str]]
 
 
 @dataclass(slots=True)
@@ -86,7 +87,7 @@ class Guess:
         return [self.label] if self.label else self.raters
 
     def list_used(self) -> set[str]:
-        """Return the names of all columns that have a use."""
+        """List all columns that have a use."""
         alone = (self.text, self.label, self.coder, self.id, self.question, self.group, self.time)
         return {*alone, *self.raters, *self.subgroups}
 
@@ -99,13 +100,10 @@ class Guess:
         return ordered[0] if ordered else ""
 
 
-def guess_columns(table: pd.DataFrame, said: dict[str, list[str]], personal: Collection[str] = ()) -> Guess:
-    """Guess what each column is for.
+def guess_columns(table: pd.DataFrame, said: _Said, personal: Collection[str] = ()) -> Guess:
+    """Guess what each column is for; a DataError says so if no column can be the response or the label.
 
     `said` has the columns that flags name, an empty list for what is to be left out; a `personal` column is not an id.
-
-    Raises:
-        DataError: a flag names a missing column, or no column can be the response or the label.
     """
     for flag, names in said.items():
         for name in names:
@@ -114,15 +112,13 @@ def guess_columns(table: pd.DataFrame, said: dict[str, list[str]], personal: Col
                 raise DataError(f"there is no column `{name}` for --{flag}, only {known}: name one of these")
     every = [_describe_column(name, table[name].str.strip()) for name in map(str, table)]
     columns = {column.name: column for column in every if column.filled}
-    guess = Guess(text=said["text"][0]) if said.get("text") else Guess()
+    guess = Guess("".join(said.get("text", [])), "".join(said.get("label", [])), said.get("rater", []))
     if not guess.text:
         _guess_text(columns, guess)
     columns.pop(guess.text, None)
-    if said.get("label") or said.get("rater"):
-        guess.label, guess.raters = (said.get("label") or [""])[0], said.get("rater") or []
+    if guess.label or guess.raters:
         if not guess.raters and guess.label in columns:
-            alike = _find_alike(table, columns, guess.label)
-            guess.raters = [name for name in alike if name != guess.label and _is_rater(columns[name], alike)]
+            guess.raters = [name for name in _find_raters(table, columns, guess.label)[1] if name != guess.label]
     else:
         _guess_label(table, columns, guess)
     if len(guess.raters) == 1:
@@ -132,9 +128,9 @@ def guess_columns(table: pd.DataFrame, said: dict[str, list[str]], personal: Col
             f"the first row holds a response ('{guess.text[:40]}') and its code, not names of columns: "
             "put a row of names above it"
         )
-    _guess_others(
-        table, {name: columns[name] for name in columns if name not in guess.list_used()}, guess, said, personal
-    )
+    used = guess.list_used()
+    others = {name: column for name, column in columns.items() if name not in used}
+    _guess_others(table, others, guess, said, personal)
     return guess
 
 
@@ -150,10 +146,11 @@ def _describe_column(name: str, cells: "pd.Series[str]") -> Column:
     first = texts.head(200)
     date = _UNIX if _WORDS["time"].intersection(split_name(name)) and first.str.isdigit().all() else _DATE
     times = first.str.fullmatch(date).mean() > 0.95
-    return Column(name, counts, filled, words, all(read_number(text) is not None for text in first), bool(times))
+    numbers = all(read_number(text) is not None for text in first)
+    return Column(name, counts, list_codes(counts.index), filled, words, numbers, bool(times))
 
 
-def _guess_text(columns: dict[str, Column], guess: Guess) -> None:
+def _guess_text(columns: _Columns, guess: Guess) -> None:
     scores = {}
     for name, column in columns.items():
         share, told = len(column.counts) / column.filled, column.is_named("text")
@@ -166,7 +163,7 @@ def _guess_text(columns: dict[str, Column], guess: Guess) -> None:
     guess.text = guess.choose("text", scores)
 
 
-def _guess_label(table: pd.DataFrame, columns: dict[str, Column], guess: Guess) -> None:
+def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
     scores: dict[str, float] = {}
     for name, column in columns.items():
         count = len(column.codes)
@@ -177,8 +174,7 @@ def _guess_label(table: pd.DataFrame, columns: dict[str, Column], guess: Guess) 
     if not scores:
         raise DataError(_explain_no_label(columns))
     best = max(scores, key=lambda name: scores[name])
-    alike = _find_alike(table, columns, best)
-    guess.raters = [name for name in alike if _is_rater(columns[name], alike)]
+    alike, guess.raters = _find_raters(table, columns, best)
     named = {name: scores[name] for name in alike if name in scores and name not in guess.raters}
     rest = {name: score for name, score in scores.items() if name not in alike and score >= scores[best]}
     if len(named) > 1 and len({*named.values()}) == 1 and not guess.raters:  # traits of a text, or people's names
@@ -201,31 +197,37 @@ def _guess_label(table: pd.DataFrame, columns: dict[str, Column], guess: Guess) 
         guess.coder = next((name for name in again if again[name] < _CODED_AGAIN), "")
 
 
-def _explain_no_label(columns: dict[str, Column]) -> str:
+def _explain_no_label(columns: _Columns) -> str:
     for column in columns.values():
-        if column.is_named("label") and len(column.codes) > MOST_LABELS:
-            if column.numbers:
-                return f"`{column.name}` holds {len(column.codes)} numbers: set with --above X which of them are high"
-            if column.words < 10:
-                return (
-                    f"`{column.name}` holds {len(column.codes)} codes, but at most {MOST_LABELS} can be told apart: "
-                    f"merge rare ones with --label '{column.name}' --merge-rare ROWS"
-                )
-        if column.is_named("label") and len(column.codes) < 2:
-            held = f"only '{column.codes[0]}'" if column.codes else "no code"
-            return f"`{column.name}` holds {held}, but a classifier needs two labels: code more rows, or change --label"
+        codes, holds = column.codes, f"`{column.name}` holds"
+        if not column.is_named("label") or 1 < len(codes) <= MOST_LABELS:
+            continue
+        if len(codes) < 2:
+            held = f"only '{codes[0]}'" if codes else "no code"
+            return f"{holds} {held}, but a classifier needs two labels: code more rows, or change --label"
+        if column.numbers:
+            return f"{holds} {len(codes)} numbers: set with --above X which of them are high"
+        if column.words < 10:
+            merge = f"merge rare ones with --label '{column.name}' --merge-rare ROWS"
+            return f"{holds} {len(codes)} codes, but at most {MOST_LABELS} can be told apart: {merge}"
     return f"no column has between 2 and {MOST_LABELS} codes: name the column of the codes with --label"
 
 
-def _find_alike(table: pd.DataFrame, columns: dict[str, Column], name: str) -> list[str]:
-    """List the columns that code the same thing: they share codes, and agree beyond chance or are named as raters."""
+def _find_raters(table: pd.DataFrame, columns: _Columns, name: str) -> tuple[list[str], list[str]]:
+    """List the columns that code the same thing as this one, and those of them that are named as raters' columns.
+
+    They share codes, and agree beyond chance or are named as raters.
+    """
     codes = {*map(fold_code, columns[name].codes)}
     found = {other: {*map(fold_code, column.codes)} for other, column in columns.items() if other != name}
     able = [other for other, others in found.items() if others and (others <= codes or codes <= others)]
     cells = table[name].str.strip()
     alike = {name, *(other for other in able if (measure_kappa(cells, table[other].str.strip()) or 0.0) > _AGREEMENT)}
     stems = {_take_stem(each) for each in alike if columns[each].is_named("rater")}
-    return [each for each in columns if each in alike or (each in able and _take_stem(each) in stems)]
+    same = [each for each in columns if each in alike or (each in able and _take_stem(each) in stems)]
+    counts = Counter(map(_take_stem, same))
+    numbered = {each for each in same if _take_stem(each) != each and counts[_take_stem(each)] > 1}
+    return same, [each for each in same if columns[each].is_named("rater") or each in numbered]
 
 
 def _take_stem(name: str) -> str:
@@ -233,52 +235,40 @@ def _take_stem(name: str) -> str:
     return re.sub(r"[\W_]*(\d+|(?<![^\W_])[A-Za-z])$", "", name)
 
 
-def _is_rater(column: Column, alike: list[str]) -> bool:
-    """Return whether a column is named as that of one of several raters."""
-    stem = _take_stem(column.name)
-    return column.is_named("rater") or (stem != column.name and [*map(_take_stem, alike)].count(stem) > 1)
-
-
-def _guess_others(
-    table: pd.DataFrame,
-    columns: dict[str, Column],
-    guess: Guess,
-    said: dict[str, list[str]],
-    personal: Collection[str],
-) -> None:
+def _guess_others(table: pd.DataFrame, columns: _Columns, guess: Guess, said: _Said, personal: Collection[str]) -> None:
     """Guess id, question, date, group and subgroups among the remaining columns, in this order."""
     first = str(table.columns[0])
     for name, column in sorted(columns.items(), key=lambda item: not item[1].is_named("id")):
         able = (column.is_named("id") or name == first) and column.words < 2 and not column.times
-        whole = able and column.filled == len(table) and name not in personal
         alone = len(column.counts) == len(table)
         if guess.coder:  # all rows of an id have the same text
             texts = table.drop_duplicates([name, guess.text])
             alone = len(texts) == len(column.counts) and not table.duplicated([name, guess.coder]).any()
-        if whole and alone and not guess.id:
-            guess.id = name
+        if able and alone and column.filled == len(table) and name not in personal:
+            guess.id = guess.id or name
     if "question" in said:
         guess.question = "".join(said["question"])
     else:
-        asked = {name: column.words for name, column in columns.items() if column.is_named("question")}
-        asked = {name: words for name, words in asked.items() if words > 1.5 and not columns[name].numbers}
-        guess.question = max(asked, key=lambda name: asked[name]) if asked else ""
+        about = [column for column in columns.values() if column.is_named("question")]
+        asked = {column.name: column.words for column in about if column.words > 1.5 and not column.numbers}
+        guess.question = max(asked, key=lambda name: asked[name], default="")
         guess.wording = guess.text if not asked and len(split_name(guess.text)) >= LONG_NAME else ""
     if guess.question not in columns or len(columns[guess.question].counts) == 1:
         asked_all = columns[guess.question].counts.index[0] if guess.question in columns else guess.question
         guess.wording, guess.question = asked_all or guess.wording, ""
     free = {name: column for name, column in columns.items() if name not in guess.list_used()}
     dates = list[str]()
-    dated = [name for name, column in free.items() if column.times and len(column.counts) > 1]
-    for name in [name for name in dated if name not in personal]:
+    for name, column in free.items():
+        if not column.times or len(column.counts) == 1 or name in personal:
+            continue
         try:
             parse_times(pd.DataFrame({"id": table.index, "time": table[name].str.strip()}))
             dates.append(name)
         except DataError as error:
             guess.notes.append(f"`{name}` is not used as the date: {str(error).rpartition(': ')[0]}")
-    guess.time = "".join(said["time"]) if "time" in said else next(iter(dates), "")
-    if "time" not in said and len(dates) > 1:
+    if len(dates) > 1 and "time" not in said:
         guess.notes.append(f"dates are also in {', '.join(f'`{name}`' for name in dates[1:])}: use --time for another")
+    guess.time = "".join(said.get("time", dates[:1]))
     rows = table.drop_duplicates(guess.id) if guess.coder and guess.id else table
     scores: dict[str, float] = {}
     for name, column in free.items():
@@ -289,12 +279,12 @@ def _guess_others(
             scores[name] = 2.0 * named
     if "group" in said:
         guess.group = "".join(said["group"])
-    elif guess.question and len(rows) >= _SAME_QUESTION * rows[guess.question].nunique():
-        for name in [name for name in scores if rows.groupby(name)[guess.question].nunique().max() == 1]:
-            guess.notes.append(
-                f"`{name}` identifies the question: --group {name} would test on new questions, not new answers"
-            )
-            del scores[name]
-    guess.group = guess.group or ("" if "group" in said else guess.choose("group", scores))
+    else:
+        if guess.question and len(rows) >= _SAME_QUESTION * rows[guess.question].nunique():
+            for name in [name for name in scores if rows.groupby(name)[guess.question].nunique().max() == 1]:
+                advice = f"--group {name} would test on new questions, not new answers"
+                guess.notes.append(f"`{name}` identifies the question: {advice}")
+                del scores[name]
+        guess.group = guess.choose("group", scores)
     few = [name for name, column in free.items() if column.is_named("subgroup") and 1 < len(column.counts) <= 12]
     guess.subgroups = [name for name in few if name not in guess.list_used()]
