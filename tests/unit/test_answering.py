@@ -100,7 +100,7 @@ def test_a_limit_ends_the_run_before_it_is_passed(
 def test_the_requests_of_one_run_count_together(server: StubServer, tmp_path: Path) -> None:
     answering = make_answering(tmp_path, server.url, max_requests=3)
     answer([make_request("praise", sample) for sample in range(2)], answering)
-    with pytest.raises(BudgetError, match=r"llm\.max_requests"):
+    with pytest.raises(BudgetError, match=r"`llm\.max_requests: 3` is reached: 3 were sent in this run"):
         answer([make_request("complaint", sample) for sample in range(2)], answering)
     assert (answering.sent, server.log.synthesis) == (2, 3)
 

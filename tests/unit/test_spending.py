@@ -31,7 +31,8 @@ def test_tries_count_as_requests(server: StubServer, journal: Journal) -> None:
     assert len(server.log.arrived) == 6
     server.fault = Fault(500, times=1)
     endpoint, groups = Endpoint(server.url, "served", "k"), [[make_request(number)] for number in range(50, 53)]
-    assert send_requests(groups, endpoint, journal, print, limits=Limits(), notify=print, total=3) == 4
+    limits = Limits(sent=2, max_requests=6)
+    assert send_requests(groups, endpoint, journal, print, limits=limits, notify=print, total=3) == 6
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])

@@ -151,7 +151,8 @@ def _send(
         concurrency=llm.concurrency,
         timeout=llm.timeout,
         budget_usd=llm.budget_usd,
-        max_requests=None if llm.max_requests is None else max(llm.max_requests - answering.sent, 0),
+        max_requests=llm.max_requests,
+        sent=answering.sent,
         price=FREE if is_embedded else load_prices(answering.prices).find(llm.model),
     )
     survey = measure_requests(requests[place] for place in missing.values())
@@ -174,7 +175,7 @@ def _send(
             stream = (requests[place] for place in missing.values())
             groups = cut_groups(stream) if endpoint.slots else ([request] for request in stream)
             sent = send_requests(groups, endpoint, journal, advance, limits=limits, notify=notify, total=len(missing))
-    answering.sent += sent
+    answering.sent = sent
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def send_batches(
         except KeyboardInterrupt as error:
             count = sum(batch.name.startswith(sender.prefix) for batch in journal.list_batches())
             raise Interrupted(f"interrupted: {_phrase_open(count)}") from error
-        return sum(sender.made.values())
+        return limits.sent + sum(sender.made.values())
 
 
 def check_no_batches(missing: Collection[str], journal: Journal) -> None:

@@ -171,6 +171,7 @@ class Limits:
     retries: int = 5  # times that a request is sent again while no other is answered either
     budget_usd: float | None = None  # the most that all answers of the journal may cost
     max_requests: int | None = None  # the most that may be sent in a run, counting each try
+    sent: int = 0  # requests that this run has sent already
     price: Price | None = None  # of the model; None if it is not known
 
 

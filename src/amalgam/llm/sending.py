@@ -73,7 +73,7 @@ class Spending:
         self._limits, self._journal = limits, journal
         self._spent = journal.read_spending(batches=True)
         self._aside = self._noted = 0.0  # US dollars set aside, and how many of them the journal counts
-        self.sent = sent
+        self.sent = limits.sent + sent
 
     def bound_cost(self, request: Request, *, batch: bool = False) -> float:
         """Return the most US dollars that a request may cost, 0 without a price."""
