@@ -128,8 +128,11 @@ def test_a_journal_is_for_ever(tmp_path: Path) -> None:
 def test_processes_share_a_new_journal(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     writers = [start_process(WRITER, path, name, 30, 1) for name in "abc"]  # they also race to make the file
-    assert [writer.stdout and len(writer.stdout.read().split()) for writer in writers] == [30, 30, 30]
-    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    for writer in writers:
+        with writer:
+            assert writer.stdout
+            assert len(writer.stdout.read().split()) == 30
+        assert writer.returncode == 0
     with open_journal(path, pytest.fail) as journal:
         assert len(journal.find(make_keys(30))) == 30
         assert journal.read_spending() == 7.5
