@@ -14,23 +14,14 @@ from tests.pipeline.batch_server import BatchServer, Pause
 from tests.unit.batches import COST, KEY, Run, Sender, leave_behind, list_texts, make_requests
 from tests.unit.helpers import make_answering
 
-POINTS = [  # in the order in which a process passes them
-    ("before upload", 0),
-    ("after upload", 0),
-    ("before create", 0),
-    ("after create", 0),
-    ("before look", 0),
-    ("after look", 1),
-    ("before content", 0),
-    ("within content", 0),
-    ("after content", 0),
-]
+# In the order in which a process passes them; `after look` is the second.
+POINTS = ["before upload", "after upload", "after create", "after look", "within content", "after content"]
 
 
-@pytest.mark.parametrize(("point", "after"), POINTS)
-def test_a_process_that_is_killed_is_taken_up_by_the_next(point: str, after: int, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("point", POINTS)
+def test_a_process_that_is_killed_is_taken_up_by_the_next(point: str, run: Run, tmp_path: Path) -> None:
     run.server.ending = "expired"  # so that there is an error file, and a second batch
-    pause = run.server.pause = Pause(point, after)
+    pause = run.server.pause = Pause(point, after=point == "after look")
     with Sender(run, tmp_path, 1200) as sender:
         assert pause.reached.wait(20)
         assert sender.process.is_alive()
@@ -54,20 +45,13 @@ def test_processes_at_once_pay_once(run: Run, tmp_path: Path) -> None:
     assert run.server.paid.total() == 50
 
 
-def test_the_lock_is_free_while_a_batch_is_waited_for(run: Run, tmp_path: Path) -> None:
-    run.server.looks = 10**9
-    pause = run.server.pause = Pause("before look", after=3)
-    with Sender(run, tmp_path, 3):
-        assert pause.reached.wait(20)
-        with lock_sending(tmp_path / "journal.sqlite", pytest.fail):
-            pass
-
-
 def test_an_interrupted_run_says_that_the_batch_goes_on(run: Run, tmp_path: Path) -> None:
     run.server.looks = 10**9
     pause = run.server.pause = Pause("before look", after=2)
     with Sender(run, tmp_path, 3) as sender:
         assert pause.reached.wait(20)
+        with lock_sending(tmp_path / "journal.sqlite", pytest.fail):  # it is free while the sender waits
+            pass
         assert sender.process.pid
         pause.release.set()
         os.kill(sender.process.pid, signal.SIGINT)
@@ -104,7 +88,7 @@ def test_a_batch_for_another_model_is_left_to_a_run_with_that_model(run: Run, tm
     assert run.server.paid.total() == 5
 
 
-def test_a_batch_at_another_endpoint_is_neither_waited_for_nor_paid_again(run: Run, tmp_path: Path) -> None:
+def test_a_batch_that_the_endpoint_does_not_show_is_neither_waited_for_nor_paid_again(run: Run, tmp_path: Path) -> None:
     leave_behind(run, tmp_path, 3)
     with BatchServer() as other:
         elsewhere = Run(other, run.journal)
@@ -112,12 +96,7 @@ def test_a_batch_at_another_endpoint_is_neither_waited_for_nor_paid_again(run: R
         with pytest.raises(EndpointError, match=r"are in the batch [-0-9a-f]+, which this endpoint does not show"):
             elsewhere.send(5)
         assert other.paid.total() == 2
-
-
-def test_a_batch_that_the_endpoint_no_longer_knows_is_told(run: Run, tmp_path: Path) -> None:
-    leave_behind(run, tmp_path, 3)
     run.server.jobs.clear()
-    run.send(5, start=3)
     with pytest.raises(EndpointError, match=r"set `llm\.endpoint` and the key to those that the batch was made with"):
         run.send(3)
     run.journal.close_batch(run.journal.list_batches()[0].name)

@@ -58,17 +58,15 @@ def wait_for(server: StubServer, count: int) -> None:
     "fault",
     [
         Fault(429),
-        Fault(429, retry_after=0.1),
         Fault(408),
         Fault(409),
         Fault(500),
-        Fault(503),
         Fault(0),
         Fault(200, is_cut=True),
         Fault(200, body=BROKEN_JSON),
         Fault(200, body=json.dumps({"choices": None, "error": {"message": "busy", "code": 429}}).encode()),
     ],
-    ids=["429", "429 with a wait", "408", "409", "500", "503", "dropped", "cut", "broken JSON", "429 in 200"],
+    ids=["429", "408", "409", "500", "dropped", "cut", "broken JSON", "429 in 200"],
 )
 def test_what_passes_is_sent_again(fault: Fault, server: StubServer, journal: Journal) -> None:
     fault.after, fault.times = 5, 3
@@ -82,7 +80,6 @@ def test_what_passes_is_sent_again(fault: Fault, server: StubServer, journal: Jo
     ("fault", "words"),
     [
         (Fault(400, "bad seed"), "status 400 (bad seed): set `llm.body: {seed: null}`"),
-        (Fault(401, "wrong key"), "status 401 (wrong key): set OPENAI_API_KEY"),
         (Fault(429, "insufficient_quota"), "status 429 (insufficient_quota): add credit there"),
         (Fault(429, "tomorrow", retry_after=86400), "(tomorrow; it asks to wait 86400 s)"),
         (Fault(200, body=b'{"error": {"code": 402, "message": "no"}}'), "status 402 (no): add credit there"),
@@ -136,12 +133,12 @@ def test_a_failure_counts_only_while_nothing_else_is_answered(journal: Journal) 
         check_rows(60, server, journal)
 
 
-@pytest.mark.parametrize(("concurrency", "least", "most"), [(1, 1, 1), (5, 5, 5), (None, 17, 64)])
+@pytest.mark.parametrize(("concurrency", "least", "most"), [(5, 5, 5), (None, 17, 64)])
 def test_no_more_are_in_flight_than_allowed_and_without_a_limit_the_number_is_found_out(
     concurrency: int | None, least: int, most: int, server: StubServer, journal: Journal
 ) -> None:
     count = 20 if concurrency else 200
-    server.delay = 0.05 if concurrency else 0.2  # long enough for a busy machine to send them all
+    server.delay = 0.3  # long enough for a busy machine to send them all
     send(count, server, journal, concurrency=concurrency)
     assert least <= server.log.most_at_once <= most
     check_rows(count, server, journal)
@@ -167,7 +164,7 @@ def test_a_wait_that_the_endpoint_wants_stops_every_worker(server: StubServer, j
     check_rows(30, server, journal)
 
 
-@pytest.mark.parametrize("end", ["", "/", "/openai/"])
+@pytest.mark.parametrize("end", ["", "/openai/"])
 def test_azure_is_asked_at_its_own_path_with_its_own_header(end: str, server: StubServer, journal: Journal) -> None:
     url = server.url.removesuffix("/v1") + end
     endpoint = Endpoint(url, "my-deployment", "sk-azure", "2024-10-21", "AZURE_OPENAI_API_KEY")
@@ -185,13 +182,10 @@ class StrictServer(StubServer):
     """Requires the previous answer in the journal when it gets the next request of a group of four."""
 
     journal: Journal
-    lock = threading.Lock()
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         number = body["seed"]
-        if number % 4:
-            with self.lock:
-                assert self.journal.find([make_request(number - 1).key])
+        assert not number % 4 or self.journal.find([make_request(number - 1).key])
         return super().complete(body)
 
 
@@ -221,39 +215,33 @@ def test_sending_works_off_the_main_thread_and_puts_handlers_back(server: StubSe
     check_rows(5, server, journal)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_after_what_is_in_flight(
-    number: signal.Signals, server: StubServer, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "is_sent_twice"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGINT, True)]
+)
+def test_a_signal_ends_the_run_after_what_is_in_flight_and_a_second_one_at_once(
+    number: signal.Signals, is_sent_twice: bool, server: StubServer, tmp_path: Path
 ) -> None:
-    server.delay = 0.3
+    server.delay = 60 if is_sent_twice else 1
     sender = start_sender(server, tmp_path / "journal.sqlite")
+    assert sender.stderr
     wait_for(server, 4)
     sender.send_signal(number)
+    assert sender.stderr.readline() == (
+        f"{number.name}: nothing more is sent; 4 requests in flight are awaited; a second signal ends the run at once\n"
+    )
+    if is_sent_twice:
+        sender.send_signal(number)
+        sender.communicate(timeout=15)
+        assert sender.returncode == -number
+        return
     _, told = sender.communicate(timeout=20)
     assert sender.returncode == 130
-    assert told.splitlines() == [
-        f"{number.name}: nothing more is sent; 4 requests in flight are awaited; a second signal ends the run at once",
-        "interrupted: run again to continue; 4 answers of this run are kept, 36 are left",
-    ]
+    assert told == "interrupted: run again to continue; 4 answers of this run are kept, 36 are left\n"
     assert len(server.log.arrived) == 4
     with open_journal(tmp_path / "journal.sqlite", print) as journal:
         server.delay = 0
         assert len(send(40, server, journal)) == 36
         check_rows(40, server, journal)
-
-
-def test_a_second_signal_ends_the_run_at_once(server: StubServer, tmp_path: Path) -> None:
-    server.delay = 60
-    sender = start_sender(server, tmp_path / "journal.sqlite")
-    assert sender.stderr
-    wait_for(server, 4)
-    sender.send_signal(signal.SIGINT)
-    assert "4 requests in flight" in sender.stderr.readline()
-    start = time.monotonic()
-    sender.send_signal(signal.SIGINT)
-    sender.communicate(timeout=20)
-    assert sender.returncode == -signal.SIGINT
-    assert time.monotonic() - start < 15
 
 
 def test_a_run_that_is_killed_has_counted_what_was_on_its_way(server: StubServer, tmp_path: Path) -> None:

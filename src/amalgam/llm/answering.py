@@ -33,7 +33,6 @@ from amalgam.machine import count_cores, notify, show_progress
 from amalgam.params import Llm
 
 _WINDOW = 4000  # consecutive requests that are sorted into groups together
-_CONTEXT_STEP = 256  # llama.cpp pads a slot's context to a multiple of this anyway
 _MOST_SLOTS = 16  # more slots would share the same cores, and each needs memory for its context
 
 ReadSeeds = Callable[[Callable[[str], bool]], Iterator[tuple[str, Iterator[tuple[str, Answer]]]]]
@@ -57,11 +56,8 @@ class Answering:
 def answer_requests(requests: Sequence[Request], answering: Answering, task: str) -> list[Answer]:
     """Return the answers to requests, in order; send only those that neither the journal nor DVC's shared answers hold.
 
-    Equal requests get one answer. `task` is the name of the work in progress lines.
-
-    Raises:
-        EndpointError: the endpoint failed for good, or `llm.offline` forbids sending; answers received are kept.
-        BudgetError: a limit is reached; answers received are kept.
+    Equal requests get one answer. `task` is the name of the work in progress lines. After an EndpointError (it failed
+    for good, or `llm.offline` forbids sending) or a BudgetError (a limit is reached), answers received are kept.
     """
     keys = [request.key for request in requests]  # requests may be built on each access, so keep none
     missing = {key: place for place, key in enumerate(keys)}
@@ -98,12 +94,12 @@ def answer_requests(requests: Sequence[Request], answering: Answering, task: str
 
 
 class Survey(NamedTuple):
-    """The number of requests, the estimated tokens of prompts, the most tokens of answers, and the longest context."""
+    """The size of requests."""
 
     requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    longest: int
+    prompt_tokens: int  # estimated
+    completion_tokens: int  # at most
+    longest: int  # tokens of the longest context
 
 
 def measure_requests(requests: Iterable[Request]) -> Survey:
@@ -155,16 +151,18 @@ def _send(
         concurrency=llm.concurrency,
         timeout=llm.timeout,
         budget_usd=llm.budget_usd,
-        max_requests=None if llm.max_requests is None else max(llm.max_requests - answering.sent, 0),
+        max_requests=llm.max_requests,
+        sent=answering.sent,
         price=FREE if is_embedded else load_prices(answering.prices).find(llm.model),
     )
     survey = measure_requests(requests[place] for place in missing.values())
-    price = limits.price
-    most = price.cost(survey.prompt_tokens, survey.completion_tokens, llm.batch) if price else 0.0
-    cost = "; the price of the model is not known" if price is None else f", at most about {most:.4f} USD"
+    cost, price = "; the price of the model is not known", limits.price
+    if price:
+        most = price.cost(survey.prompt_tokens, survey.completion_tokens, llm.batch)
+        cost = "" if price == FREE else f", at most about {most:.4f} USD"
     notify(
         f"{task}: {survey.requests} requests to send, about {survey.prompt_tokens} prompt tokens and at most "
-        f"{survey.completion_tokens} completion tokens{'' if price == FREE else cost}"
+        f"{survey.completion_tokens} completion tokens{cost}"
     )
     progress = show_progress(task, total=len(missing), done_before=total - len(missing))
     with _open_endpoint(answering, survey) as endpoint, progress as advance:
@@ -176,9 +174,8 @@ def _send(
             # A server with slots keeps the prefix of each slot's last request; elsewhere no request waits for another.
             stream = (requests[place] for place in missing.values())
             groups = cut_groups(stream) if endpoint.slots else ([request] for request in stream)
-            count = len(missing)
-            sent = send_requests(groups, endpoint, journal, advance, limits=limits, notify=notify, total=count)
-    answering.sent += sent
+            sent = send_requests(groups, endpoint, journal, advance, limits=limits, notify=notify, total=len(missing))
+    answering.sent = sent
 
 
 @contextmanager
@@ -188,18 +185,17 @@ def _open_endpoint(answering: Answering, survey: Survey) -> Iterator[Endpoint]:
         slots = min(llm.concurrency or choose_slots(), survey.requests)
         with serve_model(answering.folder / "model.gguf", context=survey.longest, slots=slots) as endpoint:
             yield endpoint
-    else:
-        key = (answering.api_key or "").strip() or NO_KEY
-        name = "AZURE_OPENAI_API_KEY" if llm.api_version else "OPENAI_API_KEY"
-        endpoint = Endpoint(llm.endpoint, llm.model, key, llm.api_version or "", name, level=answering.level)
-        yield endpoint
-        answering.level = endpoint.level
+        return
+    name = "AZURE_OPENAI_API_KEY" if llm.api_version else "OPENAI_API_KEY"
+    key = (answering.api_key or "").strip() or NO_KEY
+    endpoint = Endpoint(llm.endpoint, llm.model, key, llm.api_version or "", name, level=answering.level)
+    yield endpoint
+    answering.level = endpoint.level
 
 
 def choose_slots() -> int:
-    """Return how many requests this machine should answer at once: two per core, at most 16.
+    """Return how many requests this machine should answer at once: two per core, which reads weights once for both.
 
-    A core needs little longer for a batch of two tokens than for one token, because it reads the weights once for both.
     On two cores, 4 slots were faster than 1, 2, 8 and 32.
     """
     return min(2 * count_cores(), _MOST_SLOTS)
@@ -209,8 +205,7 @@ def choose_slots() -> int:
 def serve_model(path: Path, *, context: int, slots: int) -> Iterator[Endpoint]:
     """Serve a GGUF file over loopback, on a free port and with a random API key, until the block or the process ends.
 
-    `context` is the most tokens of a request with its answer, `slots` the number of requests answered at once. Raise a
-    ModelError if the file cannot be served.
+    `context` is the most tokens of a request with its answer, `slots` the number of requests answered at once.
     """
     try:
         import xllamacpp
@@ -229,7 +224,7 @@ def serve_model(path: Path, *, context: int, slots: int) -> Iterator[Endpoint]:
     api_key = secrets.token_urlsafe(32)
     settings.api_keys = [api_key]
     settings.n_parallel = slots
-    settings.n_ctx = slots * (-(-context // _CONTEXT_STEP) * _CONTEXT_STEP)
+    settings.n_ctx = slots * (context + -context % 256)  # llama.cpp pads a slot's context to a multiple of 256 anyway
     # Equal shares: one long request cannot take the cache of the others.
     settings.kv_unified = False
     # A slot keeps its last prompt, and no other prompt is ever reused; copies of others would fill the memory.

@@ -19,8 +19,9 @@ from amalgam.errors import BudgetError, EndpointError, Interrupted
 from amalgam.llm.client import NAME, BatchApi, GoneError
 from amalgam.llm.faults import Fault, advise, read_answer
 from amalgam.llm.journal import Journal
-from amalgam.llm.request import Answer, Endpoint, Limits, Request, bound_tokens
-from amalgam.llm.sending import Advance, Notify, Spending
+from amalgam.llm.journal_file import Notify
+from amalgam.llm.request import Answer, Endpoint, Limits, Request
+from amalgam.llm.sending import Advance, Spending
 
 if TYPE_CHECKING:
     from openai.types import Batch
@@ -46,15 +47,11 @@ def send_batches(
     notify: Notify,
     lock: Lock,
 ) -> int:
-    """Send requests, given by key, in batches and record their answers; return how many were sent.
+    """Send requests, given by key, in batches and record their answers; return how many this run has sent.
 
     First collect the batches that are open at the endpoint, whoever made them. Resend requests that expired or failed
-    temporarily. `lock` is held while submitting and collecting, and released while waiting.
-
-    Raises:
-        EndpointError: the endpoint failed, or refused a request for good; the answers that it gave are recorded.
-        BudgetError: the next batch might exceed a limit, so it was not made.
-        Interrupted: open batches keep running, and the next call collects them.
+    temporarily. `lock` is held while submitting and collecting, and released while waiting. After an EndpointError, a
+    BudgetError (the next batch might exceed a limit) or an interruption, open batches keep running.
     """
     Spending(limits, journal)  # rejects a budget without a price
     api = BatchApi(endpoint, limits)
@@ -67,7 +64,7 @@ def send_batches(
         except KeyboardInterrupt as error:
             count = sum(batch.name.startswith(sender.prefix) for batch in journal.list_batches())
             raise Interrupted(f"interrupted: {_phrase_open(count)}") from error
-        return sum(sender.made.values())
+        return limits.sent + sum(sender.made.values())
 
 
 def check_no_batches(missing: Collection[str], journal: Journal) -> None:
@@ -98,9 +95,8 @@ class _BatchSender:
 
     def __post_init__(self) -> None:
         self.most = _MOST_REQUESTS  # requests per batch
-        names = (self.endpoint.url, self.endpoint.model)
-        site, model = (hashlib.sha256(name.encode()).hexdigest()[:8] for name in names)
-        self.site, self.prefix = f"{site}-", f"{site}-{model}-"  # prefixes of batch names: there, and for this model
+        names = (self.endpoint.url, self.endpoint.model)  # another model has another price
+        self.prefix = "".join(f"{hashlib.sha256(name.encode()).hexdigest()[:8]}-" for name in names)  # of batch names
 
     def run(self, lock: Lock) -> None:
         """Collect and submit until nothing is missing."""
@@ -136,29 +132,25 @@ class _BatchSender:
         return ended or not states.keys() <= names
 
     def _collect(self) -> None:
-        """Update every open batch of this endpoint, and record the answers of those that have ended.
+        """Update every open batch for this endpoint and model, and record the answers of those that have ended.
 
         A batch without an id there was being made when its process ended: look for it, and give it up if it is missing.
-        A batch for another model has another price, and is left to a run with that model.
         """
-        batches = [batch for batch in self.journal.list_batches() if batch.name.startswith(self.site)]
+        batches = [batch for batch in self.journal.list_batches() if batch.name.startswith(self.prefix)]
         nameless = {batch.name for batch in batches if not batch.remote}
-        found = self.api.find(nameless) if nameless else {}
-        going = {}
+        found, going = self.api.find(nameless) if nameless else {}, {}
         for batch in batches:
             name, state = batch.name, self.api.look(batch.remote) if batch.remote else found.get(batch.name)
             if state and not batch.remote:
                 self.journal.add_batch(name, self.journal.read_batch_keys(name), state.id)
             elif not batch.remote:
                 self.journal.close_batch(name)
-            metadata = (state.metadata or {}) if state else {}
-            if state is None or metadata.get(NAME, "") not in (name, ""):
-                continue  # not visible, or another's: keep it open; `_submit` reports it to a run that needs it
-            if name.startswith(self.prefix) and state.status in _ENDED:
-                self._read_batch(name, state)
-                continue
-            if name.startswith(self.prefix):
-                going[name] = state
+            # One that is not visible, or another's, stays open; `_submit` reports it to a run that needs it.
+            if state and (state.metadata or {}).get(NAME, "") in (name, ""):
+                if state.status in _ENDED:
+                    self._read_batch(name, state)
+                else:
+                    going[name] = state
         self.open = going
 
     def _submit(self) -> set[str]:
@@ -175,6 +167,11 @@ class _BatchSender:
                 f"and the key to those that the batch was made with, or give it up with `amalgam journal forget {name}`"
             )
         free = [request for key, request in self.missing.items() if key not in held]
+        if free and self.in_vain > self.limits.retries:
+            raise EndpointError(
+                f"{self.in_vain} batches in a row returned no answer ({self.fault}), and {len(free)} requests still "
+                "have none: run again when the endpoint works"
+            )
         while free and not (self.is_crowded and self.open):  # one at a time if there is little room
             name, count = self._make_batch(free)
             waited.add(name)
@@ -183,8 +180,8 @@ class _BatchSender:
 
     def _make_batch(self, requests: list[Request]) -> tuple[str, int]:
         """Make a batch of as many requests as fit into it; return its name and their number."""
-        keys: list[str] = []
-        price, worst = self.limits.price, 0.0
+        spending = Spending(self.limits, self.journal, sum(self.made.values()))  # other processes spend, too
+        keys, worst = list[str](), 0.0
         # An unnamed file disappears with its process, even if that is killed.
         with TemporaryFile() as stream:
             for request in requests[: self.most]:
@@ -195,8 +192,9 @@ class _BatchSender:
                     break
                 stream.write(text)
                 keys.append(request.key)
-                worst += price.cost(*bound_tokens(request), batch=True) if price else 0.0
-            self._check_limits(len(keys), worst)
+                worst += spending.bound_cost(request, batch=True)
+            if obstacle := spending.find_obstacle(worst, len(keys)):
+                raise BudgetError(obstacle)
             name = f"{self.prefix}{secrets.token_hex(8)}-{math.ceil(worst * 1e6)}"  # see `Batch.worst_usd`
             uploaded = self.api.upload(f"amalgam-{name}.jsonl", stream)
         self.journal.add_batch(name, keys)
@@ -209,25 +207,6 @@ class _BatchSender:
             "this run ends, the next one collects it"
         )
         return name, len(keys)
-
-    def _check_limits(self, count: int, worst: float) -> None:
-        limits, spent, made = self.limits, self.journal.read_spending(batches=True), sum(self.made.values())
-        if self.in_vain > limits.retries:
-            raise EndpointError(
-                f"{self.in_vain} batches in a row returned no answer ({self.fault}), and some requests still "
-                f"have none ({count} in the next batch): run again when the endpoint works"
-            )
-        if limits.max_requests is not None and made + count > limits.max_requests:
-            raise BudgetError(
-                f"a batch of {count} requests, after {made} that were sent, would exceed `llm.max_requests: "
-                f"{limits.max_requests}`, so it was not sent: raise the limit, or lower `synthesis.rows`"
-            )
-        if limits.budget_usd is not None and spent + worst > limits.budget_usd:
-            raise BudgetError(
-                f"a batch of {count} requests may cost {worst:.4f} USD, which with {spent:.4f} spent or set aside for "
-                f"open batches would exceed `llm.budget_usd: {limits.budget_usd}`, so it was not sent: raise the "
-                "budget, or lower `synthesis.rows`"
-            )
 
     def _read_batch(self, name: str, state: "Batch") -> None:
         keys, answers, self.odd = self.journal.read_batch_keys(name), 0, ""

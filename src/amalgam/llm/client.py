@@ -1,38 +1,28 @@
 """All calls to an LLM endpoint: single chat requests, the Batch API, and connection problems (proxies, TLS)."""
 
 import asyncio
-import socket
 import ssl
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 from amalgam.errors import EndpointError
 from amalgam.llm.faults import Fault, advise, can_pass, read_answer, read_fault, read_wait
 from amalgam.llm.request import Answer, Endpoint, Limits, Request, shape_body, wants_schema
 
 if TYPE_CHECKING:
-    from httpx2 import Response
     from openai import AsyncOpenAI, OpenAI
     from openai.types import Batch
 
 NAME = "amalgam"  # the key in a batch's metadata for its name here
-_CERTIFICATES = {  # by OpenSSL's error number
-    **dict.fromkeys((9, 10), "have it renewed, or check the clock of this machine"),
-    **dict.fromkeys((62, 64), "use the name that it was issued for in `llm.endpoint`"),
-}
 _PUSH_BACK = (408, 429, 503, 504, 529)
 _LONGEST_WAIT = 600.0  # seconds; if an endpoint asks for more, it is better to run again another day
 _UPLOAD_TIMEOUT = 1800.0  # seconds; a file may hold 200 MB
 _SETTLE = 5.0  # seconds after which the endpoint surely lists a new batch
-_FORMS = (
-    "it is asked for a JSON object instead, with the keys named in the prompt",
-    "it is asked for JSON only in the prompt",
-)
+_FORMS = ("a JSON object instead, with the keys named in the prompt", "JSON only in the prompt")  # after a schema
 
 
 @dataclass(eq=False)
@@ -53,10 +43,7 @@ class GoneError(EndpointError):
 
 
 def open_client(endpoint: Endpoint) -> "AsyncOpenAI":
-    """Return a client for use in `async with`; it neither retries nor times out by itself.
-
-    Raise an EndpointError if the key cannot be sent, or the environment names an unusable proxy or certificate file.
-    """
+    """Return a client for use in `async with`; it neither retries nor times out by itself."""
     from httpx2 import Limits as Connections
 
     connections = Connections(max_connections=None, max_keepalive_connections=None)
@@ -72,27 +59,15 @@ def _open(prefix: str, endpoint: Endpoint, connections: dict[str, Any], settings
     if not (endpoint.api_key.isascii() and endpoint.api_key.isprintable()):
         raise EndpointError(f"the key in {endpoint.key_name} contains an invalid character: set it again")
     try:
-        URL(endpoint.url)
-    except InvalidURL as error:
-        raise EndpointError(f"`llm.endpoint: {endpoint.url}` is not a URL ({error}): correct it") from error
-    try:
         # A local server without TLS, such as the embedded one, does not depend on the environment.
-        context = True if endpoint.is_local and endpoint.url.startswith("http:") else create_ssl_context()
-    except OSError as error:
-        raise EndpointError(
-            f"the certificate file that SSL_CERT_FILE names in the environment cannot be read ({error}): correct "
-            "the variable or unset it"
-        ) from error
-    try:
+        context = True if URL(endpoint.url).scheme == "http" and endpoint.is_local else create_ssl_context()
         http = getattr(openai, f"Default{prefix}HttpxClient")
         settings |= {"http_client": http(trust_env=not endpoint.is_local, verify=context, **connections)}
-    except (ValueError, ImportError, InvalidURL) as error:
-        names = [f"{scheme.upper()}_PROXY" for scheme in ("http", "https", "all") if getproxies().get(scheme)]
-        missing = isinstance(error, ImportError)
-        reason = "a SOCKS proxy needs the package `socksio`" if missing else endpoint.shorten(str(error))
-        remedy = "`pip install socksio`, or" if missing else "correct it, or"
+    except (OSError, ValueError, ImportError, InvalidURL) as error:
+        names = [f"{scheme.upper()}_PROXY" for scheme in getproxies() if scheme in ("http", "https", "all")]
         raise EndpointError(
-            f"{' or '.join(names)} in the environment is unusable ({reason}): {remedy} unset it"
+            f"no connection to {endpoint.url} can be opened ({endpoint.shorten(str(error))}): correct `llm.endpoint`, "
+            f"or correct or unset {' and '.join(['SSL_CERT_FILE', *names])} in the environment"
         ) from error
     if endpoint.api_version:
         address = endpoint.url.rstrip("/").removesuffix("/openai")  # to which the client adds its own paths
@@ -122,35 +97,33 @@ async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, 
         raise Failure(sentence, is_push_back=True, may_cost=True) from error
     except Exception as error:  # anything that the client and its libraries raise
         raise _explain_silence(error, endpoint) from error
-    address = str(response.url).removesuffix("/chat/completions")
-    redirect = f"the endpoint redirects to {address}: set `llm.endpoint` to that" if response.history else ""
     try:
         return read_answer(response.content, limits.price, status=response.status_code)
     except Fault as fault:
-        raise _explain_fault(fault, endpoint, request, level, response, redirect) from fault
+        raise _explain_fault(fault, endpoint, request, level, response.headers) from fault
     except ValueError as error:
+        said = f"something other than a chat completion ({endpoint.shorten(response.text)})"
         raise Failure(
-            f"the LLM endpoint {endpoint.url} answers with something other than a chat completion "
-            f"({endpoint.shorten(response.text)}): {redirect or 'check `llm.endpoint`'}",
-            may_cost=True,
+            f"the LLM endpoint {endpoint.url} answers with {said}: check `llm.endpoint`", may_cost=True
         ) from error
 
 
 def _explain_fault(
-    fault: Fault, endpoint: Endpoint, request: Request, level: int, response: "Response", redirect: str
+    fault: Fault, endpoint: Endpoint, request: Request, level: int, headers: Mapping[str, str]
 ) -> Failure:
     message, passes = endpoint.shorten(fault.message), fault.can_pass
     if wants_schema(request.body) and fault.refuses_schema(request.body) and level < len(_FORMS):
         notice = ""
         if endpoint.level == level:  # otherwise another request has already found that out
             endpoint.level += 1
-            notice = f"the LLM endpoint {endpoint.url} does not accept a JSON schema ({message}): {_FORMS[level]}"
+            refusal = f"the LLM endpoint {endpoint.url} does not accept a JSON schema ({message})"
+            notice = f"{refusal}: it is asked for {_FORMS[level]}"
         return Failure(message, is_misfit=True, notice=notice, may_cost=fault.may_cost)
-    wait = read_wait(response.headers, time.time(), fault.text) if passes else 0.0
+    wait = read_wait(headers, time.time(), fault.text) if passes else 0.0
     if wait > _LONGEST_WAIT:
         message, passes = f"{message}; it asks to wait {wait:.0f} s", False
     did = f"rejected the request {request.id} with" if fault.kind not in ("", "unpaid") else "answered with"
-    advice = redirect or advise(fault, endpoint.key_name, request)
+    advice = advise(fault, endpoint.key_name, request)
     return Failure(
         f"the LLM endpoint {endpoint.url} {did} status {fault.status} ({message}): {advice}",
         passes,
@@ -168,40 +141,24 @@ def _explain_silence(error: BaseException, endpoint: Endpoint) -> Failure:
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
     reason = endpoint.shorten(next((text for cause in causes[1:] if (text := str(cause))), str(error)))
-    host, proxy = urlsplit(endpoint.url).hostname, _find_proxy(endpoint)
-    silent = f"the LLM endpoint {endpoint.url} does not answer ({reason})"
 
-    def find(*kinds: type[BaseException]) -> Any:
-        return next((cause for cause in causes if isinstance(cause, kinds)), None)
+    def is_due_to(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
 
-    if certificate := find(ssl.SSLCertVerificationError):
-        trust = "set SSL_CERT_FILE in the environment to a file with its authority's certificate, if you trust it"
-        advice = _CERTIFICATES.get(certificate.verify_code, trust)
-        said = f"the certificate of {host} is not trusted ({certificate.verify_message})"
-        return Failure(f"{said}: {advice}", can_pass=False)
-    if find(ssl.SSLError) and find(ConnectError):
-        return Failure(f"{silent}: check whether `llm.endpoint` begins with https:// or http://", can_pass=False)
-    if find(TooManyRedirects, UnsupportedProtocol):
-        return Failure(f"{silent}: check `llm.endpoint`", can_pass=False)
-    passes, may_cost = not (proxy and find(ProxyError)), not find(ConnectError, ProxyError)
-    if proxy:
-        advice = f"check {proxy} in the environment, or add {host} to NO_PROXY"
-        silent = f"{silent} through the proxy"
-    elif find(socket.gaierror):
-        advice = f"check the name {host} in `llm.endpoint` and the network; behind a proxy, set HTTPS_PROXY"
-    else:
-        advice = "check `llm.endpoint` and that the server is running"
-    return Failure(f"{silent}: {advice}", passes, is_push_back=passes, may_cost=may_cost)
-
-
-def _find_proxy(endpoint: Endpoint) -> str:
-    """Return the variable that sets a proxy for an endpoint, and the proxy's address; "" if there is none."""
-    parts, proxies = urlsplit(endpoint.url), getproxies()
-    scheme = parts.scheme if proxies.get(parts.scheme) else "all"
-    if endpoint.is_local or not proxies.get(scheme) or proxy_bypass(parts.hostname or ""):
-        return ""
-    address = proxies[scheme].rpartition("@")[2].rpartition("://")[2]  # without a password
-    return f"{scheme.upper()}_PROXY={address}"
+    lasts = is_due_to(ProxyError, TooManyRedirects, UnsupportedProtocol)
+    lasts = lasts or (is_due_to(ssl.SSLError) and is_due_to(ConnectError))
+    advice = "check `llm.endpoint` and that the server is running"
+    if is_due_to(ssl.SSLCertVerificationError):
+        advice = (
+            "check its name and the clock of this machine, or set SSL_CERT_FILE in the environment to a file with its "
+            "authority's certificate, if you trust it"
+        )
+    elif is_due_to(ssl.SSLError):
+        advice = "check whether `llm.endpoint` begins with https:// or http://"
+    elif getproxies() and not endpoint.is_local:
+        advice = "check `llm.endpoint`, and HTTPS_PROXY and NO_PROXY in the environment"
+    sentence = f"the LLM endpoint {endpoint.url} does not answer ({reason}): {advice}"
+    return Failure(sentence, not lasts, is_push_back=not lasts, may_cost=not (lasts or is_due_to(ConnectError)))
 
 
 class BatchApi:

@@ -120,16 +120,11 @@ class Fault(Exception):  # noqa: N818 - the error is the endpoint's
 
 
 def read_answer(content: bytes, price: Price | None, *, batch: bool = False, status: int = 200) -> Answer:
-    """Return the answer in the body of a reply.
+    """Return the answer in the body of a reply; raise a Fault if it is an error, a ValueError if it is something else.
 
     If the reply is a single token with its likely alternatives, the text is their log-probabilities, as JSON under the
-    key `logprobs`. A reply without a choice is an answer with the reason `error`, and a refusal has the reason
-    `refusal`. An answer that a filter withheld has the reason `content_filter`, whether it came as an error or not. The
-    cost is None if there is no price, or if the endpoint does not count tokens.
-
-    Raises:
-        Fault: the reply is an error.
-        ValueError: the reply is not a chat completion.
+    key `logprobs`. Own reasons are `error` (no choice), `refusal`, and `content_filter`, whether it came as an error or
+    not. The cost is None if there is no price, or if the endpoint does not count tokens.
     """
     fault = read_fault(content, status)
     if fault and fault.kind == "filtered":
@@ -166,7 +161,7 @@ def read_fault(content: bytes, status: int = 200) -> Fault | None:
     try:
         body = json.loads(content)
     except ValueError:
-        body = content.decode(errors="replace") if status != 200 else None
+        body = content.decode(errors="replace")
     if isinstance(body, list) and len(body) == 1:  # Google's
         body = body[0]
     error = _find_error(body)
@@ -210,15 +205,14 @@ def _advise_on_fields(fault: Fault, body: Mapping[str, Any]) -> str:
     changes: dict[str, str] = {}
     advice, fields = [], fault.find_fields(body)
     for name in fields:
-        if name not in _OWN_FIELDS:
-            if not (name in TOKEN_LIMITS and "max_tokens" in fields):
-                advice.append(f"remove `{name}` from `llm.body`, or change it")
-        elif name == "max_tokens" and re.search(r"too (large|high|big)|at most|less than|exceed|maximum", fault.text):
+        if name == "max_tokens" and re.search(r"too (large|high|big)|at most|less than|exceed|maximum", fault.text):
             advice.append("lower `synthesis.max_tokens`")
-        else:
+        elif name in _OWN_FIELDS:
             changes |= dict.fromkeys(_OWN_FIELDS[-2:] if name in _OWN_FIELDS[-2:] else [name], "null")
             if name == "max_tokens" and not body.keys() & set(TOKEN_LIMITS[1:]):
                 changes["max_completion_tokens"] = str(max(int(body[name]), _REASONING_TOKENS))
+        elif not (name in TOKEN_LIMITS and "max_tokens" in fields):
+            advice.append(f"remove `{name}` from `llm.body`, or change it")
     if changes:
         shown = ", ".join(f"{name}: {value}" for name, value in changes.items())
         advice.insert(0, f"set `llm.body: {{{shown}}}`, in addition to its other fields")
@@ -230,12 +224,14 @@ def _find_error(body: object) -> object:
     """Return the value in the places where endpoints put an error; None if there is none."""
     if not isinstance(body, dict):
         return None
-    choices = body.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        broke_off = {"message": "it broke off with the finish_reason `error`", "code": 502}
-        is_error = choices[0].get("finish_reason") == "error"
-        return body.get("error") or choices[0].get("error") or (broke_off if is_error else None)
-    is_error = body.get("object") == "error" or bool("message" in body and body.keys() & {"code", "status", "type"})
+    match body.get("choices"):
+        case [{"error": error}, *_] if error:
+            return error
+        case [{"finish_reason": "error"}, *_]:
+            return body.get("error") or {"message": "it broke off with the finish_reason `error`", "code": 502}
+        case [{}, *_]:
+            return body.get("error")
+    is_error = body.get("object") == "error" or ("message" in body and body.keys() & {"code", "status", "type"})
     return body.get("error") or (body if is_error else None)
 
 
@@ -255,17 +251,19 @@ def _leave_out_input(value: Any) -> Any:
 
 
 def _phrase(error: Any) -> str:
-    if isinstance(error, dict):
-        if isinstance(error.get("msg"), str) and isinstance(error.get("loc"), list):  # FastAPI's
-            return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
-        for name in ("message", "msg", "detail", "error"):
-            if error.get(name):
-                metadata = error.get("metadata")
-                raw = metadata.get("raw") if isinstance(metadata, dict) else None  # the error that OpenRouter got
-                return _phrase(error[name]) + (f": {raw}" if isinstance(raw, str) else "")
-    if isinstance(error, list):
-        return "; ".join(map(_phrase, error))
-    return error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
+    match error:
+        case str():
+            return error
+        case [*errors]:
+            return "; ".join(map(_phrase, errors))
+        case {"msg": str(message), "loc": [*place]}:  # FastAPI's
+            return f"{'.'.join(map(str, place))}: {message}"
+        case {"message": message, "metadata": {"raw": str(raw)}} if message:  # the error that OpenRouter got
+            return f"{_phrase(message)}: {raw}"
+        case dict():
+            if said := next(filter(None, map(error.get, ("message", "msg", "detail", "error"))), None):
+                return _phrase(said)
+    return json.dumps(error, ensure_ascii=False)
 
 
 def _read_logprobs(choice: Mapping[str, Any]) -> str:

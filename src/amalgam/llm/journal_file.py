@@ -5,7 +5,6 @@ A damaged file is renamed for good (`….damaged-1`), and the rows that SQL can 
 
 import hashlib
 import json
-import os
 import re
 import sqlite3
 import zlib
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import Any, TypeVar
 
 from amalgam.errors import DataError
@@ -51,28 +50,24 @@ ANSWER = "key, setup, sample, seeded, text, finish_reason, prompt_tokens, comple
 CHECKSUM = 9  # its index in the row of an answer
 _SEEDED, _COST = 3, 8
 _DECODE = partial(str, encoding="utf-8", errors="replace")  # the checksum shows what is damaged
-_SIDES = ("-wal", "-shm")  # files that SQLite keeps next to a database
 _OPENING_WAIT, _WAIT = 600.0, 60.0  # seconds to wait for a process that repairs the journal, and for one that writes
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last if a table is missing
-_TROUBLE = {
-    **dict.fromkeys((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED), "another program has locked it: close that program"),
-    **dict.fromkeys((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR), "the disk is full or failing: free some space"),
-    sqlite3.SQLITE_READONLY: "it is not writable: allow writing to it and to its folder",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: allow reading and writing it and its folder",
-}
 
 Notify = Callable[[str], None]
 Result = TypeVar("Result")
 Row = tuple[Any, ...]
-Models = Mapping[int, str]  # by number
 
 
 class JournalFile:
-    """An open journal, used by one thread at a time."""
+    """An open journal, used by one thread at a time.
+
+    Every method may raise a DataError: another program has locked the file, or it cannot be written. Earlier records
+    are kept in that case.
+    """
 
     def __init__(self, path: Path, notify: Notify) -> None:
         """Open the file; create it if it is missing, replace it if it is damaged."""
-        self._path, self._notify, self._lock, self._identity = path.absolute(), notify, RLock(), (0, 0)
+        self._path, self._notify, self._lock, self._identity = path.absolute(), notify, Lock(), (0, 0)
         self._connection: sqlite3.Connection | None = None
         self.read("SELECT usd FROM spending")
 
@@ -97,8 +92,8 @@ class JournalFile:
         """Make one durable change."""
         self._run(lambda connection: connection.execute(query, values), changing=True)
 
-    def add(self, models: Models, answers: Sequence[Row]) -> int:
-        """Add new answers, and to the spending the costs of those that are not seeded; return how many are new."""
+    def add(self, models: Mapping[int, str], answers: Sequence[Row]) -> int:
+        """Add answers, and to the spending the costs of those that are not seeded; return how many are new."""
         return self._run(lambda connection: _add_rows(connection, models, answers), changing=True)
 
     def _run(self, work: Callable[[sqlite3.Connection], Result], *, changing: bool = False) -> Result:
@@ -113,24 +108,23 @@ class JournalFile:
                     if not changing or self._is_in_place():
                         return result
                     # Another process has set the file aside in the meantime: repeat this in the new one.
-                except (sqlite3.Error, ValueError) as error:
-                    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                    if isinstance(error, ValueError) or code in _DAMAGE:
+                except (sqlite3.Error, ValueError, OSError) as error:
+                    if isinstance(error, ValueError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
                         self._set_aside()
                     elif not self._connection or self._is_in_place():
-                        raise self._fail(_TROUBLE.get(code, str(error))) from error
-                except OSError as error:
-                    raise self._fail(f"{error.strerror or error}: fix that") from error
-            raise self._fail("it was damaged again and again: check the disk")
+                        raise self._fail(error) from error
+            raise self._fail("it was damaged again and again")
 
-    def _fail(self, trouble: str) -> DataError:
-        name = f"the journal of LLM answers, {self._path}, cannot be used"
-        return DataError(f"{name}, because {trouble}, and run again; the answers already recorded are kept")
+    def _fail(self, trouble: object) -> DataError:
+        return DataError(
+            f"the journal of LLM answers, {self._path}, cannot be used ({trouble}): close programs that lock it, free "
+            "some space, or allow writing to its folder, and run again; the answers already recorded are kept"
+        )
 
     def _connect(self) -> sqlite3.Connection:
         if not (self._connection and self._is_in_place()):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with _lock_opening(self._path):
+            with self._lock_opening():
                 self.close()
                 if not self._path.exists():
                     _build_file(self._path, self._notify)
@@ -140,80 +134,66 @@ class JournalFile:
 
     def _set_aside(self) -> None:
         """Move the file away while it is open: closing it in its place would merge its log into it."""
-        with _lock_opening(self._path):
+        with self._lock_opening():
             if self._is_in_place():
-                _move_aside(self._path, max(_list_damaged(self._path), default=0) + 1)
+                _move_aside(self._path, _count_damaged(self._path) + 1)
             self.close()
+
+    def _lock_opening(self) -> AbstractContextManager[object]:
+        from filelock import FileLock
+
+        return FileLock(f"{self._path}.lock", timeout=_OPENING_WAIT)
 
     def _is_in_place(self) -> bool:
         return _identify(self._path) == self._identity
 
 
-def _lock_opening(path: Path) -> AbstractContextManager[object]:
-    from filelock import FileLock
-
-    return FileLock(f"{path}.lock", timeout=_OPENING_WAIT)
-
-
 def _open_file(path: Path) -> sqlite3.Connection:
     """Open a journal; raise a ValueError or an SQLite error if the file is not a journal."""
-    with ExitStack() as on_exit:
+    with ExitStack() as on_error:
         uri = f"{path.as_uri()}?mode=rw"  # never creates a file
         connection = sqlite3.connect(uri, _WAIT, isolation_level=None, check_same_thread=False, uri=True)
-        on_exit.callback(connection.close)
+        on_error.callback(connection.close)
         connection.text_factory = _DECODE
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (form,) = connection.execute("PRAGMA user_version").fetchone()
-        if application == _APPLICATION and form > _VERSION:
-            raise DataError(
-                f"the journal of LLM answers, {path}, was written by a newer Amalgam: update this one, or move the "
-                "file away and pay for its answers again"
-            )
-        if (application, form) != (_APPLICATION, _VERSION):
+        marks = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        if marks[0] == _APPLICATION and marks[1] > _VERSION:
+            raise DataError(f"the journal of LLM answers, {path}, was written by a newer Amalgam: update this one")
+        if marks != [_APPLICATION, _VERSION]:
             raise ValueError("it is not a journal")
         connection.executescript(_SETTINGS)
-        on_exit.pop_all()
+        on_error.pop_all()
     return connection
 
 
 def _move_aside(path: Path, number: int) -> None:
-    for ending in ("", *_SIDES):
+    for ending in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             Path(f"{path}{ending}").replace(f"{path}.damaged-{number}{ending}")
 
 
-def _list_damaged(path: Path) -> list[int]:
-    """Return the numbers of the files that were set aside."""
-    names = (re.fullmatch(rf"{re.escape(path.name)}\.damaged-(\d+)(-wal)?", one.name) for one in path.parent.iterdir())
-    return [int(name[1]) for name in names if name]
+def _count_damaged(path: Path) -> int:
+    """Return the number of the file that was set aside last, or 0."""
+    names = (re.fullmatch(rf"{re.escape(path.name)}\.damaged-(\d+)", one.name) for one in path.parent.iterdir())
+    return max((int(name[1]) for name in names if name), default=0)
 
 
 def _build_file(path: Path, notify: Notify) -> None:
     """Build a journal and put it in place complete, with the readable rows of the file that was set aside last."""
-    last = max(_list_damaged(path), default=0)
-    log = Path(f"{path}-wal")
-    if log.exists() and log.stat().st_size:  # its file is gone: lost, or set aside by a process that was then killed
-        last += not last or Path(f"{path}.damaged-{last}-wal").exists()
-        _move_aside(path, last)
+    last = _count_damaged(path)
     new, source = Path(f"{path}.new"), Path(f"{path}.damaged-{last}")
-    for stale in (new, log, Path(f"{path}-shm")):
-        stale.unlink(missing_ok=True)
+    new.unlink(missing_ok=True)
+    _move_aside(path, last)  # the log, if a process was killed while it set the file aside
     with closing(sqlite3.connect(new, isolation_level=None)) as connection:
-        connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA}")
-        if source.exists():
-            with connection:
-                connection.execute("BEGIN")
-                _copy_rows(source, connection)
+        connection.executescript(f"PRAGMA journal_mode = OFF; BEGIN; {_SCHEMA}")
+        if last:
+            _copy_rows(source, connection)
         (kept,) = connection.execute("SELECT count(*) FROM answers").fetchone()
-        connection.execute("PRAGMA journal_mode = WAL")
-    with new.open("rb+") as stream:
-        os.fsync(stream.fileno())
+        connection.execute("COMMIT")
     new.replace(path)
     if last:
         notify(
-            f"the journal of LLM answers, {path}, was damaged: {kept} {'answer' if kept == 1 else 'answers'} could be "
-            f"copied into a new one, the damaged file is now {source.name}, and only requests whose answers are in "
-            "neither the new journal nor DVC's cache will be sent again"
+            f"the journal of LLM answers, {path}, was damaged: its readable answers ({kept}) are now in a new one, the "
+            f"damaged file is {source.name}, and requests whose answers DVC's cache lacks too will be sent again"
         )
 
 
@@ -238,7 +218,7 @@ def _iterate_rows(old: sqlite3.Connection, columns: str, table: str) -> Iterator
             yield from old.execute(f"{query} DESC")
 
 
-def _add_rows(connection: sqlite3.Connection, models: Models, answers: Iterable[Row]) -> int:
+def _add_rows(connection: sqlite3.Connection, models: Mapping[int, str], answers: Iterable[Row]) -> int:
     connection.executemany("INSERT OR IGNORE INTO setups VALUES (?, ?, '{}')", models.items())
     query = f"INSERT OR IGNORE INTO answers ({ANSWER}) VALUES ({','.join('?' * (CHECKSUM + 1))})"
     new, spent = 0, 0.0

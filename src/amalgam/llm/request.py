@@ -170,7 +170,8 @@ class Limits:
     timeout: float = 120.0  # seconds after which a request is given up
     retries: int = 5  # times that a request is sent again while no other is answered either
     budget_usd: float | None = None  # the most that all answers of the journal may cost
-    max_requests: int | None = None  # the most that may be sent, counting each try
+    max_requests: int | None = None  # the most that may be sent in a run, counting each try
+    sent: int = 0  # requests that this run has sent already
     price: Price | None = None  # of the model; None if it is not known
 
 
@@ -201,14 +202,12 @@ def load_prices(path: Path) -> Prices:
     """Read the price list; raise a DataError that reports an error in it."""
     try:
         return Prices.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise DataError(f"the price list {path} cannot be read ({error.strerror}): restore it from Git") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"the price list {path} is not valid YAML: fix it, or restore it from Git") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the top level"
         raise DataError(f"the price list {path} has a wrong value at `{place}` ({first['msg']}): fix it") from error
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"the price list {path} is missing or not valid YAML: restore it from Git") from error
 
 
 class _Stored(BaseModel):
@@ -241,10 +240,7 @@ def write_answers(folder: Path, lines: Iterable[dict[str, Any]]) -> None:
 
 
 def read_answers(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines that `write_answers` wrote, in order; a line that is not JSON raises a DataError.
-
-    A missing folder holds no answers, because DVC keeps no empty folders.
-    """
+    """Yield the lines that `write_answers` wrote, in order; none from a missing folder: DVC keeps no empty ones."""
     for path in sorted(folder.glob(_NAMES)):
         yield from read_jsonl(path)
 

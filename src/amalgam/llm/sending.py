@@ -3,24 +3,23 @@
 import asyncio
 import random
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amalgam.errors import BudgetError, EndpointError, Interrupted
 from amalgam.llm.client import Failure, exchange, open_client
 from amalgam.llm.journal import Journal
+from amalgam.llm.journal_file import Notify
 from amalgam.llm.request import Answer, Endpoint, Limits, Request, bound_tokens
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 Advance = Callable[[Answer], None]
-Notify = Callable[[str], None]
 
 _START, _MOST = 4, 64  # requests in flight if `llm.concurrency` is not set: at first, and at most
 _FIRST_REST, _LONGEST_REST = 0.5, 30.0  # seconds before a request is sent again; doubled each time
@@ -42,21 +41,16 @@ def send_requests(
     """Send every request and record its answer in the journal; return how many were sent, each try counted.
 
     Groups run in parallel. Within a group, each request is sent when the answer before it is durable. Temporary
-    failures are tried again. Permanent failures, a limit, SIGINT and SIGTERM end the run, once everything in flight is
-    recorded. `advance` gets each answer when it is durable; `total` counts the requests of all groups, for errors.
-
-    Raises:
-        EndpointError: the endpoint refused a request, or kept failing.
-        BudgetError: a limit in dollars or requests is reached, or there is a budget but no known price.
-        Interrupted: a signal arrived.
+    failures are tried again. Permanent failures (EndpointError), a limit (BudgetError), SIGINT and SIGTERM
+    (Interrupted) end the run, once everything in flight is recorded. `advance` gets each answer when it is durable;
+    `total` counts the requests of all groups, for errors.
     """
     sender = _Sender(endpoint, limits, journal, advance, notify)
     try:
         asyncio.run(sender.run(iter(groups)))
     except (EndpointError, BudgetError, Interrupted) as error:
-        kept = "1 answer of this run is" if sender.saved == 1 else f"{sender.saved} answers of this run are"
-        left = "1 is" if total - sender.saved == 1 else f"{total - sender.saved} are"
-        raise type(error)(f"{error}; {kept} kept, {left} left") from error.__cause__
+        kept = f"{sender.saved} answers of this run are kept, {total - sender.saved} are left"
+        raise type(error)(f"{error}; {kept}") from error.__cause__
     finally:
         sender.spending.close()
     return sender.spending.sent
@@ -69,7 +63,7 @@ class Spending:
     together nor a killed run can exceed the budget. The real cost replaces that amount if it is known.
     """
 
-    def __init__(self, limits: Limits, journal: Journal) -> None:
+    def __init__(self, limits: Limits, journal: Journal, sent: int = 0) -> None:
         """Start with what is spent and what open batches may cost; raise a BudgetError for a budget without a price."""
         if limits.budget_usd is not None and limits.price is None:
             raise BudgetError(
@@ -79,24 +73,32 @@ class Spending:
         self._limits, self._journal = limits, journal
         self._spent = journal.read_spending(batches=True)
         self._aside = self._noted = 0.0  # US dollars set aside, and how many of them the journal counts
-        self.sent = 0
+        self.sent = limits.sent + sent
 
-    def find_obstacle(self, request: Request) -> str:
-        """Return why a request may not be sent now, or "" if it may."""
-        limits, most, spent = self._limits, self._bound_cost(request), self._spent + self._aside
-        if limits.max_requests is not None and self.sent >= limits.max_requests:
-            return f"`llm.max_requests: {limits.max_requests}` is reached: raise it, or run again for that many more"
+    def bound_cost(self, request: Request, *, batch: bool = False) -> float:
+        """Return the most US dollars that a request may cost, 0 without a price."""
+        return self._limits.price.cost(*bound_tokens(request), batch) if self._limits.price else 0.0
+
+    def find_obstacle(self, most: float, count: int = 1) -> str:
+        """Return why requests that may cost that many US dollars may not be sent now, or "" if they may."""
+        limits, spent = self._limits, self._spent + self._aside
+        what = "the next request" if count == 1 else f"the next batch of {count} requests"
+        if limits.max_requests is not None and self.sent + count > limits.max_requests:
+            return (
+                f"`llm.max_requests: {limits.max_requests}` is reached: {self.sent} were sent in this run, and {what} "
+                "would follow; raise it, or run again for more"
+            )
         if limits.budget_usd is not None and spent + most > limits.budget_usd + _ROUNDING:
             return (
                 f"`llm.budget_usd: {limits.budget_usd:g}` is reached: {spent:.6f} US dollars are spent or set aside, "
-                f"and the next request may cost {most:.6f}; raise it to continue"
+                f"and {what} may cost {most:.6f}; raise it to continue"
             )
         return ""
 
     def reserve(self, request: Request) -> float:
         """Count a request that is sent; return the US dollars set aside for it, which the journal counts too."""
         self.sent += 1
-        most = self._bound_cost(request)
+        most = self.bound_cost(request)
         self._aside += most
         if self._aside > self._noted:
             self._note(_AHEAD * self._aside)
@@ -116,9 +118,6 @@ class Spending:
         if usd != self._noted:
             self._journal.add_spending(usd - self._noted)
         self._noted = usd
-
-    def _bound_cost(self, request: Request) -> float:
-        return self._limits.price.cost(*bound_tokens(request)) if self._limits.price else 0.0
 
 
 class _Sender:
@@ -201,7 +200,7 @@ class _Sender:
         """Wait until a request may be sent, and count it as in flight; return False if the run ends first."""
         while not self._fault:
             pause, is_full = self._paused_until - time.monotonic(), self._in_flight >= self._bound
-            obstacle = "" if is_full else self.spending.find_obstacle(request)
+            obstacle = "" if is_full else self.spending.find_obstacle(self.spending.bound_cost(request))
             if is_full or (obstacle and self._in_flight):
                 # Answers in flight may turn out cheaper than what is set aside for them.
                 turn = asyncio.get_running_loop().create_future()
@@ -268,20 +267,21 @@ class _Sender:
 @contextmanager
 def _catch_signals(react: Callable[[str], None]) -> Iterator[None]:
     """Call `react` in the event loop with the name of the first SIGINT or SIGTERM; a second one ends the process."""
-    loop, is_main = asyncio.get_running_loop(), threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if is_main}
-    # Signals that the parent process has turned off stay off.
-    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+    loop, before = asyncio.get_running_loop(), dict[int, Any]()
 
     def handle(number: int, _frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_DFL)
         loop.call_soon_threadsafe(react, signal.Signals(number).name)
 
-    for number in before:
-        signal.signal(number, handle)
+    with suppress(ValueError):  # off the main thread
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Signals that the parent process has turned off stay off.
+            if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None):
+                signal.signal(number, handle)
+                before[number] = handler
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)
