@@ -74,7 +74,8 @@ class _Handler(JsonHandler):
     def do_POST(self) -> None:  # noqa: N802
         self.read()
         page = b"<html><title>Sign in</title></html>"
-        self.send_response(200)
+        self.send_response(308 if self.path.startswith("/old") else 200)
+        self.send_header("Location", "/v2/chat/completions")
         self.send_header("Content-Length", str(len(page)))
         self.end_headers()
         self.wfile.write(page)
@@ -82,7 +83,7 @@ class _Handler(JsonHandler):
 
 @pytest.fixture
 def page() -> Iterator[LocalServer]:
-    """A server that answers with a page."""
+    """A server that answers with a page, from some addresses by a redirect."""
     with LocalServer((OTHER, 0), _Handler) as server:
         server.start()
         yield server
@@ -108,6 +109,7 @@ def test_an_address_that_is_no_endpoint(page: LocalServer) -> None:
     failure = ask(f"http://{host}/v1")
     assert "something other than a chat completion (<html><title>Sign in</title></html>): check" in failure.sentence
     assert (failure.can_pass, failure.may_cost) == (True, True)
+    assert f"set `llm.endpoint` to http://{host}/v2, to which it redirects" in ask(f"http://{host}/old").sentence
     failure = ask(f"https://{host}/v1")
     assert "check whether `llm.endpoint` begins with https:// or http://" in failure.sentence
     assert (failure.can_pass, failure.may_cost) == (False, False)

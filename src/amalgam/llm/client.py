@@ -103,9 +103,9 @@ async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, 
         raise _explain_fault(fault, endpoint, request, level, response.headers) from fault
     except ValueError as error:
         said = f"something other than a chat completion ({endpoint.shorten(response.text)})"
-        raise Failure(
-            f"the LLM endpoint {endpoint.url} answers with {said}: check `llm.endpoint`", may_cost=True
-        ) from error
+        new = f"set `llm.endpoint` to {str(response.url).removesuffix('/chat/completions')}, to which it redirects"
+        advice = new if response.history else "check `llm.endpoint`"
+        raise Failure(f"the LLM endpoint {endpoint.url} answers with {said}: {advice}", may_cost=True) from error
 
 
 def _explain_fault(
