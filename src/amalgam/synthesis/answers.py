@@ -1,8 +1,7 @@
 """Read answers: the responses in an LLM's text, or one fault of the whole answer.
 
-Endpoints should separate the thinking from the reply, stop at the end of a turn, and report why they stopped. Many do
-only half of this: the model is unknown to them, a proxy is in between, or they use names of their own. Models announce
-their responses, wrap them, and comment on them. `parse_answer` removes all of that.
+Many endpoints separate neither the thinking nor the next turn from the reply, and report in words of their own why they
+stopped. Models announce their responses, wrap them, and comment on them. `parse_answer` removes all of that.
 """
 
 import json
@@ -28,6 +27,7 @@ NO_REASONING = (
     "turn off the reasoning of a reasoning model in `llm.body`, such as `{chat_template_kwargs: {enable_thinking: "
     "false}}` or `{reasoning_effort: low}`"
 )
+MORE_TOKENS = f"{NO_REASONING}, or give it more tokens there, such as `{{max_tokens: 2000}}`"
 
 
 def _compile_patterns(phrases: dict[str, Any]) -> dict[str, re.Pattern[str]]:
@@ -62,8 +62,8 @@ def read_responses(folder: Path) -> pd.DataFrame:
 def tabulate_responses(lines: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Tabulate the responses in the answers, in order: id, label, sample, question, shots, text, fault.
 
-    If an answer holds no usable response, `text` is the whole answer and `fault` is the reason. `shots` are the ids of
-    the human-coded examples that the LLM saw, percent-encoded and separated by blanks.
+    If an answer holds no usable response, `text` is the whole answer. `shots` are the ids of the human-coded examples
+    that the LLM saw, percent-encoded and separated by blanks.
     """
     rows = []
     for line in lines:
@@ -96,9 +96,8 @@ def shorten_example(text: str) -> str:
 def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> tuple[list[str], str]:
     """Extract the usable responses from a raw answer, no more than were asked for; it never raises.
 
-    The format is `text` (one response), `lines` (one per line) or `json`. Returns the cleaned responses and the
-    answer's fault: error, refusal, cut_off, thinking, announcement, empty or malformed, or "" exactly if there is a
-    response. If lines were cut off, the complete ones are usable.
+    Returns the cleaned responses and the answer's fault: error, refusal, cut_off, thinking, announcement, empty or
+    malformed, or "" exactly if there is a response. If lines were cut off, the complete ones are usable.
     """
     said, fault = read_answer(text, finish_reason)
     first = _clean_response(_find_first(said))

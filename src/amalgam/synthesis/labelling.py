@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from amalgam.errors import DataError
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.request import NO_FIELDS, Answer, Fields, Request, override_bodies
-from amalgam.synthesis.answers import NO_REASONING, read_answer
+from amalgam.synthesis.answers import MORE_TOKENS, read_answer
 from amalgam.synthesis.grading import build_head, phrase_response, phrase_rubric, select_shown
 from amalgam.synthesis.mix import count_synthetic
 from amalgam.tasks.personal import find_personal_rows
@@ -46,7 +46,7 @@ def select_coded(task: Task, train: pd.DataFrame, validation: pd.DataFrame) -> p
 def select_texts(task: Task, texts: pd.DataFrame, source: str, ratio: float, human: int) -> pd.DataFrame:
     """Select the texts to label: all that the ratio needs with `human` human rows, half for `both`, none for `write`.
 
-    Texts with personal data are left out, unless the task allows sending them. DataError if there are too few.
+    Texts with personal data are left out, unless the task allows sending them.
     """
     texts = texts if task.send_personal else texts[~find_personal_rows(texts)]
     wanted = len(texts) if ratio == 1 else count_synthetic(ratio, human)
@@ -84,11 +84,7 @@ def build_label_requests(
 def ask_for_labels(
     task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, answering: Answering
 ) -> tuple[Floats, list[dict[str, Any]]]:
-    """Return log-probabilities [rows, classes], up to a constant per row, and a line for each answer.
-
-    Raises:
-        DataError: the task has too many labels, or most answers hold no letter.
-    """
+    """Return log-probabilities [rows, classes], up to a constant per row, and a line for each answer."""
     if len(task.labels) > _MOST:
         raise DataError(f"the LLM can label texts with at most {_MOST} labels: set `synthesis.source: write`")
     count, fields = len(task.labels), answering.llm.body
@@ -106,10 +102,7 @@ def ask_for_labels(
             found[place] = np.log(counted + _UNSEEN)
         silent = sum(not counted.any() for counted in counts)
         if 2 * silent > len(rows):
-            raise DataError(
-                f"the LLM named no label for {silent} of {len(rows)} texts: {NO_REASONING}, or give it more tokens "
-                "there, such as `{max_tokens: 2000}`, or use another model"
-            )
+            raise DataError(f"the LLM named no label for {silent} of {len(rows)} texts: {MORE_TOKENS}")
     return np.array(found), lines
 
 
@@ -142,8 +135,8 @@ def add_labels(
 ) -> pd.DataFrame:
     """Add the columns `soft`, a JSON list of joint probabilities, and `label`, the first source's most likely label.
 
-    The first source is the LLM. Only it sets `label`, because the guard checks the labels against the human rows, and
-    these cannot confirm labels of their own. For the arguments see `calibrate`.
+    Only the first source, the LLM, sets `label`: the guard checks it against human rows, which cannot confirm labels of
+    their own. For the arguments see `calibrate`.
     """
     joint, alone = calibrate(said, coded, classes), calibrate(said[:1], coded[:1], classes)
     soft = [json.dumps(row.round(4).tolist()) for row in joint]
