@@ -50,8 +50,10 @@ def choose_dtype(device: "torch.device") -> "torch.dtype":
     """Choose bfloat16 if the hardware supports it, else float32."""
     import torch
 
-    on_gpu = device.type == "cuda"
-    able = torch.cuda.is_bf16_supported() if on_gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # torch for Macs is built without this operation
+        able = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)()
     return torch.bfloat16 if able else torch.float32
 
 

@@ -3,9 +3,10 @@ import re
 import sys
 
 import pytest
+import torch
 
 from amalgam import machine
-from amalgam.machine import show_progress
+from amalgam.machine import choose_dtype, show_progress
 
 
 def show(count: int, total: int, done_before: int = 0) -> None:
@@ -27,6 +28,13 @@ def test_a_line_comes_now_and_then(capsys: pytest.CaptureFixture[str], monkeypat
     show(3, 8)
     lines = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
     assert lines == ["train: 8 to do", "train: 2 of 8", "train: 3 of 8"]
+
+
+def test_bfloat16_is_used_only_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An older GPU emulates it, which is slow; torch for Macs cannot even be asked.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert {choose_dtype(torch.device(device)) for device in ("cuda", "cpu")} == {torch.float32}
 
 
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
