@@ -5,6 +5,7 @@ from amalgam.errors import DataError
 from amalgam.llm.request import Answer, Request
 from amalgam.params import Judge
 from amalgam.synthesis.grading import build_grading_requests, check_personal, parse_grade, read_grades, select_gradable
+from amalgam.synthesis.labelling import read_logits
 from amalgam.tasks.schema import Task
 
 ROWS = pd.DataFrame({"id": ["r1", "r2"], "text": ["first text", "second text"], "question": ["", "Why?"]})
@@ -84,6 +85,12 @@ def test_a_grader_of_which_most_cannot_be_read_is_named(answers: list[str], sent
     grades, said = read_grades([Answer(answer, "stop", 1, 1) for answer in answers], ["good", "bad"], "it")
     assert grades == [answer if answer in ("good", "bad") else "" for answer in answers]
     assert (sentence in said) if sentence else not said
+
+
+def test_a_letter_that_cannot_be_the_answer_has_a_finite_log_probability() -> None:
+    found = read_logits(Answer('{"logprobs": {"A": 0.0, "B": -9999.0}}', "stop", 1, 1), 3)
+    assert found is not None
+    assert found.tolist() == [0, -99, -99]  # an AUC takes no difference of infinities
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ _MOST = 20  # labels, because endpoints return the probabilities of 20 tokens
 _SAMPLES = 5  # answers per row, if the endpoint returns no probabilities
 _LETTER = re.compile(r"\W*([A-Z])\b")
 _FARTHEST = 9.0  # below the log-probability of the most likely label: an overconfident source must not decide alone
+_LEAST = -99.0  # log-probability; endpoints report -9999 for what a token cannot be, and its exponential is 0
 _UNSEEN = 0.5  # letters added to the count of each label in the samples
 
 Floats = NDArray[np.float64]
@@ -115,7 +116,7 @@ def read_logits(answer: Answer, count: int) -> Floats | None:
     """Return the log-probabilities of the first `count` letters, or None if the answer does not hold them."""
     try:
         tokens = json.loads(answer.text)["logprobs"]
-        known = [(token.strip(), float(value)) for token, value in tokens.items()]
+        known = [(token.strip(), max(float(value), _LEAST)) for token, value in tokens.items()]
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
     least = min((value for _, value in known), default=0.0)
