@@ -154,6 +154,7 @@ SURROUNDED = {
     "the end of a turn": "{}<|im_end|>",
     "another turn with thinking": "{}<end_of_turn>\n<start_of_turn>model\n<think>Two.</think>Too salty.",
     "a turn without tokens": "{}\nUser: Another one.\nAssistant: Too salty.",
+    "a turn of Llama 3 whose tokens were dropped": "{}assistant\n\nToo salty.",
     "the beginning of a sequence": "<s>{}</s>",
 }
 
