@@ -34,7 +34,7 @@ def render(tmp_path: Path, text: str | bytes, **values: Any) -> list[dict[str, s
 
 
 def test_call_blocks_become_turns(tmp_path: Path) -> None:
-    text = """{% macro ask(what) %}What about {{ what }}?{% endmacro %}
+    text = """\ufeff{% macro ask(what) %}What about {{ what }}?{% endmacro %}
 {% call system() %}
   Hello, {{ persona }}.
 {% endcall %}

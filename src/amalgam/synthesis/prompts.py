@@ -50,7 +50,7 @@ def load_template(name: str, folders: Sequence[Path]) -> Template:
     # Equal data must give equal prompts.
     del environment.globals["lipsum"], environment.filters["random"]
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")
         tree = environment.parse(source)
         code = environment.compile(source, name, str(path))
     except UnicodeDecodeError as error:
