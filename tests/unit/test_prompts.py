@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from amalgam.errors import ParamsError
 from amalgam.params import Prompts
 from amalgam.synthesis.answers import parse_answer
-from amalgam.synthesis.prompts import build_prompts, draw_attributes, list_shortages, load_template
+from amalgam.synthesis.prompts import build_prompts, list_shortages, load_template
 from amalgam.tasks.schema import Task
 
 TEMPLATES = Path(__file__).parents[2] / "data" / "templates"
@@ -80,8 +80,7 @@ def test_samples_share_all_shots_but_the_last_and_sets_differ(task: Task) -> Non
         assert shots == [one for one in shots[::4] for _ in range(4)]  # four share the last shot as well
         assert len(set(shots)) > 1
     assert len({tuple(same[0]["shots"][:-1]) for same in sets}) >= 8  # of 10; there are 56 ordered ones to draw from
-    said = {scenario for same in sets for scenario in task.scenarios if scenario in same[0]["messages"][0]["content"]}
-    assert said == {*task.scenarios}
+    assert len({same[0]["messages"][0]["content"].partition("\n")[0] for same in sets}) == len(task.scenarios)
 
 
 def test_labels_are_asked_the_same_questions_and_shown_answers_to_them(task: Task) -> None:
@@ -116,36 +115,15 @@ def test_where_a_question_has_few_answers_those_of_others_come_first_with_their_
 def test_few_rows_give_fewer_shots(task: Task, count: int, shots: int, words: str) -> None:
     train, params, few = make_train(task, count), change(shots=shots), min(count, 16)
     sentences = list_shortages(task, train, params)
-    assert sentences[0] == (
-        f"label 'bad' has {few} different train rows to draw examples from, so requests show {few} of them, not "
-        f"{shots}: {words}"
-    )
+    assert f"label 'bad' has {few} different train rows" in sentences[0]
+    assert sentences[0].endswith(f"not {shots}: {words}")
     assert len(sentences) == len(task.labels)
     assert {len(prompt["shots"]) for prompt in build(task, train, params)} == {few}
-    assert list_shortages(task, make_train(task, 3), PARAMS) == []
 
 
 def test_equal_texts_are_one_example(task: Task) -> None:
-    train = make_train(task, 40)
-    train.loc[train.index[:60], "text"] = [f"No{' ' * (number % 3)} response." for number in range(60)]
-    shots = {shot for prompt in build(task, train, rows=40) for shot in prompt["shots"]}
-    assert shots >= {f"{label}0" for label in task.label_names}
-    assert len({train.set_index("id")["text"][shot] for shot in shots}) == len(shots) > 2 * len(task.labels)
-
-
-VALUES = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=5, unique=True)
-NAMES = st.sampled_from(["length", "mistakes", "register"])
-
-
-@settings(max_examples=40, deadline=None)
-@given(attributes=st.dictionaries(NAMES, VALUES), seed=st.integers(0, 99), rounds=st.integers(1, 4))
-def test_each_value_comes_equally_often(task: Task, attributes: dict[str, list[str]], seed: int, rounds: int) -> None:
-    task = Task.model_validate({**task.model_dump(), "prompts": {"attributes": attributes}})
-    for label in task.labels:
-        for name, values in attributes.items():
-            slots = range(rounds * len(values))
-            drawn = Counter(draw_attributes(task, label, seed, slot)[name] for slot in slots)
-            assert drawn == dict.fromkeys(values, rounds)
+    train = make_train(task, 3).assign(text=[f"No{' ' * (number % 2)} response." for number in range(9)])
+    assert [len(prompt["shots"]) for prompt in build(task, train)] == [1, 1, 1]
 
 
 def test_the_default_template_sends_the_same_bytes_as_ever(task: Task) -> None:
@@ -189,8 +167,7 @@ def test_a_row_with_personal_data_is_no_example_unless_the_task_allows_it(task: 
     first, second = list_shortages(task, train, PARAMS)
     assert first.startswith("2 of 9 train rows hold personal data")
     assert second.startswith("label 'good' has 1 different train rows")
-    allowed = task.model_copy(update={"send_personal": True})
-    assert list_shortages(allowed, train, PARAMS) == []
+    assert list_shortages(task.model_copy(update={"send_personal": True}), train, PARAMS) == []
 
 
 def test_attributes_are_the_last_that_is_said(task: Task) -> None:
@@ -204,8 +181,11 @@ def test_attributes_are_the_last_that_is_said(task: Task) -> None:
         assert after["messages"][:-1] == before["messages"][:-1]
         sentences = [f"{name.capitalize()}: {value}." for name, value in after["attributes"].items()]
         assert after["messages"][-1]["content"] == "\n".join([before["messages"][-1]["content"], *sentences])
-    # They vary within a group, which shares all that is before them.
+    # They vary within a group, which shares all that is before them, and each value comes equally often.
     assert len({json.dumps(prompt["messages"]) for prompt in varied if prompt["group"] == "bad/0"}) > 1
+    for name, values in vary(task).prompts.attributes.items():
+        drawn = Counter(prompt["attributes"][name] for prompt in varied if prompt["label"] == "bad")
+        assert drawn == dict.fromkeys(values, 4)
 
 
 def test_several_responses_are_asked_for_in_one_request(task: Task) -> None:
@@ -218,7 +198,6 @@ def test_several_responses_are_asked_for_in_one_request(task: Task) -> None:
     assert again["content"].startswith("Write 5 other responses. Each is a comment that is good.\nWrite as ")
     assert parse_answer(answer["content"], "stop", "lines", 5)[0] == answer["content"].split("\n")
     (alone,) = build(task, make_train(task, 8), change(responses=5, format="json", shots=0))[1]["messages"]
-    assert "Write 5 responses." in alone["content"]
     assert alone["content"].count('under the keys "response_1", "response_2" and so on.') == 1
 
 
@@ -239,7 +218,6 @@ def test_the_paper_s_prompt(task: Task) -> None:
     ]
     without = build(task, make_train(task, 8), change(template="paper", shots=0))[2]["messages"][1]["content"]
     assert "Sample responses:\nSo mixed_view.\n\nAnswer with the comment alone." in without
-    assert "Draft 1 response. " in without
 
 
 @pytest.mark.parametrize("template", ["chat", "paper"])
