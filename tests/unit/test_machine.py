@@ -15,9 +15,7 @@ def show(count: int, total: int, done_before: int = 0) -> None:
             advance(step)
 
 
-def test_a_log_has_a_first_and_a_last_line_and_some_between(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_has_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([0.0, *range(10, 100, 10)])
     monkeypatch.setattr(machine.time, "monotonic", lambda: float(next(seconds)))
     show(3, 8, done_before=2)

@@ -133,7 +133,7 @@ def test_the_schema_asks_for_what_is_read(responses: int) -> None:
     answer = json.dumps({key: f"So {number}." for number, key in enumerate(keys)})
     assert parse_answer(answer, "stop", "json", responses)[0] == [f"So {number}." for number in range(responses)]
     # What strict mode requires of a schema, here and at Azure, which knows no other keywords.
-    properties = dict.fromkeys(keys, {"type": "string"})
+    properties = {key: {"type": "string"} for key in keys}
     schema = {"type": "object", "properties": properties, "required": keys, "additionalProperties": False}
     assert described == {"name": "responses", "strict": True, "schema": schema}
 

@@ -77,7 +77,7 @@ class Rounds:
         return _Lazy(lambda slot: self.build_request(slot, len(self.answers[slot])), self._slots)
 
     def build_request(self, slot: int, attempt: int) -> Request:
-        """Build the request of a slot; each attempt adds half of `max_tokens`, as some prompts always bring a long one."""
+        """Build the request of a slot; each attempt adds half of `max_tokens`: some prompts always bring long ones."""
         prompt, params = self._prompts[slot], self._params
         sample = prompt["sample"] + attempt * _STRIDE
         body = {
