@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from amalgam.shipping.tables import survey_table
 from amalgam.tasks.formats import open_source
 from tests.pipeline.toy import LABELS, make_rows
 
-ENDINGS = (".csv", ".jsonl", ".parquet", ".xlsx")
+PAIRS = [(".csv", ".jsonl"), (".jsonl", ".parquet"), (".parquet", ".xlsx"), (".xlsx", ".csv"), (".csv", ".parquet")]
 ADDED = ["label", "p_complaint", "p_praise", "needs_human"]
 HOSTILE = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3", "\t=1", "'=1", 'a "note", two\nlines', "a\rb", "🙂\u202e"]
 
@@ -60,7 +59,7 @@ def label(source: Path, target: Path, opened: Shipped, **columns: str) -> list[d
     return read_table(target)
 
 
-@pytest.mark.parametrize(("ending", "to"), zip(ENDINGS, [*ENDINGS[1:], ENDINGS[0]], strict=True))
+@pytest.mark.parametrize(("ending", "to"), PAIRS)
 def test_rows_keep_order_and_columns(ending: str, to: str, opened: Shipped, tmp_path: Path) -> None:
     rows = [{"id": row["id"], "text": row["text"] * (number % 3)} for number, row in enumerate(make_rows(200))]
     labelled = label(write_table(tmp_path / f"in{ending}", rows), tmp_path / f"out{to}", opened)
@@ -76,10 +75,10 @@ def test_rows_keep_order_and_columns(ending: str, to: str, opened: Shipped, tmp_
     assert {row["label"] for row in labelled} == set(LABELS)  # else any order would do
 
 
-@pytest.mark.parametrize(("ending", "to"), product(ENDINGS, repeat=2))
+@pytest.mark.parametrize(("ending", "to"), PAIRS)
 def test_no_row_gives_an_empty_table(ending: str, to: str, opened: Shipped, tmp_path: Path) -> None:
     assert label(write_table(tmp_path / f"in{ending}", []), tmp_path / f"out{to}", opened) == []
-    if to == ".parquet" and ending != ".jsonl":
+    if (ending, to) == (".csv", ".parquet"):
         assert parquet.read_schema(tmp_path / "out.parquet").names == ["id", "text", *ADDED]
 
 
