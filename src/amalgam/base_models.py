@@ -1,7 +1,4 @@
-"""Base models as files: the encoder that is fine-tuned and the language model that writes.
-
-Only data files are used (safetensors, GGUF, JSON, plain text), never a pickle and never code.
-"""
+"""Base models as files that hold only data (safetensors, GGUF, JSON, text): never a pickle, never code."""
 
 import functools
 import re
@@ -96,10 +93,7 @@ def fetch_encoder(name: str, target: Path, cache: Path) -> None:
 
 
 def fetch_llm(name: str, target: Path, cache: Path) -> None:
-    """Put model.gguf and identity.json (identity in request keys, name, licence, source) into `target`.
-
-    As in `fetch_encoder`, but `name` is in the catalogue, a local .gguf file, or a hub file `owner/name/file.gguf`.
-    """
+    """Put model.gguf and identity.json (identity in request keys, name, licence, source) into `target`, likewise."""
     with _replace_folder(target) as folder:
         about = _fetch(name, "llm", folder, cache)
         model = next(folder.iterdir()).rename(folder / "model.gguf")
@@ -199,15 +193,16 @@ def _fetch_from_hub(name: str, kind: Kind, match: re.Match[str], folder: Path) -
 
 def _check_encoder(folder: Path, name: str) -> None:
     there = {path.name for path in folder.iterdir()}
-    if "config.json" not in there:
-        raise ModelError(f"`{name}` has no config.json: give a folder that `save_pretrained` of transformers wrote")
+    if "config.json" not in there or not there & set(_VOCABULARIES):
+        raise ModelError(
+            f"`{name}` lacks config.json or its tokenizer (tokenizer.json or vocab.txt): give a folder that "
+            "`save_pretrained` of transformers wrote"
+        )
     if _WEIGHTS not in there:
         raise ModelError(
             f"`{name}` has no {_WEIGHTS}: convert its weights to safetensors (`save_pretrained` of transformers does), "
             "because pickles such as pytorch_model.bin can run code and are never read"
         )
-    if not there & set(_VOCABULARIES):
-        raise ModelError(f"`{name}` has no tokenizer (tokenizer.json or vocab.txt): save it next to the model")
     _check_start(folder / _WEIGHTS, b"{", f"`{name}` has an invalid {_WEIGHTS}", place=8)
 
 

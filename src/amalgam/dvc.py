@@ -105,10 +105,7 @@ def parse_yaml(text: str, path: str) -> Any:
 
 
 def find_file(repo: "Repo", tree: str, name: str, title: str, notify: Notify) -> Path | None:
-    """Return the cached object of a file, fetched if needed; None if neither cache nor remote has it.
-
-    `tree` is the hash of the file's folder in dvc.lock, or empty; `title` names what is fetched.
-    """
+    """Return the cached object of a file in a folder (`tree` in dvc.lock, or ""), fetched if needed, None if lost."""
     remote = repo.config["core"].get("remote")
     found = _read_tree(repo, tree).get(name)
     if tree and remote and not (found and _place(repo, found).is_file()):
@@ -167,10 +164,7 @@ def _fetch_answers(repo: "Repo", workspace: Path, notify: Notify) -> None:
 
 
 def _read_locks(workspace: Path) -> Iterator[str]:
-    """Read dvc.lock in the workspace, in HEAD and in a branch that is being merged.
-
-    Someone who resolves a conflict in the file takes one side, and should not pay for the other one again.
-    """
+    """Read dvc.lock in the workspace, in HEAD and in a branch that is being merged, which is paid for too."""
     with suppress(FileNotFoundError):
         yield (workspace / "dvc.lock").read_text(encoding="utf-8")
     for revision in ("HEAD", "MERGE_HEAD"):

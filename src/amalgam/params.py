@@ -250,10 +250,7 @@ def dump_tracked(params: Params) -> dict[str, Any]:
 
 
 def _fill_in(values: dict[str, Any]) -> None:
-    """Put the preset's values in place of null.
-
-    An unknown `quality` counts as `best`, so that validation finds that fault and none that follow from it.
-    """
+    """Put the preset's values in place of null; an unknown `quality` counts as `best`, so that there is one fault."""
     for key, value in PRESETS.get(str(values.get("quality")), PRESETS["best"]).items():
         section, name = key.split(".")
         keys = values.get(section)

@@ -123,10 +123,7 @@ def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> 
 
 
 def read_answer(text: str, finish_reason: str) -> tuple[str, str]:
-    """Return the text of the model's first turn without its thinking, and the answer's fault; it never raises.
-
-    The fault is `error`, `refusal` (by a filter), `thinking` (there is nothing else), `cut_off`, or "".
-    """
+    """Return the text of the model's first turn without its thinking, and the answer's fault or ""; it never raises."""
     name = finish_reason.casefold()
     fault = next((kind for kind in ("refusal", "cut_off", "error") if _RE[kind].search(name)), "")
     if "&lt;" in text:  # texts that went through a web page

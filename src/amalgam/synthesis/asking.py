@@ -1,7 +1,4 @@
-"""Ask for responses: one request per slot, repeated if the answer is unusable, until there are enough.
-
-A slot is a line of `data/prompts.jsonl`: it asks for a number of responses in one answer.
-"""
+"""Ask for responses, until there are enough: one request per slot (a line of `data/prompts.jsonl`) and attempt."""
 
 import json
 from array import array
@@ -149,11 +146,7 @@ class Rounds:
 
 
 def collect_answers(rounds: Rounds, answering: Answering) -> None:
-    """Ask until each label has enough usable responses; the journal then holds every answer.
-
-    If a label still lacks some after the last attempt, the run continues without them, but a DataError ends it if more
-    than a tenth is missing.
-    """
+    """Ask until each label has enough usable responses, or the last attempt brought most of them."""
     told: set[str] = set()
     sentence = ""
     while requests := rounds.build_requests():

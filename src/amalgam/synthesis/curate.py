@@ -132,10 +132,7 @@ def _hash_bands(texts: Sequence[Grams], bands: int, length: int) -> Bands:
 
 
 class _Kept:
-    """The kept texts: those whose sketch shares a whole band are candidates, and the exact similarity decides.
-
-    A `MinHashLSH` would hold kilobytes per text; this holds only the bands that several texts share.
-    """
+    """The kept texts by the bands that several texts share; a `MinHashLSH` would hold kilobytes per text."""
 
     def __init__(self, bands: Bands, texts: Sequence[str], threshold: float) -> None:
         self._bands, self._texts, self._threshold = bands, texts, threshold

@@ -48,10 +48,7 @@ def check_personal(task: Task, rows: pd.DataFrame, what: str, endpoint: str) -> 
 def build_grading_requests(
     task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, params: Judge, fields: Fields = NO_FIELDS
 ) -> list[Request]:
-    """Build a request for the label of each row (id, text, question); `fields` are those of `llm.body`.
-
-    All requests begin with the same part, so that a server reads it once: the rubric, then human-coded examples.
-    """
+    """Build a request for the label of each row (id, text, question); all begin alike, so that a server caches that."""
     # The human coders gave labels, not reasons: examples without a reason would teach the LLM to omit it.
     shown = select_shown(task, train, 0 if params.rationale else _SHOTS)
     replies = {label: json.dumps({"label": label}) for label in task.label_names}

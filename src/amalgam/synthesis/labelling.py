@@ -45,10 +45,7 @@ def select_coded(task: Task, train: pd.DataFrame, validation: pd.DataFrame) -> p
 
 
 def select_texts(task: Task, texts: pd.DataFrame, source: str, ratio: float, human: int) -> pd.DataFrame:
-    """Select the texts to label: all that the ratio needs with `human` human rows, half for `both`, none for `write`.
-
-    Texts with personal data are left out, unless the task allows sending them.
-    """
+    """Select texts that may be sent: all that the ratio needs with `human` rows, half for `both`, none for `write`."""
     texts = texts if task.send_personal else texts[~find_personal_rows(texts)]
     wanted = len(texts) if ratio == 1 else count_synthetic(ratio, human)
     if source == "label" and wanted > len(texts):
@@ -62,10 +59,7 @@ def select_texts(task: Task, texts: pd.DataFrame, source: str, ratio: float, hum
 def build_label_requests(
     task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, fields: Fields = NO_FIELDS, samples: int = 0
 ) -> list[Request]:
-    """Build a request for the letter of each row (id, text, question), or `samples` sampled requests per row.
-
-    All begin with the same part, so that a server reads it once: the rubric, then the judge's examples.
-    """
+    """Build a request for the letter of each row (id, text, question), or `samples` sampled requests per row."""
     letters = dict(zip(task.label_names, ascii_uppercase, strict=False))
     names = [f"{letter}. {name.replace('_', ' ')}" for name, letter in letters.items()]
     rubric = f"{phrase_rubric(task, names)}\nAnswer with the letter of the label and nothing else."

@@ -68,14 +68,13 @@ def _check_enough(
     pool: pd.DataFrame, rejects: pd.DataFrame, needed: dict[str, int], ratio: float, human: int, texts: int
 ) -> None:
     """Refuse a ratio for which a label has too few rows, and name a possible ratio."""
-    counts = pool["label"].value_counts()
-    there = texts + len(needed) * min((int(counts.get(label, 0)) for label in needed), default=0)
-    lower = f"or lower `ratio` to {100 * there // max(there + human, 1) / 100:g}"
-    for label, count in needed.items():
-        kept = int(counts.get(label, 0))
-        if kept >= count:
+    counts = {label: int((pool["label"] == label).sum()) for label in needed}
+    for label, kept in counts.items():
+        if kept >= needed[label]:
             continue
-        few = f"`ratio: {ratio:g}` needs {count} synthetic rows of label {label!r}, but curation kept {kept}"
+        there = texts + len(counts) * min(counts.values())
+        lower = f"or lower `ratio` to {100 * there // max(there + human, 1) / 100:g}"
+        few = f"`ratio: {ratio:g}` needs {needed[label]} synthetic rows of label {label!r}, but curation kept {kept}"
         reasons = rejects["reason"][(rejects["label"] == label) & rejects["reason"].isin(_HELP)]
         usable = kept + len(reasons)
         for reason, rejected in reasons.value_counts().items():

@@ -135,11 +135,7 @@ def list_shortages(task: Task, train: pd.DataFrame, params: Prompts) -> list[str
 
 
 def draw_attributes(task: Task, label: Label, seed: int, slot: int) -> dict[str, str]:
-    """Draw a value of each attribute, such as the length of a response, by the number of the slot within its label.
-
-    Each pass through the values has a new shuffled order, so that all come equally often. Each attribute and label has
-    its own orders, so that combinations vary.
-    """
+    """Draw a value of each attribute for a slot of a label: all come equally often, in orders of their own."""
     return {
         name: _shuffle_values(f"{seed}/{label.name}/{name}/{slot // len(values)}", tuple(values))[slot % len(values)]
         for name, values in (task.prompts.attributes | label.attributes).items()
