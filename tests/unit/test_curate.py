@@ -66,9 +66,8 @@ def test_every_response_has_a_verdict_and_is_counted(drawn: list[tuple], thresho
     responses = make_responses(*texts).assign(fault=faults, label=labels)
     reasons = [reason for reason, _ in curate(responses, list(doubts), threshold)]
     assert set(reasons) <= {"", *REASONS}
-    for reason, fault, doubt in zip(reasons, faults, doubts, strict=True):
-        assert not fault or reason == fault
-        assert reason or not doubt
+    assert all(reason == fault for reason, fault in zip(reasons, faults, strict=True) if fault)
+    assert all(reason for reason, doubt in zip(reasons, doubts, strict=True) if doubt)
     kept = [text for text, reason in zip(texts, reasons, strict=True) if not reason]
     assert len(set(kept)) == len(kept)
     summary = summarise_curation(responses.assign(reason=reasons), TOTALS)
@@ -80,12 +79,6 @@ def test_every_response_has_a_verdict_and_is_counted(drawn: list[tuple], thresho
 def compare(one: str, other: str) -> float:
     grams, others = cut_grams(one), cut_grams(other)
     return len(grams & others) / len(grams | others)
-
-
-def keep_first(texts: list[str], threshold: float) -> list[str]:
-    """Return for each text the number of the kept text that it resembles, "" if it is kept itself."""
-    found = curate(make_responses(*texts), threshold=threshold, shots=NO_ROWS, held_out=NO_ROWS)
-    return [detail.removeprefix("c") for _, detail in found]
 
 
 @settings(max_examples=60)
@@ -101,9 +94,9 @@ def test_the_nearest_human_row_is_found_exactly(texts: list[str], text: str, thr
 @settings(max_examples=30)
 @given(st.lists(TEXT, min_size=1, max_size=12), THRESHOLD, st.integers(1, 5))
 def test_of_near_responses_the_first_is_kept(texts: list[str], threshold: float, chunk: int) -> None:
-    found = keep_first(texts, threshold)
     with patch("amalgam.synthesis.curate.CHUNK", chunk):
-        assert found == keep_first(texts, threshold)
+        curated = curate(make_responses(*texts), threshold=threshold, shots=NO_ROWS, held_out=NO_ROWS)
+    found = [detail.removeprefix("c") for _, detail in curated]  # of the kept text that it resembles
     for row, name in enumerate(found):
         kept = {str(other): compare(texts[row], texts[other]) for other in range(row) if not found[other]}
         if name and fold_text(texts[row]) != fold_text(texts[int(name)]):

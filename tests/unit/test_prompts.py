@@ -79,9 +79,8 @@ def test_labels_are_asked_the_same_questions_and_shown_answers_to_them(task: Tas
     train = make_train(task, 9, ("Why?", "How?", "Where?"))
     questions = train.set_index("id")["question"]
     prompts = build(task, train, rows=200)
-    asked = {label: [line["question"] for line in prompts if line["label"] == label] for label in task.label_names}
-    assert len({tuple(sequence) for sequence in asked.values()}) == 1
-    assert set(asked["good"]) == {"Why?", "How?", "Where?"}
+    asked = {tuple(line["question"] for line in prompts if line["label"] == label) for label in task.label_names}
+    assert len(asked) == 1
     few = build(task, train, change(responses=10, format="lines"), rows=60)
     assert {line["question"] for line in few} == {"Why?", "How?", "Where?"}  # six requests a label
     for prompt in prompts:
