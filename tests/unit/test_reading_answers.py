@@ -78,6 +78,7 @@ LISTS = {
     "cut off": "1. One.\n2. Two!\n3. Three?\n4. Fo",
     "cut off behind a number": "Here are ten:\n1. One.\n2. Two!\n3. Three?\n4.",
     "json array": '{"responses": ["One.", "Two!", "Three?"]}',
+    "json objects": '[{"response": "One."}, {"response": "Two!"}, {"response": "Three?"}]',
     "json between": 'So: {"response_1": "\\"One.\\"", "response_2": "Two!\\n", "response_3": "Three?"} I hope so.',
     "json with others": f'{{"responses": ["One.", "{REFUSED}", " \\"\\" ", "Two!", "Three?"]}}',
 }

@@ -265,9 +265,12 @@ def _read_lines(raw: str, *, is_cut: bool) -> list[str]:
 def _read_json(raw: str) -> list[str]:
     """Read JSON of the requested shape or one that models confuse it with; return [] for anything else."""
     for value in iterate_json(raw):
-        if isinstance(value, dict):
-            items = [item for key, item in value.items() if _RE["key"].fullmatch(key)]
-            value = items[0] if len(items) == 1 and isinstance(items[0], list) else items
-        if value and all(isinstance(item, str) for item in value):
-            return list(value)
+        items: list[Any] = []
+        for part in value if isinstance(value, list) else [value]:
+            found = part if isinstance(part, dict) else {"response": part}
+            items += [item for key, item in found.items() if _RE["key"].fullmatch(key)]
+        if len(items) == 1 and isinstance(items[0], list):
+            items = items[0]
+        if items and all(isinstance(item, str) for item in items):
+            return items
     return []
