@@ -50,6 +50,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Model = TypeVar("Model", bound="Section")
 _ALLOWED = {  # by the type of pydantic's error, where pydantic's own message is for programmers
     "model_type": "be a section with keys of its own",
+    "string_pattern_mismatch": "be a name of letters, digits, `_` and `-`",
     "string_type": "be text: put it in quotes",  # YAML reads it as a date or a number
 }
 

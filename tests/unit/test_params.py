@@ -90,7 +90,7 @@ SENTENCES = [
     ("ratio", 1.5, "`ratio` is 1.5, but must be less than or equal to 1"),
     ("human_rows", 51.5, "`human_rows` is 51.5, but must be a valid integer"),
     ("seeds", [2, 1, 2], "`seeds` must hold each seed once, but 2 is there twice"),
-    ("task", "../x", "`task` is '../x', but must match pattern '^[A-Za-z0-9_]"),
+    ("task", "../x", "`task` is '../x', but must be a name of letters, digits, `_` and `-`"),
     ("llm.endpoint", "localhost:8000", "`llm.endpoint` is 'localhost:8000', but must be `embedded` or a URL"),
     ("llm.endpoint", "http://host:99999", "must be `embedded` or a URL that begins with http:// or https://"),
     ("llm.endpoint", "https://x.org/chat/completions", "must be the base URL of the API, which ends before /chat"),
