@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from collections import Counter
@@ -135,19 +136,26 @@ def test_the_default_template_sends_the_same_bytes_as_ever(task: Task) -> None:
     assert build(task, make_train(task, 8), change(shots=0))[0]["messages"] == [{"role": "user", "content": said}]
 
 
-@pytest.mark.parametrize("shots", [0, 2])
-def test_a_label_of_which_nothing_is_said_has_a_natural_prompt(task: Task, shots: int) -> None:
-    nothing = {"definition": "", "examples": [], "personas": []}
-    labels = [label.model_copy(update=nothing) for label in task.labels]
-    bare = task.model_copy(update={"labels": labels, "scenarios": []})
-    chat = build(bare, make_train(task, 8), change(shots=shots))[1]["messages"]
-    form = "Answer with the comment alone."
-    assert chat[0]["content"] == f'Write one comment that coders labelled "good".\n\n{form}'
-    assert not shots or chat[-1]["content"] == 'Write another comment that coders labelled "good".'
-    (paper,) = build(bare, make_train(task, 8), change(shots=shots, template="paper"))[1]["messages"]
-    samples = "Sample responses:\ntext good {}\ntext good {}\n\n" if shots else ""
-    said = re.sub(r"good \d", "good {}", paper["content"])
-    assert said == f"Draft 1 response. Each is a comment that is good.\n\n{samples}{form}"
+@pytest.mark.parametrize(
+    ("template", "shots", "digest"),
+    [
+        ("chat", 0, "a8d7d039e53d73f3"),
+        ("chat", 3, "f6f98f0fe928eb5c"),
+        ("paper", 0, "afd4cdd5d96a7ac5"),
+        ("paper", 3, "f3d4dbdc7ce0dde6"),
+    ],
+)
+def test_other_prompts_are_the_same_bytes_as_ever_too(task: Task, template: str, shots: int, digest: str) -> None:
+    bare = [label.model_copy(update={"definition": "", "examples": [], "personas": []}) for label in task.labels]
+    tasks = (task, vary(task), task.model_copy(update={"labels": bare, "scenarios": []}))
+    sent = hashlib.sha256()
+    for of, (responses, format) in product(tasks, ((1, "text"), (1, "json"), (10, "lines"), (10, "json"))):
+        params = change(template=template, shots=shots, responses=responses, format=format)
+        for prompt in build(of, make_train(task, 8, ("Why?", "How?")), params, 20):
+            sent.update(json.dumps(prompt["messages"]).encode())
+            for turn in prompt["messages"]:  # no loose blanks
+                assert not re.search(r"\n{3}|[ \t]\n|^\s|\s$|  ", turn["content"]), turn["content"]
+    assert sent.hexdigest()[:16] == digest
 
 
 def test_a_row_with_personal_data_is_no_example_unless_the_task_allows_it(task: Task) -> None:
@@ -190,31 +198,3 @@ def test_several_responses_are_asked_for_in_one_request(task: Task) -> None:
     assert parse_answer(answer["content"], "stop", "lines", 5)[0] == answer["content"].split("\n")
     (alone,) = build(task, make_train(task, 8), change(responses=5, format="json", shots=0))[1]["messages"]
     assert alone["content"].count('under the keys "response_1", "response_2" and so on.') == 1
-
-
-def test_the_paper_s_prompt(task: Task) -> None:
-    params = change(template="paper", responses=10, format="lines", shots=4)
-    prompts = build(vary(task), make_train(task, 8), params, 20)
-    system, request = prompts[2]["messages"]
-    texts = "\n".join(f"text mixed_view {shot.removeprefix('mixed_view')}" for shot in prompts[2]["shots"][:3])
-    assert re.fullmatch("You are (a mixed_view guest|x).", system["content"])
-    opening, *parts = request["content"].split("\n\n")
-    assert opening in task.scenarios
-    assert parts == [
-        "Draft 10 responses. Each is a comment that is mixed view.",
-        "It is mixed_view.",
-        f"Sample responses:\n{texts}",
-        "Write one on each line and nothing else, without numbers and without quotation marks.\n"
-        f"Length: {prompts[2]['attributes']['length']}.\nMistakes: {prompts[2]['attributes']['mistakes']}.",
-    ]
-    without = build(task, make_train(task, 8), change(template="paper", shots=0))[2]["messages"][1]["content"]
-    assert "Sample responses:\nSo mixed_view.\n\nAnswer with the comment alone." in without
-
-
-@pytest.mark.parametrize("template", ["chat", "paper"])
-def test_no_loose_blanks_are_sent(task: Task, template: str) -> None:
-    for responses, shots, (of, question) in product((1, 10), (0, 2), ((task, ""), (vary(task), "Why?"))):
-        params = change(template=template, responses=responses, shots=shots, format="lines")
-        for prompt in build(of, make_train(task, 8, (question,)), params):
-            for turn in prompt["messages"]:
-                assert not re.search(r"\n{3}|[ \t]\n|^\s|\s$|  ", turn["content"]), turn["content"]
