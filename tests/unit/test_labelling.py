@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +192,9 @@ def test_excel_becomes_excel(opened: Shipped, tmp_path: Path) -> None:
     source = write_table(tmp_path / "in.jsonl", [{"id": 123456789012345678, "text": "so"}])
     assert label(source, tmp_path / "out.xlsx", opened)[0]["id"] == "123456789012345678"  # or Excel rounds it
     source = write_table(tmp_path / "in.csv", [{"id": "1", "text": "x" * 32_768}])
-    with pytest.raises(DataError, match=r"cannot hold a text of 32,768 characters, .*: write \.csv"):  # before scoring
-        survey_table(open_source(source), ["text"], tmp_path / "long.xlsx")
+    for refuse in (partial(label, source, opened=opened), partial(survey_table, open_source(source), ["text"])):
+        with pytest.raises(DataError, match=r"cannot hold a text of 32,768 characters, .*: write \.csv"):
+            refuse(tmp_path / "long.xlsx")  # the second is called before a row is scored
     for name in ("in.csv", "in.xlsx"):
         with pytest.raises(DataError, match=rf"{name} has no column 'text\.2', only (id|n), text"):
             label(tmp_path / name, tmp_path / "out.csv", opened, text="text.2")
