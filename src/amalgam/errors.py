@@ -1,11 +1,8 @@
-"""Errors that a user can fix.
-
-The text of each is one sentence for the person at the terminal: what is wrong, where, and what to do.
-"""
+"""Errors that a user can fix, each with one sentence: what is wrong, where, and what to do."""
 
 
 class AmalgamError(Exception):
-    """A failure that the reader can act on, shown without a traceback. The process ends with `exit_code`."""
+    """A failure that the reader can act on, shown without a traceback; the process ends with `exit_code`."""
 
     exit_code = 2
 
@@ -40,10 +37,8 @@ _FULL = ("No space left on device", "Disk quota exceeded")  # in the words of th
 
 
 def explain_full_disk(error: Exception) -> str:
-    """Return one sentence that says what helps if an error reports a full disk; "" for all others.
-
-    The text decides: the libraries that write weights raise their own exceptions, which quote the system's message.
-    """
+    """Return one sentence that says what helps if an error reports a full disk; "" for all others."""
+    # The libraries that write weights raise their own exceptions, which quote the system's message.
     if not any(words in str(error) for words in _FULL):
         return ""
     return (

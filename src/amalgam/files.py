@@ -64,13 +64,10 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def write_rows(path: Path, rows: "pd.DataFrame") -> None:
     """Write rows as UTF-8 CSV, with formula-like texts made harmless."""
-    free = [bool(_FREE_TEXT.fullmatch(str(name))) for name in rows]
-    table = chain([tuple(rows)], rows.itertuples(index=False, name=None))
+    free = (name for name in map(str, rows) if _FREE_TEXT.fullmatch(name))
+    guarded = rows.assign(**{name: rows[name].map(guard_cell) for name in free})
     with open_sibling(path) as stream:
-        write_cells(
-            stream,
-            ([guard_cell(cell) if guards else cell for cell, guards in zip(row, free, strict=True)] for row in table),
-        )
+        write_cells(stream, chain([tuple(rows)], guarded.itertuples(index=False, name=None)))
 
 
 def write_cells(stream: IO[str], rows: Iterable[Sequence[Any]], separator: str = ",") -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-# Limits of the container as Linux gives them; each file may be missing or hold no number.
+# Limits of the container as Linux gives them.
 _MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _CPU = Path("/sys/fs/cgroup/cpu.max")  # processor time per period, both in microseconds
 _LOG_EVERY = 15.0  # seconds between two lines in a log
@@ -50,8 +50,10 @@ def choose_dtype(device: "torch.device") -> "torch.dtype":
     """Choose bfloat16 if the hardware supports it, else float32."""
     import torch
 
-    on_gpu = device.type == "cuda"
-    able = torch.cuda.is_bf16_supported() if on_gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # torch for Macs is built without this operation
+        able = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)()
     return torch.bfloat16 if able else torch.float32
 
 
@@ -80,10 +82,9 @@ def notify(sentence: str) -> None:
 
 @contextmanager
 def show_progress(title: str, *, total: int, done_before: int = 0) -> Iterator[Callable[[object], None]]:
-    """Yield a function to call once for each finished item, with any argument.
+    """Yield a function to call once for each finished item: a bar on a terminal, a line now and then elsewhere.
 
-    Progress is a bar on a terminal, and a line now and then elsewhere. `done_before` items cost nothing now and are
-    only mentioned.
+    `done_before` items cost nothing now and are only mentioned.
     """
     known = f" ({done_before} known already)" if done_before else ""
     if total and sys.stderr.isatty():

@@ -1,10 +1,6 @@
-"""params.yaml as typed, frozen values: one model per section; unknown keys are refused.
-
-Every field is in the `params:` list of each stage that reads it, except those of `Driving`, which change no result.
-"""
+"""params.yaml as typed, frozen values. Each stage lists the fields that it reads, except `Driving`, in dvc.yaml."""
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -17,7 +13,7 @@ from amalgam.llm.request import TOKEN_LIMITS
 
 
 def _check_url(value: str) -> str:
-    """Return a valid `llm.endpoint`; for any other value, raise a ValueError that says what is allowed."""
+    """Check `llm.endpoint`."""
     try:
         parts = urlsplit(value)
         is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and value.split() == [value]
@@ -31,7 +27,7 @@ def _check_url(value: str) -> str:
 
 
 def _check_fields(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a valid `llm.body`; for any other value, raise a ValueError that says what is allowed."""
+    """Check `llm.body`."""
     if taken := sorted({"messages", "model", "n", "response_format", "stream"} & value.keys()):
         raise ValueError(f"not contain `{taken[0]}`: it is set elsewhere")
     if value.get("seed") is not None:
@@ -42,32 +38,21 @@ def _check_fields(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _check_name(kind: str, value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", value):
-        raise ValueError(f"be the name of {kind}: letters, digits, `_` and `-`")
-    return value
-
-
 def _check_seeds(value: list[int]) -> list[int]:
     if twice := sorted({seed for seed in value if value.count(seed) > 1}):
         raise ValueError(f"hold each seed once, but {twice[0]} is there twice")
     return sorted(value)  # their order has no meaning, and tables use this one
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")]  # of a file or folder
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Model = TypeVar("Model", bound="Section")
 _ALLOWED = {  # by the type of pydantic's error, where pydantic's own message is for programmers
-    "bool_type": "be true or false",
-    "float_type": "be a number",
-    "int_from_float": "be a whole number",
-    "int_type": "be a whole number",
-    "list_type": "be a list",
     "model_type": "be a section with keys of its own",
+    "string_pattern_mismatch": "be a name of letters, digits, `_` and `-`",
     "string_type": "be text: put it in quotes",  # YAML reads it as a date or a number
 }
-_SHORTER = {"greater than or equal to": "at least", "less than or equal to": "at most", " after validation": ""}
-
 
 # What `quality` means for keys that params.yaml leaves null, from large and good to small and fast; a value there wins.
 # Only `_fill_in` fills a key in, so the rest of the code sees only values. The layers of the `best` student stay null:
@@ -78,7 +63,7 @@ _MPNET = {"teacher.model": "all-mpnet-base-v2", "teacher.trained_layers": 6}
 _MINILM = {"teacher.model": "all-minilm-l6-v2", "teacher.trained_layers": 6}
 _OWN = {"distillation.student": "layers"}
 _SMALL = {"distillation.layers": 4, "distillation.trained_layers": 4}
-PRESETS: dict[Quality, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, Any]] = {
     "best": _MPNET | _OWN | {"distillation.layers": None, "distillation.trained_layers": None},
     "whole": _MPNET | _OWN | {"distillation.layers": 12, "distillation.trained_layers": 6},
     "small": _MPNET | {"distillation.student": "all-minilm-l6-v2"} | _SMALL,
@@ -126,7 +111,7 @@ class Prompts(Section):
     """What a request for synthetic responses contains."""
 
     seed: Seed
-    template: Annotated[str, AfterValidator(partial(_check_name, "a template without its ending"))]
+    template: Name
     shots: int = Field(ge=0)
     responses: int = Field(ge=1, le=100)
     format: Literal["text", "lines", "json"]
@@ -204,7 +189,7 @@ class Shipping(Section):
 class Params(Section):
     """All of params.yaml."""
 
-    task: Annotated[str, AfterValidator(partial(_check_name, "a folder of data/tasks"))]
+    task: Name
     ratio: Share
     human_rows: int = Field(ge=4)
     quality: Quality
@@ -232,16 +217,12 @@ _Loader.add_implicit_resolver(
 
 
 def load_params(path: Path) -> Params:
-    """Read params.yaml, fill in what `quality` means, and check it.
-
-    Raises:
-        ParamsError: one sentence with the key, the value and what is allowed.
-    """
+    """Read params.yaml, fill in what `quality` means, and check it."""
     return load_section(path, Params)
 
 
 def load_section(path: Path, model: type[Model], **changes: Any) -> Model:
-    """Read a file of params, with `changes` to some of its top keys; see `load_params`."""
+    """Read a file of params, with `changes` to some of its top keys, as `load_params` does."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError as error:
@@ -250,8 +231,11 @@ def load_section(path: Path, model: type[Model], **changes: Any) -> Model:
         place = getattr(error, "problem_mark", None)
         where = f", line {place.line + 1}" if place else ""
         raise ParamsError(f"{path}{where} is not valid YAML: look for the error with `git diff {path}`") from error
+    if isinstance(values, dict):
+        values |= changes
+        _fill_in(values)
     try:
-        return model.model_validate(_fill_in(values | changes if isinstance(values, dict) else values))
+        return model.model_validate(values)
     except ValidationError as error:
         raise ParamsError(f"{path}: {describe_errors(error)}") from error
 
@@ -266,21 +250,13 @@ def dump_tracked(params: Params) -> dict[str, Any]:
     return params.model_dump(exclude={"llm": set(Driving.model_fields)})
 
 
-def _fill_in(values: Any) -> Any:
-    """Return the contents of params.yaml with the preset's values in place of null; errors in it stay as they are.
-
-    An unknown `quality` counts as `best`, so that validation finds that fault and none that follow from it.
-    """
-    if not isinstance(values, dict):
-        return values
-    preset = next((keys for name, keys in PRESETS.items() if name == values.get("quality")), PRESETS["best"])
-    filled = {name: dict(value) if isinstance(value, dict) else value for name, value in values.items()}
-    for key, value in preset.items():
+def _fill_in(values: dict[str, Any]) -> None:
+    """Put the preset's values in place of null; an unknown `quality` counts as `best`, so that there is one fault."""
+    for key, value in PRESETS.get(str(values.get("quality")), PRESETS["best"]).items():
         section, name = key.split(".")
-        keys = filled.get(section)
+        keys = values.get(section)
         if isinstance(keys, dict) and name in keys and keys[name] is None:
             keys[name] = value
-    return filled
 
 
 def _describe(fault: Any) -> str:
@@ -290,8 +266,6 @@ def _describe(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return f"`{key}` is not a known key: check its spelling"
     words = re.sub(r"^(Value error, )?((Input|String|List|Dictionary|Value) should )?", "", fault["msg"])
-    for long, short in _SHORTER.items():
-        words = words.replace(long, short)
     allowed = _ALLOWED.get(fault["type"], words)
     if not key:
         return "the file must hold keys with values" if fault["type"] == "model_type" else allowed

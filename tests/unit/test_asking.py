@@ -3,12 +3,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from amalgam.errors import BudgetError, DataError
 from amalgam.files import read_json
-from amalgam.llm.request import NO_FIELDS, Answer, Request, read_answers
+from amalgam.llm.request import Answer, Request, read_answers
 from amalgam.params import Synthesis
 from amalgam.synthesis import asking
 from amalgam.synthesis.asking import Prompt, Rounds, collect_answers, write_completions
@@ -37,8 +35,8 @@ def make_prompts(slots: int, responses: int = 1, format: str = "text") -> list[P
     ]
 
 
-def build(prompt: Prompt, attempt: int, fields: dict[str, Any] | None = None) -> Request:
-    return Rounds([prompt], "m", PARAMS, fields or NO_FIELDS).build_request(0, attempt)
+def build(prompt: Prompt, attempt: int, **fields: Any) -> Request:
+    return Rounds([prompt], "m", PARAMS, fields).build_request(0, attempt)
 
 
 def ask(prompts: list[Prompt], rows: int, answer: Any) -> dict[str, list[int]]:
@@ -52,15 +50,10 @@ def ask(prompts: list[Prompt], rows: int, answer: Any) -> dict[str, list[int]]:
     return asked
 
 
-def answer_by_chance(name: str) -> Answer:
-    return Answer("fine", "length" if random.Random(name).random() < 0.4 else "stop", 1, 1)
-
-
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
 def test_each_attempt_has_more_tokens_by_whichever_name(name: str) -> None:
-    requests = [
-        build(make_prompts(1)[0], attempt, {"max_tokens": None, "seed": None, name: 400}) for attempt in (0, 1, 2)
-    ]
+    fields = {"max_tokens": None, "seed": None, name: 400}
+    requests = [build(make_prompts(1)[0], attempt, **fields) for attempt in (0, 1, 2)]
     assert [request.body[name] for request in requests] == [400, 600, 800]
     assert all(request.body.keys() == {"messages", "temperature", "top_p", name} for request in requests)
     assert [request.sample for request in requests] == [0, 10_000_000, 20_000_000]
@@ -69,17 +62,20 @@ def test_each_attempt_has_more_tokens_by_whichever_name(name: str) -> None:
 
 def test_keys_are_for_ever_and_samples_without_a_seed_stay_apart() -> None:
     assert build(make_prompts(1)[0], 1).key == "975282c6c10928a80b24660b5810fa26bd1ee94ad141e5fe1400f1e32750ace4"
-    one, two = (build(prompt, 0, {"seed": None}) for prompt in make_prompts(2)[::2])  # equal except for their samples
+    one, two = (build(prompt, 0, seed=None) for prompt in make_prompts(2)[::2])  # equal except for their samples
     assert one.body == two.body
     assert one.key != two.key
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 30), st.integers(0, 30))
-def test_more_rows_ask_again_just_as_fewer_rows_did(few: int, more: int) -> None:
-    first = ask(make_prompts(few), few, answer_by_chance)
-    second = ask(make_prompts(few + more), few + more, answer_by_chance)
-    assert {slot: second[slot] for slot in first} == first
+def answer_by_chance(name: str) -> Answer:
+    return Answer("fine", "length" if random.Random(name).random() < 0.4 else "stop", 1, 1)
+
+
+def test_more_rows_ask_again_just_as_fewer_rows_did() -> None:
+    asked = ask(make_prompts(30), 30, answer_by_chance)
+    for few in range(1, 30, 4):
+        first = ask(make_prompts(few), few, answer_by_chance)
+        assert {slot: asked[slot] for slot in first} == first
 
 
 def test_several_responses_an_answer_are_topped_up_only_as_far_as_needed() -> None:
@@ -99,9 +95,9 @@ def test_useless_answers_are_asked_again(server: StubServer, tmp_path: Path) -> 
         assert len(server.log.answered) == 6 + 4 + 2
     write_completions(tmp_path / "completions", rounds)
     lines = list(read_answers(tmp_path / "completions"))
-    reasons = [(line["id"], line["finish_reason"]) for line in lines if line["label"] == "complaint"]
-    assert reasons[:3] == [("complaint-00000", "length"), ("complaint-00000r1", "stop"), ("complaint-00001", "stop")]
-    assert reasons[3:] == [("complaint-00001r1", "refusal"), ("complaint-00001r2", "stop"), ("complaint-00002", "stop")]
+    reasons = [(line["id"][10:], line["finish_reason"]) for line in lines if line["label"] == "complaint"]
+    assert reasons[:3] == [("00000", "length"), ("00000r1", "stop"), ("00001", "stop")]
+    assert reasons[3:] == [("00001r1", "refusal"), ("00001r2", "stop"), ("00002", "stop")]
     assert lines[0].items() >= {"key": build(make_prompts(1)[0], 0).key, "attempt": 0, "label": "complaint"}.items()
     counts = {"answers": 12, "asked_again": 6, "usable": {"complaint": 3, "praise": 3}}
     counts["faults"] = {"cut_off": 2, "empty": 2, "refusal": 2}
@@ -132,9 +128,7 @@ def test_many_missing_responses_are_an_error_and_a_few_do_not_end_a_run_that_is_
     ("text", "finish_reason", "words"),
     [
         ("The soup was", "MAX_TOKENS", "are cut off, such as 'The soup was': raise `synthesis.max_tokens`"),
-        ("I can't help with that.", "stop", 'are refused or filtered, such as "I can\'t help with that.": use an'),
         ("<think>\nHm. \x1b[2J\u202e", "stop", r"thinking, such as '<think> Hm. \x1b[2J\u202e': turn off the rea"),
-        ("Here is one:", "stop", "only announce a response, such as 'Here is one:': use another model"),
     ],
 )
 def test_one_fault_of_most_answers_is_said_with_an_example(text: str, finish_reason: str, words: str) -> None:

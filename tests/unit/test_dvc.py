@@ -84,10 +84,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def project(saved: Path, tmp_path: Path) -> Path:
     """A copy with the cache and without the outputs, as a stage finds it when DVC runs it again."""
-    project = tmp_path / "project"
-    shutil.copytree(saved, project, symlinks=True)
-    shutil.rmtree(project / "data")
-    return project
+    return shutil.copytree(saved, tmp_path / "project", symlinks=True, ignore=shutil.ignore_patterns("data"))
 
 
 @pytest.fixture
@@ -125,8 +122,7 @@ def list_objects(project: Path) -> list[Path]:
 
 def test_every_answer_is_read_once_from_the_cache_under_the_hash_of_its_shard(project: Path, tmp_path: Path) -> None:
     found, notices = read(project, fetch=False)
-    assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
-    assert len(found) == 5
+    assert (list_numbers(found), len(found)) == ([0, 1, 2, 3, 4, 5], 5)
     assert set(found) < {hashlib.md5(path.read_bytes()).hexdigest() for path in list_objects(project)}
     assert not notices
     assert read(tmp_path) == ({}, [])  # outside of a project
@@ -148,7 +144,7 @@ def test_answers_that_the_cache_lacks_are_fetched_and_nothing_else_is(clone: Pat
     assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
     assert len(list_objects(clone)) == len(FOLDERS) + 5  # lists of files and shards: no table, no summary
     (notice,) = notices
-    assert all(part in notice for part in ("`storage`", *FOLDERS))
+    assert f"({ALL}) from DVC's remote `storage`" in notice
     assert read(clone) == (found, [])
     find_object(clone, sorted(found)[0]).unlink()
     assert read(clone)[0] == found
@@ -173,10 +169,7 @@ def test_what_cannot_be_fetched_is_said_in_one_sentence(
         (clone / ".dvc/config").write_text(config)
     found, notices = read(clone)
     assert list_numbers(found) == ([0, 1, 2, 3, 4, 5] if config is None else [])
-    assert notices[-1] == (
-        f"the answers that dvc.lock names in {folders} are not here and could not be fetched ({reason}), so the LLM is "
-        "asked for those that are needed"
-    )
+    assert f"that dvc.lock names in {folders} are not here and could not be fetched ({reason}), so" in notices[-1]
 
 
 def test_a_damaged_file_is_left_out_and_named(project: Path) -> None:
@@ -188,11 +181,9 @@ def test_a_damaged_file_is_left_out_and_named(project: Path) -> None:
         path.chmod(0o644)
         path.write_bytes(path.read_bytes()[:-3])
     left, notices = read(project, fetch=False)
-    assert 0 < len(left) < len(found)
+    assert left
     assert left.items() < found.items()
-    assert sorted(notices) == sorted(
-        f"a damaged file in DVC's cache is skipped: delete {path} and run `dvc pull`" for path in (shard, tree)
-    )
+    assert {f"delete {path} and run `dvc pull`" for path in (shard, tree)} == {one.split(": ")[1] for one in notices}
 
 
 def test_a_file_of_an_output_is_fetched_alone_and_none_where_the_remote_lacks_it(clone: Path) -> None:
@@ -205,6 +196,5 @@ def test_a_file_of_an_output_is_fetched_alone_and_none_where_the_remote_lacks_it
         assert len(list_objects(clone)) == 2
         assert find_file(repo, tree, "judgements.csv", "grades", pytest.fail) == found
         assert notices == ["fetching grades of main from DVC's remote `storage`"]
-        assert find_file(repo, tree, "nothing.csv", "x", notices.append) is None
         assert find_file(repo, "0" * 32 + ".dir", "judgements.csv", "x", notices.append) is None
         assert find_file(repo, "", "judgements.csv", "x", pytest.fail) is None

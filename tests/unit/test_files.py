@@ -29,15 +29,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("files")
 
 
-@settings(max_examples=25)
-@given(st.lists(st.dictionaries(UNICODE, UNICODE | st.integers() | st.none(), max_size=3), max_size=4))
-def test_json_and_json_lines_come_back_as_they_were(folder: Path, rows: list[dict[str, object]]) -> None:
-    files.write_json(folder / "a.json", rows)
-    assert files.read_json(folder / "a.json") == rows
-    files.write_jsonl(folder / "a.jsonl", iter(rows))
-    assert list(files.read_jsonl(folder / "a.jsonl")) == rows
-    files.write_json(folder / "a.json", {"b": "é", "a": [1.5]})
-    assert (folder / "a.json").read_bytes() == '{\n  "b": "é",\n  "a": [\n    1.5\n  ]\n}\n'.encode()
+def test_json_and_json_lines_come_back_as_they_were(tmp_path: Path) -> None:
+    rows = [{"b": "é\u2028\n", "a": [1.5]}, {}]
+    files.write_json(tmp_path / "a.json", rows[0])
+    assert (tmp_path / "a.json").read_bytes() == '{\n  "b": "é\u2028\\n",\n  "a": [\n    1.5\n  ]\n}\n'.encode()
+    assert files.read_json(tmp_path / "a.json") == rows[0]
+    files.write_jsonl(tmp_path / "a.jsonl", iter(rows))
+    assert list(files.read_jsonl(tmp_path / "a.jsonl")) == rows
 
 
 @settings(max_examples=40)

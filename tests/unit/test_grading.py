@@ -5,6 +5,7 @@ from amalgam.errors import DataError
 from amalgam.llm.request import Answer, Request
 from amalgam.params import Judge
 from amalgam.synthesis.grading import build_grading_requests, check_personal, parse_grade, read_grades, select_gradable
+from amalgam.synthesis.labelling import read_logits
 from amalgam.tasks.schema import Task
 
 ROWS = pd.DataFrame({"id": ["r1", "r2"], "text": ["first text", "second text"], "question": ["", "Why?"]})
@@ -43,11 +44,9 @@ def test_all_requests_begin_alike_and_differ_in_the_last_turn(task: Task, ration
 @pytest.mark.parametrize(
     ("text", "label"),
     [
-        ('{"label": "good"}', "good"),
         ('\n {"rationale": "It says so.", "label": "mixed_view"} ', "mixed_view"),
         ('{"label": "Good"}', "good"),
         ("{'label': 'bad'}", "bad"),
-        ('```json\n{"label": "bad"}\n```', "bad"),
         ('{"label": "bad"} or rather {"label": "good"}', ""),
         ('{"rationale": "She says "fine"", "label": "good"}', "good"),
         ("Label: bad", "bad"),
@@ -58,7 +57,6 @@ def test_all_requests_begin_alike_and_differ_in_the_last_turn(task: Task, ration
         ("bad\n\nIt says nothing good.", "bad"),
         ("It is bad.", ""),
         ('{"label": "awful"}', ""),
-        ("", ""),
         ("{" * 100_000, ""),
         ('{"label": 2}', "2"),
         ("Label: 2.5", ""),
@@ -75,8 +73,8 @@ def test_a_grade_is_one_of_the_labels_or_nothing(text: str, label: str) -> None:
     ("answers", "sentence"),
     [
         (["good", "bad", "?"], ""),
-        (["?", "!"], "it gave no readable grade for 2 rows (it answered '?'), so it has no score: use another model"),
-        (["<think>\nHm"], "(it answered '<think> Hm'), so it has no score: turn off the reasoning of a reasoning"),
+        (["?", "!"], "it gave no readable grade for 2 of 2 rows, such as '?': use another model"),
+        (["<think>\nHm"], "for 1 of 1 rows, such as '<think> Hm': turn off the reasoning of a reasoning"),
         ([], ""),
     ],
 )
@@ -86,14 +84,17 @@ def test_a_grader_of_which_most_cannot_be_read_is_named(answers: list[str], sent
     assert (sentence in said) if sentence else not said
 
 
-@pytest.mark.parametrize(
-    ("rows", "ids"),
-    [(0, []), (1, ["g1", "b1"]), (2, ["g1", "g2", "b1", "b2"]), (None, ["g1", "g2", "b1", "g3", "b2", "b3"])],
-)
-def test_the_first_usable_responses_of_each_label_are_graded(rows: int | None, ids: list[str]) -> None:
-    drawn = {"g0": "cut_off", "g1": "", "g2": "", "b1": "", "b0": "empty", "g3": "", "b2": "", "b3": ""}
+def test_a_letter_that_cannot_be_the_answer_has_a_finite_log_probability() -> None:
+    found = read_logits(Answer('{"logprobs": {"A": 0.0, "B": -9999.0}}', "stop", 1, 1), 3)
+    assert found is not None
+    assert found.tolist() == [0, -99, -99]  # an AUC takes no difference of infinities
+
+
+def test_the_first_usable_responses_of_each_label_are_graded() -> None:
+    drawn = {"g0": "cut_off", "g1": "", "g2": "", "b1": "", "b0": "empty", "b2": ""}
     responses = pd.DataFrame({"id": list(drawn), "label": [name[0] for name in drawn], "fault": list(drawn.values())})
-    assert select_gradable(responses, rows)["id"].tolist() == ids
+    for rows, ids in ((0, []), (1, ["g1", "b1"]), (None, ["g1", "g2", "b1", "b2"])):
+        assert select_gradable(responses, rows)["id"].tolist() == ids
 
 
 def test_a_row_with_personal_data_is_no_example(task: Task) -> None:
@@ -102,6 +103,6 @@ def test_a_row_with_personal_data_is_no_example(task: Task) -> None:
     words = "1 test rows hold personal data .* such as e1, and would be sent to https://x"
     with pytest.raises(DataError, match=words):
         check_personal(task, rows, "test", "https://x.org/v1")
-    for endpoint in ("embedded", "http://localhost:1/v1", "http://127.0.0.1:1/v1"):
+    for endpoint in ("embedded", "http://localhost:1/v1"):
         check_personal(task, rows, "test", endpoint)
     check_personal(task, EXAMPLES, "test", "https://x.org/v1")

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from collections import Counter
@@ -7,13 +8,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from amalgam.errors import ParamsError
 from amalgam.params import Prompts
 from amalgam.synthesis.answers import parse_answer
-from amalgam.synthesis.prompts import build_prompts, draw_attributes, list_shortages, load_template
+from amalgam.synthesis.prompts import build_prompts, list_shortages, load_template
 from amalgam.tasks.schema import Task
 
 TEMPLATES = Path(__file__).parents[2] / "data" / "templates"
@@ -46,28 +45,22 @@ def vary(task: Task) -> Task:
     return Task.model_validate({**task.model_dump(), "labels": labels, "prompts": {"attributes": attributes}})
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    few=st.integers(1, 20),
-    many=st.integers(1, 40),
-    seed=st.integers(0, 99),
-    shots=st.integers(0, 4),
-    questions=st.sampled_from([("",), ("Why?", "How?")]),
-    responses=st.integers(1, 4),
-    varied=st.booleans(),
+@pytest.mark.parametrize(
+    ("shots", "questions", "responses", "varied"),
+    [(0, ("",), 1, True), (3, ("Why?", "How?"), 1, False), (4, ("",), 3, True)],
 )
 def test_prompts_for_more_rows_begin_with_those_for_fewer(
-    task: Task, few: int, many: int, seed: int, shots: int, questions: tuple[str, ...], responses: int, varied: bool
+    task: Task, shots: int, questions: tuple[str, ...], responses: int, varied: bool
 ) -> None:
-    params = change(seed=seed, shots=shots, responses=responses, format="lines")
+    params = change(shots=shots, responses=responses, format="lines")
     task = vary(task) if varied else task
-    train = make_train(task, 16, questions)
-    first, second = (build(task, train, params, rows) for rows in sorted((few, many)))
-    assert second[: len(first)] == first
-    # One request asks for several responses, the last one rather for too many than for too few.
-    assert len(first) == -(-min(few, many) // responses) * len(task.labels)
-    # More human rows, and rows of other labels among them, change nothing either.
-    assert build(task, make_train(task, 20, questions), params, few) == build(task, train, params, few)
+    most = build(task, make_train(task, 16, questions), params, 60)
+    for rows in (1, 17, 50):
+        # More human rows, and rows of other labels among them, change nothing either.
+        first = build(task, make_train(task, 20, questions), params, rows)
+        assert most[: len(first)] == first
+        # One request asks for several responses, the last one rather for too many than for too few.
+        assert len(first) == -(-rows // responses) * len(task.labels)
 
 
 def test_samples_share_all_shots_but_the_last_and_sets_differ(task: Task) -> None:
@@ -80,17 +73,15 @@ def test_samples_share_all_shots_but_the_last_and_sets_differ(task: Task) -> Non
         assert shots == [one for one in shots[::4] for _ in range(4)]  # four share the last shot as well
         assert len(set(shots)) > 1
     assert len({tuple(same[0]["shots"][:-1]) for same in sets}) >= 8  # of 10; there are 56 ordered ones to draw from
-    said = {scenario for same in sets for scenario in task.scenarios if scenario in same[0]["messages"][0]["content"]}
-    assert said == {*task.scenarios}
+    assert len({same[0]["messages"][0]["content"].partition("\n")[0] for same in sets}) == len(task.scenarios)
 
 
 def test_labels_are_asked_the_same_questions_and_shown_answers_to_them(task: Task) -> None:
     train = make_train(task, 9, ("Why?", "How?", "Where?"))
     questions = train.set_index("id")["question"]
     prompts = build(task, train, rows=200)
-    asked = {label: [line["question"] for line in prompts if line["label"] == label] for label in task.label_names}
-    assert len({tuple(sequence) for sequence in asked.values()}) == 1
-    assert set(asked["good"]) == {"Why?", "How?", "Where?"}
+    asked = {tuple(line["question"] for line in prompts if line["label"] == label) for label in task.label_names}
+    assert len(asked) == 1
     few = build(task, train, change(responses=10, format="lines"), rows=60)
     assert {line["question"] for line in few} == {"Why?", "How?", "Where?"}  # six requests a label
     for prompt in prompts:
@@ -116,36 +107,15 @@ def test_where_a_question_has_few_answers_those_of_others_come_first_with_their_
 def test_few_rows_give_fewer_shots(task: Task, count: int, shots: int, words: str) -> None:
     train, params, few = make_train(task, count), change(shots=shots), min(count, 16)
     sentences = list_shortages(task, train, params)
-    assert sentences[0] == (
-        f"label 'bad' has {few} different train rows to draw examples from, so requests show {few} of them, not "
-        f"{shots}: {words}"
-    )
+    assert f"label 'bad' has {few} different train rows" in sentences[0]
+    assert sentences[0].endswith(f"not {shots}: {words}")
     assert len(sentences) == len(task.labels)
     assert {len(prompt["shots"]) for prompt in build(task, train, params)} == {few}
-    assert list_shortages(task, make_train(task, 3), PARAMS) == []
 
 
 def test_equal_texts_are_one_example(task: Task) -> None:
-    train = make_train(task, 40)
-    train.loc[train.index[:60], "text"] = [f"No{' ' * (number % 3)} response." for number in range(60)]
-    shots = {shot for prompt in build(task, train, rows=40) for shot in prompt["shots"]}
-    assert shots >= {f"{label}0" for label in task.label_names}
-    assert len({train.set_index("id")["text"][shot] for shot in shots}) == len(shots) > 2 * len(task.labels)
-
-
-VALUES = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=5, unique=True)
-NAMES = st.sampled_from(["length", "mistakes", "register"])
-
-
-@settings(max_examples=40, deadline=None)
-@given(attributes=st.dictionaries(NAMES, VALUES), seed=st.integers(0, 99), rounds=st.integers(1, 4))
-def test_each_value_comes_equally_often(task: Task, attributes: dict[str, list[str]], seed: int, rounds: int) -> None:
-    task = Task.model_validate({**task.model_dump(), "prompts": {"attributes": attributes}})
-    for label in task.labels:
-        for name, values in attributes.items():
-            slots = range(rounds * len(values))
-            drawn = Counter(draw_attributes(task, label, seed, slot)[name] for slot in slots)
-            assert drawn == dict.fromkeys(values, rounds)
+    train = make_train(task, 3).assign(text=[f"No{' ' * (number % 2)} response." for number in range(9)])
+    assert [len(prompt["shots"]) for prompt in build(task, train)] == [1, 1, 1]
 
 
 def test_the_default_template_sends_the_same_bytes_as_ever(task: Task) -> None:
@@ -166,19 +136,26 @@ def test_the_default_template_sends_the_same_bytes_as_ever(task: Task) -> None:
     assert build(task, make_train(task, 8), change(shots=0))[0]["messages"] == [{"role": "user", "content": said}]
 
 
-@pytest.mark.parametrize("shots", [0, 2])
-def test_a_label_of_which_nothing_is_said_has_a_natural_prompt(task: Task, shots: int) -> None:
-    nothing = {"definition": "", "examples": [], "personas": []}
-    labels = [label.model_copy(update=nothing) for label in task.labels]
-    bare = task.model_copy(update={"labels": labels, "scenarios": []})
-    chat = build(bare, make_train(task, 8), change(shots=shots))[1]["messages"]
-    form = "Answer with the comment alone."
-    assert chat[0]["content"] == f'Write one comment that coders labelled "good".\n\n{form}'
-    assert not shots or chat[-1]["content"] == 'Write another comment that coders labelled "good".'
-    (paper,) = build(bare, make_train(task, 8), change(shots=shots, template="paper"))[1]["messages"]
-    samples = "Sample responses:\ntext good {}\ntext good {}\n\n" if shots else ""
-    said = re.sub(r"good \d", "good {}", paper["content"])
-    assert said == f"Draft 1 response. Each is a comment that is good.\n\n{samples}{form}"
+@pytest.mark.parametrize(
+    ("template", "shots", "digest"),
+    [
+        ("chat", 0, "a8d7d039e53d73f3"),
+        ("chat", 3, "f6f98f0fe928eb5c"),
+        ("paper", 0, "afd4cdd5d96a7ac5"),
+        ("paper", 3, "f3d4dbdc7ce0dde6"),
+    ],
+)
+def test_other_prompts_are_the_same_bytes_as_ever_too(task: Task, template: str, shots: int, digest: str) -> None:
+    bare = [label.model_copy(update={"definition": "", "examples": [], "personas": []}) for label in task.labels]
+    tasks = (task, vary(task), task.model_copy(update={"labels": bare, "scenarios": []}))
+    sent = hashlib.sha256()
+    for of, (responses, format) in product(tasks, ((1, "text"), (1, "json"), (10, "lines"), (10, "json"))):
+        params = change(template=template, shots=shots, responses=responses, format=format)
+        for prompt in build(of, make_train(task, 8, ("Why?", "How?")), params, 20):
+            sent.update(json.dumps(prompt["messages"]).encode())
+            for turn in prompt["messages"]:  # no loose blanks
+                assert not re.search(r"\n{3}|[ \t]\n|^\s|\s$|  ", turn["content"]), turn["content"]
+    assert sent.hexdigest()[:16] == digest
 
 
 def test_a_row_with_personal_data_is_no_example_unless_the_task_allows_it(task: Task) -> None:
@@ -189,8 +166,7 @@ def test_a_row_with_personal_data_is_no_example_unless_the_task_allows_it(task: 
     first, second = list_shortages(task, train, PARAMS)
     assert first.startswith("2 of 9 train rows hold personal data")
     assert second.startswith("label 'good' has 1 different train rows")
-    allowed = task.model_copy(update={"send_personal": True})
-    assert list_shortages(allowed, train, PARAMS) == []
+    assert list_shortages(task.model_copy(update={"send_personal": True}), train, PARAMS) == []
 
 
 def test_attributes_are_the_last_that_is_said(task: Task) -> None:
@@ -204,8 +180,11 @@ def test_attributes_are_the_last_that_is_said(task: Task) -> None:
         assert after["messages"][:-1] == before["messages"][:-1]
         sentences = [f"{name.capitalize()}: {value}." for name, value in after["attributes"].items()]
         assert after["messages"][-1]["content"] == "\n".join([before["messages"][-1]["content"], *sentences])
-    # They vary within a group, which shares all that is before them.
+    # They vary within a group, which shares all that is before them, and each value comes equally often.
     assert len({json.dumps(prompt["messages"]) for prompt in varied if prompt["group"] == "bad/0"}) > 1
+    for name, values in vary(task).prompts.attributes.items():
+        drawn = Counter(prompt["attributes"][name] for prompt in varied if prompt["label"] == "bad")
+        assert drawn == dict.fromkeys(values, 4)
 
 
 def test_several_responses_are_asked_for_in_one_request(task: Task) -> None:
@@ -218,34 +197,4 @@ def test_several_responses_are_asked_for_in_one_request(task: Task) -> None:
     assert again["content"].startswith("Write 5 other responses. Each is a comment that is good.\nWrite as ")
     assert parse_answer(answer["content"], "stop", "lines", 5)[0] == answer["content"].split("\n")
     (alone,) = build(task, make_train(task, 8), change(responses=5, format="json", shots=0))[1]["messages"]
-    assert "Write 5 responses." in alone["content"]
     assert alone["content"].count('under the keys "response_1", "response_2" and so on.') == 1
-
-
-def test_the_paper_s_prompt(task: Task) -> None:
-    params = change(template="paper", responses=10, format="lines", shots=4)
-    prompts = build(vary(task), make_train(task, 8), params, 20)
-    system, request = prompts[2]["messages"]
-    texts = "\n".join(f"text mixed_view {shot.removeprefix('mixed_view')}" for shot in prompts[2]["shots"][:3])
-    assert re.fullmatch("You are (a mixed_view guest|x).", system["content"])
-    opening, *parts = request["content"].split("\n\n")
-    assert opening in task.scenarios
-    assert parts == [
-        "Draft 10 responses. Each is a comment that is mixed view.",
-        "It is mixed_view.",
-        f"Sample responses:\n{texts}",
-        "Write one on each line and nothing else, without numbers and without quotation marks.\n"
-        f"Length: {prompts[2]['attributes']['length']}.\nMistakes: {prompts[2]['attributes']['mistakes']}.",
-    ]
-    without = build(task, make_train(task, 8), change(template="paper", shots=0))[2]["messages"][1]["content"]
-    assert "Sample responses:\nSo mixed_view.\n\nAnswer with the comment alone." in without
-    assert "Draft 1 response. " in without
-
-
-@pytest.mark.parametrize("template", ["chat", "paper"])
-def test_no_loose_blanks_are_sent(task: Task, template: str) -> None:
-    for responses, shots, (of, question) in product((1, 10), (0, 2), ((task, ""), (vary(task), "Why?"))):
-        params = change(template=template, responses=responses, shots=shots, format="lines")
-        for prompt in build(of, make_train(task, 8, (question,)), params):
-            for turn in prompt["messages"]:
-                assert not re.search(r"\n{3}|[ \t]\n|^\s|\s$|  ", turn["content"]), turn["content"]

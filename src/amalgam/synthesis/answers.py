@@ -1,8 +1,7 @@
 """Read answers: the responses in an LLM's text, or one fault of the whole answer.
 
-Endpoints should separate the thinking from the reply, stop at the end of a turn, and report why they stopped. Many do
-only half of this: the model is unknown to them, a proxy is in between, or they use names of their own. Models announce
-their responses, wrap them, and comment on them. `parse_answer` removes all of that.
+Many endpoints separate neither the thinking nor the next turn from the reply, and report in words of their own why they
+stopped. Models announce their responses, wrap them, and comment on them. `parse_answer` removes all of that.
 """
 
 import json
@@ -28,6 +27,7 @@ NO_REASONING = (
     "turn off the reasoning of a reasoning model in `llm.body`, such as `{chat_template_kwargs: {enable_thinking: "
     "false}}` or `{reasoning_effort: low}`"
 )
+MORE_TOKENS = f"{NO_REASONING}, or give it more tokens there, such as `{{max_tokens: 2000}}`"
 
 
 def _compile_patterns(phrases: dict[str, Any]) -> dict[str, re.Pattern[str]]:
@@ -62,8 +62,8 @@ def read_responses(folder: Path) -> pd.DataFrame:
 def tabulate_responses(lines: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Tabulate the responses in the answers, in order: id, label, sample, question, shots, text, fault.
 
-    If an answer holds no usable response, `text` is the whole answer and `fault` is the reason. `shots` are the ids of
-    the human-coded examples that the LLM saw, percent-encoded and separated by blanks.
+    If an answer holds no usable response, `text` is the whole answer. `shots` are the ids of the human-coded examples
+    that the LLM saw, percent-encoded and separated by blanks.
     """
     rows = []
     for line in lines:
@@ -96,9 +96,8 @@ def shorten_example(text: str) -> str:
 def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> tuple[list[str], str]:
     """Extract the usable responses from a raw answer, no more than were asked for; it never raises.
 
-    The format is `text` (one response), `lines` (one per line) or `json`. Returns the cleaned responses and the
-    answer's fault: error, refusal, cut_off, thinking, announcement, empty or malformed, or "" exactly if there is a
-    response. If lines were cut off, the complete ones are usable.
+    Returns the cleaned responses and the answer's fault: error, refusal, cut_off, thinking, announcement, empty or
+    malformed, or "" exactly if there is a response. If lines were cut off, the complete ones are usable.
     """
     said, fault = read_answer(text, finish_reason)
     first = _clean_response(_find_first(said))
@@ -124,10 +123,7 @@ def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> 
 
 
 def read_answer(text: str, finish_reason: str) -> tuple[str, str]:
-    """Return the text of the model's first turn without its thinking, and the answer's fault; it never raises.
-
-    The fault is `error`, `refusal` (by a filter), `thinking` (there is nothing else), `cut_off`, or "".
-    """
+    """Return the text of the model's first turn without its thinking, and the answer's fault or ""; it never raises."""
     name = finish_reason.casefold()
     fault = next((kind for kind in ("refusal", "cut_off", "error") if _RE[kind].search(name)), "")
     if "&lt;" in text:  # texts that went through a web page
@@ -269,9 +265,12 @@ def _read_lines(raw: str, *, is_cut: bool) -> list[str]:
 def _read_json(raw: str) -> list[str]:
     """Read JSON of the requested shape or one that models confuse it with; return [] for anything else."""
     for value in iterate_json(raw):
-        if isinstance(value, dict):
-            items = [item for key, item in value.items() if _RE["key"].fullmatch(key)]
-            value = items[0] if len(items) == 1 and isinstance(items[0], list) else items
-        if value and all(isinstance(item, str) for item in value):
-            return list(value)
+        items: list[Any] = []
+        for part in value if isinstance(value, list) else [value]:
+            found = part if isinstance(part, dict) else {"response": part}
+            items += [item for key, item in found.items() if _RE["key"].fullmatch(key)]
+        if len(items) == 1 and isinstance(items[0], list):
+            items = items[0]
+        if items and all(isinstance(item, str) for item in items):
+            return items
     return []

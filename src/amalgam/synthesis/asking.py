@@ -1,7 +1,4 @@
-"""Ask for responses: one request per slot, repeated if the answer is unusable, until there are enough.
-
-A slot is a line of `data/prompts.jsonl`: it asks for a number of responses in one answer.
-"""
+"""Ask for responses, until there are enough: one request per slot (a line of `data/prompts.jsonl`) and attempt."""
 
 import json
 from array import array
@@ -38,10 +35,7 @@ _HELP = {  # what most answers have in common, and what helps; more rows never h
     "thinking": ("contain only thinking", f"{NO_REASONING}, or raise `synthesis.max_tokens`"),
     "announcement": ("only announce a response", _WORDING),
     "empty": ("are empty", "check the endpoint's log and chat template, or use another model"),
-    "malformed": (
-        "are not in the requested format",
-        "set `prompts.responses: 1` and `prompts.format: text`, or use another model",
-    ),
+    "malformed": ("are not in the requested format", "set `prompts.responses: 1` and `prompts.format: text`"),
 }
 
 
@@ -80,11 +74,7 @@ class Rounds:
         return _Lazy(lambda slot: self.build_request(slot, len(self.answers[slot])), self._slots)
 
     def build_request(self, slot: int, attempt: int) -> Request:
-        """Build the request of a slot; the sample number is also the seed.
-
-        Each new attempt adds half of `max_tokens`, under whichever name `llm.body` sets it: some prompts bring a long
-        answer every time.
-        """
+        """Build the request of a slot; each attempt adds half of `max_tokens`: some prompts always bring long ones."""
         prompt, params = self._prompts[slot], self._params
         sample = prompt["sample"] + attempt * _STRIDE
         body = {
@@ -104,10 +94,7 @@ class Rounds:
         return request
 
     def add_answers(self, answers: Sequence[Answer]) -> None:
-        """Read the answers to this round's requests, and choose the slots of the next round.
-
-        For each label, the first slots that lack responses are asked again, no more than the label needs.
-        """
+        """Read the answers of this round, and choose the first slots that lack responses for the next one."""
         for slot, answer in zip(self._slots, answers, strict=True):
             prompt = self._prompts[slot]
             label, wanted = str(prompt["label"]), int(prompt["responses"])
@@ -159,13 +146,7 @@ class Rounds:
 
 
 def collect_answers(rounds: Rounds, answering: Answering) -> None:
-    """Ask until each label has enough usable responses; the journal then holds every answer.
-
-    If a label lacks a few after the last attempt, the run continues with those that it has and prints a notice.
-
-    Raises:
-        DataError: a label has less than nine tenths of its responses.
-    """
+    """Ask until each label has enough usable responses, or the last attempt brought most of them."""
     told: set[str] = set()
     sentence = ""
     while requests := rounds.build_requests():

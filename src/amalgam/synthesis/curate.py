@@ -38,14 +38,8 @@ def find_rejects(
 ) -> pd.DataFrame:
     """Decide on every response: `reason` is "" if it is kept, else one of `REASONS`; `detail` is the row it matches.
 
-    The first of several equal or near-equal responses is kept.
-
-    Args:
-        responses: as returned by `read_responses` (id, text, fault).
-        doubts: the consistency check's reason against each response, "" if there is none.
-        shots: human-coded train rows (id, text), whose copies are rejected.
-        held_out: validation and test rows (id, text); a training row must not be near them.
-        threshold: Jaccard similarity of character 5-grams from which two texts count as the same.
+    The first of several equal or near-equal responses is kept. `doubts` are the consistency check's reasons against
+    responses, "" if there are none. No kept response is near one of the rows `shots` or `held_out` (id, text).
     """
     usable = responses.index[responses["fault"] == ""]
     texts = responses["text"][usable].tolist()
@@ -138,10 +132,7 @@ def _hash_bands(texts: Sequence[Grams], bands: int, length: int) -> Bands:
 
 
 class _Kept:
-    """The kept texts: those whose sketch shares a whole band are candidates, and the exact similarity decides.
-
-    A `MinHashLSH` would hold kilobytes per text; this holds only the bands that several texts share.
-    """
+    """The kept texts by the bands that several texts share; a `MinHashLSH` would hold kilobytes per text."""
 
     def __init__(self, bands: Bands, texts: Sequence[str], threshold: float) -> None:
         self._bands, self._texts, self._threshold = bands, texts, threshold

@@ -11,7 +11,7 @@ import pandas as pd
 from amalgam.errors import DataError
 from amalgam.llm.request import NO_FIELDS, Answer, Endpoint, Fields, Request, override_bodies
 from amalgam.params import Judge
-from amalgam.synthesis.answers import NO_REASONING, describe_json, iterate_json, read_answer, shorten_example
+from amalgam.synthesis.answers import MORE_TOKENS, describe_json, iterate_json, read_answer, shorten_example
 from amalgam.tasks.personal import find_personal_rows, select_examples
 from amalgam.tasks.schema import Task
 from amalgam.tasks.texts import fold_text
@@ -48,11 +48,7 @@ def check_personal(task: Task, rows: pd.DataFrame, what: str, endpoint: str) -> 
 def build_grading_requests(
     task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, params: Judge, fields: Fields = NO_FIELDS
 ) -> list[Request]:
-    """Build a request for the label of each row (id, text, question); `fields` are those of `llm.body`.
-
-    All requests begin with the same part, so that a server reads it once: the rubric, then human-coded examples: the
-    first two rows of each label in `train` that may be shown, or none where reasons are asked for.
-    """
+    """Build a request for the label of each row (id, text, question); all begin alike, so that a server caches that."""
     # The human coders gave labels, not reasons: examples without a reason would teach the LLM to omit it.
     shown = select_shown(task, train, 0 if params.rationale else _SHOTS)
     replies = {label: json.dumps({"label": label}) for label in task.label_names}
@@ -91,15 +87,10 @@ def read_grades(answers: Sequence[Answer], labels: list[str], who: str) -> tuple
     unread = [answer for answer, grade in zip(answers, grades, strict=True) if not grade]
     if 2 * len(unread) <= len(answers):
         return grades, ""
-    read = len(answers) - len(unread)
-    found = f"{read} readable grades" if read else "no readable grade"
-    text = unread[0].text
-    such = f" (it answered {shorten_example(text)})" if text else ""
-    so = "its score means little" if read else "it has no score"
-    _, fault = read_answer(text, unread[0].finish_reason)
-    more = f"{NO_REASONING}, or give it more tokens there, such as `{{max_tokens: 2000}}`"
-    helps = more if fault in ("cut_off", "thinking") else "use another model"
-    return grades, f"{who} gave {found} for {len(answers)} rows{such}, so {so}: {helps}"
+    _, fault = read_answer(unread[0].text, unread[0].finish_reason)
+    helps = MORE_TOKENS if fault in ("cut_off", "thinking") else "use another model"
+    such = shorten_example(unread[0].text)
+    return grades, f"{who} gave no readable grade for {len(unread)} of {len(answers)} rows, such as {such}: {helps}"
 
 
 def parse_grade(text: str, labels: list[str]) -> str:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from amalgam.errors import DataError
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.request import NO_FIELDS, Answer, Fields, Request, override_bodies
-from amalgam.synthesis.answers import NO_REASONING, read_answer
+from amalgam.synthesis.answers import MORE_TOKENS, read_answer
 from amalgam.synthesis.grading import build_head, phrase_response, phrase_rubric, select_shown
 from amalgam.synthesis.mix import count_synthetic
 from amalgam.tasks.personal import find_personal_rows
@@ -31,6 +31,7 @@ _MOST = 20  # labels, because endpoints return the probabilities of 20 tokens
 _SAMPLES = 5  # answers per row, if the endpoint returns no probabilities
 _LETTER = re.compile(r"\W*([A-Z])\b")
 _FARTHEST = 9.0  # below the log-probability of the most likely label: an overconfident source must not decide alone
+_LEAST = -99.0  # log-probability; endpoints report -9999 for what a token cannot be, and its exponential is 0
 _UNSEEN = 0.5  # letters added to the count of each label in the samples
 
 Floats = NDArray[np.float64]
@@ -44,10 +45,7 @@ def select_coded(task: Task, train: pd.DataFrame, validation: pd.DataFrame) -> p
 
 
 def select_texts(task: Task, texts: pd.DataFrame, source: str, ratio: float, human: int) -> pd.DataFrame:
-    """Select the texts to label: all that the ratio needs with `human` human rows, half for `both`, none for `write`.
-
-    Texts with personal data are left out, unless the task allows sending them. DataError if there are too few.
-    """
+    """Select texts that may be sent: all that the ratio needs with `human` rows, half for `both`, none for `write`."""
     texts = texts if task.send_personal else texts[~find_personal_rows(texts)]
     wanted = len(texts) if ratio == 1 else count_synthetic(ratio, human)
     if source == "label" and wanted > len(texts):
@@ -61,10 +59,7 @@ def select_texts(task: Task, texts: pd.DataFrame, source: str, ratio: float, hum
 def build_label_requests(
     task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, fields: Fields = NO_FIELDS, samples: int = 0
 ) -> list[Request]:
-    """Build a request for the letter of each row (id, text, question), or `samples` sampled requests per row.
-
-    All begin with the same part, so that a server reads it once: the rubric, then the judge's examples.
-    """
+    """Build a request for the letter of each row (id, text, question), or `samples` sampled requests per row."""
     letters = dict(zip(task.label_names, ascii_uppercase, strict=False))
     names = [f"{letter}. {name.replace('_', ' ')}" for name, letter in letters.items()]
     rubric = f"{phrase_rubric(task, names)}\nAnswer with the letter of the label and nothing else."
@@ -84,11 +79,7 @@ def build_label_requests(
 def ask_for_labels(
     task: Task, rows: pd.DataFrame, train: pd.DataFrame, model: str, answering: Answering
 ) -> tuple[Floats, list[dict[str, Any]]]:
-    """Return log-probabilities [rows, classes], up to a constant per row, and a line for each answer.
-
-    Raises:
-        DataError: the task has too many labels, or most answers hold no letter.
-    """
+    """Return log-probabilities [rows, classes], up to a constant per row, and a line for each answer."""
     if len(task.labels) > _MOST:
         raise DataError(f"the LLM can label texts with at most {_MOST} labels: set `synthesis.source: write`")
     count, fields = len(task.labels), answering.llm.body
@@ -106,10 +97,7 @@ def ask_for_labels(
             found[place] = np.log(counted + _UNSEEN)
         silent = sum(not counted.any() for counted in counts)
         if 2 * silent > len(rows):
-            raise DataError(
-                f"the LLM named no label for {silent} of {len(rows)} texts: {NO_REASONING}, or give it more tokens "
-                "there, such as `{max_tokens: 2000}`, or use another model"
-            )
+            raise DataError(f"the LLM named no label for {silent} of {len(rows)} texts: {MORE_TOKENS}")
     return np.array(found), lines
 
 
@@ -122,7 +110,7 @@ def read_logits(answer: Answer, count: int) -> Floats | None:
     """Return the log-probabilities of the first `count` letters, or None if the answer does not hold them."""
     try:
         tokens = json.loads(answer.text)["logprobs"]
-        known = [(token.strip(), float(value)) for token, value in tokens.items()]
+        known = [(token.strip(), max(float(value), _LEAST)) for token, value in tokens.items()]
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
     least = min((value for _, value in known), default=0.0)
@@ -142,8 +130,8 @@ def add_labels(
 ) -> pd.DataFrame:
     """Add the columns `soft`, a JSON list of joint probabilities, and `label`, the first source's most likely label.
 
-    The first source is the LLM. Only it sets `label`, because the guard checks the labels against the human rows, and
-    these cannot confirm labels of their own. For the arguments see `calibrate`.
+    Only the first source, the LLM, sets `label`: the guard checks it against human rows, which cannot confirm labels of
+    their own. For the arguments see `calibrate`.
     """
     joint, alone = calibrate(said, coded, classes), calibrate(said[:1], coded[:1], classes)
     soft = [json.dumps(row.round(4).tolist()) for row in joint]

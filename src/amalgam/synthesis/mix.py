@@ -6,18 +6,16 @@ from amalgam.errors import DataError
 
 COLUMNS = ["id", "text", "question", "label", "group", "origin", "shots"]
 
-_ALIKE = "raise `synthesis.temperature`, or make the prompts differ more (attributes, more `human_rows`)"
-_CONFIRM = (
-    "define the labels in the task's `task.yaml` more clearly, use another model, or set `curation.consistency: none`"
-)
-_UNREAD = "use another model, or set `curation.consistency` to `human_model` or `none`"
+_ALIKE = "rejected as copies", "raise `synthesis.temperature`, or make the prompts differ more (more `human_rows`)"
 # If most responses are rejected for one of these reasons, more responses bring more of the same. Faults of answers are
 # not among the reasons: faulty answers were asked for again until there were enough.
 _HELP = {
-    "ungraded": ("could not read the judge's grades of", _UNREAD),
-    "inconsistent": ("could not confirm the label of", _CONFIRM),
-    **dict.fromkeys(("exact_duplicate", "near_duplicate"), ("rejected as duplicates", _ALIKE)),
-    **dict.fromkeys(("copies_shot", "near_validation_or_test"), ("rejected as copies of human rows", _ALIKE)),
+    "ungraded": ("could not read the judge's grades of", "use another model, or set `curation.consistency: none`"),
+    "inconsistent": (
+        "could not confirm the label of",
+        "define the labels in `task.yaml` more clearly, use another model, or set `curation.consistency: none`",
+    ),
+    **dict.fromkeys(("exact_duplicate", "near_duplicate", "copies_shot", "near_validation_or_test"), _ALIKE),
 }
 
 
@@ -38,19 +36,9 @@ def mix_rows(
 
     Synthetic rows are taken in turn from each label, in the order of the pool, so that the rows of a smaller
     ratio are among those of a larger one. Ratio 0 is the human rows alone, ratio 1 the whole pool alone. `origin` is
-    `human` or `synthetic`, and `shots` are the ids of the human rows that the LLM saw. Texts that the LLM labelled come
-    before those of the pool; if there are any, the column `soft` has their distributions, and "" for other rows.
-
-    Args:
-        human: human-coded rows to learn from (id, text, question, label, and group if the task has one).
-        pool: the curated rows (id, text, question, label, shots), in the order of their requests.
-        rejects: the other responses (label, reason); they show what helps if rows are missing.
-        ratio: synthetic share.
-        labels: all labels of the task.
-        labelled: real texts with the LLM's labels (id, text, question, label, soft).
-
-    Raises:
-        DataError: the pool is too small for the ratio.
+    `human` or `synthetic`, and `shots` are the ids of the human rows that the LLM saw. `labelled`, real texts with the
+    LLM's labels, come before the curated `pool`; if there are any, the column `soft` has their distributions, and ""
+    for other rows. `rejects` (label, reason) show what helps if rows are missing.
     """
     human = human.assign(group=human.get("group", ""), origin="human", shots="")[COLUMNS]
     pool = pool.assign(group="", origin="synthetic")[COLUMNS]
@@ -80,17 +68,17 @@ def _check_enough(
     pool: pd.DataFrame, rejects: pd.DataFrame, needed: dict[str, int], ratio: float, human: int, texts: int
 ) -> None:
     """Refuse a ratio for which a label has too few rows, and name a possible ratio."""
-    counts = pool["label"].value_counts()
-    there = texts + len(needed) * min((int(counts.get(label, 0)) for label in needed), default=0)
-    lower = f"or lower `ratio` to {100 * there // max(there + human, 1) / 100:g}"
-    for label, count in needed.items():
-        kept = int(counts.get(label, 0))
-        if kept >= count:
+    counts = {label: int((pool["label"] == label).sum()) for label in needed}
+    for label, kept in counts.items():
+        if kept >= needed[label]:
             continue
-        few = f"`ratio: {ratio:g}` needs {count} synthetic rows of label {label!r}, but curation kept {kept}"
-        reasons = rejects["reason"][(rejects["label"] == label) & rejects["reason"].isin(_HELP)].value_counts()
-        usable = kept + int(reasons.sum())
-        if len(reasons) and 2 * reasons.iloc[0] > usable:
-            what, helps = _HELP[str(reasons.index[0])]
-            raise DataError(f"{few}, and {what} {reasons.iloc[0]} of {usable} responses: {helps}, {lower}")
+        there = texts + len(counts) * min(counts.values())
+        lower = f"or lower `ratio` to {100 * there // max(there + human, 1) / 100:g}"
+        few = f"`ratio: {ratio:g}` needs {needed[label]} synthetic rows of label {label!r}, but curation kept {kept}"
+        reasons = rejects["reason"][(rejects["label"] == label) & rejects["reason"].isin(_HELP)]
+        usable = kept + len(reasons)
+        for reason, rejected in reasons.value_counts().items():
+            if 2 * rejected > usable:
+                what, helps = _HELP[str(reason)]
+                raise DataError(f"{few}, and {what} {rejected} of {usable} responses: {helps}, {lower}")
         raise DataError(f"{few}: raise `synthesis.rows`, {lower}")

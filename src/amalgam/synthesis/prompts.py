@@ -37,12 +37,7 @@ Template = Callable[[dict[str, Any]], Turns]  # writes the `messages` of a reque
 
 
 def load_template(name: str, folders: Sequence[Path]) -> Template:
-    """Read `NAME.j2` from the first folder that has it.
-
-    Raises:
-        DataError: there is no such template, or its form is wrong; the error names the file and the line. The template
-            raises it too, if it uses an undefined name or its turns have the wrong form.
-    """
+    """Read `NAME.j2` from the first folder that has it; a DataError, now or later, names a fault's file and line."""
     path = next((path for folder in folders if (path := folder / f"{name}.j2").is_file()), None)
     if path is None:
         names = ", ".join(sorted({path.stem for folder in folders for path in folder.glob("*.j2")}))
@@ -55,7 +50,7 @@ def load_template(name: str, folders: Sequence[Path]) -> Template:
     # Equal data must give equal prompts.
     del environment.globals["lipsum"], environment.filters["random"]
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")
         tree = environment.parse(source)
         code = environment.compile(source, name, str(path))
     except UnicodeDecodeError as error:
@@ -77,12 +72,7 @@ def build_prompts(
     are a group: they begin alike and ask the same question. The set with the same number of every other label asks it
     too, because a question must not reveal the label. If a label has too few examples of a question, examples of other
     questions fill up, each with its own question. Rows with personal data are not shown, unless the task allows it.
-
     `train` are human-coded rows (id, text, question, label) in the order of the split.
-
-    Raises:
-        DataError: the template fails.
-        ParamsError: several responses are wanted in a format that holds one.
     """
     if params.format == "text" and params.responses > 1:
         raise ParamsError(
@@ -145,12 +135,7 @@ def list_shortages(task: Task, train: pd.DataFrame, params: Prompts) -> list[str
 
 
 def draw_attributes(task: Task, label: Label, seed: int, slot: int) -> dict[str, str]:
-    """Draw a value of each attribute, such as the length of a response, by the number of the slot within its label.
-
-    Each pass through the values has a new shuffled order, so that all come equally often. Each attribute and label has
-    its own orders, so that combinations vary. A label's attributes add to the task's, or replace those of the same
-    name.
-    """
+    """Draw a value of each attribute for a slot of a label: all come equally often, in orders of their own."""
     return {
         name: _shuffle_values(f"{seed}/{label.name}/{name}/{slot // len(values)}", tuple(values))[slot % len(values)]
         for name, values in (task.prompts.attributes | label.attributes).items()
