@@ -62,6 +62,14 @@ def write_excel(path: Path, rows: list[list[Any]]) -> None:
     book.save(path)
 
 
+def change_workbook(path: Path, old: bytes, new: bytes) -> None:
+    with zipfile.ZipFile(path) as book:
+        parts = {name: re.sub(old, new, book.read(name)) for name in book.namelist()}
+    with zipfile.ZipFile(path, "w") as book:
+        for name, part in parts.items():
+            book.writestr(name, part)
+
+
 def write_json(path: Path, value: Any, *, lines: bool = False) -> None:
     path.write_text("\n".join(map(json.dumps, value)) if lines else json.dumps(value), encoding="utf-8")
 
@@ -146,10 +154,14 @@ def test_a_formula_gives_the_value_that_was_calculated(tmp_path: Path) -> None:
     book.save(tmp_path / "a.xlsx")
     with pytest.raises(DataError, match=r"row 3 has a formula without a stored value \(=A2\): open the file"):
         read_file(tmp_path / "a.xlsx")
-    with zipfile.ZipFile(tmp_path / "a.xlsx") as old, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as new:
-        for name in old.namelist():
-            new.writestr(name, re.sub(rb"</f><v ?/?>(</v>)?", b"</f><v>7</v>", old.read(name)))
-    assert read_file(tmp_path / "b.xlsx").frame["text"].tolist() == ["a", "7"]
+    change_workbook(tmp_path / "a.xlsx", rb"</f><v ?/?>(</v>)?", b"</f><v>7</v>")
+    assert read_file(tmp_path / "a.xlsx").frame["text"].tolist() == ["a", "7"]
+
+
+def test_a_workbook_that_gives_a_wrong_size_is_read_whole(tmp_path: Path) -> None:
+    FORMATS["a.xlsx"](tmp_path / "a.xlsx")
+    change_workbook(tmp_path / "a.xlsx", rb'<dimension ref="[^"]*"', b'<dimension ref="A1"')
+    assert read(tmp_path / "a.xlsx") == ROWS
 
 
 @pytest.mark.parametrize(

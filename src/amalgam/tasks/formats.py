@@ -271,7 +271,7 @@ def _read_sheet(content: bytes, file: str, sheet: str | None) -> tuple[str | Non
         raise DataError(f"{file} has no sheet {sheet!r}, only {', '.join(sheets)}: name one of them")
     title, cells = sheet, list[list[Any]]()
     for name in [sheet] if sheet else sheets:
-        read = [[_read_cell(cell) for cell in row] for row in sheets[name].values]
+        read = _list_rows(sheets[name])
         if not cells and any(map(count_filled, read)):
             title, cells = name, read
         if sum(count_filled(row) > 1 for row in read) > 1:  # a table, unlike a cover sheet
@@ -281,8 +281,9 @@ def _read_sheet(content: bytes, file: str, sheet: str | None) -> tuple[str | Non
         parts = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
         if not any(re.search(rb"<f[ />]", archive.read(name)) for name in parts):
             return title, cells
-    rows = enumerate(zip(load_workbook(io.BytesIO(content), read_only=True)[title].values, cells, strict=False), 1)
-    found = [(number, *pair) for number, row in rows for pair in zip(*row, strict=False) if pair[0] != pair[1]]
+    written = _list_rows(load_workbook(io.BytesIO(content), read_only=True)[title])
+    rows = enumerate(zip(written, cells, strict=True), 1)
+    found = [(number, *pair) for number, row in rows for pair in zip(*row, strict=True) if pair[0] != pair[1]]
     # Some formulas may give an empty text, but not all of them.
     formulas = [cell for cell in found if str(cell[1]).startswith("=") or hasattr(cell[1], "ref")]
     if formulas and all(value is None for _, _, value in formulas):
@@ -291,6 +292,13 @@ def _read_sheet(content: bytes, file: str, sheet: str | None) -> tuple[str | Non
             "open the file in a spreadsheet program and save it"
         )
     return title, cells
+
+
+def _list_rows(sheet: Any) -> list[list[Any]]:
+    sheet.reset_dimensions()  # some programs write that a sheet ends at A1
+    rows = [[_read_cell(cell) for cell in row] for row in sheet.values]
+    width = max(map(len, rows), default=0)
+    return [row + [None] * (width - len(row)) for row in rows]
 
 
 def _read_cell(cell: Any) -> Any:
