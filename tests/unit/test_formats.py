@@ -158,10 +158,13 @@ def test_a_formula_gives_the_value_that_was_calculated(tmp_path: Path) -> None:
     assert read_file(tmp_path / "a.xlsx").frame["text"].tolist() == ["a", "7"]
 
 
-def test_a_workbook_that_gives_a_wrong_size_is_read_whole(tmp_path: Path) -> None:
+def test_a_workbook_that_gives_a_wrong_size_is_read_whole_and_an_empty_one_refused(tmp_path: Path) -> None:
     FORMATS["a.xlsx"](tmp_path / "a.xlsx")
     change_workbook(tmp_path / "a.xlsx", rb'<dimension ref="[^"]*"', b'<dimension ref="A1"')
     assert read(tmp_path / "a.xlsx") == ROWS
+    (tmp_path / "a.xlsx").write_bytes(b"")
+    with pytest.raises(DataError, match="is not an Excel workbook or is damaged"):
+        read_file(tmp_path / "a.xlsx")
 
 
 @pytest.mark.parametrize(

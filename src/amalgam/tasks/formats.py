@@ -111,7 +111,7 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
         )
     if zipped and not head[30:].startswith(_WORKBOOK):
         raise DataError(f"{name} is an archive: unpack it, and name the table in it")
-    if zipped or (format == "xlsx" and head):
+    if zipped or format == "xlsx":
         with open_stream(source) as stream:
             title, cells = read_workbook(stream.read(), name, source.sheet)
         return replace(source, format="xlsx", sheet=title, cells=cells)
