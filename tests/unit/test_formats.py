@@ -140,6 +140,13 @@ def test_raters_get_columns(tmp_path: Path) -> None:
         assert table.frame["text"].tolist() == [row["text"] for row in ROWS]
 
 
+def test_classes_of_a_data_set_are_named_and_withheld_ones_empty(tmp_path: Path) -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    saved = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, -1, None]}, features=features)
+    saved.save_to_disk(str(tmp_path / "saved"))
+    assert read_file(tmp_path / "saved").frame["label"].tolist() == ["yes", "", ""]
+
+
 def test_cells_of_excel_are_written_as_people_read_them(tmp_path: Path) -> None:
     row = [1.0, 0.5, True, datetime.datetime(2024, 5, 31), datetime.datetime(2024, 5, 31, 14, 30), None, "#N/A"]
     write_excel(tmp_path / "a.xlsx", [list("abcdefg"), row, [None] * 7])

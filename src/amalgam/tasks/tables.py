@@ -116,7 +116,9 @@ def iterate_dataset(dataset: Any) -> Iterator[dict[str, Any]]:
     """Yield the rows of a data set of `datasets`, with the names of classes in place of their codes."""
     classes = {name: kind for name, kind in dataset.features.items() if type(kind).__name__ == "ClassLabel"}
     for row in dataset:
-        yield row | {name: kind.int2str(row[name]) for name, kind in classes.items() if row[name] is not None}
+        codes = {name: row[name] for name in classes if row[name] is not None}
+        # Where codes are withheld, as in many test sets, each is -1.
+        yield row | {name: classes[name].int2str(code) if code >= 0 else None for name, code in codes.items()}
 
 
 def _gather_rows(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[Part]:
