@@ -75,7 +75,8 @@ def write_json(path: Path, value: Any, *, lines: bool = False) -> None:
 
 
 def code(rater: int, label: str, **more: Any) -> dict[str, Any]:
-    result = [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [label]}}]
+    result: list[dict[str, Any]] = [{"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"}]
+    result += [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [label]}}]
     return {"completed_by": {"id": rater, "email": "a@example.org"}, "result": result, "was_cancelled": False, **more}
 
 

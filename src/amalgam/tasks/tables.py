@@ -199,7 +199,8 @@ def _flatten_label_studio(records: list[dict[str, Any]]) -> list[dict[str, Any]]
         for annotation in record["annotations"]:
             if not annotation.get("was_cancelled"):
                 rater = raters.setdefault(json.dumps(annotation.get("completed_by"), sort_keys=True), len(raters) + 1)
-                codes[rater] = {part["from_name"]: _take_code(part) for part in annotation.get("result", [])}
+                made = [part for part in annotation.get("result", []) if "from_name" in part]  # not relations
+                codes[rater] = {part["from_name"]: _take_code(part) for part in made}
         coded.append(codes)
     several = any(len(codes) > 1 for codes in coded)
     flat = []
