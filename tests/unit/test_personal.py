@@ -64,15 +64,15 @@ def test_numbers_and_dates_are_no_contacts(text: str) -> None:
 
 
 def test_names_of_a_roster_are_found_but_not_the_words_that_they_are_too() -> None:
-    texts = ["Anna was right.", "I agree with anna", "it will melt", "Will said so", "我同意王小明的看法", "annalise"]
+    texts = ["Anna was right.", "I agree with anna", "ANNA SAID SO", "it will melt", "Will said so", "我同意王小明的看法", "annalise"]
     texts += ["it will rise"] * 5
-    found = find_names(texts, ["Anna Müller", "Will Smith", "王小明"])
-    assert found == ["name", "name", "", "name", "name", "", *[""] * 5]
+    found = find_names(texts, ["MÜLLER, ANNA", "Will Smith", "王小明"])
+    assert found == ["name", "name", "name", "", "name", "name", "", *[""] * 5]
 
 
 def test_rows_are_marked_where_the_task_names_a_roster(tmp_path: Path) -> None:
     (tmp_path / "more.csv").write_text("text\nBob said so\nnobody did\n")
-    table = "id,text,label,who\n1,Ann is kind,yes,Bob Fox\n2,I am cold,no,Ann Low\n"
+    table = "id,text,label,who\n1,Zo\u00eb is kind,yes,Bob Fox\n2,I am cold,no,Zoe\u0308 Low\n"
     rows = load_rows(tmp_path, table, {"roster": "who"}, unlabelled=["more.csv"])
     assert rows.unlabelled["personal"].tolist() == ["name", ""]
     assert rows.main["personal"].tolist() == ["name", ""]

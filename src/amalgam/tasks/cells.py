@@ -50,7 +50,7 @@ def read_cells(table: pd.DataFrame, cells: dict[str, Cell], repair: str | None, 
     made = pd.DataFrame({name: read.get(name, text) for name in cells}, dtype=str)
     if "question" not in made:
         made.insert(list(made).index("text") + 1, "question", "")
-    for name in ("question", *(name for name in cells if name.startswith(SUBGROUP))):
+    for name in ("question", *(name for name in cells if name == "roster" or name.startswith(SUBGROUP))):
         made[name] = made[name].map(clean)
     return made
 

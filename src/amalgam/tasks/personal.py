@@ -67,11 +67,13 @@ def select_examples(rows: "pd.DataFrame", count: int, *, send_personal: bool) ->
 def find_names(texts: Iterable[str], roster: Iterable[str]) -> list[str]:
     """Return "name" for each text that holds a part of a name on the roster, else "".
 
-    A part that is also a common word, such as "will", counts only with its capital letter.
+    A part that is also a common word, such as "will", counts only with its capital letter. Rosters and texts may be in
+    capitals.
     """
     texts = list(texts)
     words = [set(re.findall(r"[^\W\d_]+", text)) for text in texts]
-    parts = {part for name in roster for part in re.findall(r"[^\W\d_]{2,}", name)}
+    found_parts = {part for name in roster for part in re.findall(r"[^\W\d_]{2,}", name)}
+    parts = {form for part in found_parts for form in (part, part.capitalize(), part.upper())}
     counts = Counter(word for found in words for word in found)
     parts |= {part.lower() for part in parts if counts[part.lower()] <= max(len(texts) // 50, 3)}
     unspaced = [part for part in parts if part.lower() == part.upper()]  # such as Chinese, without blanks between words
