@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from amalgam.errors import DataError
+from amalgam.tasks.labels import Labels, read_rubric
 from amalgam.tasks.schema import load_task
 
 TASKS = sorted(path.parent for path in (Path(__file__).parents[2] / "data" / "tasks").glob("*/task.yaml"))
@@ -73,6 +74,12 @@ def test_a_wrong_key_is_named(tmp_path: Path, old: str, new: str, parts: list[st
     assert str(folder / "task.yaml") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_a_rubric_needs_no_header(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("0,It is wrong.\n1,It is right.\n", encoding="utf-8")
+    labels = Labels(["no", "yes"], {"0": "no", "1": "yes"}, False)
+    assert read_rubric(tmp_path / "a.csv", labels) == {"no": "It is wrong.", "yes": "It is right."}
 
 
 def test_an_unknown_task_names_those_that_there_are(tmp_path: Path) -> None:

@@ -168,7 +168,8 @@ def read_rubric(path: Path, labels: Labels) -> dict[str, str]:
     known = {key.casefold(): name for code, name in codes.items() for key in (code, name.replace("_", " "))}
     found: dict[str, list[str]] = {}
     if path.suffix.lower() in (".csv", ".tsv", ".xlsx", ".json", ".jsonl", ".parquet"):
-        for row in read_file(path).frame.to_numpy():
+        table = read_file(path).frame
+        for row in [[*table], *table.to_numpy()]:  # also the first, because not every table has a header
             cells = [cell.strip() for cell in row if cell.strip()]
             if len(cells) > 1 and cells[0].casefold() in known:
                 found[known[cells[0].casefold()]] = cells[1:2]
