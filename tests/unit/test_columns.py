@@ -81,7 +81,7 @@ def test_each_step_by_value_and_what_it_refuses(
             ["2 rows were left out", f"('{('Fine ' * 20)[:40]}…', no)", "; no row coded yes is left"],
         ),
         (GOOD, {"set": "label"}, ["a.csv, row 2 is in the set 'yes'"]),
-        (GOOD, {"where": {"text": "Art"}}, ["a.csv has no row whose `text` is 'Art': correct `columns.where`"]),
+        (GOOD, {"where": {"text": "Art"}}, ["a.csv has no row that `columns.where` selects: correct it"]),
     ],
 )
 def test_wrong_rows_are_named(tmp_path: Path, text: str, columns: dict[str, Any], parts: list[str]) -> None:

@@ -57,7 +57,6 @@ def test_scalars_need_no_quotes(tmp_path: Path) -> None:
         ("0" * 40 + "\n", "main\n", ["`source.revision` is 'main'", "40 hexadecimal"]),
         (", sha256: " + "0" * 64, "", ["sha256 for answers.csv"]),
         (FILE, f"{FILE}, format: xls", ["`source.files.0.format`", "plain_tsv", "xlsx"]),
-        (FILE, f"{FILE}, join: [id]", ["start with a file that has no `join`"]),
         (KIND, "  {kind: hub, repository: some/data, splits: [train]}\nother:", ["pin a `revision`"]),
         (LABEL, "column: a, columns: [b]", ["either one `column` or several"]),
         (LABEL, "column: a, otherwise: no", ["`otherwise` only with"]),

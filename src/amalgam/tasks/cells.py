@@ -94,12 +94,11 @@ def _take_steps(value: str, cell: Cell) -> str:
             items = None
         if not isinstance(items, list):
             raise ValueError(f"is not a list in brackets: {mend}")
-        item = items[cell.item] if len(items) > cell.item else None
-        if item is None and cell.otherwise is None:
-            advice = "correct the cell, or add `otherwise: leave_out` next to `item` to leave such rows out"
-            raise ValueError(f"is not a list with an item {cell.item} (the first is 0): {advice}")
-        if item is None:
-            return str(cell.otherwise)
+        if (item := items[cell.item] if len(items) > cell.item else None) is None:
+            if cell.otherwise is None:
+                advice = "correct the cell, or add `otherwise: leave_out` next to `item` to leave such rows out"
+                raise ValueError(f"is not a list with an item {cell.item} (the first is 0): {advice}")
+            return cell.otherwise
         value = item if isinstance(item, str) else json.dumps(item)
     if cell.pattern is not None:
         if not (match := re.fullmatch(cell.pattern, value)):

@@ -44,7 +44,6 @@ _NO_TABLES = {
     b"<stata_dta>": "a Stata file",
     b"sqlite format 3\0": "a database",
     b"arrow1\0\0": "a Feather file",
-    **dict.fromkeys((b"\x80\x04\x95", b"\x80\x05\x95"), "a Python pickle"),
     **dict.fromkeys((b"%pdf", b"{\\rtf", b"<!doctype", b"<html", b"<table", b"<?xml"), "a web page or a document"),
 }
 _WORKBOOK = (b"[Content_Types]", b"_rels/", b"docProps/", b"xl/")  # how the name of its first member begins
@@ -83,9 +82,6 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
     """Inspect a file, its bytes, or a folder that `datasets` saved; `said` has fields of `Source`, None if unknown.
 
     If no format is given, the ending of the name decides, or else the content.
-
-    Raises:
-        DataError: it does not exist, cannot be read, or has none of the formats.
     """
     name, said = name or str(content), {key: value for key, value in said.items() if value is not None}
     try:
@@ -272,10 +268,10 @@ def _read_sheet(content: bytes, file: str, sheet: str | None) -> tuple[str | Non
     title, cells = sheet, list[list[Any]]()
     for name in [sheet] if sheet else sheets:
         read = _list_rows(sheets[name])
-        if not cells and any(map(count_filled, read)):
+        table = sum(count_filled(row) > 1 for row in read) > 1  # unlike a cover sheet
+        if table or (not cells and any(map(count_filled, read))):
             title, cells = name, read
-        if sum(count_filled(row) > 1 for row in read) > 1:  # a table, unlike a cover sheet
-            title, cells = name, read
+        if table:
             break
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         parts = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
