@@ -45,9 +45,9 @@ def read_cells(table: pd.DataFrame, cells: dict[str, Cell], repair: str | None, 
     text = _read_cell(table, cells["text"], faults).map(clean)
     if cells["text"].otherwise == LEAVE_OUT:  # also if the cell held only invisible characters
         text = text.where(text != "", LEAVE_OUT)
-    others = {name: cell for name, cell in cells.items() if name != "text"}
-    read = {name: _read_cell(table, cell, faults, text != LEAVE_OUT) for name, cell in others.items()}
-    made = pd.DataFrame({name: read.get(name, text) for name in cells}, dtype=str)
+    used = text != LEAVE_OUT
+    read = {name: text if name == "text" else _read_cell(table, cells[name], faults, used) for name in cells}
+    made = pd.DataFrame(read, dtype=str)
     if "question" not in made:
         made.insert(list(made).index("text") + 1, "question", "")
     for name in ("question", *(name for name in cells if name == "roster" or name.startswith(SUBGROUP))):

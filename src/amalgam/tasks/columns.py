@@ -21,7 +21,6 @@ from amalgam.tasks.texts import fold_text, write_times
 
 MAIN, TRANSFER = "main", "transfer_test"
 _RATERS = r"^rater\d+$"
-_SHOWN = 40  # characters of a text that a message shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +151,8 @@ def _check_classes(rows: pd.DataFrame, task: Task, left_out: int) -> Iterator[Fa
     for missing in [name for name in task.label_names if name not in counts]:
         found = f"all {len(rows)} rows are coded '{counts.index[0]}'" if len(counts) == 1 else f"{len(rows)} rows"
         more = f", and {left_out} were left out as `columns` says" if left_out else ""
-        other = ", or remove the label from task.yaml" if len(task.labels) > 2 else ", or correct `columns.label`"
         sentence = f"the task {task.name} has no row coded '{missing}' ({found}{more})"
-        yield Fault(f"{sentence}: code some rows with it{other}")
+        yield Fault(f"{sentence}: code some rows with it, or correct `labels` or `columns.label` in task.yaml")
 
 
 def _drop_contradictions(rows: pd.DataFrame) -> tuple[pd.DataFrame, Fault | None]:
@@ -169,7 +167,7 @@ def _drop_contradictions(rows: pd.DataFrame) -> tuple[pd.DataFrame, Fault | None
         folded = texts[labels > 1]
         equal = found[(found["question"] == found["question"].iloc[0]) & (folded == folded.iloc[0])]
         shown = equal.drop_duplicates("label").head(2).to_dict("records")
-        one, two = (f"{row['id']} ('{shorten(row['text'], _SHOWN)}', {row['label']})" for row in shown)
+        one, two = (f"{row['id']} ('{shorten(row['text'], 40)}', {row['label']})" for row in shown)
         sentence = f"{len(found)} rows were left out, because their text also has another label, as in {one} and {two}"
         note = Fault(sentence, [*map(str, found.index)])
     return rows[labels == 1].reset_index(drop=True), note

@@ -100,11 +100,11 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
         head = stream.read(_SAMPLE)
     found = next((what for mark, what in _NO_TABLES.items() if head.lstrip().lower().startswith(mark)), "")
     zipped = head.startswith(b"PK\x03\x04")
-    if found or (zipped and b"opendocument" in head[:99]):
+    if zipped and b"opendocument" in head[:99]:
+        found = "an OpenDocument file"
+    if found:
         unlocked = " without a password," if "password" in found else ""
-        raise DataError(
-            f"{name} is {found or 'an OpenDocument file'}: export the table as .xlsx{unlocked} or as `CSV UTF-8`"
-        )
+        raise DataError(f"{name} is {found}: export the table as .xlsx{unlocked} or as `CSV UTF-8`")
     if zipped and not head[30:].startswith(_WORKBOOK):
         raise DataError(f"{name} is an archive: unpack it, and name the table in it")
     if zipped or format == "xlsx":
@@ -189,10 +189,9 @@ def _find_encoding(source: Source, head: bytes) -> str:
                 sample += line if len(sample) < _SAMPLE else b""
     if not others:
         return "utf-8"
-    encoding = _guess_encoding(sample, _OLDER) if utf <= _MIXED * others and b"\0" not in head else None
-    if not encoding:
-        raise DataError(f"{source.name}, {first} is not UTF-8: save the file as UTF-8 (`CSV UTF-8`)")
-    return encoding
+    if utf <= _MIXED * others and b"\0" not in head and (encoding := _guess_encoding(sample, _OLDER)):
+        return encoding
+    raise DataError(f"{source.name}, {first} is not UTF-8: save the file as UTF-8 (`CSV UTF-8`)")
 
 
 def _guess_encoding(sample: bytes, encodings: list[str]) -> str | None:
@@ -283,10 +282,8 @@ def _read_sheet(content: bytes, file: str, sheet: str | None) -> tuple[str | Non
     # Some formulas may give an empty text, but not all of them.
     formulas = [cell for cell in found if str(cell[1]).startswith("=") or hasattr(cell[1], "ref")]
     if formulas and all(value is None for _, _, value in formulas):
-        raise DataError(
-            f"{file}, row {formulas[0][0]} has a formula without a stored value ({str(formulas[0][1])[:40]}): "
-            "open the file in a spreadsheet program and save it"
-        )
+        what = f"row {formulas[0][0]} has a formula without a stored value ({str(formulas[0][1])[:40]})"
+        raise DataError(f"{file}, {what}: open the file in a spreadsheet program and save it")
     return title, cells
 
 

@@ -42,9 +42,6 @@ def find_labels(cells: "pd.Series[str]", column: str, merge_rare: int, drop_rare
     """Name the labels in the cells of a column, or of several raters' columns, where the majority of a row counts.
 
     Labels with fewer than `drop_rare` rows are left out; others with fewer than `merge_rare` become `other`.
-
-    Raises:
-        DataError: there are too many labels, or one has too few rows.
     """
     cells = cells.str.strip()
     counts = Counter(cells)
@@ -159,11 +156,7 @@ def name_code(code: str, number: int) -> str:
 
 
 def read_rubric(path: Path, labels: Labels) -> dict[str, str]:
-    """Read a definition for each label from a table of two columns, or from lines that begin with its code or name.
-
-    Raises:
-        DataError: the file cannot be read, or defines no label.
-    """
+    """Read a definition for each label from a table of two columns, or from lines that begin with its code or name."""
     codes = {**{name: name for name in labels.names}, **labels.codes}
     known = {key.casefold(): name for code, name in codes.items() for key in (code, name.replace("_", " "))}
     found: dict[str, list[str]] = {}

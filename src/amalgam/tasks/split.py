@@ -59,9 +59,6 @@ def split_rows(
             are left out, because it is unknown when they were written.
         codes: text, question and label of rows that were unlabelled and are now coded. They move no other row: they are
             added at the end of the train set, on top of `human_rows`, unless they are now in or near another set.
-
-    Raises:
-        DataError: there are too few rows, or a row lacks the time of a split by time; it names the key to change.
     """
     keyed = _add_keys(rows)
     tested, pool, trained, validated = _draw_sets(keyed, human_rows, split, min(split.test, len(rows) // 2))
@@ -94,9 +91,6 @@ def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:
 
     Three in ten rows are test rows, 500 at most; the others are human rows, 1,000 at most. Validation takes a fifth of
     those, and no more than 200.
-
-    Raises:
-        DataError: a label has too few rows.
     """
     keyed, test = _add_keys(rows), min(max(round(0.3 * len(rows)), _LEAST_TEST), 500)
     labels, human = rows["label"].nunique(), min(len(rows) - test, _MOST_HUMAN)
@@ -168,9 +162,7 @@ def _draw_sets(
 def _part_times(keyed: pd.DataFrame, size: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows before some point in time, and the rows from then on, which are at least `size`."""
     if "time" not in keyed:
-        raise DataError(
-            "`split.by` is time, but the task has no `columns.time`: add it to task.yaml, or set `split.by` to random"
-        )
+        raise DataError("`split.by` is time, but the task has no `columns.time`: add it, or set `split.by` to random")
     times = parse_times(keyed)
     if times.isna().any():
         name = keyed["id"][times.isna()].iloc[0]

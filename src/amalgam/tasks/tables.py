@@ -290,8 +290,7 @@ def _iterate_delimited(source: Source) -> Iterator[tuple[int, list[str]]]:
             yield number, [unguard_cell(cell) for cell in cells]
             line = source.lines + reader.line_num + 1
     except csv.Error as error:
-        unquoted = ", or set `format: plain_tsv` in task.yaml if its cells are not quoted"
-        raise DataError(
-            f"{source.name}, line {line} begins a row that cannot be read ({error}): close its quotes"
-            f"{unquoted if source.format == 'tsv' and source.numbered else ''}"
-        ) from error
+        plain = source.format == "tsv" and source.numbered
+        other = ", or set `format: plain_tsv` in task.yaml if its cells are not quoted" if plain else ""
+        what = f"line {line} begins a row that cannot be read ({error}): close its quotes{other}"
+        raise DataError(f"{source.name}, {what}") from error
