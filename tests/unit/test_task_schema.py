@@ -45,7 +45,6 @@ def test_scalars_need_no_quotes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
-        ("source:", "citation:", ["`source` is missing"]),
         ("response: comment", "response: ' '", ["`response`", "hold some text"]),
         ("name: small", "name: other", ["`name` is 'other'", "'small'"]),
         ("name: yes", "name: no", ["two labels have the same name"]),
@@ -54,7 +53,6 @@ def test_scalars_need_no_quotes(tmp_path: Path) -> None:
         (KIND, "  kind: ftp", ["`source.kind` is 'ftp'", "file, wheel, hub, git"]),
         ("0" * 40 + "\n", "main\n", ["`source.revision` is 'main'", "40 hexadecimal"]),
         (", sha256: " + "0" * 64, "", ["sha256 for answers.csv"]),
-        (FILE, f"{FILE}, format: xls", ["`source.files.0.format`", "plain_tsv", "xlsx"]),
         (KIND, "  {kind: hub, repository: some/data, splits: [train]}\nother:", ["pin a `revision`"]),
         (LABEL, "column: a, columns: [b]", ["either one `column` or several"]),
         (LABEL, "column: a, otherwise: no", ["`otherwise` only with"]),

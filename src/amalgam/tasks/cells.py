@@ -1,16 +1,15 @@
 """Make the cells of a column from those of a source, by the steps of its entry in `columns` of task.yaml."""
 
 import json
-import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
 
 from amalgam.files import SUBGROUP
+from amalgam.tasks.labels import read_number, vote
 from amalgam.tasks.schema import LEAVE_OUT, Cell
 from amalgam.tasks.sources import check_columns
 from amalgam.tasks.texts import clean_text
@@ -107,11 +106,7 @@ def _take_steps(value: str, cell: Cell) -> str:
     if value in cell.map:
         return cell.map[value]
     if cell.above or cell.below:
-        try:
-            number = float(value.replace(",", ".") if value.count(",") == 1 else value)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
+        if (number := read_number(value)) is None:
             raise ValueError(f"is not a number: {mend}")
         passed = [(-bound, name) for name, bound in cell.above.items() if number > bound]
         passed = passed or [(bound, name) for name, bound in cell.below.items() if number < bound]
@@ -124,9 +119,3 @@ def _take_steps(value: str, cell: Cell) -> str:
     if named is None:
         raise ValueError(f"{what}, or set `otherwise` to what every other cell becomes")
     return named
-
-
-def vote(codes: Iterable[str]) -> str:
-    """Return the most frequent code, or `leave_out` if there is no single one."""
-    found = Counter(code for code in codes if code not in ("", LEAVE_OUT)).most_common(2)
-    return LEAVE_OUT if not found or len({count for _, count in found}) < len(found) else found[0][0]

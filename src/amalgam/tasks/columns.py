@@ -13,7 +13,8 @@ import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.files import SUBGROUP
-from amalgam.tasks.cells import Fault, blame_rows, list_sources, read_cells, shorten, vote
+from amalgam.tasks.cells import Fault, blame_rows, list_sources, read_cells, shorten
+from amalgam.tasks.labels import vote
 from amalgam.tasks.personal import PERSONAL, find_names
 from amalgam.tasks.schema import LEAVE_OUT, Cell, Columns, Task
 from amalgam.tasks.sources import check_columns, load_tables

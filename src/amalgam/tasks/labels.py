@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amalgam.errors import DataError
-from amalgam.tasks.cells import vote
 from amalgam.tasks.schema import LEAVE_OUT
 from amalgam.tasks.sources import read_file
 
@@ -117,6 +116,12 @@ def name_labels(codes: Sequence[str], column: str) -> tuple[dict[str, str], bool
     order = sorted(codes, key=lambda code: numbers[code] or 0.0)
     marks = str.maketrans({"-": "minus_", ".": "_", "+": ""})
     return {code: f"{stem}_{fold_code(code).translate(marks)}" for code in order}, ordinal
+
+
+def vote(codes: Iterable[str]) -> str:
+    """Return the most frequent code, or `leave_out` if there is no single one."""
+    found = Counter(code for code in codes if code not in ("", LEAVE_OUT)).most_common(2)
+    return LEAVE_OUT if not found or len({count for _, count in found}) < len(found) else found[0][0]
 
 
 def find_combined(codes: Sequence[str]) -> str:
