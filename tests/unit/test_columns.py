@@ -28,12 +28,10 @@ BOUNDS = {"above": {"positive": 0.5}, "below": {"negative": -0.5}, "otherwise": 
 @pytest.mark.parametrize(
     ("cell", "values", "expected", "fault"),
     [
-        ({}, [" a ", "b"], ["a", "b"], ""),
         ({"map": {"0": "no", "1": "yes"}}, ["1", "0"], ["yes", "no"], ""),
         ({"map": {"1": "yes"}}, ["9"], [LEAVE_OUT], "'9' in `x` is not in its `map`, which covers only '1'"),
-        ({"map": {"1": "yes"}, "otherwise": LEAVE_OUT}, ["1", "9"], ["yes", LEAVE_OUT], ""),
         ({"map": {"": "none"}, "otherwise": LEAVE_OUT}, ["", "x"], ["none", LEAVE_OUT], ""),
-        ({"pattern": r"(\d+)_\d+"}, ["12_3"], ["12"], ""),
+        ({"pattern": r"(\d+)_\d+"}, [" 12_3"], ["12"], ""),
         ({"pattern": r"(\d+)"}, ["a"], [LEAVE_OUT], "does not match the pattern"),
         ({"item": 1, "map": {"2": "two"}}, ["[1, 2, 3]"], ["two"], ""),
         ({"item": 0, "otherwise": LEAVE_OUT}, ["[]", '["a"]', "[null]"], [LEAVE_OUT, "a", LEAVE_OUT], ""),
@@ -41,7 +39,6 @@ BOUNDS = {"above": {"positive": 0.5}, "below": {"negative": -0.5}, "otherwise": 
         ({"item": 2}, ["[1, 2]"], [LEAVE_OUT], "is not a list with an item 2 (the first is 0): correct the cell, or"),
         (BOUNDS, ["0,51", "0.5", "-0.5", "-3"], ["positive", "neutral", "neutral", "negative"], ""),
         ({"below": {"low": -1, "lowest": -5}, "otherwise": "none"}, ["-1", "-2", "-6"], ["none", "low", "lowest"], ""),
-        ({"above": {"yes": 1}, "otherwise": "no"}, [""], [LEAVE_OUT], "'' in `x` is not a number"),
         ({"above": {"yes": 1}, "otherwise": "no"}, ["nan"], [LEAVE_OUT], "'nan' in `x` is not a number"),
         ({"above": {"yes": 1}}, ["0"], [LEAVE_OUT], "is within all bounds"),
     ],
@@ -59,11 +56,9 @@ def test_each_step_by_value_and_what_it_refuses(
     [
         ("id,label\n1,yes\n", {}, ["a.csv has no column `text`, only `id`, `label`"]),
         (GOOD + "3, ,yes\n4,\u200b,no\n", {}, ["a.csv, row 4; a.csv, row 5 has no text"]),
-        (GOOD + "2,More,yes\n", {}, ["the id '2'", "a.csv, row 3", "a.csv, row 4"]),
         (GOOD + ",More,yes\n", {}, ["a.csv, row 4 has no id"]),
         (GOOD + "3,More,maybe\n", {}, ["a.csv, row 4", "'maybe'", "no, yes", "`columns.label.map`"]),
         (GOOD + "3,More,\n", {}, ["a.csv, row 4 has no label", "{'': leave_out, no: no, yes: yes}"]),
-        (GOOD, {"label": {"column": "label", "map": {"yes": "yes"}}}, ["a.csv, row 3: 'no' in `label` is not in its"]),
         (
             GOOD + "3,More,x\n",
             {"label": {"column": "label", "map": {"yes": "yes"}, "otherwise": "leave_out"}},
@@ -81,7 +76,7 @@ def test_each_step_by_value_and_what_it_refuses(
             ["2 rows were left out", f"('{('Fine ' * 20)[:40]}…', no)", "; no row coded yes is left"],
         ),
         (GOOD, {"set": "label"}, ["a.csv, row 2 is in the set 'yes'"]),
-        (GOOD, {"where": {"text": "Art"}}, ["a.csv has no row whose `text` is 'Art': correct `columns.where`"]),
+        (GOOD, {"where": {"text": "Art"}}, ["a.csv has no row that `columns.where` selects: correct it"]),
     ],
 )
 def test_wrong_rows_are_named(tmp_path: Path, text: str, columns: dict[str, Any], parts: list[str]) -> None:
@@ -95,10 +90,8 @@ def test_rows_are_selected_and_subgroups_become_columns_with_clean_cells(tmp_pat
     subgroups = {"gender": {"column": "sex", "map": {"F": "female", "": ""}}, "school": "place"}
     columns = {"id": {"columns": ["id", "text"]}, "subgroups": subgroups, "where": {"term": "Spring"}}
     rows = load_rows(tmp_path, text, columns)
-    assert rows.main["id"].tolist() == ["1-x", "2-y"]
-    assert list(rows.main)[-2:] == ["subgroup_gender", "subgroup_school"]
-    assert rows.main["subgroup_gender"].tolist() == ["female", ""]
-    assert rows.main["subgroup_school"].tolist() == ["a & b", "c"]
+    cells = {"subgroup_gender": ["female", ""], "subgroup_school": ["a & b", "c"]}
+    assert rows.main[["id", *cells]].to_dict("list") == {"id": ["1-x", "2-y"], **cells}
     assert rows.left_out["not_selected"] == 1
 
 

@@ -14,16 +14,14 @@ import openpyxl
 import pandas as pd
 import pyarrow
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from pyarrow import parquet
 
 from amalgam.errors import DataError
-from amalgam.shipping.tables import survey_table, write_table
+from amalgam.shipping.tables import survey_table
 from amalgam.tasks.formats import open_source
 from amalgam.tasks.schema import File
 from amalgam.tasks.sources import parse_table, read_file
-from amalgam.tasks.tables import Part, read_parts
+from amalgam.tasks.tables import read_parts
 from amalgam.tasks.texts import write_text
 
 ROWS = [{"id": "1", "text": "3,5 „große“ Äpfel;\nso", "label": "0"}, {"id": "2", "text": "=1+1 שלום 🙂", "label": "1"}]
@@ -31,8 +29,6 @@ WESTERN = [ROWS[0], {"id": "2", "text": "naïve façade", "label": "1"}]
 IDS = ['{"ImportId":"_recordId"}', '{"ImportId":"QID7_TEXT"}', '{"ImportId":"QID8"}']
 MARK = b"\xef\xbb\xbf"
 PLAIN = [{"id": "1", "text": "good; really, so"}, {"id": "2", "text": "hält"}]
-SEMICOLON = 'id;text\r\n1;"good; really, so"\r\n2;hält\r\n'
-TAB = "id\ttext\n1\tgood; really, so\n2\thält\n"
 COMMA = 'id,text\n1,"good; really, so"\n2,hält\n'
 
 
@@ -40,8 +36,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """Read a file as `new` does, and check that `prepare` and `predict` read the same."""
     table = read_file(path)
     rows: list[dict[str, Any]] = table.frame.to_dict("records")
-    (file,) = (File.model_validate(each) for each in table.origin["files"])
-    assert parse_table(path, file).to_dict("records") == rows
+    assert parse_table(path, File.model_validate(table.origin["files"][0])).to_dict("records") == rows
     parts = list(read_parts(open_source(path)))
     assert [{name: write_text(row[name]) or "" for name in row} for part in parts for row in part.rows] == rows
     return rows
@@ -62,12 +57,21 @@ def write_excel(path: Path, rows: list[list[Any]]) -> None:
     book.save(path)
 
 
+def change_workbook(path: Path, old: bytes, new: bytes) -> None:
+    with zipfile.ZipFile(path) as book:
+        parts = {name: re.sub(old, new, book.read(name)) for name in book.namelist()}
+    with zipfile.ZipFile(path, "w") as book:
+        for name, part in parts.items():
+            book.writestr(name, part)
+
+
 def write_json(path: Path, value: Any, *, lines: bool = False) -> None:
     path.write_text("\n".join(map(json.dumps, value)) if lines else json.dumps(value), encoding="utf-8")
 
 
 def code(rater: int, label: str, **more: Any) -> dict[str, Any]:
-    result = [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [label]}}]
+    result: list[dict[str, Any]] = [{"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"}]
+    result += [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [label]}}]
     return {"completed_by": {"id": rater, "email": "a@example.org"}, "result": result, "was_cancelled": False, **more}
 
 
@@ -82,7 +86,6 @@ FORMATS: dict[str, Callable[[Path], Any]] = {
     "qualtrics.xlsx": lambda path: write_excel(path, [HEAD, ["Response ID", "Why?", "Code"], IDS, *CELLS]),
     "qualtrics.csv": lambda path: write_csv(path, [dict(zip(HEAD, row, strict=True)) for row in (HEAD, IDS)] + ROWS),
     "a.json": lambda path: write_json(path, {"count": 2, "rows": ROWS}),
-    "b.json": lambda path: write_json(path, ROWS, lines=True),
     "a.jsonl": lambda path: write_json(path, ROWS, lines=True),
     "a.parquet": lambda path: parquet.write_table(pyarrow.Table.from_pylist(ROWS), path),
     "studio.json": lambda path: write_json(
@@ -104,11 +107,6 @@ def test_what_was_found_out_is_said(tmp_path: Path) -> None:
     table = read_file(tmp_path / "a.xlsx")
     assert (table.source.format, table.source.sheet, table.frame.index[0]) == ("xlsx", "Codes", 4)
     assert (table.export, table.questions) == ("Qualtrics", {"id": "Response ID", "text": "Why?", "label": "Code"})
-    with pytest.raises(DataError, match="has no sheet 'Sheet2', only Sheet, Codes"):
-        read_file(tmp_path / "a.xlsx", sheet="Sheet2")
-    write_csv(tmp_path / "b.csv", sep=";", mark="\ufeff")
-    source = read_file(tmp_path / "b.csv").source
-    assert (source.format, source.separator, source.encoding, source.marked) == ("csv", ";", "utf-8", True)
     (tmp_path / "c.txt").write_text('Anon Student Id\tInput\ns1\t"so" he said\n', encoding="utf-8")
     table = read_file(tmp_path / "c.txt")
     assert (table.export, table.source.format, table.frame["Input"][2]) == ("DataShop", "plain_tsv", '"so" he said')
@@ -132,6 +130,13 @@ def test_raters_get_columns(tmp_path: Path) -> None:
         assert table.frame["text"].tolist() == [row["text"] for row in ROWS]
 
 
+def test_classes_of_a_data_set_are_named_and_withheld_ones_empty(tmp_path: Path) -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    saved = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, -1, None]}, features=features)
+    saved.save_to_disk(str(tmp_path / "saved"))
+    assert read_file(tmp_path / "saved").frame["label"].tolist() == ["yes", "", ""]
+
+
 def test_cells_of_excel_are_written_as_people_read_them(tmp_path: Path) -> None:
     row = [1.0, 0.5, True, datetime.datetime(2024, 5, 31), datetime.datetime(2024, 5, 31, 14, 30), None, "#N/A"]
     write_excel(tmp_path / "a.xlsx", [list("abcdefg"), row, [None] * 7])
@@ -146,10 +151,17 @@ def test_a_formula_gives_the_value_that_was_calculated(tmp_path: Path) -> None:
     book.save(tmp_path / "a.xlsx")
     with pytest.raises(DataError, match=r"row 3 has a formula without a stored value \(=A2\): open the file"):
         read_file(tmp_path / "a.xlsx")
-    with zipfile.ZipFile(tmp_path / "a.xlsx") as old, zipfile.ZipFile(tmp_path / "b.xlsx", "w") as new:
-        for name in old.namelist():
-            new.writestr(name, re.sub(rb"</f><v ?/?>(</v>)?", b"</f><v>7</v>", old.read(name)))
-    assert read_file(tmp_path / "b.xlsx").frame["text"].tolist() == ["a", "7"]
+    change_workbook(tmp_path / "a.xlsx", rb"</f><v ?/?>(</v>)?", b"</f><v>7</v>")
+    assert read_file(tmp_path / "a.xlsx").frame["text"].tolist() == ["a", "7"]
+
+
+def test_a_workbook_that_gives_a_wrong_size_is_read_whole_and_an_empty_one_refused(tmp_path: Path) -> None:
+    FORMATS["a.xlsx"](tmp_path / "a.xlsx")
+    change_workbook(tmp_path / "a.xlsx", rb'<dimension ref="[^"]*"', b'<dimension ref="A1"')
+    assert read(tmp_path / "a.xlsx") == ROWS
+    (tmp_path / "a.xlsx").write_bytes(b"")
+    with pytest.raises(DataError, match="is not an Excel workbook or is damaged"):
+        read_file(tmp_path / "a.xlsx")
 
 
 @pytest.mark.parametrize(
@@ -157,11 +169,6 @@ def test_a_formula_gives_the_value_that_was_calculated(tmp_path: Path) -> None:
     [
         ("a.csv", MARK + MARK + COMMA.encode(), PLAIN),
         ("a.csv", b"\xc3\xaf\xc2\xbb\xc2\xbf" + COMMA.encode(), PLAIN),
-        ("a.tsv", b"\xff\xfe" + TAB.encode("utf-16-le"), PLAIN),
-        ("a.csv", SEMICOLON.encode(), PLAIN),
-        ("a.csv", TAB.encode(), PLAIN),
-        ("a.csv", TAB.replace("\t", "|").encode(), PLAIN),
-        ("a.csv", b"sep=;\r\n" + SEMICOLON.encode(), PLAIN),
         ("a.csv", MARK + b'"SEP=:"\nid:text\n1:good; really, so\n2:h\xc3\xa4lt\n', PLAIN),
         ("a.csv", b" id ,text\xe2\x80\x8b\n" + COMMA.split("\n", 1)[1].encode(), PLAIN),
         ("a.csv", b"\r\n" + COMMA.replace("\n", ",,\r\n").encode() + b",,,\r\n \r\n", PLAIN),
@@ -191,10 +198,7 @@ def test_what_programs_write_beside_the_rows_is_no_content_and_cells_are_told_ap
         ("cp1252", "L'élève a compris que la réponse est négative, ça va être «très» dur"),
         ("cp1250", "Zażółć gęślą jaźń, uczeń nie rozumie, że ułamki są większe"),
         ("cp1251", "Ученик не понял вопрос и ответил неправильно"),
-        ("cp1254", "\u00d6\u011frenci soruyu anlamad\u0131 ve yanl\u0131\u015f cevap verdi, \u00e7ok g\u00fc\u00e7"),
-        ("cp1255", "התלמיד לא הבין את השאלה וענה לא נכון"),
         ("shift_jis", "生徒は質問を理解していなかったので間違えました"),
-        ("gb18030", "学生没有理解这个问题所以回答错误了"),
         ("mac_roman", "Der Schüler erklärt die Größe"),
         ("utf-16-be", "Der Schüler erklärt die Größe"),
     ],
@@ -203,14 +207,10 @@ def test_an_older_encoding_is_found_and_may_be_said(
     encoding: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.csv").write_bytes(f"id;text\n1;{text}\n".encode(encoding))
-    table = read_file(tmp_path / "a.csv")
-    assert table.frame["text"].tolist() == [text]
-    parse_table(tmp_path / "a.csv", File(path="a.csv"))
-    (note,) = capsys.readouterr().err.splitlines()
-    assert "a.csv is not UTF-8, and was read as " in note
-    assert len(table.notes) == 1
-    assert parse_table(tmp_path / "a.csv", File(path="a.csv", encoding=encoding))["text"].tolist() == [text]
-    assert not capsys.readouterr().err
+    assert len(read_file(tmp_path / "a.csv").notes) == 1
+    for said in (None, encoding):
+        assert parse_table(tmp_path / "a.csv", File(path="a.csv", encoding=said))["text"].tolist() == [text]
+        assert ("a.csv is not UTF-8, and was read as " in capsys.readouterr().err) == (said is None)
     with pytest.raises(DataError, match="cannot be read: 'latin-99' is not an encoding"):
         parse_table(tmp_path / "a.csv", File(path="a.csv", encoding="latin-99"))
 
@@ -226,58 +226,17 @@ def test_columns_named_alike_are_refused_for_predict_and_numbered_for_a_task(tmp
         assert rows.to_dict("records") == [{"text (1)": "a", "id": "b", "text (2)": "c"}]
 
 
-@pytest.mark.parametrize(
-    ("column", "is_text"),
-    [
-        (pyarrow.array(["a", None, "a"]), True),
-        (pyarrow.array(["a", None, "a"]).dictionary_encode(), True),
-        (pyarrow.array([1, 2, 3]), False),
-        (pyarrow.array([None, ["a"], []]), False),
-        (pyarrow.array([0, 1, 2], pyarrow.date32()), False),
-    ],
-)
-def test_columns_of_parquet_that_hold_no_text(column: pyarrow.Array, is_text: bool, tmp_path: Path) -> None:
-    parquet.write_table(pyarrow.table({" text": column}), tmp_path / "a.parquet")
-    source = open_source(tmp_path / "a.parquet")
-    if is_text:
-        assert survey_table(source, ["text"]) == (3, ["text"])
-        assert [row["text"] for part in read_parts(source) for row in part.rows] == ["a", None, "a"]
-    else:
-        with pytest.raises(DataError, match=r"a\.parquet, row [12] has no text under 'text'"):
-            survey_table(source, ["text"])
-
-
-def test_dates_of_parquet_are_written_as_dates_and_bytes_are_no_text(tmp_path: Path) -> None:
+def test_values_of_parquet_keep_their_meaning_and_where_they_are_no_text_they_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({" text": pyarrow.array(["a", None]).dictionary_encode()}), path)
+    assert survey_table(open_source(path), ["text"]) == (2, ["text"])
+    assert [row["text"] for part in read_parts(open_source(path)) for row in part.rows] == ["a", None]
+    parquet.write_table(pyarrow.table({"text": [None, ["a"]]}), path)
+    with pytest.raises(DataError, match=r"a\.parquet, row 2 has no text under 'text'"):
+        survey_table(open_source(path), ["text"])
     table = pyarrow.table({"day": pyarrow.array([0], pyarrow.date32()), "score": [float("nan")], "tags": [["a"]]})
-    parquet.write_table(table, tmp_path / "a.parquet")
-    assert read(tmp_path / "a.parquet") == [{"day": "1970-01-01", "score": "", "tags": '["a"]'}]
-    parquet.write_table(pyarrow.table({"text": [b"good"]}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"a\.parquet, row 1 has bytes, not text, under 'text'"):
-        read_file(tmp_path / "a.parquet")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tables")
-
-
-CELL = st.text(st.characters(exclude_categories=["Cs"])) | st.text("'=+-@\t\r\n,;|\"3 a\ufeff", max_size=6)
-
-
-@settings(max_examples=60)
-@given(st.lists(CELL, min_size=1, max_size=4), st.sampled_from([".csv", ".tsv"]))
-@example(["'=1", "''-", "-3", "'-3", "\0="], ".csv")
-def test_a_text_survives_being_written_and_read(folder: Path, cells: list[str], ending: str) -> None:
-    (folder / "from.jsonl").touch()
-    rows = [{"id": "r", "text": cell, "more": cell} for cell in cells]
-    once = write_and_read(folder / "from.jsonl", rows, folder / f"first{ending}")
-    assert once == [{name: cell.replace("\0", "") for name, cell in row.items()} for row in rows]
-    assert write_and_read(folder / f"first{ending}", once, folder / f"second{ending}") == once
-    assert (folder / f"second{ending}").read_bytes() == (folder / f"first{ending}").read_bytes()
-
-
-def write_and_read(source: Path, rows: list[dict[str, Any]], target: Path) -> list[dict[str, Any]]:
-    """Write rows that came from `source` as `predict` does, the id as the new column, and read them again."""
-    part = Part(rows, []), {"id": [row["id"] for row in rows]}
-    write_table(target, open_source(source), ["text", "more"], {"id": str}, [part])
-    return [row for part in read_parts(open_source(target)) for row in part.rows]
+    parquet.write_table(table, path)
+    assert read(path) == [{"day": "1970-01-01", "score": "", "tags": '["a"]'}]
+    parquet.write_table(pyarrow.table({"text": [b"good"]}), path)
+    with pytest.raises(DataError, match=r"a\.parquet, row 1 has bytes under 'text'"):
+        read_file(path)

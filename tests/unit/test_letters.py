@@ -13,7 +13,7 @@ from amalgam.llm.request import Answer
 from amalgam.synthesis import labelling
 from amalgam.tasks.schema import Task
 from amalgam.training.embeddings import read_targets
-from amalgam.training.guard import measure_label_auc, score_crosswise
+from amalgam.training.guard import measure_label_auc
 from amalgam.training.loop import CrossEntropy
 
 TRAIN = pd.DataFrame(
@@ -51,7 +51,7 @@ def test_requests_begin_alike_and_want_one_letter(task: Task) -> None:
 
 @pytest.mark.parametrize(
     ("source", "ratio", "count"),
-    [("write", 0.5, 0), ("label", 0.5, 10), ("both", 0.5, 5), ("label", 1.0, 29), ("both", 0.0, 0), ("both", 0.9, 29)],
+    [("write", 0.5, 0), ("label", 0.5, 10), ("both", 0.5, 5), ("label", 1.0, 29), ("both", 0.9, 29)],
 )
 def test_as_many_texts_are_labelled_as_the_ratio_takes(task: Task, source: str, ratio: float, count: int) -> None:
     texts = make_texts(30)
@@ -99,16 +99,6 @@ def test_without_codes_the_llm_alone_is_believed() -> None:
     found = labelling.calibrate([said, said], [said[:0], said[:0]], np.array([], dtype=np.int64))
     assert found == pytest.approx(np.array([[0.2, 0.8]]))
     assert measure_label_auc(pd.DataFrame({"label": []}), ["a", "b"], said[:0]) == 0.5
-
-
-def test_human_rows_are_scored_by_rows_of_other_folds() -> None:
-    classes = np.arange(20) % 2
-    vectors = np.eye(2)[classes] + np.random.default_rng(0).normal(size=(20, 2)) / 10
-    rows = pd.DataFrame({"id": range(20), "text": [f"{n}" for n in range(20)], "label": np.array(["a", "b"])[classes]})
-    own, others = score_crosswise(rows, vectors, vectors[:3], ["a", "b"])
-    assert (own.argmax(axis=1) == classes).all()
-    assert (others.argmax(axis=1) == classes[:3]).all()
-    assert not np.allclose(own[:3], others)
 
 
 def test_the_loss_takes_distributions() -> None:

@@ -12,13 +12,11 @@ NAMES = ["Anna Müller", "Jean-Luc Picard", "Ngozi A. Okafor", "Ludwig van Beeth
 COLUMNS = {
     "Reply": ([*NAMES[:5], "x@y.org"], "name"),  # without a word in the header, by what the cells look like
     "StudentName": (["anna", "ben", "chris", "dan", "eve", "finn"], "name"),
-    "RecipientLastName": (["Müller", "Okafor", "", "Picard", "Casey", "Wei"], "name"),
     "Contact": (["a.b@example.org", "c@uni-x.de", "", "d+e@mail.co.uk", "", ""], "e-mail address"),
     "Mobile": (["0171 1234567", "+49 30 1234567", "(617) 555-0123", "06 12 34 56 78", "", ""], "phone number"),
     "student_id": (["20231234", "20231235", "20231236", "", "20231238", "s2023123"], "student number"),
     "Matrikelnummer": (["1234567"] * 6, "student number"),
     "IPAddress": (["192.168.2.1"] * 6, "IP address"),
-    "your_name": (["anna", "ben"] * 3, "name"),
     # None of them.
     "question_name": (["Oak Hill", "Gravity"] * 3, ""),
     "id": (["c1", "c2", "c3", "c4", "c5", "c6"], ""),
@@ -36,35 +34,28 @@ def test_columns_that_look_like_personal_data_are_found() -> None:
     assert found == {name: kind for name, (_, kind) in COLUMNS.items() if kind}
 
 
-@pytest.mark.parametrize(
-    "contact",
-    ["ann@example.org", "+1 617-555-0123", "(617) 555-0123", "030/1234567", "020 7946 0958", "06.12.34.56.78"],
-)
+CONTACTS = "ann@example.org|+1 617-555-0123|(617) 555-0123|1-617-555-0123|030/1234567|01711234567|06.12.34.56.78"
+NUMBERS = "It is 3.14159265358979.|10,000,000 bytes|2004-2005 or 01/02/2004|@home x@y|192.168.0.1|1 2 3"
+
+
 @pytest.mark.parametrize("column", ["text", "question"])
-def test_contacts_are_found_in_whatever_is_around_them(contact: str, column: str) -> None:
-    rows = pd.DataFrame({"text": ["Fine."] * 2, "question": ""})
-    rows.loc[1, column] = f"Write to me ({contact}), please."
-    assert find_personal_rows(rows).tolist() == [False, True]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["It is 3.14159265358979.", "10,000,000 bytes", "2004-2005 or 01/02/2004", "@home x@y", "192.168.0.1", "1 2 3"],
-)
-def test_numbers_and_dates_are_no_contacts(text: str) -> None:
-    assert not find_personal_rows(pd.DataFrame({"text": [text], "question": [""]})).any()
+def test_contacts_are_found_in_whatever_is_around_them_and_numbers_are_none(column: str) -> None:
+    texts = [f"Write to me ({contact}), please." for contact in CONTACTS.split("|")] + NUMBERS.split("|")
+    rows = pd.DataFrame({"text": "Fine.", "question": ""}, index=texts).assign(**{column: texts})
+    found = find_personal_rows(rows)
+    assert found[found].index.tolist() == texts[:7]
 
 
 def test_names_of_a_roster_are_found_but_not_the_words_that_they_are_too() -> None:
-    texts = ["Anna was right.", "I agree with anna", "it will melt", "Will said so", "我同意王小明的看法", "annalise"]
-    texts += ["it will rise"] * 5
-    found = find_names(texts, ["Anna Müller", "Will Smith", "王小明"])
-    assert found == ["name", "name", "", "name", "name", "", *[""] * 5]
+    named = ["Anna was right.", "I agree with anna", "ANNA SAID SO", "Will said so", "我同意王小明的看法"]
+    others = ["it will melt", "annalise", *["it will rise"] * 5]
+    found = find_names([*named, *others], ["MÜLLER, ANNA", "Will Smith", "王小明"])
+    assert found == ["name"] * len(named) + [""] * len(others)
 
 
 def test_rows_are_marked_where_the_task_names_a_roster(tmp_path: Path) -> None:
     (tmp_path / "more.csv").write_text("text\nBob said so\nnobody did\n")
-    table = "id,text,label,who\n1,Ann is kind,yes,Bob Fox\n2,I am cold,no,Ann Low\n"
+    table = "id,text,label,who\n1,Zo\u00eb is kind,yes,Bob Fox\n2,I am cold,no,Zoe\u0308 Low\n"
     rows = load_rows(tmp_path, table, {"roster": "who"}, unlabelled=["more.csv"])
     assert rows.unlabelled["personal"].tolist() == ["name", ""]
     assert rows.main["personal"].tolist() == ["name", ""]

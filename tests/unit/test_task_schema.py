@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from amalgam.errors import DataError
+from amalgam.tasks.labels import Labels, read_rubric
 from amalgam.tasks.schema import load_task
 
 TASKS = sorted(path.parent for path in (Path(__file__).parents[2] / "data" / "tasks").glob("*/task.yaml"))
@@ -44,26 +45,20 @@ def test_scalars_need_no_quotes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
-        ("source:", "citation:", ["`source` is missing"]),
         ("response: comment", "response: ' '", ["`response`", "hold some text"]),
         ("name: small", "name: other", ["`name` is 'other'", "'small'"]),
         ("name: yes", "name: no", ["two labels have the same name"]),
-        ("name: yes", "name: a b", ["`labels.1.name` is 'a b'", "only letters"]),
-        ("name: yes", "name: n\u00e9gatif", ["letters from a to z", "`columns.label.map`"]),
+        ("name: yes", "name: n\u00e9gatif", ["`labels.1.name` is 'n", "letters from a to z", "`columns.label.map`"]),
         ("name: yes", "name: leave_out", ["leave_out"]),
-        ("columns:", "prompts: {attributes: {sub topic: [x]}}\ncolumns:", ["`prompts.attributes.sub topic", "letters"]),
         (KIND, "  kind: ftp", ["`source.kind` is 'ftp'", "file, wheel, hub, git"]),
         ("0" * 40 + "\n", "main\n", ["`source.revision` is 'main'", "40 hexadecimal"]),
         (", sha256: " + "0" * 64, "", ["sha256 for answers.csv"]),
-        (FILE, f"{FILE}, format: xls", ["`source.files.0.format`", "plain_tsv", "xlsx"]),
-        (FILE, f"{FILE}, join: [id]", ["start with a file that has no `join`"]),
         (KIND, "  {kind: hub, repository: some/data, splits: [train]}\nother:", ["pin a `revision`"]),
         (LABEL, "column: a, columns: [b]", ["either one `column` or several"]),
         (LABEL, "column: a, otherwise: no", ["`otherwise` only with"]),
         (LABEL, "column: a, pattern: (a", ["regular expression with one group"]),
         ("name: small", "name: small\n\ttitle: x", ["line 3 is not valid YAML"]),
         ("name: small", "title: a\ntitle: b", ["line 3: the key `title` is there twice: keep one of the two"]),
-        ("1: yes}", "1: yes, '0': b}", ["line 11: the key `0` is there"]),
     ],
 )
 def test_a_wrong_key_is_named(tmp_path: Path, old: str, new: str, parts: list[str]) -> None:
@@ -73,6 +68,12 @@ def test_a_wrong_key_is_named(tmp_path: Path, old: str, new: str, parts: list[st
     assert str(folder / "task.yaml") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+def test_a_rubric_needs_no_header(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("0,It is wrong.\n1,It is right.\n", encoding="utf-8")
+    labels = Labels(["no", "yes"], {"0": "no", "1": "yes"}, False)
+    assert read_rubric(tmp_path / "a.csv", labels) == {"no": "It is wrong.", "yes": "It is right."}
 
 
 def test_an_unknown_task_names_those_that_there_are(tmp_path: Path) -> None:

@@ -1,16 +1,15 @@
 """Make the cells of a column from those of a source, by the steps of its entry in `columns` of task.yaml."""
 
 import json
-import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
 
 from amalgam.files import SUBGROUP
+from amalgam.tasks.labels import read_number, vote
 from amalgam.tasks.schema import LEAVE_OUT, Cell
 from amalgam.tasks.sources import check_columns
 from amalgam.tasks.texts import clean_text
@@ -45,12 +44,12 @@ def read_cells(table: pd.DataFrame, cells: dict[str, Cell], repair: str | None, 
     text = _read_cell(table, cells["text"], faults).map(clean)
     if cells["text"].otherwise == LEAVE_OUT:  # also if the cell held only invisible characters
         text = text.where(text != "", LEAVE_OUT)
-    others = {name: cell for name, cell in cells.items() if name != "text"}
-    read = {name: _read_cell(table, cell, faults, text != LEAVE_OUT) for name, cell in others.items()}
-    made = pd.DataFrame({name: read.get(name, text) for name in cells}, dtype=str)
+    used = text != LEAVE_OUT
+    read = {name: text if name == "text" else _read_cell(table, cells[name], faults, used) for name in cells}
+    made = pd.DataFrame(read, dtype=str)
     if "question" not in made:
         made.insert(list(made).index("text") + 1, "question", "")
-    for name in ("question", *(name for name in cells if name.startswith(SUBGROUP))):
+    for name in ("question", *(name for name in cells if name == "roster" or name.startswith(SUBGROUP))):
         made[name] = made[name].map(clean)
     return made
 
@@ -94,12 +93,11 @@ def _take_steps(value: str, cell: Cell) -> str:
             items = None
         if not isinstance(items, list):
             raise ValueError(f"is not a list in brackets: {mend}")
-        item = items[cell.item] if len(items) > cell.item else None
-        if item is None and cell.otherwise is None:
-            advice = "correct the cell, or add `otherwise: leave_out` next to `item` to leave such rows out"
-            raise ValueError(f"is not a list with an item {cell.item} (the first is 0): {advice}")
-        if item is None:
-            return str(cell.otherwise)
+        if (item := items[cell.item] if len(items) > cell.item else None) is None:
+            if cell.otherwise is None:
+                advice = "correct the cell, or add `otherwise: leave_out` next to `item` to leave such rows out"
+                raise ValueError(f"is not a list with an item {cell.item} (the first is 0): {advice}")
+            return cell.otherwise
         value = item if isinstance(item, str) else json.dumps(item)
     if cell.pattern is not None:
         if not (match := re.fullmatch(cell.pattern, value)):
@@ -108,11 +106,7 @@ def _take_steps(value: str, cell: Cell) -> str:
     if value in cell.map:
         return cell.map[value]
     if cell.above or cell.below:
-        try:
-            number = float(value.replace(",", ".") if value.count(",") == 1 else value)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
+        if (number := read_number(value)) is None:
             raise ValueError(f"is not a number: {mend}")
         passed = [(-bound, name) for name, bound in cell.above.items() if number > bound]
         passed = passed or [(bound, name) for name, bound in cell.below.items() if number < bound]
@@ -125,9 +119,3 @@ def _take_steps(value: str, cell: Cell) -> str:
     if named is None:
         raise ValueError(f"{what}, or set `otherwise` to what every other cell becomes")
     return named
-
-
-def vote(codes: Iterable[str]) -> str:
-    """Return the most frequent code, or `leave_out` if there is no single one."""
-    found = Counter(code for code in codes if code not in ("", LEAVE_OUT)).most_common(2)
-    return LEAVE_OUT if not found or len({count for _, count in found}) < len(found) else found[0][0]

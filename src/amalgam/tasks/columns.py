@@ -13,7 +13,8 @@ import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.files import SUBGROUP
-from amalgam.tasks.cells import Fault, blame_rows, list_sources, read_cells, shorten, vote
+from amalgam.tasks.cells import Fault, blame_rows, list_sources, read_cells, shorten
+from amalgam.tasks.labels import vote
 from amalgam.tasks.personal import PERSONAL, find_names
 from amalgam.tasks.schema import LEAVE_OUT, Cell, Columns, Task
 from amalgam.tasks.sources import check_columns, load_tables
@@ -21,7 +22,6 @@ from amalgam.tasks.texts import fold_text, write_times
 
 MAIN, TRANSFER = "main", "transfer_test"
 _RATERS = r"^rater\d+$"
-_SHOWN = 40  # characters of a text that a message shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,7 @@ class TaskRows:
 
 
 def load_task_rows(task: Task, folder: Path, cache: Path) -> TaskRows:
-    """Load and check the rows of a task whose files are in `folder`, or are downloaded to `cache`.
-
-    Raises:
-        DataError: one sentence with the file, the row and what to do.
-    """
+    """Load and check the rows of a task whose files are in `folder`, or are downloaded to `cache`."""
     faults: list[Fault] = []
     rows = read_task_rows(task, *load_tables(task.source, folder, cache), faults)
     if faults:
@@ -56,10 +52,13 @@ def load_task_rows(task: Task, folder: Path, cache: Path) -> TaskRows:
 def read_task_rows(task: Task, table: pd.DataFrame, texts: pd.DataFrame | None, faults: list[Fault]) -> TaskRows:
     """Make and check the rows of a task from its tables; rows with a fault are left out, and `faults` gets the fault.
 
-    Raises:
-        DataError: a table lacks a column, or `where` selects no row.
+    A missing column and a `where` that selects no row are raised as a DataError.
     """
-    selected = _select_rows(table, task.columns)
+    check_columns(table, list(task.columns.where))
+    chosen = [table[name].str.strip() == value for name, value in task.columns.where.items()]
+    selected = table[pd.concat(chosen, axis=1).all(axis=1)] if chosen else table
+    if selected.empty:
+        raise DataError(f"{table.index[0].rpartition(',')[0]} has no row that `columns.where` selects: correct it")
     rows = _read_columns(selected, task.columns, faults)
     coded_again = 0
     if "coder" in rows:
@@ -76,7 +75,7 @@ def read_task_rows(task: Task, table: pd.DataFrame, texts: pd.DataFrame | None, 
     coded = rows[~(rows == LEAVE_OUT).any(axis=1)]
     skipped, no_text = len(rows) - len(coded), int((rows["text"] == LEAVE_OUT).sum())
     left_out = {"not_selected": len(table) - len(selected), "no_text": no_text, "no_label": skipped - no_text}
-    left_out["coded_again"] = coded_again
+    left_out = {reason: count for reason, count in (left_out | {"coded_again": coded_again}).items() if count}
     faults += _check_coded(coded, task)
     coded = coded[coded["text"] != ""]
     if "time" in coded:
@@ -100,10 +99,7 @@ def read_task_rows(task: Task, table: pd.DataFrame, texts: pd.DataFrame | None, 
         transfer=transfer,
         unlabelled=unlabelled,
         ratings=rows.filter(regex=rf"^id$|{_RATERS}").reset_index(drop=True),
-        left_out={
-            **{reason: count for reason, count in left_out.items() if count},
-            "equal_text_other_label": len(coded) - len(main) - len(transfer),
-        },
+        left_out=left_out | {"equal_text_other_label": len(coded) - len(main) - len(transfer)},
         notes=[each for each in (note, other_note) if each],
         places=dict(zip(rows["id"], map(str, rows.index), strict=True)),
     )
@@ -112,8 +108,7 @@ def read_task_rows(task: Task, table: pd.DataFrame, texts: pd.DataFrame | None, 
 def measure_agreement(ratings: pd.DataFrame, task: Task) -> dict[str, float | None]:
     """Measure how far the first two raters agree: Cohen's kappa, quadratically weighted for ordinal labels.
 
-    A rating that is not a label of the task counts as a category of its own. With ordinal labels, it has no place in
-    the order, and its row is left out. Rows that one of the two did not rate are left out too.
+    A rating that is not a label of the task counts as a category of its own; with ordinal labels, its row is left out.
     """
     name = "rater_quadratic_kappa" if task.ordinal else "rater_kappa"
     if not {"rater1", "rater2"} <= set(ratings):
@@ -129,20 +124,6 @@ def measure_agreement(ratings: pd.DataFrame, task: Task) -> dict[str, float | No
     return {name: round(float(cohen_kappa_score(pairs["rater1"], pairs["rater2"], **order)), 4)}
 
 
-def _select_rows(table: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Keep the rows that `where` selects."""
-    check_columns(table, list(columns.where))
-    selected = table
-    for name, value in columns.where.items():
-        selected = selected[selected[name].str.strip() == value]
-        if selected.empty:
-            raise DataError(
-                f"{table.index[0].rpartition(',')[0]} has no row whose `{name}` is '{value}': "
-                "correct `columns.where` in task.yaml"
-            )
-    return selected
-
-
 def _check_ids(rows: pd.DataFrame) -> Iterator[Fault]:
     blank, repeated = rows[rows["id"] == ""], rows[(rows["id"] != "") & rows["id"].duplicated(keep=False)]
     if len(blank):
@@ -155,29 +136,24 @@ def _check_ids(rows: pd.DataFrame) -> Iterator[Fault]:
 
 
 def _check_coded(rows: pd.DataFrame, task: Task) -> Iterator[Fault]:
-    """Find empty texts and unknown labels."""
     if len(empty := rows[rows["text"] == ""]):
         advice = "fill it in, or leave such rows out with `otherwise: leave_out` in `columns.text`"
         yield blame_rows(empty, f" has no text: {advice}")
     known = f"but task.yaml of {task.name} lists {', '.join(task.label_names)}"
     same = ", ".join(f"{name}: {name}" for name in task.label_names)
     for code, found in rows[~rows["label"].isin(task.label_names)].groupby("label", sort=False):
-        advice = "correct the row, add the label to task.yaml, or turn it into another label with `columns.label.map`"
-        if not code:
-            advice = f"code it, or leave such rows out with `columns.label.map`, as in {{'': leave_out, {same}}}"
-        label = f"the label '{code!s}'" if code else "no label"
-        yield blame_rows(found, f" has {label}, {known}: {advice}")
+        what, advice = (f"the label '{code!s}'", "correct it, add it to task.yaml") if code else ("no label", "code it")
+        example = f"{{'{code!s}': leave_out, {same}}}"
+        yield blame_rows(found, f" has {what}, {known}: {advice}, or use `columns.label.map`, as in {example}")
 
 
 def _check_classes(rows: pd.DataFrame, task: Task, left_out: int) -> Iterator[Fault]:
-    """Find labels that no row has."""
     counts = rows["label"].value_counts()
     for missing in [name for name in task.label_names if name not in counts]:
         found = f"all {len(rows)} rows are coded '{counts.index[0]}'" if len(counts) == 1 else f"{len(rows)} rows"
         more = f", and {left_out} were left out as `columns` says" if left_out else ""
-        other = ", or remove the label from task.yaml" if len(task.labels) > 2 else ", or correct `columns.label`"
         sentence = f"the task {task.name} has no row coded '{missing}' ({found}{more})"
-        yield Fault(f"{sentence}: code some rows with it{other}")
+        yield Fault(f"{sentence}: code some rows with it, or correct `labels` or `columns.label` in task.yaml")
 
 
 def _drop_contradictions(rows: pd.DataFrame) -> tuple[pd.DataFrame, Fault | None]:
@@ -189,14 +165,12 @@ def _drop_contradictions(rows: pd.DataFrame) -> tuple[pd.DataFrame, Fault | None
     labels = rows.groupby([rows["question"], texts])["label"].transform("nunique")
     found, note = rows[labels > 1], None
     if len(found):
-        first = found.iloc[0]
-        equal = (found["question"] == first["question"]) & (texts[labels > 1] == fold_text(first["text"]))
-        shown = [first, found[equal & (found["label"] != first["label"])].iloc[0]]
-        one, two = (f"{row['id']} ('{shorten(row['text'], _SHOWN)}', {row['label']})" for row in shown)
-        note = Fault(
-            f"{len(found)} rows were left out, because their text also has another label, as in {one} and {two}",
-            [*map(str, found.index)],
-        )
+        folded = texts[labels > 1]
+        equal = found[(found["question"] == found["question"].iloc[0]) & (folded == folded.iloc[0])]
+        shown = equal.drop_duplicates("label").head(2).to_dict("records")
+        one, two = (f"{row['id']} ('{shorten(row['text'], 40)}', {row['label']})" for row in shown)
+        sentence = f"{len(found)} rows were left out, because their text also has another label, as in {one} and {two}"
+        note = Fault(sentence, [*map(str, found.index)])
     return rows[labels == 1].reset_index(drop=True), note
 
 

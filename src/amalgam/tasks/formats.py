@@ -44,7 +44,6 @@ _NO_TABLES = {
     b"<stata_dta>": "a Stata file",
     b"sqlite format 3\0": "a database",
     b"arrow1\0\0": "a Feather file",
-    **dict.fromkeys((b"\x80\x04\x95", b"\x80\x05\x95"), "a Python pickle"),
     **dict.fromkeys((b"%pdf", b"{\\rtf", b"<!doctype", b"<html", b"<table", b"<?xml"), "a web page or a document"),
 }
 _WORKBOOK = (b"[Content_Types]", b"_rels/", b"docProps/", b"xl/")  # how the name of its first member begins
@@ -83,9 +82,6 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
     """Inspect a file, its bytes, or a folder that `datasets` saved; `said` has fields of `Source`, None if unknown.
 
     If no format is given, the ending of the name decides, or else the content.
-
-    Raises:
-        DataError: it does not exist, cannot be read, or has none of the formats.
     """
     name, said = name or str(content), {key: value for key, value in said.items() if value is not None}
     try:
@@ -104,14 +100,14 @@ def open_source(content: Path | bytes, name: str = "", *, format: Format | None 
         head = stream.read(_SAMPLE)
     found = next((what for mark, what in _NO_TABLES.items() if head.lstrip().lower().startswith(mark)), "")
     zipped = head.startswith(b"PK\x03\x04")
-    if found or (zipped and b"opendocument" in head[:99]):
+    if zipped and b"opendocument" in head[:99]:
+        found = "an OpenDocument file"
+    if found:
         unlocked = " without a password," if "password" in found else ""
-        raise DataError(
-            f"{name} is {found or 'an OpenDocument file'}: export the table as .xlsx{unlocked} or as `CSV UTF-8`"
-        )
+        raise DataError(f"{name} is {found}: export the table as .xlsx{unlocked} or as `CSV UTF-8`")
     if zipped and not head[30:].startswith(_WORKBOOK):
         raise DataError(f"{name} is an archive: unpack it, and name the table in it")
-    if zipped or (format == "xlsx" and head):
+    if zipped or format == "xlsx":
         with open_stream(source) as stream:
             title, cells = read_workbook(stream.read(), name, source.sheet)
         return replace(source, format="xlsx", sheet=title, cells=cells)
@@ -193,10 +189,9 @@ def _find_encoding(source: Source, head: bytes) -> str:
                 sample += line if len(sample) < _SAMPLE else b""
     if not others:
         return "utf-8"
-    encoding = _guess_encoding(sample, _OLDER) if utf <= _MIXED * others and b"\0" not in head else None
-    if not encoding:
-        raise DataError(f"{source.name}, {first} is not UTF-8: save the file as UTF-8 (`CSV UTF-8`)")
-    return encoding
+    if utf <= _MIXED * others and b"\0" not in head and (encoding := _guess_encoding(sample, _OLDER)):
+        return encoding
+    raise DataError(f"{source.name}, {first} is not UTF-8: save the file as UTF-8 (`CSV UTF-8`)")
 
 
 def _guess_encoding(sample: bytes, encodings: list[str]) -> str | None:
@@ -271,26 +266,32 @@ def _read_sheet(content: bytes, file: str, sheet: str | None) -> tuple[str | Non
         raise DataError(f"{file} has no sheet {sheet!r}, only {', '.join(sheets)}: name one of them")
     title, cells = sheet, list[list[Any]]()
     for name in [sheet] if sheet else sheets:
-        read = [[_read_cell(cell) for cell in row] for row in sheets[name].values]
-        if not cells and any(map(count_filled, read)):
+        read = _list_rows(sheets[name])
+        table = sum(count_filled(row) > 1 for row in read) > 1  # unlike a cover sheet
+        if table or (not cells and any(map(count_filled, read))):
             title, cells = name, read
-        if sum(count_filled(row) > 1 for row in read) > 1:  # a table, unlike a cover sheet
-            title, cells = name, read
+        if table:
             break
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         parts = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
         if not any(re.search(rb"<f[ />]", archive.read(name)) for name in parts):
             return title, cells
-    rows = enumerate(zip(load_workbook(io.BytesIO(content), read_only=True)[title].values, cells, strict=False), 1)
-    found = [(number, *pair) for number, row in rows for pair in zip(*row, strict=False) if pair[0] != pair[1]]
+    written = _list_rows(load_workbook(io.BytesIO(content), read_only=True)[title])
+    rows = enumerate(zip(written, cells, strict=True), 1)
+    found = [(number, *pair) for number, row in rows for pair in zip(*row, strict=True) if pair[0] != pair[1]]
     # Some formulas may give an empty text, but not all of them.
     formulas = [cell for cell in found if str(cell[1]).startswith("=") or hasattr(cell[1], "ref")]
     if formulas and all(value is None for _, _, value in formulas):
-        raise DataError(
-            f"{file}, row {formulas[0][0]} has a formula without a stored value ({str(formulas[0][1])[:40]}): "
-            "open the file in a spreadsheet program and save it"
-        )
+        what = f"row {formulas[0][0]} has a formula without a stored value ({str(formulas[0][1])[:40]})"
+        raise DataError(f"{file}, {what}: open the file in a spreadsheet program and save it")
     return title, cells
+
+
+def _list_rows(sheet: Any) -> list[list[Any]]:
+    sheet.reset_dimensions()  # some programs write that a sheet ends at A1
+    rows = [[_read_cell(cell) for cell in row] for row in sheet.values]
+    width = max(map(len, rows), default=0)
+    return [row + [None] * (width - len(row)) for row in rows]
 
 
 def _read_cell(cell: Any) -> Any:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amalgam.errors import DataError
-from amalgam.tasks.cells import vote
 from amalgam.tasks.schema import LEAVE_OUT
 from amalgam.tasks.sources import read_file
 
@@ -42,9 +41,6 @@ def find_labels(cells: "pd.Series[str]", column: str, merge_rare: int, drop_rare
     """Name the labels in the cells of a column, or of several raters' columns, where the majority of a row counts.
 
     Labels with fewer than `drop_rare` rows are left out; others with fewer than `merge_rare` become `other`.
-
-    Raises:
-        DataError: there are too many labels, or one has too few rows.
     """
     cells = cells.str.strip()
     counts = Counter(cells)
@@ -122,6 +118,12 @@ def name_labels(codes: Sequence[str], column: str) -> tuple[dict[str, str], bool
     return {code: f"{stem}_{fold_code(code).translate(marks)}" for code in order}, ordinal
 
 
+def vote(codes: Iterable[str]) -> str:
+    """Return the most frequent code, or `leave_out` if there is no single one."""
+    found = Counter(code for code in codes if code not in ("", LEAVE_OUT)).most_common(2)
+    return LEAVE_OUT if not found or len({count for _, count in found}) < len(found) else found[0][0]
+
+
 def find_combined(codes: Sequence[str]) -> str:
     """Return a code that is several other codes at once, such as "A;B" next to "A" and "B"; "" if there is none."""
     known = {code.strip('[]" ') for code in codes}
@@ -159,16 +161,13 @@ def name_code(code: str, number: int) -> str:
 
 
 def read_rubric(path: Path, labels: Labels) -> dict[str, str]:
-    """Read a definition for each label from a table of two columns, or from lines that begin with its code or name.
-
-    Raises:
-        DataError: the file cannot be read, or defines no label.
-    """
+    """Read a definition for each label from a table of two columns, or from lines that begin with its code or name."""
     codes = {**{name: name for name in labels.names}, **labels.codes}
     known = {key.casefold(): name for code, name in codes.items() for key in (code, name.replace("_", " "))}
     found: dict[str, list[str]] = {}
     if path.suffix.lower() in (".csv", ".tsv", ".xlsx", ".json", ".jsonl", ".parquet"):
-        for row in read_file(path).frame.to_numpy():
+        table = read_file(path).frame
+        for row in [[*table], *table.to_numpy()]:  # also the first, because not every table has a header
             cells = [cell.strip() for cell in row if cell.strip()]
             if len(cells) > 1 and cells[0].casefold() in known:
                 found[known[cells[0].casefold()]] = cells[1:2]

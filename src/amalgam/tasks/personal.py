@@ -14,8 +14,8 @@ PERSONAL = "personal"  # a column of prepared rows, filled where a text names a 
 _EMAIL = r"[\w.%+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}"
 _PHONE = (
     r"(?<![\w.,:/+-])(?:(?:\+|00)[1-9]\d{0,2}[ ./-]?(?:\(\d{1,4}\)[ ./-]?)?\d(?:[ ./-]?\d){6,11}"  # +49 30 1234567
-    r"|\(?[2-9]\d\d[ .)-]{1,2}[2-9]\d\d[ .-]\d{4}"  # (617) 555-0123
-    r"|0\d(?:[ .-]\d\d){4}"  # 06 12 34 56 78
+    r"|(?:1[ .-])?\(?[2-9]\d\d[ .)-]{1,2}[2-9]\d\d[ .-]\d{4}"  # (617) 555-0123, 1-617-555-0123
+    r"|0\d(?:[ .-]\d\d){4}|0[1-9]\d{8,9}"  # 06 12 34 56 78, 01711234567
     r"|\(?0\d{2,4}\)?[ /-]{1,2}\d{3}(?:[ -]?\d){3,6})(?![\w/-]|[.,]\d)"  # 030/1234567, 020 7946 0958
 )
 _CONTACT = re.compile(f"{_EMAIL}|{_PHONE}")
@@ -67,11 +67,13 @@ def select_examples(rows: "pd.DataFrame", count: int, *, send_personal: bool) ->
 def find_names(texts: Iterable[str], roster: Iterable[str]) -> list[str]:
     """Return "name" for each text that holds a part of a name on the roster, else "".
 
-    A part that is also a common word, such as "will", counts only with its capital letter.
+    A part that is also a common word, such as "will", counts only with its capital letter. Rosters and texts may be in
+    capitals.
     """
     texts = list(texts)
     words = [set(re.findall(r"[^\W\d_]+", text)) for text in texts]
-    parts = {part for name in roster for part in re.findall(r"[^\W\d_]{2,}", name)}
+    found_parts = {part for name in roster for part in re.findall(r"[^\W\d_]{2,}", name)}
+    parts = {form for part in found_parts for form in (part, part.capitalize(), part.upper())}
     counts = Counter(word for found in words for word in found)
     parts |= {part.lower() for part in parts if counts[part.lower()] <= max(len(texts) // 50, 3)}
     unspaced = [part for part in parts if part.lower() == part.upper()]  # such as Chinese, without blanks between words

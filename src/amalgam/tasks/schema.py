@@ -79,22 +79,14 @@ class File(Part):
     @classmethod
     def _fill_format(cls, value: Any) -> Any:
         fields = {"path": value} if isinstance(value, str) else value
-        if not isinstance(fields, dict) or "format" in fields:
-            return fields
         # Data sets use this ending for text without quotes; for others the content decides.
-        plain = Path(str(fields.get("path", ""))).suffix.lower() == ".txt"
-        return {**fields, "format": "plain_tsv"} if plain else fields
+        plain = isinstance(fields, dict) and str(fields.get("path", "")).lower().endswith(".txt")
+        return {"format": "plain_tsv", **fields} if plain else fields
 
 
 class _Files(Part):
     files: list[File] = Field(min_length=1)
     unlabelled: list[File] = []
-
-    @model_validator(mode="after")
-    def _check_join(self) -> "_Files":
-        if self.files[0].join:
-            raise ValueError("start with a file that has no `join`")
-        return self
 
 
 class FileSource(_Files):
@@ -261,11 +253,7 @@ class _Loader(yaml.BaseLoader):
 
 
 def load_task(folder: Path) -> Task:
-    """Read and check `task.yaml` of a task's folder.
-
-    Raises:
-        DataError: one sentence with the file, the key and what is allowed.
-    """
+    """Read and check `task.yaml` of a task's folder; a DataError names the key and what is allowed."""
     path = folder / "task.yaml"
     try:
         task = Task.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader))

@@ -26,10 +26,7 @@ from amalgam.tasks.texts import write_text
 _Origin = FileSource | WheelSource | GitSource
 _RATER = re.compile(r".+ \(rater \d+\)")
 # A JSON list of at most one text, number or boolean.
-_ONE_ITEM = (
-    r'\[ *(?:"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*"'
-    r"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[Ee][+-]?[0-9]+)?|true|false|null)? *\]"
-)
+_ONE_ITEM = r'\[ *(?:"(?:[^"\\]|\\.)*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[Ee][+-]?\d+)?|true|false|null)? *\]'
 _EXPORTS = {"Anon Student Id": "DataShop", "Anon_Student_Id": "DataShop", "Timestamp": "Google Forms"}  # by a column
 
 
@@ -53,9 +50,6 @@ def read_file(path: Path, *, sheet: str | None = None, cache: Path = Path(".cach
     """Read a file, a folder that `datasets` saved, or a split of the hub (`hub:owner/name:split`).
 
     Its format is found out from the content. From the hub, the newest commit is downloaded to `cache`, and pinned.
-
-    Raises:
-        DataError: one sentence with the file, the row and what to do.
     """
     if str(path).startswith("hub:"):
         return _read_hub(str(path), cache)
@@ -67,11 +61,7 @@ def read_file(path: Path, *, sheet: str | None = None, cache: Path = Path(".cach
 
 
 def load_tables(origin: _Origin | HubSource, folder: Path, cache: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Return the table of coded rows and, if the task has one, the table of unlabelled texts.
-
-    Raises:
-        DataError: if a file is missing, cannot be downloaded, is not the pinned one or cannot be read.
-    """
+    """Return the table of coded rows and, if the task has one, the table of unlabelled texts."""
     if isinstance(origin, HubSource):
         load = partial(_load_splits, origin, folder, cache)
         return load(origin.splits), load(origin.unlabelled) if origin.unlabelled else None
@@ -80,7 +70,7 @@ def load_tables(origin: _Origin | HubSource, folder: Path, cache: Path) -> tuple
 
 
 def parse_table(content: bytes | Path, file: File) -> pd.DataFrame:
-    """Read one file, or its bytes, as a table; a DataError names the row or line that cannot be read."""
+    """Read one file, or its bytes, as a table."""
     said = file.model_dump(include={"format", "encoding", "sheet", "header", "header_rows", "short_rows"})
     table = _read_table(source := open_source(content, file.path, numbered=True, **said))
     for note in note_encoding(source) if not file.encoding else ():
@@ -98,7 +88,6 @@ def check_columns(table: pd.DataFrame, names: list[str]) -> None:
 
 
 def _read_table(source: Source) -> Table:
-    """Read all rows of a source; a source without rows is a DataError."""
     frames = [_make_frame(part.rows, part.numbers, source.name) for part in read_parts(source)]
     if not frames:
         raise DataError(f"{source.name} holds no rows: put the coded rows below the header")
@@ -134,9 +123,7 @@ def _make_frame(records: list[dict[str, Any]], numbers: Sequence[int], name: str
     for number, record in zip(numbers, records, strict=True):
         cells.append([write_text(record.get(key)) or "" for key in names])
         if wrong := [key for key, value in record.items() if isinstance(value, bytes)]:
-            raise DataError(
-                f"{name}, row {number} has bytes, not text, under '{wrong[0]}': write them as text, or leave them out"
-            )
+            raise DataError(f"{name}, row {number} has bytes under '{wrong[0]}': write them as text, or leave them out")
     return pd.DataFrame(cells, columns=names, index=list(numbers), dtype=str)
 
 
@@ -147,25 +134,20 @@ def _spread_argilla(frame: pd.DataFrame) -> pd.DataFrame:
         spread = []
         for cells in frame[[f"{name}.users", f"{name}.status", name]].itertuples(index=False):
             answers = zip(*(json.loads(cell or "[]") for cell in cells), strict=False)
-            codes = {str(user): code for user, status, code in answers if status == "submitted"}
-            spread.append({raters.setdefault(user, len(raters) + 1): code for user, code in codes.items()})
-        title = name.removesuffix(".responses")
-        added = {
-            f"{title} (rater {rater})": [write_text(row.get(rater)) or "" for row in spread]
-            for rater in raters.values()
-        }
-        frame = frame.drop(columns=[name, f"{name}.users", f"{name}.status"]).assign(**added)
+            submitted = [(str(user), code) for user, status, code in answers if status == "submitted"]
+            spread.append({raters.setdefault(user, len(raters) + 1): code for user, code in submitted})
+        frame = frame.drop(columns=[name, f"{name}.users", f"{name}.status"])
+        for rater in raters.values():
+            codes = [write_text(row.get(rater)) or "" for row in spread]
+            frame[f"{name.removesuffix('.responses')} (rater {rater})"] = codes
     return frame
 
 
 def _stack_files(origin: _Origin, folder: Path, cache: Path, files: list[File]) -> pd.DataFrame:
     """Make one table: a file without `join` adds rows, one with `join` adds columns to the rows before it."""
-    stacked: pd.DataFrame | None = None
-    for file in files:
-        table = parse_table(_find_content(origin, file, folder, cache), file)
-        if stacked is None:
-            stacked = table
-        elif file.join:
+    stacked, *others = [parse_table(_find_content(origin, file, folder, cache), file) for file in files]
+    for file, table in zip(files[1:], others, strict=True):
+        if file.join:
             stacked = _join(stacked, table, file)
         elif set(stacked) == set(table):
             stacked = pd.concat([stacked, table])
@@ -174,7 +156,7 @@ def _stack_files(origin: _Origin, folder: Path, cache: Path, files: list[File]) 
                 f"{file.path} has the columns {_quote(table.columns)}, but the file before it "
                 f"has {_quote(stacked.columns)}: give both the same columns, or join them with `join`"
             )
-    return pd.DataFrame(stacked)
+    return stacked
 
 
 def _join(left: pd.DataFrame, right: pd.DataFrame, file: File) -> pd.DataFrame:
@@ -244,8 +226,8 @@ def _fetch_git_file(origin: GitSource, file: File, cache: Path) -> Path:
         clean_repos()  # or the clone stays in the system's temporary folder for good
     if (found := hashlib.sha256(content).hexdigest()) != file.sha256:
         raise DataError(
-            f"{file.path} of {origin.url} at {origin.revision} was refused: its SHA-256 should be {file.sha256}, "
-            f"but is {found}; correct the pin in task.yaml if this is the right file"
+            f"{file.path} of {origin.url} at {origin.revision} was refused, because its SHA-256 is {found}: "
+            "correct the pin in task.yaml if this is the right file"
         )
     with open_sibling(kept, binary=True) as stream:
         stream.write(content)
@@ -253,7 +235,7 @@ def _fetch_git_file(origin: GitSource, file: File, cache: Path) -> Path:
 
 
 def _load_splits(origin: HubSource, folder: Path, cache: Path, splits: list[str]) -> pd.DataFrame:
-    """Load splits of a data set on the hub, or of a folder, with a column `split`."""
+    """Load splits of a data set, with a column `split`."""
     import datasets
     from datasets.exceptions import DatasetsError
 

@@ -9,9 +9,7 @@ or after the first of them is in any other set.
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterator
 from itertools import islice
 
 import pandas as pd
@@ -30,10 +28,15 @@ _MOST_HUMAN = 1000  # rows that a new task trains on, because training time grow
 _KEYS = ["_text", "_unit"]
 
 
-class _LackError(DataError):
-    """There are too few rows; another number of test rows, or no more than `most` human rows, may work."""
+class _BudgetError(DataError):
+    """There are only `most` rows for train and validation."""
 
-    most = 0
+    def __init__(self, wanted: int, most: int) -> None:
+        super().__init__(
+            f"`human_rows` is {wanted}, but only {most} rows are available outside the test set: "
+            f"lower it to at most {most}, or lower `split.test`"
+        )
+        self.most = most
 
 
 def split_rows(
@@ -45,29 +48,20 @@ def split_rows(
 ) -> dict[str, pd.DataFrame]:
     """Divide coded rows, stratified by label; equal texts and rows of one group stay on one side.
 
+    The test set is never more than half of all rows. Other rows of a group are unlabelled if the group is in train, and
+    unused otherwise. Each set is in the order drawn.
+
     Args:
         rows: id, text, question, label, and group where the task has one; ids differ.
         human_rows: rows of train and validation together.
-        split: sizes, of which the test set is never more than half of all rows, and how the rows are drawn.
+        split: sizes, and how the rows are drawn.
         texts: more texts for the unlabelled set: id, text, question, and group where known. In a split by time they
             are left out, because it is unknown when they were written.
         codes: text, question and label of rows that were unlabelled and are now coded. They move no other row: they are
             added at the end of the train set, on top of `human_rows`, unless they are now in or near another set.
-
-    Returns:
-        `train`, `validation` and `test` with the columns of `rows`, `unlabelled` with id, text and question, and
-        `personal` where known; each in the order drawn. Other rows of a group are unlabelled if the group is in train,
-        and unused otherwise.
-
-    Raises:
-        DataError: if there are too few rows, or a row lacks the time of a split by time; it names the key to change.
     """
     keyed = _add_keys(rows)
-    draw = partial(_draw_sets, keyed, human_rows, split)
-    try:
-        tested, pool, trained, validated = draw(size := min(split.test, len(rows) // 2))
-    except _LackError as error:
-        raise DataError(f"{error}{_advise_test(draw, size, len(rows) // 2)}") from None
+    tested, pool, trained, validated = _draw_sets(keyed, human_rows, split, min(split.test, len(rows) // 2))
     rest = pool.drop([*trained.index, *validated.index])
     if texts is not None and len(texts) and split.by == "random":
         rest = pd.concat([rest, _take_apart(_add_keys(texts), tested)], ignore_index=True)
@@ -97,9 +91,6 @@ def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:
 
     Three in ten rows are test rows, 500 at most; the others are human rows, 1,000 at most. Validation takes a fifth of
     those, and no more than 200.
-
-    Raises:
-        DataError: a label has too few rows.
     """
     keyed, test = _add_keys(rows), min(max(round(0.3 * len(rows)), _LEAST_TEST), 500)
     labels, human = rows["label"].nunique(), min(len(rows) - test, _MOST_HUMAN)
@@ -112,10 +103,8 @@ def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:
         split = Split(seed=seed, by="random", test=test, validation=validation, unlabelled=0)
         try:
             _draw_sets(keyed, human, split, test)
-        except _LackError as lack:
-            if not 0 < lack.most < human:
-                raise
-            human = lack.most
+        except _BudgetError as error:
+            human = error.most
         else:
             return test, human, validation
 
@@ -165,27 +154,24 @@ def _draw_sets(
     past, future = _part_times(keyed, size) if split.by == "time" else (keyed, keyed)
     tested = _draw_test(future, size, split.seed)
     pool = _sort(_take_apart(past, tested), keys="id", salt=f"{split.seed}/human")
-    every = dict(sorted(Counter(keyed["label"]).items()))
-    counts = {label: int((pool["label"] == label).sum()) for label in every}
-    _check_budget(counts, every, human_rows, size)
+    counts = {label: int((pool["label"] == label).sum()) for label in sorted(set(keyed["label"]))}
+    _check_budget(counts, human_rows)
     return tested, pool, *_draw_human(pool, counts, human_rows, split.validation)
 
 
 def _part_times(keyed: pd.DataFrame, size: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows before some point in time, and the rows from then on, which are at least `size`."""
     if "time" not in keyed:
-        raise DataError(
-            "`split.by` is time, but the task has no `columns.time`: add it to task.yaml, or set `split.by` to random"
-        )
+        raise DataError("`split.by` is time, but the task has no `columns.time`: add it, or set `split.by` to random")
     times = parse_times(keyed)
     if times.isna().any():
         name = keyed["id"][times.isna()].iloc[0]
         raise DataError(f"`split.by` is time, but the row {name} has no time: fill it in, or set `split.by` to random")
     future = times >= times.sort_values().iloc[-size]
     if missing := sorted(set(keyed["label"]) - set(keyed["label"][future])):
-        raise _LackError(
+        raise DataError(
             f"`split.by` is time, but none of the last {int(future.sum())} rows is coded '{missing[0]}': "
-            "set `split.by` to random"
+            "raise `split.test`, or set `split.by` to random"
         )
     return keyed[~future], keyed[future]
 
@@ -240,53 +226,27 @@ def _draw_human(
             open_labels.discard(label)
     for label in counts:
         if taken[label, TRAIN] < _MIN_TRAIN or taken[label, VALIDATION] < _MIN_VALIDATION:
-            raise _LackError(
+            raise DataError(
                 f"`human_rows` gives the label '{label}' {taken[label, TRAIN]} train and {taken[label, VALIDATION]} "
                 f"validation rows, but it needs {_MIN_TRAIN} and {_MIN_VALIDATION}, from different groups and texts: "
                 "add such rows"
             )
     if len(sides) < size:
-        lack = _LackError(
-            f"`human_rows` is {size}, but only {len(sides)} rows are available outside the test set: "
-            f"lower it to at most {len(sides)}"
-        )
-        lack.most = len(sides)
-        raise lack
+        raise _BudgetError(size, len(sides))
     trained, held = ([place for place in sides if sides[place] == side] for side in (TRAIN, VALIDATION))
     return pool.loc[trained], pool.loc[held]
 
 
-def _check_budget(pool: dict[str, int], counts: dict[str, int], size: int, test: int) -> None:
+def _check_budget(counts: dict[str, int], size: int) -> None:
     need = f"{_MIN_TRAIN} train rows and {_MIN_VALIDATION} validation row"
-    if size < _LEAST * len(pool):
+    if size < _LEAST * len(counts):
         raise DataError(
-            f"`human_rows` is {size}, but must be at least {_LEAST * len(pool)}: "
-            f"each of the {len(pool)} labels needs {need}"
+            f"`human_rows` is {size}, but must be at least {_LEAST * len(counts)}: "
+            f"each of the {len(counts)} labels needs {need}"
         )
-    for label, count in pool.items():
+    for label, count in counts.items():
         if count < _LEAST:
-            more = _count_missing(counts, label, test)
-            wanted = f"at least {more} more such rows" if more else "more such rows, of other groups, texts or times"
-            raise _LackError(
+            raise DataError(
                 f"`human_rows` cannot be met: outside the test set the label '{label}' has {count} rows, but needs "
-                f"{need}; code {wanted}"
+                f"{need}; code more such rows, of other groups, texts or times"
             )
-
-
-def _count_missing(counts: dict[str, int], label: str, test: int) -> int:
-    """Count the rows that a label lacks; 0 if there are enough, but their groups, texts or times are in the way."""
-    grown = dict(counts)
-    while grown[label] - Counter(islice(allot(grown, 1), min(test, sum(grown.values()) // 2)))[label] < _LEAST:
-        grown[label] += 1
-    return grown[label] - counts[label]
-
-
-def _advise_test(draw: Callable[[int], object], size: int, most: int) -> str:
-    """Suggest a number of test rows with which the draw succeeds, the nearest of some; "" if there is none."""
-    fewer = [max(_LEAST_TEST, size * tenths // 10) for tenths in range(9, 0, -1)]
-    more = [size + (most - size) * tenths // 10 for tenths in range(1, 11)]
-    for other in dict.fromkeys([*fewer, *more]):
-        with suppress(_LackError):
-            draw(min(other, most))
-            return f", or set `split.test` to {other}"
-    return ""

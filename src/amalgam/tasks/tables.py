@@ -116,7 +116,9 @@ def iterate_dataset(dataset: Any) -> Iterator[dict[str, Any]]:
     """Yield the rows of a data set of `datasets`, with the names of classes in place of their codes."""
     classes = {name: kind for name, kind in dataset.features.items() if type(kind).__name__ == "ClassLabel"}
     for row in dataset:
-        yield row | {name: kind.int2str(row[name]) for name, kind in classes.items() if row[name] is not None}
+        codes = {name: row[name] for name in classes if row[name] is not None}
+        # Where codes are withheld, as in many test sets, each is -1.
+        yield row | {name: classes[name].int2str(code) if code >= 0 else None for name, code in codes.items()}
 
 
 def _gather_rows(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[Part]:
@@ -191,23 +193,20 @@ def _flatten_label_studio(records: list[dict[str, Any]]) -> list[dict[str, Any]]
     if not all(isinstance(each.get("annotations"), list) and isinstance(each.get("data"), dict) for each in records):
         return records
     raters: dict[str, int] = {}
-    coded = []
-    for record in records:
-        codes: dict[int, dict[str, Any]] = {}
+    coded: list[dict[int, dict[str, Any]]] = [{} for _ in records]
+    for record, codes in zip(records, coded, strict=True):
         for annotation in record["annotations"]:
             if not annotation.get("was_cancelled"):
                 rater = raters.setdefault(json.dumps(annotation.get("completed_by"), sort_keys=True), len(raters) + 1)
-                codes[rater] = {part["from_name"]: _take_code(part) for part in annotation.get("result", [])}
-        coded.append(codes)
+                made = [part for part in annotation.get("result", []) if "from_name" in part]  # not relations
+                codes[rater] = {part["from_name"]: _take_code(part) for part in made}
     several = any(len(codes) > 1 for codes in coded)
-    flat = []
-    for record, codes in zip(records, coded, strict=True):
-        named = {
-            f"{name} (rater {rater})" if several else f"{name} (code)" if name in record["data"] else name: code
-            for rater, each in sorted(codes.items())
-            for name, code in each.items()
-        }
-        flat.append({"id": record.get("id"), **record["data"], **named})
+    flat = [{"id": record.get("id"), **record["data"]} for record in records]
+    for record, row, codes in zip(records, flat, coded, strict=True):
+        for rater in sorted(codes):
+            for name, code in codes[rater].items():
+                mark = f" (rater {rater})" if several else " (code)" if name in record["data"] else ""
+                row[name + mark] = code
     return flat
 
 
@@ -239,11 +238,8 @@ def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_read_object)
-
-
 def _decode(text: str) -> Any:
-    value = _DECODER.decode(text)
+    value = json.loads(text, object_pairs_hook=_read_object)
     if "\\ud" in text.lower():
         json.dumps(value, ensure_ascii=False).encode()  # refuses half of a surrogate pair
     return value
@@ -264,16 +260,12 @@ def _iterate_cells(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
                 f"{place} has {len(cells)} cells, but the header has {len(names)}: fix the row, and put quotes around "
                 "a text that holds the separator"
             )
-        row = {}
-        for column, (name, cell) in enumerate(itertools.zip_longest(names, cells[: len(names)], fillvalue=empty), 1):
-            if name is not None:
-                row[name] = cell
-            elif cell is not None and (shown := str(cell).strip()):
-                raise DataError(
-                    f"{place} has {shown[:40]!r} in column {column}, which has no name: "
-                    "name the column in the header, or delete it"
-                )
-        yield number, row
+        cells = [*cells, *[empty] * (len(names) - len(cells))]
+        for column, (name, cell) in enumerate(zip(names, cells, strict=False), start=1):
+            if name is None and count_filled([cell]):
+                what = f"{str(cell).strip()[:40]!r} in column {column}, which has no name"
+                raise DataError(f"{place} has {what}: name the column in the header, or delete it")
+        yield number, {name: cell for name, cell in zip(names, cells, strict=False) if name is not None}
 
 
 def _name_columns(source: Source, header: Sequence[str]) -> list[str]:
@@ -298,8 +290,7 @@ def _iterate_delimited(source: Source) -> Iterator[tuple[int, list[str]]]:
             yield number, [unguard_cell(cell) for cell in cells]
             line = source.lines + reader.line_num + 1
     except csv.Error as error:
-        unquoted = ", or set `format: plain_tsv` in task.yaml if its cells are not quoted"
-        raise DataError(
-            f"{source.name}, line {line} begins a row that cannot be read ({error}): close its quotes"
-            f"{unquoted if source.format == 'tsv' and source.numbered else ''}"
-        ) from error
+        plain = source.format == "tsv" and source.numbered
+        other = ", or set `format: plain_tsv` in task.yaml if its cells are not quoted" if plain else ""
+        what = f"line {line} begins a row that cannot be read ({error}): close its quotes{other}"
+        raise DataError(f"{source.name}, {what}") from error

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from amalgam.errors import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # zero-width marks that carry no meaning
@@ -92,9 +93,9 @@ def fold_text(text: str) -> str:
     Everything else counts: letters with their marks, digits, signs, operators and other symbols. A text of only
     punctuation, such as "?", stays as it is.
     """
-    written = " ".join((text if text.isascii() else text.translate(_SAME)).casefold().split())
     # The lower case of the Turkish capital I with a dot has the dot twice.
-    written = written if written.isascii() else written.replace("i\u0307", "i")
+    plain = text if text.isascii() else text.translate(_SAME)
+    written = " ".join(plain.casefold().replace("i\u0307", "i").split())
     folded = " ".join(_PUNCTUATION.sub(" ", f" {written} ").split())
     if _SYMBOL.search(folded):
         folded = _BLANK.sub("", _HYPHEN.sub(" ", folded))
@@ -113,8 +114,8 @@ def guess_languages(texts: Sequence[str]) -> Counter[str]:
     words = {language: frozenset(stop.split()) for language, stop in _STOP_WORDS.items()}
     found: Counter[str] = Counter()
     for text in texts:
-        letter = next((each for each in text if each > "\u036f" and each.isalpha()), "")
-        script = unicodedata.name(letter, "").partition(" ")[0] if letter else ""
+        letter = next((each for each in text if each > "\u036f" and each.isalpha()), " ")
+        script = unicodedata.name(letter, "").partition(" ")[0]
         said = Counter({language: len(stop & set(text.casefold().split())) for language, stop in words.items()})
         (best, hits), (_, next_hits) = said.most_common(2)
         found[script.capitalize() if script in _SCRIPTS else best if hits > next_hits else "unknown"] += 1
@@ -140,11 +141,7 @@ def blank_numbers(value: object) -> object:
 
 
 def name_units(rows: "pd.DataFrame") -> "pd.Series[str]":
-    """Name the unit of each row: rows of one group depend on each other, and so do rows of one text without a group.
-
-    Args:
-        rows: with `text`, and `group` where the task has one; a row without a group has an empty or missing cell.
-    """
+    """Name the unit of each row: rows of one group depend on each other, and so do rows of one text without a group."""
     texts = "text:" + rows["text"].map(fold_text)
     if "group" not in rows:
         return texts
@@ -152,26 +149,18 @@ def name_units(rows: "pd.DataFrame") -> "pd.Series[str]":
     return ("group:" + groups).where(groups != "", texts)
 
 
-def find_units(rows: "pd.DataFrame") -> "NDArray[np.int64]":
+def find_units(rows: "pd.DataFrame") -> NDArray[np.int64]:
     """Number the units of rows [n], as in `name_units`."""
-    import numpy as np
-    import pandas as pd
-
-    return np.asarray(pd.factorize(name_units(rows))[0], dtype=np.int64)
+    return np.asarray(name_units(rows).factorize()[0], dtype=np.int64)
 
 
-def find_texts(rows: "pd.DataFrame") -> "NDArray[np.int64]":
+def find_texts(rows: "pd.DataFrame") -> NDArray[np.int64]:
     """Number the texts of rows [n]; equal ones, even of different groups, have one number."""
-    import numpy as np
-    import pandas as pd
-
-    return np.asarray(pd.factorize(rows["text"].map(fold_text))[0], dtype=np.int64)
+    return np.asarray(rows["text"].map(fold_text).factorize()[0], dtype=np.int64)
 
 
-def count_independent(units: "NDArray[np.int64]") -> float:
+def count_independent(units: NDArray[np.int64]) -> float:
     """Return how many rows count as independent, if those of one unit [n] depend on each other (Kish, 1965)."""
-    import numpy as np
-
     return len(units) ** 2 / float((np.bincount(units) ** 2).sum())
 
 
@@ -179,10 +168,7 @@ def parse_times(rows: "pd.DataFrame") -> "pd.Series[pd.Timestamp]":
     """Read the column `time` of rows as points in time (UTC where a zone is named); an empty cell gives NaT.
 
     Besides ISO 8601, any date with a year that pandas reads, and Unix seconds or milliseconds are accepted. The column
-    as a whole decides whether the day or the month comes first.
-
-    Raises:
-        DataError: a cell is not a date, or the day cannot be told from the month.
+    as a whole decides whether the day or the month comes first, or else a DataError says that it cannot be told.
     """
     import pandas as pd
 
