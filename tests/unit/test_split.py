@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from amalgam.errors import DataError
 from amalgam.params import Split
-from amalgam.tasks.split import keep_apart, split_rows
+from amalgam.tasks.split import choose_sizes, keep_apart, split_rows
 from amalgam.tasks.texts import fold_text
 
 SETTINGS = {"seed": 3, "by": "random", "test": 40, "validation": 0.2, "unlabelled": 50}
@@ -108,6 +108,15 @@ def test_a_split_by_time_tests_on_the_future_and_trains_on_the_past(step: int) -
     assert len(test) == SETTINGS["test"]
     assert all(times[table["id"]].max() < test["time"].min() for table in tables.values())
     assert step > 1 or set(test["id"]) == set(rows["id"][-SETTINGS["test"] :])
+
+
+def test_the_sizes_of_a_new_task_allow_its_split_by_time() -> None:
+    rows = make_dated_rows(step=50)  # 20 rows of the last day, so that the test set has 70
+    test, human, validation = choose_sizes(rows, 3, "time")
+    sizes = {
+        name: len(table) for name, table in split(rows, human, by="time", test=test, validation=validation).items()
+    }
+    assert sizes["train"] + sizes["validation"] == human == 50
 
 
 GROUPS = [f"g{number % 10}" for number in range(50)] + ["one"] * 50

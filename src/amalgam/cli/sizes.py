@@ -22,13 +22,14 @@ _AGAIN = "`dvc exp run --queue -S split.seed=1,2,3,4`, then `dvc queue start`,"
 
 def choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, Any], list[str]]:
     """Choose the sizes of the sets and the ratio, and give the reasons."""
-    test, human, validation = choose_sizes(rows.main, seed=params.split.seed)
+    by = params.split.by if "time" in rows.main else "random"
+    test, human, validation = choose_sizes(rows.main, params.split.seed, by)
     synthetic = 0.85 * params.synthesis.rows * rows.main["label"].nunique()  # about what curation keeps
     ratio = min(0.8, math.floor(100 * synthetic / (synthetic + human)) / 100)
     words = float(rows.main["text"].str.count(r"\S+").quantile(0.9))
     tokens = min(max(math.ceil(words * 4 / 3 / 16) * 16, _LEAST_TOKENS), 512)
     values = {"task": name, "ratio": ratio, "human_rows": human, "split.test": test, "split.validation": validation}
-    values |= {"synthesis.max_tokens": tokens, **({} if "time" in rows.main else {"split.by": "random"})}
+    values |= {"synthesis.max_tokens": tokens, "split.by": by}
     rarest = max(round(min(rows.main["label"].value_counts(normalize=True)) * test), 1)
     width = measure_width(rarest, test - rarest)
     uncoded = max(len({*rows.main["text"], *rows.unlabelled["text"]}) - test - human, 0)

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
+from typing import Literal
 
 import pandas as pd
 
@@ -86,7 +87,7 @@ def split_task(loaded: TaskRows, codes: pd.DataFrame, human_rows: int, split: Sp
     return {name: table for name, table in tables.items() if len(table) or name != TRANSFER}
 
 
-def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:
+def choose_sizes(rows: pd.DataFrame, seed: int, by: Literal["random", "time"]) -> tuple[int, int, float]:
     """Choose the number of test rows and of human rows, and the validation share.
 
     Three in ten rows are test rows, 500 at most; the others are human rows, 1,000 at most. Validation takes a fifth of
@@ -100,7 +101,7 @@ def choose_sizes(rows: pd.DataFrame, seed: int) -> tuple[int, int, float]:
         )
     while True:
         validation = min(0.2, round(200 / max(human, 1), 2))
-        split = Split(seed=seed, by="random", test=test, validation=validation, unlabelled=0)
+        split = Split(seed=seed, by=by, test=test, validation=validation, unlabelled=0)
         try:
             _draw_sets(keyed, human, split, test)
         except _BudgetError as error:
