@@ -122,6 +122,9 @@ def test_labels_count_only_where_the_teacher_learned_them() -> None:
     assert found["id"].tolist() == ["h0", "h1", "s0", "s1", "s2", "s3", "s4", "u0", "u1", "u2"]
     assert found["label"].tolist() == ["good"] * 2 + ["bad"] * 2 + [""] * 6
     assert found["origin"].tolist() == ["human"] * 2 + ["synthetic"] * 5 + ["unlabelled"] * 3
+    told = learned.assign(soft=["", "", "[0.2, 0.8]", ""])  # by the LLM, whose label counts only if there is no other
+    for part, labels in ((told, ["good", "good", "", "bad"]), (told[2:3], ["bad"])):
+        assert build_transfer(part, told[:0], told[:0], left_out=0)["label"].tolist() == labels
 
 
 @pytest.mark.parametrize(("human", "uncoded", "seen"), [(51, 800, 0), (51, 0, 199), (200, 40, 10)])

@@ -39,8 +39,10 @@ def build_transfer(
     if not helps:
         left_out = min(left_out, max(_SMALL - len(learned) - len(unlabelled), 0))
     rest = pool[~pool["id"].isin(learned["id"])].head(left_out)
-    if "soft" in learned:  # texts that the LLM labelled: no coder labelled them, and the teacher knows better
-        learned = learned.assign(label=learned["label"].where(learned["soft"] == "", ""))
+    # Texts that the LLM labelled: no coder did, and the teacher knows better. Without other labels, the control needs
+    # the LLM's own.
+    if "soft" in learned and (told := learned["soft"] == "").any():
+        learned = learned.assign(label=learned["label"].where(told, ""))
     texts = unlabelled[~unlabelled["id"].isin(learned["id"])]
     parts = [learned, rest.assign(label="", origin="synthetic"), texts.assign(label="", origin="unlabelled")]
     return pd.concat([part[_TRANSFER] for part in parts], ignore_index=True)
