@@ -207,8 +207,9 @@ def test_transformers_reads_what_ships(teacher: Path, comments: pd.DataFrame, tm
 def test_transformers_reads_what_ships_of_mpnet(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(encoder, model_input_names=["input_ids", "attention_mask"])
     model = build_encoder("mpnet", vocab_size=len(tokenizer), pad_token_id=0, num_labels=2, num_hidden_layers=2)
-    save_checkpoint(model, tokenizer, tmp_path / "student", Config(list(LABELS), 24, False, "centred_mean"))
+    save_checkpoint(model, tokenizer, tmp_path / "student", Config(list(LABELS), 1000, False, "centred_mean"))
     found = ship(tmp_path / "student", tmp_path / "shipped", [], comments)
+    assert read_config(tmp_path / "shipped").max_length == 64  # no more than the encoder can read
     batch = tokenizer(comments["text"].tolist(), padding=True, return_tensors="pt")
     with torch.inference_mode():
         expected = add_pooling(model, "centred_mean")(**batch)["logits"].softmax(1)

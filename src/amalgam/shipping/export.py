@@ -70,11 +70,11 @@ def quantize_onnx(source: Path, target: Path) -> None:
 
 def write_weights(student: Path, target: Path, bases: Sequence[Path] = ()) -> None:
     """Write the student as `transformers` loads it; if its head reads the centred mean, a layer computes it."""
-    config, model = read_config(student), load_trained(student, bases)
+    config, model, tokenizer = read_config(student), load_trained(student, bases), load_tokenizer(student)
     if config.pooling == "centred_mean":
         append_pooling(model)
-    shipped = Config(config.labels, config.max_length, config.uses_question)
-    save_checkpoint(model, load_tokenizer(student), target, shipped)
+    length = min(config.max_length, tokenizer.model_max_length)
+    save_checkpoint(model, tokenizer, target, Config(config.labels, length, config.uses_question))
 
 
 def measure_fidelity(exact: Floats, small: Floats) -> dict[str, Any]:
