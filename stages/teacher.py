@@ -92,7 +92,7 @@ def take_human_only(seeds: list[int]) -> None:
     """Use the human-only teachers as the teachers."""
     for seed in seeds if this_process().is_main_process else ():
         here, there = TARGET / f"seed-{seed}", HUMAN_ONLY / f"seed-{seed}"
-        shutil.copytree(there / "curves", here / "curves")
+        shutil.copytree(there / "curves", here / "curves", dirs_exist_ok=True)  # a run by hand may find earlier ones
         names = read_config(there).members or ["."]
         write_config(here, replace(read_config(there), members=[f"{THERE}/{name}".format(seed=seed) for name in names]))
 

@@ -1,5 +1,6 @@
 """How a teacher learns, by contrast, by cross-entropy and by the paper's recipe, and how its folder scores texts."""
 
+import runpy
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from amalgam.errors import ModelError
-from amalgam.training.checkpoint import list_members, read_config
+from amalgam.training.checkpoint import Config, list_members, read_config, write_config
 from amalgam.training.embeddings import index_labels
 from amalgam.training.teacher import (
     MIXED,
@@ -96,6 +97,18 @@ def test_members_are_an_ensemble_wherever_they_lie(encoder: Path, comments: pd.D
     assert alone["contrastive"].steps == 80  # at ratio 1, as many as with those human rows
     paper = TEACHER.model_copy(update={"recipe": "paper"})
     assert list(make_members(encoder, rows, None, list(LABELS), paper, MIXED)) == ["."]
+
+
+def test_a_stage_run_by_hand_writes_over_earlier_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages, there = Path(__file__).parents[2] / "stages", Path("models/human_only/seed-1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(stages)
+    (there / "curves").mkdir(parents=True)
+    write_config(there, Config(list(LABELS), 24, False, members=["contrastive", "human_only"]))
+    stage = runpy.run_path(str(stages / "teacher.py"))
+    for _ in range(2):
+        stage["take_human_only"]([1])
+    assert list_members(Path("models/teacher/seed-1")) == [there / "contrastive", there / "human_only"]
 
 
 def test_the_recipe_of_the_paper(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
