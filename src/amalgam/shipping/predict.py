@@ -93,13 +93,11 @@ def load_shipped(folder: Path, *, threads: int = 0, device: Device = "auto") -> 
                 raise ModelError(f"{path} is missing: run `dvc checkout {folder}`, or `dvc pull` to fetch it")
             if hash_file(path) != manifest["files"].get(path.name):
                 raise ModelError(f"{path} is not the file that {MANIFEST} names: run `dvc checkout --force {folder}`")
-        temperature, said = calibration["temperature"], ("threshold", "ask_below", "guaranteed")
-        return Shipped(
-            OnnxScorer(folder / model, folder, threads=threads, temperature=temperature, on_gpu=on_gpu),
-            model,
-            *(calibration[name] for name in said),
-            manifest.get("repair"),
+        temperature, threshold, ask_below, guaranteed = (
+            calibration[name] for name in ("temperature", "threshold", "ask_below", "guaranteed")
         )
+        scorer = OnnxScorer(folder / model, folder, threads=threads, temperature=temperature, on_gpu=on_gpu)
+        return Shipped(scorer, model, threshold, ask_below, guaranteed, manifest.get("repair"))
     except (AttributeError, DataError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{folder / MANIFEST} is not a manifest in this version's format: run `dvc repro` to write it again"

@@ -73,10 +73,8 @@ def ask_guard(
 
     `human` are all human-coded rows that training may see (id, text, label, and group where the task has one),
     `synthetic` the rows that the mix would add (label, shots: ids of the human rows that the LLM saw), `vectors` the
-    embeddings [rows, width] of both. The seed deals the folds and draws the resamples.
-
-    `grading` is the AUC of the LLM on human rows if it labelled real texts, which have a column `soft`: it says more
-    about their labels than classifiers can. If the LLM also wrote rows, the lower AUC counts.
+    embeddings [rows, width] of both. `grading` is the AUC of the LLM on human rows if it labelled real texts, which
+    have a column `soft`: it says more about their labels than classifiers can. If it also wrote rows, the lower counts.
     """
     label_auc = 1.0 if grading is None else grading
     written = np.ones(len(synthetic), dtype=np.bool_) if grading is None else (synthetic["soft"] == "").to_numpy()

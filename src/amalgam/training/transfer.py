@@ -26,15 +26,9 @@ def build_transfer(
 ) -> pd.DataFrame:
     """Build the transfer set: rows (id, text, question, label, origin), label "" where there is none.
 
-    A label counts only if the teacher learned it: rows of the pool that the ratio left out are treated like uncoded
-    texts. Rows that the guard refused are used only if there would otherwise be few rows.
-
-    Args:
-        learned: the rows that the teacher learned from (id, text, question, label, origin).
-        pool: the curated synthetic rows (id, text, question).
-        unlabelled: human texts without a label (id, text, question).
-        left_out: at most this many other rows of the pool are added, the first ones.
-        helps: whether the guard let synthetic rows in.
+    A label counts only if the teacher `learned` it: at most `left_out` rows of the pool that the ratio left out are
+    added, the first ones, like uncoded texts. If the guard refused the rows (`helps` is false), they are used only if
+    there would otherwise be few.
     """
     if not helps:
         left_out = min(left_out, max(_SMALL - len(learned) - len(unlabelled), 0))
