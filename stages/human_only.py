@@ -4,19 +4,18 @@ Teachers of folds label the rows that they did not learn, which shows how far la
 """
 
 from pathlib import Path
-from typing import Any
 
 from runtime import run_stage
 
 import pandas as pd
 
 from amalgam.files import read_rows, write_json, write_rows
-from amalgam.machine import choose_device, choose_dtype, notify, show_progress
+from amalgam.machine import choose_device, choose_dtype, notify
 from amalgam.params import Params
 from amalgam.tasks.schema import load_task
 from amalgam.training import teacher
 from amalgam.training.loop import scale_steps
-from amalgam.training.parallel import Job, run_trainings, this_process
+from amalgam.training.parallel import this_process
 from amalgam.training.transfer import assign_roles
 
 ENCODER = Path("models/base/encoder")
@@ -36,17 +35,10 @@ def main(params: Params, root: Path) -> None:
     scaled = scale_steps(params.teacher, max(params.human_rows, len(coded)))
     members = teacher.make_members(ENCODER, learned, held_out, labels, scaled, teacher.HUMAN_ONLY)
     trials = teacher.list_trials(ENCODER, coded, labels, scaled, params.seeds[0])
-    trainings = teacher.list_trainings(members, params.seeds, TARGET)
-    steps = sum(member.steps for member in members.values()) * len(params.seeds) + scaled.steps * len(trials)
-    jobs: list[Job[Any]] = [*trainings, *trials]
-    with show_progress("human only", total=steps) as advance:
-        found = run_trainings(jobs, ENCODER, advance)
-    outcomes = found[: len(trainings)][-len(params.seeds) :]  # of the last member
+    outcomes, logits = teacher.train_members("human only", members, params.seeds, TARGET, trials)
     if this_process().is_main_process:
-        teacher.join_members(TARGET, params.seeds, list(members))
-        write_rows(TARGET / "out_of_fold.csv", teacher.label_out_of_fold(coded, labels, found[len(trainings) :]))
-        by_seed = {str(seed): outcome.to_dict() for seed, outcome in zip(params.seeds, outcomes, strict=True)}
-        write_json(TARGET / "summary.json", {"seeds": by_seed})
+        write_rows(TARGET / "out_of_fold.csv", teacher.label_out_of_fold(coded, labels, logits))
+        write_json(TARGET / "summary.json", {"seeds": outcomes})
     this_process().wait_for_everyone()
 
 

@@ -36,7 +36,9 @@ def main(params: Params, root: Path) -> None:
             f"prepare: {unused} of the {len(codes)} responses in {folder / CODED} are not used for training, "
             "because they are in or near another set of this split, or no longer in the task"
         )
-    check_words(tables[TRAIN])
+    train = tables[TRAIN]
+    if not any(re.search(r"\w", text) for text in train["text"] + train["question"]):  # the baselines count words
+        raise DataError(f"no text in the {len(train)} {TRAIN} rows has a letter or digit: correct `columns.text`")
     if len(transfer) and TRANSFER not in tables:
         notify(f"prepare: each {TRANSFER} row shares a text or group with a coded row, so there is no such set")
     drawn = pd.concat([table["id"] for table in tables.values()])
@@ -55,12 +57,6 @@ def main(params: Params, root: Path) -> None:
     if len(tables["test"]) < params.split.test:
         summary["test_wanted"] = params.split.test
     write_tables(tables, summary)
-
-
-def check_words(train: pd.DataFrame) -> None:
-    """Refuse texts without a single word: the baselines would have nothing to count."""
-    if not any(re.search(r"\w", text) for text in train["text"] + train["question"]):
-        raise DataError(f"no text in the {len(train)} {TRAIN} rows has a letter or digit: correct `columns.text`")
 
 
 def write_tables(tables: dict[str, pd.DataFrame], summary: dict[str, Any]) -> None:

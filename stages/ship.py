@@ -10,6 +10,7 @@ from amalgam.params import Params, dump_tracked
 from amalgam.shipping.card import build_card, hash_code, write_manifest
 from amalgam.shipping.export import write_weights
 from amalgam.tasks.schema import load_task
+from amalgam.training.checkpoint import read_config
 
 BASE = Path("models/base")
 EXPORTED = Path("models/exported")
@@ -33,7 +34,8 @@ def main(params: Params, root: Path) -> None:
     if params.distillation.student != "layers":
         base["student"] = read_json(BASE / "student/amalgam.json")
     metrics = {name: read_json(METRICS / f"{name}.json") for name in ("data", "models", "selective", "summary")}
-    card = build_card(task, exported, metrics, base, params.teacher.max_length, params.evaluation.confidence)
+    length = read_config(TARGET).max_length
+    card = build_card(task, exported, metrics, base, length, params.evaluation.confidence)
     write_text(TARGET / "README.md", card)
     data = [folder / "task.yaml", Path("data/mixed.csv"), *Path("data/prepared").glob("*.csv")]
     write_manifest(

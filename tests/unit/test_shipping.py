@@ -13,7 +13,6 @@ import pytest
 import torch
 import yaml
 
-from amalgam.errors import ModelError
 from amalgam.shipping.card import build_card, hash_code
 from amalgam.shipping.export import export_onnx, quantize_onnx
 from amalgam.shipping.onnx import FLOAT, INTEGER, OnnxScorer
@@ -26,17 +25,10 @@ from tests.pipeline.toy import LABELS
 ROOT = Path(__file__).parents[2]
 HOSTILE = "---\nlicense: mit\n---\n# <script>alert(1)</script> [x](http://y) | `code` ![z](w) @someone"
 INTERVAL = {"auc": 0.873, "auc_low": 0.832, "auc_high": 0.905, "kappa": 0.573, "kappa_low": 0.481, "kappa_high": 0.652}
+CALIBRATION = {"temperature": 1.0, "threshold": None, "ask_below": 0.9, "sentence": "10 rows do not show it."}
 FIDELITY = {"texts": 851, "auc_loss": 0.00024, "allowed_auc_loss": 0.005, "max_difference": 0.14}
-CALIBRATION = {
-    "temperature": 1.0,
-    "threshold": None,
-    "ask_below": 0.9,
-    "sentence": "10 validation rows do not show it.",
-}
-EXPORTED = {
-    **{"seed": 2, "model": "model.int8.onnx", "calibration": CALIBRATION},
-    "fidelity": FIDELITY | {"decisions_changed": 0.0071},
-}
+FIDELITY["decisions_changed"] = 0.0071
+EXPORTED = {"seed": 2, "model": "model.int8.onnx", "calibration": CALIBRATION, "fidelity": FIDELITY}
 ALONE = {"rows": 500, "coverage": 0.53, "agreement": 0.9547, "agreement_low": 0.9155, "agreement_high": 0.9762}
 METRICS = {
     "models": {"student": INTERVAL, "teacher": INTERVAL},
@@ -93,7 +85,6 @@ def test_the_card_says_what_ships_and_what_it_rests_on(task: Task) -> None:
     ("learned", "made", "trained"),
     [
         ({"synthetic": 164}, "wrote responses with known labels, these were mixed", "164 synthetic ones, written by"),
-        ({"synthetic": 164, "labelled": 164}, "labelled real responses, these", "164 real texts, labelled by writer."),
         ({"synthetic": 164, "labelled": 82}, "labels and labelled real ones", "82 synthetic ones, written by writer"),
         ({"synthetic": 82, "labelled": 82}, "labelled real responses", "The guard left out 82 rows of the language"),
         ({"synthetic": 0}, "a teacher was trained on human-coded responses,", "41 human-coded rows. The guard left"),
@@ -196,13 +187,6 @@ def test_equal_weights_give_equal_bytes_and_other_ones_of_their_shape_are_export
     scores = OnnxScorer(asked / FLOAT, asked).score(rows)
     np.testing.assert_allclose(scores, score_with_torch(asked, rows), atol=1e-3)
     assert np.abs(scores - OnnxScorer(asked / FLOAT, asked).score(rows.assign(question="Cold?"))).max() > 1e-4
-
-
-def test_a_model_that_cannot_be_read_gives_one_sentence(teacher: Path, shipped: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken.onnx").write_bytes(b"not a model")
-    for name, sentence in (("none", "missing: run `dvc repro`"), ("broken", "not a model that ONNX Runtime can read")):
-        with pytest.raises(ModelError, match=sentence):
-            OnnxScorer(tmp_path / f"{name}.onnx", teacher)
 
 
 def test_scoring_needs_neither_torch_nor_transformers_nor_pandas(shipped: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """How a teacher learns, by contrast, by cross-entropy and by the paper's recipe, and how its folder scores texts."""
 
+import runpy
 import shutil
 from pathlib import Path
 
@@ -10,16 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from amalgam.errors import ModelError
-from amalgam.training.checkpoint import list_members, read_config
+from amalgam.training.checkpoint import Config, list_members, read_config, write_config
 from amalgam.training.embeddings import index_labels
 from amalgam.training.teacher import (
     MIXED,
     ContrastiveLoss,
     TeacherTrainer,
     balance_classes,
-    join_members,
-    list_trainings,
     make_members,
+    train_members,
 )
 from tests.pipeline.toy import LABELS
 from tests.unit.training import TEACHER, score_rows
@@ -36,7 +36,6 @@ def test_class_weights_make_classes_count_alike() -> None:
 @pytest.mark.parametrize(
     ("labels", "weights", "expected"),
     [
-        ([0, 0, 1], [1.0, 1.0, 1.0], 0.5**2 + (0**2 + 0.75) / 2),
         ([0, 0, 0], [1.0, 1.0, 1.0], (0.5**2 + 1 + NEAR) / 3),
         ([0, 1, 1], [1.0, 3.0, 1.0], NEAR + (3 * 0.5**2 + 0) / 4),
     ],
@@ -87,9 +86,9 @@ def test_members_are_an_ensemble_wherever_they_lie(encoder: Path, comments: pd.D
     assert list(members) == ["contrastive", "mixed"]
     there, folder = tmp_path / "human_only/seed-3/contrastive", tmp_path / "teacher/seed-3"
     members["contrastive"].train(3, there, ignore)
-    for job in list_trainings({MIXED: members[MIXED]}, [3], tmp_path / "teacher"):
-        job(ignore)
-    join_members(tmp_path / "teacher", [3], ["../../human_only/seed-{seed}/contrastive", MIXED])
+    shared, trial = "../../human_only/seed-{seed}/contrastive", lambda _advance: np.ones(2)
+    outcomes, (found,) = train_members("", {MIXED: members[MIXED]}, [3], tmp_path / "teacher", [trial], shared)
+    assert (list(outcomes), found.sum()) == (["3"], 2)
     assert list_members(folder) == [there, folder / MIXED]
     assert [path.parent.name for path in folder.iterdir() if path.name == "curves"] == ["seed-3"]
     means = np.mean([score_rows(one, comments, [encoder]) for one in (there, folder / MIXED)], axis=0)
@@ -98,6 +97,18 @@ def test_members_are_an_ensemble_wherever_they_lie(encoder: Path, comments: pd.D
     assert alone["contrastive"].steps == 80  # at ratio 1, as many as with those human rows
     paper = TEACHER.model_copy(update={"recipe": "paper"})
     assert list(make_members(encoder, rows, None, list(LABELS), paper, MIXED)) == ["."]
+
+
+def test_a_stage_run_by_hand_writes_over_earlier_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages, there = Path(__file__).parents[2] / "stages", Path("models/human_only/seed-1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(stages)
+    (there / "curves").mkdir(parents=True)
+    write_config(there, Config(list(LABELS), 24, False, members=["contrastive", "human_only"]))
+    stage = runpy.run_path(str(stages / "teacher.py"))
+    for _ in range(2):
+        stage["take_human_only"]([1])
+    assert list_members(Path("models/teacher/seed-1")) == [there / "contrastive", there / "human_only"]
 
 
 def test_the_recipe_of_the_paper(encoder: Path, comments: pd.DataFrame, tmp_path: Path) -> None:
@@ -121,11 +132,8 @@ def make_question(question: str) -> pd.DataFrame:
 
 
 def test_probabilities_are_in_the_order_of_the_rows(teacher: Path, comments: pd.DataFrame) -> None:
-    rows = comments.sample(frac=1, random_state=1)
-    whole = score_rows(teacher, rows)
-    assert whole.shape == (len(rows), 2)
-    np.testing.assert_allclose(whole.sum(axis=1), 1)
-    single = np.concatenate([score_rows(teacher, rows.iloc[[number]]) for number in range(0, 60, 10)])
+    whole = score_rows(teacher, comments)
+    single = np.concatenate([score_rows(teacher, comments.iloc[[number]]) for number in range(0, 60, 10)])
     np.testing.assert_allclose(whole[::10], single, atol=2e-3)  # of bfloat16, whose sums depend on the padding
     assert whole[:, 0].std() > 0.01  # else any order would do
 
@@ -164,7 +172,7 @@ def test_a_checkpoint_scores_as_the_model_did(encoder: Path, comments: pd.DataFr
     other = shutil.copytree(encoder, tmp_path / "other")
     save_file({"x": torch.zeros(1)}, other / "model.safetensors")
     for bases in ([other], [tmp_path / "none", other]):
-        with pytest.raises(ModelError, match=r"was trained from an encoder other than .*: run `dvc repro`"):
+        with pytest.raises(ModelError, match=r"was trained from an encoder not in .*: run `dvc repro`"):
             score_rows(tmp_path, comments, bases)
     (tmp_path / "model.safetensors").write_bytes(b"none")
     with pytest.raises(ModelError, match="cannot be loaded"):

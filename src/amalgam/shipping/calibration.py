@@ -61,8 +61,8 @@ def calibrate(
 
     For the validation rows, `logits` [rows, classes] are those of the shipped model, `labels` the human coders' class
     indices, and `units` the indices of their groups of dependent rows. `out_of_fold` are human-coded rows labelled by
-    teachers of the other folds, perhaps none; `uncoded` are the shipped model's logits [texts, classes] of texts
-    without a label. Of the rows that need no human, model and coders should agree on the share `agreement`.
+    teachers of the other folds; `uncoded` are the shipped model's logits [texts, classes] of texts without a label. Of
+    the rows that need no human, model and coders should agree on the share `agreement`.
     """
     temperature = find_temperature(logits, labels, confidence)
     probabilities = compute_softmax(logits, temperature)
@@ -87,8 +87,7 @@ def _carry_share(judged: Judged, certainty: Floats, agreement: float) -> tuple[f
     With too few texts, the teachers' probability is used, which sends more rows to a human. The student learned from
     the texts' soft targets and is a little more certain of them than of new ones; that, too, sends more to a human.
     """
-    rows = len(judged.right)
-    if not rows:
+    if not (rows := len(judged.right)):
         none = "No human-coded row shows how often the labels are right: a human is asked about every row."
         return _EVERY_ROW, False, none
     wanted = f"an agreement of {agreement:.0%} with {_CONFIDENCE:.0%} confidence"
@@ -99,9 +98,8 @@ def _carry_share(judged: Judged, certainty: Floats, agreement: float) -> tuple[f
         found = f"In cross-validation, {rows} human-coded rows do not show {wanted}"
         return _EVERY_ROW, False, f"{found}, so a human is asked about every row; {help_}."
     share = float((judged.certainty >= threshold).mean())
-    found = (
-        f"In cross-validation on {rows} human-coded rows, the {share:.0%} whose labels are most certain show {wanted}"
-    )
+    certain = f"the {share:.0%} whose labels are most certain show {wanted}"
+    found = f"In cross-validation on {rows} human-coded rows, {certain}"
     if len(certainty) < _MIN_TEXTS:
         return threshold, False, f"{found}: they are those from this probability on."
     reached = f"this is the probability that as large a share of {len(certainty)} texts without a label reaches."
@@ -122,9 +120,7 @@ def find_temperature(logits: Floats, labels: Ints, confidence: float) -> float:
 
     def fit(rows: npt.NDArray[np.bool_]) -> float:
         bounds = (0, math.log(_MAX_TEMPERATURE))
-        found = optimize.minimize_scalar(
-            lambda log: measure_loss(rows, math.exp(log)).mean(), bounds=bounds, method="bounded"
-        )
+        found = optimize.minimize_scalar(lambda log: measure_loss(rows, math.exp(log)).mean(), bounds=bounds)
         return math.exp(found.x)
 
     if len(labels) < 2:

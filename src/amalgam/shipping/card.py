@@ -45,9 +45,9 @@ def build_card(
 ) -> str:
     """Build the card, YAML front matter and Markdown, of a student that reads at most `max_length` tokens of a text.
 
-    `exported` is the content of models/exported/summary.json. `metrics` holds the files `data`, `models`, `selective`
-    and `summary` of metrics/, with intervals of this confidence. `base_models` has `name`, `licence` and `source` of
-    `encoder`, `llm` and, if the student starts from a different encoder, `student`.
+    `exported` is models/exported/summary.json, `metrics` are files of metrics/, with intervals of this confidence.
+    `base_models` has `name`, `licence` and `source` of `encoder`, `llm` and, if the student starts from a different
+    encoder, `student`.
     """
     from huggingface_hub import EvalResult, ModelCardData
     from jinja2 import Environment, StrictUndefined

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ def export_onnx(targets: Mapping[Path, Path], bases: Sequence[Path] = ()) -> Non
 
     Inputs are those of the tokenizer, such as `input_ids` and `attention_mask`, each int64 [rows, tokens]; the output
     is `logits`, float32 [rows, classes]. Only the first classifier is traced, because tracing is slow; the weights of
-    the others are put into its graph. For `bases` see `load_trained`.
+    the others are put into its graph.
     """
     with _silence():
         traced = _trace(next(iter(targets)), bases)
@@ -69,11 +70,11 @@ def quantize_onnx(source: Path, target: Path) -> None:
 
 def write_weights(student: Path, target: Path, bases: Sequence[Path] = ()) -> None:
     """Write the student as `transformers` loads it; if its head reads the centred mean, a layer computes it."""
-    config, model = read_config(student), load_trained(student, bases)
+    config, model, tokenizer = read_config(student), load_trained(student, bases), load_tokenizer(student)
     if config.pooling == "centred_mean":
         append_pooling(model)
-    shipped = Config(config.labels, config.max_length, config.uses_question)
-    save_checkpoint(model, load_tokenizer(student), target, shipped)
+    length = min(config.max_length, tokenizer.model_max_length)
+    save_checkpoint(model, tokenizer, target, Config(config.labels, length, config.uses_question))
 
 
 def measure_fidelity(exact: Floats, small: Floats) -> dict[str, Any]:
@@ -86,11 +87,8 @@ def measure_fidelity(exact: Floats, small: Floats) -> dict[str, Any]:
 
     labels, losses = np.repeat([1, 0], len(exact)), []
     for n in range(1, 2) if exact.shape[1] == 2 else range(exact.shape[1]):
-        weights = np.concatenate([exact[:, n], 1 - exact[:, n]])
-        best, found = (
-            roc_auc_score(labels, np.tile(scores[:, n], 2), sample_weight=weights) for scores in (exact, small)
-        )
-        losses.append(best - found)
+        measure = partial(roc_auc_score, labels, sample_weight=np.concatenate([exact[:, n], 1 - exact[:, n]]))
+        losses.append(measure(np.tile(exact[:, n], 2)) - measure(np.tile(small[:, n], 2)))
     return {
         "texts": len(exact),
         "auc_loss": round(float(np.mean(losses)), 6),

@@ -57,12 +57,7 @@ class Tally:
 def run_predict(
     source: Path, target: Path, model: Path, names: Mapping[str, str], *, threads: int, device: Device, as_json: bool
 ) -> None:
-    """Label the rows of `source`, write them to `target` and print a summary; for `names` see `label_table`.
-
-    Raises:
-        DataError: a table cannot be read or written.
-        ModelError: the folder holds no shipped student, or not the one that its manifest describes.
-    """
+    """Label the rows of `source`, write them to `target` and print a summary; for `names` see `label_table`."""
     if threads:
         os.environ["RAYON_NUM_THREADS"] = str(threads)  # for the tokenizer
     shipped = load_shipped(model, threads=threads, device=device)
@@ -82,9 +77,6 @@ def load_shipped(folder: Path, *, threads: int = 0, device: Device = "auto") -> 
     """Check the hashes of the files that are read, then load the model that the manifest names.
 
     On a GPU, the float32 model is loaded, whatever ships: 8-bit integers would go back and forth to the processor.
-
-    Raises:
-        ModelError: the folder is not a shipped student, one of its files is missing or has changed, or there is no GPU.
     """
     if device == "cuda" and not has_gpu():
         raise ModelError(
@@ -100,19 +92,12 @@ def load_shipped(folder: Path, *, threads: int = 0, device: Device = "auto") -> 
             if not path.is_file():
                 raise ModelError(f"{path} is missing: run `dvc checkout {folder}`, or `dvc pull` to fetch it")
             if hash_file(path) != manifest["files"].get(path.name):
-                raise ModelError(
-                    f"{path} is not the file that {MANIFEST} names, as its SHA-256 differs: "
-                    f"run `dvc checkout --force {folder}` to restore the shipped one"
-                )
-        temperature = float(calibration["temperature"])
-        return Shipped(
-            OnnxScorer(folder / model, folder, threads=threads, temperature=temperature, on_gpu=on_gpu),
-            model,
-            None if calibration["threshold"] is None else float(calibration["threshold"]),
-            float(calibration["ask_below"]),
-            bool(calibration["guaranteed"]),
-            manifest.get("repair"),
+                raise ModelError(f"{path} is not the file that {MANIFEST} names: run `dvc checkout --force {folder}`")
+        temperature, threshold, ask_below, guaranteed = (
+            calibration[name] for name in ("temperature", "threshold", "ask_below", "guaranteed")
         )
+        scorer = OnnxScorer(folder / model, folder, threads=threads, temperature=temperature, on_gpu=on_gpu)
+        return Shipped(scorer, model, threshold, ask_below, guaranteed, manifest.get("repair"))
     except (AttributeError, DataError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{folder / MANIFEST} is not a manifest in this version's format: run `dvc repro` to write it again"
@@ -125,10 +110,6 @@ def label_table(
     """Write the rows of `source` to `target`, in their order, each with `label`, `p_<label>` and `needs_human`.
 
     `text` and `question` are names of columns; the names of the new columns begin with `prefix`.
-
-    Raises:
-        DataError: the source cannot be read or lacks a column, a new column has the name of an existing one, or the
-            target cannot be written or is the source.
     """
     form = find_format(target)
     if source.resolve() == target.resolve() or (target.exists() and target.samefile(source)):

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -40,11 +40,8 @@ def find_format(path: Path) -> Format:
 def survey_table(source: Source, needed: Sequence[str], sheet: Path | None = None) -> tuple[int, list[str]]:
     """Count a table's rows and list its columns, so that its faults are found before the first row is scored.
 
-    `sheet` is the Excel file to which the table will be written, if it is one.
-
-    Raises:
-        DataError: the table cannot be read, a row has neither text nor null in a column that is `needed`, or the sheet
-            cannot hold a value.
+    A row must have text or null in the columns that are `needed`. `sheet` is the Excel file to which the table will be
+    written, if it is one.
     """
     columns, rows = dict.fromkeys(list_columns(source)), 0
     if source.format not in ("json", "jsonl", "folder"):
@@ -67,11 +64,7 @@ def survey_table(source: Source, needed: Sequence[str], sheet: Path | None = Non
 
 
 def write_table(path: Path, source: Source, columns: Sequence[str], added: dict[str, type], parts: Parts) -> None:
-    """Write the parts of a table in the format of the path's ending: `columns`, then the new ones with their types.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
+    """Write the parts of a table in the format of the path's ending: `columns`, then the new ones with their types."""
     form, names = find_format(path), [*columns, *added]
     try:
         with open_sibling(path, binary=True) as stream:
@@ -151,8 +144,8 @@ def _write_parquet(stream: IO[bytes], columns: Sequence[str], added: dict[str, t
 
     types: dict[type, DataType] = {str: pyarrow.string(), float: pyarrow.float64(), bool: pyarrow.bool_()}
     texts = pyarrow.schema([(name, pyarrow.string()) for name in columns])
-    writer = None
-    try:
+    with ExitStack() as stack:
+        writer = None
         # If there are no rows, an empty part still gives the columns.
         for part, values in itertools.chain(parts, [(Part([], []), {name: [] for name in added})]):
             batch = part.batch
@@ -161,13 +154,9 @@ def _write_parquet(stream: IO[bytes], columns: Sequence[str], added: dict[str, t
                 batch = pyarrow.RecordBatch.from_pylist(rows, schema=texts)
             for name, kind in added.items():
                 batch = batch.append_column(name, pyarrow.array(values[name], types[kind]))
-            if writer is None:
-                writer = parquet.ParquetWriter(stream, batch.schema)
+            writer = writer or stack.enter_context(parquet.ParquetWriter(stream, batch.schema))
             if len(part.rows):
                 writer.write_batch(batch)
-    finally:
-        if writer is not None:
-            writer.close()
 
 
 def _list_cells(names: Sequence[str], parts: Parts) -> Iterator[Sequence[Any]]:

@@ -9,7 +9,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from amalgam.training.classifier import Pooling
+
+    Tables = Mapping[str, pd.DataFrame]
 
 _CONFIG, _WEIGHTS = "amalgam.json", "model.safetensors"
 
@@ -91,9 +93,6 @@ def load_trained(folder: Path, bases: Sequence[Path] = (), *, share: bool = Fals
     """Load a model that `save_checkpoint` saved; weights that are not in `folder` come from one of the encoders.
 
     With `share`, models of the same encoder share these weights, which saves memory; none of them may be trained.
-
-    Raises:
-        ModelError: the model cannot be read, or was trained from another encoder.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -104,12 +103,10 @@ def load_trained(folder: Path, bases: Sequence[Path] = (), *, share: bool = Fals
     config = read_config(folder)
     if not config.base:
         return load_classifier(folder, config.labels)
-    base = next((base for base in bases if (base / _WEIGHTS).is_file() and identify_weights(base) == config.base), None)
-    if base is None:
-        raise ModelError(
-            f"{folder} was trained from an encoder other than {', '.join(map(str, bases))}: run `dvc repro`"
-        )
-    whole = _load_base(base, tuple(config.labels))
+    found = [base for base in bases if (base / _WEIGHTS).is_file() and identify_weights(base) == config.base]
+    if not found:
+        raise ModelError(f"{folder} was trained from an encoder not in {', '.join(map(str, bases))}: run `dvc repro`")
+    whole = _load_base(found[0], tuple(config.labels))
     try:
         weights = load_file(folder / _WEIGHTS)
         layers = AutoConfig.from_pretrained(folder, local_files_only=True).num_hidden_layers
@@ -125,7 +122,6 @@ def load_trained(folder: Path, bases: Sequence[Path] = (), *, share: bool = Fals
 
 @functools.lru_cache(maxsize=1)
 def _load_base(base: Path, labels: tuple[str, ...]) -> "PreTrainedModel":
-    """Load an encoder once, however many models were trained from it."""
     from amalgam.training.classifier import load_classifier
 
     return load_classifier(base, list(labels))
@@ -144,24 +140,23 @@ def list_members(folder: Path) -> list[Path]:
 
 def measure_size(folder: Path, bases: Sequence[Path] = ()) -> int:
     """Return the bytes of all weights of the model in `folder`, summed over its members, as used in computation."""
-    members = list_members(folder)
-    return sum(weight.nbytes for member in members for weight in load_trained(member, bases).parameters())
+    models = (load_trained(member, bases) for member in list_members(folder))
+    return sum(weight.nbytes for model in models for weight in model.parameters())
 
 
-def score_models(
-    folders: Sequence[Path], tables: "Mapping[str, pd.DataFrame]", bases: Sequence[Path]
-) -> dict[str, np.ndarray]:
+def score_models(folders: Sequence[Path], tables: "Tables", bases: Sequence[Path]) -> dict[str, np.ndarray]:
     """Return the logits [models, rows, classes] of each table (`text` and `question`), by table name.
 
     A member that several models share is scored once. The batches are divided among processes, one per core. `bases`
     are the encoders that the models were trained from, the largest first.
     """
-    members = list(dict.fromkeys(member for folder in folders for member in list_members(folder)))
+    owned = [list_members(folder) for folder in folders]
+    members = list(dict.fromkeys(chain(*owned)))
     parts = count_workers(count_cores(), bases[0])
     jobs = [functools.partial(_score_part, members, tables, bases, part, parts) for part in range(parts)]
     scored = run_trainings(jobs, bases[0], lambda _item: None)
-    places = [[members.index(member) for member in list_members(folder)] for folder in folders]
     sums = {name: np.sum([part[name] for part in scored], axis=0) for name in tables}
+    places = [[members.index(member) for member in own] for own in owned]
     return {name: np.stack([_join_members(logits[own]) for own in places]) for name, logits in sums.items()}
 
 
@@ -192,12 +187,7 @@ def _join_members(logits: np.ndarray) -> np.ndarray:
 
 
 def _score_part(
-    members: Sequence[Path],
-    tables: "Mapping[str, pd.DataFrame]",
-    bases: Sequence[Path],
-    part: int,
-    parts: int,
-    _advance: Advance,
+    members: Sequence[Path], tables: "Tables", bases: Sequence[Path], part: int, parts: int, _advance: Advance
 ) -> dict[str, np.ndarray]:
     groups = _load_groups(members, bases)
     return {name: _score_groups(groups, table, part, parts) for name, table in tables.items()}
@@ -207,12 +197,12 @@ class _Group:
     """Models that read the same tokens; the states of lower layers that they left unchanged are computed once."""
 
     def __init__(self, members: dict[int, Path], bases: Sequence[Path]) -> None:
-        """Load the models of one group, given by their position among all models."""
         from amalgam.training.classifier import add_pooling
         from amalgam.training.encoding import cut_model, round_weights
 
         self.folder, self.lower, deepest = next(iter(members.values())), None, 0
-        self.modules: dict[int, tuple[nn.Module, int]] = {}  # each with its number of unchanged lower layers
+        # By the model's place among all models, each with its number of unchanged lower layers.
+        self.modules: dict[int, tuple[nn.Module, int]] = {}
         for place, folder in members.items():
             model = load_trained(folder, bases, share=True).to(choose_device())
             unchanged = _count_unchanged(model, folder)

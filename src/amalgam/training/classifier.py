@@ -43,10 +43,7 @@ class MeanPooled(nn.Module):
     """A classifier whose head reads the mean of the token vectors, using the weights of the wrapped model."""
 
     def __init__(self, model: "PreTrainedModel", *, centred: bool = False) -> None:
-        """Take a model from `load_classifier`; see `Pooling` for `centred`.
-
-        In MPNet, attention depends on how far away a token is, and so does the token's weight in the centred mean.
-        """
+        """Take a model from `load_classifier`; see `Pooling` for `centred`."""
         super().__init__()
         self.model, self.centred = model, centred
 
@@ -60,7 +57,8 @@ class MeanPooled(nn.Module):
         encoder: Any = getattr(self.model.base_model, "encoder", None)
         if not self.centred or not hasattr(encoder, "compute_position_bias"):
             return pool_mean(states, mask, centred=self.centred)
-        bias = encoder.compute_position_bias(states)[:, :, 0].detach()  # as the first token sees the others
+        # In MPNet, attention depends on how far away a token is from the first one, and so does its weight in the mean.
+        bias = encoder.compute_position_bias(states)[:, :, 0].detach()
         shares = (bias + (1 - mask[:, None].to(bias)) * torch.finfo(bias.dtype).min).softmax(-1)
         parts = states.to(shares).unflatten(-1, (shares.shape[1], -1))  # [rows, tokens, heads, width of a head]
         means = (shares.transpose(1, 2).unsqueeze(-1) * parts).sum(1).flatten(1)
@@ -92,11 +90,7 @@ class Embedder(nn.Module):
 
 
 def load_classifier(folder: Path, labels: list[str]) -> "PreTrainedModel":
-    """Load an encoder with a classification head for the labels; weights come from safetensors only.
-
-    Raises:
-        ModelError: transformers cannot load the folder as a classifier.
-    """
+    """Load an encoder with a classification head for the labels; weights come from safetensors only."""
     from transformers import AutoModelForSequenceClassification
 
     try:
@@ -131,17 +125,10 @@ def pool_mean(states: torch.Tensor, mask: torch.Tensor, *, centred: bool = False
 
 
 def find_head(model: "PreTrainedModel") -> nn.Linear:
-    """Return the last layer of a classifier, which gives the logits; ModelError if there is none."""
-    heads = [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module.out_features == model.config.num_labels
-        and not name.startswith(f"{model.base_model_prefix}.")
-    ]
-    if not heads:
-        raise ModelError(f"a classifier of type {model.config.model_type!r} has no linear head: choose one like BERT")
-    return heads[-1]
+    """Return the last layer of a classifier, which gives the logits."""
+    above = (part for name, part in model.named_modules() if not name.startswith(f"{model.base_model_prefix}."))
+    linear = [part for part in above if isinstance(part, nn.Linear) and part.out_features == model.config.num_labels]
+    return linear[-1]
 
 
 def begin_head(model: "PreTrainedModel", weights: np.ndarray, biases: np.ndarray) -> None:
@@ -153,11 +140,8 @@ def begin_head(model: "PreTrainedModel", weights: np.ndarray, biases: np.ndarray
 
 def list_layers(model: "PreTrainedModel") -> nn.ModuleList:
     """Return the layers of an encoder; none if they are not one list, as in ALBERT, which repeats a single layer."""
-    lists = [
-        module
-        for name, module in model.base_model.named_modules()
-        if isinstance(module, nn.ModuleList) and name.rpartition(".")[2] in ("layer", "layers")
-    ]
+    named = (part for name, part in model.base_model.named_modules() if name.rpartition(".")[2] in ("layer", "layers"))
+    lists = [part for part in named if isinstance(part, nn.ModuleList)]
     return lists[0] if len(lists) == 1 else nn.ModuleList()
 
 

@@ -30,8 +30,7 @@ def embed_rows(encoder: Path, rows: pd.DataFrame, *, max_length: int) -> np.ndar
     def compute(**batch: torch.Tensor) -> torch.Tensor:
         return pool_mean(model(**batch).last_hidden_state.float(), batch["attention_mask"])
 
-    encoded = encode_rows(load_tokenizer(encoder), rows, max_length)
-    return compute_logits(compute, encoded, device).astype(np.float64)
+    return compute_logits(compute, encode_rows(load_tokenizer(encoder), rows, max_length), device).astype(np.float64)
 
 
 def fit_logistic(
@@ -79,14 +78,10 @@ def fit_head(
     *,
     strength: float = STRENGTH,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit the head as a logistic regression on embeddings [rows, width]; `weights` are the weights of the rows.
+    """Fit weights [classes, width] and biases [classes] of the head by logistic regression on embeddings [rows, width].
 
     Fine-tuning from this head, rather than from a random one, distorts the encoder less (Kumar et al. 2022, arXiv
-    2202.10054).
-
-    Returns:
-        Weights [classes, width] and biases [classes]. A class without rows gets weights of zero and a bias of minus
-        ten; if only one class has rows, it gets zeros.
+    2202.10054). A class without rows gets weights of zero and a bias of minus ten. `weights` are those of the rows.
     """
     present = np.unique(classes)
     slopes, biases = np.zeros((count, vectors.shape[1])), np.full(count, -10.0)
@@ -113,9 +108,8 @@ def fit_baseline(
 ) -> tuple[np.ndarray, float]:
     """Fit logistic regression to TF-IDF of words and word pairs, or to embeddings if an encoder is given.
 
-    Returns:
-        Probabilities of the rows [rows, classes], and the strength with the lowest loss on the validation rows; with
-        `refit`, the chosen model is fitted again, on the validation rows as well.
+    Return probabilities of the rows [rows, classes], and the strength with the lowest loss on the validation rows. With
+    `refit`, the chosen model is fitted again, on the validation rows as well.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics import log_loss

@@ -115,27 +115,27 @@ class States(Encoded):
 
     def pad(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Return the states [rows, tokens, width] as `inputs_embeds`, and the mask; training may use them."""
-        missing = rows[[row not in self._kept for row in rows.tolist()]]
-        found: dict[int, torch.Tensor] = {}
+        found = {row: self._kept[row] for row in rows.tolist() if row in self._kept}
+        missing = rows[[row not in found for row in rows.tolist()]]
         with torch.inference_mode(False), torch.no_grad():
             for places in sort_batches(self.lengths[missing], count_together(choose_device(), _TOGETHER)):
-                for row, states in self._compute(missing[places]):
-                    found[row] = states
-                    if states.nbytes <= self._room:
-                        self._kept[row], self._room = states, self._room - states.nbytes
-            ordered = [self._kept[row] if row in self._kept else found[row] for row in rows.tolist()]
+                found |= self._compute(missing[places])
+            ordered = [found[row] for row in rows.tolist()]
             masks = [states.new_ones(len(states), dtype=torch.long) for states in ordered]
             padded = (nn.utils.rnn.pad_sequence(parts, batch_first=True) for parts in (ordered, masks))
             return dict(zip(("inputs_embeds", "attention_mask"), padded, strict=True))
 
-    def _compute(self, rows: np.ndarray) -> Iterator[tuple[int, torch.Tensor]]:
-        device = choose_device()
+    def _compute(self, rows: np.ndarray) -> dict[int, torch.Tensor]:
+        device, found = choose_device(), dict[int, torch.Tensor]()
         self._lower.to(device)
         batch = {name: tensor.to(device) for name, tensor in super().pad(rows).items()}
         with open_autocast(device):
-            states = self._lower(**batch).last_hidden_state.to(choose_dtype(device))
-        for row, of_row, mask in zip(rows.tolist(), states, batch["attention_mask"].bool(), strict=True):
-            yield row, of_row[mask]
+            together = self._lower(**batch).last_hidden_state.to(choose_dtype(device))
+        for row, states, mask in zip(rows.tolist(), together, batch["attention_mask"].bool(), strict=True):
+            found[row] = states[mask]
+            if found[row].nbytes <= self._room:
+                self._kept[row], self._room = found[row], self._room - found[row].nbytes
+        return found
 
 
 class _PassOn(nn.Module):
@@ -162,10 +162,11 @@ def freeze_lower(model: "PreTrainedModel", trained: int) -> None:
 
 
 def hold_lower(model: "PreTrainedModel", trained: int) -> tuple["PreTrainedModel", Callable[[Encoded], Encoded]]:
-    """Return the learning part of a frozen model, which reads states, and a function that prepares rows for it.
+    """Freeze a model; return its learning part, which reads states, and a function that prepares rows for it.
 
-    It shares the model's weights. A model not built like the BERT family is returned as is and reads token ids.
+    They share the model's weights. A model not built like the BERT family is returned as is and reads token ids.
     """
+    freeze_lower(model, trained)
     parts = cut_model(model, _count_frozen(model, trained))
     if parts is None:
         return model, lambda encoded: encoded

@@ -5,7 +5,7 @@ else by the labels than the coders did. And do the synthetic rows do harm in cro
 explain? Both use logistic regression on frozen embeddings, which was also used to choose the rule (docs/findings.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -73,10 +73,8 @@ def ask_guard(
 
     `human` are all human-coded rows that training may see (id, text, label, and group where the task has one),
     `synthetic` the rows that the mix would add (label, shots: ids of the human rows that the LLM saw), `vectors` the
-    embeddings [rows, width] of both. The seed deals the folds and draws the resamples.
-
-    `grading` is the AUC of the LLM on human rows if it labelled real texts, which have a column `soft`: it says more
-    about their labels than classifiers can. If the LLM also wrote rows, the lower AUC counts.
+    embeddings [rows, width] of both. `grading` is the AUC of the LLM on human rows if it labelled real texts, which
+    have a column `soft`: it says more about their labels than classifiers can. If it also wrote rows, the lower counts.
     """
     label_auc = 1.0 if grading is None else grading
     written = np.ones(len(synthetic), dtype=np.bool_) if grading is None else (synthetic["soft"] == "").to_numpy()
@@ -88,10 +86,10 @@ def ask_guard(
     classes, units = index_labels(human, labels), find_units(human)
     folds = min(FOLDS, len(np.unique(units)))
     weights = _draw_units(units, np.random.default_rng(seed))
-    sides: list[list[Floats]] = []
+    sides = []
     for repeat in range(_REPEATS):
         dealt = deal_folds(classes, units, folds, seed=seed + repeat)
-        found = cross_validate(human, synthetic, vectors, labels, dealt)
+        found = (cross_validate(human, rows, vectors, labels, dealt) for rows in (synthetic.head(0), synthetic))
         sides.append([measure_within(classes, dealt, side, weights) for side in found])
     alone, joined = np.mean(sides, axis=0)
     if not np.isfinite(alone[0]):
@@ -118,8 +116,7 @@ def judge_labels(
 
     `learned` and `judged` are the human and synthetic embeddings [rows, width], `shots` the ids of each synthetic row's
     examples. A row is judged only by a classifier of the folds that hold none of its examples: a classifier recognises
-    texts modelled on its own rows, whatever the label. If these folds hold one class, the row is not judged: its scores
-    are 0.
+    texts modelled on its own rows, whatever the label. If these folds hold one class, its scores are 0.
     """
     classes, texts = index_labels(human, labels), find_texts(human)
     listed = [list_shots(row) for row in shots]
@@ -146,13 +143,9 @@ def confirm_labels(
 
 def score_crosswise(human: pd.DataFrame, vectors: Floats, others: Floats, labels: list[str]) -> tuple[Floats, Floats]:
     """Return log-probabilities of human rows, by classifiers of the other folds, and of `others`, by one of all."""
-    classes = index_labels(human, labels)
-    dealt, scores = deal_folds(classes, find_units(human), FOLDS), np.zeros((len(human), len(labels)))
-    texts = find_texts(human)
-    for fold in np.unique(dealt):
-        out = dealt == fold
-        kept = find_others(texts, out)
-        scores[out] = fit_and_score(vectors[kept], classes[kept], vectors[out], len(labels))
+    classes, nothing = index_labels(human, labels), human.head(0).assign(shots="")
+    dealt = deal_folds(classes, find_units(human), FOLDS)
+    scores = cross_validate(human, nothing, (vectors, others), labels, dealt)
     return scores, fit_and_score(vectors, classes, others, len(labels))
 
 
@@ -178,34 +171,37 @@ def find_others(texts: Ints, out: Bools) -> Bools:
     return kept if kept.any() else ~out
 
 
-def list_shots(cell: str) -> list[str]:
+def split_folds(human: pd.DataFrame, dealt: Ints) -> Iterator[tuple[Bools, Bools]]:
+    """Yield, for one fold after another, marks of its rows and of those that a classifier of other folds learns."""
+    texts = find_texts(human)
+    for fold in np.unique(dealt):
+        yield dealt == fold, find_others(texts, dealt == fold)
+
+
+def list_shots(cell: str) -> set[str]:
     """List the ids in a cell of `shots`, which are percent-encoded and separated by blanks."""
-    return [*map(unquote, cell.split())]
+    return {*map(unquote, cell.split())}
 
 
 def cross_validate(
     human: pd.DataFrame, synthetic: pd.DataFrame, vectors: tuple[Floats, Floats], labels: list[str], dealt: Ints
-) -> tuple[Floats, Floats]:
-    """Score human rows [rows, classes] with classifiers of the other folds, without and with synthetic rows.
+) -> Floats:
+    """Score human rows [rows, classes] with classifiers of the other folds and of the synthetic rows, perhaps none.
 
     Synthetic rows modelled on a row of the held-out fold are left out, because they would give it away. So the
     synthetic side has fewer rows here than in training, which puts it at a disadvantage. All rows together weigh as
     much as the human rows do without synthetic ones: otherwise more rows would also mean less regularisation.
     """
     classes, written = index_labels(human, labels), index_labels(synthetic, labels)
-    shots = [set(list_shots(row)) for row in synthetic["shots"]]
-    alone, joined = np.zeros((2, len(human), len(labels)))
-    texts = find_texts(human)
-    for fold in np.unique(dealt):
-        out = dealt == fold
-        known = find_others(texts, out)
+    shots = [list_shots(row) for row in synthetic["shots"]]
+    scores = np.zeros((len(human), len(labels)))
+    for out, known in split_folds(human, dealt):
         unseen = set(human["id"][~known])
-        kept = np.array([not seen & unseen for seen in shots], dtype=np.bool_)
-        alone[out] = fit_and_score(vectors[0][known], classes[known], vectors[0][out], len(labels))
+        kept = np.flatnonzero([not seen & unseen for seen in shots])
         both = np.concatenate([vectors[0][known], vectors[1][kept]])
         learned, weight = np.concatenate([classes[known], written[kept]]), known.sum() / len(both)
-        joined[out] = fit_and_score(both, learned, vectors[0][out], len(labels), weight)
-    return alone, joined
+        scores[out] = fit_and_score(both, learned, vectors[0][out], len(labels), weight)
+    return scores
 
 
 def fit_and_score(learned: Floats, classes: Ints, rows: Floats, count: int, weight: float = 1.0) -> Floats:

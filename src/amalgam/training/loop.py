@@ -95,9 +95,6 @@ def train_model(
     of the best (the rule of Breiman et al. 1984, Classification and Regression Trees, towards longer training). With
     few validation rows, the best is best by chance; without any, the last step is kept. The seed draws the batches; the
     caller seeds torch before making the model. dvclive's training curves go to the folder `curves`.
-
-    Raises:
-        ModelError: the loss is no longer a number.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from dvclive import Live
@@ -157,10 +154,8 @@ class CrossEntropy(nn.Module):
     def __init__(self, classes: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Take class indices [rows] or distributions [rows, classes] and, if rows count differently, their weights."""
         super().__init__()
-        weights = np.ones(len(classes)) if weights is None else weights
-        self.register_buffer(
-            "classes", torch.tensor(classes, dtype=torch.float32 if classes.ndim == 2 else torch.int64)
-        )
+        weights, kind = np.ones(len(classes)) if weights is None else weights, (torch.int64, torch.float32)
+        self.register_buffer("classes", torch.tensor(classes, dtype=kind[classes.ndim - 1]))
         self.register_buffer("weights", torch.tensor(weights / weights.mean(), dtype=torch.float32))
 
     def forward(self, logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -33,9 +33,6 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
     With a GPU, under `accelerate launch`, or with a tiny model, they run in this process, one after another. A job is
     called with a function that counts its steps; job and result can be pickled. Put the longest jobs first, so that no
     core is idle at the end. `encoder` is the folder of the model to train; `advance` is called here once per step.
-
-    Raises:
-        ModelError: a process was killed, or the GPU has too little memory.
     """
     workers = count_workers(len(jobs), encoder)
     if workers == 1:

@@ -13,17 +13,9 @@ from torch.nn import functional
 from amalgam.machine import choose_device, set_seed
 from amalgam.params import Distillation
 from amalgam.training.checkpoint import list_members, load_trained, read_config, save_checkpoint
-from amalgam.training.classifier import (
-    PARTS,
-    MeanPooled,
-    add_pooling,
-    begin_head,
-    keep_layers,
-    list_layers,
-    load_classifier,
-)
+from amalgam.training.classifier import PARTS, MeanPooled, add_pooling, begin_head, keep_layers, load_classifier
 from amalgam.training.embeddings import fit_head, index_labels
-from amalgam.training.encoding import compute_logits, encode_rows, freeze_lower, hold_lower, load_tokenizer
+from amalgam.training.encoding import compute_logits, encode_rows, hold_lower, load_tokenizer
 from amalgam.training.loop import CrossEntropy, Examples, Loss, Outcome, Schedule, measure_auc, train_model
 from amalgam.training.parallel import Advance
 from amalgam.training.transfer import FEW
@@ -103,9 +95,8 @@ def train_student(
     """Distil a student of this seed from the transfer set, and save it to the folder `target`.
 
     The teacher's first member provides the layers. `bases` are the folders of the encoder that the teacher started
-    from, and of the encoder that `distillation.student` names, if any. The validation rows choose the checkpoint;
-    without any, the last step is kept. With `alone`, the same student learns only the labels, from layers that the
-    teacher never trained: the control.
+    from, and of the encoder that `distillation.student` names, if any. The validation rows choose the checkpoint. With
+    `alone`, the same student learns only the labels, from layers that the teacher never trained: the control.
     """
     body, own = list_members(teacher)[0], params.student == "layers"
     base = bases[0] if own else bases[1]  # supplies the student's weights, except the learned ones
@@ -115,9 +106,8 @@ def train_student(
         transfer, validation = (part.select((part.rows["label"] != "").to_numpy()) for part in (transfer, validation))
     set_seed(seed)  # also for weights that loading initialises
     student = load_trained(body, bases[:1]) if own and not alone else load_classifier(base, config.labels)
-    count, trained = choose_depth(params, rows, len(list_layers(student)))
+    count, trained = choose_depth(params, rows, student.config.num_hidden_layers)
     keep_layers(student, count)
-    freeze_lower(student, trained)
     config = replace(config, pooling="centred_mean" if student.config.model_type in PARTS else "cls")
     upper, read = hold_lower(student, trained)
     module = add_pooling(upper, config.pooling)

@@ -11,16 +11,16 @@ import pandas as pd
 import torch
 from torch import nn
 
-from amalgam.machine import choose_device, set_seed
+from amalgam.machine import choose_device, set_seed, show_progress
 from amalgam.params import Teacher
-from amalgam.tasks.texts import find_texts, find_units
+from amalgam.tasks.texts import find_units
 from amalgam.training.checkpoint import Config, compute_softmax, read_config, save_checkpoint, write_config
 from amalgam.training.classifier import Embedder, Pooling, add_pooling, begin_head, load_classifier
 from amalgam.training.embeddings import embed_rows, fit_head, index_labels, read_targets
-from amalgam.training.encoding import Encoded, compute_logits, encode_rows, freeze_lower, hold_lower, load_tokenizer
-from amalgam.training.guard import FOLDS, deal_folds, find_others
+from amalgam.training.encoding import Encoded, compute_logits, encode_rows, hold_lower, load_tokenizer
+from amalgam.training.guard import FOLDS, deal_folds, split_folds
 from amalgam.training.loop import CrossEntropy, Examples, Outcome, Schedule, grow_steps, measure_auc, train_model
-from amalgam.training.parallel import Advance, Job, this_process
+from amalgam.training.parallel import Advance, Job, run_trainings, this_process
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -78,15 +78,15 @@ class TeacherTrainer:
         vectors: np.ndarray | None = None,
         taught: int | None = None,
     ) -> None:
-        """Take what all seeds share; `vectors` are the embeddings of `learned`, if known.
+        """Take what all seeds share.
 
-        `taught` is the number of human-coded rows of the human-only teacher; None means that `learned` has them all.
-        `learned` are rows (text, question, label, origin, and `soft` where the LLM gave labels). The human-coded rows
-        `held_out` choose the checkpoint; None keeps the last one. Contrast always keeps the last one: how close rows of
-        one label are says little about how they are ranked. Its batches have twice the rows, so that a label has enough
-        pairs.
+        `learned` are rows (text, question, label, origin, and `soft` where the LLM gave labels), `vectors` their
+        embeddings if known. The human-coded rows `held_out` choose the checkpoint; None keeps the last one. `taught` is
+        the number of human-coded rows of the human-only teacher; None means that `learned` has them all. Contrast
+        always keeps the last checkpoint: how close rows of one label are says little about how they are ranked. Its
+        batches have twice the rows, so that a label has enough pairs.
         """
-        self._encoder, self._labels, self._params, self._contrastive = encoder, labels, params, contrastive
+        self.encoder, self._labels, self._params, self._contrastive = encoder, labels, params, contrastive
         self._paper, self._tokenizer = params.recipe == "paper", load_tokenizer(encoder)
         self._schedule = Schedule(params.steps, params.learning_rate, params.batch_size)
         pooling: Pooling = "cls" if self._paper else "mean"
@@ -125,15 +125,13 @@ class TeacherTrainer:
 
         The training curves go to `curves`, or to a folder of that name in `target`.
         """
-        model = self._begin(seed)
-        outcome = self._fine_tune(model, seed, advance, curves or target / "curves")
-        save_checkpoint(model, self._tokenizer, target, self._config, self._encoder)
+        model, outcome = self._fine_tune(seed, advance, curves or target / "curves")
+        save_checkpoint(model, self._tokenizer, target, self._config, self.encoder)
         return outcome
 
     def train_and_score(self, seed: int, rows: pd.DataFrame, advance: Advance) -> np.ndarray:
         """Fine-tune with this seed, save nothing, and return the logits [rows, classes] of other rows."""
-        model = self._begin(seed)
-        self._fine_tune(model, seed, advance, None)
+        model = self._fine_tune(seed, advance, None)[0]
         device = choose_device()
         return compute_logits(add_pooling(model, self._config.pooling).to(device), self._encode(rows), device)
 
@@ -141,20 +139,14 @@ class TeacherTrainer:
         encoded, longest = encode_rows(self._tokenizer, rows, self._params.max_length), self._params.max_length
         return replace(encoded, length=min(longest, self._tokenizer.model_max_length)) if self._paper else encoded
 
-    def _begin(self, seed: int) -> "PreTrainedModel":
+    def _fine_tune(self, seed: int, advance: Advance, curves: Path | None) -> "tuple[PreTrainedModel, Outcome]":
+        """Load and train a model; curves go to the folder, or nowhere."""
         set_seed(seed)
-        model = load_classifier(self._encoder, self._labels)
-        if not self._paper:
-            freeze_lower(model, self._params.trained_layers)
+        model = load_classifier(self.encoder, self._labels)
         if self._head is not None:
             begin_head(model, *self._head)
-        return model
-
-    def _fine_tune(self, model: "PreTrainedModel", seed: int, advance: Advance, curves: Path | None) -> Outcome:
-        """Train the model in place; curves go to the folder, or nowhere."""
-        # In the paper all layers learn, with dropout.
         learn, held_out, upper = self._learn, self._held_out, model
-        if not self._paper:
+        if not self._paper:  # there, all layers learn, with dropout
             upper, read = hold_lower(model, self._params.trained_layers)
             learn = replace(learn, encoded=read(learn.encoded))
             held_out = held_out and replace(held_out, encoded=read(held_out.encoded))
@@ -164,7 +156,7 @@ class TeacherTrainer:
             vectors = compute_logits(module, learn.encoded, choose_device())
             found = fit_head(vectors, self._classes, len(self._labels), self._weights, strength=_STRENGTH)
             begin_head(model, *found)
-        return outcome
+        return model, outcome
 
 
 def balance_classes(classes: np.ndarray) -> np.ndarray:
@@ -195,22 +187,36 @@ def make_members(
     return {CONTRASTIVE: contrast, last: trainer}
 
 
-def list_trainings(members: dict[str, TeacherTrainer], seeds: Sequence[int], target: Path) -> list[Job[Outcome]]:
-    """List the trainings of all members and seeds, into `target/seed-<seed>`; those of the last member come last."""
+def train_members(
+    title: str,
+    members: dict[str, TeacherTrainer],
+    seeds: Sequence[int],
+    target: Path,
+    trials: Sequence[Job[np.ndarray]] = (),
+    shared: str = "",
+) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Train each member with each seed into `target/seed-<seed>`, where they become an ensemble; then run the trials.
+
+    The folder `shared`, in which `{seed}` is the seed, is the ensemble's first member if it was trained elsewhere.
+    Return the outcomes of the last member by seed, and the results of the trials.
+    """
     last = list(members)[-1]
-    return [
+    trainings = [
         partial(trainer.train, seed, folder / name, curves=folder / ("" if name == last else name) / "curves")
         for name, trainer in members.items()
         for seed in seeds
         for folder in [target / f"seed-{seed}"]
     ]
-
-
-def join_members(target: Path, seeds: Sequence[int], members: Sequence[str]) -> None:
-    """Make every seed's teacher in `target` the ensemble of these folders; `{seed}` in a name is the seed."""
-    for seed in seeds if this_process().is_main_process and list(members) != ["."] else ():
-        folder, names = target / f"seed-{seed}", [name.format(seed=seed) for name in members]
+    steps = sum(member.steps for member in members.values()) * len(seeds) + members[last].steps * len(trials)
+    jobs: list[Job[Any]] = [*trainings, *trials]
+    with show_progress(title, total=steps) as advance:
+        found = run_trainings(jobs, members[last].encoder, advance)
+    for seed in seeds if this_process().is_main_process and last != "." else ():
+        folder, names = target / f"seed-{seed}", [*filter(None, [shared.format(seed=seed)]), *members]
         write_config(folder, replace(read_config(folder / names[0]), members=names))
+    outcomes = found[: len(trainings)][-len(seeds) :]
+    by_seed = {str(seed): outcome.to_dict() for seed, outcome in zip(seeds, outcomes, strict=True)}
+    return by_seed, found[len(trainings) :]
 
 
 def deal_human(human: pd.DataFrame, labels: list[str]) -> np.ndarray:
@@ -225,11 +231,10 @@ def list_trials(
 
     Each learns by cross-entropy for all its steps and is not saved. `seed` is that of the first fold.
     """
-    dealt, marked, texts = deal_human(human, labels), human.assign(origin="human"), find_texts(human)
+    marked, folds = human.assign(origin="human"), split_folds(human, deal_human(human, labels))
     return [
-        partial(_run_trial, (encoder, marked[kept], None, labels, params), marked[dealt == fold], seed + fold)
-        for fold in map(int, np.unique(dealt))
-        for kept in [find_others(texts, dealt == fold)]
+        partial(_run_trial, (encoder, marked[kept], None, labels, params), marked[out], seed + fold)
+        for fold, (out, kept) in enumerate(folds)
     ]
 
 
@@ -243,9 +248,9 @@ def label_out_of_fold(human: pd.DataFrame, labels: list[str], logits: Sequence[n
     Rows of one `unit` depend on each other. Synthetic rows are not involved, so the table holds for every ratio; if
     they help, it is too pessimistic. `logits` are the results of `list_trials`.
     """
-    dealt, probabilities = deal_human(human, labels), np.zeros((len(human), len(labels)))
-    for fold, found in zip(np.unique(dealt), logits, strict=True):
-        probabilities[dealt == fold] = compute_softmax(found)
+    probabilities, folds = np.zeros((len(human), len(labels))), split_folds(human, deal_human(human, labels))
+    for (out, _), found in zip(folds, logits, strict=True):
+        probabilities[out] = compute_softmax(found)
     predicted = [labels[number] for number in probabilities.argmax(axis=1)]
     certainty = probabilities.max(axis=1).round(_DIGITS)
     judged = human[["id", "label"]].assign(unit=find_units(human), predicted=predicted, probability=certainty)

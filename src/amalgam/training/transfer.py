@@ -26,21 +26,17 @@ def build_transfer(
 ) -> pd.DataFrame:
     """Build the transfer set: rows (id, text, question, label, origin), label "" where there is none.
 
-    A label counts only if the teacher learned it: rows of the pool that the ratio left out are treated like uncoded
-    texts. Rows that the guard refused are used only if there would otherwise be few rows.
-
-    Args:
-        learned: the rows that the teacher learned from (id, text, question, label, origin).
-        pool: the curated synthetic rows (id, text, question).
-        unlabelled: human texts without a label (id, text, question).
-        left_out: at most this many other rows of the pool are added, the first ones.
-        helps: whether the guard let synthetic rows in.
+    A label counts only if the teacher `learned` it: at most `left_out` rows of the pool that the ratio left out are
+    added, the first ones, like uncoded texts. If the guard refused the rows (`helps` is false), they are used only if
+    there would otherwise be few.
     """
     if not helps:
         left_out = min(left_out, max(_SMALL - len(learned) - len(unlabelled), 0))
     rest = pool[~pool["id"].isin(learned["id"])].head(left_out)
-    if "soft" in learned:  # texts that the LLM labelled: no coder labelled them, and the teacher knows better
-        learned = learned.assign(label=learned["label"].where(learned["soft"] == "", ""))
+    # Texts that the LLM labelled: no coder did, and the teacher knows better. Without other labels, the control needs
+    # the LLM's own.
+    if "soft" in learned and (told := learned["soft"] == "").any():
+        learned = learned.assign(label=learned["label"].where(told, ""))
     texts = unlabelled[~unlabelled["id"].isin(learned["id"])]
     parts = [learned, rest.assign(label="", origin="synthetic"), texts.assign(label="", origin="unlabelled")]
     return pd.concat([part[_TRANSFER] for part in parts], ignore_index=True)
