@@ -128,6 +128,8 @@ def find_head(model: "PreTrainedModel") -> nn.Linear:
     """Return the last layer of a classifier, which gives the logits."""
     above = (part for name, part in model.named_modules() if not name.startswith(f"{model.base_model_prefix}."))
     linear = [part for part in above if isinstance(part, nn.Linear) and part.out_features == model.config.num_labels]
+    if not linear:
+        raise ModelError(f"a classifier of type {model.config.model_type!r} has no linear head: choose one like BERT")
     return linear[-1]
 
 
