@@ -5,7 +5,6 @@ bench/tasks (its task.yaml names their source). The output stays in `.cache/benc
 """
 
 import argparse
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,9 +23,6 @@ from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.columns import TaskRows, load_task_rows
 from amalgam.tasks.schema import load_task
 from amalgam.tasks.split import keep_apart, split_rows
-
-# As in the stages; read when llama.cpp is loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 CACHE = Path(".cache/bench")
 SIZES = (51, 200)

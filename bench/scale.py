@@ -133,18 +133,14 @@ def set_up(folder: Path, responses: int) -> None:
     write_rows(folder / "data/judgements/judgements.csv", judgements)
 
 
-def run_stage(name: str, folder: Path) -> Run:
-    """Run a stage script to its end.
-
-    Raises:
-        SystemExit: the stage failed.
-    """
+def run_command(*command: str | Path, folder: Path) -> Run:
+    """Run a command to its end, and end if it fails."""
     start = time.monotonic()
-    process = subprocess.Popen([sys.executable, REPOSITORY / f"stages/{name}.py"], cwd=folder)
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"the stage {name} failed with code {process.returncode}")
+        raise SystemExit(f"{command} failed with code {process.returncode}")
     return Run(time.monotonic() - start, usage.ru_maxrss / 1024)
 
 
@@ -154,7 +150,7 @@ def measure_stages(responses: int, parent: Path | None) -> Iterator[str]:
         folder = Path(temporary)
         set_up(folder, responses)
         for name in ("curate", "mix"):
-            run = run_stage(name, folder)
+            run = run_command(sys.executable, REPOSITORY / f"stages/{name}.py", folder=folder)
             kept = read_json(folder / "data/curated/summary.json")["kept"]
             rate = responses / run.seconds
             yield f"| `{name}` | {responses} | {kept} | {run.seconds:.0f} | {rate:.0f} | {run.peak:.0f} |"

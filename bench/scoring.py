@@ -7,15 +7,10 @@ weights of bert-base's size, which have no meaningful AUC.
 """
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import numpy as np
 import pandas as pd

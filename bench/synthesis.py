@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from amalgam.llm.journal import open_journal
-from amalgam.llm.request import NO_KEY, Answer, Endpoint, Limits, Request
+from amalgam.llm.request import NO_KEY, Endpoint, Limits, Request
 from amalgam.llm.sending import send_requests
 from bench.peers import PEERS
 from bench.stub_endpoint import Stub, run_stub
@@ -60,7 +60,7 @@ def run_amalgam(stub: Stub, chats: list[Chat], concurrency: int) -> None:
             _group_chats(chats),
             Endpoint(stub.url, MODEL, NO_KEY),
             journal,
-            _ignore,
+            lambda _: None,
             limits=Limits(concurrency=concurrency),
             notify=_write_notice,
             total=len(chats),
@@ -177,10 +177,6 @@ async def _create(client: Any, limit: asyncio.Semaphore, chat: Chat) -> Any:
 def _group_chats(chats: list[Chat]) -> Iterator[list[Request]]:
     for number, chat in enumerate(chats):
         yield [Request(str(number), MODEL, {"messages": chat, **SAMPLING, "seed": number}, number)]
-
-
-def _ignore(_answer: Answer) -> None:
-    pass
 
 
 def _write_notice(text: str) -> None:
