@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.scale import make_text, run_command
 
-COMMAND = [Path(sys.executable).with_name("amalgam"), "predict"]
+COMMAND = [str(Path(sys.executable).with_name("amalgam")), "predict"]
 
 
 def write_responses(path: Path, rows: int) -> None:

@@ -76,7 +76,6 @@ def test_a_branch_with_another_ratio_is_reviewed(branches: Project, tmp_path: Pa
 
     comment, code = run_workflow(branches, tmp_path)
     assert code == "0"
-    assert comment.startswith("### `origin/main (")
     assert f"**{kind.capitalize()}**: {found['verdict']['sentence'].partition(': ')[2]}" in comment
     assert "- `ratio`: `0.8` → `0.2`" in comment
     assert "dvc.lock belongs to what is committed" in comment
