@@ -31,9 +31,12 @@ def test_a_workbook_becomes_a_report_and_labels_and_the_other_task_is_kept(proje
     listed = {task["name"]: task for task in json.loads(said[said.index("[") :])}
     assert (listed["own"]["rows"], listed["own"]["student_auc"] > 0.5) == (160, True)
     labelled = tmp_path / "labelled.xlsx"
-    project.do("amalgam", "predict", str(tmp_path / "answers.xlsx"), str(labelled), "--prefix", "new_")
-    header = [cell.value for cell in next(openpyxl.load_workbook(labelled).active.rows)]
-    assert header == [*ROWS[0], "new_label", "new_p_complaint", "new_p_praise", "new_needs_human"]
+    options = ["--prefix", "new_", "--text-column", "text"]
+    project.do("amalgam", "predict", str(tmp_path / "answers.xlsx"), str(labelled), *options)
+    header, *cells = openpyxl.load_workbook(labelled).active.iter_rows(values_only=True)
+    assert header == (*ROWS[0], "new_label", "new_p_complaint", "new_p_praise", "new_needs_human")
+    assert [list(row[:4]) for row in cells] == [[*row.values()] for row in ROWS]
+    assert all(row[4] == ("complaint" if row[5] > row[6] else "praise") for row in cells)
     project.do("git", "checkout", "--quiet", "params.yaml")
     assert not project.repro().ran
 

@@ -3,24 +3,55 @@
 Ada has run the pipeline at two temperatures and two ratios, and pushed. Every other machine is a fresh clone.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from amalgam.params import load_params
-from tests.pipeline.project import KEY, ROWS, Project, Run, clone_project
-from tests.pipeline.remotes import S3_SECRET, Remote, read_git_objects, serve_s3
+from tests.pipeline.project import KEY, ROWS, Project, Run, clone_project, read_git_objects
 from tests.pipeline.server import Log, StubServer
 
 COOLER = 0.3
 MORE = 3  # rows a label
+BUCKET, S3_SECRET = "team", "s3-test-secret"
 TO_MIX = ["synthesize", "judge", "curate", "mix"]
 # No credentials of this machine's user, and no search for any on its network.
 NOBODY = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere", "AWS_CONFIG_FILE": "/nowhere"}
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Storage that more than one machine reaches: a folder, or a bucket of the S3 server at an address."""
+
+    url: str
+    server: str = ""
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """Variables that the environment needs; no file of a project holds them."""
+        return {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": S3_SECRET} if self.server else {}
+
+    def read_files(self) -> dict[str, bytes]:
+        """Read everything that is stored."""
+        if not self.server:
+            return {str(file): file.read_bytes() for file in Path(self.url).rglob("*") if file.is_file()}
+        client = connect_s3(self.server)
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+        names = [entry["Key"] for page in pages for entry in page["Contents"]]
+        return {name: client.get_object(Bucket=BUCKET, Key=name)["Body"].read() for name in names}
+
+
+def connect_s3(server: str) -> Any:
+    import boto3
+
+    keys = {"aws_access_key_id": "tester", "aws_secret_access_key": S3_SECRET}
+    return boto3.client("s3", endpoint_url=server, region_name="us-east-1", **keys)
 
 
 @dataclass(frozen=True)
@@ -83,8 +114,15 @@ def team(first_run: tuple[Project, Run, Log], tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="module")
 def s3_team(first_run: tuple[Project, Run, Log], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """Ada with S3 as the remote, and only `main`."""
-    with serve_s3() as remote:
-        yield make_team(first_run[0], tmp_path_factory.mktemp("s3-team"), remote)
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    remote = Remote(f"s3://{BUCKET}/amalgam", "http://{}:{}".format(*server.get_host_and_port()))
+    connect_s3(remote.server).create_bucket(Bucket=BUCKET)
+    yield make_team(first_run[0], tmp_path_factory.mktemp("s3-team"), remote)
+    server.stop()
 
 
 def count_sent(server: StubServer) -> tuple[int, int]:
