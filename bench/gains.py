@@ -78,10 +78,12 @@ def print_tables(results: dict[str, Result]) -> None:
     print_methods("minutes", {name: one.minutes for name, one in results.items()}, 1)
     print("\n| task | student minus SetFit | p | student minus teacher | student minus twin | synthetic rows |")
     print("|---|---|---|---|---|---|")
-    p_values = correct({task: one.gains.get(SETFIT) for task, one in results.items()})
+    known = {task: one.gains[SETFIT].p for task, one in results.items() if SETFIT in one.gains}
+    p_values = dict(zip(known, correct_p_values(list(known.values())), strict=True))
     for task, one in results.items():
         setfit, teacher, twin = (str(one.gains.get(name, "")) for name in OTHERS)
-        print(f"| {task} | {setfit} | {p_values[task]} | {teacher} | {twin} | {'in' if one.helps else 'out'} |")
+        p = f"{p_values[task]:.3f}" if task in p_values else ""
+        print(f"| {task} | {setfit} | {p} | {teacher} | {twin} | {'in' if one.helps else 'out'} |")
     found = [np.array([one.gains[name].value for one in results.values() if name in one.gains]) for name in OTHERS]
     setfit, teacher, twin = (format_mean(values) if len(values) else "" for values in found)
     print(f"| mean | {setfit} | | {teacher} | {twin} | |")
@@ -97,13 +99,6 @@ def print_methods(corner: str, values: dict[str, dict[str, float]], digits: int)
             mean = float(np.mean(known)) if len(known) == len(row) else None
             cells = ["" if value is None else f"{value:.{digits}f}" for value in [*row, mean]]
             print(f"| {name} | {' | '.join(cells)} |")
-
-
-def correct(gains: dict[str, Gain | None]) -> dict[str, str]:
-    """Return the p-value of each task, corrected for the number of tasks by Holm's method; "" where there is none."""
-    known = {task: gain.p for task, gain in gains.items() if gain}
-    corrected = dict(zip(known, correct_p_values(list(known.values())), strict=True))
-    return {task: f"{corrected[task]:.3f}" if task in corrected else "" for task in gains}
 
 
 def read_results(encoder: str) -> dict[tuple[str, int], Result]:
