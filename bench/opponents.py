@@ -80,6 +80,7 @@ def train_setfit(
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "human.csv"
         human.to_csv(table, index=False)
-        command = [interpreter, "bench/setfit_peer.py", table, test, encoder, ",".join(labels), str(seed), out]
+        peer = "bench/setfit_peer.py"
+        command = [str(part) for part in (interpreter, peer, table, test, encoder, ",".join(labels), seed, out)]
         ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(ended.stdout.splitlines()[-1]))
