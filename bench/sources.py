@@ -22,7 +22,6 @@ from safetensors.numpy import load_file, save_file
 
 from amalgam.evaluation.bootstrap import encode_groups, encode_labels, estimate_models
 from amalgam.files import read_json, read_rows, write_json, write_rows
-from amalgam.llm.answering import Answering
 from amalgam.params import Params, load_params
 from amalgam.synthesis.labelling import add_labels, ask_for_labels, select_coded
 from amalgam.synthesis.mix import count_synthetic, mix_rows
@@ -33,7 +32,7 @@ from amalgam.training.loop import scale_steps
 from amalgam.training.teacher import TeacherTrainer
 from bench.differences import measure_gain
 from bench.guarding import ask_about
-from bench.pools import CACHE, TASKS
+from bench.pools import CACHE, TASKS, open_llm
 from bench.variants import ENCODER, Setting, format_mean, ignore, soften
 
 SOURCES = ("human", "write", "label", "both")
@@ -69,9 +68,7 @@ class Sources:
             kept = larger.read_human()["id"]
             texts = self.setting.read("unlabelled").loc[lambda rows: ~rows["id"].isin(kept)].head(self.most)
             coded = select_coded(task, train, self.setting.read("validation"))
-            prices, journal = Path("data/prices.yaml"), CACHE / "journal.sqlite"
-            answering = Answering(self.params.llm, self.llm, journal, prices, None, lambda _: iter(()))
-            model = read_json(self.llm / "identity.json")["model"]
+            model, answering = open_llm(self.params, self.llm)
             logits, _ = ask_for_labels(task, pd.concat([coded, texts], ignore_index=True), train, model, answering)
             vectors = embed_rows(ENCODER, pd.concat([self.human, texts]), max_length=self.params.teacher.max_length)
             own, others = score_crosswise(

@@ -100,13 +100,10 @@ def run_peer(name: str, python: str | None, stub: Stub, chats: list[Chat], concu
         script = Path(__file__).with_name("peers.py")
         command = [python, str(script), name, stub.url, str(path), str(concurrency), str(Path(folder) / "out")]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PEER_TIMEOUT, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PEER_TIMEOUT, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
             raise RuntimeError(str(error)) from error
-    last = (done.stderr if done.returncode else done.stdout).strip().splitlines()[-1:]
-    if done.returncode or not last:
-        raise RuntimeError(f"exit code {done.returncode}: {' '.join(last)[:200]}")
-    printed = json.loads(last[0])
+    printed = json.loads(done.stdout.splitlines()[-1])
     if printed["answers"] != len(chats):
         raise RuntimeError(f"{printed['answers']} of {len(chats)} answers")
     return str(printed["version"])
