@@ -16,7 +16,7 @@ repro: .venv/.installed ## run the pipeline: every stage whose inputs changed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 test: lint ## run lint, then all tests, on all cores
-	@$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+	@$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed ## check style, types and spelling
 	@$(BIN)/ruff check --quiet

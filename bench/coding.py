@@ -8,13 +8,9 @@ embeddings.
 """
 
 import argparse
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 import pandas as pd

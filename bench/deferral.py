@@ -8,15 +8,9 @@ test rows may be below that in at most one setting in twenty. `.cache/bench` kee
 """
 
 import argparse
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 import pandas as pd

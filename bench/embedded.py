@@ -2,25 +2,31 @@
 
 Run `python -m bench.embedded` in the project's folder after `dvc repro prepare`, with nothing else on the cores. It
 writes the same number of rows in several ways, each from an empty journal, and prints Markdown tables: requests with
-separate shots; requests that share shots, one after the other in the slot that has them cached; and a bare client on
-the same server. `--rows 4` is a quick try. `--only 0 2 7 --seeds 3` writes the rows of three ways three times, each
-time from other prompts, so that the intervals of the AUC also cover the variation in what the LLM writes.
+separate shots, and requests that share shots, one after the other in the slot that has them cached. `--rows 4` is a
+quick try. `--only 0 2 --seeds 3` writes the rows of two ways three times, each time from other prompts, so that the
+intervals of the AUC also cover the variation in what the LLM writes.
 """
 
 import argparse
-import asyncio
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from amalgam.evaluation.bootstrap import (
+    encode_groups,
+    encode_labels,
+    estimate_models,
+    subtract_estimates,
+    summarise_estimates,
+)
 from amalgam.evaluation.describe import average_similarity, measure_distinct, measure_likeness
 from amalgam.files import read_json, read_rows
 from amalgam.llm.answering import choose_slots, cut_groups, serve_model
@@ -33,36 +39,32 @@ from amalgam.synthesis.answers import parse_answer
 from amalgam.synthesis.asking import Rounds
 from amalgam.synthesis.prompts import load_template
 from amalgam.tasks.schema import load_task
-from bench.quality import measure_auc
-
-# As in the stages; read when llama.cpp is loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+from amalgam.training.embeddings import embed_rows
 
 PREPARED, LLM, ENCODER = Path("data/prepared"), Path("models/base/llm"), Path("models/base/encoder")
 
+_STRENGTH = 10.0  # inverse regularisation, the same for all, so that only the rows differ
+
 Groups = list[list[Request]]
 Answers = list[Answer]
-Send = Callable[[Endpoint, Groups, Path], Answers]
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to get the rows: how many samples share the shots and the last shot, server slots, and the client."""
+    """A way to get the rows: how many samples share the shots and the last shot, and server slots."""
 
     samples: int
     last: int
     slots: int
-    send: Send
 
     @property
     def name(self) -> str:
         """Return the way's name in the tables."""
         if self.samples == 1:
             return "separate shots"
-        shared = f"all shared by {self.samples}"
-        if self.last < self.samples:
-            shared = f"shared by {self.samples}, the last by {self.last}"
-        return shared if self.send is send_ours else f"{shared}, bare client"
+        if self.last == self.samples:
+            return f"all shared by {self.samples}"
+        return f"shared by {self.samples}, the last by {self.last}"
 
 
 @dataclass(frozen=True)
@@ -84,33 +86,23 @@ class Outcome:
 def list_ways(slots: int, last: int) -> list[Way]:
     """List the ways; `slots` and `last` are the defaults on this machine."""
     return [
-        Way(1, 1, 16, send_ours),
-        Way(1, 1, slots, send_ours),
-        # In this order, a machine that gets slower or faster during the run favours neither client.
-        Way(16, last, slots, send_ours),
-        Way(16, last, slots, send_bare),
-        Way(16, last, slots, send_bare),
-        Way(16, last, slots, send_ours),
-        Way(16, last, 2 * slots, send_ours),
-        Way(16, 4, slots, send_ours),
-        Way(16, 8, slots, send_ours),
-        Way(16, 16, slots, send_ours),
+        Way(1, 1, 16),
+        Way(1, 1, slots),
+        Way(16, last, slots),
+        Way(16, last, 2 * slots),
+        Way(16, 8, slots),
+        Way(16, 16, slots),
     ]
 
 
-def send_ours(endpoint: Endpoint, groups: Groups, journal_path: Path) -> Answers:
+def send(endpoint: Endpoint, groups: Groups, journal_path: Path) -> Answers:
     """Send through the pipeline's own client, into an empty journal."""
     with open_journal(journal_path) as journal:
         total = sum(map(len, groups))
         limits = Limits(price=FREE)
-        send_requests(groups, endpoint, journal, _ignore, limits=limits, notify=_write_notice, total=total)
+        send_requests(groups, endpoint, journal, lambda _: None, limits=limits, notify=_write_notice, total=total)
         found = journal.find([request.key for group in groups for request in group])
     return [found[request.key] for group in groups for request in group]
-
-
-def send_bare(endpoint: Endpoint, groups: Groups, _journal: Path) -> Answers:
-    """Send the same requests in the same lanes through openai's client only."""
-    return asyncio.run(_run_lanes(endpoint, groups))
 
 
 def measure_way(way: Way, params: Params, rows: int, seeds: list[int]) -> Outcome:
@@ -157,18 +149,6 @@ def format_speed(outcomes: list[Outcome]) -> Iterator[str]:
         )
 
 
-def format_client(outcomes: list[Outcome], last: int) -> str:
-    """Compare the pipeline's client with the bare one, over all runs of both."""
-    totals: dict[Send, list[float]] = {}
-    for outcome in outcomes:
-        if (outcome.way.slots, outcome.way.last) == (choose_slots(), last):
-            total = totals.setdefault(outcome.way.send, [0.0, 0.0])
-            total[0] += outcome.tokens
-            total[1] += outcome.seconds
-    ours, bare = (totals[send][0] / totals[send][1] for send in (send_ours, send_bare))
-    return f"Amalgam's client {ours:.1f} tokens/s, a bare client {bare:.1f} tokens/s: {ours / bare:.1%}"
-
-
 def format_quality(outcomes: list[Outcome], params: Params) -> Iterator[str]:
     """Format the variety of each way's rows, and the AUC of models trained on them."""
     task = load_task(Path("data/tasks") / params.task)
@@ -177,7 +157,7 @@ def format_quality(outcomes: list[Outcome], params: Params) -> Iterator[str]:
     if any(set(rows.get("label", ())) != set(task.label_names) for several in tables.values() for rows in several):
         yield "Too few rows to measure their quality: a label has none."
         return
-    scores = measure_auc(ENCODER, tables, human, test, task.label_names, params.evaluation.confidence)
+    scores = measure_auc(tables, human, test, task.label_names, params.evaluation.confidence)
     yield (
         "| shots | slots | distinct-1 | distinct-2 | distinct-3 | self-similarity | AUC | difference from the first "
         "| AUC with human rows | difference from the first |"
@@ -194,6 +174,50 @@ def format_quality(outcomes: list[Outcome], params: Params) -> Iterator[str]:
     yield f"| the same number of human-coded rows | | {' | '.join(_format_variety([as_many]))} | | | | |"
 
 
+def measure_auc(
+    tables: dict[str, list[pd.DataFrame]],
+    human: pd.DataFrame,
+    test: pd.DataFrame,
+    labels: list[str],
+    confidence: float,
+) -> dict[str, dict[str, float]]:
+    """Train logistic regression on frozen embeddings of each table, alone and with the human rows; measure the AUC.
+
+    `tables` has, by name, synthetic rows that were written one or more times, each table as often. Returns by name
+    `auc`, `with_human`, and for both the paired difference from the first table with its interval.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    written = [rows for several in tables.values() for rows in several]
+    everything = pd.concat([human, test, *written], ignore_index=True)[["question", "text", "label"]]
+    vectors = embed_rows(ENCODER, everything, max_length=128)
+    cuts = np.cumsum([len(human), len(test), *map(len, written)])
+    base, measured, *parts = np.split(np.arange(len(everything)), cuts[:-1])
+    waiting = iter(parts)
+    predictions = {}
+    for name, several in tables.items():
+        drawn = [next(waiting) for _ in several]
+        for kind, before in (("auc", base[:0]), ("with_human", base)):
+            probabilities = []
+            for part in drawn:
+                rows = np.concatenate([before, part])
+                fit = LogisticRegression(C=_STRENGTH, max_iter=2000).fit(vectors[rows], everything["label"].iloc[rows])
+                order = [list(fit.classes_).index(label) for label in labels]
+                probabilities.append(fit.predict_proba(vectors[measured])[:, order])
+            predictions[f"{name}/{kind}"] = np.stack(probabilities)
+    actual = encode_labels(test, labels, "the test rows")
+    estimates = estimate_models(actual, encode_groups(test), predictions, ordinal=False)
+    found: dict[str, dict[str, float]] = {name: {} for name in tables}
+    first = next(iter(tables))
+    for name in tables:
+        for kind in ("auc", "with_human"):
+            one, other = estimates[f"{name}/{kind}"], estimates[f"{first}/{kind}"]
+            change = summarise_estimates(subtract_estimates(one, other, ("auc",)), confidence)
+            found[name] |= {kind: one["auc"].value, f"{kind}_change": change["auc"]}
+            found[name] |= {f"{kind}_low": change["auc_low"], f"{kind}_high": change["auc_high"]}
+    return found
+
+
 def _time_sending(way: Way, groups: Groups) -> tuple[float, Answers, int]:
     """Return the seconds, the answers in the order of the groups, and the tokens that were generated."""
     requests = [request for group in groups for request in group]
@@ -202,7 +226,7 @@ def _time_sending(way: Way, groups: Groups) -> tuple[float, Answers, int]:
         context = max(map(bound_context, requests))
         with serve_model(LLM / "model.gguf", context=context, slots=way.slots) as endpoint:
             start = time.perf_counter()
-            answers = way.send(endpoint, groups, journal_path)
+            answers = send(endpoint, groups, journal_path)
             seconds = time.perf_counter() - start
             tokens = sum(answer.completion_tokens for answer in answers)
     return seconds, answers, tokens
@@ -214,32 +238,6 @@ def _format_variety(tables: list[pd.DataFrame]) -> list[str]:
     return [*(f"{value:.3f}" for value in distinct), f"{similarity:.4f}"]
 
 
-async def _run_lanes(endpoint: Endpoint, groups: Groups) -> Answers:
-    from openai import AsyncOpenAI
-
-    waiting = iter(enumerate(groups))
-    found: dict[int, Answers] = {}
-    async with AsyncOpenAI(base_url=endpoint.url, api_key=endpoint.api_key, max_retries=0, timeout=600) as client:
-        await asyncio.gather(*(_run_lane(client, endpoint, waiting, found) for _ in range(endpoint.slots or 1)))
-    return [answer for number in range(len(groups)) for answer in found[number]]
-
-
-async def _run_lane(
-    client: Any, endpoint: Endpoint, waiting: Iterator[tuple[int, list[Request]]], found: dict[int, Answers]
-) -> None:
-    for number, group in waiting:
-        found[number] = []
-        for request in group:
-            reply = await client.chat.completions.create(model=endpoint.model, **request.body)
-            (choice,) = reply.choices
-            answer = Answer(choice.message.content, choice.finish_reason, 0, reply.usage.completion_tokens)
-            found[number].append(answer)
-
-
-def _ignore(_answer: Answer) -> None:
-    pass
-
-
 def _write_notice(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -247,10 +245,8 @@ def _write_notice(text: str) -> None:
 def main(rows: int, only: list[int], seeds: int) -> None:
     """Measure the ways, then print the tables."""
     params = load_params(Path("params.yaml"))
-    last = drawing.LAST
-    ways = list_ways(choose_slots(), last)
     outcomes = []
-    for number, way in enumerate(ways):
+    for number, way in enumerate(list_ways(choose_slots(), drawing.LAST)):
         if not only or number in only:
             _write_notice(f"{number}: {way.name}, {way.slots} slots")
             outcomes.append(
@@ -258,8 +254,6 @@ def main(rows: int, only: list[int], seeds: int) -> None:
             )
             _write_notice(f"   {outcomes[-1].seconds:.1f} s")
     print("\n".join(format_speed(outcomes)))
-    if {send_ours, send_bare} <= {outcome.way.send for outcome in outcomes}:
-        print(f"\n{format_client(outcomes, last)}")
     print()
     print("\n".join(format_quality(outcomes, params)))
 

@@ -7,63 +7,33 @@ or only the human rows, by cross-entropy. Results of training are kept in `.cach
 """
 
 import argparse
-import os
 from pathlib import Path
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import pandas as pd
 
-from amalgam.evaluation.bootstrap import (
-    encode_groups,
-    encode_labels,
-    estimate_models,
-    subtract_estimates,
-    summarise_estimates,
-)
 from amalgam.params import Params, load_params
 from amalgam.training.embeddings import embed_rows
 from amalgam.training.guard import Evidence, ask_guard
 from bench.pools import SIZES, TASKS
-from bench.variants import ENCODER, Setting, measure_way
+from bench.variants import ENCODER, Setting, measure_difference, measure_way
 
-# By name, the way of the member that differs.
-SIDES = {
-    "human only": "human only",
-    "mix": "plain mix",
-}
-SHARED = "human only, contrastive"
+TEACHER, TWIN = "ensemble of both objectives", "human only, both objectives"
 
 
-def measure_sides(setting: Setting, params: Params, seeds: list[int]) -> dict[str, float]:
-    """Return the AUC of the human-only teacher and of the teacher of the mix, and the paired gain of the latter."""
-    test = setting.read("test")
-    shared = measure_way(SHARED, setting, params, seeds)
-    models = {name: (shared + measure_way(way, setting, params, seeds)) / 2 for name, way in SIDES.items()}
-    actual = encode_labels(test, setting.labels, "the test rows")
-    estimates = estimate_models(actual, encode_groups(test), models, ordinal=False)
-    gain = subtract_estimates(estimates["mix"], estimates["human only"], ("auc",))
-    found = summarise_estimates(gain, params.evaluation.confidence)
-    areas = {name: estimates[name]["auc"].value for name in models}
-    return areas | {f"gain{end}": found[f"auc{end}"] for end in ("", "_low", "_high")}
-
-
-def ask_about(setting: Setting, params: Params, seed: int, encoder: Path = ENCODER) -> Evidence | None:
-    """Ask the guard about the synthetic rows of a setting, as the stage `teacher` does."""
-    human = pd.concat([setting.read("train"), setting.read("validation")], ignore_index=True)
-    mixed = setting.mix(human, params.ratio)
+def ask_about(
+    human: pd.DataFrame,
+    mixed: pd.DataFrame,
+    labels: list[str],
+    params: Params,
+    seed: int,
+    encoder: Path = ENCODER,
+    grading: float | None = None,
+) -> Evidence | None:
+    """Ask the guard about the synthetic rows of a mix, as the stage `teacher` does."""
     synthetic = mixed[mixed["origin"] == "synthetic"]
     vectors = embed_rows(encoder, pd.concat([human, synthetic]), max_length=params.teacher.max_length)
     both = vectors[: len(human)], vectors[len(human) :]
-    return ask_guard(human, synthetic, both, setting.labels, seed=seed)
-
-
-def format_interval(values: dict[str, float], name: str) -> str:
-    """Write a difference with its interval."""
-    low, high = values[f"{name}_low"], values[f"{name}_high"]
-    return f"{values[name]:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return ask_guard(human, synthetic, both, labels, seed=seed, grading=grading)
 
 
 def main(tasks: list[str], sizes: list[int], seeds: list[int]) -> None:
@@ -72,14 +42,16 @@ def main(tasks: list[str], sizes: list[int], seeds: list[int]) -> None:
     print("| setting | labels' AUC | cross-validated gain | rows | human only | mix | mix minus human only |")
     print("|---|---|---|---|---|---|---|")
     for setting in (Setting(task, size) for size in sizes for task in tasks):
-        evidence = ask_about(setting, params, seeds[0])
+        human = setting.read_human()
+        evidence = ask_about(human, setting.mix(human, params.ratio), setting.labels, params, seeds[0])
         if evidence is None:
             continue
-        guard, found = evidence.to_dict(), measure_sides(setting, params, seeds)
-        decision = "in" if evidence.helps else "out"
-        areas = " | ".join(f"{found[name]:.3f}" for name in SIDES)
-        said = f"{evidence.label_auc:.3f} | {format_interval(guard, 'difference')} | {decision}"
-        print(f"| {setting.task}, {setting.size} | {said} | {areas} | {format_interval(found, 'gain')} |", flush=True)
+        guard, decision = evidence.to_dict(), "in" if evidence.helps else "out"
+        said = f"{guard['difference']:+.3f} [{guard['difference_low']:+.3f}, {guard['difference_high']:+.3f}]"
+        teacher, twin = (measure_way(way, setting, params, seeds) for way in (TEACHER, TWIN))
+        area, gain = measure_difference(setting, teacher, twin, params)
+        cells = [f"{evidence.label_auc:.3f}", said, decision, f"{area - gain.value:.3f}", f"{area:.3f}", str(gain)]
+        print(f"| {setting.task}, {setting.size} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Memory and speed of the stage `synthesize` on very many requests, as `dvc repro` runs it.
+"""Memory and speed of the stages up to `synthesize` on very many requests, each in its own process.
 
 Run `python -m bench.million --requests 20000` for a quick try, or without the option for a million, which takes most of
 an hour and some 2 GB of disk. It copies the project into a temporary folder, configures it for a tiny task and a stub
@@ -8,64 +8,20 @@ endpoint that answers at once, and prints a Markdown table with the peak memory 
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event, Thread
 
 from amalgam.files import read_json
+from bench.scale import run_command
 from bench.stub_endpoint import run_stub
-from tests.pipeline.project import Project, make_project
+from tests.pipeline.project import make_project
 
 LABELS = 2  # of the tiny task
-INTERVAL = 0.2  # seconds between looks at the processes
-NOTICE = 30  # seconds between notices
 # Different for each label: equal requests would be paid once.
 TEMPLATE = "{% call user() %}Write one comment: {{ label.name }}.{% endcall %}\n"
 
 
-@dataclass
-class Watch:
-    """Peak resident memory in MiB, and the seconds between the first and the last sighting, by script."""
-
-    peaks: dict[str, float] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def look(self, folder: Path, starts: dict[str, float]) -> None:
-        """Record the processes that run in a folder."""
-        now = time.monotonic()
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if (process / "cwd").readlink() != folder:
-                    continue
-                words = (process / "cmdline").read_text().split("\0")
-                # VmHWM is the peak since the process began, so nothing is missed between looks.
-                peak = next(line for line in (process / "status").read_text().splitlines() if "VmHWM" in line)
-            except (OSError, StopIteration):  # it has ended
-                continue
-            name = next((word for word in words if word.startswith("stages/") or word.endswith("/dvc")), "")
-            if name:
-                name = "dvc" if name.endswith("/dvc") else name
-                self.peaks[name] = max(self.peaks.get(name, 0.0), int(peak.split()[1]) / 1024)
-                self.seconds[name] = now - starts.setdefault(name, now)
-
-
-@contextmanager
-def watch_processes(folder: Path) -> Iterator[Watch]:
-    """Watch the processes in a folder until the block ends."""
-    watch, end = Watch(), Event()
-    thread = Thread(target=_watch, args=(watch, folder.resolve(), end))
-    thread.start()
-    try:
-        yield watch
-    finally:
-        end.set()
-        thread.join()
-
-
-def set_up(folder: Path, url: str, requests: int) -> Project:
+def set_up(folder: Path, url: str, requests: int) -> None:
     """Make the copy: tiny prompts without shots, and no row requested twice."""
     project = make_project(folder, url)
     template = folder / "data/tasks/toy/templates/tiny.j2"
@@ -78,48 +34,33 @@ def set_up(folder: Path, url: str, requests: int) -> Project:
         llm__concurrency=64,
         llm__timeout=120.0,
     )
-    return project
 
 
-def measure_stages(requests: int, latency: float, parent: Path | None) -> list[str]:
-    """Run `dvc repro synthesize`; return the lines of the table.
+def measure_stages(requests: int, latency: float, parent: Path | None) -> Iterator[str]:
+    """Run the stages up to `synthesize`; yield the lines of the table.
 
     Raises:
         SystemExit: not every request was answered exactly once.
     """
     with tempfile.TemporaryDirectory(dir=parent) as temporary, run_stub(latency) as stub:
         folder = Path(temporary) / "project"
-        project = set_up(folder, stub.url, requests)
-        with watch_processes(folder) as watch:
-            start = time.monotonic()
-            project.repro("synthesize")
-            seconds = time.monotonic() - start
+        set_up(folder, stub.url, requests)
+        yield "| stage | peak memory, MiB | seconds |"
+        yield "|---|---|---|"
+        for name in ("models", "prepare", "prompts", "synthesize"):
+            run = run_command(sys.executable, f"stages/{name}.py", folder=folder)
+            yield f"| `{name}` | {run.peak:.0f} | {run.seconds:.0f} |"
         sent = stub.report()
         kept = read_json(folder / "data/completions/summary.json")["answers"]
         if not sent["answered"] == kept == requests:
             raise SystemExit(f"{sent['answered']:.0f} answers were sent and {kept} kept, not {requests}")
         journal = sum(path.stat().st_size for path in (folder / ".cache").glob("journal.sqlite*"))
         completions = sum(path.stat().st_size for path in (folder / "data/completions").iterdir())
-    lines = ["| process | peak memory, MiB | seconds |", "|---|---|---|"]
-    lines += [f"| `{name}` | {watch.peaks[name]:.0f} | {watch.seconds[name]:.0f} |" for name in sorted(watch.peaks)]
-    return [
-        *lines,
-        "",
-        f"{requests} requests, {seconds:.0f} s for all of `dvc repro synthesize`; {sent['rate']:.0f} requests/s while "
-        f"sending, {sent['most_in_flight']:.0f} in flight at most; journal {journal / 2**20:.1f} MiB, "
-        f"`data/completions/` {completions / 2**20:.1f} MiB.",
-    ]
-
-
-def _watch(watch: Watch, folder: Path, end: Event) -> None:
-    starts: dict[str, float] = {}
-    noticed = time.monotonic()
-    while not end.wait(INTERVAL):
-        watch.look(folder, starts)
-        if time.monotonic() - noticed > NOTICE:
-            noticed = time.monotonic()
-            peaks = ", ".join(f"{name} {peak:.0f} MiB" for name, peak in sorted(watch.peaks.items()))
-            print(f"peaks so far: {peaks}", file=sys.stderr, flush=True)
+    yield ""
+    yield (
+        f"{requests} requests; {sent['rate']:.0f} requests/s while sending, {sent['most_in_flight']:.0f} in flight at "
+        f"most; journal {journal / 2**20:.1f} MiB, `data/completions/` {completions / 2**20:.1f} MiB."
+    )
 
 
 if __name__ == "__main__":
@@ -128,4 +69,5 @@ if __name__ == "__main__":
     parser.add_argument("--latency", type=float, default=0.0, help="seconds from a request to its answer")
     parser.add_argument("--folder", type=Path, help="folder for the copy, instead of the system's temporary folder")
     args = parser.parse_args()
-    print("\n".join(measure_stages(args.requests, args.latency, args.folder)))
+    for line in measure_stages(args.requests, args.latency, args.folder):
+        print(line, flush=True)

@@ -5,12 +5,9 @@ bench/tasks (its task.yaml names their source). The output stays in `.cache/benc
 """
 
 import argparse
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -24,9 +21,6 @@ from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.columns import TaskRows, load_task_rows
 from amalgam.tasks.schema import load_task
 from amalgam.tasks.split import keep_apart, split_rows
-
-# As in the stages; read when llama.cpp is loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 CACHE = Path(".cache/bench")
 SIZES = (51, 200)
@@ -78,7 +72,7 @@ def write_pool(name: str, params: Params, rows: int) -> None:
     few = train["label"].value_counts().reindex(task.label_names, fill_value=0).min()
     prompts = params.prompts.model_copy(update={"shots": min(params.prompts.shots, int(few))})
     synthesis = params.synthesis.model_copy(update={"rows": rows, "max_tokens": _MAX_TOKENS})
-    model, answering = open_llm(params)
+    model, answering = open_llm(params, Path("models/base/llm"))
     template = load_template(prompts.template, [Path("data/templates")])
     rounds = Rounds(list(build_prompts(task, train, template, prompts, rows)), model, synthesis, params.llm.body)
     collect_answers(rounds, answering)
@@ -95,15 +89,11 @@ def write_pool(name: str, params: Params, rows: int) -> None:
     write_rows(CACHE / name / "synthetic.csv", kept.astype(str))
 
 
-def open_llm(params: Params) -> tuple[str, Answering]:
-    """Return the identity of the LLM, and how it answers, with a journal that all benchmarks share."""
-    base = Path("models/base/llm")
-    answering = Answering(params.llm, base, CACHE / "journal.sqlite", Path("data/prices.yaml"), None, _read_no_seeds)
-    return read_json(base / "identity.json")["model"], answering
-
-
-def _read_no_seeds(_is_read: object) -> Iterator[Any]:
-    return iter(())
+def open_llm(params: Params, folder: Path) -> tuple[str, Answering]:
+    """Return the identity of the LLM in a folder, and how it answers, with a journal that all benchmarks share."""
+    journal, prices = CACHE / "journal.sqlite", Path("data/prices.yaml")
+    answering = Answering(params.llm, folder, journal, prices, None, lambda _: iter(()))
+    return read_json(folder / "identity.json")["model"], answering
 
 
 def main(data: Path, names: list[str], rows: int) -> None:

@@ -8,14 +8,11 @@ units.
 
 import argparse
 import csv
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from bench.scale import Run, make_text
+from bench.scale import make_text, run_command
 
 COMMAND = [str(Path(sys.executable).with_name("amalgam")), "predict"]
 
@@ -26,22 +23,6 @@ def write_responses(path: Path, rows: int) -> None:
         writer = csv.writer(stream)
         writer.writerow(["id", "text"])
         writer.writerows((number, make_text(number)) for number in range(rows))
-
-
-def run_predict(source: Path, target: Path) -> Run:
-    """Label a table with the student that ships.
-
-    Raises:
-        SystemExit: the command failed.
-    """
-    start = time.monotonic()
-    command = [*COMMAND, str(source), str(target)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"`amalgam predict` failed with code {process.returncode}")
-    return Run(time.monotonic() - start, usage.ru_maxrss / 1024)
 
 
 def check_order(target: Path, rows: int) -> None:
@@ -66,10 +47,10 @@ def main(rows: int, parent: Path | None) -> None:
     with tempfile.TemporaryDirectory(dir=parent) as temporary:
         source, target = Path(temporary) / "responses.csv", Path(temporary) / "labelled.csv"
         write_responses(source, 1)
-        run_predict(source, target)  # so that the first line does not measure a cold disk
+        run_command(*COMMAND, source, target, folder=Path())  # so that the first line does not measure a cold disk
         for count in (1, rows // 100, rows // 10, rows):
             write_responses(source, count)
-            run = run_predict(source, target)
+            run = run_command(*COMMAND, source, target, folder=Path())
             check_order(target, count)
             print(f"| {count} | {run.seconds:.2f} | {count / run.seconds:.0f} | {run.peak:.0f} |", flush=True)
 

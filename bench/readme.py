@@ -1,12 +1,10 @@
-"""Write the README's table of results from metrics/: run `python bench/readme.py` after the default run.
+"""Write the README's table of results from metrics/: run `python -m bench.readme` after the default run.
 
 `--setfit PYTHON` first trains SetFit on the same human rows, with the Python of an environment that has it (see
 setfit_peer.py), and writes what it gets on the test rows to bench/setfit.json.
 """
 
 import argparse
-import json
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from amalgam.evaluation.bootstrap import encode_groups, encode_labels, estimate_
 from amalgam.files import read_json, read_rows, write_json, write_text
 from amalgam.params import load_params
 from amalgam.tasks.schema import load_task
+from bench.opponents import train_setfit
 
 README, SETFIT = Path("README.md"), Path("bench/setfit.json")
 PREPARED, ENCODER = Path("data/prepared"), Path("models/base/encoder")
@@ -100,13 +99,10 @@ def measure_setfit(interpreter: Path) -> dict[str, Any]:
     test, labels = read_rows(PREPARED / "test.csv"), task.label_names
     scored, seconds = [], []
     with tempfile.TemporaryDirectory() as folder:
-        table, out = Path(folder) / "human.csv", Path(folder) / "out.csv"
-        human.to_csv(table, index=False)
+        out = Path(folder) / "out.csv"
         for seed in params.seeds:
-            command = [str(interpreter), "bench/setfit_peer.py", str(table), str(PREPARED / "test.csv"), str(ENCODER)]
-            command += [",".join(labels), str(seed), str(out)]
-            ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            seconds.append(json.loads(ended.stdout.splitlines()[-1])["seconds"])
+            summary = train_setfit(interpreter, human, PREPARED / "test.csv", ENCODER, labels, seed, out)
+            seconds.append(summary["seconds"])
             scored.append(pd.read_csv(out)[labels].to_numpy())
     actual, groups = encode_labels(test, labels, f"{PREPARED}/test.csv"), encode_groups(test)
     stacks = {"setfit": np.stack(scored)}

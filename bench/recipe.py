@@ -97,7 +97,9 @@ class Recipe:
         """Decide as the stage `teacher` does, and keep the evidence."""
         if not (self.folder / "guard.json").is_file():
             with self._time("guard/asked"):
-                evidence = ask_about(self._setting, self._params, self._seeds[0], self._encoder)
+                human = self._setting.read_human()
+                mixed, rest = self._setting.mix(human, self._params.ratio), (self._seeds[0], self._encoder)
+                evidence = ask_about(human, mixed, self._setting.labels, self._params, *rest)
             write_json(self.folder / "guard.json", evidence.to_dict() if evidence else {"helps": 1})
 
     def _distil(self, teachers: list[Path], learned: pd.DataFrame) -> list[Path]:

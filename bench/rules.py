@@ -7,14 +7,9 @@ often it lets harm happen. Copies of the human rows gain nothing, and the guard 
 """
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import numpy as np
 import pandas as pd
@@ -55,7 +50,7 @@ class Draws:
         """Read and embed the rows; draws take coded rows that the LLM did not see."""
         few, many = Setting(task, 51), Setting(task, 200)
         self.labels, self._params = few.labels, params
-        coded = pd.concat([many.read("train"), many.read("validation")], ignore_index=True)
+        coded = many.read_human()
         self._human = coded[~coded["id"].isin(few.read("train")["id"])]
         self._synthetic = read_rows(CACHE / task / "synthetic.csv").assign(shots="")
         self._test = few.read("test")

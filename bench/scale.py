@@ -7,7 +7,6 @@ other systems count memory in other units.
 """
 
 import argparse
-import os
 import random
 import shutil
 import subprocess
@@ -66,6 +65,13 @@ WORDS = {  # of each kind; `_` stands for a blank
     "person": "brother mother daughter colleague neighbour friend teacher boss cousin uncle wife husband nephew "
     "student dentist grandfather roommate partner coach pilot nurse painter",
 }
+# A small process, because the peak of a process counts what its parent had when it was started.
+_LAUNCH = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print("", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 CHOICES = {kind: [word.replace("_", " ") for word in words.split()] for kind, words in WORDS.items()}
 
 
@@ -133,19 +139,14 @@ def set_up(folder: Path, responses: int) -> None:
     write_rows(folder / "data/judgements/judgements.csv", judgements)
 
 
-def run_stage(name: str, folder: Path) -> Run:
-    """Run a stage script to its end.
-
-    Raises:
-        SystemExit: the stage failed.
-    """
+def run_command(*command: str | Path, folder: Path) -> Run:
+    """Run a command to its end, and end if it fails."""
     start = time.monotonic()
-    process = subprocess.Popen([sys.executable, REPOSITORY / f"stages/{name}.py"], cwd=folder)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"the stage {name} failed with code {process.returncode}")
-    return Run(time.monotonic() - start, usage.ru_maxrss / 1024)
+    launch: list[str | Path] = [sys.executable, "-c", _LAUNCH, *command]
+    done = subprocess.run(launch, cwd=folder, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{command} failed with code {done.returncode}")
+    return Run(time.monotonic() - start, int(done.stdout.split()[-1]) / 1024)
 
 
 def measure_stages(responses: int, parent: Path | None) -> Iterator[str]:
@@ -154,7 +155,7 @@ def measure_stages(responses: int, parent: Path | None) -> Iterator[str]:
         folder = Path(temporary)
         set_up(folder, responses)
         for name in ("curate", "mix"):
-            run = run_stage(name, folder)
+            run = run_command(sys.executable, REPOSITORY / f"stages/{name}.py", folder=folder)
             kept = read_json(folder / "data/curated/summary.json")["kept"]
             rate = responses / run.seconds
             yield f"| `{name}` | {responses} | {kept} | {run.seconds:.0f} | {rate:.0f} | {run.peak:.0f} |"

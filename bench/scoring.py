@@ -7,15 +7,10 @@ weights of bert-base's size, which have no meaningful AUC.
 """
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import numpy as np
 import pandas as pd
@@ -35,26 +30,24 @@ _PAPER_LENGTH, _PAPER_BATCH = 128, 16
 Score = Callable[[pd.DataFrame], np.ndarray]
 
 
-class PaperLoop:
-    """The notebook's way to score: batches of 16 rows in order, each padded to 128 tokens, in float32."""
+def score_as_paper(model: torch.nn.Module, tokenizer_folder: Path) -> Score:
+    """Score as the notebook does: batches of 16 rows in order, each padded to 128 tokens, in float32."""
+    device, tokenizer = choose_device(), load_tokenizer(tokenizer_folder)
+    model.to(device).eval()
 
-    def __init__(self, model: torch.nn.Module, tokenizer_folder: Path) -> None:
-        """Take a model whose output has `logits`."""
-        self._device = choose_device()
-        self._model, self._tokenizer = model.to(self._device).eval(), load_tokenizer(tokenizer_folder)
-
-    def __call__(self, rows: pd.DataFrame) -> np.ndarray:
-        """Return probabilities [rows, classes]."""
+    def score(rows: pd.DataFrame) -> np.ndarray:
         found = []
         for start in range(0, len(rows), _PAPER_BATCH):
             texts = rows["text"].iloc[start : start + _PAPER_BATCH].tolist()
-            batch = self._tokenizer(
+            batch = tokenizer(
                 texts, padding="max_length", truncation=True, max_length=_PAPER_LENGTH, return_tensors="pt"
             )
             with torch.no_grad():
-                logits = self._model(**batch.to(self._device))["logits"]
+                logits = model(**batch.to(device))["logits"]
                 found.append(torch.softmax(logits, dim=1).cpu().numpy())
         return np.concatenate(found)
+
+    return score
 
 
 def list_ways(teacher: Path, labels: list[str]) -> dict[str, Score]:
@@ -65,8 +58,8 @@ def list_ways(teacher: Path, labels: list[str]) -> dict[str, Score]:
     own = add_pooling(load_trained(body, [ENCODER]), read_config(body).pooling)
     base = BertForSequenceClassification(BertConfig(num_labels=len(labels)))
     return {
-        "the paper's loop, the teacher's encoder": PaperLoop(own, body),
-        "the paper's loop, random weights of bert-base's size": PaperLoop(base, body),
+        "the paper's loop, the teacher's encoder": score_as_paper(own, body),
+        "the paper's loop, random weights of bert-base's size": score_as_paper(base, body),
         "teacher, PyTorch": open_model(teacher, [ENCODER]),
         "student, PyTorch": open_model(STUDENT),
         "student, ONNX float32": OnnxScorer(STUDENT / "model.onnx", STUDENT).score,

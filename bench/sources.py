@@ -12,15 +12,9 @@ labels on the human-coded rows. The last line has means over tasks (Student's t)
 """
 
 import argparse
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import numpy as np
 import pandas as pd
@@ -28,17 +22,17 @@ from safetensors.numpy import load_file, save_file
 
 from amalgam.evaluation.bootstrap import encode_groups, encode_labels, estimate_models
 from amalgam.files import read_json, read_rows, write_json, write_rows
-from amalgam.llm.answering import Answering
 from amalgam.params import Params, load_params
 from amalgam.synthesis.labelling import add_labels, ask_for_labels, select_coded
 from amalgam.synthesis.mix import count_synthetic, mix_rows
 from amalgam.tasks.schema import load_task
 from amalgam.training.embeddings import embed_rows, index_labels
-from amalgam.training.guard import ask_guard, measure_label_auc, score_crosswise
+from amalgam.training.guard import measure_label_auc, score_crosswise
 from amalgam.training.loop import scale_steps
 from amalgam.training.teacher import TeacherTrainer
 from bench.differences import measure_gain
-from bench.pools import CACHE, TASKS
+from bench.guarding import ask_about
+from bench.pools import CACHE, TASKS, open_llm
 from bench.variants import ENCODER, Setting, format_mean, ignore, soften
 
 SOURCES = ("human", "write", "label", "both")
@@ -63,7 +57,7 @@ class Sources:
     @cached_property
     def human(self) -> pd.DataFrame:
         """All human-coded rows: so few validation rows teach too."""
-        return pd.concat([self.setting.read("train"), self.setting.read("validation")], ignore_index=True)
+        return self.setting.read_human()
 
     def label(self) -> pd.DataFrame:
         """Return real texts with the LLM's labels, asked for once."""
@@ -71,12 +65,10 @@ class Sources:
         if not path.is_file():
             task, train = load_task(Path("bench/tasks") / self.setting.task), self.setting.read("train")
             larger = Setting(self.setting.task, _LARGER)
-            kept = pd.concat([larger.read("train"), larger.read("validation")])["id"]
+            kept = larger.read_human()["id"]
             texts = self.setting.read("unlabelled").loc[lambda rows: ~rows["id"].isin(kept)].head(self.most)
             coded = select_coded(task, train, self.setting.read("validation"))
-            prices, journal = Path("data/prices.yaml"), CACHE / "journal.sqlite"
-            answering = Answering(self.params.llm, self.llm, journal, prices, None, lambda _: iter(()))
-            model = read_json(self.llm / "identity.json")["model"]
+            model, answering = open_llm(self.params, self.llm)
             logits, _ = ask_for_labels(task, pd.concat([coded, texts], ignore_index=True), train, model, answering)
             vectors = embed_rows(ENCODER, pd.concat([self.human, texts]), max_length=self.params.teacher.max_length)
             own, others = score_crosswise(
@@ -103,13 +95,8 @@ class Sources:
         """Ask the guard about the rows of a source."""
         path = self.folder / f"guard-{source}.json"
         if not path.is_file():
-            mixed = self.mix(source)
-            synthetic = mixed[mixed["origin"] == "synthetic"]
-            rows = pd.concat([self.human, synthetic], ignore_index=True)
-            vectors = embed_rows(ENCODER, rows, max_length=self.params.teacher.max_length)
-            both = vectors[: len(self.human)], vectors[len(self.human) :]
             auc = read_json(self.folder / "labelled.json")["auc"] if source in ("label", "both") else None
-            found = ask_guard(self.human, synthetic, both, self.setting.labels, seed=1, grading=auc)
+            found = ask_about(self.human, self.mix(source), self.setting.labels, self.params, 1, grading=auc)
             write_json(path, found.to_dict() if found else {"helps": 1})
         return bool(read_json(path)["helps"])
 

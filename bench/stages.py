@@ -2,8 +2,7 @@
 
 Run `python -m bench.stages` in the project's folder after `dvc repro evaluate`, with nothing else on the machine. The
 stages run as `dvc repro` runs them, one process each, in a copy of the folder, so the outputs stay unchanged.
-`--random` gives the encoder random weights: its results are meaningless, its speed is the same. `--scoring ROWS` lets
-`bench.scoring` score that many rows with the resulting models.
+`--random` gives the encoder random weights: its results are meaningless, its speed is the same.
 """
 
 import argparse
@@ -37,9 +36,8 @@ runpy.run_path(f"stages/{sys.argv[1]}.py", run_name="__main__")
 
 def copy_project(target: Path) -> None:
     """Copy what the stages read; base models are linked."""
-    for name in ("stages", "src", "metrics"):
+    for name in ("stages", "src", "metrics", "data"):
         shutil.copytree(name, target / name)
-    shutil.copytree("data", target / "data")
     (target / "models").mkdir()
     shutil.copytree("models/base", target / "models/base", copy_function=os.link)
     shutil.copy2("params.yaml", target)
@@ -70,15 +68,7 @@ def randomise(encoder: Path) -> None:
     save_file(model.state_dict(), encoder / "model.safetensors", {"format": "pt"})
 
 
-def score(folder: Path, rows: int) -> None:
-    """Assemble what ships, and run bench.scoring on it."""
-    run_stage("ship", folder)
-    environment = os.environ | {"PYTHONPATH": f"{folder / 'src'}{os.pathsep}{Path.cwd()}"}
-    command = [sys.executable, "-m", "bench.scoring", "--rows", str(rows)]
-    subprocess.run(command, cwd=folder, env=environment, check=True)
-
-
-def main(quality: str | None, random: bool, scoring: int) -> None:
+def main(quality: str | None, random: bool) -> None:
     """Measure, and print a row of the table as each stage ends."""
     import torch
     import yaml
@@ -101,8 +91,6 @@ def main(quality: str | None, random: bool, scoring: int) -> None:
             print(f"| {stage} | {taken[-1][0]:.1f} | {taken[-1][1]:.1f} |", flush=True)
         print("| all | {:.1f} | {:.1f} |".format(*map(sum, zip(*taken, strict=True))))
         summary = json.loads((folder / "metrics/summary.json").read_text())
-        if scoring:
-            score(folder, scoring)
     areas = ", ".join(f"{model} {summary[model]['auc']:.3f}" for model in ("human_only", "teacher", "student"))
     print(f"\nAUC: {areas}")
 
@@ -111,6 +99,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quality", help="as in params.yaml")
     parser.add_argument("--random", action="store_true", help="random weights in place of the encoder's")
-    parser.add_argument("--scoring", type=int, default=0, metavar="ROWS")
     args = parser.parse_args()
-    main(args.quality, args.random, args.scoring)
+    main(args.quality, args.random)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from amalgam.llm.journal import open_journal
-from amalgam.llm.request import NO_KEY, Answer, Endpoint, Limits, Request
+from amalgam.llm.request import NO_KEY, Endpoint, Limits, Request
 from amalgam.llm.sending import send_requests
 from bench.peers import PEERS
 from bench.stub_endpoint import Stub, run_stub
@@ -60,7 +60,7 @@ def run_amalgam(stub: Stub, chats: list[Chat], concurrency: int) -> None:
             _group_chats(chats),
             Endpoint(stub.url, MODEL, NO_KEY),
             journal,
-            _ignore,
+            lambda _: None,
             limits=Limits(concurrency=concurrency),
             notify=_write_notice,
             total=len(chats),
@@ -100,13 +100,10 @@ def run_peer(name: str, python: str | None, stub: Stub, chats: list[Chat], concu
         script = Path(__file__).with_name("peers.py")
         command = [python, str(script), name, stub.url, str(path), str(concurrency), str(Path(folder) / "out")]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PEER_TIMEOUT, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PEER_TIMEOUT, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
             raise RuntimeError(str(error)) from error
-    last = (done.stderr if done.returncode else done.stdout).strip().splitlines()[-1:]
-    if done.returncode or not last:
-        raise RuntimeError(f"exit code {done.returncode}: {' '.join(last)[:200]}")
-    printed = json.loads(last[0])
+    printed = json.loads(done.stdout.splitlines()[-1])
     if printed["answers"] != len(chats):
         raise RuntimeError(f"{printed['answers']} of {len(chats)} answers")
     return str(printed["version"])
@@ -177,10 +174,6 @@ async def _create(client: Any, limit: asyncio.Semaphore, chat: Chat) -> Any:
 def _group_chats(chats: list[Chat]) -> Iterator[list[Request]]:
     for number, chat in enumerate(chats):
         yield [Request(str(number), MODEL, {"messages": chat, **SAMPLING, "seed": number}, number)]
-
-
-def _ignore(_answer: Answer) -> None:
-    pass
 
 
 def _write_notice(text: str) -> None:

@@ -6,7 +6,6 @@ same test rows. They take turns, `--rounds` times, so that a machine that slows 
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,18 +13,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 import numpy as np
 import pandas as pd
 import torch
 
 from amalgam.files import read_rows
+from amalgam.machine import choose_device, set_seed
 from amalgam.params import Params, load_params
 from amalgam.tasks.schema import load_task
+from amalgam.training.classifier import load_classifier
+from amalgam.training.embeddings import index_labels
+from amalgam.training.encoding import compute_logits, encode_rows, freeze_lower, hold_lower, load_tokenizer
+from amalgam.training.loop import CrossEntropy, Examples, Schedule, train_model
+from bench.scoring import measure_auc
 
 ENCODER, PREPARED = Path("models/base/encoder"), Path("data/prepared")
 PAPER_LENGTH = 128  # tokens to which the paper's notebook pads every row
@@ -34,12 +34,6 @@ Train = Callable[[pd.DataFrame, list[str], Params, int, int], Any]
 
 def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> Any:
     """Train with Amalgam's loop: plain mixing, no validation; the lower layers stay frozen, as by default."""
-    from amalgam.machine import set_seed
-    from amalgam.training.classifier import load_classifier
-    from amalgam.training.embeddings import index_labels
-    from amalgam.training.encoding import encode_rows, freeze_lower, hold_lower, load_tokenizer
-    from amalgam.training.loop import CrossEntropy, Examples, Schedule, train_model
-
     set_seed(seed)
     model = load_classifier(ENCODER, labels)
     freeze_lower(model, params.teacher.trained_layers)
@@ -48,16 +42,12 @@ def train_ours(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: i
     encoded = encode_rows(load_tokenizer(ENCODER), mixed, params.teacher.max_length)
     upper, read = hold_lower(model, params.teacher.trained_layers)
     learn = Examples(read(encoded), CrossEntropy(index_labels(mixed, labels)))
-    train_model(upper, learn, None, schedule, seed=seed, curves=None, advance=_ignore)
+    train_model(upper, learn, None, schedule, seed=seed, curves=None, advance=lambda _: None)
     return model
 
 
 def train_as_paper(mixed: pd.DataFrame, labels: list[str], params: Params, epochs: int, seed: int) -> Any:
     """Train as the paper's notebook does: every row padded to 128 tokens, float32, AdamW at a constant rate."""
-    from amalgam.machine import choose_device
-    from amalgam.training.classifier import load_classifier
-    from amalgam.training.encoding import load_tokenizer
-
     torch.manual_seed(seed)
     device, tokenizer = choose_device(), load_tokenizer(ENCODER)
     model = load_classifier(ENCODER, labels).to(device).train()
@@ -81,9 +71,6 @@ def train_by_trainer(mixed: pd.DataFrame, labels: list[str], params: Params, epo
     """Train with `transformers.Trainer`: its defaults except rate, batch size and epochs."""
     from datasets import Dataset
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
-
-    from amalgam.training.classifier import load_classifier
-    from amalgam.training.encoding import load_tokenizer
 
     torch.manual_seed(seed)
     tokenizer, model = load_tokenizer(ENCODER), load_classifier(ENCODER, labels)
@@ -111,22 +98,11 @@ WAYS: dict[str, Train] = {
 }
 
 
-def measure_auc(model: torch.nn.Module, test: pd.DataFrame, labels: list[str]) -> float:
-    """Return the AUC on the test rows: the mean over classes, each against the rest; scored the same way for all."""
-    from sklearn.metrics import roc_auc_score
-
-    from amalgam.machine import choose_device
-    from amalgam.training.encoding import compute_logits, encode_rows, load_tokenizer
-
+def score(model: torch.nn.Module, test: pd.DataFrame) -> np.ndarray:
+    """Return probabilities [rows, classes]; scored the same way for all."""
     encoded = encode_rows(load_tokenizer(ENCODER), test, PAPER_LENGTH)
     logits = compute_logits(model.to(choose_device()).eval(), encoded, choose_device())
-    probabilities = torch.softmax(torch.tensor(logits), dim=1).numpy()
-    actual = test["label"].to_numpy()
-    return float(np.mean([roc_auc_score(actual == label, probabilities[:, n]) for n, label in enumerate(labels)]))
-
-
-def _ignore(_item: object) -> None:
-    pass
+    return torch.softmax(torch.tensor(logits), dim=1).numpy()
 
 
 def main(epochs: int, rounds: int, copies: int) -> None:
@@ -143,7 +119,7 @@ def main(epochs: int, rounds: int, copies: int) -> None:
             start = time.perf_counter()
             model = train(mixed, labels, params, epochs, seed)
             seconds[name].append(time.perf_counter() - start)
-            areas[name].append(measure_auc(model, test, labels))
+            areas[name].append(measure_auc(score(model, test), test, labels))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     print(f"{len(mixed)} rows, {epochs} epochs, {rounds} rounds, {device}, torch {torch.__version__}\n")
     print("| training | rows/s | Amalgam is faster by | AUC, mean of the rounds |\n|---|---|---|---|")

@@ -2,8 +2,8 @@
 
 They run in a clone in a temporary folder, with the default task and its LLM on this machine, for some minutes:
 
-    python bench/transcript.py            # writes it into docs/paying.md, between the marks
-    python bench/transcript.py --print    # only shows it
+    python -m bench.transcript            # writes it into docs/paying.md, between the marks
+    python -m bench.transcript --print    # only shows it
 """
 
 import argparse
@@ -19,6 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
+
+from amalgam.params import load_params
 
 REPOSITORY = Path(__file__).parents[1]
 BEGIN, END = "<!-- transcript: begin -->", "<!-- transcript: end -->"
@@ -91,13 +93,14 @@ def record(folder: Path) -> list[str]:
     """Run what the section describes, and return its lines."""
     mine = folder / "mine"
     _clone(REPOSITORY, mine)
-    shell = Shell(mine)
+    shell, rows = Shell(mine), load_params(mine / "params.yaml").synthesis.rows
     shell.run_and_kill("dvc repro synthesize", note="the first run, and kill -9")
     shell.run("amalgam journal", whole=True)
     shell.run("dvc repro synthesize", note="the rest", only="synthesize")
     shell.run("dvc exp run -S synthesis.temperature=0.3 synthesize", note="another temperature", only="synthesize")
     shell.run("dvc exp run -S synthesis.temperature=0.7 synthesize", note="and back", only="synthesize")
-    shell.run("dvc exp run -S synthesis.rows=116 synthesize", note="4 more rows a label", only="synthesize")
+    more = "dvc exp run -S synthesis.rows={} synthesize"
+    shell.run(more.format(rows + 4), note="4 more rows a label", only="synthesize")
     shell.run(f"dvc remote add --default team {folder / 'remote'}")
     shell.lines.pop()
     shell.run("git commit --quiet --all --message 'More rows'")
@@ -108,7 +111,7 @@ def record(folder: Path) -> list[str]:
     colleague = Shell(theirs)
     colleague.run("dvc pull --with-deps synthesize")
     colleague.run("dvc repro synthesize", only="synthesize")
-    colleague.run("dvc exp run -S synthesis.rows=120 synthesize", note="4 more again", only="synthesize")
+    colleague.run(more.format(rows + 8), note="4 more again", only="synthesize")
     return shell.lines + colleague.lines
 
 

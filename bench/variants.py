@@ -8,29 +8,19 @@ interval (Student's t over settings), and the number of settings in which it is 
 """
 
 import argparse
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
 import numpy as np
 import pandas as pd
 
-from amalgam.evaluation.bootstrap import (
-    encode_groups,
-    encode_labels,
-    estimate_models,
-    find_interval,
-    subtract_estimates,
-)
+from amalgam.evaluation.bootstrap import encode_groups, encode_labels, estimate_models
 from amalgam.files import read_rows
 from amalgam.params import Params, load_params
 from amalgam.synthesis.mix import count_synthetic, mix_rows
 from amalgam.tasks.schema import load_task
+from bench.differences import Gain, measure_gain
 from bench.pools import CACHE, SIZES, TASKS
 
 ENCODER = Path("models/base/encoder")
@@ -72,6 +62,10 @@ class Setting:
     def read(self, part: str) -> pd.DataFrame:
         """Read a part of the split."""
         return read_rows(CACHE / f"{self.task}-{self.size}" / f"{part}.csv")
+
+    def read_human(self) -> pd.DataFrame:
+        """Read all human-coded rows except the test rows."""
+        return pd.concat([self.read("train"), self.read("validation")], ignore_index=True)
 
     @property
     def labels(self) -> list[str]:
@@ -121,15 +115,13 @@ def soften(logits: np.ndarray) -> np.ndarray:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def measure_difference(
-    setting: Setting, way: np.ndarray, plain: np.ndarray, params: Params
-) -> tuple[float, float, float, float]:
-    """Return the AUC of probabilities [seeds, rows, classes], its difference from plain mixing, and the interval."""
+def measure_difference(setting: Setting, way: np.ndarray, base: np.ndarray, params: Params) -> tuple[float, Gain]:
+    """Return the AUC of probabilities [seeds, rows, classes], and its difference from that of others."""
     test = setting.read("test")
     actual, groups = encode_labels(test, setting.labels, "the test rows"), encode_groups(test)
-    found = estimate_models(actual, groups, {"way": way, "plain": plain}, ordinal=False)
-    difference = subtract_estimates(found["way"], found["plain"], ("auc",))["auc"]
-    return found["way"]["auc"].value, difference.value, *find_interval(difference, params.evaluation.confidence)
+    found = estimate_models(actual, groups, {"way": way, "base": base}, ordinal=False)
+    area, other = found["way"]["auc"], found["base"]["auc"]
+    return area.value, measure_gain(area, other, params.evaluation.confidence)
 
 
 def ignore(_item: object) -> None:
@@ -154,20 +146,16 @@ def main(tasks: list[str], sizes: list[int], only: list[str], seeds: list[int]) 
     print(f"| way | {' | '.join(names)} | mean | minus plain mix | above | below |")
     print("|---|" + "---|" * (len(settings) + 4))
     for name in (name for name in WAYS if not only or name in only):
-        lines = np.array(
-            [
-                measure_difference(
-                    setting,
-                    measure_way(name, setting, params, seeds),
-                    measure_way("plain mix", setting, params, seeds),
-                    params,
-                )
-                for setting in settings
-            ]
-        )
-        areas = " | ".join(f"{area:.3f}" for area in [*lines[:, 0], lines[:, 0].mean()])
-        above, below = (lines[:, 2] > 0).sum(), (lines[:, 3] < 0).sum()
-        print(f"| {name} | {areas} | {format_mean(lines[:, 1])} | {above} | {below} |", flush=True)
+        areas, gains = [], []
+        for setting in settings:
+            way, plain = (measure_way(one, setting, params, seeds) for one in (name, "plain mix"))
+            area, gain = measure_difference(setting, way, plain, params)
+            areas.append(area)
+            gains.append(gain)
+        cells = " | ".join(f"{area:.3f}" for area in [*areas, np.mean(areas)])
+        above, below = sum(gain.low > 0 for gain in gains), sum(gain.high < 0 for gain in gains)
+        mean = format_mean(np.array([gain.value for gain in gains]))
+        print(f"| {name} | {cells} | {mean} | {above} | {below} |", flush=True)
 
 
 if __name__ == "__main__":

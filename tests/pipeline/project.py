@@ -210,3 +210,11 @@ def sign_commits(project: Project) -> None:
     """Give commits an author."""
     for name in ("user.name", "user.email"):
         project.do("git", "config", name, "tester@example.org")
+
+
+def read_git_objects(folder: Path) -> bytes:
+    """Return all objects of a Git repository, uncompressed, that a branch, an experiment or DVC's queue holds."""
+    names = subprocess.run(["git", "rev-list", "--objects", "--all"], cwd=folder, stdout=subprocess.PIPE, check=True)
+    hashes = b"".join(line.split()[0] + b"\n" for line in names.stdout.splitlines())
+    command = ["git", "cat-file", "--batch"]
+    return subprocess.run(command, cwd=folder, input=hashes, stdout=subprocess.PIPE, check=True).stdout

@@ -18,7 +18,6 @@ from amalgam.errors import ModelError
 from amalgam.files import read_json
 from amalgam.llm.answering import Answering, answer_requests
 from amalgam.llm.request import Request
-from amalgam.machine import show_progress
 from amalgam.params import load_params
 from amalgam.synthesis.answers import read_responses
 from amalgam.synthesis.asking import Rounds, build_response_format, collect_answers, write_completions
@@ -86,7 +85,6 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     for name in ("HTTP_PROXY", "http_proxy"):  # they lead nowhere: the server on this machine is asked without a proxy
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     params = load_params(REPOSITORY / "params.yaml")
-    synthesis = params.synthesis.model_copy(update={"rows": ROWS})
     write_task(tmp_path / "toy")
     task = load_task(tmp_path / "toy")
     human = pd.DataFrame(make_rows(24))[["id", "text", "label"]].assign(question="")
@@ -95,28 +93,21 @@ def test_a_few_rows_from_the_prompt_to_the_teacher(base: Path, tmp_path: Path, m
     model = read_json(base / "llm/identity.json")["model"]
     answering = answer_here(base / "llm", tmp_path)
 
-    rounds = Rounds(prompts, model, synthesis)
+    rounds = Rounds(prompts, model, params.synthesis.model_copy(update={"rows": ROWS}))
     collect_answers(rounds, answering)
     write_completions(tmp_path / "completions", rounds)
     rows = read_responses(tmp_path / "completions")
     rows = rows[rows["fault"] == ""].groupby("label").head(ROWS)
     assert list(rows["label"].value_counts()) == [ROWS, ROWS]
     assert rows["text"].nunique() > ROWS
-    # The journal answers, so no model is needed.
-    again = Rounds(prompts, model, synthesis)
-    collect_answers(again, answer_here(tmp_path / "nothing", tmp_path))
-    assert list(again.build_lines()) == list(rounds.build_lines())
-
     requests = build_grading_requests(task, rows, human, model, params.judge)
     grades = [answer.text for answer in answer_requests(requests, answering, "judge")]
     assert all(parse_grade(grade, task.label_names) for grade in grades)
 
     steps = params.teacher.model_copy(update={"steps": 6, "batch_size": 8})
-    learned = [human.head(16).assign(origin="human"), rows.assign(origin="synthetic")]
-    with show_progress("teacher", total=steps.steps) as advance:
-        train = pd.concat(learned, ignore_index=True)
-        trainer = TeacherTrainer(base / "encoder", train, human.tail(8), task.label_names, steps)
-        outcome = trainer.train(1, tmp_path / "teacher", advance)
+    train = pd.concat([human.head(16).assign(origin="human"), rows.assign(origin="synthetic")], ignore_index=True)
+    trainer = TeacherTrainer(base / "encoder", train, human.tail(8), task.label_names, steps)
+    outcome = trainer.train(1, tmp_path / "teacher", lambda _item: None)
     assert (outcome.steps, outcome.train_rows) == (6, 16 + 2 * ROWS)
     scores = open_model(tmp_path / "teacher", [base / "encoder"])(human)
     assert scores.shape == (24, 2)

@@ -2,14 +2,9 @@
 
 from pathlib import Path
 
-import pandas as pd
-import pytest
-
 from amalgam.machine import choose_device, choose_dtype
-from tests.pipeline.project import KEY, ROWS, STAGES, TEST, Project, Run
-from tests.pipeline.remotes import read_git_objects
+from tests.pipeline.project import KEY, ROWS, STAGES, TEST, Project, Run, read_git_objects
 from tests.pipeline.server import Log, StubServer
-from tests.pipeline.toy import LABELS, make_rows
 
 SCRATCH = ("__pycache__", ".dvc/tmp")  # what Python and DVC keep only for this machine
 
@@ -32,20 +27,6 @@ def test_no_file_tells_the_key_or_a_path_of_this_machine(first_run: tuple[Projec
     for secret in (KEY, str(project.folder.parent), f"{Path.home()}/"):
         told = [name for name, content in contents.items() if secret.encode() in content]
         assert not [name for name in told if secret == KEY or not any(part in name for part in SCRATCH)], secret
-
-
-def test_the_student_labels_a_table(first_run: tuple[Project, Run, Log], tmp_path: Path) -> None:
-    # Of many lengths, since the model reads them sorted by length.
-    comments = [row["text"] * (1 + number % 3) for number, row in enumerate(make_rows(90))]
-    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
-    pd.DataFrame({"comment": comments}).to_csv(source, index=False)
-    first_run[0].do("amalgam", "predict", str(source), str(target), "--text-column", "comment")
-    labelled = pd.read_csv(target)
-    assert list(labelled) == ["comment", "label", "p_complaint", "p_praise", "needs_human"]
-    assert list(labelled["comment"]) == comments
-    chances = labelled[["p_complaint", "p_praise"]].to_numpy()
-    assert chances.sum(axis=1) == pytest.approx(1, abs=2e-6)
-    assert list(labelled["label"]) == [LABELS[place] for place in chances.argmax(axis=1)]
 
 
 def test_the_second_run_runs_nothing_nor_does_another_speed_of_asking(project: Project, server: StubServer) -> None:

@@ -38,6 +38,12 @@ def test_a_teacher_without_help_from_synthetic_rows_is_the_human_only_one(projec
     assert calibration["sentence"].startswith("In cross-validation")
     assert f"{HUMAN_ROWS} human-coded rows" in calibration["sentence"]
     assert calibration["guaranteed"] is False
+    # Without synthetic rows there is nothing to guard.
+    project.set_params(ratio=0)
+    with project.keep("models/human_only", JUDGED):
+        assert project.repro("teacher").ran == ["label", "mix", "teacher"]
+    assert "guard" not in project.read_json(SUMMARY)
+    assert project.list_members() == ["contrastive", "human_only"]
     # Synthetic rows alone are not guarded, and enough validation rows choose.
     project.set_params(ratio=1.0, teacher__min_validation_rows=4)
     run = project.repro("export")

@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from amalgam.files import read_rows
 from tests.pipeline.project import HUMAN_ROWS, ROWS, Project
 from tests.pipeline.server import StubServer
@@ -12,20 +10,17 @@ EXAMPLES = 4  # human-coded rows that every request shows
 WANTED = 4 * HUMAN_ROWS  # synthetic rows at the ratio 0.8
 
 
-@pytest.mark.parametrize("has_logprobs", [True, False])
-def test_real_texts_are_labelled_in_place_of_writing(project: Project, server: StubServer, has_logprobs: bool) -> None:
-    body = {} if has_logprobs else {"logprobs": None, "top_logprobs": None}
-    project.set_params(synthesis__source="label", split__unlabelled=WANTED, ratio=0.7, llm__body=body)
+def test_real_texts_are_labelled_in_place_of_writing(project: Project, server: StubServer) -> None:
+    project.set_params(synthesis__source="label", split__unlabelled=WANTED, ratio=0.7)
     wanted = 56
     estimate = json.loads(project.do("amalgam", "estimate", "--json").output)
     sent = wanted + HUMAN_ROWS - EXAMPLES
     (labelling,) = (stage for stage in estimate["stages"] if stage["stage"] == "label")
     assert (labelling["to_send"], labelling["completion_tokens"]) == (sent, sent)
     assert {stage["stage"] for stage in estimate["stages"]} <= {"label", "baselines"}
-    run = project.repro("transfer" if has_logprobs else "mix")
+    run = project.repro("transfer")
     assert {"prompts", "synthesize", "judge", "label", "curate", "mix"} <= {*run.ran}
-    assert (server.log.synthesis, server.log.grading) == (0, 0)
-    assert server.log.labelling == sent * (1 if has_logprobs else 6)  # without them, five samples besides the request
+    assert (server.log.synthesis, server.log.grading, server.log.labelling) == (0, 0, sent)
     asked = {request.body["messages"][-1]["content"].partition(": ")[2] for request in server.log.answered}
     prepared = {path.stem: read_rows(path) for path in (project.folder / "data/prepared").glob("*.csv")}
     assert not asked & {*prepared["test"]["text"]}
@@ -37,18 +32,22 @@ def test_real_texts_are_labelled_in_place_of_writing(project: Project, server: S
     assert mixed["origin"].value_counts().to_dict() == {"synthetic": wanted, "human": HUMAN_ROWS}
     assert set(mixed["soft"][mixed["origin"] == "human"]) == {""}
     summary = project.read_json("data/labelled/summary.json")
-    assert (summary["rows"], summary["requests"]) == (wanted, server.log.labelling)
+    assert (summary["rows"], summary["requests"]) == (wanted, sent)
     assert summary["auc"] > 0.9  # the server knows the labels
-    server.reset()
-    project.set_params(ratio=0.6)  # fewer texts: none is asked about again
-    project.repro("label")
-    assert not server.log.answered
-    if not has_logprobs:
-        return
     assert project.read_json("models/teacher/summary.json")["learned"]["synthetic"] == wanted
     transfer = read_rows(project.folder / "data/transfer/transfer.csv")
     assert not transfer["id"].duplicated().any()
     assert set(transfer["label"][transfer["id"].isin(labelled["id"])]) == {""}
+    server.reset()
+    project.set_params(ratio=0.6)  # fewer texts: none is asked about again
+    project.repro("label")
+    assert not server.log.answered
+    project.set_params(llm__body={"logprobs": None, "top_logprobs": None})
+    project.repro("label")
+    summary = project.read_json("data/labelled/summary.json")
+    # A request for each text, and five samples of its answer.
+    assert server.log.labelling == summary["requests"] == 6 * (summary["rows"] + summary["coded"])
+    assert summary["auc"] > 0.9
 
 
 def test_half_of_the_rows_are_written_and_half_are_labelled(project: Project, server: StubServer) -> None:

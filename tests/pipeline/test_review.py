@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from amalgam.files import read_rows
+from amalgam.report.content import flatten
 from tests.pipeline.project import AFTER_RATIO, TEST, Project, Run
-from tests.pipeline.server import Log
+from tests.pipeline.server import Log, StubServer
+from tests.pipeline.toy import LABELS
 
 
 def review(project: Project, *args: str) -> dict[str, Any]:
@@ -25,10 +27,9 @@ def branches(first_run: tuple[Project, Run, Log], tmp_path_factory: pytest.TempP
     project = first_run[0].copy(tmp_path_factory.mktemp("branches") / "project")
     project.do("git", "branch", "--move", "main")
     project.do("git", "switch", "--quiet", "--create", "ratio")
-    project.set_params(
-        ratio=0.2, distillation__temperature=1.0, distillation__learning_rate=0.005, distillation__steps=60
-    )
-    project.repro()
+    params = ("ratio=0.2", "distillation.temperature=1.0", "distillation.learning_rate=0.005", "distillation.steps=60")
+    run = project.do("dvc", "exp", "run", *(part for param in params for part in ("--set-param", param)))
+    assert (sorted(run.ran), run.restored) == (sorted(AFTER_RATIO), [])
     project.commit("Fewer synthetic rows, and a student that learns longer")
     return project
 
@@ -76,12 +77,31 @@ def test_a_branch_with_another_ratio_is_reviewed(branches: Project, tmp_path: Pa
 
     comment, code = run_workflow(branches, tmp_path)
     assert code == "0"
-    assert comment.startswith("### `origin/main (")
     assert f"**{kind.capitalize()}**: {found['verdict']['sentence'].partition(': ')[2]}" in comment
     assert "- `ratio`: `0.8` → `0.2`" in comment
     assert "dvc.lock belongs to what is committed" in comment
     assert re.search(r"^    metrics/summary\.json +student\.auc ", comment, re.MULTILINE)
     assert re.search(r"^    params\.yaml +ratio +0\.8 +0\.2$", comment, re.MULTILINE)
+
+
+def test_another_ratio_shows_in_the_metrics_and_going_back_restores_the_first(
+    branches: Project, server: StubServer, tmp_path: Path
+) -> None:
+    project = branches.copy(tmp_path / "project")
+    assert re.search(r"^ratio: 0\.2 +# synthetic share", (project.folder / "params.yaml").read_text(), re.MULTILINE)
+    for form in ((), ("--md",)):
+        differences = project.do("dvc", "metrics", "diff", "main", *form).output
+        assert re.search(r"metrics/summary\.json[ |]+student\.auc ", differences), differences
+        lines = differences.strip().splitlines()
+        assert len(lines) <= 40, differences
+        assert max(map(len, lines)) <= 100, differences
+    words = set(re.findall(r"\w+", " ".join(flatten(project.read_json("metrics/summary.json")))))
+    assert not words & {"toy", *LABELS}
+    project.do("git", "checkout", "--quiet", "main", "params.yaml")
+    run = project.repro()
+    assert (run.ran, sorted(run.restored)) == ([], sorted(AFTER_RATIO))
+    assert not project.do("git", "diff", "--stat", "main").output
+    assert not server.log.answered
 
 
 def test_a_comment_is_no_change_and_a_param_that_has_not_run_is_refused(project: Project, tmp_path: Path) -> None:

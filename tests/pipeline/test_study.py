@@ -65,7 +65,7 @@ def test_a_study_leaves_charts_numbers_a_page_and_a_status(studied: Project) -> 
     assert "study" not in studied.do("amalgam", "doctor").output.replace("study/", "")  # only of the main pipeline
 
 
-def test_what_this_clone_or_a_colleague_has_is_neither_computed_nor_paid_again(
+def test_what_is_there_is_neither_computed_nor_paid_again_and_what_cannot_be_had_is_told(
     project: Project, server: StubServer
 ) -> None:
     assert not project.repro(STUDY).ran
@@ -80,15 +80,10 @@ def test_what_this_clone_or_a_colleague_has_is_neither_computed_nor_paid_again(
     after = read_table(project)
     kept = after[after["ratio"] != 0.2].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, before)
-    project.set_params(STUDY_PARAMS, ratios=[0.5])
-    assert count_computed(project.repro(STUDY).output) == 0
-    assert not server.log.answered  # a smaller ratio needs no more responses
-
-
-def test_what_cannot_be_had_is_reported_and_the_others_are_there(project: Project) -> None:
-    project.set_params(STUDY_PARAMS, human_rows=[HUMAN_ROWS, 500])
+    project.set_params(STUDY_PARAMS, ratios=[0.5], human_rows=[HUMAN_ROWS, 500])
     run = project.repro(STUDY)
     assert count_computed(run.output) == 0
+    assert not server.log.answered  # a smaller ratio needs no more responses
     table = read_table(project)
     assert list(table["fault"] == "") == [True, False, True, False]
     assert table["fault"].str.contains("`human_rows` is 500").sum() == 2

@@ -6,27 +6,17 @@ from unittest.mock import patch
 
 from amalgam import cli
 from amalgam.llm.answering import Answering
-from amalgam.params import Llm
+from amalgam.params import Llm, load_params
 
-PRICES = Path(__file__).parents[2] / "data/prices.yaml"
-_LLM: dict[str, Any] = {
-    "endpoint": "embedded",
-    "model": "served",
-    "api_version": None,
-    "body": {},
-    "batch": False,
-    "offline": False,
-    "budget_usd": None,
-    "max_requests": None,
-    "concurrency": 3,
-    "timeout": 5.0,
-}
+ROOT = Path(__file__).parents[2]
+PRICES = ROOT / "data/prices.yaml"
 
 
 def make_answering(folder: Path, endpoint: str, **llm: Any) -> Answering:
     """Answer from an endpoint, with the journal in `folder` and nothing to take over from DVC."""
+    known = load_params(ROOT / "params.yaml").llm.model_dump()
     return Answering(
-        llm=Llm(**_LLM | {"endpoint": endpoint} | llm),
+        llm=Llm(**known | {"endpoint": endpoint, "model": "served", "concurrency": 3, "timeout": 5.0} | llm),
         folder=folder / "llm",
         journal=folder / "journal.sqlite",
         prices=PRICES,
