@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 
 from amalgam.files import hash_file, read_json, write_json
+from amalgam.llm.answering import answer_requests
 from amalgam.params import Params
+from amalgam.synthesis.grading import build_grading_requests, read_grades
+from amalgam.tasks.schema import load_task
 from amalgam.training.embeddings import fit_baseline
-from bench.pools import CACHE
+from bench.pools import CACHE, open_llm
 from bench.variants import Setting
 
-TFIDF, EMBEDDING, SETFIT = "TF-IDF + LR", "embedding + LR", "SetFit"
+TFIDF, EMBEDDING, SETFIT, GRADER = "TF-IDF + LR", "embedding + LR", "SetFit", "LLM grader"
 SETFIT_SEEDS = {51: (1, 2)}  # by human rows; else seed 1: training takes many minutes
 
 
@@ -84,3 +87,27 @@ def train_setfit(
         command = [str(part) for part in (interpreter, peer, table, test, encoder, ",".join(labels), seed, out)]
         ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return dict(json.loads(ended.stdout.splitlines()[-1]))
+
+
+def grade_rows(setting: Setting, params: Params, *, ask: bool) -> dict[str, Scored]:
+    """Let the LLM grade the test rows, unless grades are on disk; return nothing if not and `ask` is false."""
+    path = CACHE / f"{setting.task}-{setting.size}" / "grader.csv"
+    if not path.is_file():
+        if not ask:
+            return {}
+        model, answering = open_llm(params, Path("models/base/llm"))
+        task = load_task(Path("bench/tasks") / setting.task)
+        rows, train = setting.read("test"), setting.read("train")
+        requests = build_grading_requests(task, rows, train, model, params.judge, params.llm.body)
+        start = time.monotonic()
+        answers = answer_requests(requests, answering, f"grade {setting.task}, {setting.size}")
+        seconds = time.monotonic() - start
+        whole = answering.sent >= len(answers)  # else the journal had some of the answers
+        grades, _ = read_grades(answers, setting.labels, GRADER)
+        write_json(path.with_suffix(".json"), {"seconds": seconds if whole else None, "unread": grades.count("")})
+        even = 1 / len(setting.labels)
+        hard = [[float(grade == label) if grade else even for label in setting.labels] for grade in grades]
+        pd.DataFrame(hard, columns=setting.labels).to_csv(path, index=False)
+    known = read_json(path.with_suffix(".json"))["seconds"]
+    probabilities = pd.read_csv(path)[setting.labels].to_numpy()
+    return {GRADER: Scored(probabilities[None], None if known is None else known / 60)}

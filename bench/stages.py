@@ -2,7 +2,9 @@
 
 Run `python -m bench.stages` in the project's folder after `dvc repro evaluate`, with nothing else on the machine. The
 stages run as `dvc repro` runs them, one process each, in a copy of the folder, so the outputs stay unchanged.
-`--random` gives the encoder random weights: its results are meaningless, its speed is the same.
+`--random` puts an encoder of bert-base's and mpnet's size with random weights in place of the real one: its results are
+meaningless, its speed is not. `--all`, after `quality: fast`, is the whole benchmark of a GPU, under eight minutes on
+an H100: these stages, bench.training and bench.scoring with what they made, then the stages with `--random`.
 """
 
 import argparse
@@ -57,19 +59,19 @@ def run_stage(stage: str, folder: Path) -> tuple[float, float]:
 
 
 def randomise(encoder: Path) -> None:
-    """Give the encoder in a folder random weights."""
+    """Replace the encoder in a folder with one of bert-base's size and random weights; the tokenizer stays."""
     import torch
-    from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoTokenizer, BertConfig, BertModel
 
     torch.manual_seed(0)
-    model = AutoModel.from_config(AutoConfig.from_pretrained(encoder))
-    (encoder / "model.safetensors").unlink(missing_ok=True)
-    save_file(model.state_dict(), encoder / "model.safetensors", {"format": "pt"})
+    size = len(AutoTokenizer.from_pretrained(encoder))
+    (encoder / "model.safetensors").unlink()  # linked from the project
+    (encoder / "config.json").unlink()
+    BertModel(BertConfig(vocab_size=size)).save_pretrained(encoder)
 
 
-def main(quality: str | None, random: bool) -> None:
-    """Measure, and print a row of the table as each stage ends."""
+def measure(quality: str | None, random: bool, peers: bool = False) -> None:
+    """Print a row of the table as each stage ends; with `peers`, compare the trained models with other tools, too."""
     import torch
     import yaml
 
@@ -83,21 +85,33 @@ def main(quality: str | None, random: bool) -> None:
         if random:
             randomise(folder / "models/base/encoder")
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-        print(f"quality {params['quality']}, {device}, torch {torch.__version__}\n\n| stage | seconds | startup |")
-        print("|---|---|---|", flush=True)
+        weights = "random weights of bert-base's size, " if random else ""
+        print(f"\nquality {params['quality']}, {weights}{device}, torch {torch.__version__}\n")
+        print("| stage | seconds | startup |\n|---|---|---|", flush=True)
         taken = []
         for stage in STAGES:
             taken.append(run_stage(stage, folder))
             print(f"| {stage} | {taken[-1][0]:.1f} | {taken[-1][1]:.1f} |", flush=True)
         print("| all | {:.1f} | {:.1f} |".format(*map(sum, zip(*taken, strict=True))))
         summary = json.loads((folder / "metrics/summary.json").read_text())
-    areas = ", ".join(f"{model} {summary[model]['auc']:.3f}" for model in ("human_only", "teacher", "student"))
-    print(f"\nAUC: {areas}")
+        areas = ", ".join(f"{model} {summary[model]['auc']:.3f}" for model in ("human_only", "teacher", "student"))
+        print(f"\nAUC: {areas}\n", flush=True)
+        if peers:
+            run_stage("ship", folder)
+            environment = os.environ | {"PYTHONPATH": f"{folder / 'src'}{os.pathsep}{Path.cwd()}"}
+            for call in ("training --epochs 5 --copies 8 --rounds 1", "scoring --rows 300 --rounds 1"):
+                command = [sys.executable, "-m", *f"bench.{call}".split()]
+                subprocess.run(command, cwd=folder, env=environment, check=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quality", help="as in params.yaml")
     parser.add_argument("--random", action="store_true", help="random weights in place of the encoder's")
+    parser.add_argument("--all", action="store_true", help="the whole benchmark of a GPU")
     args = parser.parse_args()
-    main(args.quality, args.random)
+    begin = time.time()
+    measure("fast" if args.all else args.quality, args.random, peers=args.all)
+    if args.all:
+        measure("best", random=True)
+    print(f"{(time.time() - begin) / 60:.1f} minutes in all")
