@@ -105,7 +105,7 @@ def choose_engine(ray: str | None) -> str | None:
     """Return `ray`, or None with a notice if Ray is not installed and only this machine is meant."""
     if ray is None or find_spec("ray"):
         return ray
-    install = "run `pip install 'amalgam[cluster]'`"
+    install = "run `pip install -c constraints.txt -e '.[cluster]'`"
     if ray != "local":
         raise ParamsError(f"study/params.yaml: `ray` is '{ray}', but Ray is not installed: {install}")
     notify(f"study: without Ray, cells run one by one: {install} to use all cores")
