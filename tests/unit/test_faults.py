@@ -63,6 +63,12 @@ def test_a_filter_and_a_context_that_is_too_small_are_told_in_every_wording(kind
         assert (fault.can_pass, fault.may_cost) == (False, False)
 
 
+def test_an_answer_of_thinking_only_that_came_as_an_error_is_cut_off() -> None:
+    said = "Could not finish the message because max_tokens or model output limit was reached. Please try again."
+    content = json.dumps({"error": {"message": said, "type": "invalid_request_error"}}).encode()
+    assert read_answer(content, Price(1.0, 1.0), status=400) == Answer("", "length", 0, 0)
+
+
 @pytest.mark.parametrize(
     ("status", "message", "is_schema"),
     [

@@ -49,6 +49,7 @@ _KINDS = (  # of faults: name, statuses, and a pattern; the first match is used
     ("unpaid", (400, 403, 429), _UNPAID),
     ("blocked", (400, 403, 422, 451), _BLOCKED),
     ("filtered", (400, 403, 422, 451), _FILTER),
+    ("cut_off", (400,), r"could not finish the message"),  # OpenAI's, if the tokens only sufficed for reasoning
     ("too_long", (400, 413, 422, 500), _CONTEXT),
     ("key", _REJECTING, _KEY),
     ("form", (*_REJECTING, 404, 500), _FORM),
@@ -123,12 +124,14 @@ def read_answer(content: bytes, price: Price | None, *, batch: bool = False, sta
     """Return the answer in the body of a reply; raise a Fault if it is an error, a ValueError if it is something else.
 
     If the reply is a single token with its likely alternatives, the text is their log-probabilities, as JSON under the
-    key `logprobs`. Own reasons are `error` (no choice), `refusal`, and `content_filter`, whether it came as an error or
-    not. The cost is None if there is no price, or if the endpoint does not count tokens.
+    key `logprobs`. Own reasons are `error` (no choice), `refusal`, and those that some endpoints report by an error:
+    `content_filter` and `length`. The cost is None if there is no price, or if the endpoint does not count tokens.
     """
     fault = read_fault(content, status)
     if fault and fault.kind == "filtered":
         return Answer("", "content_filter", 0, 0, None if price is None else 0.0)
+    if fault and fault.kind == "cut_off":
+        return Answer("", "length", 0, 0)
     if fault:
         raise fault
     try:
