@@ -159,7 +159,8 @@ def build_reply(text: Any = "fine", **changes: Any) -> dict[str, Any]:
         (build_reply([{"type": "thinking", "thinking": [{"text": "hm"}]}, "fine"]), Answer("fine", "stop", 3, 2)),
         (build_reply(usage=None), Answer("fine", "stop", 0, 0)),
         ({"choices": [{"message": {"content": "short"}}]}, Answer("short", "", 0, 0)),
-        ({"choices": [{"index": 0, "finish_reason": "content_filter"}]}, Answer("", "content_filter", 0, 0)),
+        ({"choices": [{"index": 0, "finish_reason": "SAFETY"}]}, Answer("", "SAFETY", 0, 0)),
+        (build_reply(choices=[{"index": 0, "message": None, "finish_reason": "length"}]), Answer("", "length", 3, 2)),
         (
             build_reply(choices=[{"message": {"content": None, "refusal": "I won't"}, "finish_reason": "stop"}]),
             Answer("I won't", "refusal", 3, 2),

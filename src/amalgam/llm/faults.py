@@ -145,7 +145,7 @@ def read_answer(content: bytes, price: Price | None, *, batch: bool = False, sta
         cost = price.cost(prompt, completion, batch) if price and is_counted else None
         choice = [*reply["choices"], {"message": {}, "finish_reason": "error"}][0]
         reason, message = choice.get("finish_reason") or "", choice.get("message")
-        if message is None and reason == "content_filter":
+        if message is None and reason not in ("", "stop"):  # Google leaves out a message without text
             message = {}
         refusal = message.get("refusal")
         text = _read_logprobs(choice) or _join_parts(refusal or message.get("content"))
