@@ -271,9 +271,14 @@ def _phrase(error: Any) -> str:
 
 def _read_logprobs(choice: Mapping[str, Any]) -> str:
     """Return the log-probabilities of the candidates for an answer's only token, as JSON; "" if there are none."""
-    tokens = (choice.get("logprobs") or {}).get("content") or []
-    likely = tokens[0].get("top_logprobs") if len(tokens) == 1 else None
-    found = {one["token"].encode("utf-8", "replace").decode(): round(one["logprob"], 4) for one in likely or ()}
+    found: dict[str, float] = {}
+    try:
+        tokens = choice["logprobs"]["content"]
+        for one in tokens[0]["top_logprobs"] if len(tokens) == 1 else ():
+            # Two tokens may have one spelling; the likelier comes first.
+            found.setdefault(one["token"].encode("utf-8", "replace").decode(), round(one["logprob"], 4))
+    except (AttributeError, KeyError, TypeError):  # they are missing, or have another form
+        return ""
     return json.dumps({"logprobs": found}, ensure_ascii=False) if found else ""
 
 
