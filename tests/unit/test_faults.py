@@ -32,6 +32,8 @@ TOO_LONG = [
     (400, "prompt is too long: 210000 tokens > 200000 maximum"),
     (400, "The input token count (40000) exceeds the maximum number of tokens allowed (32768)."),
     (400, "Input length 5000 exceeds the maximum input length 4095"),
+    (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 512. Given: 700 `inputs` tokens"),
+    (422, "Input validation error: `inputs` must have less than 4096 tokens. Given: 4545"),
     (413, "<html><h1>413 Request Entity Too Large</h1></html>"),
 ]
 NEITHER = [
@@ -80,6 +82,7 @@ def test_an_answer_of_thinking_only_that_came_as_an_error_is_cut_off() -> None:
         (400, "seed is not supported", False),
         (400, "API key not valid. Please pass a valid API key.", False),
         (400, "Model Not Exist", False),
+        (400, "bytedance/seed-9 is not a valid model ID", False),
         (404, "no such model", False),
         (500, "internal error", False),
     ],
@@ -108,6 +111,8 @@ ROWS = ("c1", "c2")
         ('unknown name "top_k": cannot find field', ASKED, "remove `top_k` from `llm.body`, or change it"),
         ("API key not valid. Please pass a valid API key.", ASKED, "set OPENAI_API_KEY in the environment"),
         ("The model `m` does not exist", ASKED, "check `llm.model`"),
+        ("bytedance/seed-9 is not a valid model ID", ASKED, "check `llm.model`"),
+        ({"message": "m is not supported by any provider", "param": "model"}, ASKED, "check `llm.model`"),
         ("please stop", ASKED, "use `llm.body` to leave out what it names, as in `llm.body: {seed: null}`"),
         ("property 'stop' is unsupported", ASKED, "remove `stop` from `llm.body`"),
         ("no json_schema", None, "set `llm.batch: false`"),  # for a batch, only the fault is known
@@ -131,6 +136,7 @@ def test_advice_names_the_field_or_the_rows(error: Any, request_: Request | None
         ({"error": "model is overloaded"}, 503, "model is overloaded"),
         ({"error": {"message": "Invalid API key"}}, 401, "Invalid API key"),
         ({"error": {"message": "what?"}}, 500, "what?"),
+        ({"error": "Unexpected endpoint or method. (POST /chat/completions)"}, 404, "Unexpected endpoint"),
         ({"object": "error", "message": "bad", "type": "BadRequestError", "code": 400}, 400, "bad"),
         ([{"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED"}}], 429, "slow"),
         ({"choices": [{"finish_reason": "error", "error": {"code": 503, "message": "gone"}}]}, 503, "gone"),

@@ -37,13 +37,17 @@ _CONTEXT = (
     r"context[ _]?(length|size|window)|maximum context|maximum (input|prompt|sequence) length|max_model_len|n_ctx"
     r"|(prompt|input|request|messages?) (is |are )?too (long|large)|too many (input |prompt )?tokens|input token count"
     r"|reduce the length|exceeds? the (model'?s )?(maximum|max) (number of )?(input )?tokens|request entity too large"
+    r"|`inputs` (tokens|must have less)"
 )
 _FORM = (
     r"response[ _]?format|json[ _-]?(object|mode|output)|structured[ _-]?output|output[ _](format|config)|schema|guided"
     r"|grammar|requested param"
 )
 _KEY = r"api[ _-]?key|unauthori[sz]ed|authenticat"
-_MODEL = r"model[^.]{0,60}(not[ _](found|exist)|does not exist)|(unknown|invalid|no such) model"
+_MODEL = (
+    r"model[^.]{0,60}(not[ _](found|exist)|does not exist)|(unknown|invalid|no such|not a valid) model"
+    r'|"param": "model"'
+)
 _KINDS = (  # of faults: name, statuses, and a pattern; the first match is used
     ("unpaid", (402,), ""),
     ("unpaid", (400, 403, 429), _UNPAID),
@@ -64,7 +68,7 @@ _STATUSES = (  # the status of an error inside a reply with status 200 that give
     (503, r"overload|unavailable|capacity|timed? ?out"),
     (401, _KEY),
     (403, r"permission|forbidden|access denied"),
-    (404, r"not[ _]found|no such model|does not exist"),
+    (404, r"not[ _]found|no such model|does not exist|unexpected endpoint"),
     (400, r"invalid|bad[ _]?request|unsupported|not supported"),
 )
 # "Please try again in 1m2.5s", and `retryDelay` of Google.
