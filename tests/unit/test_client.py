@@ -237,6 +237,7 @@ def test_the_words_stand_with_the_task() -> None:
     [
         (Fault(401, "wrong key\nsk-secret"), "answered with status 401 (wrong key ***): set OPENAI_API_KEY"),
         (Fault(404, "no model x"), "answered with status 404 (no model x): check `llm.endpoint` and `llm.model`"),
+        (Fault(424, "CUDA error"), "answered with status 424 (CUDA error): run again later"),
         (Fault(400, body=b"bad"), "rejected the request complaint-0 with status 400 (bad): use `llm.body` to leave"),
         (Fault(502, body=b"<html>" + b"x" * 9999), f"answered with status 502 (<html>{'x' * 294}): run again later"),
         (Fault(0), "does not answer (Server disconnected"),

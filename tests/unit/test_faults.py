@@ -127,6 +127,18 @@ def test_advice_names_the_field_or_the_rows(error: Any, request_: Request | None
 
 
 @pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, "You are not allowed to request logprobs from this model"),
+        (422, "Input validation error: `top_n_tokens` must be >= 0 and <= 5. Given: 20"),
+    ],
+)
+def test_log_probabilities_that_are_refused_can_be_left_out(status: int, message: str) -> None:
+    advice = advise(read(status, message), KEY, ASKED)
+    assert advice.startswith("set `llm.body: {logprobs: null, top_logprobs: null}`")
+
+
+@pytest.mark.parametrize(
     ("body", "status", "message"),
     [
         ({"choices": None, "error": {"message": "busy", "code": 429}}, 429, "busy"),

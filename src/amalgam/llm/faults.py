@@ -13,7 +13,7 @@ from typing import Any
 
 from amalgam.llm.request import TOKEN_LIMITS, Answer, Price, Request
 
-_PASSING = (408, 409, 425, 429)  # and all from 500 up
+_PASSING = (408, 409, 424, 425, 429)  # and all from 500 up; 424 is what TGI answers if its model fails
 _UNSERVED = (501, 503, 529)  # sent before anything is generated; 529 is Anthropic's form of 503
 _REJECTING = (400, 415, 422, 501)  # statuses for a request that is not understood
 # The fields that a request has without `llm.body`.
@@ -55,6 +55,7 @@ _KINDS = (  # of faults: name, statuses, and a pattern; the first match is used
     ("filtered", (400, 403, 422, 451), _FILTER),
     ("cut_off", (400,), r"could not finish the message"),  # OpenAI's, if the tokens only sufficed for reasoning
     ("too_long", (400, 413, 422, 500), _CONTEXT),
+    ("logprobs", (403, 422), "allowed to request logprobs|top_n_tokens"),  # OpenAI's words, and TGI's
     ("key", _REJECTING, _KEY),
     ("form", (*_REJECTING, 404, 500), _FORM),
     ("model", _REJECTING, _MODEL),
@@ -76,6 +77,7 @@ _WAIT = re.compile(r'(?:retrydelay": ?"|(?:retry|try again) (?:in|after) )(?:(\d
 _ADVICE: dict[str | int, str] = {  # by kind, else by status
     "unpaid": "add credit there, or set another `llm.endpoint`",
     "blocked": "ask who runs the endpoint, or the network between",
+    "logprobs": "set `llm.body: {{logprobs: null, top_logprobs: null}}`, in addition to its other fields",
     "key": "set {key} in the environment",
     "model": "check `llm.model`",
     "version": "check `llm.api_version`",
