@@ -181,11 +181,19 @@ class BatchApi:
                 self.client.files.wait_for_processing(uploaded.id)
         return uploaded.id
 
-    def download(self, file: str) -> list[bytes]:
-        """Return the non-empty lines of a file."""
+    def download(self, file: str, batch: str) -> list[bytes]:
+        """Return the non-empty lines of a file of a batch."""
+        from openai import NotFoundError
+
         with self._wrap_errors():
-            # The client's own iterator over lines also splits at characters that may occur inside JSON.
-            return [*filter(None, self.client.files.content(file).content.split(b"\n"))]
+            try:
+                # The client's own iterator over lines also splits at characters that may occur inside JSON.
+                return [*filter(None, self.client.files.content(file).content.split(b"\n"))]
+            except NotFoundError as error:  # OpenAI deletes the files of a batch after 30 days
+                raise EndpointError(
+                    f"{self._endpoint.url} no longer holds the answers of the batch {batch}: give it up with "
+                    f"`amalgam journal forget {batch}`, and its requests are sent again"
+                ) from error
 
     def create(self, uploaded: str, metadata: dict[str, str]) -> "Batch":
         """Make a batch once: if no reply comes, look for the batch before trying again."""
