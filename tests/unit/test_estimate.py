@@ -169,6 +169,10 @@ def test_earlier_answers_say_how_long_the_others_will_be(project: Project) -> No
     assert sending.completion_tokens == round(8 * (3 * 7 + 64) / 4 + 2 * 64)  # a second answer has the greatest length
     assert sending.prompt_tokens == pytest.approx(10 * 50, rel=0.05)
     assert sending.held_tokens == 4 * 50 + 3 * 7 + 64
+    project.answer(project.requests[4:8], Answer("it was fine", "stop", 0, 0))  # an endpoint that counts no tokens
+    (sending,) = project.plan("synthesize")
+    assert sending.prompt_tokens == pytest.approx((4 + sending.again) * 50, rel=0.1)
+    assert sending.completion_tokens > (4 + sending.again) * (3 * 7 + 64) / 4
 
 
 def test_an_answer_of_no_use_is_asked_again_when_all_are_there(project: Project) -> None:

@@ -225,9 +225,10 @@ class _Tally:
         like = missing if missing.requests else known
         share = (to_send + again) / max(like.requests, 1)
         # Tokens are guessed from the bytes of a text; existing answers show how good the guess is.
-        held = sum(answer.prompt_tokens for answer in answers), sum(answer.completion_tokens for answer in answers)
-        scale = held[0] / known.prompt_tokens if known.prompt_tokens and held[0] else 1.0
-        mean = held[1] / len(answers) if answers else _read_mean_tokens(project, stage)
+        counted = [answer for answer in answers if answer.prompt_tokens]  # some endpoints count none
+        held = sum(answer.prompt_tokens for answer in counted), sum(answer.completion_tokens for answer in counted)
+        scale = held[0] / known.prompt_tokens * len(answers) / len(counted) if counted else 1.0
+        mean = held[1] / len(counted) if counted else _read_mean_tokens(project, stage)
         most = round(like.completion_tokens * share)
         # A request whose answer was cut off gets a long answer again.
         longer = max(like.completion_tokens / max(like.requests, 1) - (mean or 0), 0) * cut * again
@@ -252,5 +253,5 @@ def _read_mean_tokens(project: Path, stage: str) -> float | None:
     with suppress(DataError, KeyError, TypeError, ZeroDivisionError):
         summary = read_json(project / "data" / _FOLDERS[stage] / "summary.json")
         summary = {"requests": summary.get("answers", summary.get("rows"))} | summary.get("llm_grader", summary)
-        return float(summary["completion_tokens"] / summary["requests"])
+        return float(summary["completion_tokens"] / summary["requests"]) or None
     return None
