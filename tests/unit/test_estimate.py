@@ -205,6 +205,19 @@ def test_the_judge_grades_the_first_rows_unless_it_decides(project: Project, lim
     assert len(project.plan("synthesize", "judge", sources=none)) == 1 + all_graded
 
 
+@pytest.mark.parametrize(("text", "times"), [('{"logprobs": {"A": -0.1}}', 1), ("A", 6)])
+def test_an_endpoint_without_log_probabilities_is_asked_for_samples(text: str, times: int, project: Project) -> None:
+    sets = project.sources.sets | {"validation": make_train(project.sources.task, 1)}
+    sets["unlabelled"] = make_train(project.sources.task, 60)
+    params = change(project.sources.params, "synthesis", source="both")
+    project.sources = replace(project.sources, params=params, sets=sets)
+    requests = project.sources.build_labelling()
+    count = len({request.key for request in requests})
+    assert project.count("label") == [("label", count, count, True)]
+    project.answer(requests[:3], Answer(text, "stop", 50, 1))
+    assert project.count("label") == [("label", times * count, times * count - 3, True)]
+
+
 def test_a_model_is_known_by_its_file_even_before_it_is_fetched(project: Project, params: Params) -> None:
     embedded = params.llm.model_copy(update={"endpoint": "embedded"})
     assert find_identity(project.folder, embedded).startswith("sha256:b179c952")

@@ -23,7 +23,7 @@ from amalgam.params import Llm, Params
 from amalgam.synthesis.answers import read_responses, tabulate_responses
 from amalgam.synthesis.asking import Prompt, Rounds, read_prompts
 from amalgam.synthesis.grading import build_grading_requests, select_gradable
-from amalgam.synthesis.labelling import build_label_requests, select_coded, select_texts
+from amalgam.synthesis.labelling import SAMPLES, build_label_requests, read_logits, select_coded, select_texts
 from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.coding import read_codes
 from amalgam.tasks.columns import load_task_rows
@@ -75,15 +75,15 @@ class Sources:
         judge, fields = self.params.judge, self.params.llm.body
         return build_grading_requests(self.task, rows, self.sets["train"], self.model, judge, fields)
 
-    def build_labelling(self) -> list[Request]:
-        """Build the requests of `label`; none if the LLM only writes."""
+    def build_labelling(self, samples: int = 0) -> list[Request]:
+        """Build the requests of `label`, or those for samples; none if the LLM only writes."""
         params, train, validation = self.params, self.sets["train"], self.sets["validation"]
         teach, _ = assign_roles(train, validation, least=params.teacher.min_validation_rows)
         texts = select_texts(self.task, self.sets["unlabelled"], params.synthesis.source, params.ratio, len(teach))
         if texts.empty:
             return []
         asked = pd.concat([select_coded(self.task, train, validation), texts], ignore_index=True)
-        return build_label_requests(self.task, asked, train, self.model, params.llm.body)
+        return build_label_requests(self.task, asked, train, self.model, params.llm.body, samples)
 
     def list_tests(self) -> dict[str, pd.DataFrame]:
         """Return the rows that `baselines` grades, by set."""
@@ -181,7 +181,11 @@ def estimate_stages(project: Path, sources: Sources, stages: list[str], journal:
         tally = _Tally(journal, sources.build_grading(rows))
         estimates.append(tally.estimate(project, "judge", is_known=complete, bound=bound))
     if "label" in stages:
-        estimates.append(_Tally(journal, sources.build_labelling()).estimate(project, "label", is_known=is_known))
+        tally = _Tally(journal)
+        said = [read_logits(one, len(sources.task.labels)) for one in tally.add(sources.build_labelling()) if one]
+        if 2 * sum(one is None for one in said) > len(said):  # the endpoint gives no log-probabilities
+            tally.add(sources.build_labelling(SAMPLES))
+        estimates.append(tally.estimate(project, "label", is_known=is_known))
     if "baselines" in stages:
         requests = [one for rows in sources.list_tests().values() for one in sources.build_grading(rows)]
         estimates.append(_Tally(journal, requests).estimate(project, "baselines", is_known=is_known))
