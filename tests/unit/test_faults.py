@@ -83,6 +83,7 @@ def test_an_answer_of_thinking_only_that_came_as_an_error_is_cut_off() -> None:
         (400, "API key not valid. Please pass a valid API key.", False),
         (400, "Model Not Exist", False),
         (400, "bytedance/seed-9 is not a valid model ID", False),
+        (400, "System role not supported", False),
         (404, "no such model", False),
         (500, "internal error", False),
     ],
@@ -113,6 +114,11 @@ ROWS = ("c1", "c2")
         ("The model `m` does not exist", ASKED, "check `llm.model`"),
         ("bytedance/seed-9 is not a valid model ID", ASKED, "check `llm.model`"),
         ({"message": "m is not supported by any provider", "param": "model"}, ASKED, "check `llm.model`"),
+        (
+            "'messages[0].role' does not support 'system' with this model.",
+            ASKED,
+            "set another `llm.model`, because this one takes no system message",
+        ),
         ("please stop", ASKED, "use `llm.body` to leave out what it names, as in `llm.body: {seed: null}`"),
         ("property 'stop' is unsupported", ASKED, "remove `stop` from `llm.body`"),
         ("no json_schema", None, "set `llm.batch: false`"),  # for a batch, only the fault is known

@@ -59,6 +59,7 @@ _KINDS = (  # of faults: name, statuses, and a pattern; the first match is used
     ("key", _REJECTING, _KEY),
     ("form", (*_REJECTING, 404, 500), _FORM),
     ("model", _REJECTING, _MODEL),
+    ("roles", _REJECTING, r"system role|roles must alternate|role'? does not support"),
     ("version", _REJECTING, r"api[ _-]?version"),
     ("rejected", (*_REJECTING, 413), ""),
 )
@@ -80,6 +81,7 @@ _ADVICE: dict[str | int, str] = {  # by kind, else by status
     "logprobs": "set `llm.body: {{logprobs: null, top_logprobs: null}}`, in addition to its other fields",
     "key": "set {key} in the environment",
     "model": "check `llm.model`",
+    "roles": "set another `llm.model`, because this one takes no system message",
     "version": "check `llm.api_version`",
     401: "set {key} in the environment",
     403: "check the permissions of the key in {key}",
