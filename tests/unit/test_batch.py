@@ -170,6 +170,7 @@ def test_calls_that_fail_are_tried_again_and_a_batch_is_made_once(what: str, fau
         ("upload", 401, "status 401 (no upload today): check `llm.endpoint`, OPENAI_API_KEY"),
         ("create", 400, "set `llm.batch: false`"),
         ("look", 401, "1 batch is still running at the endpoint"),
+        ("content", 404, "no longer holds the answers of the batch "),
     ],
 )
 def test_an_endpoint_that_refuses_says_so(what: str, status: int, words: str, run: Run) -> None:

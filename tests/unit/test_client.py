@@ -71,10 +71,15 @@ def write_certificate(path: Path) -> None:
 
 
 class _Handler(JsonHandler):
+    def do_GET(self) -> None:  # noqa: N802 - a redirect with 301 makes one of a POST
+        self.send_response(405)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def do_POST(self) -> None:  # noqa: N802
         self.read()
         page = b"<html><title>Sign in</title></html>"
-        self.send_response(308 if self.path.startswith("/old") else 200)
+        self.send_response({"old": 308, "plain": 301}.get(self.path.split("/")[1], 200))
         self.send_header("Location", "/v2/chat/completions")
         self.send_header("Content-Length", str(len(page)))
         self.end_headers()
@@ -110,6 +115,7 @@ def test_an_address_that_is_no_endpoint(page: LocalServer) -> None:
     assert "something other than a chat completion (<html><title>Sign in</title></html>): check" in failure.sentence
     assert (failure.can_pass, failure.may_cost) == (True, True)
     assert f"set `llm.endpoint` to http://{host}/v2, to which it redirects" in ask(f"http://{host}/old").sentence
+    assert f"status 405 (no message): set `llm.endpoint` to http://{host}/v2" in ask(f"http://{host}/plain").sentence
     failure = ask(f"https://{host}/v1")
     assert "check whether `llm.endpoint` begins with https:// or http://" in failure.sentence
     assert (failure.can_pass, failure.may_cost) == (False, False)
@@ -237,6 +243,7 @@ def test_the_words_stand_with_the_task() -> None:
     [
         (Fault(401, "wrong key\nsk-secret"), "answered with status 401 (wrong key ***): set OPENAI_API_KEY"),
         (Fault(404, "no model x"), "answered with status 404 (no model x): check `llm.endpoint` and `llm.model`"),
+        (Fault(424, "CUDA error"), "answered with status 424 (CUDA error): run again later"),
         (Fault(400, body=b"bad"), "rejected the request complaint-0 with status 400 (bad): use `llm.body` to leave"),
         (Fault(502, body=b"<html>" + b"x" * 9999), f"answered with status 502 (<html>{'x' * 294}): run again later"),
         (Fault(0), "does not answer (Server disconnected"),

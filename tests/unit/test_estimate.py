@@ -169,6 +169,10 @@ def test_earlier_answers_say_how_long_the_others_will_be(project: Project) -> No
     assert sending.completion_tokens == round(8 * (3 * 7 + 64) / 4 + 2 * 64)  # a second answer has the greatest length
     assert sending.prompt_tokens == pytest.approx(10 * 50, rel=0.05)
     assert sending.held_tokens == 4 * 50 + 3 * 7 + 64
+    project.answer(project.requests[4:8], Answer("it was fine", "stop", 0, 0))  # an endpoint that counts no tokens
+    (sending,) = project.plan("synthesize")
+    assert sending.prompt_tokens == pytest.approx((4 + sending.again) * 50, rel=0.1)
+    assert sending.completion_tokens > (4 + sending.again) * (3 * 7 + 64) / 4
 
 
 def test_an_answer_of_no_use_is_asked_again_when_all_are_there(project: Project) -> None:
@@ -199,6 +203,19 @@ def test_the_judge_grades_the_first_rows_unless_it_decides(project: Project, lim
     assert project.count("synthesize", "judge")[1] == ("judge", many, many, True)
     none = replace(project.sources, params=change(params, "judge", rows=0))
     assert len(project.plan("synthesize", "judge", sources=none)) == 1 + all_graded
+
+
+@pytest.mark.parametrize(("text", "times"), [('{"logprobs": {"A": -0.1}}', 1), ("A", 6)])
+def test_an_endpoint_without_log_probabilities_is_asked_for_samples(text: str, times: int, project: Project) -> None:
+    sets = project.sources.sets | {"validation": make_train(project.sources.task, 1)}
+    sets["unlabelled"] = make_train(project.sources.task, 60)
+    params = change(project.sources.params, "synthesis", source="both")
+    project.sources = replace(project.sources, params=params, sets=sets)
+    requests = project.sources.build_labelling()
+    count = len({request.key for request in requests})
+    assert project.count("label") == [("label", count, count, True)]
+    project.answer(requests[:3], Answer(text, "stop", 50, 1))
+    assert project.count("label") == [("label", times * count, times * count - 3, True)]
 
 
 def test_a_model_is_known_by_its_file_even_before_it_is_fetched(project: Project, params: Params) -> None:

@@ -32,6 +32,8 @@ TOO_LONG = [
     (400, "prompt is too long: 210000 tokens > 200000 maximum"),
     (400, "The input token count (40000) exceeds the maximum number of tokens allowed (32768)."),
     (400, "Input length 5000 exceeds the maximum input length 4095"),
+    (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 512. Given: 700 `inputs` tokens"),
+    (422, "Input validation error: `inputs` must have less than 4096 tokens. Given: 4545"),
     (413, "<html><h1>413 Request Entity Too Large</h1></html>"),
 ]
 NEITHER = [
@@ -63,6 +65,12 @@ def test_a_filter_and_a_context_that_is_too_small_are_told_in_every_wording(kind
         assert (fault.can_pass, fault.may_cost) == (False, False)
 
 
+def test_an_answer_of_thinking_only_that_came_as_an_error_is_cut_off() -> None:
+    said = "Could not finish the message because max_tokens or model output limit was reached. Please try again."
+    content = json.dumps({"error": {"message": said, "type": "invalid_request_error"}}).encode()
+    assert read_answer(content, Price(1.0, 1.0), status=400) == Answer("", "length", 0, 0)
+
+
 @pytest.mark.parametrize(
     ("status", "message", "is_schema"),
     [
@@ -74,6 +82,8 @@ def test_a_filter_and_a_context_that_is_too_small_are_told_in_every_wording(kind
         (400, "seed is not supported", False),
         (400, "API key not valid. Please pass a valid API key.", False),
         (400, "Model Not Exist", False),
+        (400, "bytedance/seed-9 is not a valid model ID", False),
+        (400, "System role not supported", False),
         (404, "no such model", False),
         (500, "internal error", False),
     ],
@@ -102,6 +112,13 @@ ROWS = ("c1", "c2")
         ('unknown name "top_k": cannot find field', ASKED, "remove `top_k` from `llm.body`, or change it"),
         ("API key not valid. Please pass a valid API key.", ASKED, "set OPENAI_API_KEY in the environment"),
         ("The model `m` does not exist", ASKED, "check `llm.model`"),
+        ("bytedance/seed-9 is not a valid model ID", ASKED, "check `llm.model`"),
+        ({"message": "m is not supported by any provider", "param": "model"}, ASKED, "check `llm.model`"),
+        (
+            "'messages[0].role' does not support 'system' with this model.",
+            ASKED,
+            "set another `llm.model`, because this one takes no system message",
+        ),
         ("please stop", ASKED, "use `llm.body` to leave out what it names, as in `llm.body: {seed: null}`"),
         ("property 'stop' is unsupported", ASKED, "remove `stop` from `llm.body`"),
         ("no json_schema", None, "set `llm.batch: false`"),  # for a batch, only the fault is known
@@ -116,6 +133,18 @@ def test_advice_names_the_field_or_the_rows(error: Any, request_: Request | None
 
 
 @pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, "You are not allowed to request logprobs from this model"),
+        (422, "Input validation error: `top_n_tokens` must be >= 0 and <= 5. Given: 20"),
+    ],
+)
+def test_log_probabilities_that_are_refused_can_be_left_out(status: int, message: str) -> None:
+    advice = advise(read(status, message), KEY, ASKED)
+    assert advice.startswith("set `llm.body: {logprobs: null, top_logprobs: null}`")
+
+
+@pytest.mark.parametrize(
     ("body", "status", "message"),
     [
         ({"choices": None, "error": {"message": "busy", "code": 429}}, 429, "busy"),
@@ -125,6 +154,7 @@ def test_advice_names_the_field_or_the_rows(error: Any, request_: Request | None
         ({"error": "model is overloaded"}, 503, "model is overloaded"),
         ({"error": {"message": "Invalid API key"}}, 401, "Invalid API key"),
         ({"error": {"message": "what?"}}, 500, "what?"),
+        ({"error": "Unexpected endpoint or method. (POST /chat/completions)"}, 404, "Unexpected endpoint"),
         ({"object": "error", "message": "bad", "type": "BadRequestError", "code": 400}, 400, "bad"),
         ([{"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED"}}], 429, "slow"),
         ({"choices": [{"finish_reason": "error", "error": {"code": 503, "message": "gone"}}]}, 503, "gone"),
@@ -153,7 +183,8 @@ def build_reply(text: Any = "fine", **changes: Any) -> dict[str, Any]:
         (build_reply([{"type": "thinking", "thinking": [{"text": "hm"}]}, "fine"]), Answer("fine", "stop", 3, 2)),
         (build_reply(usage=None), Answer("fine", "stop", 0, 0)),
         ({"choices": [{"message": {"content": "short"}}]}, Answer("short", "", 0, 0)),
-        ({"choices": [{"index": 0, "finish_reason": "content_filter"}]}, Answer("", "content_filter", 0, 0)),
+        ({"choices": [{"index": 0, "finish_reason": "SAFETY"}]}, Answer("", "SAFETY", 0, 0)),
+        (build_reply(choices=[{"index": 0, "message": None, "finish_reason": "length"}]), Answer("", "length", 3, 2)),
         (
             build_reply(choices=[{"message": {"content": None, "refusal": "I won't"}, "finish_reason": "stop"}]),
             Answer("I won't", "refusal", 3, 2),

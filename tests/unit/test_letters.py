@@ -64,14 +64,17 @@ def test_as_many_texts_are_labelled_as_the_ratio_takes(task: Task, source: str, 
 
 def test_log_probabilities_of_one_token_are_the_answer() -> None:
     tokens = {"A": -1.0, " A": -1.0, "B": -2.0, "so": -4.0}
-    likely = [{"token": token, "logprob": value} for token, value in tokens.items()]
+    likely = [{"token": token, "logprob": value} for token, value in (*tokens.items(), ("B", -9.0))]
     choice = {"message": {"content": "A"}, "logprobs": {"content": [{"token": "A", "top_logprobs": likely}]}}
     found = read_answer(json.dumps({"choices": [choice]}).encode(), None)
     assert json.loads(found.text) == {"logprobs": tokens}
     # Both tokens of A count; C is at most as likely as the last of those that are known.
     assert labelling.read_logits(found, 3) == pytest.approx([np.log(2) - 1, -2, -4])
-    choice["logprobs"]["content"] *= 2  # type: ignore[index]
-    assert read_answer(json.dumps({"choices": [choice]}).encode(), None).text == "A"
+    token, empty = choice["logprobs"]["content"], {"token": "C", "logprob": None}  # type: ignore[index]
+    others = [[{"token": "A", "top_logprobs": other}] for other in (None, {"A": -1.0}, [*likely, empty])]
+    for content in (None, 2 * token, *others):
+        reply = {"choices": [choice | {"logprobs": {"content": content}}]}
+        assert read_answer(json.dumps(reply).encode(), None).text == "A"
 
 
 @pytest.mark.parametrize("text", ["A", "", "3", '{"logprobs": 3}', '{"logprobs": {"so": -1.0}}', '{"logprobs": {}}'])

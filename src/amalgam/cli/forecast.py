@@ -23,7 +23,7 @@ from amalgam.params import Llm, Params
 from amalgam.synthesis.answers import read_responses, tabulate_responses
 from amalgam.synthesis.asking import Prompt, Rounds, read_prompts
 from amalgam.synthesis.grading import build_grading_requests, select_gradable
-from amalgam.synthesis.labelling import build_label_requests, select_coded, select_texts
+from amalgam.synthesis.labelling import SAMPLES, build_label_requests, read_logits, select_coded, select_texts
 from amalgam.synthesis.prompts import build_prompts, load_template
 from amalgam.tasks.coding import read_codes
 from amalgam.tasks.columns import load_task_rows
@@ -75,15 +75,15 @@ class Sources:
         judge, fields = self.params.judge, self.params.llm.body
         return build_grading_requests(self.task, rows, self.sets["train"], self.model, judge, fields)
 
-    def build_labelling(self) -> list[Request]:
-        """Build the requests of `label`; none if the LLM only writes."""
+    def build_labelling(self, samples: int = 0) -> list[Request]:
+        """Build the requests of `label`, or those for samples; none if the LLM only writes."""
         params, train, validation = self.params, self.sets["train"], self.sets["validation"]
         teach, _ = assign_roles(train, validation, least=params.teacher.min_validation_rows)
         texts = select_texts(self.task, self.sets["unlabelled"], params.synthesis.source, params.ratio, len(teach))
         if texts.empty:
             return []
         asked = pd.concat([select_coded(self.task, train, validation), texts], ignore_index=True)
-        return build_label_requests(self.task, asked, train, self.model, params.llm.body)
+        return build_label_requests(self.task, asked, train, self.model, params.llm.body, samples)
 
     def list_tests(self) -> dict[str, pd.DataFrame]:
         """Return the rows that `baselines` grades, by set."""
@@ -181,7 +181,11 @@ def estimate_stages(project: Path, sources: Sources, stages: list[str], journal:
         tally = _Tally(journal, sources.build_grading(rows))
         estimates.append(tally.estimate(project, "judge", is_known=complete, bound=bound))
     if "label" in stages:
-        estimates.append(_Tally(journal, sources.build_labelling()).estimate(project, "label", is_known=is_known))
+        tally = _Tally(journal)
+        said = [read_logits(one, len(sources.task.labels)) for one in tally.add(sources.build_labelling()) if one]
+        if 2 * sum(one is None for one in said) > len(said):  # the endpoint gives no log-probabilities
+            tally.add(sources.build_labelling(SAMPLES))
+        estimates.append(tally.estimate(project, "label", is_known=is_known))
     if "baselines" in stages:
         requests = [one for rows in sources.list_tests().values() for one in sources.build_grading(rows)]
         estimates.append(_Tally(journal, requests).estimate(project, "baselines", is_known=is_known))
@@ -225,9 +229,10 @@ class _Tally:
         like = missing if missing.requests else known
         share = (to_send + again) / max(like.requests, 1)
         # Tokens are guessed from the bytes of a text; existing answers show how good the guess is.
-        held = sum(answer.prompt_tokens for answer in answers), sum(answer.completion_tokens for answer in answers)
-        scale = held[0] / known.prompt_tokens if known.prompt_tokens and held[0] else 1.0
-        mean = held[1] / len(answers) if answers else _read_mean_tokens(project, stage)
+        counted = [answer for answer in answers if answer.prompt_tokens]  # some endpoints count none
+        held = sum(answer.prompt_tokens for answer in counted), sum(answer.completion_tokens for answer in counted)
+        scale = held[0] / known.prompt_tokens * len(answers) / len(counted) if counted else 1.0
+        mean = held[1] / len(counted) if counted else _read_mean_tokens(project, stage)
         most = round(like.completion_tokens * share)
         # A request whose answer was cut off gets a long answer again.
         longer = max(like.completion_tokens / max(like.requests, 1) - (mean or 0), 0) * cut * again
@@ -252,5 +257,5 @@ def _read_mean_tokens(project: Path, stage: str) -> float | None:
     with suppress(DataError, KeyError, TypeError, ZeroDivisionError):
         summary = read_json(project / "data" / _FOLDERS[stage] / "summary.json")
         summary = {"requests": summary.get("answers", summary.get("rows"))} | summary.get("llm_grader", summary)
-        return float(summary["completion_tokens"] / summary["requests"])
+        return float(summary["completion_tokens"] / summary["requests"]) or None
     return None

@@ -211,7 +211,7 @@ class _BatchSender:
     def _read_batch(self, name: str, state: "Batch") -> None:
         keys, answers, self.odd = self.journal.read_batch_keys(name), 0, ""
         for file in filter(None, (state.output_file_id, state.error_file_id)):
-            answers += self._record_lines(self.api.download(file))
+            answers += self._record_lines(self.api.download(file, name))
         if self.odd and not answers:  # not one request more is worth paying for
             raise EndpointError(
                 f"the LLM endpoint {self.endpoint.url} answers a batch with something other than chat completions "

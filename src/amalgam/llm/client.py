@@ -97,19 +97,20 @@ async def exchange(client: "AsyncOpenAI", endpoint: Endpoint, request: Request, 
         raise Failure(sentence, is_push_back=True, may_cost=True) from error
     except Exception as error:  # anything that the client and its libraries raise
         raise _explain_silence(error, endpoint) from error
+    new = f"set `llm.endpoint` to {str(response.url).removesuffix('/chat/completions')}, to which it redirects"
+    moved = new if response.history else ""
     try:
         return read_answer(response.content, limits.price, status=response.status_code)
     except Fault as fault:
-        raise _explain_fault(fault, endpoint, request, level, response.headers) from fault
+        raise _explain_fault(fault, endpoint, request, level, response.headers, moved) from fault
     except ValueError as error:
         said = f"something other than a chat completion ({endpoint.shorten(response.text)})"
-        new = f"set `llm.endpoint` to {str(response.url).removesuffix('/chat/completions')}, to which it redirects"
-        advice = new if response.history else "check `llm.endpoint`"
+        advice = moved or "check `llm.endpoint`"
         raise Failure(f"the LLM endpoint {endpoint.url} answers with {said}: {advice}", may_cost=True) from error
 
 
 def _explain_fault(
-    fault: Fault, endpoint: Endpoint, request: Request, level: int, headers: Mapping[str, str]
+    fault: Fault, endpoint: Endpoint, request: Request, level: int, headers: Mapping[str, str], moved: str
 ) -> Failure:
     message, passes = endpoint.shorten(fault.message), fault.can_pass
     if wants_schema(request.body) and fault.refuses_schema(request.body) and level < len(_FORMS):
@@ -123,7 +124,8 @@ def _explain_fault(
     if wait > _LONGEST_WAIT:
         message, passes = f"{message}; it asks to wait {wait:.0f} s", False
     did = f"rejected the request {request.id} with" if fault.kind not in ("", "unpaid") else "answered with"
-    advice = advise(fault, endpoint.key_name, request)
+    # A redirect can turn POST into GET, and leave out the key.
+    advice = moved if moved and not (passes or fault.kind) else advise(fault, endpoint.key_name, request)
     return Failure(
         f"the LLM endpoint {endpoint.url} {did} status {fault.status} ({message}): {advice}",
         passes,
@@ -179,11 +181,19 @@ class BatchApi:
                 self.client.files.wait_for_processing(uploaded.id)
         return uploaded.id
 
-    def download(self, file: str) -> list[bytes]:
-        """Return the non-empty lines of a file."""
+    def download(self, file: str, batch: str) -> list[bytes]:
+        """Return the non-empty lines of a file of a batch."""
+        from openai import NotFoundError
+
         with self._wrap_errors():
-            # The client's own iterator over lines also splits at characters that may occur inside JSON.
-            return [*filter(None, self.client.files.content(file).content.split(b"\n"))]
+            try:
+                # The client's own iterator over lines also splits at characters that may occur inside JSON.
+                return [*filter(None, self.client.files.content(file).content.split(b"\n"))]
+            except NotFoundError as error:  # OpenAI deletes the files of a batch after 30 days
+                raise EndpointError(
+                    f"{self._endpoint.url} no longer holds the answers of the batch {batch}: give it up with "
+                    f"`amalgam journal forget {batch}`, and its requests are sent again"
+                ) from error
 
     def create(self, uploaded: str, metadata: dict[str, str]) -> "Batch":
         """Make a batch once: if no reply comes, look for the batch before trying again."""

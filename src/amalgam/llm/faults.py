@@ -13,7 +13,7 @@ from typing import Any
 
 from amalgam.llm.request import TOKEN_LIMITS, Answer, Price, Request
 
-_PASSING = (408, 409, 425, 429)  # and all from 500 up
+_PASSING = (408, 409, 424, 425, 429)  # and all from 500 up; 424 is what TGI answers if its model fails
 _UNSERVED = (501, 503, 529)  # sent before anything is generated; 529 is Anthropic's form of 503
 _REJECTING = (400, 415, 422, 501)  # statuses for a request that is not understood
 # The fields that a request has without `llm.body`.
@@ -37,22 +37,29 @@ _CONTEXT = (
     r"context[ _]?(length|size|window)|maximum context|maximum (input|prompt|sequence) length|max_model_len|n_ctx"
     r"|(prompt|input|request|messages?) (is |are )?too (long|large)|too many (input |prompt )?tokens|input token count"
     r"|reduce the length|exceeds? the (model'?s )?(maximum|max) (number of )?(input )?tokens|request entity too large"
+    r"|`inputs` (tokens|must have less)"
 )
 _FORM = (
     r"response[ _]?format|json[ _-]?(object|mode|output)|structured[ _-]?output|output[ _](format|config)|schema|guided"
     r"|grammar|requested param"
 )
 _KEY = r"api[ _-]?key|unauthori[sz]ed|authenticat"
-_MODEL = r"model[^.]{0,60}(not[ _](found|exist)|does not exist)|(unknown|invalid|no such) model"
+_MODEL = (
+    r"model[^.]{0,60}(not[ _](found|exist)|does not exist)|(unknown|invalid|no such|not a valid) model"
+    r'|"param": "model"'
+)
 _KINDS = (  # of faults: name, statuses, and a pattern; the first match is used
     ("unpaid", (402,), ""),
     ("unpaid", (400, 403, 429), _UNPAID),
     ("blocked", (400, 403, 422, 451), _BLOCKED),
     ("filtered", (400, 403, 422, 451), _FILTER),
+    ("cut_off", (400,), r"could not finish the message"),  # OpenAI's, if the tokens only sufficed for reasoning
     ("too_long", (400, 413, 422, 500), _CONTEXT),
+    ("logprobs", (403, 422), "allowed to request logprobs|top_n_tokens"),  # OpenAI's words, and TGI's
     ("key", _REJECTING, _KEY),
     ("form", (*_REJECTING, 404, 500), _FORM),
     ("model", _REJECTING, _MODEL),
+    ("roles", _REJECTING, r"system role|roles must alternate|role'? does not support"),
     ("version", _REJECTING, r"api[ _-]?version"),
     ("rejected", (*_REJECTING, 413), ""),
 )
@@ -63,7 +70,7 @@ _STATUSES = (  # the status of an error inside a reply with status 200 that give
     (503, r"overload|unavailable|capacity|timed? ?out"),
     (401, _KEY),
     (403, r"permission|forbidden|access denied"),
-    (404, r"not[ _]found|no such model|does not exist"),
+    (404, r"not[ _]found|no such model|does not exist|unexpected endpoint"),
     (400, r"invalid|bad[ _]?request|unsupported|not supported"),
 )
 # "Please try again in 1m2.5s", and `retryDelay` of Google.
@@ -71,8 +78,10 @@ _WAIT = re.compile(r'(?:retrydelay": ?"|(?:retry|try again) (?:in|after) )(?:(\d
 _ADVICE: dict[str | int, str] = {  # by kind, else by status
     "unpaid": "add credit there, or set another `llm.endpoint`",
     "blocked": "ask who runs the endpoint, or the network between",
+    "logprobs": "set `llm.body: {{logprobs: null, top_logprobs: null}}`, in addition to its other fields",
     "key": "set {key} in the environment",
     "model": "check `llm.model`",
+    "roles": "set another `llm.model`, because this one takes no system message",
     "version": "check `llm.api_version`",
     401: "set {key} in the environment",
     403: "check the permissions of the key in {key}",
@@ -123,12 +132,14 @@ def read_answer(content: bytes, price: Price | None, *, batch: bool = False, sta
     """Return the answer in the body of a reply; raise a Fault if it is an error, a ValueError if it is something else.
 
     If the reply is a single token with its likely alternatives, the text is their log-probabilities, as JSON under the
-    key `logprobs`. Own reasons are `error` (no choice), `refusal`, and `content_filter`, whether it came as an error or
-    not. The cost is None if there is no price, or if the endpoint does not count tokens.
+    key `logprobs`. Own reasons are `error` (no choice), `refusal`, and those that some endpoints report by an error:
+    `content_filter` and `length`. The cost is None if there is no price, or if the endpoint does not count tokens.
     """
     fault = read_fault(content, status)
     if fault and fault.kind == "filtered":
         return Answer("", "content_filter", 0, 0, None if price is None else 0.0)
+    if fault and fault.kind == "cut_off":
+        return Answer("", "length", 0, 0)
     if fault:
         raise fault
     try:
@@ -142,7 +153,7 @@ def read_answer(content: bytes, price: Price | None, *, batch: bool = False, sta
         cost = price.cost(prompt, completion, batch) if price and is_counted else None
         choice = [*reply["choices"], {"message": {}, "finish_reason": "error"}][0]
         reason, message = choice.get("finish_reason") or "", choice.get("message")
-        if message is None and reason == "content_filter":
+        if message is None and reason not in ("", "stop"):  # Google leaves out a message without text
             message = {}
         refusal = message.get("refusal")
         text = _read_logprobs(choice) or _join_parts(refusal or message.get("content"))
@@ -268,9 +279,14 @@ def _phrase(error: Any) -> str:
 
 def _read_logprobs(choice: Mapping[str, Any]) -> str:
     """Return the log-probabilities of the candidates for an answer's only token, as JSON; "" if there are none."""
-    tokens = (choice.get("logprobs") or {}).get("content") or []
-    likely = tokens[0].get("top_logprobs") if len(tokens) == 1 else None
-    found = {one["token"].encode("utf-8", "replace").decode(): round(one["logprob"], 4) for one in likely or ()}
+    found: dict[str, float] = {}
+    try:
+        tokens = choice["logprobs"]["content"]
+        for one in tokens[0]["top_logprobs"] if len(tokens) == 1 else ():
+            # Two tokens may have one spelling; the likelier comes first.
+            found.setdefault(one["token"].encode("utf-8", "replace").decode(), round(one["logprob"], 4))
+    except (AttributeError, KeyError, TypeError):  # they are missing, or have another form
+        return ""
     return json.dumps({"logprobs": found}, ensure_ascii=False) if found else ""
 
 

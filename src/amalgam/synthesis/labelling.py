@@ -28,7 +28,7 @@ from amalgam.tasks.personal import find_personal_rows
 from amalgam.tasks.schema import Task
 
 _MOST = 20  # labels, because endpoints return the probabilities of 20 tokens
-_SAMPLES = 5  # answers per row, if the endpoint returns no probabilities
+SAMPLES = 5  # answers per row, if the endpoint returns no probabilities
 _LETTER = re.compile(r"\W*([A-Z])\b")
 _FARTHEST = 9.0  # below the log-probability of the most likely label: an overconfident source must not decide alone
 _LEAST = -99.0  # log-probability; endpoints report -9999 for what a token cannot be, and its exponential is 0
@@ -88,11 +88,11 @@ def ask_for_labels(
     found = [read_logits(answer, count) for answer in answers]
     lines = _describe(range(len(rows)), requests, answers)
     if unread := [place for place, logits in enumerate(found) if logits is None]:
-        sampled = build_label_requests(task, rows.iloc[unread], train, model, fields, _SAMPLES)
+        sampled = build_label_requests(task, rows.iloc[unread], train, model, fields, SAMPLES)
         answers = answer_requests(sampled, answering, "label, by samples")
-        slots = [place for place in unread for _ in range(_SAMPLES)]
+        slots = [place for place in unread for _ in range(SAMPLES)]
         lines = sorted([*lines, *_describe(slots, sampled, answers)], key=lambda line: line["sample"])
-        counts = [count_letters(answers[at : at + _SAMPLES], count) for at in range(0, len(answers), _SAMPLES)]
+        counts = [count_letters(answers[at : at + SAMPLES], count) for at in range(0, len(answers), SAMPLES)]
         for place, counted in zip(unread, counts, strict=True):
             found[place] = np.log(counted + _UNSEEN)
         silent = sum(not counted.any() for counted in counts)
