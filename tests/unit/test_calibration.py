@@ -53,6 +53,8 @@ def test_it_is_said_how_many_more_rows_would_do() -> None:
         (judge(certainty, right), "; about 14 more coded rows would show it."),  # 16 without an error mean 54 in all
         (judge(certainty, right, group=2), "; about 67 more coded rows would show it."),
         (judge(certainty, np.arange(40) % 2 == 0), "; more rows like these would hardly help."),
+        # An error among the first rows counts, although all 40 together show the agreement.
+        (judge(certainty, np.arange(40) != 3), "; about 140 more coded rows would show it."),
     ):
         found = calibrate_by(*NO_ROWS, rows)
         assert found.ask_below == 2.0

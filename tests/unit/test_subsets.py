@@ -86,6 +86,17 @@ def test_a_model_that_is_worse_for_some_is_found_out_and_a_fair_one_is_not(unfai
     assert (student["auc_minus_rest_high"] < 0) == bool(unfair)
 
 
+def test_a_model_that_is_right_about_a_dozen_rows_of_each_label_is_not_shown_to_be_better_for_them():
+    rows, actual, stacks = draw_case()
+    few = np.concatenate([np.flatnonzero(actual == label)[:12] for label in (0, 1)])
+    stacks["student"][:, few] = score(actual[few])
+    rows["subgroup_school"] = np.where(rows.index.isin(few), "few", "rest")
+    student = measure(rows, actual, stacks)["few"]["student"]
+    assert (student["auc"], student["fpr"]) == (1.0, 0.0)
+    for name in ("auc_minus_rest", "fpr_minus_rest"):
+        assert student[f"{name}_low"] < 0 < student[f"{name}_high"]
+
+
 @pytest.mark.parametrize("grouped", [False, True])
 def test_groups_drawn_by_chance_differ_as_much_as_those_that_do_not_matter(grouped):
     rng, above = np.random.default_rng(4), 0

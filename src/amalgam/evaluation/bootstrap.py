@@ -11,7 +11,9 @@ A metric is the mean over the seeds, and its uncertainty has two parts.
   there are seeds or independent rows: the mean of both quantiles, weighted by their variances (Cochran and Cox, 1950).
   The interval is computed on the log-odds scale between the lowest and the highest possible value (delta method).
 - If the value is the highest or the lowest possible, so are all resamples. The bound of Clopper and Pearson (1934)
-  replaces them, for as many rows as the rarest class has: a perfect AUC says that none of these is confused.
+  replaces them, for as many rows as the rarest class has: a perfect AUC says that none of these is confused. If one
+  of two separate sets of rows has such a value, the interval of their difference comes from both intervals (Newcombe,
+  1998, method 10).
 - All models see the same resamples and, by position, the same seeds, so differences are paired. A method without seeds
   counts as having the same predictions for every seed.
 
@@ -59,6 +61,7 @@ class Estimate:
     independent: float  # how many rows count as independent
     limits: tuple[float, float]  # the lowest and the highest possible value
     decisive: float = math.inf  # how many independent rows a value at a limit rests on
+    sides: tuple["Estimate", ...] = ()  # both sides of a difference between separate sets of rows
 
     @property
     def value(self) -> float:
@@ -160,6 +163,11 @@ def find_interval(estimate: Estimate, confidence: float) -> tuple[float, float]:
     """Return the interval that holds the true value with probability `confidence`."""
     from scipy.special import expit
 
+    if not all(find_errors(side)[0] for side in estimate.sides):
+        first, second = (side.value for side in estimate.sides)
+        (lowest, highest), (least, most) = (find_interval(side, confidence) for side in estimate.sides)
+        down, up = math.hypot(first - lowest, most - second), math.hypot(highest - first, second - least)
+        return estimate.value - down, estimate.value + up
     odds, error, variances = _find_odds(estimate)
     low, high = estimate.limits
     if not error:

@@ -90,7 +90,8 @@ def _measure_parts(
             curves: dict[str, float] = {}
             if compared and not _is_small(coded, rest):
                 others = _estimate_part(coded, model, rest, resamples)
-                changes = {f"{metric}_minus_rest": subtract(part[metric], others[metric]) for metric in ("auc", "fpr")}
+                pairs = {metric: (part[metric], others[metric]) for metric in ("auc", "fpr")}
+                changes = {f"{name}_minus_rest": replace(subtract(*pair), sides=pair) for name, pair in pairs.items()}
                 values, curves = part | changes, _compare_curves(coded, model, member, member | rest, confidence)
             found[name][model] = summarise_estimates(values, confidence) | curves
     return found

@@ -181,19 +181,21 @@ def find_agreement(judged: Judged, agreement: float, confidence: float, *, tries
 def count_more_rows(judged: Judged, agreement: float, confidence: float) -> int | None:
     """Return how many more rows like these would show the agreement, or None if no number would.
 
-    The count is for the set of most certain rows that needs the fewest, assuming that its agreement stays as it is.
+    The count is for the set of most certain rows that `find_agreement` tests first, assuming that its agreement stays
+    as it is. With more rows this set is a smaller share of them, down to a quarter; the share that needs fewest counts.
     """
-    rows, order = len(judged.right), np.argsort(-judged.certainty, kind="stable")
-    independent = count_independent(np.unique(judged.units, return_inverse=True)[1]) / rows
-    counts = [_count_needed(agreement, 1 - confidence)]
+    rows, order, error = len(judged.right), np.sort(judged.certainty)[::-1], 1 - confidence
+    counts, quarter = [_count_needed(agreement, error)], math.ceil(len(order) / 4)
     while counts[-1] < _MAX_ROWS:
         counts.append(math.ceil(1.1 * counts[-1]))
     fewest = float(_MAX_ROWS)
-    for kept in range(_count_needed(agreement, 0.5), rows + 1):  # a smaller set shows nothing
-        share = float(judged.right[order[:kept]].mean())
-        passes = _bound_share(share, np.array(counts), 1 - confidence) >= agreement
+    least, most = max(quarter, _count_needed(agreement, 0.5)), max(quarter, counts[0])  # a smaller set shows nothing
+    for kept in range(least, min(most, rows) + 1):
+        chosen = judged.certainty >= order[kept - 1]
+        passes = _bound_share(float(judged.right[chosen].mean()), np.array(counts), error) >= agreement
         if passes.any():
-            fewest = min(fewest, counts[int(passes.argmax())] / independent * rows / kept)
+            independent = count_independent(np.unique(judged.units[chosen], return_inverse=True)[1])
+            fewest = min(fewest, counts[int(passes.argmax())] / independent * rows)
     return math.ceil(fewest - rows) if fewest < _MAX_ROWS else None
 
 
