@@ -4,11 +4,14 @@ Stages import it before any package, so that running them with the wrong Python 
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
+# An interruption waits until `run_stage` can report it: imports take seconds.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 try:
     from amalgam import dvc
     from amalgam.errors import AmalgamError, DataError, Interrupted, explain_full_disk
@@ -44,6 +47,7 @@ def run_stage(name: str, main: Main) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     root = Path(os.environ.get("DVC_ROOT", "."))
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         main(load_params(Path("params.yaml")), root)
     except Exception as error:  # a full disk can raise any type in a library; all others propagate
         sentence = str(error) if isinstance(error, AmalgamError) else explain_full_disk(error)

@@ -44,6 +44,15 @@ def test_a_bad_file_a_bad_param_or_an_unknown_model(project: Project) -> None:
     check_failure(project, "models: `no-such-llm` is not an LLM", "smollm2-135m-instruct")
 
 
+def test_an_interruption_while_a_stage_imports(project: Project) -> None:
+    script = project.folder / "stages/describe.py"
+    interruption = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    script.write_text(script.read_text().replace("import pandas as pd\n", f"{interruption}import pandas as pd\n"))
+    with project.keep(*OUTPUTS):
+        run = project.repro("describe", fails=True)
+    check_sentence(run, "describe: ended by the user")
+
+
 def test_an_endpoint_that_refuses_the_key(project: Project, server: StubServer) -> None:
     server.fault = Fault(401, f"Incorrect API key provided: {KEY}. You can find yours in your account.")
     project.set_params(synthesis__temperature=0.3)

@@ -46,6 +46,14 @@ def test_looking_makes_no_journal(amalgam: Amalgam) -> None:
     assert not PLACE.parent.exists()
 
 
+@pytest.mark.parametrize("command", ["journal", "tasks"])
+def test_a_folder_below_the_project_is_refused(command: str, amalgam: Amalgam, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("data")
+    exit_code, shown, said = amalgam(command)
+    assert (exit_code, shown) == (2, "")
+    assert said.endswith("amalgam: params.yaml is missing: run from the top folder of the project\n")
+
+
 def test_a_batch_is_listed_and_given_up(filled: Amalgam) -> None:
     with open_journal(PLACE, pytest.fail) as journal:
         journal.add_batch("amalgam-1", [request.key for request in REQUESTS[:3]])

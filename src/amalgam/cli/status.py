@@ -9,6 +9,7 @@ from amalgam.cli import print_table
 from amalgam.errors import DataError
 from amalgam.files import read_json
 from amalgam.llm.journal import Batch, ModelSummary, open_journal
+from amalgam.params import load_params
 
 _PLACE = Path(".cache/journal.sqlite")
 _HASH = 12  # hexadecimal digits of a model file's hash that are shown
@@ -20,7 +21,9 @@ def run_journal(project: Path, *, as_json: bool) -> None:
     """Print what the journal holds, in JSON as bytes and US dollars; a missing journal holds nothing."""
     path = project / _PLACE
     models, batches, spent = list[ModelSummary](), list[Batch](), 0.0
-    if path.exists():
+    if not path.exists():
+        load_params(project / "params.yaml")  # refuses a folder that is no project
+    else:
         with open_journal(path) as journal:
             models, batches, spent = journal.summarise(), journal.list_batches(), journal.read_spending()
     size = sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists())

@@ -144,6 +144,8 @@ def run_tasks(project: Path, *, as_json: bool) -> None:
             listed[-1]["rows"] = _count_rows(task, folder, project / ".cache/downloads")
         except AmalgamError as error:
             notify(f"{folder.name}: {error}")
+    if not listed:
+        load_params(project / "params.yaml")  # refuses a folder that is no project
     if as_json:
         print(json.dumps(listed, indent=2, ensure_ascii=False))
         return
