@@ -106,6 +106,9 @@ def test_what_coders_say_becomes_a_majority(amalgam: Amalgam) -> None:
     assert (found["columns"]["raters"], found["kappa"]) == ([*raters], 1.0)
     found = make(**raters, final=numbers)
     assert (found["columns"]["label"], found["kappa"]) == ("final", 1.0)
+    settled = {"coder_1": codes, "coder_2": codes.where(~first, other), "adjudicated": codes.where(first, "")}
+    found = make(**settled)
+    assert (found["columns"]["raters"], found["left_out"]) == ([*settled], {})
     odd = codes.where(codes.index > 2, "odd")
     bare.assign(rater_1=odd, rater_2=odd).to_csv("a.csv", index=False)
     assert "`odd` in `rater_1` has the majority in 3 rows" in amalgam("new", "other", "--from", "a.csv")[2]

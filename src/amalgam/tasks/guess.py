@@ -175,6 +175,12 @@ def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
         raise DataError(_explain_no_label(columns))
     best = max(scores, key=lambda name: scores[name])
     alike, guess.raters = _find_raters(table, columns, best)
+    whole = [name for name in scores if columns[name].filled > 2 * columns[best].filled]
+    if columns[best].is_named("best") and whole:  # an adjudicator codes only where the raters disagree
+        raters = _find_raters(table, columns, max(whole, key=lambda name: scores[name]))[1]
+        if len(others := [name for name in raters if name != best]) > 1:
+            alike = guess.raters = [*others, best]
+            guess.notes.append(f"`{best}` has codes for few rows: the majority of it and the raters is the label")
     named = {name: scores[name] for name in alike if name in scores and name not in guess.raters}
     rest = {name: score for name, score in scores.items() if name not in alike and score >= scores[best]}
     if len(named) > 1 and len({*named.values()}) == 1 and not guess.raters:  # traits of a text, or people's names
