@@ -141,6 +141,8 @@ def test_several_codes_at_once_are_pointed_out(amalgam: Amalgam) -> None:
     found = make_task(amalgam, code(["a;b", "a", "b"]))
     assert found["labels"] == {"a": 27, "b": 26, "a_b": 27}
     assert "'a;b' looks like several codes at once" in found["notes"][0]
+    mixed = [{**row, "code": {"choices": [*"ab"]} if place % 3 else "ab"[place % 2]} for place, row in enumerate(ROWS)]
+    assert make_task(amalgam, json.dumps(mixed), name="a.json")["labels"] == {"a_b": 53, "a": 14, "b": 13}
     parts = [
         {"text": row["text"], **dict.fromkeys("abc", "0"), "abc"[place % 3]: "1"} for place, row in enumerate(ROWS)
     ]

@@ -45,9 +45,14 @@ def read_parts(source: Source) -> Iterator[Part]:
 
 
 def spread_record(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record in which an object is replaced by a value for each of its keys ("data.text")."""
+    """Return a record in which an object is replaced by a value for each of its keys ("data.text").
+
+    Label Studio's JSON-MIN has one choice as a text, but several as {"choices": […]}: that is one value, too.
+    """
     spread: dict[str, Any] = {}
     for key, value in record.items():
+        if isinstance(value, dict) and value.keys() == {"choices"}:
+            value = value["choices"]
         inner = spread_record(value) if isinstance(value, dict) else {}
         spread |= {f"{key}.{name}": part for name, part in inner.items()} or {key: None if value == {} else value}
     return spread
