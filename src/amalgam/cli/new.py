@@ -131,6 +131,9 @@ def _look(source: Path, choice: Choice, cache: Path) -> Found:
         guess.wording = guess.wording or table.questions.get(guess.text, "")
     answered = table.frame[table.frame[guess.text].str.strip() != ""]  # other rows, such as a total, are left out
     cells = pd.concat([answered[column] for column in guess.coded])
+    if guess.coder:  # the coders of a response vote, as raters do
+        response = [guess.id] if guess.id else [name for name in (guess.text, guess.question) if name]
+        cells = cells.set_axis(answered.groupby(response).ngroup())
     if choice.above is not None:
         labels = Labels(["low", "high"], _find_missing(cells.str.strip()), False)
     else:
