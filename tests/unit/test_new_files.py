@@ -144,6 +144,12 @@ def test_a_strange_file_is_read_all_the_same(case: str, amalgam: Amalgam) -> Non
     assert sum(found["labels"].values()) == 80
 
 
+def test_responses_without_blanks_between_words_are_found(amalgam: Amalgam) -> None:
+    rows = [{"\u56de\u7b54": "\u767d\u8272" * 5 + str(number), "code": "ab"[number % 2]} for number in range(80)]
+    found = make_task(amalgam, write_csv(rows))
+    assert (found["columns"]["text"], found["words"]) == ("\u56de\u7b54", [6, 6, 6])
+
+
 def test_a_source_is_never_taken_for_the_codes_that_people_add(amalgam: Amalgam) -> None:
     found = make_task(amalgam, write_csv(ROWS), name="coded.csv")
     assert [file.path for file in found["task"].source.files] == ["source_coded.csv"]

@@ -35,7 +35,7 @@ from amalgam.tasks.labels import (
 from amalgam.tasks.personal import find_personal_columns
 from amalgam.tasks.schema import LEAVE_OUT, load_task
 from amalgam.tasks.sources import Table, read_file
-from amalgam.tasks.texts import clean_text, fold_text, guess_languages
+from amalgam.tasks.texts import WORD, clean_text, fold_text, guess_languages
 
 _UNCODED = 20  # rows without a code; from that number on, their texts teach the student
 _REASONS = {
@@ -248,7 +248,7 @@ def _list_facts(source: Path, found: Found, rows: TaskRows) -> dict[str, Any]:
         "columns": {key: getattr(guess, key) for key in Guess.__slots__ if key not in ("doubts", "notes")},
         "labels": {str(label): int(count) for label, count in rows.main["label"].value_counts().items()},
         "left_out": {reason: count for reason, count in rows.left_out.items() if count},
-        "words": [int(size) for size in texts.str.count(r"\S+").quantile([0, 0.5, 1])],
+        "words": [int(size) for size in texts.str.count(WORD).quantile([0, 0.5, 1])],
         "languages": {name: round(count / len(texts), 3) for name, count in guess_languages([*texts]).most_common(3)},
         "equal_texts": int(texts.map(fold_text).duplicated().sum()),
         "groups": int(rows.main["group"].nunique()) if "group" in rows.main else None,

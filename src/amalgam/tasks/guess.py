@@ -9,7 +9,7 @@ import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.tasks.labels import MOST_LABELS, fold_code, list_codes, measure_kappa, read_number
-from amalgam.tasks.texts import parse_times
+from amalgam.tasks.texts import WORD, parse_times
 
 _AGREEMENT = 0.4  # Cohen's kappa from which two columns with the same codes count as raters of the same thing
 _CODED_AGAIN = 0.05  # share of rows with equal text and coder from which a column of names does not tell coders apart
@@ -142,7 +142,7 @@ def split_name(name: str) -> list[str]:
 def _describe_column(name: str, cells: "pd.Series[str]") -> Column:
     counts = cells[cells != ""].value_counts()
     texts, filled = pd.Series(counts.index, dtype=str), int(counts.sum())
-    words = float((texts.str.count(r"\S+") * counts.to_numpy()).sum() / max(filled, 1))
+    words = float((texts.str.count(WORD) * counts.to_numpy()).sum() / max(filled, 1))
     first = texts.head(200)
     date = _UNIX if _WORDS["time"].intersection(split_name(name)) and first.str.isdigit().all() else _DATE
     times = first.str.fullmatch(date).mean() > 0.95

@@ -18,6 +18,8 @@ from amalgam.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+# A word, or two characters of a script without blanks between words: Chinese, Japanese, Thai, Lao.
+WORD = r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]{1,2}|[^\s\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]+"
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # zero-width marks that carry no meaning
 
