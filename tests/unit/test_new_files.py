@@ -106,6 +106,8 @@ STUDIO = [
     }
     for row in ROWS
 ]
+ANSWERS = ["", "", "Open-Ended Response", "", "Bread", "Other"]  # SurveyMonkey's second header row
+MONKEY = [["Respondent ID", "guest", "Tell the text", "code", "What did you buy?", ""], ANSWERS]
 DATASHOP = {"id": "Transaction Id", "guest": "Anon Student Id", "text": "Input text", "code": "CF (Code)"}
 CODERS = [FRAME.assign(coder=name) for name in ("Ann", "Bo")]
 STRANGE: dict[str, tuple[str, str | bytes]] = {
@@ -124,6 +126,7 @@ STRANGE: dict[str, tuple[str, str | bytes]] = {
     "JSON split": ("a.json", pd.DataFrame(ROWS).to_json(orient="split")),
     "objects within": ("a.json", json.dumps({"data": [{"in": row} for row in ROWS]})),
     "Qualtrics": ("a.csv", pd.concat([HEADERS, FRAME]).rename(columns=TITLES).to_csv(index=False)),
+    "SurveyMonkey": ("a.xlsx", write_sheets([*MONKEY, *([*row.values(), "Bread", "Tea"] for row in ROWS)])),
     "Label Studio": ("a.json", json.dumps(STUDIO)),
     "doccano": ("a.jsonl", FRAME.assign(code=[[row["code"]] for row in ROWS]).to_json(orient="records", lines=True)),
     "booleans in lists": (

@@ -92,10 +92,12 @@ def read_header(source: Source) -> Header:
         titles = [" ".join(str(cell) for cell in cells if cell is not None).strip() for _, cells in top[:above]]
         header = top[above][1] if above < len(top) else []
         rows = itertools.chain(top[above + 1 :], rows)
+    peeked = list(itertools.islice(rows, max(2, source.header_rows or 0)))
+    if peeked and "Open-Ended Response" in peeked[0][1] and not source.header_rows:  # SurveyMonkey's second header row
+        header = [name or below for name, below in zip(header, peeked.pop(0)[1], strict=False)]
     names = _name_columns(source, ["" if name is None else str(name) for name in header])
     # A first column without a name holds the names of the rows: R and pandas write it so.
     named = [name if name or (not place and any(names)) else None for place, name in enumerate(names)]
-    peeked = list(itertools.islice(rows, max(2, source.header_rows or 0)))
     ids = [number for number, row in enumerate(peeked[:2], 1) if any(_IMPORT_ID.match(str(cell)) for cell in row[1])]
     more = source.header_rows - 1 if source.header_rows else max(ids, default=0)
     asked = zip(named, peeked[0][1], strict=False) if more > 1 and peeked else ()
