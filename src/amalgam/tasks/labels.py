@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_LABELS = 20
+_LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "ı": "i"})
 _LEAST = 5  # rows of a label, enough for it to be in every set
 # Cells that are not codes: what spreadsheets, SPSS and coders write where there is nothing to code; see `list_codes`.
 _NO_CODE = re.compile(
-    r"|n\.?/?a\.?|#[a-z/0]+[!?]?|nan|null|unclear|unsure|unklar|(un|not )cod(ed|able)|k\.a\.|[?.-]+|-?99+",
+    r"|n\.?/?a\.?|#[a-z/0]+[!?]?|nan|null|unclear|unsure|unklar|(un|not )cod(ed|able)|k\.a\.|[?.-]+|-9[5-8]|-?99+",
     re.IGNORECASE,
 )
 # Codes of the first of two classes: the last is the positive one.
@@ -155,7 +156,7 @@ def name_code(code: str, number: int) -> str:
     """Turn a code into a name of ASCII letters, digits, hyphens and underscores, or else `label_<number>`."""
     if re.fullmatch(r"[+-]+", code):
         code = code.replace("+", "plus ").replace("-", "minus ")
-    plain = unicodedata.normalize("NFKD", code.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    plain = unicodedata.normalize("NFKD", code.translate(_LETTERS)).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9-]+", "_", plain).strip("_-")[:40]
     return name if name and len(plain) * 2 >= len(code) else f"label_{number}"
 
