@@ -123,6 +123,23 @@ def test_traits_of_a_text_are_not_taken_for_raters(amalgam: Amalgam) -> None:
     assert "may be in `content score` or `style score`" in amalgam("new", "other", "--from", "a.csv")[2]
 
 
+@pytest.mark.parametrize(
+    ("texts", "codes"),
+    [
+        (["Q1", "Q2"], ["Q1_code", "Q2_code"]),
+        (["Why?", "Why was it so good?"], ["Total score", "Points - Why was it so good?"]),
+    ],
+)
+def test_of_several_answers_each_has_its_own_code(texts: list[str], codes: list[str], amalgam: Amalgam) -> None:
+    names = [*texts, *codes]
+    rows = [
+        dict(zip(names, [row["guest"], row["text"], "xy"[place // 3 % 2], row["code"]], strict=True))
+        for place, row in enumerate(ROWS)
+    ]
+    found = make_task(amalgam, write_csv(rows), "--text", texts[1])
+    assert found["columns"]["label"] == codes[1]
+
+
 def test_texts_that_nobody_coded_are_kept_and_empty_ones_left_out(amalgam: Amalgam) -> None:
     coded = [{**row, "question": "How was it?"} for row in ROWS]
     for row in coded[:31]:

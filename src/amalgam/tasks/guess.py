@@ -165,12 +165,16 @@ def _guess_text(columns: _Columns, guess: Guess) -> None:
 
 def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
     scores: dict[str, float] = {}
+    places = re.findall(r"\d+", guess.text)
     for name, column in columns.items():
         count = len(column.codes)
         if 1 < count <= MOST_LABELS and 2 * count <= column.filled and column.words < 10 and not column.times:
             told = 2.0 * column.is_named("label") + 2.0 * column.is_named("best") + column.is_named("rater")
             other = sum(column.is_named(kind) for kind in ("subgroup", "group", "question", "other"))
-            scores[name] = told - 2.0 * other
+            # `Points - Why is it hot?` belongs to `Why is it hot?`, and `Q1_code` does not belong to `Q2`.
+            same = 4.0 * (len(guess.text.split()) >= LONG_NAME and guess.text in name)
+            away = places != [] and re.findall(r"\d+", name) not in ([], places)
+            scores[name] = told - 2.0 * other + same - away
     if not scores:
         raise DataError(_explain_no_label(columns))
     best = max(scores, key=lambda name: scores[name])

@@ -62,9 +62,9 @@ _DOUBLE_ENCODED = re.compile(f"[\xc2-\xdf]{_NEXT}|[\xe0-\xef]{_NEXT}{{2}}|[\xf0-
 
 # A zone after a time. pandas reads "GMT-4" as four hours ahead of Greenwich, but "-04:00" as people mean both.
 _ZONE = re.compile(r"(?:GMT|UTC) ?([+-])(\d\d?):?(\d\d)?\b")
-
 _LOCAL = re.compile(r"(?<=[\dM]) (?!AM|PM|UTC|GMT)[A-Z]{2,5}$")  # such as EST, which pandas does not read
 _YEAR = r"\d{4}|\d[./]\d\d\b|\d[ -][A-Za-z]+[ -]\d\d(?![:\d])"  # pandas adds one if there is none
+
 _STOP_WORDS = {
     "English": "the of and to is that it was for are with this because",
     "German": "der die das und nicht ein eine zu mit auf weil sich",
