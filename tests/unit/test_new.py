@@ -161,10 +161,12 @@ def test_several_codes_at_once_are_pointed_out(amalgam: Amalgam) -> None:
     assert "'a;b' looks like several codes at once" in found["notes"][0]
     mixed = [{**row, "code": {"choices": [*"ab"]} if place % 3 else "ab"[place % 2]} for place, row in enumerate(ROWS)]
     assert make_task(amalgam, json.dumps(mixed), name="a.json")["labels"] == {"a_b": 53, "a": 14, "b": 13}
-    parts = [
-        {"text": row["text"], **dict.fromkeys("abc", "0"), "abc"[place % 3]: "1"} for place, row in enumerate(ROWS)
-    ]
-    assert "one of `a`, `b`, `c` is 1 in every row" in make_task(amalgam, write_csv(parts), "--yes")["notes"][0]
+    for no, yes in ("01", ("Unchecked", "Checked")):
+        parts = [
+            {"text": row["text"], **dict.fromkeys("abc", no), "abc"[place % 3]: yes} for place, row in enumerate(ROWS)
+        ]
+        found = make_task(amalgam, write_csv(parts), "--yes")
+        assert f"one of `a`, `b`, `c` is {yes} in every row" in found["notes"][0]
 
 
 DAYS = [datetime.datetime(2025, 1, 3, 14, 5) + datetime.timedelta(days=4 * number) for number in range(80)]

@@ -30,6 +30,7 @@ HOSTILE: list[tuple[str, Content, str]] = [
     ("a.csv", b"", "holds no rows"),
     ("a.xlsx", write_sheets([]), "holds no rows"),
     ("a.csv", write_csv([{"text": row["text"]} for row in ROWS]), "no column has between 2 and 20 codes"),
+    ("a.csv", code(["x", "", ""]).replace("code", "Good"), "cells of `Good` have one or none: write 0"),
     ("a.csv", write_csv(ROWS[:10]), "10 coded rows are too few for 2 labels: code at least 22"),
     ("a.csv", "a,b\n" + "1,2\n3,4\n" * 20, "no column holds free text"),
     ("a.csv", code(["unclear", "N/A", "?"]), "`code` holds no code, but a classifier needs two labels"),

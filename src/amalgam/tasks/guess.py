@@ -176,7 +176,7 @@ def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
             away = places != [] and re.findall(r"\d+", name) not in ([], places)
             scores[name] = told - 2.0 * other + same - away
     if not scores:
-        raise DataError(_explain_no_label(columns))
+        raise DataError(_explain_no_label(columns, len(table)))
     best = max(scores, key=lambda name: scores[name])
     alike, guess.raters = _find_raters(table, columns, best)
     whole = [name for name in scores if columns[name].filled > 2 * columns[best].filled]
@@ -194,10 +194,12 @@ def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
         guess.label = guess.choose("label", named | rest)
     if rest and not guess.label:
         guess.doubts["label"] = [best, *rest]
-    flags = [name for name, column in columns.items() if {*column.codes} == {"0", "1"}]
-    if guess.label in flags and len(flags) > 2 and (table[flags] == "1").sum(axis=1).eq(1).all():
-        joined = ", ".join(f"`{name}`" for name in flags)
-        guess.notes.append(f"one of {joined} is 1 in every row, so they are one label: make one column of their names")
+    codes = columns[guess.label].codes if guess.label else []
+    flags = [name for name, column in columns.items() if {*column.codes} == {*codes}]
+    marks = [code for code in codes if (table[flags] == code).sum(axis=1).eq(1).all()]
+    if len(codes) == 2 and len(flags) > 2 and marks:
+        what = f"one of {', '.join(f'`{name}`' for name in flags)} is {marks[0]} in every row"
+        guess.notes.append(f"{what}, so they are one label: make one column of their names")
     # One row per coder: each response occurs about as often as there are coders, hardly ever twice for one of them.
     # Equal texts of two students, or to two questions, are two responses.
     response = [guess.text, *(name for name, column in columns.items() if column.is_named("question", "group"))]
@@ -207,7 +209,7 @@ def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
         guess.coder = next((name for name in again if again[name] < _CODED_AGAIN), "")
 
 
-def _explain_no_label(columns: _Columns) -> str:
+def _explain_no_label(columns: _Columns, rows: int) -> str:
     for column in columns.values():
         codes, holds = column.codes, f"`{column.name}` holds"
         if not column.is_named("label") or 1 < len(codes) <= MOST_LABELS:
@@ -220,7 +222,11 @@ def _explain_no_label(columns: _Columns) -> str:
         if column.words < 10:
             merge = f"merge rare ones with --label '{column.name}' --merge-rare ROWS"
             return f"{holds} {len(codes)} codes, but at most {MOST_LABELS} can be told apart: {merge}"
-    return f"no column has between 2 and {MOST_LABELS} codes: name the column of the codes with --label"
+    none = f"no column has between 2 and {MOST_LABELS} codes"
+    marked = [f"`{name}`" for name, column in columns.items() if len(column.codes) == 1 and column.filled < rows]
+    if marked:
+        return f"{none}, since cells of {', '.join(marked)} have one or none: write 0, for example, into empty cells"
+    return f"{none}: name the column of the codes with --label"
 
 
 def _find_raters(table: pd.DataFrame, columns: _Columns, name: str) -> tuple[list[str], list[str]]:

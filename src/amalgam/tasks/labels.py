@@ -62,7 +62,9 @@ def find_labels(cells: "pd.Series[str]", column: str, merge_rare: int, drop_rare
         raise DataError(f"`{column}` has {len(order)} labels, but at most {MOST_LABELS} can be told apart: {advice}")
     if len(order) < 2:
         held = f"only the code {order[0]}" if order else "no code"
-        raise DataError(f"`{column}` has {held}: a classifier needs two, so code more rows")
+        raise DataError(
+            f"`{column}` has {held}: a classifier needs two, so code more rows, or empty cells with a second one"
+        )
     if few := [label for label in order if rows[label] < _LEAST]:
         what = f"{rows[few[0]]} rows" if cells.index.is_unique else f"the majority in {rows[few[0]]} rows"
         raise DataError(f"`{few[0]}` in `{column}` has {what}, which is too few to learn: {advice}")
