@@ -29,6 +29,7 @@ from tests.unit.answers import DOUBTFUL_DAYS, ROWS, TWO_CODES, Amalgam, code, ma
         (["1", "0.0", "1.0", "0"], ["code_0", "code_1"], False, 0),
         (["3", "-1", "2", "", "-98"], ["score_minus_1", "score_2", "score_3"], True, 32),
         (["1,5", "2", "N/A", "3"], ["score_1_5", "score_2", "score_3"], True, 20),
+        (["50%", "100 %", "0.00 / 4"], ["score_0", "score_50", "score_100"], True, 0),
         (["TRUE", "FALSE", "unclear", "?"], ["FALSE", "TRUE"], False, 40),
         (["sehr gut", "nicht gut"], ["nicht_gut", "sehr_gut"], False, 0),
         (["correct", "Correct", "incorrect", "INCORRECT "], ["incorrect", "correct"], False, 0),

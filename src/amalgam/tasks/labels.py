@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_LABELS = 20
-_LETTERS = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "ı": "i"})
+_LETTERS = str.maketrans(
+    {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "\u0131": "i"}
+)
 _LEAST = 5  # rows of a label, enough for it to be in every set
 # Cells that are not codes: what spreadsheets, SPSS and coders write where there is nothing to code; see `list_codes`.
 _NO_CODE = re.compile(
@@ -138,9 +140,9 @@ def find_combined(codes: Sequence[str]) -> str:
 
 
 def read_number(cell: str) -> float | None:
-    """Read a number with a decimal point or comma; return None for anything else."""
-    if re.fullmatch(r"[-+]?\d*[.,]?\d+([eE][-+]?\d+)?|[-+]?\d+[.,]", cell):
-        return float(cell.replace(",", "."))
+    """Read a number with a decimal point or comma, also "50%" and "1.00 / 2"; return None for anything else."""
+    if read := re.fullmatch(r"([-+]?\d*[.,]?\d+(?:[eE][-+]?\d+)?|[-+]?\d+[.,])(?:\s?%| / \d+(?:\.\d+)?)?", cell):
+        return float(read[1].replace(",", "."))
     return None
 
 
