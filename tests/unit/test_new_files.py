@@ -48,6 +48,7 @@ HOSTILE: list[tuple[str, Content, str]] = [
     ("a.csv", "id,,text\n1,so,x\n", "row 2 has 'so' in column 2, which has no name"),
     ("a.csv.gz", gzip.compress(write_csv(ROWS).encode())[:-9], "put a complete, readable file there"),
     ("a.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 600, f"(.xls) or has a password: {EXPORT} without a password, or"),
+    ("a.xlsx", write_sheets([["code", "is"], ["x", "y"]], CELLS), "in the sheet `Sheet` (--sheet names another), no"),
     ("a.xlsx", write_sheets(CELLS)[:900], "is not an Excel workbook or is damaged"),
     ("a.xlsx", write_zip("a.txt", "text\nso\n"), "is an archive: unpack it"),
     ("a.ods", write_zip("mimetype", "application/vnd.oasis.opendocument.spreadsheet"), f"OpenDocument file: {EXPORT}"),

@@ -126,7 +126,12 @@ def _look(source: Path, choice: Choice, cache: Path) -> Found:
         items = [(json.loads(cell or "[]") or [""])[0] for cell in table.frame[column]]
         table.frame[column] = [item if isinstance(item, str) else json.dumps(item) for item in items]
     personal = find_personal_columns(table.frame)
-    guess = _settle_doubts(table.frame, choice, personal)
+    try:
+        guess = _settle_doubts(table.frame, choice, personal)
+    except DataError as error:
+        if choice.sheet or not table.source.sheet:
+            raise
+        raise DataError(f"in the sheet `{table.source.sheet}` (--sheet names another), {error}") from error
     if "question" not in choice.columns:
         guess.wording = guess.wording or table.questions.get(guess.text, "")
     answered = table.frame[table.frame[guess.text].str.strip() != ""]  # other rows, such as a total, are left out
