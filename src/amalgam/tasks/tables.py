@@ -182,10 +182,13 @@ def _iterate_json(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _turn_columns(value: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """List the rows of an object of columns, or of `columns` and `data`, as pandas writes them; [] for any other."""
+    """List the rows of an object of rows or columns, or of `columns` and `data`, as pandas writes; [] for any other."""
     names, parts = value.get("columns"), value.get("data")
     if isinstance(names, list) and isinstance(parts, list) and all(isinstance(cells, list) for cells in parts):
         return [[dict(zip(names, cells, strict=False)) for cells in parts]]
+    rows = [each for each in value.values() if isinstance(each, dict) and len(each) < len(value)]
+    if rows and len(rows) == len(value) and not any(map(str.isdigit, rows[0])):  # pandas numbers the cells of columns
+        return [[{"id": name, **each} for name, each in value.items()]]
     columns = [list(each.values()) if isinstance(each, dict) else each for each in value.values()]
     if len(columns) > 1 and all(isinstance(each, list) and len(each) == len(columns[0]) for each in columns):
         return [[dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]]
