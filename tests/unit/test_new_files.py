@@ -126,6 +126,7 @@ STRANGE: dict[str, tuple[str, str | bytes]] = {
     "JSON by columns": ("a.json", pd.DataFrame(ROWS).to_json()),
     "JSON of lists": ("a.json", json.dumps(pd.DataFrame(ROWS).to_dict(orient="list"))),
     "JSON split": ("a.json", pd.DataFrame(ROWS).to_json(orient="split")),
+    "JSON by rows": ("a.json", pd.DataFrame(ROWS).set_index("id").to_json(orient="index")),
     "objects within": ("a.json", json.dumps({"data": [{"in": row} for row in ROWS]})),
     "Qualtrics": ("a.csv", pd.concat([HEADERS, FRAME]).rename(columns=TITLES).to_csv(index=False)),
     "SurveyMonkey": ("a.xlsx", write_sheets([*MONKEY, *([*row.values(), "Bread", "Tea"] for row in ROWS)])),
@@ -170,6 +171,9 @@ def test_responses_that_are_names_are_no_roster(amalgam: Amalgam) -> None:
     found = make_task(amalgam, FRAME.assign(text=names).to_csv(index=False))
     assert found["personal"] == {"text": "name"}
     assert found["task"].columns.roster is None
+    shared = FRAME.rename(columns={"guest": "First name"})
+    shared["First name"] = [f"Ann{chr(97 + number % 26)}" for number in range(80)]  # not of one person
+    assert make_task(amalgam, shared.to_csv(index=False))["columns"]["group"] == ""
 
 
 def test_a_grader_of_each_row_is_no_rater_but_coders_of_equal_texts_are(amalgam: Amalgam) -> None:

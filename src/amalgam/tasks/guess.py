@@ -29,6 +29,7 @@ _NAMES = {
         learner writer essay document doc video person subject team teacher anon schüler proband""",
     "subgroup": """gender sex ethnicity race age language native country school region cohort ses esl ell frl dialect
         condition geschlecht muttersprache schule""",
+    "part": "first last given family surname forename vorname nachname nom prénom apellido apellidos",
     "time": "time timestamp date datetime created submitted started finished unix epoch datum zeit fecha",
     "id": "id uuid guid key nr no number nummer row index hash",
     "other": """reference feedback rationale reason explanation note notes url link title name first last email mail id
@@ -291,7 +292,7 @@ def _guess_others(table: pd.DataFrame, columns: _Columns, guess: Guess, said: _S
         distinct, named = rows[name].nunique(), column.is_named("group")
         repeated = 1 < distinct <= 0.9 * len(rows) and 2 * column.filled > len(table) and not column.times
         ids = column.words < 3 and (named or (distinct >= 20 and not column.numbers))
-        if repeated and ids and not column.is_named("subgroup", "label", "rater"):
+        if repeated and ids and not column.is_named("subgroup", "label", "rater", "part"):
             scores[name] = 2.0 * named
     if "group" in said:
         guess.group = "".join(said["group"])
