@@ -195,8 +195,8 @@ def test_excel_becomes_excel(opened: Shipped, tmp_path: Path) -> None:
     for refuse in (partial(label, source, opened=opened), partial(survey_table, open_source(source), ["text"])):
         with pytest.raises(DataError, match=r"cannot hold a text of 32,768 characters, .*: write \.csv"):
             refuse(tmp_path / "long.xlsx")  # the second is called before a row is scored
-    for name in ("in.csv", "in.xlsx"):
-        with pytest.raises(DataError, match=rf"{name} has no column 'text\.2', only (id|n), text"):
+    for name, where in (("in.csv", "column$"), ("in.xlsx", "column, or put its sheet before `Answers`")):
+        with pytest.raises(DataError, match=rf"{name} has no column 'text\.2', only (id|n), text.*{where}"):
             label(tmp_path / name, tmp_path / "out.csv", opened, text="text.2")
 
 

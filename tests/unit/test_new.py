@@ -27,13 +27,15 @@ from tests.unit.answers import DOUBTFUL_DAYS, ROWS, TWO_CODES, Amalgam, code, ma
     [
         (["0", "1"], ["code_0", "code_1"], False, 0),
         (["1", "0.0", "1.0", "0"], ["code_0", "code_1"], False, 0),
-        (["3", "-1", "2", "", "-99"], ["score_minus_1", "score_2", "score_3"], True, 32),
+        (["3", "-1", "2", "", "-98"], ["score_minus_1", "score_2", "score_3"], True, 32),
         (["1,5", "2", "N/A", "3"], ["score_1_5", "score_2", "score_3"], True, 20),
+        (["50%", "100 %", "0.00 / 4"], ["score_0", "score_50", "score_100"], True, 0),
         (["TRUE", "FALSE", "unclear", "?"], ["FALSE", "TRUE"], False, 40),
         (["sehr gut", "nicht gut"], ["nicht_gut", "sehr_gut"], False, 0),
         (["correct", "Correct", "incorrect", "INCORRECT "], ["incorrect", "correct"], False, 0),
         (["a b", "a-b", "a_b", "\u00e0 b"], ["a-b", "a_b", "a_b_3", "a_b_4"], False, 0),
         (["a", "a 3", "a!"], ["a", "a_3", "a_3_3"], False, 0),
+        (["z\u0142a", "Yanl\u0131\u015f"], ["zla", "Yanlis"], False, 0),
         (["\u0434\u0430", "\u0414\u0430", "\u043d\u0435\u0442"], ["label_1", "label_2"], False, 0),
         (["2210001", "2210002", "2210003"], ["score_2210001", "score_2210002", "score_2210003"], True, 0),
         (["1.1", "1.2", "1.10", "2.1"], ["1_1", "1_10", "1_2", "2_1"], False, 0),
@@ -106,6 +108,9 @@ def test_what_coders_say_becomes_a_majority(amalgam: Amalgam) -> None:
     assert (found["columns"]["raters"], found["kappa"]) == ([*raters], 1.0)
     found = make(**raters, final=numbers)
     assert (found["columns"]["label"], found["kappa"]) == ("final", 1.0)
+    settled = {"coder_1": codes, "coder_2": codes.where(~first, other), "adjudicated": codes.where(first, "")}
+    found = make(**settled)
+    assert (found["columns"]["raters"], found["left_out"]) == ([*settled], {})
     odd = codes.where(codes.index > 2, "odd")
     bare.assign(rater_1=odd, rater_2=odd).to_csv("a.csv", index=False)
     assert "`odd` in `rater_1` has the majority in 3 rows" in amalgam("new", "other", "--from", "a.csv")[2]
@@ -117,6 +122,23 @@ def test_traits_of_a_text_are_not_taken_for_raters(amalgam: Amalgam) -> None:
     assert (found["columns"]["label"], found["columns"]["raters"]) == ("content score", [])
     assert "if they are raters of the same thing, name each with --rater" in found["notes"][0]
     assert "may be in `content score` or `style score`" in amalgam("new", "other", "--from", "a.csv")[2]
+
+
+@pytest.mark.parametrize(
+    ("texts", "codes"),
+    [
+        (["Q1", "Q2"], ["Q1_code", "Q2_code"]),
+        (["Why?", "Why was it so good?"], ["Total score", "Points - Why was it so good?"]),
+    ],
+)
+def test_of_several_answers_each_has_its_own_code(texts: list[str], codes: list[str], amalgam: Amalgam) -> None:
+    names = [*texts, *codes]
+    rows = [
+        dict(zip(names, [row["guest"], row["text"], "xy"[place // 3 % 2], row["code"]], strict=True))
+        for place, row in enumerate(ROWS)
+    ]
+    found = make_task(amalgam, write_csv(rows), "--text", texts[1])
+    assert found["columns"]["label"] == codes[1]
 
 
 def test_texts_that_nobody_coded_are_kept_and_empty_ones_left_out(amalgam: Amalgam) -> None:
@@ -138,10 +160,14 @@ def test_several_codes_at_once_are_pointed_out(amalgam: Amalgam) -> None:
     found = make_task(amalgam, code(["a;b", "a", "b"]))
     assert found["labels"] == {"a": 27, "b": 26, "a_b": 27}
     assert "'a;b' looks like several codes at once" in found["notes"][0]
-    parts = [
-        {"text": row["text"], **dict.fromkeys("abc", "0"), "abc"[place % 3]: "1"} for place, row in enumerate(ROWS)
-    ]
-    assert "one of `a`, `b`, `c` is 1 in every row" in make_task(amalgam, write_csv(parts), "--yes")["notes"][0]
+    mixed = [{**row, "code": {"choices": [*"ab"]} if place % 3 else "ab"[place % 2]} for place, row in enumerate(ROWS)]
+    assert make_task(amalgam, json.dumps(mixed), name="a.json")["labels"] == {"a_b": 53, "a": 14, "b": 13}
+    for no, yes in ("01", ("Unchecked", "Checked")):
+        parts = [
+            {"text": row["text"], **dict.fromkeys("abc", no), "abc"[place % 3]: yes} for place, row in enumerate(ROWS)
+        ]
+        found = make_task(amalgam, write_csv(parts), "--yes")
+        assert f"one of `a`, `b`, `c` is {yes} in every row" in found["notes"][0]
 
 
 DAYS = [datetime.datetime(2025, 1, 3, 14, 5) + datetime.timedelta(days=4 * number) for number in range(80)]

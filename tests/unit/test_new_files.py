@@ -30,6 +30,7 @@ HOSTILE: list[tuple[str, Content, str]] = [
     ("a.csv", b"", "holds no rows"),
     ("a.xlsx", write_sheets([]), "holds no rows"),
     ("a.csv", write_csv([{"text": row["text"]} for row in ROWS]), "no column has between 2 and 20 codes"),
+    ("a.csv", code(["x", "", ""]).replace("code", "Good"), "cells of `Good` have one or none: write 0"),
     ("a.csv", write_csv(ROWS[:10]), "10 coded rows are too few for 2 labels: code at least 22"),
     ("a.csv", "a,b\n" + "1,2\n3,4\n" * 20, "no column holds free text"),
     ("a.csv", code(["unclear", "N/A", "?"]), "`code` holds no code, but a classifier needs two labels"),
@@ -47,6 +48,7 @@ HOSTILE: list[tuple[str, Content, str]] = [
     ("a.csv", "id,,text\n1,so,x\n", "row 2 has 'so' in column 2, which has no name"),
     ("a.csv.gz", gzip.compress(write_csv(ROWS).encode())[:-9], "put a complete, readable file there"),
     ("a.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 600, f"(.xls) or has a password: {EXPORT} without a password, or"),
+    ("a.xlsx", write_sheets([["code", "is"], ["x", "y"]], CELLS), "in the sheet `Sheet` (--sheet names another), no"),
     ("a.xlsx", write_sheets(CELLS)[:900], "is not an Excel workbook or is damaged"),
     ("a.xlsx", write_zip("a.txt", "text\nso\n"), "is an archive: unpack it"),
     ("a.ods", write_zip("mimetype", "application/vnd.oasis.opendocument.spreadsheet"), f"OpenDocument file: {EXPORT}"),
@@ -106,6 +108,8 @@ STUDIO = [
     }
     for row in ROWS
 ]
+ANSWERS = ["", "", "Open-Ended Response", "", "Bread", "Other"]  # SurveyMonkey's second header row
+MONKEY = [["Respondent ID", "guest", "Tell the text", "code", "What did you buy?", ""], ANSWERS]
 DATASHOP = {"id": "Transaction Id", "guest": "Anon Student Id", "text": "Input text", "code": "CF (Code)"}
 CODERS = [FRAME.assign(coder=name) for name in ("Ann", "Bo")]
 STRANGE: dict[str, tuple[str, str | bytes]] = {
@@ -122,8 +126,10 @@ STRANGE: dict[str, tuple[str, str | bytes]] = {
     "JSON by columns": ("a.json", pd.DataFrame(ROWS).to_json()),
     "JSON of lists": ("a.json", json.dumps(pd.DataFrame(ROWS).to_dict(orient="list"))),
     "JSON split": ("a.json", pd.DataFrame(ROWS).to_json(orient="split")),
+    "JSON by rows": ("a.json", pd.DataFrame(ROWS).set_index("id").to_json(orient="index")),
     "objects within": ("a.json", json.dumps({"data": [{"in": row} for row in ROWS]})),
     "Qualtrics": ("a.csv", pd.concat([HEADERS, FRAME]).rename(columns=TITLES).to_csv(index=False)),
+    "SurveyMonkey": ("a.xlsx", write_sheets([*MONKEY, *([*row.values(), "Bread", "Tea"] for row in ROWS)])),
     "Label Studio": ("a.json", json.dumps(STUDIO)),
     "doccano": ("a.jsonl", FRAME.assign(code=[[row["code"]] for row in ROWS]).to_json(orient="records", lines=True)),
     "booleans in lists": (
@@ -144,6 +150,12 @@ def test_a_strange_file_is_read_all_the_same(case: str, amalgam: Amalgam) -> Non
     assert sum(found["labels"].values()) == 80
 
 
+def test_responses_without_blanks_between_words_are_found(amalgam: Amalgam) -> None:
+    rows = [{"\u56de\u7b54": "\u767d\u8272" * 5 + str(number), "code": "ab"[number % 2]} for number in range(80)]
+    found = make_task(amalgam, write_csv(rows))
+    assert (found["columns"]["text"], found["words"]) == ("\u56de\u7b54", [6, 6, 6])
+
+
 def test_a_source_is_never_taken_for_the_codes_that_people_add(amalgam: Amalgam) -> None:
     found = make_task(amalgam, write_csv(ROWS), name="coded.csv")
     assert [file.path for file in found["task"].source.files] == ["source_coded.csv"]
@@ -159,6 +171,9 @@ def test_responses_that_are_names_are_no_roster(amalgam: Amalgam) -> None:
     found = make_task(amalgam, FRAME.assign(text=names).to_csv(index=False))
     assert found["personal"] == {"text": "name"}
     assert found["task"].columns.roster is None
+    shared = FRAME.rename(columns={"guest": "First name"})
+    shared["First name"] = [f"Ann{chr(97 + number % 26)}" for number in range(80)]  # not of one person
+    assert make_task(amalgam, shared.to_csv(index=False))["columns"]["group"] == ""
 
 
 def test_a_grader_of_each_row_is_no_rater_but_coders_of_equal_texts_are(amalgam: Amalgam) -> None:
@@ -172,3 +187,6 @@ def test_a_grader_of_each_row_is_no_rater_but_coders_of_equal_texts_are(amalgam:
     found = make_task(amalgam, pd.concat([*CODERS, CODERS[0].head(1)]).drop(columns="id").to_csv(index=False))
     assert (found["columns"]["coder"], sum(found["labels"].values())) == ("coder", 80)
     assert found["left_out"] == {"coded_again": 1}
+    odd = pd.concat([CODERS[0].assign(code=["odd"] * 9 + [*FRAME["code"][9:]]), CODERS[1]])  # only one coder says so
+    found = make_task(amalgam, odd.to_csv(index=False), "--drop-rare", "5")
+    assert (found["order"], sum(found["labels"].values())) == (["complaint", "praise"], 80)

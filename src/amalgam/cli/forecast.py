@@ -29,6 +29,7 @@ from amalgam.tasks.coding import read_codes
 from amalgam.tasks.columns import load_task_rows
 from amalgam.tasks.schema import Task, load_task
 from amalgam.tasks.split import split_task
+from amalgam.tasks.texts import WORD
 from amalgam.training.transfer import FEW, assign_roles
 
 # The stages that send requests, and the folders of their answers.
@@ -119,7 +120,7 @@ def estimate_training(params: Params, rows: pd.DataFrame, uncoded: int) -> int:
     With few `uncoded` texts the best student keeps all layers, unless the guard lets synthetic rows in.
     """
     few = params.quality == "best" and params.human_rows + uncoded < FEW
-    words = (rows["text"] + " " + rows["question"]).str.count(r"\S+")
+    words = (rows["text"] + " " + rows["question"]).str.count(WORD)
     tokens = float((2 + words * 4 / 3).clip(upper=params.teacher.max_length).mean())
     # As in `grow_steps`: for the member that learns by contrast, then for everything else.
     steps = 0.2 * math.sqrt(max(params.human_rows / 51, 1)) + 0.8 * math.sqrt(max(params.human_rows / 200, 1))

@@ -35,7 +35,7 @@ from amalgam.tasks.labels import (
 from amalgam.tasks.personal import find_personal_columns
 from amalgam.tasks.schema import LEAVE_OUT, load_task
 from amalgam.tasks.sources import Table, read_file
-from amalgam.tasks.texts import clean_text, fold_text, guess_languages
+from amalgam.tasks.texts import WORD, clean_text, fold_text, guess_languages
 
 _UNCODED = 20  # rows without a code; from that number on, their texts teach the student
 _REASONS = {
@@ -126,11 +126,19 @@ def _look(source: Path, choice: Choice, cache: Path) -> Found:
         items = [(json.loads(cell or "[]") or [""])[0] for cell in table.frame[column]]
         table.frame[column] = [item if isinstance(item, str) else json.dumps(item) for item in items]
     personal = find_personal_columns(table.frame)
-    guess = _settle_doubts(table.frame, choice, personal)
+    try:
+        guess = _settle_doubts(table.frame, choice, personal)
+    except DataError as error:
+        if choice.sheet or not table.source.sheet:
+            raise
+        raise DataError(f"in the sheet `{table.source.sheet}` (--sheet names another), {error}") from error
     if "question" not in choice.columns:
         guess.wording = guess.wording or table.questions.get(guess.text, "")
     answered = table.frame[table.frame[guess.text].str.strip() != ""]  # other rows, such as a total, are left out
     cells = pd.concat([answered[column] for column in guess.coded])
+    if guess.coder:  # the coders of a response vote, as raters do
+        response = [guess.id] if guess.id else [name for name in (guess.text, guess.question) if name]
+        cells = cells.set_axis(answered.groupby(response).ngroup())
     if choice.above is not None:
         labels = Labels(["low", "high"], _find_missing(cells.str.strip()), False)
     else:
@@ -245,7 +253,7 @@ def _list_facts(source: Path, found: Found, rows: TaskRows) -> dict[str, Any]:
         "columns": {key: getattr(guess, key) for key in Guess.__slots__ if key not in ("doubts", "notes")},
         "labels": {str(label): int(count) for label, count in rows.main["label"].value_counts().items()},
         "left_out": {reason: count for reason, count in rows.left_out.items() if count},
-        "words": [int(size) for size in texts.str.count(r"\S+").quantile([0, 0.5, 1])],
+        "words": [int(size) for size in texts.str.count(WORD).quantile([0, 0.5, 1])],
         "languages": {name: round(count / len(texts), 3) for name, count in guess_languages([*texts]).most_common(3)},
         "equal_texts": int(texts.map(fold_text).duplicated().sum()),
         "groups": int(rows.main["group"].nunique()) if "group" in rows.main else None,

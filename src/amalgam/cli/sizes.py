@@ -11,6 +11,7 @@ from amalgam.errors import ParamsError
 from amalgam.params import Params
 from amalgam.tasks.columns import TaskRows
 from amalgam.tasks.split import choose_sizes
+from amalgam.tasks.texts import WORD
 
 _AUC = 0.85  # for which the width of an interval is shown
 _LEAST_TOKENS = 128  # of an answer: with 64, every second answer of small models was cut off, which may end a run
@@ -26,7 +27,7 @@ def choose_params(params: Params, rows: TaskRows, name: str) -> tuple[dict[str, 
     test, human, validation = choose_sizes(rows.main, params.split.seed, by)
     synthetic = 0.85 * params.synthesis.rows * rows.main["label"].nunique()  # about what curation keeps
     ratio = min(0.8, math.floor(100 * synthetic / (synthetic + human)) / 100)
-    words = float(rows.main["text"].str.count(r"\S+").quantile(0.9))
+    words = float(rows.main["text"].str.count(WORD).quantile(0.9))
     tokens = min(max(math.ceil(words * 4 / 3 / 16) * 16, _LEAST_TOKENS), 512)
     values = {"task": name, "ratio": ratio, "human_rows": human, "split.test": test, "split.validation": validation}
     values |= {"synthesis.max_tokens": tokens, "split.by": by}

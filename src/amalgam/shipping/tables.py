@@ -178,6 +178,7 @@ def _check_columns(source: Source, columns: list[str], needed: Sequence[str]) ->
         raise DataError(f"{source.name} has no header: name its columns in the first line")
     there = ", ".join(" ".join(name.split()) for name in columns)
     parting = ", or separate its cells by commas" if len(columns) == 1 and source.format == "csv" else ""
+    parting = f", or put its sheet before `{source.sheet}`" if source.sheet else parting
     for name in needed:
         inside = source.format == "parquet" and name.partition(".")[0] in columns  # perhaps: rows are checked too
         if name not in columns and not inside:

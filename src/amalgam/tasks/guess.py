@@ -9,7 +9,7 @@ import pandas as pd
 
 from amalgam.errors import DataError
 from amalgam.tasks.labels import MOST_LABELS, fold_code, list_codes, measure_kappa, read_number
-from amalgam.tasks.texts import parse_times
+from amalgam.tasks.texts import WORD, parse_times
 
 _AGREEMENT = 0.4  # Cohen's kappa from which two columns with the same codes count as raters of the same thing
 _CODED_AGAIN = 0.05  # share of rows with equal text and coder from which a column of names does not tell coders apart
@@ -29,6 +29,7 @@ _NAMES = {
         learner writer essay document doc video person subject team teacher anon schüler proband""",
     "subgroup": """gender sex ethnicity race age language native country school region cohort ses esl ell frl dialect
         condition geschlecht muttersprache schule""",
+    "part": "first last given family surname forename vorname nachname nom prénom apellido apellidos",
     "time": "time timestamp date datetime created submitted started finished unix epoch datum zeit fecha",
     "id": "id uuid guid key nr no number nummer row index hash",
     "other": """reference feedback rationale reason explanation note notes url link title name first last email mail id
@@ -142,7 +143,7 @@ def split_name(name: str) -> list[str]:
 def _describe_column(name: str, cells: "pd.Series[str]") -> Column:
     counts = cells[cells != ""].value_counts()
     texts, filled = pd.Series(counts.index, dtype=str), int(counts.sum())
-    words = float((texts.str.count(r"\S+") * counts.to_numpy()).sum() / max(filled, 1))
+    words = float((texts.str.count(WORD) * counts.to_numpy()).sum() / max(filled, 1))
     first = texts.head(200)
     date = _UNIX if _WORDS["time"].intersection(split_name(name)) and first.str.isdigit().all() else _DATE
     times = first.str.fullmatch(date).mean() > 0.95
@@ -165,16 +166,26 @@ def _guess_text(columns: _Columns, guess: Guess) -> None:
 
 def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
     scores: dict[str, float] = {}
+    places = re.findall(r"\d+", guess.text)
     for name, column in columns.items():
         count = len(column.codes)
         if 1 < count <= MOST_LABELS and 2 * count <= column.filled and column.words < 10 and not column.times:
             told = 2.0 * column.is_named("label") + 2.0 * column.is_named("best") + column.is_named("rater")
             other = sum(column.is_named(kind) for kind in ("subgroup", "group", "question", "other"))
-            scores[name] = told - 2.0 * other
+            # `Points - Why is it hot?` belongs to `Why is it hot?`, and `Q1_code` does not belong to `Q2`.
+            same = 4.0 * (len(guess.text.split()) >= LONG_NAME and guess.text in name)
+            away = places != [] and re.findall(r"\d+", name) not in ([], places)
+            scores[name] = told - 2.0 * other + same - away
     if not scores:
-        raise DataError(_explain_no_label(columns))
+        raise DataError(_explain_no_label(columns, len(table)))
     best = max(scores, key=lambda name: scores[name])
     alike, guess.raters = _find_raters(table, columns, best)
+    whole = [name for name in scores if columns[name].filled > 2 * columns[best].filled]
+    if columns[best].is_named("best") and whole:  # an adjudicator codes only where the raters disagree
+        raters = _find_raters(table, columns, max(whole, key=lambda name: scores[name]))[1]
+        if len(others := [name for name in raters if name != best]) > 1:
+            alike = guess.raters = [*others, best]
+            guess.notes.append(f"`{best}` has codes for few rows: the majority of it and the raters is the label")
     named = {name: scores[name] for name in alike if name in scores and name not in guess.raters}
     rest = {name: score for name, score in scores.items() if name not in alike and score >= scores[best]}
     if len(named) > 1 and len({*named.values()}) == 1 and not guess.raters:  # traits of a text, or people's names
@@ -184,10 +195,12 @@ def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
         guess.label = guess.choose("label", named | rest)
     if rest and not guess.label:
         guess.doubts["label"] = [best, *rest]
-    flags = [name for name, column in columns.items() if {*column.codes} == {"0", "1"}]
-    if guess.label in flags and len(flags) > 2 and (table[flags] == "1").sum(axis=1).eq(1).all():
-        joined = ", ".join(f"`{name}`" for name in flags)
-        guess.notes.append(f"one of {joined} is 1 in every row, so they are one label: make one column of their names")
+    codes = columns[guess.label].codes if guess.label else []
+    flags = [name for name, column in columns.items() if {*column.codes} == {*codes}]
+    marks = [code for code in codes if (table[flags] == code).sum(axis=1).eq(1).all()]
+    if len(codes) == 2 and len(flags) > 2 and marks:
+        what = f"one of {', '.join(f'`{name}`' for name in flags)} is {marks[0]} in every row"
+        guess.notes.append(f"{what}, so they are one label: make one column of their names")
     # One row per coder: each response occurs about as often as there are coders, hardly ever twice for one of them.
     # Equal texts of two students, or to two questions, are two responses.
     response = [guess.text, *(name for name, column in columns.items() if column.is_named("question", "group"))]
@@ -197,7 +210,7 @@ def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
         guess.coder = next((name for name in again if again[name] < _CODED_AGAIN), "")
 
 
-def _explain_no_label(columns: _Columns) -> str:
+def _explain_no_label(columns: _Columns, rows: int) -> str:
     for column in columns.values():
         codes, holds = column.codes, f"`{column.name}` holds"
         if not column.is_named("label") or 1 < len(codes) <= MOST_LABELS:
@@ -210,7 +223,11 @@ def _explain_no_label(columns: _Columns) -> str:
         if column.words < 10:
             merge = f"merge rare ones with --label '{column.name}' --merge-rare ROWS"
             return f"{holds} {len(codes)} codes, but at most {MOST_LABELS} can be told apart: {merge}"
-    return f"no column has between 2 and {MOST_LABELS} codes: name the column of the codes with --label"
+    none = f"no column has between 2 and {MOST_LABELS} codes"
+    marked = [f"`{name}`" for name, column in columns.items() if len(column.codes) == 1 and column.filled < rows]
+    if marked:
+        return f"{none}, since cells of {', '.join(marked)} have one or none: write 0, for example, into empty cells"
+    return f"{none}: name the column of the codes with --label"
 
 
 def _find_raters(table: pd.DataFrame, columns: _Columns, name: str) -> tuple[list[str], list[str]]:
@@ -275,7 +292,7 @@ def _guess_others(table: pd.DataFrame, columns: _Columns, guess: Guess, said: _S
         distinct, named = rows[name].nunique(), column.is_named("group")
         repeated = 1 < distinct <= 0.9 * len(rows) and 2 * column.filled > len(table) and not column.times
         ids = column.words < 3 and (named or (distinct >= 20 and not column.numbers))
-        if repeated and ids and not column.is_named("subgroup", "label", "rater"):
+        if repeated and ids and not column.is_named("subgroup", "label", "rater", "part"):
             scores[name] = 2.0 * named
     if "group" in said:
         guess.group = "".join(said["group"])

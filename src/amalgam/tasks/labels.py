@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_LABELS = 20
+_LETTERS = str.maketrans(
+    {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "\u0131": "i"}
+)
 _LEAST = 5  # rows of a label, enough for it to be in every set
 # Cells that are not codes: what spreadsheets, SPSS and coders write where there is nothing to code; see `list_codes`.
 _NO_CODE = re.compile(
-    r"|n\.?/?a\.?|#[a-z/0]+[!?]?|nan|null|unclear|unsure|unklar|(un|not )cod(ed|able)|k\.a\.|[?.-]+|-?99+",
+    r"|n\.?/?a\.?|#[a-z/0]+[!?]?|nan|null|unclear|unsure|unklar|(un|not )cod(ed|able)|k\.a\.|[?.-]+|-9[5-8]|-?99+",
     re.IGNORECASE,
 )
 # Codes of the first of two classes: the last is the positive one.
@@ -61,7 +64,9 @@ def find_labels(cells: "pd.Series[str]", column: str, merge_rare: int, drop_rare
         raise DataError(f"`{column}` has {len(order)} labels, but at most {MOST_LABELS} can be told apart: {advice}")
     if len(order) < 2:
         held = f"only the code {order[0]}" if order else "no code"
-        raise DataError(f"`{column}` has {held}: a classifier needs two, so code more rows")
+        raise DataError(
+            f"`{column}` has {held}: a classifier needs two, so code more rows, or empty cells with a second one"
+        )
     if few := [label for label in order if rows[label] < _LEAST]:
         what = f"{rows[few[0]]} rows" if cells.index.is_unique else f"the majority in {rows[few[0]]} rows"
         raise DataError(f"`{few[0]}` in `{column}` has {what}, which is too few to learn: {advice}")
@@ -135,9 +140,9 @@ def find_combined(codes: Sequence[str]) -> str:
 
 
 def read_number(cell: str) -> float | None:
-    """Read a number with a decimal point or comma; return None for anything else."""
-    if re.fullmatch(r"[-+]?\d*[.,]?\d+([eE][-+]?\d+)?|[-+]?\d+[.,]", cell):
-        return float(cell.replace(",", "."))
+    """Read a number with a decimal point or comma, also "50%" and "1.00 / 2"; return None for anything else."""
+    if read := re.fullmatch(r"([-+]?\d*[.,]?\d+(?:[eE][-+]?\d+)?|[-+]?\d+[.,])(?:\s?%| / \d+(?:\.\d+)?)?", cell):
+        return float(read[1].replace(",", "."))
     return None
 
 
@@ -155,7 +160,7 @@ def name_code(code: str, number: int) -> str:
     """Turn a code into a name of ASCII letters, digits, hyphens and underscores, or else `label_<number>`."""
     if re.fullmatch(r"[+-]+", code):
         code = code.replace("+", "plus ").replace("-", "minus ")
-    plain = unicodedata.normalize("NFKD", code.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    plain = unicodedata.normalize("NFKD", code.translate(_LETTERS)).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9-]+", "_", plain).strip("_-")[:40]
     return name if name and len(plain) * 2 >= len(code) else f"label_{number}"
 

@@ -45,9 +45,14 @@ def read_parts(source: Source) -> Iterator[Part]:
 
 
 def spread_record(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record in which an object is replaced by a value for each of its keys ("data.text")."""
+    """Return a record in which an object is replaced by a value for each of its keys ("data.text").
+
+    Label Studio's JSON-MIN has one choice as a text, but several as {"choices": […]}: that is one value, too.
+    """
     spread: dict[str, Any] = {}
     for key, value in record.items():
+        if isinstance(value, dict) and value.keys() == {"choices"}:
+            value = value["choices"]
         inner = spread_record(value) if isinstance(value, dict) else {}
         spread |= {f"{key}.{name}": part for name, part in inner.items()} or {key: None if value == {} else value}
     return spread
@@ -87,10 +92,12 @@ def read_header(source: Source) -> Header:
         titles = [" ".join(str(cell) for cell in cells if cell is not None).strip() for _, cells in top[:above]]
         header = top[above][1] if above < len(top) else []
         rows = itertools.chain(top[above + 1 :], rows)
+    peeked = list(itertools.islice(rows, max(2, source.header_rows or 0)))
+    if peeked and "Open-Ended Response" in peeked[0][1] and not source.header_rows:  # SurveyMonkey's second header row
+        header = [name or below for name, below in zip(header, peeked.pop(0)[1], strict=False)]
     names = _name_columns(source, ["" if name is None else str(name) for name in header])
     # A first column without a name holds the names of the rows: R and pandas write it so.
     named = [name if name or (not place and any(names)) else None for place, name in enumerate(names)]
-    peeked = list(itertools.islice(rows, max(2, source.header_rows or 0)))
     ids = [number for number, row in enumerate(peeked[:2], 1) if any(_IMPORT_ID.match(str(cell)) for cell in row[1])]
     more = source.header_rows - 1 if source.header_rows else max(ids, default=0)
     asked = zip(named, peeked[0][1], strict=False) if more > 1 and peeked else ()
@@ -175,10 +182,13 @@ def _iterate_json(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _turn_columns(value: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """List the rows of an object of columns, or of `columns` and `data`, as pandas writes them; [] for any other."""
+    """List the rows of an object of rows or columns, or of `columns` and `data`, as pandas writes; [] for any other."""
     names, parts = value.get("columns"), value.get("data")
     if isinstance(names, list) and isinstance(parts, list) and all(isinstance(cells, list) for cells in parts):
         return [[dict(zip(names, cells, strict=False)) for cells in parts]]
+    rows = [each for each in value.values() if isinstance(each, dict) and len(each) < len(value)]
+    if rows and len(rows) == len(value) and not any(map(str.isdigit, rows[0])):  # pandas numbers the cells of columns
+        return [[{"id": name, **each} for name, each in value.items()]]
     columns = [list(each.values()) if isinstance(each, dict) else each for each in value.values()]
     if len(columns) > 1 and all(isinstance(each, list) and len(each) == len(columns[0]) for each in columns):
         return [[dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]]

@@ -18,6 +18,8 @@ from amalgam.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+# A word, or two characters of a script without blanks between words: Chinese, Japanese, Thai, Lao.
+WORD = r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]{1,2}|[^\s\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]+"
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # zero-width marks that carry no meaning
 
@@ -60,6 +62,8 @@ _DOUBLE_ENCODED = re.compile(f"[\xc2-\xdf]{_NEXT}|[\xe0-\xef]{_NEXT}{{2}}|[\xf0-
 
 # A zone after a time. pandas reads "GMT-4" as four hours ahead of Greenwich, but "-04:00" as people mean both.
 _ZONE = re.compile(r"(?:GMT|UTC) ?([+-])(\d\d?):?(\d\d)?\b")
+_LOCAL = re.compile(r"(?<=[\dM]) (?!AM|PM|UTC|GMT)[A-Z]{2,5}$")  # such as EST, which pandas does not read
+_YEAR = r"\d{4}|\d[./]\d\d\b|\d[ -][A-Za-z]+[ -]\d\d(?![:\d])"  # pandas adds one if there is none
 
 _STOP_WORDS = {
     "English": "the of and to is that it was for are with this because",
@@ -174,6 +178,7 @@ def parse_times(rows: "pd.DataFrame") -> "pd.Series[pd.Timestamp]":
 
     cells = rows["time"].str.strip().where(rows["time"] != "")
     cells = cells.str.replace(_ZONE, lambda zone: f"{zone[1]}{zone[2]:0>2}:{zone[3] or '00'}", regex=True)
+    cells = cells.str.replace(_LOCAL, "", regex=True)
     times = pd.to_datetime(cells, format="ISO8601", utc=True, errors="coerce")
     if not (cells.notna() & times.isna()).any():
         return times
@@ -192,7 +197,7 @@ def parse_times(rows: "pd.DataFrame") -> "pd.Series[pd.Timestamp]":
             f"the day cannot be told from the {doubt} in dates such as '{example}': "
             "write them as 2024-05-31, or remove `columns.time` from task.yaml"
         )
-    dated = cells.where(cells.str.contains(r"\d{4}|\d[./]\d\d\b", na=False))  # pandas adds a year if there is none
+    dated = cells.where(cells.str.contains(_YEAR, na=False))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas warns if it swaps day and month, which cannot happen here
         read = pd.to_datetime(dated, format="mixed", dayfirst=day_first, utc=True, errors="coerce")
