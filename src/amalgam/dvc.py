@@ -136,6 +136,8 @@ def iterate_shared_answers(
         return
     if fetch:
         _fetch_answers(repo, workspace or folder, notify)
+    elif lacking := _find_missing(repo, _list_locked(workspace or folder))[0]:
+        notify(f"answers of earlier runs ({lacking}) are not here, and count as not given: try `dvc pull {lacking}`")
     seen: set[str] = set()
     for path in sorted(Path(repo.cache.local.path).glob("??/*.dir")):
         tree = path.parent.name + path.name
@@ -148,7 +150,7 @@ def iterate_shared_answers(
 def _fetch_answers(repo: "Repo", workspace: Path, notify: Notify) -> None:
     """Fetch the answers that dvc.lock or a record of a run names, as far as the remote has them."""
     remote = repo.config["core"].get("remote")
-    locked = {named for text in _read_locks(workspace) for named in _NAMED.findall(text)}  # folders with their hashes
+    locked = _list_locked(workspace)
     runs = {named for text in _read_runs(repo) for named in _NAMED.findall(text)}
     folders, trees = _find_missing(repo, locked | runs)
     if remote and trees:
@@ -163,14 +165,16 @@ def _fetch_answers(repo: "Repo", workspace: Path, notify: Notify) -> None:
         )
 
 
-def _read_locks(workspace: Path) -> Iterator[str]:
-    """Read dvc.lock in the workspace, in HEAD and in a branch that is being merged, which is paid for too."""
+def _list_locked(workspace: Path) -> set[tuple[str, str]]:
+    """List folders and hashes in dvc.lock, that of HEAD and of a branch that is being merged, which is paid for too."""
+    texts = []
     with suppress(FileNotFoundError):
-        yield (workspace / "dvc.lock").read_text(encoding="utf-8")
+        texts.append((workspace / "dvc.lock").read_text(encoding="utf-8"))
     for revision in ("HEAD", "MERGE_HEAD"):
         with suppress(OSError):  # no Git on this machine
             command = ["git", "show", f"{revision}:./dvc.lock"]
-            yield subprocess.run(command, cwd=workspace, capture_output=True, check=False).stdout.decode()
+            texts.append(subprocess.run(command, cwd=workspace, capture_output=True, check=False).stdout.decode())
+    return {named for text in texts for named in _NAMED.findall(text)}
 
 
 def _read_runs(repo: "Repo") -> Iterator[str]:

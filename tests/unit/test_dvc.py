@@ -139,7 +139,8 @@ def test_every_answer_is_read_once_from_the_cache_under_the_hash_of_its_shard(pr
 
 
 def test_answers_that_the_cache_lacks_are_fetched_and_nothing_else_is(clone: Path) -> None:
-    assert read(clone, fetch=False) == ({}, [])
+    found, (notice,) = read(clone, fetch=False)
+    assert (found, f"try `dvc pull {ALL}`" in notice) == ({}, True)
     found, notices = read(clone)
     assert list_numbers(found) == [0, 1, 2, 3, 4, 5]
     assert len(list_objects(clone)) == len(FOLDERS) + 5  # lists of files and shards: no table, no summary
