@@ -136,7 +136,7 @@ def iterate_shared_answers(
         return
     if fetch:
         _fetch_answers(repo, workspace or folder, notify)
-    elif lacking := _find_missing(repo, _list_locked(workspace or folder))[0]:
+    elif repo.config["core"].get("remote") and (lacking := _find_missing(repo, _list_locked(folder))[0]):
         notify(f"answers of earlier runs ({lacking}) are not here, and count as not given: try `dvc pull {lacking}`")
     seen: set[str] = set()
     for path in sorted(Path(repo.cache.local.path).glob("??/*.dir")):
