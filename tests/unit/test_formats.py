@@ -172,7 +172,7 @@ def test_a_workbook_that_gives_a_wrong_size_is_read_whole_and_an_empty_one_refus
         ("a.csv", MARK + b'"SEP=:"\nid:text\n1:good; really, so\n2:h\xc3\xa4lt\n', PLAIN),
         ("a.csv", b" id ,text\xe2\x80\x8b\n" + COMMA.split("\n", 1)[1].encode(), PLAIN),
         ("a.csv", b"\r\n" + COMMA.replace("\n", ",,\r\n").encode() + b",,,\r\n \r\n", PLAIN),
-        ("a.csv", gzip.compress(COMMA.encode()), PLAIN),
+        ("a.csv", gzip.compress(COMMA.encode(), mtime=0), PLAIN),
         ("a.csv", b"id,text\nResponse ID,What?\n{'ImportId': '_id'},{'ImportId': 'Q7'}" + COMMA[7:].encode(), PLAIN),
         ("a.jsonl", MARK + b'{"id": "1", "text": "good; really, so"}\r\n\r\n{"id": "2", "text": "h\\u00e4lt"}', PLAIN),
         ("a.csv", "a\ngood; so\nbad; so\n", [{"a": "good; so"}, {"a": "bad; so"}]),

@@ -46,7 +46,7 @@ HOSTILE: list[tuple[str, Content, str]] = [
     ("a.csv", write_csv(ROWS)[:300] + '\nx,y,"never closed, good\n', "line 4 begins a row that cannot be read"),
     ("a.csv", write_csv(ROWS) + "Total,80\n", "row 82 has 2 cells, but the header has 4"),
     ("a.csv", "id,,text\n1,so,x\n", "row 2 has 'so' in column 2, which has no name"),
-    ("a.csv.gz", gzip.compress(write_csv(ROWS).encode())[:-9], "put a complete, readable file there"),
+    ("a.csv.gz", gzip.compress(write_csv(ROWS).encode(), mtime=0)[:-9], "put a complete, readable file there"),
     ("a.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 600, f"(.xls) or has a password: {EXPORT} without a password, or"),
     ("a.xlsx", write_sheets([["code", "is"], ["x", "y"]], CELLS), "in the sheet `Sheet` (--sheet names another), no"),
     ("a.xlsx", write_sheets(CELLS)[:900], "is not an Excel workbook or is damaged"),
