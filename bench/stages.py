@@ -1,7 +1,8 @@
 """Seconds of the stages that train and score, and how much of each is startup: imports, and preparing the GPU.
 
 Run `python -m bench.stages` in the project's folder after `dvc repro evaluate`, with nothing else on the machine. The
-stages run as `dvc repro` runs them, one process each, in a copy of the folder, so the outputs stay unchanged.
+stages run as `dvc repro` runs them, one process each (see stages/starting.py), in a copy of the folder, so the outputs
+stay unchanged.
 `--random` puts an encoder of bert-base's and mpnet's size with random weights in place of the real one: its results are
 meaningless, its speed is not. `--all`, after `quality: fast`, is the whole benchmark of a GPU, under eight minutes on
 an H100: these stages, bench.training and bench.scoring with what they made, then the stages with `--random`.
@@ -21,7 +22,6 @@ STAGES = "human_only", "baselines", "teacher", "transfer", "distill", "export", 
 # Runs a stage, and prints when its `main` begins; the GPU is prepared before, as that is not the stage's work.
 RUN = """
 import runpy, sys, time
-sys.path.insert(0, "stages")
 import runtime
 run = runtime.run_stage
 def timed(name, main):
@@ -40,6 +40,7 @@ def copy_project(target: Path) -> None:
     """Copy what the stages read; base models are linked."""
     for name in ("stages", "src", "metrics", "data"):
         shutil.copytree(name, target / name)
+    (target / "stages/timed.py").write_text(RUN)
     (target / "models").mkdir()
     shutil.copytree("models/base", target / "models/base", copy_function=os.link)
     shutil.copy2("params.yaml", target)
@@ -47,9 +48,10 @@ def copy_project(target: Path) -> None:
 
 def run_stage(stage: str, folder: Path) -> tuple[float, float]:
     """Return the seconds that a stage takes, and those of its startup."""
-    environment = os.environ | {"PYTHONPATH": f"{folder / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    path = f"{folder / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    environment = os.environ | {"DVC_ROOT": str(folder), "PYTHONPATH": path}
     start = time.time()
-    command = [sys.executable, "-c", RUN, stage]
+    command = [sys.executable, "stages/timed.py", stage]
     found = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     end = time.time()
     if found.returncode:

@@ -10,8 +10,17 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
+from starting import SETTINGS, start_quickly
+
 # An interruption waits until `run_stage` can report it: imports take seconds.
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+# `models` looks up models on a hub, and `prepare` and `rows` data; in other stages a look-up would only cost time.
+_online = Path(sys.argv[0]).stem.rpartition("_")[2] in ("models", "prepare", "rows")
+for _name, _value in SETTINGS.items():
+    if _name != "HF_HUB_OFFLINE" or not _online:
+        os.environ.setdefault(_name, _value)
+if "DVC_ROOT" in os.environ and "WORLD_SIZE" not in os.environ and not _online:
+    start_quickly()
 try:
     from amalgam import dvc
     from amalgam.errors import AmalgamError, DataError, Interrupted, explain_full_disk
@@ -26,10 +35,6 @@ except ModuleNotFoundError as missing:
     )
     sys.exit(2)
 
-# A waiting thread spins for some microseconds, then sleeps. Without a bound it keeps spinning, and next to any other
-# busy program all work is ten times slower. Set here, because torch and llama.cpp read it when they are loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-
 Main = Callable[[Params, Path], None]
 
 
@@ -39,12 +44,6 @@ def run_stage(name: str, main: Main) -> None:
     `root` is the project's DVC root, even if the stage runs in a temporary workspace of an experiment:
     `root/.cache` holds what all experiments share (downloads, the journal of LLM answers).
     """
-    # `models` looks up models on a hub, and `prepare` data; in other stages a look-up would only cost time.
-    if name.rpartition(":")[2] not in ("models", "prepare", "rows"):
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     root = Path(os.environ.get("DVC_ROOT", "."))
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

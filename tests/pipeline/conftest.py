@@ -3,23 +3,20 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.pipeline.project import Project, Run, make_project
 from tests.pipeline.server import Log, StubServer
-from tests.pipeline.warm import serve_starts
+from tests.pipeline.warm import write_starter
 
 # Waiting threads sleep at once: tests may share the cores with anything. Read when torch or llama.cpp is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _starts() -> Iterator[None]:
-    """Start stages quickly for the whole session; the path of a socket may have at most a hundred characters."""
-    with TemporaryDirectory() as folder, serve_starts(Path(folder)) as Project.starts:
-        yield
+def _starts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    Project.starts = write_starter(tmp_path_factory.mktemp("bin"))
 
 
 @pytest.fixture(scope="session")

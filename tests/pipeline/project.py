@@ -73,14 +73,16 @@ class Run:
 class Project:
     """A clone of the project; `machine` has the environment variables that only its machine has."""
 
-    starts: ClassVar[Path | None] = None  # a folder of commands that start quickly
+    starts: ClassVar[Path | None] = None  # a folder with a `dvc` that starts quickly
     folder: Path
     machine: dict[str, str] = field(default_factory=dict)
 
     def make_environment(self) -> dict[str, str]:
         """Return the environment of a command in the clone."""
         outside = self.folder.parent / "outside"
-        return os.environ | {
+        # The variables of pytest change from test to test.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        return inherited | {
             "PATH": f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder / "src"),
             "OPENAI_API_KEY": KEY,

@@ -1,0 +1,110 @@
+"""A stage that starts as a fork ends, is interrupted and is killed as any other process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+STAGES = Path(__file__).parents[2] / "stages"
+SCRIPT = """\
+import os, signal, sys, time
+from pathlib import Path
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+import starting
+starting.start_quickly()
+print(int(starting._forked), os.getpid(), Path.cwd().name, os.environ.get("AWS_PROFILE"), flush=True)
+print("to stderr", file=sys.stderr)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+try:
+    exec(sys.argv[1])
+except KeyboardInterrupt:
+    sys.exit(4)
+"""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, processes start as usual")
+
+
+class Starter:
+    """A script in a folder, and the server that it starts, which imports nothing and soon ends."""
+
+    def __init__(self, folder: Path) -> None:
+        source = (STAGES / "starting.py").read_text(encoding="utf-8")
+        head, entry, tail = source.partition('\nif __name__ == "__main__":')
+        (folder / "starting.py").write_text(
+            f"{head}\n_IMPORTED = ('json', 'no_such_module')\n_IDLE = 5.0\n{entry}{tail}"
+        )
+        (folder / "script.py").write_text(SCRIPT)
+        self.folder = folder
+
+    def start(self, code: str, before: str = "true", **environment: str) -> subprocess.Popen[str]:
+        """Start the script, which executes code; `before` is a command of the shell that starts it."""
+        command = ["sh", "-c", f'{before}; exec "$0" script.py "$1"', sys.executable, code]
+        pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        environment = inherited | {"TMPDIR": str(self.folder)} | environment
+        return subprocess.Popen(command, cwd=self.folder, env=environment, text=True, **pipes)
+
+    def run(self, code: str, before: str = "true", **environment: str) -> tuple[int, list[str], str]:
+        """Return the exit code, the words of the first line, and what was written to stderr."""
+        process = self.start(code, before, **environment)
+        said, complained = process.communicate(timeout=60)
+        return process.returncode, said.split(), complained
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    starter = Starter(tmp_path_factory.mktemp("s"))
+    wait_for(lambda: starter.run("pass")[1][0] == "1")
+    yield starter
+    wait_for(lambda: not list(starter.folder.glob("amalgam-starts-*")))  # all servers have ended and left nothing
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Wait until something holds; a busy machine may need long."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [("pass", 0), ("sys.exit(2)", 2), ("1 / 0", 1), ("os.kill(os.getpid(), 9)", 137)]
+)
+def test_a_fork_has_its_callers_place_and_ends_as_it_says(starter: Starter, code: str, expected: int) -> None:
+    ended, said, complained = starter.run(code, AWS_PROFILE="team")
+    assert (ended, said[0], said[2:4]) == (expected, "1", [starter.folder.name, "team"])
+    assert complained.startswith("to stderr\n")
+    assert ("ZeroDivisionError" in complained) == (code == "1 / 0")
+
+
+@pytest.mark.parametrize("before", ["ulimit -S -n 99", "umask 0027", "export OMP_NUM_THREADS=7"])
+def test_what_a_fork_cannot_change_needs_a_server_of_its_own(starter: Starter, before: str) -> None:
+    assert [starter.run("pass", before)[1][0], starter.run("pass")[1][0]] == ["0", "1"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_reach_the_fork(starter: Starter, number: signal.Signals) -> None:
+    with starter.start("time.sleep(60)") as process:
+        assert process.stdout
+        forked = process.stdout.readline().split()[0]
+        process.send_signal(number)
+    assert (forked, process.returncode) == ("1", 4 if number == signal.SIGINT else 137)
+
+
+def test_a_fork_ends_with_all_that_it_started_when_its_caller_is_killed(starter: Starter) -> None:
+    with starter.start("import subprocess; subprocess.run(['sleep', '60'])") as process:
+        assert process.stdout
+        forked, number = process.stdout.readline().split()[:2]
+        fork = psutil.Process(int(number))
+        wait_for(lambda: bool(fork.children()))
+        parts = [fork, *fork.children()]
+        process.kill()
+    assert forked == "1"
+    wait_for(lambda: not any(part.is_running() for part in parts))
