@@ -97,8 +97,9 @@ def _start_server(folder: Path) -> None:
     import subprocess  # here and below, what takes time and only a server needs
 
     command, quiet = [sys.executable, "-P", __file__, str(folder)], subprocess.DEVNULL
-    # A fork cannot use a GPU that its parent has asked about: libraries are to ask NVML instead of CUDA.
-    environment = os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+    # The server needs no keys. A fork cannot use a GPU that its parent has asked about: libraries are to ask NVML.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_CHANGING_PREFIXES)}
+    environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), quiet)
     subprocess.Popen(command, cwd="/", env=environment, start_new_session=True, **streams)
 
