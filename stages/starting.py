@@ -73,7 +73,8 @@ def start_quickly() -> None:
 
     SIGINT must be blocked; it is still blocked afterwards.
     """
-    if _forked or sys.platform != "linux":
+    # Worker processes, too, import the script that starts them, but their command line names another.
+    if _forked or sys.argv[0] not in sys.orig_argv or sys.platform != "linux":
         return
     try:
         folder = _make_folder()

@@ -14,18 +14,19 @@ import pytest
 
 STAGES = Path(__file__).parents[2] / "stages"
 SCRIPT = """\
-import os, signal, sys, time
+import multiprocessing, os, signal, sys, time
 from pathlib import Path
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 import starting
 starting.start_quickly()
-print(int(starting._forked), os.getpid(), Path.cwd().name, os.environ.get("AWS_PROFILE"), flush=True)
-print("to stderr", file=sys.stderr)
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-try:
-    exec(sys.argv[1])
-except KeyboardInterrupt:
-    sys.exit(4)
+if __name__ == "__main__":
+    print(int(starting._forked), os.getpid(), Path.cwd().name, os.environ.get("AWS_PROFILE"), flush=True)
+    print("to stderr", file=sys.stderr)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        exec(sys.argv[1])
+    except KeyboardInterrupt:
+        sys.exit(4)
 """
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, processes start as usual")
@@ -87,6 +88,12 @@ def test_a_fork_has_its_callers_place_and_ends_as_it_says(starter: Starter, code
 @pytest.mark.parametrize("before", ["ulimit -S -n 99", "umask 0027", "export OMP_NUM_THREADS=7"])
 def test_what_a_fork_cannot_change_needs_a_server_of_its_own(starter: Starter, before: str) -> None:
     assert [starter.run("pass", before)[1][0], starter.run("pass")[1][0]] == ["0", "1"]
+
+
+def test_worker_processes_start_as_usual(starter: Starter) -> None:
+    worker = "multiprocessing.get_context('spawn').Process(target=print, args=['from', 'a', 'worker'])"
+    ended, said, _ = starter.run(f"worker = {worker}; worker.start(); worker.join(); sys.exit(worker.exitcode + 5)")
+    assert (ended, said[0], said[4:]) == (5, "1", ["from", "a", "worker"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
