@@ -86,12 +86,15 @@ def start_quickly() -> None:
         try:
             connection.connect(str(folder / "socket"))
             fork = int(answer.readline() or 0)
-        except OSError as error:
+            if fork:
+                _hand_over(connection)
+        except OSError as error:  # a fork that has not got all ends
             fork = 0
             if isinstance(error, ConnectionRefusedError | FileNotFoundError):
                 _start_server(folder)
         if fork:
-            sys.exit(_follow(fork, connection, answer))
+            connection.settimeout(None)
+            sys.exit(_follow(fork, answer))
 
 
 def _start_server(folder: Path) -> None:
@@ -127,12 +130,20 @@ def _describe() -> str:
     status = [line for line in (_PROCESS / "status").read_text().splitlines() if line.startswith(_STATUS)]
     spaces = [str(space.readlink()) for space in sorted((_PROCESS / "ns").iterdir())]
     system = [status, spaces, os.nice(0), *((_PROCESS / name).read_text() for name in ("limits", "cgroup"))]
-    packages = [Path(path).stat().st_mtime_ns for path in sys.path if path.endswith("-packages")]
+    folders = [Path(path) for path in sys.path if path.endswith("-packages")]
+    packages = [folder.stat().st_mtime_ns for folder in folders if folder.is_dir()]
     return json.dumps([sys.executable, packages, environment, system])
 
 
-def _follow(fork: int, connection: socket.socket, answer: TextIO) -> int:
-    """Let the fork run this script; return its exit code, or 137 if it was killed."""
+def _hand_over(connection: socket.socket) -> None:
+    """Send the fork this script and what it runs with."""
+    socket.send_fds(connection, [b"."], [0, 1, 2])
+    script = [str(Path(sys.argv[0]).absolute()), sys.argv, sys.path, dict(os.environ), str(Path.cwd())]
+    connection.sendall(json.dumps(script).encode() + b"\n")
+
+
+def _follow(fork: int, answer: TextIO) -> int:
+    """Wait for the fork; return its exit code, or 137 if it was killed."""
 
     def pass_on(number: int, _: object) -> None:
         with suppress(ProcessLookupError):  # the fork has just ended
@@ -140,12 +151,11 @@ def _follow(fork: int, connection: socket.socket, answer: TextIO) -> int:
 
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pass_on)
-    connection.settimeout(None)
-    socket.send_fds(connection, [b"."], [0, 1, 2])
-    script = [str(Path(sys.argv[0]).absolute()), sys.argv, sys.path, dict(os.environ), str(Path.cwd())]
-    connection.sendall(json.dumps(script).encode() + b"\n")
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    return int(answer.readline() or 137)
+    try:
+        return int(answer.readline() or 137)
+    except ConnectionResetError:
+        return 137
 
 
 def _serve(folder: str) -> None:
@@ -229,12 +239,14 @@ def _run(connection: socket.socket) -> None:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
-        traceback.print_exc()
+        with suppress(OSError):  # here and below, of streams that nobody reads any more
+            traceback.print_exc()
     # What Python does at its end; destructors of libraries would wait for threads that a fork does not have.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for written in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            written.flush()
     connection.sendall(f"{code}\n".encode())
     os._exit(code)
 

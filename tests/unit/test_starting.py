@@ -22,8 +22,8 @@ starting.start_quickly()
 if __name__ == "__main__":
     print(int(starting._forked), os.getpid(), Path.cwd().name, os.environ.get("AWS_PROFILE"), flush=True)
     print("to stderr", file=sys.stderr)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         exec(sys.argv[1])
     except KeyboardInterrupt:
         sys.exit(4)
@@ -98,20 +98,22 @@ def test_worker_processes_start_as_usual(starter: Starter) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_reach_the_fork(starter: Starter, number: signal.Signals) -> None:
-    with starter.start("time.sleep(60)") as process:
-        assert process.stdout
-        forked = process.stdout.readline().split()[0]
-        process.send_signal(number)
+    process = starter.start("time.sleep(60)")
+    assert process.stdout
+    forked = process.stdout.readline().split()[0]
+    process.send_signal(number)
+    process.communicate(timeout=60)
     assert (forked, process.returncode) == ("1", 4 if number == signal.SIGINT else 137)
 
 
 def test_a_fork_ends_with_all_that_it_started_when_its_caller_is_killed(starter: Starter) -> None:
-    with starter.start("import subprocess; subprocess.run(['sleep', '60'])") as process:
-        assert process.stdout
-        forked, number = process.stdout.readline().split()[:2]
-        fork = psutil.Process(int(number))
-        wait_for(lambda: bool(fork.children()))
-        parts = [fork, *fork.children()]
-        process.kill()
+    process = starter.start("import subprocess; subprocess.run(['sleep', '60'])")
+    assert process.stdout
+    forked, number = process.stdout.readline().split()[:2]
+    fork = psutil.Process(int(number))
+    wait_for(lambda: bool(fork.children()))
+    parts = [fork, *fork.children()]
+    process.kill()
+    process.communicate(timeout=60)
     assert forked == "1"
     wait_for(lambda: not any(part.is_running() for part in parts))
