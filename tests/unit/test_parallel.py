@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -40,9 +42,10 @@ def wait(_advance: Advance) -> None:
     time.sleep(600)
 
 
-@pytest.fixture
-def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(params=["fork", "spawn"])
+def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """A folder as large as a small encoder, on a machine with two cores and much memory."""
+    monkeypatch.setattr(parallel, "choose_start", lambda: request.param)
     (tmp_path / "model.safetensors").touch()
     os.truncate(tmp_path / "model.safetensors", 90 * MEGABYTE)
     monkeypatch.setattr(parallel, "count_cores", lambda: 2)
@@ -66,6 +69,17 @@ def test_a_failure_ends_the_others_too(job: parallel.Job[None], words: str, enco
     with pytest.raises(ModelError, match=words):
         run_trainings([job, *([wait] * 2 if job is fail else [die] * 2)], encoder, lambda _item: None)
     assert time.monotonic() - start < 300
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, workers never start by a fork")
+def test_workers_are_forks_until_a_library_has_threads() -> None:
+    code = "import threading, time, torch; from amalgam.training.parallel import choose_start; print(choose_start());"
+    code += "threading.Thread(target=time.sleep, args=[1]).start(); print(choose_start());"
+    code += "torch.set_num_threads(2); torch.rand(2000, 2000) @ torch.rand(2000, 2000); print(choose_start())"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    command = [sys.executable, "-c", code]
+    said = subprocess.check_output(command, text=True, env=environment | {"OPENBLAS_NUM_THREADS": "1"})
+    assert said.split() == ["fork", "fork", "spawn"]
 
 
 def test_as_many_at_once_as_cores_and_memory_allow(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from amalgam.errors import ModelError
 from amalgam.machine import choose_device, count_cores, find_memory
@@ -45,7 +45,7 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
                 "the GPU has too little free memory for this encoder: lower `teacher.batch_size` or "
                 "`teacher.max_length`, choose a smaller `teacher.model`, or stop other programs on the GPU"
             ) from error
-    context = get_context("spawn")  # a forked process may hang if torch has threads
+    context = get_context(choose_start())
     steps = context.SimpleQueue()
 
     def pass_on() -> None:
@@ -73,6 +73,15 @@ def run_trainings(jobs: Sequence[Job[Result]], encoder: Path, advance: Advance) 
         pool.shutdown(cancel_futures=True)
         steps.put(None)
         listener.join()
+
+
+def choose_start() -> Literal["fork", "spawn"]:
+    """Return how worker processes start: by a fork, which needs no imports, unless it may hang.
+
+    A fork lacks the threads of a library, and waits for them for ever. Python's own threads do no harm here.
+    """
+    threads = Path("/proc/self/task")
+    return "fork" if threads.is_dir() and len([*threads.iterdir()]) == threading.active_count() else "spawn"
 
 
 def count_workers(jobs: int, encoder: Path) -> int:
