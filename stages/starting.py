@@ -46,7 +46,7 @@ _IMPORTED = (
     "networkx",
     "jinja2",
     "dvc.repo",
-    "dvc.cli.parser",
+    "dvc.cli.parser",  # of `dvc` itself, in the tests
 )
 # Libraries read these variables when they are imported. A waiting thread spins for some microseconds, then sleeps.
 # Without a bound it keeps spinning, and next to any other busy program all work is ten times slower.
@@ -64,6 +64,8 @@ _CHANGING = ("COLUMNS", "HOME", "LINES", "LOGNAME", "OLDPWD", "PATH", "PWD", "SH
 _CHANGING_PREFIXES = ("AWS_", "AZURE_", "DVC", "GIT_", "OPENAI_")
 _PROCESS = Path("/proc/self")
 _STATUS = ("Uid", "Groups", "CapEff", "Cpus_allowed_list", "Mems_allowed_list", "NoNewPrivs", "Seccomp", "Umask")
+
+_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}  # that a waiting stage passes on to its fork
 
 _forked = False
 
@@ -87,9 +89,11 @@ def start_quickly() -> None:
             connection.connect(str(folder / "socket"))
             fork = int(answer.readline() or 0)
             if fork:
+                signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
                 _hand_over(connection)
         except OSError as error:  # a fork that has not got all ends
             fork = 0
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS - {signal.SIGINT})
             if isinstance(error, ConnectionRefusedError | FileNotFoundError):
                 _start_server(folder)
         if fork:
@@ -149,9 +153,9 @@ def _follow(fork: int, answer: TextIO) -> int:
         with suppress(ProcessLookupError):  # the fork has just ended
             os.killpg(fork, number)
 
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, pass_on)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     try:
         return int(answer.readline() or 137)
     except ConnectionResetError:

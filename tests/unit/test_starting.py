@@ -60,11 +60,17 @@ class Starter:
 
 
 @pytest.fixture(scope="module")
-def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+def starters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
     starter = Starter(tmp_path_factory.mktemp("s"))
-    wait_for(lambda: starter.run("pass")[1][0] == "1")
     yield starter
     wait_for(lambda: not list(starter.folder.glob("amalgam-starts-*")))  # all servers have ended and left nothing
+
+
+@pytest.fixture
+def starter(starters: Starter) -> Starter:
+    """The same for all tests, with a server at work: on a slow machine it may have ended since the last test."""
+    wait_for(lambda: starters.run("pass")[1][0] == "1")
+    return starters
 
 
 def wait_for(holds: Callable[[], bool]) -> None:
