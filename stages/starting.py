@@ -216,6 +216,7 @@ def _is_idle() -> bool:
 
 def _run(connection: socket.socket) -> None:
     """Run the script of the process that connected; send the exit code at the end."""
+    import multiprocessing.process
     import runpy
     import traceback
 
@@ -233,6 +234,7 @@ def _run(connection: socket.socket) -> None:
         os.close(stream)
     script, sys.argv, sys.path, environment, folder = json.loads(connection.makefile("rb").readline())
     os.chdir(folder)
+    multiprocessing.process.ORIGINAL_DIR = folder  # type: ignore[attr-defined]  # where workers find the script
     os.environ.clear()
     os.environ.update(environment)
     threading.Thread(target=_follow_caller, args=[connection], daemon=True).start()

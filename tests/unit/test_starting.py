@@ -96,9 +96,11 @@ def test_what_a_fork_cannot_change_needs_a_server_of_its_own(starter: Starter, b
     assert [starter.run("pass", before)[1][0], starter.run("pass")[1][0]] == ["0", "1"]
 
 
-def test_worker_processes_start_as_usual(starter: Starter) -> None:
+@pytest.mark.parametrize("script", ["__file__", "'script.py'"])
+def test_worker_processes_start_as_usual(starter: Starter, script: str) -> None:
     worker = "multiprocessing.get_context('spawn').Process(target=print, args=['from', 'a', 'worker'])"
-    ended, said, _ = starter.run(f"worker = {worker}; worker.start(); worker.join(); sys.exit(worker.exitcode + 5)")
+    code = f"globals()['__file__'] = {script}; worker = {worker}; worker.start(); worker.join(); sys.exit(worker.exitcode + 5)"
+    ended, said, _ = starter.run(code)
     assert (ended, said[0], said[4:]) == (5, "1", ["from", "a", "worker"])
 
 
