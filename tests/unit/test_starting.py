@@ -39,7 +39,7 @@ class Starter:
         source = (STAGES / "starting.py").read_text(encoding="utf-8")
         head, entry, tail = source.partition('\nif __name__ == "__main__":')
         (folder / "starting.py").write_text(
-            f"{head}\n_IMPORTED = ('json', 'no_such_module')\n_IDLE = 5.0\n{entry}{tail}"
+            f"{head}\n_IMPORTED = ('multiprocessing', 'no_such_module')\n_IDLE = 5.0\n{entry}{tail}"
         )
         (folder / "script.py").write_text(SCRIPT)
         self.folder = folder
@@ -99,7 +99,7 @@ def test_what_a_fork_cannot_change_needs_a_server_of_its_own(starter: Starter, b
 @pytest.mark.parametrize("script", ["__file__", "'script.py'"])
 def test_worker_processes_start_as_usual(starter: Starter, script: str) -> None:
     worker = "multiprocessing.get_context('spawn').Process(target=print, args=['from', 'a', 'worker'])"
-    code = f"globals()['__file__'] = {script}; worker = {worker}; worker.start(); worker.join(); sys.exit(worker.exitcode + 5)"
+    code = f"__file__ = {script}; worker = {worker}; worker.start(); worker.join(); sys.exit(worker.exitcode + 5)"
     ended, said, _ = starter.run(code)
     assert (ended, said[0], said[4:]) == (5, "1", ["from", "a", "worker"])
 
