@@ -3,8 +3,9 @@
 Imports take seconds in each of a dozen stages, and many a stage then works for one. So the first stage starts a server
 in the background. The server imports what stages import, but nothing of this project. Later stages connect to it, and
 its fork goes on in their place, with their folder, environment and streams; the waiting stage passes signals on and
-ends as the fork does. The server ends when it has had nothing to do for half a minute. Whenever anything is missing or
-differs (another environment, limit or installed package), a stage starts as usual.
+ends as the fork does. The server ends when the stage that started it is over and it has had nothing to do for half a
+minute. Whenever anything is missing or differs (another environment, limit or installed package), a stage starts as
+usual.
 """
 
 import atexit
@@ -104,7 +105,7 @@ def start_quickly() -> None:
 def _start_server(folder: Path) -> None:
     import subprocess  # here and below, what takes time and only a server needs
 
-    command, quiet = [sys.executable, "-P", __file__, str(folder)], subprocess.DEVNULL
+    command, quiet = [sys.executable, "-P", __file__, str(folder), f"{os.getpid()}"], subprocess.DEVNULL
     # The server needs no keys. A fork cannot use a GPU that its parent has asked about: libraries are to ask NVML.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_CHANGING_PREFIXES)}
     environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
@@ -162,8 +163,8 @@ def _follow(fork: int, answer: TextIO) -> int:
         return 137
 
 
-def _serve(folder: str) -> None:
-    """Import, and fork for each connection, until there is nothing more to do."""
+def _serve(folder: str, starter: int) -> None:
+    """Import, and fork for each connection, until there is nothing more to do and the starter has ended."""
     import warnings
     from importlib import import_module
 
@@ -189,7 +190,7 @@ def _serve(folder: str) -> None:
                     import_module(missing.pop(0))
                 gc.freeze()  # forks share these pages until they write to them
             except TimeoutError:
-                if _is_idle():
+                if os.getppid() != starter and _is_idle():
                     break
             else:
                 with warnings.catch_warnings(action="ignore"):  # about threads; none of them is at work
@@ -265,4 +266,4 @@ def _follow_caller(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
+    _serve(sys.argv[1], int(sys.argv[2]))

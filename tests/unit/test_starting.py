@@ -39,7 +39,7 @@ class Starter:
         source = (STAGES / "starting.py").read_text(encoding="utf-8")
         head, entry, tail = source.partition('\nif __name__ == "__main__":')
         (folder / "starting.py").write_text(
-            f"{head}\n_IMPORTED = ('multiprocessing', 'no_such_module')\n_IDLE = 5.0\n{entry}{tail}"
+            f"{head}\n_IMPORTED = ('multiprocessing', 'no_such_module')\n_IDLE = 3.0\n{entry}{tail}"
         )
         (folder / "script.py").write_text(SCRIPT)
         self.folder = folder
@@ -94,6 +94,11 @@ def test_a_fork_has_its_callers_place_and_ends_as_it_says(starter: Starter, code
 @pytest.mark.parametrize("before", ["ulimit -S -n 99", "umask 0027", "export OMP_NUM_THREADS=7"])
 def test_what_a_fork_cannot_change_needs_a_server_of_its_own(starter: Starter, before: str) -> None:
     assert [starter.run("pass", before)[1][0], starter.run("pass")[1][0]] == ["0", "1"]
+
+
+def test_a_server_outlives_the_stage_that_started_it(starters: Starter) -> None:
+    first = starters.run("time.sleep(5)", OWN="server")  # longer than a server waits for work
+    assert [first[1][0], starters.run("pass", OWN="server")[1][0]] == ["0", "1"]
 
 
 @pytest.mark.parametrize("script", ["__file__", "'script.py'"])
