@@ -4,8 +4,8 @@ Run `python -m bench.stages` in the project's folder after `dvc repro evaluate`,
 stages run as `dvc repro` runs them, one process each (see stages/starting.py), in a copy of the folder, so the outputs
 stay unchanged.
 `--random` puts an encoder of bert-base's and mpnet's size with random weights in place of the real one: its results are
-meaningless, its speed is not. `--all`, after `quality: fast`, is the whole benchmark of a GPU, under eight minutes on
-an H100: these stages, bench.training and bench.scoring with what they made, then the stages with `--random`.
+meaningless, its speed is not. `--all`, after `quality: fast`, is the whole benchmark of a GPU in one run: these stages,
+bench.training and bench.scoring with what they made, then the stages with `--random`.
 """
 
 import argparse
