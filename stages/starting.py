@@ -65,7 +65,7 @@ _PATIENCE = 10.0  # seconds to wait for a server, which may be importing
 _CHANGING = ("COLUMNS", "HOME", "LINES", "LOGNAME", "OLDPWD", "PATH", "PWD", "SHLVL", "USER", "_")
 _CHANGING_PREFIXES = ("AWS_", "AZURE_", "DVC", "GIT_", "OPENAI_")
 _PROCESS = Path("/proc/self")
-_STATUS = ("Uid", "Groups", "CapEff", "Cpus_allowed_list", "Mems_allowed_list", "NoNewPrivs", "Seccomp", "Umask")
+_STATUS = ("Uid", "Groups", "SigIgn", "CapEff", "Cpus_allowed", "Mems_allowed", "NoNewPrivs", "Seccomp", "Umask")
 
 _SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}  # that a waiting stage passes on to its fork
 
