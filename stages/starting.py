@@ -80,6 +80,8 @@ def start_quickly() -> None:
     # Worker processes, too, import the script that starts them, but their command line names another.
     if _forked or sys.argv[0] not in sys.orig_argv or sys.platform != "linux":
         return
+    if None in (sys.stdin, sys.stdout, sys.stderr):  # closed: a fork would have the connection in its place
+        return
     try:
         folder = _make_folder()
     except OSError:

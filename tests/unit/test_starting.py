@@ -96,6 +96,11 @@ def test_what_a_fork_cannot_change_needs_a_server_of_its_own(starter: Starter, b
     assert [starter.run("pass", before)[1][0], starter.run("pass")[1][0]] == ["0", "1"]
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_closed_stream_stays_closed(starter: Starter, closed: str) -> None:
+    assert starter.run("sys.exit(3)", f"exec {closed}")[0] == 3
+
+
 def test_a_server_outlives_the_stage_that_started_it(starters: Starter) -> None:
     first = starters.run("time.sleep(5)", OWN="server")  # longer than a server waits for work
     assert [first[1][0], starters.run("pass", OWN="server")[1][0]] == ["0", "1"]
