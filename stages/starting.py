@@ -140,7 +140,7 @@ def _describe() -> str:
     system = [status, spaces, os.nice(0), *((_PROCESS / name).read_text() for name in ("limits", "cgroup"))]
     folders = [Path(path) for path in sys.path if path.endswith("-packages")]
     packages = [folder.stat().st_mtime_ns for folder in folders if folder.is_dir()]
-    return json.dumps([sys.executable, packages, environment, system])
+    return json.dumps([sys.executable, Path(__file__).read_text(encoding="utf-8"), packages, environment, system])
 
 
 def _hand_over(connection: socket.socket) -> None:

@@ -102,6 +102,14 @@ def test_a_closed_stream_stays_closed(starter: Starter, closed: str) -> None:
     assert starter.run("sys.exit(3)", f"exec {closed}")[0] == 3
 
 
+def test_another_version_of_the_server_is_another_server(starter: Starter) -> None:
+    source = starter.folder / "starting.py"
+    text = source.read_text()
+    source.write_text(f"{text}\n")
+    assert starter.run("pass")[1][0] == "0"
+    source.write_text(text)
+
+
 def test_a_server_outlives_the_stage_that_started_it(starters: Starter) -> None:
     first = starters.run("time.sleep(5)", OWN="server")  # longer than a server waits for work
     assert [first[1][0], starters.run("pass", OWN="server")[1][0]] == ["0", "1"]
