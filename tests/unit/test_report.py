@@ -267,6 +267,10 @@ def test_claims_follow_the_intervals(place, outcome, claim, changes):
     assert (found[0], found[1][: len(claim)]) == (outcome, claim)
 
 
+def test_a_difference_that_rounds_to_nothing_has_no_minus_sign():
+    assert "a paired difference of +0.000" in read_claims(**differ(ROUNDED, -0.1001, 0.1))[4][2]
+
+
 @pytest.mark.parametrize(
     ("changes", "claim"),
     [

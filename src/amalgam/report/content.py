@@ -81,7 +81,7 @@ class Browser(NamedTuple):
 
 def format_number(value: float, digits: int = 3, *, sign: str = "") -> str:
     """Write a number with a real minus sign; with the sign "+", also with a plus sign."""
-    return f"{value:{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:{sign}z.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def format_difference(value: float) -> str:
