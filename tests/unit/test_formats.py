@@ -201,6 +201,7 @@ def test_what_programs_write_beside_the_rows_is_no_content_and_cells_are_told_ap
         ("shift_jis", "生徒は質問を理解していなかったので間違えました"),
         ("mac_roman", "Der Schüler erklärt die Größe"),
         ("utf-16-be", "Der Schüler erklärt die Größe"),
+        ("mac_roman", "The naïve answer was right"),
     ],
 )
 def test_an_older_encoding_is_found_and_may_be_said(

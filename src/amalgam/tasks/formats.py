@@ -37,6 +37,8 @@ SEPARATORS = {"csv": ",", "tsv": "\t", "plain_tsv": "\t"}  # `plain_tsv` is tab-
 OTHERS = ",;\t|"  # other possible separators
 # Tables in older encodings come from Excel; each is used by Windows or the Mac for some languages.
 _OLDER = [f"cp{page}" for page in range(1250, 1257)] + ["shift_jis", "gb18030", "big5", "euc_kr", "mac_roman"]
+# Letters, dashes and apostrophes within and between words, as Windows and the Mac write them.
+_SMALL = (rb"[a-z][\xdf-\xff]| [\x96\x97] ", rb"[a-z][\x87-\x90\x95\x98-\x9f\xd5]| [\xd0\xd1] ")
 # How other files begin, in lower case.
 _NO_TABLES = {
     b"\xd0\xcf\x11\xe0": "an old workbook (.xls) or has a password",
@@ -201,8 +203,12 @@ def _guess_encoding(sample: bytes, encodings: list[str]) -> str | None:
     found = {match.encoding: match for match in from_bytes(sample, cp_isolation=encodings)}
     best = next(iter(found), None)
     # Western European and Central European texts look alike; the former are far more frequent.
-    western = best == "cp1250" and ("cp1252" in found[best].could_be_from_charset or "cp1252" in found)
-    return "cp1252" if western else best
+    if best == "cp1250" and ("cp1252" in found[best].could_be_from_charset or "cp1252" in found):
+        best = "cp1252"
+    if best in ("cp1252", "mac_roman"):  # each has capital letters and signs where the other has small letters
+        windows, mac = (len(re.findall(small, sample)) for small in _SMALL)
+        return "cp1252" if windows > mac else "mac_roman" if mac > windows else best
+    return best
 
 
 def _find_separator(source: Source, sample: str, *, whole: bool, known: bool) -> Source:
