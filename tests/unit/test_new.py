@@ -28,6 +28,8 @@ from tests.unit.answers import DOUBTFUL_DAYS, ROWS, TWO_CODES, Amalgam, code, ma
         (["0", "1"], ["code_0", "code_1"], False, 0),
         (["1", "0.0", "1.0", "0"], ["code_0", "code_1"], False, 0),
         (["3", "-1", "2", "", "-98"], ["score_minus_1", "score_2", "score_3"], True, 32),
+        (["0.0", "1.0", "2.0", "-99.0"], ["score_0", "score_1", "score_2"], True, 20),
+        (["\u00bd", "1\u00bd", "2"], ["score_0_5", "score_1_5", "score_2"], True, 0),
         (["1,5", "2", "N/A", "3"], ["score_1_5", "score_2", "score_3"], True, 20),
         (["50%", "100 %", "0.00 / 4"], ["score_0", "score_50", "score_100"], True, 0),
         (["TRUE", "FALSE", "unclear", "?"], ["FALSE", "TRUE"], False, 40),

@@ -22,7 +22,8 @@ _LETTERS = str.maketrans(
 _LEAST = 5  # rows of a label, enough for it to be in every set
 # Cells that are not codes: what spreadsheets, SPSS and coders write where there is nothing to code; see `list_codes`.
 _NO_CODE = re.compile(
-    r"|n\.?/?a\.?|#[a-z/0]+[!?]?|nan|null|unclear|unsure|unklar|(un|not )cod(ed|able)|k\.a\.|[?.-]+|-9[5-8]|-?99+",
+    r"|n\.?/?a\.?|#[a-z/0]+[!?]?|nan|null|unclear|unsure|unklar|(un|not )cod(ed|able)|k\.a\.|[?.-]+"
+    r"|(-9[5-8]|-?99+)([.,]0+)?",
     re.IGNORECASE,
 )
 # Codes of the first of two classes: the last is the positive one.
@@ -140,8 +141,9 @@ def find_combined(codes: Sequence[str]) -> str:
 
 
 def read_number(cell: str) -> float | None:
-    """Read a number with a decimal point or comma, also "50%" and "1.00 / 2"; return None for anything else."""
-    if read := re.fullmatch(r"([-+]?\d*[.,]?\d+(?:[eE][-+]?\d+)?|[-+]?\d+[.,])(?:\s?%| / \d+(?:\.\d+)?)?", cell):
+    """Read a number with a decimal point or comma, also "1½", "50%" and "1.00 / 2"; return None for anything else."""
+    plain = cell.replace("½", ".5")
+    if read := re.fullmatch(r"([-+]?\d*[.,]?\d+(?:[eE][-+]?\d+)?|[-+]?\d+[.,])(?:\s?%| / \d+(?:\.\d+)?)?", plain):
         return float(read[1].replace(",", "."))
     return None
 
