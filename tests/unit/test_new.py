@@ -103,6 +103,7 @@ def test_what_coders_say_becomes_a_majority(amalgam: Amalgam) -> None:
     found = make(code=codes, **raters)["columns"]
     assert (found["label"], found["raters"]) == ("code", [*raters])
     assert make(coder_1=codes)["columns"]["label"] == "coder_1"
+    assert make("--yes", hand_code=codes, gpt_label=other)["columns"]["label"] == "hand_code"
     assert make(**raters)["columns"]["label"] == ""
     numbers = codes.map({"complaint": "0", "praise": "1"})  # the second as pandas writes them next to an empty cell
     raters = {"rater_1": numbers, "rater_2": (numbers + ".0").where(numbers.index > 0, "")}

@@ -187,6 +187,9 @@ def test_a_grader_of_each_row_is_no_rater_but_coders_of_equal_texts_are(amalgam:
     found = make_task(amalgam, pd.concat([*CODERS, CODERS[0].head(1)]).drop(columns="id").to_csv(index=False))
     assert (found["columns"]["coder"], sum(found["labels"].values())) == ("coder", 80)
     assert found["left_out"] == {"coded_again": 1}
+    unnamed = pd.concat(CODERS).rename(columns={"coder": "coded_by", "code": "irony"})
+    found = make_task(amalgam, unnamed.to_csv(index=False))["columns"]
+    assert (found["label"], found["coder"]) == ("irony", "coded_by")
     odd = pd.concat([CODERS[0].assign(code=["odd"] * 9 + [*FRAME["code"][9:]]), CODERS[1]])  # only one coder says so
     found = make_task(amalgam, odd.to_csv(index=False), "--drop-rare", "5")
     assert (found["order"], sum(found["labels"].values())) == (["complaint", "praise"], 80)

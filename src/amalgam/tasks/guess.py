@@ -33,7 +33,8 @@ _NAMES = {
     "time": "time timestamp date datetime created submitted started finished unix epoch datum zeit fecha",
     "id": "id uuid guid key nr no number nummer row index hash",
     "other": """reference feedback rationale reason explanation note notes url link title name first last email mail id
-        file path row index no number turn speaker role round trial attempt week page section status state progress""",
+        file path row index no number turn speaker role round trial attempt week page section status state progress
+        predicted prediction pred llm gpt""",
 }
 _WORDS = {kind: frozenset(words.split()) for kind, words in _NAMES.items()}
 _DATE = (
@@ -166,13 +167,19 @@ def _guess_text(columns: _Columns, guess: Guess) -> None:
 
 def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
     scores: dict[str, float] = {}
+    # One row per coder: each response occurs about as often as there are coders, hardly ever twice for one of them.
+    # Equal texts of two students, or to two questions, are two responses.
+    response = [guess.text, *(name for name, column in columns.items() if column.is_named("question", "group"))]
+    several = len(table.drop_duplicates(response)) * 1.5 <= len(table)
+    able = [name for name, column in columns.items() if column.is_named("rater") and 1 < len(column.counts) <= 50]
+    coders = [name for name in able if several and table.duplicated([*response, name]).mean() < _CODED_AGAIN]
     places = re.findall(r"\d+", guess.text)
     for name, column in columns.items():
         count = len(column.codes)
         if 1 < count <= MOST_LABELS and 2 * count <= column.filled and column.words < 10 and not column.times:
             told = 2.0 * column.is_named("label") + 2.0 * column.is_named("best") + column.is_named("rater")
-            other = sum(column.is_named(kind) for kind in ("subgroup", "group", "question", "other"))
-            # `Points - Why is it hot?` belongs to `Why is it hot?`, and `Q1_code` does not belong to `Q2`.
+            other = sum(column.is_named(kind) for kind in ("subgroup", "group", "question", "other")) + (name in coders)
+            # `Points - Why is it hot?` belongs to `Why is it hot?`, and `Q1_code` to `Q1`, not to `Q2`.
             same = 4.0 * (len(guess.text.split()) >= LONG_NAME and guess.text in name)
             away = places != [] and re.findall(r"\d+", name) not in ([], places)
             scores[name] = told - 2.0 * other + same - away
@@ -201,13 +208,8 @@ def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
     if len(codes) == 2 and len(flags) > 2 and marks:
         what = f"one of {', '.join(f'`{name}`' for name in flags)} is {marks[0]} in every row"
         guess.notes.append(f"{what}, so they are one label: make one column of their names")
-    # One row per coder: each response occurs about as often as there are coders, hardly ever twice for one of them.
-    # Equal texts of two students, or to two questions, are two responses.
-    response = [guess.text, *(name for name, column in columns.items() if column.is_named("question", "group"))]
-    if guess.label and not guess.raters and len(table.drop_duplicates(response)) * 1.5 <= len(table):
-        able = [name for name, column in columns.items() if column.is_named("rater") and 1 < len(column.counts) <= 50]
-        again = {name: table.duplicated([*response, name]).mean() for name in able if name != guess.label}
-        guess.coder = next((name for name in again if again[name] < _CODED_AGAIN), "")
+    if guess.label and not guess.raters:
+        guess.coder = next((name for name in coders if name != guess.label), "")
 
 
 def _explain_no_label(columns: _Columns, rows: int) -> str:
