@@ -204,6 +204,8 @@ def test_what_programs_add_is_taken_for_nothing_else(amalgam: Amalgam) -> None:
     ]
     found = make_task(amalgam, write_csv(rows))
     wanted = {"text": "Input", "label": "move", "id": "ResponseId", "time": "StartDate", "group": ""}
+            "Uhrzeit": f"09:{number % 25:02}:00",
+            "team": "AB"[number % 2],  # two groups cannot fill three sets
     assert {key: found["columns"][key] for key in wanted} == wanted
     assert found["notes"] == ["dates are also in `EndDate`: use --time for another"]
     assert "the day cannot be told from the month" in make_task(amalgam, DOUBTFUL_DAYS)["notes"][0]

@@ -178,7 +178,8 @@ def _read_columns(table: pd.DataFrame, columns: Columns, faults: list[Fault]) ->
     """Make the columns of coded rows, with clean texts; a row to be left out has a cell `leave_out`."""
     raters = {f"rater{number}": cell for number, cell in enumerate(columns.raters, start=1)}
     subgroups = {f"{SUBGROUP}{name}": cell for name, cell in columns.subgroups.items()}
-    own = columns.id or (Cell(column="id") if "id" in table else None)
+    grouped = columns.group is not None and columns.group.column == "id"  # of persons with several rows each
+    own = columns.id or (Cell(column="id") if "id" in table and not grouped else None)
     cells = {"id": own, "text": columns.text, "question": columns.question, "label": columns.label}
     cells |= {"group": columns.group, **raters, "time": columns.time, **subgroups, "set": columns.set}
     cells |= {"coder": columns.coder, "roster": columns.roster}

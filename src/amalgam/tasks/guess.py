@@ -53,7 +53,7 @@ class Column:
     codes: list[str]  # distinct cells that are codes
     filled: int
     words: float
-    numbers: bool
+    numbers: bool  # also times of day and durations
     times: bool
 
     def is_named(self, *kinds: str) -> bool:
@@ -148,7 +148,7 @@ def _describe_column(name: str, cells: "pd.Series[str]") -> Column:
     first = texts.head(200)
     date = _UNIX if _WORDS["time"].intersection(split_name(name)) and first.str.isdigit().all() else _DATE
     times = first.str.fullmatch(date).mean() > 0.95
-    numbers = all(read_number(text) is not None for text in first)
+    numbers = all(read_number(text) is not None or re.fullmatch(r"\d+(:\d\d)+", text) for text in first)
     return Column(name, counts, list_codes(counts.index), filled, words, numbers, bool(times))
 
 
@@ -291,11 +291,11 @@ def _guess_others(table: pd.DataFrame, columns: _Columns, guess: Guess, said: _S
     rows = table.drop_duplicates(guess.id) if guess.coder and guess.id else table
     scores: dict[str, float] = {}
     for name, column in free.items():
-        distinct, named = rows[name].nunique(), column.is_named("group")
-        repeated = 1 < distinct <= 0.9 * len(rows) and 2 * column.filled > len(table) and not column.times
+        distinct, named = rows[name].nunique(), column.is_named("group") or name == "id"  # of a person, if it repeats
+        repeated = 2 < distinct <= 0.9 * len(rows) and 2 * column.filled > len(table) and not column.times
         ids = column.words < 3 and (named or (distinct >= 20 and not column.numbers))
         if repeated and ids and not column.is_named("subgroup", "label", "rater", "part"):
-            scores[name] = 2.0 * named
+            scores[name] = 2.0 * named + distinct / len(rows)
     if "group" in said:
         guess.group = "".join(said["group"])
     else:
