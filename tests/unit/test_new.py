@@ -131,17 +131,27 @@ def test_traits_of_a_text_are_not_taken_for_raters(amalgam: Amalgam) -> None:
     ("texts", "codes"),
     [
         (["Q1", "Q2"], ["Q1_code", "Q2_code"]),
+        (["Q1", "Q2"], ["class", "Q2_score"]),
+        (["Item 1 response", "Item 2 response"], ["Item 1 code", "Item 2 code"]),
         (["Why?", "Why was it so good?"], ["Total score", "Points - Why was it so good?"]),
     ],
 )
 def test_of_several_answers_each_has_its_own_code(texts: list[str], codes: list[str], amalgam: Amalgam) -> None:
     names = [*texts, *codes]
     rows = [
-        dict(zip(names, [row["guest"], row["text"], "xy"[place // 3 % 2], row["code"]], strict=True))
+        dict(zip(names, [f"To {row['guest']}", row["text"], "xy"[place // 3 % 2], row["code"]], strict=True))
         for place, row in enumerate(ROWS)
     ]
     found = make_task(amalgam, write_csv(rows), "--text", texts[1])
-    assert found["columns"]["label"] == codes[1]
+    assert (found["columns"]["label"], found["columns"]["question"]) == (codes[1], "")
+
+
+def test_raters_of_another_answer_are_not_raters_of_this_one(amalgam: Amalgam) -> None:
+    codes, raters = pd.DataFrame(ROWS)["code"], ["r1_Q2", "r2_Q2"]
+    first = dict.fromkeys(["r1_Q1", "r2_Q1"], codes.shift(1, fill_value="praise"))
+    frame = pd.DataFrame(ROWS).rename(columns={"text": "Q2", "guest": "Q1"}).drop(columns="code")
+    found = make_task(amalgam, frame.assign(**first, **dict.fromkeys(raters, codes)).to_csv(index=False))
+    assert (found["columns"]["raters"], found["kappa"]) == (raters, 1.0)
 
 
 def test_texts_that_nobody_coded_are_kept_and_empty_ones_left_out(amalgam: Amalgam) -> None:
@@ -194,6 +204,8 @@ def test_what_programs_add_is_taken_for_nothing_else(amalgam: Amalgam) -> None:
             "Student Response Type": "ATTEMPT",
             "Duration": str(200 + number),
             "turn": str(number % 4),
+            "Uhrzeit": f"09:{number % 25:02}:00",
+            "team": "AB"[number % 2],  # two groups cannot fill three sets
             "StartDate": f"{day:%Y-%m-%d}",
             "EndDate": f"{day:%Y-%m-%d}",
             "ResponseId": f"R{number}",
@@ -204,11 +216,19 @@ def test_what_programs_add_is_taken_for_nothing_else(amalgam: Amalgam) -> None:
     ]
     found = make_task(amalgam, write_csv(rows))
     wanted = {"text": "Input", "label": "move", "id": "ResponseId", "time": "StartDate", "group": ""}
-            "Uhrzeit": f"09:{number % 25:02}:00",
-            "team": "AB"[number % 2],  # two groups cannot fill three sets
     assert {key: found["columns"][key] for key in wanted} == wanted
     assert found["notes"] == ["dates are also in `EndDate`: use --time for another"]
     assert "the day cannot be told from the month" in make_task(amalgam, DOUBTFUL_DAYS)["notes"][0]
+
+
+def test_an_id_of_persons_with_several_rows_is_their_group_and_merged_questions_are_noted(amalgam: Amalgam) -> None:
+    rows = [
+        {**row, "id": str(number // 4), "question": "" if number % 4 else f"How was day {number}?"}
+        for number, row in enumerate(ROWS)
+    ]
+    found = make_task(amalgam, write_csv(rows), "--yes")
+    assert (found["columns"]["id"], found["columns"]["group"], found["groups"]) == ("", "id", 20)
+    assert "`question` is empty in most rows: if its cells were merged" in found["notes"][0]
 
 
 def test_params_keep_their_comments_and_a_task_is_not_replaced_unasked(amalgam: Amalgam) -> None:

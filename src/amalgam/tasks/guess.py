@@ -120,7 +120,8 @@ def guess_columns(table: pd.DataFrame, said: _Said, personal: Collection[str] = 
     columns.pop(guess.text, None)
     if guess.label or guess.raters:
         if not guess.raters and guess.label in columns:
-            guess.raters = [name for name in _find_raters(table, columns, guess.label)[1] if name != guess.label]
+            raters = _find_raters(table, columns, guess.label, guess.text)[1]
+            guess.raters = [name for name in raters if name != guess.label]
     else:
         _guess_label(table, columns, guess)
     if len(guess.raters) == 1:
@@ -166,14 +167,13 @@ def _guess_text(columns: _Columns, guess: Guess) -> None:
 
 
 def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
-    scores: dict[str, float] = {}
     # One row per coder: each response occurs about as often as there are coders, hardly ever twice for one of them.
     # Equal texts of two students, or to two questions, are two responses.
     response = [guess.text, *(name for name, column in columns.items() if column.is_named("question", "group"))]
     several = len(table.drop_duplicates(response)) * 1.5 <= len(table)
     able = [name for name, column in columns.items() if column.is_named("rater") and 1 < len(column.counts) <= 50]
     coders = [name for name in able if several and table.duplicated([*response, name]).mean() < _CODED_AGAIN]
-    places = re.findall(r"\d+", guess.text)
+    scores: dict[str, float] = {}
     for name, column in columns.items():
         count = len(column.codes)
         if 1 < count <= MOST_LABELS and 2 * count <= column.filled and column.words < 10 and not column.times:
@@ -181,15 +181,14 @@ def _guess_label(table: pd.DataFrame, columns: _Columns, guess: Guess) -> None:
             other = sum(column.is_named(kind) for kind in ("subgroup", "group", "question", "other")) + (name in coders)
             # `Points - Why is it hot?` belongs to `Why is it hot?`, and `Q1_code` to `Q1`, not to `Q2`.
             same = 4.0 * (len(guess.text.split()) >= LONG_NAME and guess.text in name)
-            away = places != [] and re.findall(r"\d+", name) not in ([], places)
-            scores[name] = told - 2.0 * other + same - away
+            scores[name] = told - 2.0 * other + same + _match_places(name, guess.text)
     if not scores:
         raise DataError(_explain_no_label(columns, len(table)))
     best = max(scores, key=lambda name: scores[name])
-    alike, guess.raters = _find_raters(table, columns, best)
+    alike, guess.raters = _find_raters(table, columns, best, guess.text)
     whole = [name for name in scores if columns[name].filled > 2 * columns[best].filled]
     if columns[best].is_named("best") and whole:  # an adjudicator codes only where the raters disagree
-        raters = _find_raters(table, columns, max(whole, key=lambda name: scores[name]))[1]
+        raters = _find_raters(table, columns, max(whole, key=lambda name: scores[name]), guess.text)[1]
         if len(others := [name for name in raters if name != best]) > 1:
             alike = guess.raters = [*others, best]
             guess.notes.append(f"`{best}` has codes for few rows: the majority of it and the raters is the label")
@@ -232,11 +231,13 @@ def _explain_no_label(columns: _Columns, rows: int) -> str:
     return f"{none}: name the column of the codes with --label"
 
 
-def _find_raters(table: pd.DataFrame, columns: _Columns, name: str) -> tuple[list[str], list[str]]:
+def _find_raters(table: pd.DataFrame, columns: _Columns, name: str, text: str) -> tuple[list[str], list[str]]:
     """List the columns that code the same thing as this one, and those of them that are named as raters' columns.
 
-    They share codes, and agree beyond chance or are named as raters.
+    They share codes, agree beyond chance or are named as raters, and do not belong to another text.
     """
+    least = min(_match_places(name, text), 0)
+    columns = {other: column for other, column in columns.items() if _match_places(other, text) >= least}
     codes = {*map(fold_code, columns[name].codes)}
     found = {other: {*map(fold_code, column.codes)} for other, column in columns.items() if other != name}
     able = [other for other, others in found.items() if others and (others <= codes or codes <= others)]
@@ -247,6 +248,14 @@ def _find_raters(table: pd.DataFrame, columns: _Columns, name: str) -> tuple[lis
     counts = Counter(map(_take_stem, same))
     numbered = {each for each in same if _take_stem(each) != each and counts[_take_stem(each)] > 1}
     return same, [each for each in same if columns[each].is_named("rater") or each in numbered]
+
+
+def _match_places(name: str, text: str) -> int:
+    """Return 1 if a column's name has the number in the name of the text's column, -1 if it has another, or else 0."""
+    places, others = (re.findall(r"([^\W\d_]*)(\d+)", each.casefold()) for each in (text, name))
+    same = {each for each in others if each[0] and each[0] in dict(places)}  # `q2` of `r1_Q2`, if the text is in `Q1`
+    match = same <= {*places} if same else [each[1] for each in others[: len(places)]] == [each[1] for each in places]
+    return (1 if match else -1) if places and others else 0
 
 
 def _take_stem(name: str) -> str:
@@ -268,13 +277,16 @@ def _guess_others(table: pd.DataFrame, columns: _Columns, guess: Guess, said: _S
     if "question" in said:
         guess.question = "".join(said["question"])
     else:
-        about = [column for column in columns.values() if column.is_named("question")]
-        asked = {column.name: column.words for column in about if column.words > 1.5 and not column.numbers}
+        about = [each for each in columns.values() if each.is_named("question") and each.words > 1.5]
+        about = [each for each in about if not each.numbers and _match_places(each.name, guess.text) >= 0]
+        asked = {each.name: each.words for each in about}
         guess.question = max(asked, key=lambda name: asked[name], default="")
         guess.wording = guess.text if not asked and len(split_name(guess.text)) >= LONG_NAME else ""
     if guess.question not in columns or len(columns[guess.question].counts) == 1:
         asked_all = columns[guess.question].counts.index[0] if guess.question in columns else guess.question
         guess.wording, guess.question = asked_all or guess.wording, ""
+    if guess.question and 2 * columns[guess.question].filled <= len(table):
+        guess.notes.append(f"`{guess.question}` is empty in most rows: if its cells were merged, fill each of them")
     free = {name: column for name, column in columns.items() if name not in guess.list_used()}
     dates = list[str]()
     for name, column in free.items():
