@@ -36,6 +36,17 @@ TOO_LONG = [
     (422, "Input validation error: `inputs` must have less than 4096 tokens. Given: 4545"),
     (413, "<html><h1>413 Request Entity Too Large</h1></html>"),
 ]
+UNPAID = [
+    (429, {"message": "Your account is not active, please check your billing details", "code": "billing_not_active"}),
+    (429, "Your prepayment credits are depleted."),
+    (429, "Your team has either used all available credits or reached its monthly spending limit."),
+    (403, "Your newly created team doesn't have any credits or licenses yet."),
+    (403, "Key limit exceeded (total limit). Manage it in the settings"),
+    (412, "Account x is suspended, possibly due to reaching the monthly spending limit"),
+    (400, "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."),
+    (400, {"message": "Access denied, please make sure your account is in good standing.", "code": "Arrearage"}),
+]
+LASTING = (("too_long", TOO_LONG), ("unpaid", UNPAID))
 NEITHER = [
     (401, "Incorrect API key provided"),
     (403, "You do not have access to this model"),
@@ -53,15 +64,15 @@ def read(status: int, error: Any) -> Fault:
 
 @pytest.mark.parametrize(
     ("kind", "status", "error"),
-    [(kind, *one) for kind, all_ in (("filtered", FILTERED), ("too_long", TOO_LONG), ("", NEITHER)) for one in all_],
+    [(kind, *one) for kind, all_ in (("filtered", FILTERED), *LASTING, ("", NEITHER)) for one in all_],
 )
-def test_a_filter_and_a_context_that_is_too_small_are_told_in_every_wording(kind: str, status: int, error: Any) -> None:
+def test_what_no_further_try_changes_is_told_in_every_wording(kind: str, status: int, error: Any) -> None:
     fault = read(status, error)
     assert fault.kind == kind or (not kind and fault.kind not in ("filtered", "too_long"))
     if kind == "filtered":
         answer = read_answer(json.dumps({"error": error}).encode(), Price(1.0, 1.0), status=status)
         assert (answer, fault.refuses_schema(JSON)) == (Answer("", "content_filter", 0, 0, 0.0), False)
-    elif kind == "too_long":
+    elif kind:
         assert (fault.can_pass, fault.may_cost) == (False, False)
 
 

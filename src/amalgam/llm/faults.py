@@ -22,7 +22,8 @@ _REASONING_TOKENS = 400  # a model that requires `max_completion_tokens` may thi
 
 _UNPAID = (
     r"insufficient[ _](\w+[ _])?(quota|credit|balance|fund)|credit balance|billing_hard_limit"
-    r"|budget[^.]{0,30} exceeded|exceeded[ _-]?budget"
+    r"|budget[^.]{0,30} exceeded|exceeded[ _-]?budget|key limit exceeded \(|spending limit|specified api usage limits"
+    r"|billing_not_active|arrearage|(any|all available|prepayment) credits"
 )
 _FILTER = (
     r"content[ _-]?(management|filter|policy|moderation|exists risk)|responsible ?ai|data[ _]?inspection|moderation"
@@ -50,7 +51,7 @@ _MODEL = (
 )
 _KINDS = (  # of faults: name, statuses, and a pattern; the first match is used
     ("unpaid", (402,), ""),
-    ("unpaid", (400, 403, 429), _UNPAID),
+    ("unpaid", (400, 403, 412, 429), _UNPAID),
     ("blocked", (400, 403, 422, 451), _BLOCKED),
     ("filtered", (400, 403, 422, 451), _FILTER),
     ("cut_off", (400,), r"could not finish the message"),  # OpenAI's, if the tokens only sufficed for reasoning
