@@ -46,7 +46,11 @@ UNPAID = [
     (400, "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."),
     (400, {"message": "Access denied, please make sure your account is in good standing.", "code": "Arrearage"}),
 ]
-LASTING = (("too_long", TOO_LONG), ("unpaid", UNPAID))
+ROLES = [
+    (500, "While executing CallExpression in source: {{ raise_exception('System role not supported') }}"),
+    (400, "Error rendering prompt with jinja template: \"Only user and assistant roles are supported!\"."),
+]
+LASTING = (("too_long", TOO_LONG), ("unpaid", UNPAID), ("roles", ROLES))
 NEITHER = [
     (401, "Incorrect API key provided"),
     (403, "You do not have access to this model"),

@@ -60,10 +60,11 @@ _KINDS = (  # of faults: name, statuses, and a pattern; the first match is used
     ("key", _REJECTING, _KEY),
     ("form", (*_REJECTING, 404, 500), _FORM),
     ("model", _REJECTING, _MODEL),
-    ("roles", _REJECTING, r"system role|roles must alternate|role'? does not support"),
+    ("roles", (*_REJECTING, 500), r"system role|roles must alternate|roles are supported|role'? does not support"),
     ("version", _REJECTING, r"api[ _-]?version"),
     ("rejected", (*_REJECTING, 413), ""),
 )
+_LASTING = ("unpaid", "too_long", "roles")  # kinds that no further try changes, and that cost nothing
 _STATUSES = (  # the status of an error inside a reply with status 200 that gives no number
     (400, f"{_FILTER}|{_CONTEXT}"),
     (402, _UNPAID),
@@ -109,12 +110,12 @@ class Fault(Exception):  # noqa: N818 - the error is the endpoint's
     @property
     def can_pass(self) -> bool:
         """Whether trying again can help."""
-        return can_pass(self.status) and self.kind not in ("unpaid", "too_long")
+        return can_pass(self.status) and self.kind not in _LASTING
 
     @property
     def may_cost(self) -> bool:
         """Whether an answer may have been generated, and charged for, before the error."""
-        return self.status >= 500 and self.status not in _UNSERVED and self.kind != "too_long"
+        return self.status >= 500 and self.status not in _UNSERVED and self.kind not in _LASTING
 
     def find_fields(self, body: Mapping[str, Any]) -> list[str]:
         """Return the fields of a request's body that the error names."""
