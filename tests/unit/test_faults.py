@@ -266,6 +266,8 @@ def test_an_answer_costs_what_its_endpoint_counted(usage: Any, price: Price | No
         ({}, [{"@type": "x/google.rpc.RetryInfo", "retryDelay": "40s"}], 40.0),
         ({}, "You exceeded your current quota. Please retry in 40.5s.", 40.5),
         ({}, "Rate limit reached. Please try again in 1m2.5s.", 62.5),
+        ({}, "Please try again in 1h12m0s.", 4320.0),
+        ({}, "Please wait 40 seconds before retrying.", 40.0),
         ({}, "Please try again in 250ms.", 0.25),
     ],
 )

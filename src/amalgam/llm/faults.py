@@ -75,8 +75,10 @@ _STATUSES = (  # the status of an error inside a reply with status 200 that give
     (404, r"not[ _]found|no such model|does not exist|unexpected endpoint"),
     (400, r"invalid|bad[ _]?request|unsupported|not supported"),
 )
-# "Please try again in 1m2.5s", and `retryDelay` of Google.
-_WAIT = re.compile(r'(?:retrydelay": ?"|(?:retry|try again) (?:in|after) )(?:(\d+)m ?)?(\d+(?:\.\d+)?) ?(ms|s)')
+# "Please try again in 1h2m2.5s", and `retryDelay` of Google.
+_WAIT = re.compile(
+    r'(?:retrydelay": ?"|(?:retry|try again) (?:in|after) |wait )(?:(\d+)h ?)?(?:(\d+)m ?)?(\d+(?:\.\d+)?) ?(ms|s)'
+)
 _ADVICE: dict[str | int, str] = {  # by kind, else by status
     "unpaid": "add credit there, or set another `llm.endpoint`",
     "blocked": "ask who runs the endpoint, or the network between",
@@ -196,8 +198,9 @@ def read_wait(headers: Mapping[str, str], now: float, text: str = "") -> float:
             return max(0.0, float(value) * unit)  # 0 for NaN
         with suppress(ValueError, OverflowError):
             return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-    found = _WAIT.search(text)
-    return 60 * float(found[1] or 0) + float(found[2]) * (0.001 if found[3] == "ms" else 1.0) if found else 0.0
+    if not (found := _WAIT.search(text)):
+        return 0.0
+    return 3600 * int(found[1] or 0) + 60 * int(found[2] or 0) + float(found[3]) * (0.001 if found[4] == "ms" else 1.0)
 
 
 def advise(fault: Fault, key_name: str, request: Request | None = None) -> str:
