@@ -263,6 +263,7 @@ def test_an_answer_costs_what_its_endpoint_counted(usage: Any, price: Price | No
         ({"retry-after-ms": "x", "retry-after": "2"}, "", 2.0),
         ({"retry-after": "Fri, 15 Jan 2027 08:00:30 GMT"}, "", 30.0),
         ({"retry-after": "Fri, 15 Jan 2027 07:00:00 GMT"}, "", 0.0),
+        ({"retry-after": "Fri, 15 Jan 2027 07:00:30 GMT", "date": "Fri, 15 Jan 2027 07:00:00 GMT"}, "", 30.0),
         ({}, [{"@type": "x/google.rpc.RetryInfo", "retryDelay": "40s"}], 40.0),
         ({}, "You exceeded your current quota. Please retry in 40.5s.", 40.5),
         ({}, "Rate limit reached. Please try again in 1m2.5s.", 62.5),

@@ -190,8 +190,11 @@ def read_fault(content: bytes, status: int = 200) -> Fault | None:
 def read_wait(headers: Mapping[str, str], now: float, text: str = "") -> float:
     """Return the seconds that a reply asks to wait, in its headers or in the `text` of its error; 0 if it does not.
 
-    `Retry-After` holds seconds or a date (RFC 9110, 10.2.3); `now` is in seconds since 1970.
+    `Retry-After` holds seconds or a date (RFC 9110, 10.2.3) by the clock that `Date` shows, or else by `now`, in seconds
+    since 1970.
     """
+    with suppress(ValueError, OverflowError):
+        now = email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "")
         with suppress(ValueError):
