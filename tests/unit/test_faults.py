@@ -124,6 +124,7 @@ ROWS = ("c1", "c2")
         ),
         (BOTH, Request("a", "m", BODY | {"max_completion_tokens": 400}, 0), "set `llm.body: {max_tokens: null}`, i"),
         ("max_tokens is too large: 64. At most 32 are allowed", ASKED, "lower `synthesis.max_tokens`"),
+        ("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", ASKED, "lower `synthesis.max_tokens`"),
         ('unknown name "top_k": cannot find field', ASKED, "remove `top_k` from `llm.body`, or change it"),
         ("API key not valid. Please pass a valid API key.", ASKED, "set OPENAI_API_KEY in the environment"),
         ("The model `m` does not exist", ASKED, "check `llm.model`"),

@@ -224,7 +224,7 @@ def _advise_on_fields(fault: Fault, body: Mapping[str, Any]) -> str:
     changes: dict[str, str] = {}
     advice, fields = [], fault.find_fields(body)
     for name in fields:
-        if name == "max_tokens" and re.search(r"too (large|high|big)|at most|less than|exceed|maximum", fault.text):
+        if name == "max_tokens" and re.search(r"too (large|high|big)|at most|less than|exceed|maximum|valid range", fault.text):
             advice.append("lower `synthesis.max_tokens`")
         elif name in _OWN_FIELDS:
             changes |= dict.fromkeys(_OWN_FIELDS[-2:] if name in _OWN_FIELDS[-2:] else [name], "null")
