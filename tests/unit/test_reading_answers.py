@@ -28,8 +28,8 @@ FORMATS = ("text", "lines", "json")
     [  # faults of the formats text, lines and json, or of all
         (GOOD, "stop", ("", "", "malformed")),
         ("👍", "stop", ("", "", "malformed")),
-        ('{"response": ""}', "stop", ("", "", "empty")),
-        (f'{{"response": "{REFUSED}"}}', "stop", ("", "", "refusal")),
+        ('{"response": ""}', "stop", ("empty",)),
+        (f'{{"response": "{REFUSED}"}}', "stop", ("refusal",)),
         ('{"error": {"message": "Rate limit reached"}}', "stop", ("", "", "malformed")),
         ("[" * 100_000, "stop", ("", "", "malformed")),
         (f'{{"response": "{GOOD}"}}', "error", ("error",)),
@@ -77,6 +77,11 @@ LISTS = {
     "too many": "One.\nTwo!\nThree?\nFour.",
     "cut off": "1. One.\n2. Two!\n3. Three?\n4. Fo",
     "cut off behind a number": "Here are ten:\n1. One.\n2. Two!\n3. Three?\n4.",
+    "cut off json": '{"response_1": "One.", "response_2": "Two!", "response_3": "Three?", "response_4": "Fo',
+    "json with a comma at the end": '{"response_1": "One.", "response_2": "Two!", "response_3": "Three?",}',
+    "json with null": '{"response_1": "One.", "response_2": null, "response_3": "Two!", "response_4": "Three?"}',
+    "json with keys of its own": '{"comment1": "One.", "comment2": "Two!", "comment3": "Three?"}',
+    "json in json": '{"reviews": [{"text": "One."}, {"text": "Two!"}, {"text": "Three?"}]}',
     "json array": '{"responses": ["One.", "Two!", "Three?"]}',
     "json objects": '[{"response": "One."}, {"response": "Two!"}, {"response": "Three?"}]',
     "json between": 'So: {"response_1": "\\"One.\\"", "response_2": "Two!\\n", "response_3": "Three?"} I hope so.',
@@ -87,8 +92,9 @@ LISTS = {
 @pytest.mark.parametrize("name", LISTS)
 def test_several_responses_are_read_however_they_are_listed(name: str) -> None:
     finish_reason = "length" if name.startswith("cut off") else "stop"
-    format = "json" if name.startswith("json") else "lines"
-    assert parse_answer(LISTS[name], finish_reason, format, 3) == (["One.", "Two!", "Three?"], "")
+    for format in ("lines", "json") if "json" in name else ("lines",):
+        if format == "json" or LISTS[name].startswith(("{", "[")):
+            assert parse_answer(LISTS[name], finish_reason, format, 3) == (["One.", "Two!", "Three?"], "")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +177,7 @@ ANNOUNCED = [
     "```text\n{}\n```\n\nThis comment is negative.",
     '"**Comment:** {}"',
     "{}\n\nLet me know if you'd like another!",
+    '```json\n{"customer_comment": "{}"}\n```',
     "{}\n---\nThis comment expresses dissatisfaction.",
     '"{}\n\nNever again."',
 ]

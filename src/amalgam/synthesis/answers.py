@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -97,7 +97,7 @@ def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> 
     """Extract the usable responses from a raw answer, no more than were asked for; it never raises.
 
     Returns the cleaned responses and the answer's fault: error, refusal, cut_off, thinking, announcement, empty or
-    malformed, or "" exactly if there is a response. If lines were cut off, the complete ones are usable.
+    malformed, or "" exactly if there is a response. If lines or JSON were cut off, the complete responses are usable.
     """
     said, fault = read_answer(text, finish_reason)
     first = _clean_response(_find_first(said))
@@ -105,10 +105,12 @@ def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> 
         fault = "refusal"
     if fault in ("error", "refusal", "thinking"):
         return [], fault
-    if format == "text":
+    # Some models answer in JSON whatever they are asked for.
+    found = _read_json(said) if format == "json" or first.startswith(("{", "[")) else []
+    if not found and format == "text":
         found = [] if fault else [first]
-    else:
-        found = _read_json(said) if format == "json" else _read_lines(said, is_cut=fault == "cut_off")
+    elif not found and format == "lines":
+        found = _read_lines(said, is_cut=fault == "cut_off")
     cleaned = [_clean_response(response) for response in found]
     usable = [response for response in cleaned if fold_text(response) and not is_refusal(response)][:responses]
     if usable and not all(map(_announces, usable)):
@@ -264,13 +266,17 @@ def _read_lines(raw: str, *, is_cut: bool) -> list[str]:
 
 def _read_json(raw: str) -> list[str]:
     """Read JSON of the requested shape or one that models confuse it with; return [] for anything else."""
-    for value in iterate_json(raw):
-        items: list[Any] = []
-        for part in value if isinstance(value, list) else [value]:
-            found = part if isinstance(part, dict) else {"response": part}
-            items += [item for key, item in found.items() if _RE["key"].fullmatch(key)]
-        if len(items) == 1 and isinstance(items[0], list):
-            items = items[0]
-        if items and all(isinstance(item, str) for item in items):
-            return items
+    whole = raw.rpartition('",')[0] + '"}'  # without what was cut off, or with a comma at the end
+    for value in chain(iterate_json(raw), iterate_json(whole)):
+        with suppress(RecursionError):
+            if texts := _list_texts(value):
+                return texts
     return []
+
+
+def _list_texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        value = [part for key, part in value.items() if _RE["key"].fullmatch(key)]
+    if isinstance(value, list):
+        return [text for part in value for text in _list_texts(part)]
+    return [value] if isinstance(value, str) else []
