@@ -170,6 +170,9 @@ def test_what_is_said_is_read_alike_in_all_formats(around: str) -> None:
 ANNOUNCED = [
     'Here is a comment from a student:\n\n"{}"',
     "Certainly!\n\n{}",
+    "1. {}\n2. Too salty.\n3. Too sweet.",
+    "Here are two comments:\n\n**Option 1:** {}\n\n**Option 2:** Too salty.",
+    "- {}\n\n- Too salty.",
     "以下是一条评论：\n\n「{}」",
     "**Comment:** {}",
     "The student's comment (negative): {}",

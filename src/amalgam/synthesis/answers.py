@@ -100,7 +100,7 @@ def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> 
     malformed, or "" exactly if there is a response. If lines or JSON were cut off, the complete responses are usable.
     """
     said, fault = read_answer(text, finish_reason)
-    first = _clean_response(_find_first(said))
+    first = _clean_response(_pick_item(_find_first(said), said))
     if fault != "error" and is_refusal(first):
         fault = "refusal"
     if fault in ("error", "refusal", "thinking"):
@@ -199,6 +199,14 @@ def _find_first(said: str) -> str:
             return _drop_talk(rest)
         else:
             return _drop_talk(first)
+
+
+def _pick_item(paragraph: str, said: str) -> str:
+    """Return the first item of a paragraph that is all a list: several responses in place of one."""
+    lines, whole = (list(map(str.strip, text.strip().splitlines())) for text in (paragraph, said))
+    marks = [*map(_RE["bullet"].match, lines)]
+    several = sum(_RE["bullet"].match(line) is not None for line in whole) > 1
+    return lines[0][marks[0].end() :] if several and marks[0] and all(marks) else paragraph
 
 
 def _announces(text: str) -> bool:
