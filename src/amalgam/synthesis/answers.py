@@ -191,9 +191,11 @@ def _find_first(said: str) -> str:
             return ""
         first, following = parts[0].strip(), "\n\n".join(parts[1:])
         line, _, more = first.partition("\n")
-        if following and (_announces(first) or _is_heading(first)):
+        if following and (_announces(first) or _is_heading(first) or _RE["title"].fullmatch(first)):
             rest = following
-        elif more and (_is_heading(line) or (_announces(line) and _RE["speaks"].match(line))):
+        elif more and (
+            _is_heading(line) or _RE["title"].fullmatch(line) or (_announces(line) and _RE["speaks"].match(line))
+        ):
             rest = f"{more}\n\n{following}"
         elif following and first.endswith(","):  # how a letter begins
             return _drop_talk(rest)
