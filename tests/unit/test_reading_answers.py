@@ -150,6 +150,8 @@ SURROUNDED = {
     "tokens of thinking": "<|START_THINKING|>One.<|END_THINKING|><|START_RESPONSE|>{}<|END_RESPONSE|>",
     "channels": "<|channel|>analysis<|message|>One.<|end|><|start|>assistant<|channel|>final<|message|>{}<|return|>",
     "channels whose tokens were dropped": "analysisOne comment is wanted.assistantfinal{}",
+    "a wrapped answer with a kind": "<customer_comment>{}</customer_comment>",
+    "a wrapped answer with a number": "<response_1>{}</response_1>",
     "a wrapped answer": "<think>One.</think>\n<answer>\n{}\n</answer>",
     "the end of a turn": "{}<|im_end|>",
     "another turn with thinking": "{}<end_of_turn>\n<start_of_turn>model\n<think>Two.</think>Too salty.",
