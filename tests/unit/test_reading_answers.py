@@ -79,6 +79,7 @@ LISTS = {
     "cut off behind a number": "Here are ten:\n1. One.\n2. Two!\n3. Three?\n4.",
     "cut off json": '{"response_1": "One.", "response_2": "Two!", "response_3": "Three?", "response_4": "Fo',
     "json with a comma at the end": '{"response_1": "One.", "response_2": "Two!", "response_3": "Three?",}',
+    "json with a line break": '{"response_1": "One.", "response_2": "Two!\n", "response_3": "Three?"}',
     "json with null": '{"response_1": "One.", "response_2": null, "response_3": "Two!", "response_4": "Three?"}',
     "json with keys of its own": '{"comment1": "One.", "comment2": "Two!", "comment3": "Three?"}',
     "json in json": '{"reviews": [{"text": "One."}, {"text": "Two!"}, {"text": "Three?"}]}',

@@ -141,8 +141,8 @@ def read_answer(text: str, finish_reason: str) -> tuple[str, str]:
 def iterate_json(text: str) -> Iterator[Any]:
     """Yield the JSON objects and lists in a text, which may be in a code block or after a sentence."""
     for start in islice(re.finditer(r"[{\[]", text), _TRIES):
-        with suppress(ValueError, RecursionError):
-            yield json.JSONDecoder().raw_decode(text, start.start())[0]
+        with suppress(ValueError, RecursionError):  # a string may hold line breaks, as small models write them
+            yield json.JSONDecoder(strict=False).raw_decode(text, start.start())[0]
 
 
 def is_refusal(text: str) -> bool:
