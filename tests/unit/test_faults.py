@@ -48,7 +48,7 @@ UNPAID = [
 ]
 ROLES = [
     (500, "While executing CallExpression in source: {{ raise_exception('System role not supported') }}"),
-    (400, "Error rendering prompt with jinja template: \"Only user and assistant roles are supported!\"."),
+    (400, 'Error rendering prompt with jinja template: "Only user and assistant roles are supported!".'),
 ]
 LASTING = (("too_long", TOO_LONG), ("unpaid", UNPAID), ("roles", ROLES))
 NEITHER = [

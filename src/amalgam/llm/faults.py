@@ -190,8 +190,8 @@ def read_fault(content: bytes, status: int = 200) -> Fault | None:
 def read_wait(headers: Mapping[str, str], now: float, text: str = "") -> float:
     """Return the seconds that a reply asks to wait, in its headers or in the `text` of its error; 0 if it does not.
 
-    `Retry-After` holds seconds or a date (RFC 9110, 10.2.3) by the clock that `Date` shows, or else by `now`, in seconds
-    since 1970.
+    `Retry-After` holds seconds or a date (RFC 9110, 10.2.3) by the clock that `Date` shows, or else by `now` (in
+    seconds since 1970).
     """
     with suppress(ValueError, OverflowError):
         now = email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
@@ -224,7 +224,9 @@ def _advise_on_fields(fault: Fault, body: Mapping[str, Any]) -> str:
     changes: dict[str, str] = {}
     advice, fields = [], fault.find_fields(body)
     for name in fields:
-        if name == "max_tokens" and re.search(r"too (large|high|big)|at most|less than|exceed|maximum|valid range", fault.text):
+        if name == "max_tokens" and re.search(
+            r"too (large|high|big)|at most|less than|exceed|maximum|valid range", fault.text
+        ):
             advice.append("lower `synthesis.max_tokens`")
         elif name in _OWN_FIELDS:
             changes |= dict.fromkeys(_OWN_FIELDS[-2:] if name in _OWN_FIELDS[-2:] else [name], "null")
