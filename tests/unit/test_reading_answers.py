@@ -173,9 +173,8 @@ def test_what_is_said_is_read_alike_in_all_formats(around: str) -> None:
 ANNOUNCED = [
     'Here is a comment from a student:\n\n"{}"',
     "Certainly!\n\n{}",
-    "1. {}\n2. Too salty.\n3. Too sweet.",
+    "Response 1: {}\n\nResponse 2: Too salty.",
     "Here are two comments:\n\n**Option 1:** {}\n\n**Option 2:** Too salty.",
-    "- {}\n\n- Too salty.",
     "**A cold soup**\n\n{}",
     "# A cold soup\n{}",
     "Question: How was it?\n\nAnswer: {}",

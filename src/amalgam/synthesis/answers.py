@@ -204,11 +204,13 @@ def _find_first(said: str) -> str:
 
 
 def _pick_item(paragraph: str, said: str) -> str:
-    """Return the first item of a paragraph that is all a list: several responses in place of one."""
-    lines, whole = (list(map(str.strip, text.strip().splitlines())) for text in (paragraph, said))
-    marks = [*map(_RE["bullet"].match, lines)]
-    several = sum(_RE["bullet"].match(line) is not None for line in whole) > 1
-    return lines[0][marks[0].end() :] if several and marks[0] and all(marks) else paragraph
+    """Return the first item of "Option 1: …", "Option 2: …": several responses in place of one.
+
+    A list with numbers or bullets alone stays whole, because a response may be a list of steps or points.
+    """
+    before, *items = _RE["option"].split(paragraph)
+    several = len(_RE["option"].findall(said)) > 1
+    return items[0] if items and several and not before.strip() else paragraph
 
 
 def _announces(text: str) -> bool:
