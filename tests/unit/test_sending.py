@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,10 +104,13 @@ def test_what_does_not_pass_ends_the_run_at_once_and_what_is_in_flight_is_kept(
     check_rows(40, server, journal)
 
 
-def test_an_endpoint_that_dies_ends_the_run_with_what_it_answered(server: StubServer, journal: Journal) -> None:
+def test_an_endpoint_that_dies_is_told_and_ends_the_run_with_what_it_answered(
+    server: StubServer, journal: Journal, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.fault = Fault(0, after=7)
     with pytest.raises(EndpointError, match=r"does not answer \(.+\): .+; 7 answers of this run are kept, 13 are left"):
-        send(20, server, journal, retries=1)
+        send(20, server, journal, retries=2)
+    assert re.fullmatch(r"trying again: the LLM endpoint .+ does not answer .+\n", capsys.readouterr().err)
     server.fault = None
     assert len(send(20, server, journal)) == 13
     check_rows(20, server, journal)

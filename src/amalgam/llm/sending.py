@@ -136,6 +136,7 @@ class _Sender:
         self._in_flight = self._cuts = self._answers = self.saved = 0
         self._waiting: deque[asyncio.Future[None]] = deque()  # workers that wait for room
         self._paused_until = 0.0
+        self._has_told = False  # that the endpoint fails again and again
         self._fault: BaseException | None = None
         self._stopped = asyncio.Event()
         self._unsaved: list[tuple[Request, Answer]] = []
@@ -183,6 +184,9 @@ class _Sender:
                 tries += 1
                 if not failure.can_pass or failures > self._limits.retries:
                     raise EndpointError(failure.sentence) from failure
+                if failures > 1 and not self._has_told:  # all tries together may take many times `llm.timeout`
+                    self._has_told = True
+                    self._notify(f"trying again: {failure.sentence}")
                 until = time.monotonic() + failure.wait
                 if until - max(self._paused_until, time.monotonic()) > _WORTH_TELLING:
                     self._notify(f"the LLM endpoint asks to wait {failure.wait:.0f} s")
