@@ -34,11 +34,14 @@ Notify = Callable[[str], None]  # takes one sentence for the person at the termi
 def open_repo(folder: Path) -> Iterator["Repo"]:
     """Open the DVC project in a folder; a DataError reports what DVC cannot read."""
     from dvc.exceptions import DvcException
+    from dvc.lock import LockError
     from dvc.repo import Repo
 
     try:
         with Repo(str(folder)) as repo:
             yield repo
+    except LockError as error:
+        raise DataError("DVC is at work in this project: wait until `dvc` has ended") from error
     except DvcException as error:
         raise DataError(f"DVC cannot read the project ({error}): run `dvc status` in its top folder") from error
 

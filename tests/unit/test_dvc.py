@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.fs import localfs
+from dvc.rwlock import rwlock
 
-from amalgam.dvc import FOLDERS, find_file, iterate_shared_answers, open_repo
+from amalgam.dvc import FOLDERS, find_file, iterate_shared_answers, list_stages_to_run, open_repo
+from amalgam.errors import DataError
 from amalgam.llm.request import Answer
 
 COMPLETIONS, JUDGEMENTS, LABELLED, BASELINES = FOLDERS
@@ -199,3 +202,9 @@ def test_a_file_of_an_output_is_fetched_alone_and_none_where_the_remote_lacks_it
         assert notices == ["fetching grades of main from DVC's remote `storage`"]
         assert find_file(repo, "0" * 32 + ".dir", "judgements.csv", "x", notices.append) is None
         assert find_file(repo, "", "judgements.csv", "x", pytest.fail) is None
+
+
+def test_what_would_run_is_unknown_while_dvc_runs(clone: Path) -> None:
+    lock = rwlock(str(clone / ".dvc/tmp"), localfs, "dvc repro", [], [str(clone / COMPLETIONS)], hardlink=False)
+    with lock, pytest.raises(DataError, match="DVC is at work"):
+        list_stages_to_run(clone)
