@@ -185,6 +185,7 @@ def test_the_layer_computes_the_mean_that_the_head_learned_to_read(kind: str, tm
 def ship(student: Path, target: Path, bases: list[Path], rows: pd.DataFrame) -> np.ndarray:
     """Write what ships; check that `transformers` alone scores the rows as ONNX does; return the scores."""
     write_weights(student, target, bases)
+    assert len({path.stat().st_mode for path in target.iterdir()}) == 1  # whoever reads one file reads all
     export_onnx({student: target / FLOAT}, bases)
     expected = OnnxScorer(target / FLOAT, target).score(rows)
     classify = pipeline("text-classification", str(target), top_k=None, device="cpu")

@@ -75,6 +75,8 @@ def write_weights(student: Path, target: Path, bases: Sequence[Path] = ()) -> No
         append_pooling(model)
     length = min(config.max_length, tokenizer.model_max_length)
     save_checkpoint(model, tokenizer, target, Config(config.labels, length, config.uses_question))
+    # safetensors lets nobody else read its files.
+    (target / "model.safetensors").chmod((target / "config.json").stat().st_mode)
 
 
 def measure_fidelity(exact: Floats, small: Floats) -> dict[str, Any]:
