@@ -66,8 +66,8 @@ _CHANGING = ("COLUMNS", "HOME", "LINES", "LOGNAME", "OLDPWD", "PATH", "PWD", "SH
 _CHANGING_PREFIXES = ("AWS_", "AZURE_", "DVC", "GIT_", "OPENAI_")
 _PROCESS = Path("/proc/self")
 _STATUS = ("Uid", "Groups", "SigIgn", "CapEff", "Cpus_allowed", "Mems_allowed", "NoNewPrivs", "Seccomp", "Umask")
-# That a waiting stage passes on to its fork.
-_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGTSTP, signal.SIGCONT}
+
+_SIGNALS = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}  # that a waiting stage passes on to its fork
 
 _forked = False
 
@@ -154,11 +154,8 @@ def _follow(fork: int, answer: TextIO) -> int:
     """Wait for the fork; return its exit code, or 137 if it was killed."""
 
     def pass_on(number: int, _: object) -> None:
-        stops = number == signal.SIGTSTP  # which a fork, in a session of its own, would ignore
         with suppress(ProcessLookupError):  # the fork has just ended
-            os.killpg(fork, signal.SIGSTOP if stops else number)
-        if stops:
-            signal.raise_signal(signal.SIGSTOP)
+            os.killpg(fork, number)
 
     for number in _SIGNALS:
         signal.signal(number, pass_on)
@@ -266,10 +263,6 @@ def _run(connection: socket.socket) -> None:
 
 def _follow_caller(connection: socket.socket) -> None:
     """End this fork and all that it started when the process that waits for it ends, even if it was killed."""
-    # The kernel then sends SIGCONT: a stopped fork could not end itself.
-    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGCONT)
-    fcntl.fcntl(connection, fcntl.F_SETFL, os.O_ASYNC)
     with suppress(OSError):
         connection.recv(1)
     os.killpg(0, signal.SIGKILL)
