@@ -63,7 +63,7 @@ class Starter:
 def starters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
     starter = Starter(tmp_path_factory.mktemp("s"))
     yield starter
-    wait_for(lambda: not list(starter.folder.glob("amalgam-starts-*")))  # all servers have ended and left nothing
+    wait_for(lambda: not list(starter.folder.glob("amalgam-starts-*")))  # servers end and leave nothing
 
 
 @pytest.fixture
@@ -102,11 +102,12 @@ def test_a_closed_stream_stays_closed(starter: Starter, closed: str) -> None:
 
 
 def test_another_version_of_the_server_is_another_server(starter: Starter) -> None:
-    source = starter.folder / "starting.py"
-    text = source.read_text()
-    source.write_text(f"{text}\n")
+    source, kept = starter.folder / "starting.py", starter.folder / "kept.py"
+    kept.write_text(source.read_text())
+    (starter.folder / "other.py").write_text(f"{source.read_text()}\n")
+    (starter.folder / "other.py").replace(source)
     assert starter.run("pass")[1][0] == "0"
-    source.write_text(text)
+    kept.replace(source)  # in one step: the new server, which this run has started, may be reading it
 
 
 def test_a_server_outlives_the_stage_that_started_it(starters: Starter) -> None:
