@@ -86,6 +86,12 @@ def test_an_answer_of_thinking_only_that_came_as_an_error_is_cut_off() -> None:
     assert read_answer(content, Price(1.0, 1.0), status=400) == Answer("", "length", 0, 0)
 
 
+def test_an_answer_that_does_not_fit_its_schema_and_came_as_an_error_is_an_answer() -> None:
+    said = "Generated JSON does not match the expected schema. See 'failed_generation' for more details."
+    error = {"message": said, "code": "json_validate_failed", "failed_generation": '{"respons'}
+    assert read_answer(json.dumps({"error": error}).encode(), None, status=400) == Answer('{"respons', "stop", 0, 0)
+
+
 @pytest.mark.parametrize(
     ("status", "message", "is_schema"),
     [
@@ -129,6 +135,9 @@ ROWS = ("c1", "c2")
         ("API key not valid. Please pass a valid API key.", ASKED, "set OPENAI_API_KEY in the environment"),
         ("The model `m` does not exist", ASKED, "check `llm.model`"),
         ("bytedance/seed-9 is not a valid model ID", ASKED, "check `llm.model`"),
+        ("The model `llama-3.1-70b` has been decommissioned and is no longer supported.", ASKED, "check `llm.model`"),
+        ("Model unloaded.", ASKED, "check `llm.model`"),
+        ("No models loaded. Please load a model in the developer page.", ASKED, "check `llm.model`"),
         ({"message": "m is not supported by any provider", "param": "model"}, ASKED, "check `llm.model`"),
         (
             "'messages[0].role' does not support 'system' with this model.",

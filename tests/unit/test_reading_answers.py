@@ -231,6 +231,13 @@ OWN = [  # some only begin like a refusal; a learner may have no answer
     "No puedo responder a esta pregunta porque no estudié",
     "Non posso rispondere a questa domanda",
     "我无法回答这个问题",
+    "Λυπάμαι, αλλά δεν μπορώ να το συστήσω σε κανέναν.",
+    "Sajnos nem tudok jót mondani róla.",
+    "Îmi pare rău, dar nu pot recomanda acest produs.",
+    "Valitettavasti en voi suositella tätä.",
+    "אני מצטערת, אבל אני לא יכולה להמליץ על זה.",
+    "متأسفم، نمی‌توانم این گوشی را توصیه کنم.",
+    "ขอโทษนะ แต่ฉันแนะนำร้านนี้ไม่ได้",
 ]
 
 
@@ -259,6 +266,13 @@ REFUSALS = [
     "죄송합니다. 그 요청은 도와드릴 수 없습니다.",
     "عذراً، لا أستطيع مساعدتك في ذلك.",
     "क्षमा करें, मैं इसमें आपकी सहायता नहीं कर सकता।",
+    "Λυπάμαι, αλλά δεν μπορώ να βοηθήσω με αυτό το αίτημα.",
+    "Sajnálom, de ebben nem tudok segíteni.",
+    "Îmi pare rău, dar nu pot să te ajut cu această solicitare.",
+    "Olen pahoillani, mutta en voi auttaa tässä.",
+    "אני מצטער, אבל אני לא יכול לעזור בבקשה זו.",
+    "متأسفم، اما نمی‌توانم در این مورد کمک کنم.",
+    "ขออภัย ฉันไม่สามารถช่วยเหลือคำขอนี้ได้",
 ]
 
 

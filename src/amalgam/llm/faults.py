@@ -46,7 +46,8 @@ _FORM = (
 )
 _KEY = r"api[ _-]?key|unauthori[sz]ed|authenticat"
 _MODEL = (
-    r"model[^.]{0,60}(not[ _](found|exist)|does not exist)|(unknown|invalid|no such|not a valid) model"
+    r"model.{0,60}(not[ _](found|exist)|does not exist|decommissioned|no longer|retired|unloaded)"
+    r"|(unknown|invalid|no such|not a valid) model|no models? (is |are )?loaded"
     r'|"param": "model"'
 )
 _KINDS = (  # of faults: name, statuses, and a pattern; the first match is used
@@ -145,6 +146,8 @@ def read_answer(content: bytes, price: Price | None, *, batch: bool = False, sta
     if fault and fault.kind == "cut_off":
         return Answer("", "length", 0, 0)
     if fault:
+        with suppress(KeyError, TypeError, ValueError):  # Groq's form of an answer that does not fit the JSON schema
+            return Answer(_join_parts(json.loads(content)["error"]["failed_generation"]), "stop", 0, 0)
         raise fault
     try:
         reply = json.loads(content)
