@@ -121,7 +121,9 @@ def measure_way(way: Way, params: Params, rows: int, seeds: list[int]) -> Outcom
         found = [
             {"label": prompt["label"], "question": prompt["question"], "text": text}
             for prompt, answer in zip(order, answers, strict=True)
-            for text in parse_answer(answer.text, answer.finish_reason, prompt["format"], prompt["responses"])[0]
+            for text in parse_answer(
+                answer.text, answer.finish_reason, prompt["format"], prompt["responses"], prompt["label"]
+            )[0]
         ]
         tables.append(pd.DataFrame(found))
     return Outcome(way, seconds, tokens, asked, tables)

@@ -241,6 +241,33 @@ OWN = [  # some only begin like a refusal; a learner may have no answer
 ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Label: off_topic\nComment: {}",
+        "Category: **Off topic**\n\n{}",
+        "**Off topic:** {}",
+        "[off topic] {}",
+        "### Off topic\n\n{}",
+        "Off_topic\n\n{}",
+        "{}\n\nLabel: off topic",
+        "{} (Sentiment: off topic)",
+        "| Label | Comment |\n|---|---|\n| off_topic | {} |",
+    ],
+)
+def test_the_label_that_was_asked_for_is_no_part_of_a_response(text: str) -> None:
+    assert parse_answer(text.format(GOOD), "stop", "text", 1, "off_topic") == ([GOOD], "")
+    lines = f"1. [off topic] {GOOD}\n2. **Off topic:** {GOOD}"
+    assert parse_answer(lines, "stop", "lines", 2, "off_topic") == ([GOOD, GOOD], "")
+
+
+@pytest.mark.parametrize(
+    "text", ["No: I never went there.", "No.", "No, and I feel no: nothing at all.", "I said (yes)"]
+)
+def test_words_of_the_label_that_are_a_responses_own_stay(text: str) -> None:
+    assert parse_answer(text, "stop", "text", 1, "no") == ([text], "")
+
+
 REFUSALS = [
     "I'm sorry, but I can't assist with that request.",
     "I’m sorry—but I can’t help with that.",

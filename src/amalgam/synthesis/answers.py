@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import cache
 from itertools import chain, count, islice
 from pathlib import Path
 from sys import intern
@@ -50,6 +51,14 @@ _FULL_WIDTH = str.maketrans("\N{FULLWIDTH COMMA}\N{FULLWIDTH EXCLAMATION MARK}\N
 _MARKS = "\"'`*_\N{LEFT DOUBLE QUOTATION MARK}"
 
 
+@cache
+def _compile_echo(kind: str, label: str) -> re.Pattern[str]:
+    """Compile what repeats a label beside a response: on a `line` of its own, or at the `ends` of the response."""
+    asked, lead = r"[\W_]+".join(re.findall(r"[^\W_]+", label)) or r"\b\B", _PHRASES["echoes"]["lead"]
+    expression = "".join(_PHRASES["echoes"][kind]).replace("<lead>", lead).replace("<asked>", asked)
+    return re.compile(expression, re.IGNORECASE)
+
+
 def read_responses(folder: Path) -> pd.DataFrame:
     """Read the responses in `data/completions/`; raise a DataError if part of the folder is missing."""
     expected, numbers = read_json(folder / SUMMARY)["answers"], count()
@@ -67,8 +76,8 @@ def tabulate_responses(lines: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """
     rows = []
     for line in lines:
-        texts, fault = parse_answer(line["text"], line["finish_reason"], line["format"], line["responses"])
         label, question = intern(line["label"]), intern(line["question"])
+        texts, fault = parse_answer(line["text"], line["finish_reason"], line["format"], line["responses"], label)
         shots = intern(" ".join(map(quote, line.get("shots", ()))))  # older answers lack them
         for number, text in enumerate(texts or [line["text"]], start=1):
             name = f"{line['id']}-{number}" if line["responses"] > 1 and not fault else line["id"]
@@ -93,14 +102,17 @@ def shorten_example(text: str) -> str:
     return repr(line if len(line) <= 70 else f"{line[:70].rstrip()}…")
 
 
-def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> tuple[list[str], str]:
+def parse_answer(text: str, finish_reason: str, format: str, responses: int, label: str = "") -> tuple[list[str], str]:
     """Extract the usable responses from a raw answer, no more than were asked for; it never raises.
+
+    What repeats the name of `label`, for which they were written, is removed.
 
     Returns the cleaned responses and the answer's fault: error, refusal, cut_off, thinking, announcement, empty or
     malformed, or "" exactly if there is a response. If lines or JSON were cut off, the complete responses are usable.
     """
     said, fault = read_answer(text, finish_reason)
-    first = _clean_response(_pick_item(_find_first(said), said))
+    said = _read_table(_compile_echo("line", label).sub("", said))
+    first = _clean_response(_pick_item(_find_first(said), said), label)
     if fault != "error" and is_refusal(first):
         fault = "refusal"
     if fault in ("error", "refusal", "thinking"):
@@ -111,7 +123,7 @@ def parse_answer(text: str, finish_reason: str, format: str, responses: int) -> 
         found = [] if fault else [first]
     elif not found and format == "lines":
         found = _read_lines(said, is_cut=fault == "cut_off")
-    cleaned = [_clean_response(response) for response in found]
+    cleaned = [_clean_response(response, label) for response in found]
     usable = [response for response in cleaned if fold_text(response) and not is_refusal(response)][:responses]
     if usable and not all(map(_announces, usable)):
         return usable, ""
@@ -203,6 +215,14 @@ def _find_first(said: str) -> str:
             return _drop_talk(first)
 
 
+def _read_table(said: str) -> str:
+    """Return the longest cell of each row of a Markdown table, or the text if it is none."""
+    rows = [row.strip() for row in said.strip().splitlines()]
+    if len(rows) < 3 or not all(row.startswith("|") for row in rows) or not re.fullmatch(r"[|:\s-]+", rows[1]):
+        return said
+    return "\n".join(max(map(str.strip, row.split("|")), key=len) for row in rows[2:])
+
+
 def _pick_item(paragraph: str, said: str) -> str:
     """Return the first item of "Option 1: …", "Option 2: …": several responses in place of one.
 
@@ -232,12 +252,13 @@ def _drop_talk(text: str) -> str:
     return "\n".join(lines)
 
 
-def _clean_response(raw: str) -> str:
-    """Remove the announcement and label in front of one response, and the marks that surround all of it."""
+def _clean_response(raw: str, label: str) -> str:
+    """Remove the announcement and labels beside one response, and the marks that surround all of it."""
     # JSON can hold halves of surrogate pairs; a UTF-8 file cannot.
     text = clean_text(raw.encode("utf-8", "ignore").decode("utf-8"))
     while True:
         found = _RE["label_in_front"].sub("", _RE["here_in_front"].sub("", _strip_quotes(text)))
+        found = _compile_echo("ends", label).sub("", found)
         if found == text:
             return text
         text = found

@@ -98,7 +98,7 @@ class Rounds:
         for slot, answer in zip(self._slots, answers, strict=True):
             prompt = self._prompts[slot]
             label, wanted = str(prompt["label"]), int(prompt["responses"])
-            texts, fault = parse_answer(answer.text, answer.finish_reason, prompt["format"], wanted)
+            texts, fault = parse_answer(answer.text, answer.finish_reason, prompt["format"], wanted, label)
             self.answers[slot].append(answer)
             self.usable[label] += len(texts)
             self.faults.setdefault(label, Counter())[fault] += 1
