@@ -42,7 +42,7 @@ def test_a_stage_that_is_killed_again_and_again_pays_each_answer_once(project: P
 
 
 def test_what_is_killed_while_it_trains_is_trained_again(project: Project) -> None:
-    project.set_params(seeds=[1], teacher__steps=300)
+    project.set_params(seeds=[1], teacher__steps=100)
     shutil.rmtree(project.folder / MODELS)
     training = (project.folder / MODELS).rglob
     assert project.kill(["dvc", "repro", "human_only"], lambda: any(training("*.tsv"))) != 0  # dvclive's curves
