@@ -268,6 +268,13 @@ def test_words_of_the_label_that_are_a_responses_own_stay(text: str) -> None:
     assert parse_answer(text, "stop", "text", 1, "no") == ([text], "")
 
 
+@pytest.mark.parametrize("text", ["* " * 3000, '" ' * 3000, "off topic: " * 1000])
+def test_a_model_that_repeats_itself_ends_no_run(text: str) -> None:
+    for format in FORMATS:
+        responses, fault = parse_answer(text, "stop", format, 2, "off_topic")
+        assert bool(responses) == (fault == "")
+
+
 REFUSALS = [
     "I'm sorry, but I can't assist with that request.",
     "I’m sorry—but I can’t help with that.",

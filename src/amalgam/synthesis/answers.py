@@ -44,6 +44,7 @@ def _compile_patterns(phrases: dict[str, Any]) -> dict[str, re.Pattern[str]]:
 _PHRASES = yaml.safe_load((Path(__file__).parent / "phrases.yaml").read_text(encoding="utf-8"))
 _RE = _compile_patterns(_PHRASES)
 _TRIES = 50  # brackets at which JSON may begin
+_NESTED = 20  # marks or labels around a response; a model that repeats itself writes thousands
 _LONGEST = 300  # characters of an announcement; a longer text has content of its own
 # gpt-oss, where a decoder dropped the channel tokens and left the names of the channels.
 _BARE_CHANNEL = re.compile(r"\s*(?:analysis|commentary)(?:(?=[A-Z\W]).*?assistant\n?final|(?=[A-Z]).*)", re.DOTALL)
@@ -256,17 +257,26 @@ def _clean_response(raw: str, label: str) -> str:
     """Remove the announcement and labels beside one response, and the marks that surround all of it."""
     # JSON can hold halves of surrogate pairs; a UTF-8 file cannot.
     text = clean_text(raw.encode("utf-8", "ignore").decode("utf-8"))
-    while True:
+    for _ in range(_NESTED):
         found = _RE["label_in_front"].sub("", _RE["here_in_front"].sub("", _strip_quotes(text)))
         found = _compile_echo("ends", label).sub("", found)
         if found == text:
-            return text
+            break
         text = found
+    return text
 
 
 def _strip_quotes(text: str) -> str:
     """Strip quotation marks and emphasis, but only if they surround the whole text."""
-    text = text.strip()
+    for _ in range(_NESTED):
+        if (inner := _strip_pair(text.strip())) == text:
+            break
+        text = inner
+    return text
+
+
+def _strip_pair(text: str) -> str:
+    """Strip the outermost marks."""
     for family in _PHRASES["quotes"]:
         size = len(text) - len(text.lstrip(family))
         if size == len(text) > 1:
@@ -277,7 +287,7 @@ def _strip_quotes(text: str) -> str:
             # otherwise the text is two quotations.
             mark = re.search(rf"(?<![^\W_])[{family}]|[{family}](?![^\W_])", inner)
             if not mark or re.search(r"[\s(\[]\Z", inner[: mark.start()]):
-                return _strip_quotes(inner)
+                return inner.strip()
     return text
 
 
